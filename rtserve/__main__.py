@@ -1,0 +1,5 @@
+"""``python -m rtserve`` is the command line."""
+
+from rtserve.cli.main import main
+
+main()

@@ -1,0 +1,90 @@
+"""The command line: one command per arrow of the path, imported only when it is called.
+
+Exit codes: 0 ok; 1 a check, parity or gate failed; 2 usage or bad input; 3 not comparable; 4 environment missing;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+import rtserve
+from rtserve.errors import RtserveError
+
+COMMANDS = {
+    "inspect": "rtserve.cli.graphs:inspect",
+    "export": "rtserve.cli.graphs:export",
+    "fuse": "rtserve.cli.fusion:fuse",
+    "evaluate": "rtserve.cli.measure:evaluate",
+    "bench": "rtserve.cli.measure:bench",
+    "build": "rtserve.cli.submission:build",
+    "check": "rtserve.cli.submission:check",
+}
+"""Command name to ``module:object``; `LazyGroup` imports a module only when its command is needed."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports each on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the path of data."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command, or None where there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(rtserve.__version__, prog_name="rtserve")
+def cli() -> None:
+    """Turn trained EEG networks into exact, fast ONNX graphs and proven contest submissions."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line and exit with the code that the outcome has.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments without the program's name; those of the process by default.
+    """
+    try:
+        code = cli.main(args=argv, prog_name="rtserve", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except RtserveError as error:
+        if os.environ.get("RTSERVE_DEBUG"):
+            raise
+        _say(error)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(error: RtserveError) -> None:
+    """Print an error on one line and its hint on the next."""
+    click.echo(f"error: {' '.join(error.message.split())}", err=True)
+    if error.hint:
+        click.echo(f"hint: {' '.join(error.hint.split())}", err=True)
+
+
+if __name__ == "__main__":
+    main()

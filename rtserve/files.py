@@ -1,0 +1,115 @@
+"""Writing files so that a failure never costs data, and naming them by digest.
+
+Everything is written under a temporary name in the target folder and renamed when whole: an interrupted run leaves
+the old file or none, never half of a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rtserve.errors import InputError
+
+__all__ = ["canonical_json", "check_writable", "readable_file", "replacing", "sha256_bytes", "sha256_file", "write_bytes"]
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Return the SHA-256 of `data` as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits, read in blocks."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """Return `value` as JSON with sorted keys: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def readable_file(path: str | Path, what: str) -> Path:
+    """Return `path` if it is a file that can be read.
+
+    Raises
+    ------
+    InputError
+        Where it is missing, a folder, or not readable.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{what} {path} does not exist", hint="check the path; it is relative to the current folder")
+    if not path.is_file():
+        raise InputError(f"{what} {path} is a folder, not a file", hint="name the file itself")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{what} {path} cannot be read", hint="check its permissions")
+    return path
+
+
+def check_writable(path: str | Path, *, force: bool = False) -> Path:
+    """Return `path` if a file may be written there; the cheap test before the long work.
+
+    Raises
+    ------
+    InputError
+        Where it exists and `force` is not set, is a folder, or its folder is missing or not writable.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"output {path} is a folder", hint="name a file")
+    if path.exists() and not force:
+        raise InputError(f"output {path} exists already", hint="choose another name, or pass --force to replace it")
+    folder = path.parent
+    if not folder.is_dir():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"output folder {folder} cannot be made: {error.strerror}", hint="choose a folder you may write to"
+            ) from None
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"output {path} cannot be written: {error.strerror}", hint="choose a folder you may write to"
+        ) from None
+    return path
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it onto `path` when the block ends well, remove it otherwise.
+
+    Raises
+    ------
+    InputError
+        As `check_writable`.
+    """
+    path = check_writable(path, force=force)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes, *, force: bool = False) -> Path:
+    """Write `data` to `path` whole or not at all; see `replacing`."""
+    with replacing(path, force=force) as temporary:
+        temporary.write_bytes(data)
+    return Path(path)

@@ -1,0 +1,66 @@
+"""A graph in float64: every float32 tensor, cast and declared type becomes double, nothing else changes.
+
+The result is what "the right number" means in every parity check. It is for the reference evaluator only: onnxruntime
+has no double convolution.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+if TYPE_CHECKING:
+    from rtserve.graphs.graph import Graph
+
+__all__ = ["to_float64"]
+
+_FLOAT, _DOUBLE = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
+
+
+def _double_tensor(tensor: onnx.TensorProto) -> None:
+    if tensor.data_type == _FLOAT:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+
+
+def _double_attributes(node: onnx.NodeProto) -> None:
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.TENSOR:
+            _double_tensor(attribute.t)
+        elif attribute.name == "to" and attribute.i == _FLOAT:
+            attribute.i = _DOUBLE
+        elif attribute.name == "dtype" and attribute.i == _FLOAT:
+            attribute.i = _DOUBLE
+        elif attribute.type == onnx.AttributeProto.GRAPH:
+            _double_graph(attribute.g)
+    if node.op_type == "Constant":
+        for attribute in list(node.attribute):
+            if attribute.name in ("value_float", "value_floats"):
+                value = np.array(attribute.f if attribute.name == "value_float" else list(attribute.floats), np.float64)
+                node.attribute.remove(attribute)
+                node.attribute.append(onnx.helper.make_attribute("value", numpy_helper.from_array(value)))
+
+
+def _double_graph(graph: onnx.GraphProto) -> None:
+    for tensor in graph.initializer:
+        _double_tensor(tensor)
+    for value in [*graph.input, *graph.output, *graph.value_info]:
+        if value.type.tensor_type.elem_type == _FLOAT:
+            value.type.tensor_type.elem_type = _DOUBLE
+    for node in graph.node:
+        _double_attributes(node)
+
+
+def to_float64(graph: Graph) -> onnx.ModelProto:
+    """Return the model of `graph` with every float32 turned into float64.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Takes float64 (batch, n_chans, n_times), gives float64 (batch, n_outputs).
+    """
+    model = onnx.load_model_from_string(graph.to_bytes())
+    _double_graph(model.graph)
+    return model

@@ -1,0 +1,163 @@
+"""Running a graph: one small class per engine, all with ``infer(x) -> y``.
+
+x is float32 (batch, n_chans, n_times), y is float32 (batch, n_outputs). `ReferenceRunner` and `PlanRunner` can compute
+in float64: they say what the numbers should be, the others what an engine makes of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from rtserve.errors import EnvironmentMissingError, ExportError
+
+if TYPE_CHECKING:
+    from rtserve.graphs.graph import Graph
+
+__all__ = ["OnnxruntimeRunner", "OpenvinoRunner", "PlanRunner", "ReferenceRunner", "Runner", "TorchRunner"]
+
+
+class Runner(Protocol):
+    """Anything that turns windows into predictions."""
+
+    name: str
+
+    def infer(self, x: np.ndarray) -> np.ndarray:
+        """Return (batch, n_outputs) for x (batch, n_chans, n_times)."""
+        ...
+
+
+class OnnxruntimeRunner:
+    """onnxruntime on the CPU.
+
+    Parameters
+    ----------
+    graph : Graph
+        What to run.
+    threads : int
+        Threads inside an operator; 1 keeps several sessions from disturbing each other's timings.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, graph: Graph, *, threads: int = 1) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
+        try:
+            self.session: Any = onnxruntime.InferenceSession(
+                graph.to_bytes(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise ExportError(
+                f"onnxruntime cannot load the graph: {str(error).splitlines()[0]}",
+                hint="see the operator it names; `rtserve fuse --no-optimize` keeps the graph as exported",
+            ) from None
+        self._input = self.session.get_inputs()[0].name
+        self._output = [self.session.get_outputs()[0].name]
+
+    def infer(self, x: np.ndarray) -> np.ndarray:
+        """Return (batch, n_outputs) float32."""
+        y: np.ndarray = self.session.run(self._output, {self._input: x})[0]
+        return y
+
+
+class ReferenceRunner:
+    """onnx's own reference evaluator, in float64 (slow; it defines what the graph means)."""
+
+    name = "reference"
+
+    def __init__(self, graph: Graph) -> None:
+        from onnx.reference import ReferenceEvaluator
+
+        from rtserve.graphs.double import to_float64
+
+        proto = to_float64(graph)
+        self._input = proto.graph.input[0].name
+        self._evaluator: Any = ReferenceEvaluator(proto)
+
+    def infer(self, x: np.ndarray) -> np.ndarray:
+        """Return (batch, n_outputs) float64."""
+        with np.errstate(all="ignore"):
+            y: np.ndarray = self._evaluator.run(None, {self._input: x.astype(np.float64)})[0]
+        return y
+
+
+class PlanRunner:
+    """The torch executor that travels in a submission, in float32 or float64."""
+
+    name = "torch_plan"
+
+    def __init__(self, graph: Graph, *, double: bool = False, threads: int | None = None) -> None:
+        import torch
+
+        from rtserve.graphs.plan import graph_to_plan
+        from rtserve.runtime.executor import PlanModule
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        plan, tensors = graph_to_plan(graph)
+        self.module = PlanModule(plan, tensors).eval()
+        self._dtype = torch.float64 if double else torch.float32
+        if double:
+            self.module.double()
+
+    def infer(self, x: np.ndarray) -> np.ndarray:
+        """Return (batch, n_outputs) in the runner's precision."""
+        import torch
+
+        with torch.inference_mode():
+            y: np.ndarray = self.module(torch.from_numpy(np.ascontiguousarray(x)).to(self._dtype)).numpy()
+        return y
+
+
+class TorchRunner:
+    """A torch module as it is (eager), in evaluation mode."""
+
+    name = "torch"
+
+    def __init__(self, module: Any, *, threads: int | None = None) -> None:
+        import torch
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.module = module.eval()
+
+    def infer(self, x: np.ndarray) -> np.ndarray:
+        """Return (batch, n_outputs) float32."""
+        import torch
+
+        with torch.inference_mode():
+            y: np.ndarray = self.module(torch.from_numpy(x)).numpy()
+        return y
+
+
+class OpenvinoRunner:
+    """OpenVINO on the CPU in float32 (the optional extra ``rtserve[openvino]``)."""
+
+    name = "openvino"
+
+    def __init__(self, graph: Graph, *, threads: int = 1) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise EnvironmentMissingError(
+                "OpenVINO is not installed", hint='pip install "rtserve[openvino]"'
+            ) from None
+        core = openvino.Core()
+        model = core.read_model(graph.to_bytes())
+        self._request: Any = core.compile_model(
+            model,
+            "CPU",
+            {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"},
+        ).create_infer_request()
+
+    def infer(self, x: np.ndarray) -> np.ndarray:
+        """Return (batch, n_outputs) float32."""
+        result: np.ndarray = self._request.infer({0: x}, share_inputs=True)[0].copy()
+        return result
