@@ -1,0 +1,100 @@
+"""Exporters for every class of braindecode.models: ``exporters/braindecode_models.py:EEGNeX``.
+
+Settings (``--set key=value``) are the class's own keyword arguments. Where the contest's shape applies none is needed:
+n_chans=129, n_times=200, sfreq=100, n_outputs=1. ``target`` and ``unit`` describe the data and are not passed on.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from rtserve.errors import EnvironmentMissingError, InputError
+from rtserve.graphs.exporter import Built, Exporter, Shapes
+from rtserve.spec import InputSpec, OutputSpec
+
+DEFAULTS: dict[str, Any] = {"n_chans": 129, "n_times": 200, "sfreq": 100, "n_outputs": 1}
+"""The contest's windows: 2 s of 129 channels at 100 Hz, one number."""
+
+
+def _class(name: str) -> type[nn.Module]:
+    """Return the class of braindecode.models called `name`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from braindecode import models
+    except ImportError as error:
+        raise EnvironmentMissingError(
+            f"braindecode cannot be imported ({error})", hint='pip install "rtserve[braindecode]"'
+        ) from None
+    found = getattr(models, name, None)
+    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+        import difflib
+
+        names = [n for n, value in vars(models).items() if inspect.isclass(value) and issubclass(value, nn.Module)]
+        near = difflib.get_close_matches(name, names, n=1)
+        raise InputError(
+            f"braindecode.models has no network {name}",
+            hint=f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(names))}",
+        )
+    return found
+
+
+def _chs_info(ch_names: tuple[str, ...], sfreq: float) -> list[dict[str, Any]] | None:
+    """Return MNE channel information with positions for networks that ask for it (129 channels), else None."""
+    if len(ch_names) != 129:
+        return None
+    import mne
+
+    montage = mne.channels.make_standard_montage("GSN-HydroCel-129")
+    info = mne.create_info(list(ch_names), sfreq, "eeg", verbose="error").set_montage(montage, verbose="error")
+    return list(info["chs"])
+
+
+def contest_channels(n_chans: int) -> tuple[str, ...]:
+    """Return the names of the 129 electrodes of the contest's net (E1..E128 and Cz), or none for another count."""
+    return (*(f"E{i}" for i in range(1, 129)), "Cz") if n_chans == 129 else ()
+
+
+def _build(name: str, settings: Mapping[str, Any]) -> Built:
+    arguments = DEFAULTS | dict(settings)
+    target, unit = str(arguments.pop("target", "")), str(arguments.pop("unit", "V"))
+    ch_names = tuple(arguments.pop("ch_names", ()))
+    cls = _class(name)
+    accepted = inspect.signature(cls).parameters
+    unknown = [key for key in arguments if key not in accepted and key not in DEFAULTS]
+    if unknown:
+        raise InputError(f"{name} takes no setting {', '.join(unknown)}", hint=f"it takes {', '.join(accepted)}")
+    spec = InputSpec(
+        n_chans=arguments["n_chans"],
+        n_times=arguments["n_times"],
+        sfreq=float(arguments["sfreq"]),
+        ch_names=ch_names or contest_channels(arguments["n_chans"]),
+        unit=unit,
+    )
+    if "chs_info" in accepted and "chs_info" not in arguments:
+        arguments["chs_info"] = _chs_info(spec.ch_names, spec.sfreq)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = cls(**{key: value for key, value in arguments.items() if key in accepted})
+    return Built(
+        network=network,
+        input_spec=spec,
+        output_spec=OutputSpec(n_outputs=arguments["n_outputs"], target=target),
+    )
+
+
+def __getattr__(name: str) -> Exporter:
+    """Return the exporter of the class called `name`."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    _class(name)
+
+    def exporter(shapes: Shapes, settings: Mapping[str, Any]) -> Built:
+        return _build(name, settings)
+
+    return exporter

@@ -1,0 +1,46 @@
+"""``rtserve export`` and ``rtserve inspect``: the commands of the room graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rtserve.cli.output import emit_json, json_option, tell
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--exporter", required=True, help="FILE.py, FILE.py:NAME or package.module:NAME.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting for the exporter; repeatable.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .onnx to write.")
+@click.option("--timeout", "timeout_s", default=600.0, show_default=True, help="Seconds the torch exporter may take.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@json_option
+def export(
+    checkpoint: Path, exporter: str, settings: tuple[str, ...], output: Path, timeout_s: float, force: bool, as_json: bool
+) -> None:
+    """Export CHECKPOINT to an ONNX graph proven equal to its network."""
+    from rtserve.graphs.export_report import export_to_file, export_text
+    from rtserve.graphs.exporter import parse_settings
+
+    report = export_to_file(
+        checkpoint, output, exporter=exporter, settings=parse_settings(settings), timeout_s=timeout_s, force=force
+    )
+    tell(export_text(report))
+    if as_json:
+        emit_json("export", report)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def inspect(file: Path, as_json: bool) -> None:
+    """Say what FILE (.pth, .onnx, .npz, .h5 or .zip) holds, without running anything in it."""
+    from rtserve.cli.inspecting import inspect_file, inspect_text
+
+    report = inspect_file(file)
+    if as_json:
+        emit_json("inspect", report)
+    else:
+        click.echo(inspect_text(report))

@@ -1,0 +1,188 @@
+"""Export: a checkpoint and its exporter to a `Graph` that answers as the network does.
+
+The torch exporter runs in a child process under a timeout. What comes back is folded, named and versioned by our own
+rules, must have a symbolic batch, and is compared with the network in float64 before anybody gets to see it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rtserve import errors
+from rtserve.errors import ExportError
+from rtserve.files import readable_file, sha256_file
+from rtserve.graphs.exporter import exporter_file
+from rtserve.graphs.parity import ParityReport, compare_outputs, relative_error
+from rtserve.spec import InputSpec, OutputSpec, Provenance
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from rtserve.graphs.graph import Graph
+
+__all__ = ["export", "export_with_report"]
+
+
+def export(
+    checkpoint: str | Path | None,
+    *,
+    exporter: str,
+    settings: Mapping[str, Any] | None = None,
+    timeout_s: float = 600.0,
+    seed: int = 0,
+) -> Graph:
+    """Export a checkpoint to a graph that is proven equal to its network.
+
+    Parameters
+    ----------
+    checkpoint : path or None
+        The .pth/.pt file; None exports the network as its exporter initialises it with `seed`.
+    exporter : str
+        Reference of the exporter, e.g. ``"exporters/compact_rt.py"``.
+    settings : mapping, optional
+        What ``--set`` gives: keyword arguments for the exporter.
+    timeout_s : float
+        Seconds the child process may take.
+    seed : int
+        Seed of the initialiser where there is no checkpoint.
+
+    Returns
+    -------
+    Graph
+        With a symbolic batch, opset 20, IR version 10.
+
+    Raises
+    ------
+    CheckpointError, InputError
+        Where the checkpoint or the exporter reference is wrong.
+    ExportError
+        Where the torch exporter fails, hangs, or gives a static batch.
+    ParityError
+        Where the graph's answers differ from the network's.
+    """
+    graph, report, _ = export_with_report(
+        checkpoint, exporter=exporter, settings=settings, timeout_s=timeout_s, seed=seed
+    )
+    report.require(hint="the network may need a quirk in its exporter; the smallest tolerance that passes is above")
+    return graph
+
+
+def export_with_report(
+    checkpoint: str | Path | None,
+    *,
+    exporter: str,
+    settings: Mapping[str, Any] | None = None,
+    timeout_s: float = 600.0,
+    seed: int = 0,
+) -> tuple[Graph, ParityReport, dict[str, Any]]:
+    """Export as `export` does, and return the graph, its parity report and the child's facts, passed or not."""
+    if checkpoint is not None:
+        checkpoint = readable_file(checkpoint, "checkpoint")
+    file = exporter_file(exporter)
+    job = {
+        "checkpoint": str(checkpoint.resolve()) if checkpoint else "",
+        "exporter": exporter,
+        "exporter_name": exporter,
+        "settings": dict(settings or {}),
+        "seed": seed,
+    }
+    with tempfile.TemporaryDirectory(prefix="rtserve-export-") as name:
+        folder = Path(name)
+        facts = _run_child(folder, job, timeout_s)
+        model = _read_raw(folder / "raw.onnx", facts)
+        graph = _finish(model, facts, _provenance(job, facts, checkpoint, file))
+        report = _parity(graph, folder / "probes.npz", facts["reference"])
+    return graph, report, facts
+
+
+def _run_child(folder: Path, job: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    """Run the child; return its facts or raise the error it reports."""
+    (folder / "job.json").write_text(json.dumps(job))
+    command = [sys.executable, "-m", "rtserve.graphs.export_child", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired:
+        raise ExportError(
+            f"the export took longer than {timeout_s:g} s and was stopped", hint="raise --timeout, or look at the network"
+        ) from None
+    result_path = folder / "result.json"
+    if not result_path.exists():
+        last = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["no message"]
+        died = f"signal {signal.Signals(-done.returncode).name}" if done.returncode < 0 else f"exit {done.returncode}"
+        raise ExportError(f"the export process died ({died}): {last[0][:300]}", hint="is the exporter file right?")
+    result: dict[str, Any] = json.loads(result_path.read_text())
+    if "error" in result:
+        kind = getattr(errors, result["error"]["type"], ExportError)
+        raise kind(result["error"]["message"], hint=result["error"]["hint"])
+    return result
+
+
+def _read_raw(path: Path, facts: dict[str, Any]) -> ir.Model:
+    """Read the exporter's file and insist on a symbolic batch."""
+    import onnx_ir as ir
+
+    model = ir.load(str(path))
+    for value in (model.graph.inputs[0], model.graph.outputs[0]):
+        if value.shape is None or isinstance(value.shape[0], int):
+            raise ExportError(
+                f"the exporter fixed the batch of {facts['network']}: {value.name} has shape {value.shape}",
+                hint="the network branches on its batch size; its exporter needs a quirk that removes the branch",
+            )
+    return model
+
+
+def _provenance(job: dict[str, Any], facts: dict[str, Any], checkpoint: Path | None, file: Path | None) -> Provenance:
+    """Record what the graph was made of: digests and names, no paths and no times."""
+    name = job["exporter"]
+    if file is not None:
+        name = f"{file.parent.name}/{file.name}" + job["exporter"].partition(".py")[2]
+    details = {
+        "checkpoint": {"name": checkpoint.name, "sha256": sha256_file(checkpoint)} if checkpoint else None,
+        "exporter": name,
+        "exporter_sha256": sha256_file(file) if file else None,
+        "settings": job["settings"],
+        "seed": None if checkpoint else job["seed"],
+    }
+    kept = ("network", "n_parameters", "architecture", "quirks", "torch")
+    return Provenance(kind="export", details=details | {key: facts[key] for key in kept})
+
+
+def _finish(model: ir.Model, facts: dict[str, Any], provenance: Provenance) -> Graph:
+    """Fold, name and version the raw model, and wrap it."""
+    from rtserve.graphs.fold import fold_batchnorm, fold_constants, normalise
+    from rtserve.graphs.graph import Graph
+
+    fold_constants(model)
+    fold_batchnorm(model)
+    fold_constants(model)
+    normalise(model, name=facts["network"])
+    return Graph(
+        model=model,
+        input_spec=InputSpec.from_json(facts["input"]),
+        output_spec=OutputSpec.from_json(facts["output"]),
+        provenance=provenance,
+    )
+
+
+def _parity(graph: Graph, path: Path, reference: str) -> ParityReport:
+    """Compare the graph in onnxruntime with the answers the child stored."""
+    from rtserve.graphs.runners import OnnxruntimeRunner
+
+    runner = OnnxruntimeRunner(graph)
+    cases = []
+    with np.load(path) as arrays:
+        for index, name in enumerate(arrays["names"]):
+            truth = arrays[f"y{index}"]
+            got = runner.infer(arrays[f"x{index}"])
+            own = relative_error(arrays[f"own{index}"], truth)
+            cases.append(compare_outputs(str(name), got, truth, own_error=own))
+    return ParityReport(cases=tuple(cases), subject="onnxruntime on the exported graph", reference=reference)

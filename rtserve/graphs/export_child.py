@@ -1,0 +1,155 @@
+"""The child process of an export: it builds the network, exports it, and computes what the graph must answer.
+
+The torch exporter can crash, hang or take minutes, and an exporter file is somebody's code; both stay in here.
+Called as ``python -m rtserve.graphs.export_child FOLDER`` with ``job.json`` in the folder; leaves ``raw.onnx``,
+``probes.npz`` and ``result.json`` there. An error it understands is in ``result.json`` under ``error``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from rtserve.errors import ExportError, RtserveError
+from rtserve.files import canonical_json, sha256_bytes
+from rtserve.graphs.checkpoint import fit_keys, load_checkpoint, strip_prefixes
+from rtserve.graphs.exporter import Built, resolve_exporter
+from rtserve.graphs.graph import OPSET
+from rtserve.graphs.parity import probe_inputs
+
+EXAMPLE_BATCH = 3
+"""Not 1 and not 2: the exporter specialises those, and reports success."""
+
+
+def architecture_digest(network: nn.Module) -> str:
+    """Return a digest of a network's class and the names and shapes of its weights; equal architectures agree."""
+    shapes = sorted((key, list(value.shape)) for key, value in network.state_dict().items())
+    return sha256_bytes(canonical_json([type(network).__name__, shapes]).encode())
+
+
+def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
+    """Build the network, load the weights, and return the module to export with what is known about it."""
+    settings = job["settings"]
+    checkpoint = load_checkpoint(job["checkpoint"]) if job["checkpoint"] else None
+    state = strip_prefixes(checkpoint.state_dict) if checkpoint else {}
+    exporter = resolve_exporter(job["exporter"])
+    torch.manual_seed(job.get("seed", 0))
+    built = exporter({key: tuple(value.shape) for key, value in state.items()}, settings)
+    network = built.network
+    if checkpoint is not None:
+        name = f"{type(network).__name__} built by {job['exporter_name']}"
+        network.load_state_dict(fit_keys(checkpoint.state_dict, network.state_dict(), name=name))
+    module = (built.wrap(network) if built.wrap else network).eval()
+    still_training = [name for name, part in module.named_modules() if part.training]
+    if still_training:
+        raise ExportError(
+            f"{len(still_training)} parts stay in training mode after eval(): {', '.join(still_training[:5])}",
+            hint="a module that overrides train() or eval() must pass it on; the exporter has to return it in eval mode",
+        )
+    facts = {
+        "network": type(network).__name__,
+        "n_parameters": sum(p.numel() for p in network.parameters()),
+        "architecture": architecture_digest(network),
+        "quirks": [dataclasses.asdict(quirk) for quirk in built.quirks],
+        "input": built.input_spec.to_json(),
+        "output": built.output_spec.to_json(),
+    }
+    return module, built, facts
+
+
+def export_module(module: nn.Module, built: Built, path: Path) -> None:
+    """Write the raw ONNX of `module` with a symbolic batch."""
+    spec = built.input_spec
+    example = torch.randn(EXAMPLE_BATCH, spec.n_chans, spec.n_times, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        got = module(example * 1e-5 if spec.unit == "V" else example)
+    wanted = (EXAMPLE_BATCH, built.output_spec.n_outputs)
+    if not isinstance(got, torch.Tensor) or tuple(got.shape) != wanted:
+        shape = tuple(got.shape) if isinstance(got, torch.Tensor) else type(got).__name__
+        raise ExportError(
+            f"the network gives {shape} for {EXAMPLE_BATCH} windows, not {wanted}",
+            hint="the exporter's wrap must give (batch, n_outputs); check n_outputs",
+        )
+    program = torch.onnx.export(
+        module,
+        (example,),
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        external_data=False,
+        verbose=False,
+        opset_version=OPSET,
+    )
+    assert program is not None
+    program.save(str(path), external_data=False)
+
+
+def reference_outputs(module: nn.Module, built: Built, seed: int) -> tuple[dict[str, np.ndarray], str]:
+    """Return probe inputs with the module's float64 and float32 answers, and which precision is the reference."""
+    probes = probe_inputs(built.input_spec, seed=seed)
+    double, precision = copy.deepcopy(module).double(), "torch float64"
+    arrays: dict[str, np.ndarray] = {"names": np.array([name for name, _ in probes])}
+    for index, (_, x) in enumerate(probes):
+        single = torch.from_numpy(x)
+        with torch.inference_mode():
+            own = module(single)
+            if precision == "torch float64":
+                try:
+                    truth = double(single.double())
+                except RuntimeError:
+                    precision = "torch float32 (the network does not run in float64)"
+            if precision != "torch float64":
+                truth = own
+        arrays |= {f"x{index}": x, f"y{index}": truth.double().numpy(), f"own{index}": own.numpy()}
+    return arrays, precision
+
+
+def run(folder: Path) -> dict[str, Any]:
+    """Do the job in `folder` and return the result."""
+    job = json.loads((folder / "job.json").read_text())
+    module, built, facts = build(job)
+    with torch.no_grad():
+        arrays, facts["reference"] = reference_outputs(module, built, seed=0)
+    np.savez(folder / "probes.npz", **arrays)  # type: ignore[arg-type]
+    try:
+        export_module(module, built, folder / "raw.onnx")
+    except RtserveError:
+        raise
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        cause = error.__cause__
+        reason = (str(cause).splitlines() or [""])[0] if cause else ""
+        raise ExportError(
+            f"the torch exporter failed: {type(error).__name__}: {' '.join((reason or (lines or [''])[0]).split())[:300]}",
+            hint="a quirk in its exporter can rewrite what cannot be exported; see exporters/README.md",
+        ) from error
+    return facts | {"torch": torch.__version__.partition("+")[0]}
+
+
+def main() -> None:
+    """Run the job of the folder on the command line; leave the outcome in result.json."""
+    folder = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            result: dict[str, Any] = run(folder)
+        except RtserveError as error:
+            result = {"error": {"type": type(error).__name__, "message": error.message, "hint": error.hint}}
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""An export as the command line does it: check the output first, write only what passed, report what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rtserve.files import check_writable
+from rtserve.graphs.export import export_with_report
+
+__all__ = ["export_text", "export_to_file"]
+
+
+def export_to_file(
+    checkpoint: Path,
+    output: Path,
+    *,
+    exporter: str,
+    settings: Mapping[str, Any],
+    timeout_s: float = 600.0,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Export to a file and return the report as JSON values; nothing is written unless parity holds.
+
+    Raises
+    ------
+    RtserveError
+        As `rtserve.graphs.export.export`, and where `output` may not be written.
+    """
+    check_writable(output, force=force)
+    graph, parity, facts = export_with_report(checkpoint, exporter=exporter, settings=settings, timeout_s=timeout_s)
+    parity.require(hint="the exporter needs a quirk for this network; nothing was written")
+    graph.save(output, force=force)
+    return {
+        "output": str(output),
+        "sha256": graph.digest,
+        "network": facts["network"],
+        "n_parameters": facts["n_parameters"],
+        "architecture": facts["architecture"],
+        "input": str(graph.input_spec),
+        "output_spec": str(graph.output_spec),
+        "quirks": facts["quirks"],
+        "bytes": output.stat().st_size,
+        "nodes": graph.model.graph.num_nodes(),
+        "parity": parity.to_dict() | {"reference": parity.reference, "summary": parity.summary()},
+    }
+
+
+def export_text(report: dict[str, Any]) -> str:
+    """Return the report as a few lines for a person."""
+    quirks = [f"  quirk   {quirk['name']}: {quirk['reason']}" for quirk in report["quirks"]]
+    return "\n".join(
+        [
+            f"{report['output']}  {report['network']}, {report['n_parameters']:,} parameters, {report['nodes']} nodes,"
+            f" {report['bytes']:,} bytes",
+            f"  input   {report['input']}; output {report['output_spec']}; batch symbolic",
+            *quirks,
+            f"  parity  {report['parity']['summary']}",
+            f"  sha256  {report['sha256']}",
+        ]
+    )

@@ -1,0 +1,137 @@
+r"""Fold what is constant: constant subgraphs, batch normalisation, dropout and identities.
+
+A BatchNormalization after a convolution is a change of its weights,
+:math:`w' = w\, g / \sqrt{v + \epsilon}` and :math:`b' = (b - m)\, g / \sqrt{v + \epsilon} + \beta`, computed in float64
+and then rounded once. It holds where the convolution's output goes nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["fold_batchnorm", "fold_constants", "normalise", "strip_metadata"]
+
+_LARGEST_CONSTANT = 1 << 28
+
+
+def fold_constants(model: ir.Model) -> None:
+    """Evaluate every node whose inputs are all known, in place (weight renorm, merged kernels, shape arithmetic)."""
+    from onnxscript import optimizer
+
+    optimizer.fold_constants(model, onnx_shape_inference=True, input_size_limit=_LARGEST_CONSTANT,
+                             output_size_limit=_LARGEST_CONSTANT)  # fmt: skip
+    optimizer.remove_unused_nodes(model)
+
+
+def constant(value: ir.Value | None) -> np.ndarray | None:
+    """Return the array of an initializer, or None where the value is computed."""
+    if value is None or value.const_value is None or value.is_graph_input():
+        return None
+    return value.const_value.numpy()
+
+
+def fold_batchnorm(model: ir.Model) -> int:
+    """Fold every BatchNormalization that follows a convolution into it, in place; return how many."""
+    folded = 0
+    for node in list(model.graph):
+        if node.op_type != "BatchNormalization":
+            continue
+        source = node.inputs[0]
+        conv = source.producer() if source is not None else None
+        if conv is None or conv.op_type != "Conv" or len(source.uses()) != 1:  # type: ignore[union-attr]
+            continue
+        if _fold_one(model, conv, node):
+            folded += 1
+    return folded
+
+
+def _fold_one(model: ir.Model, conv: ir.Node, norm: ir.Node) -> bool:
+    import onnx_ir as ir
+
+    weight = constant(conv.inputs[1])
+    params = [constant(value) for value in norm.inputs[1:5]]
+    bias_value = conv.inputs[2] if len(conv.inputs) > 2 else None
+    bias = constant(bias_value)
+    if weight is None or any(p is None for p in params) or (bias_value is not None and bias is None):
+        return False
+    g, beta, mean, var = (np.asarray(p, np.float64) for p in params)
+    scale = g / np.sqrt(var + norm.attributes.get_float("epsilon", 1e-5))
+    new_weight = weight.astype(np.float64) * scale.reshape(-1, *([1] * (weight.ndim - 1)))
+    new_bias = ((bias.astype(np.float64) if bias is not None else 0.0) - mean) * scale + beta
+    values = [
+        add_initializer(model, f"{conv.outputs[0].name}_{kind}", array.astype(weight.dtype))
+        for kind, array in (("weight", new_weight), ("bias", new_bias))
+    ]
+    fused = ir.node("Conv", [conv.inputs[0], *values], attributes=dict(conv.attributes))
+    fused.outputs[0].name = norm.outputs[0].name
+    fused.outputs[0].shape, fused.outputs[0].type = norm.outputs[0].shape, norm.outputs[0].type
+    model.graph.insert_before(conv, fused)
+    replace_value(model, norm.outputs[0], fused.outputs[0])
+    model.graph.remove([norm, conv], safe=True)
+    return True
+
+
+def add_initializer(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
+    """Register `array` under a name that is free in the graph, and return its value."""
+    import onnx_ir as ir
+
+    taken = model.graph.initializers
+    unique, n = name, 0
+    while unique in taken:
+        n += 1
+        unique = f"{name}_{n}"
+    tensor = ir.tensor(np.ascontiguousarray(array), name=unique)
+    value = ir.Value(name=unique, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    model.graph.register_initializer(value)
+    return value
+
+
+def replace_value(model: ir.Model, old: ir.Value, new: ir.Value) -> None:
+    """Let everything that read `old`, the graph's outputs included, read `new`."""
+    import onnx_ir as ir
+
+    ir.convenience.replace_all_uses_with(old, new)
+    for index, output in enumerate(model.graph.outputs):
+        if output is old:
+            model.graph.outputs[index] = new
+
+
+def strip_metadata(model: ir.Model) -> None:
+    """Remove what the torch exporter leaves of local paths, stack traces and module names, in place."""
+    import onnx_ir as ir
+
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.doc_string = model.graph.doc_string = None
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+            value.doc_string = None
+    for value in [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]:
+        value.metadata_props.clear()
+        value.doc_string = None
+    for value in model.graph.initializers.values():
+        if value.const_value is not None:
+            value.const_value = ir.tensor(value.const_value.numpy(), name=value.name)
+
+
+def normalise(model: ir.Model, *, name: str) -> None:
+    """Fix the versions, the input's, output's and graph's names, and drop metadata, in place."""
+    import rtserve
+    from rtserve.graphs.graph import INPUT_NAME, IR_VERSION, OUTPUT_NAME
+
+    strip_metadata(model)
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version = "rtserve", rtserve.__version__
+    model.domain, model.graph.name = None, name
+    taken = {value.name for node in model.graph for value in node.outputs} | set(model.graph.initializers)
+    for value, wanted in ((model.graph.inputs[0], INPUT_NAME), (model.graph.outputs[0], OUTPUT_NAME)):
+        if value.name != wanted and wanted not in taken:
+            value.name = wanted
