@@ -210,6 +210,8 @@ def _from_arrays(arrays: dict[str, Any], path: Path, *, allow_nonfinite: bool) -
     X, y = np.asarray(arrays.pop("X")), np.asarray(arrays.pop("y"))
     if X.ndim != 3 or X.dtype.kind not in "fiu":
         raise InputError(f"X in {path} is {X.dtype} {X.shape}", hint="X is (n_windows, n_chans, n_times), numbers")
+    if not len(X):
+        raise InputError(f"{path} holds no windows", hint="give at least one window")
     if y.shape[:1] != X.shape[:1] or y.ndim > 2 or y.dtype.kind not in "fiu":
         raise InputError(f"y in {path} is {y.dtype} {y.shape} for {X.shape[0]} windows", hint="one target per window")
     unit = str(arrays.pop("unit", "V"))

@@ -1,0 +1,47 @@
+"""Commands that measure: what a graph is worth, and what it costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from rtserve.cli.output import emit_json, json_option, tell
+
+__all__ = ["evaluate"]
+
+_METRICS = "nrmse, rmse, mse, mae, smooth_l1, pearson, balanced_accuracy, nrmse:range, nrmse:iqr, nrmse:mean"
+_ENGINES = click.Choice(["onnxruntime", "torch_plan", "openvino", "reference"])
+
+
+@click.command()
+@click.argument("graph", required=False, type=click.Path())
+@click.option("--data", type=click.Path(), help="Window set (.npz, .h5) to score GRAPH on.")
+@click.option("--c1", nargs=2, type=click.Path(), metavar="GRAPH DATA", help="Graph and windows of challenge 1.")
+@click.option("--c2", nargs=2, type=click.Path(), metavar="GRAPH DATA", help="Graph and windows of challenge 2.")
+@click.option("--metric", "metrics", multiple=True, help=f"May be repeated: {_METRICS}.")
+@click.option("--split", default="all", show_default=True, help="Score only the windows that the file marks so.")
+@click.option("--engine", type=_ENGINES, default="onnxruntime", show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--batch", type=click.IntRange(1), help="Windows per call; by default what fits in 2 MiB.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("-o", "--output", type=click.Path(), help="Write scores and raw predictions here (.json).")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@json_option
+def evaluate(
+    graph: str | None, data: str | None, c1: tuple[str, str] | None, c2: tuple[str, str] | None, **options: Any
+) -> None:
+    """Score GRAPH on windows: NRMSE = RMSE / std(y), RMSE and MSE beside the constant baseline.
+
+    With --c1 and --c2 the overall score 0.3 C1 + 0.7 C2 is given.
+    """
+    from rtserve.measure.commands import run_evaluate
+
+    output, force, as_json = (options.pop(key) for key in ("output", "force", "as_json"))
+    result = run_evaluate(graph, data, c1, c2, output=output, force=force, **options)
+    if as_json:
+        emit_json("overall" if c1 else "evaluation", result.to_dict(raw=False))
+    else:
+        click.echo("\n".join(result.lines()))
+    if output:
+        tell(f"wrote {output}")

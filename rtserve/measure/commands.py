@@ -1,0 +1,51 @@
+"""What the measuring commands do between reading their arguments and printing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rtserve.errors import InputError
+from rtserve.files import check_writable
+
+__all__ = ["run_evaluate"]
+
+Pair = tuple[str, str]
+
+
+def run_evaluate(
+    graph: str | None,
+    data: str | None,
+    c1: Pair | None,
+    c2: Pair | None,
+    *,
+    output: str | None = None,
+    force: bool = False,
+    **options: Any,
+) -> Any:
+    """Return an `Evaluation` of GRAPH on --data, or the `Overall` of --c1 and --c2; write it where asked.
+
+    Raises
+    ------
+    InputError
+        Where the arguments name neither or both, or the output may not be written.
+    """
+    from rtserve.measure.evaluate import evaluate
+    from rtserve.measure.overall import evaluate_overall
+
+    if output:
+        check_writable(output, force=force)
+    options["metrics"] = options.get("metrics") or None
+    if c1 or c2:
+        if not (c1 and c2) or graph or data or options.pop("metrics"):
+            raise InputError(
+                "--c1 and --c2 go together and alone (the overall score is of two NRMSE)",
+                hint="rtserve evaluate --c1 F1.onnx W1.npz --c2 F2.onnx W2.npz",
+            )
+        result: Any = evaluate_overall(c1, c2, **options)
+    elif graph and data:
+        result = evaluate(graph, data, **options)
+    else:
+        raise InputError(f"no {'windows' if graph else 'graph'} to score", hint="rtserve evaluate F.onnx --data W.npz")
+    if output:
+        result.save(output, force=force)
+    return result

@@ -1,0 +1,202 @@
+"""`Evaluation`: signed scores of predictions beside what a constant scores on the same windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtserve.measure.metrics import Metric, parse_metric
+from rtserve.measure.results import environment, save_result
+from rtserve.measure.signature import Score
+from rtserve.measure.statistics import RESAMPLES, Units, interval
+from rtserve.signals.windows import WindowSet
+
+__all__ = ["REGRESSION", "Evaluation", "score_predictions"]
+
+REGRESSION = ("nrmse", "rmse", "mse")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Scores of one graph on one window set, with the raw values they came from.
+
+    Parameters
+    ----------
+    name : str
+        What the graph is called.
+    graph_digest, data_digest : str
+        SHA-256 of the graph's bytes and of the windows; a score belongs to exactly these.
+    scores : tuple of Score
+        One per metric.
+    baseline : tuple of Score or None
+        The same metrics of the best constant on the same windows; None where a constant has none (Pearson's r).
+    oracle : Score or None
+        The first metric of the mean of the subject's other windows. It uses the labels: no network may be compared
+        with it as if it did not.
+    predictions, targets : ndarray, (n_windows,)
+        Raw values.
+    subject : ndarray of str
+        Of each window; empty where not known.
+    notes : tuple of str
+        What a reader must know before believing the numbers.
+    engine, threads : str, int
+        What computed the predictions.
+    """
+
+    name: str
+    graph_digest: str
+    data_digest: str
+    scores: tuple[Score, ...]
+    baseline: tuple[Score | None, ...]
+    oracle: Score | None
+    predictions: np.ndarray
+    targets: np.ndarray
+    subject: np.ndarray
+    notes: tuple[str, ...] = ()
+    engine: str = "onnxruntime"
+    threads: int = 1
+    parameters: int = 0
+
+    def __getitem__(self, metric: str) -> Score:
+        found = [score for score in self.scores if score.signature.metric == metric]
+        if not found:
+            names = ", ".join(score.signature.metric for score in self.scores)
+            raise KeyError(f"no score called {metric!r}; there are {names}")
+        return found[0]
+
+    @property
+    def n(self) -> int:
+        """How many windows."""
+        return len(self.targets)
+
+    def to_dict(self, *, raw: bool = True) -> dict[str, Any]:
+        """Return the evaluation as JSON values, with raw predictions unless `raw` is False."""
+        values: dict[str, Any] = {
+            "name": self.name,
+            "graph_sha256": self.graph_digest,
+            "data_sha256": self.data_digest,
+            "parameters": self.parameters,
+            "n_windows": self.n,
+            "n_subjects": len(np.unique(self.subject)) if self.subject.size else None,
+            "scores": [score.to_dict() for score in self.scores],
+            "baseline": [score.to_dict() if score else None for score in self.baseline],
+            "subject_mean_oracle": self.oracle.to_dict() | {"uses_labels": True} if self.oracle else None,
+            "notes": list(self.notes),
+            "engine": self.engine,
+            "environment": environment(threads=self.threads),
+        }
+        if raw:
+            values["raw"] = {
+                "predictions": _numbers(self.predictions),
+                "targets": _numbers(self.targets),
+                "subject": [str(s) for s in self.subject],
+            }
+        return values
+
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write the evaluation with its raw values as JSON."""
+        return save_result(path, "evaluation", self.to_dict(), force=force)
+
+    def lines(self) -> list[str]:
+        """Return what a person reads: each signed score beside the constant's."""
+        people = f", {len(np.unique(self.subject))} subjects" if self.subject.size else ""
+        out = [f"{self.name} (sha256 {self.graph_digest[:12]}) on {self.n} windows{people}"]
+        for score, constant in zip(self.scores, self.baseline, strict=True):
+            beside = f"{constant.value:.5g}" if constant else "undefined"
+            out.append(f"  {score}   constant: {beside}")
+        if self.oracle:
+            out.append(f"  subject-mean oracle (uses labels): {self.oracle.signature.metric} {self.oracle.value:.5g}")
+        over = next((s.interval for s in self.scores if s.interval), None)
+        if over:
+            out.append(f"  intervals: {over.level:.0%}, bootstrap over {over.units} {over.over}")
+        return out + [f"  note: {note}" for note in self.notes]
+
+
+def _numbers(values: np.ndarray) -> list[float]:
+    """Return float32 values as the shortest decimals that read back to them."""
+    return [float(str(np.float32(v))) for v in values]
+
+
+def score_predictions(
+    predictions: np.ndarray,
+    windows: WindowSet,
+    *,
+    metrics: Sequence[str] = REGRESSION,
+    split: str = "all",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    name: str = "predictions",
+    graph_digest: str = "",
+    engine: str = "onnxruntime",
+    threads: int = 1,
+    parameters: int = 0,
+) -> Evaluation:
+    """Score predictions (n_windows,) that were made already; parameters and raises as `evaluate`."""
+    y = windows.y.astype(np.float64)
+    units = Units.of(windows.subject, len(windows))
+    chosen = [parse_metric(metric) for metric in metrics]
+
+    def score(metric: Metric, p: np.ndarray, *, draws: int) -> Score:
+        value = metric(y, p)
+        ends = interval(metric, y, p, units, resamples=draws, seed=seed) if draws else None
+        signature = metric.signature(n=len(y), data=windows.digest, split=split)
+        return Score(value=value, signature=signature, interval=ends)
+
+    scores = tuple(score(metric, predictions, draws=resamples) for metric in chosen)
+    baseline = tuple(
+        score(metric, metric.constant(y), draws=0) if metric.name != "pearson" else None for metric in chosen
+    )
+    others = _other_windows_mean(y, windows.subject)
+    regression = chosen[0].name != "balanced_accuracy"
+    oracle = score(chosen[0], others, draws=0) if others is not None and regression else None
+    return Evaluation(
+        name=name,
+        graph_digest=graph_digest,
+        data_digest=windows.digest,
+        scores=scores,
+        baseline=baseline,
+        oracle=oracle,
+        predictions=np.asarray(predictions, np.float32),
+        targets=windows.y,
+        subject=windows.subject.astype("U"),
+        notes=_notes(scores, predictions, y, units),
+        engine=engine,
+        threads=threads,
+        parameters=parameters,
+    )
+
+
+def _other_windows_mean(y: np.ndarray, subject: np.ndarray) -> np.ndarray | None:
+    """Return for each window the mean target of the same subject's other windows, or None where it says nothing.
+
+    A subject with one window gets the overall mean; a target that is one number per subject is no case for it.
+    """
+    if len(subject) != len(y) or len(np.unique(subject)) < 2:
+        return None
+    _, index = np.unique(subject, return_inverse=True)
+    count = np.bincount(index)[index]
+    total = np.bincount(index, weights=y)[index]
+    if (count < 2).all():
+        return None
+    mean: np.ndarray = np.where(count > 1, (total - y) / np.maximum(count - 1, 1), y.mean())
+    return mean if not np.allclose(mean[count > 1], y[count > 1]) else None
+
+
+def _notes(scores: Sequence[Score], predictions: np.ndarray, y: np.ndarray, units: Units) -> tuple[str, ...]:
+    notes = []
+    spread, wanted = float(np.std(predictions, dtype=np.float64)), float(np.std(y))
+    nrmse = next((s for s in scores if s.signature.metric == "nrmse"), None)
+    if spread <= 1e-6 * max(wanted, abs(float(np.mean(predictions)))):
+        notes.append(f"the graph answers a constant ({float(np.mean(predictions)):.5g}); check the unit of the windows")
+    elif nrmse and nrmse.interval and 1.0 in nrmse.interval:
+        notes.append(f"NRMSE {nrmse.value:.4f} is not told apart from 1.00, what predicting the mean of y scores")
+    elif nrmse and nrmse.value > 1.0:
+        notes.append(f"NRMSE {nrmse.value:.4f} is worse than 1.00, what predicting the mean of y scores")
+    if units.over == "windows" and scores and scores[0].interval:
+        reason = "subjects are unknown or under 5; windows of one subject are alike, so the truth is wider"
+        notes.append(f"intervals are over windows, because {reason}")
+    return tuple(notes)

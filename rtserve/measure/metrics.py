@@ -1,0 +1,232 @@
+"""What a score is: a metric with everything that can change its number written into its signature.
+
+A metric is defined by per-window statistics whose sums over any set of windows give its value. So the score of a
+resample needs no second look at the predictions, and intervals over subjects cost next to nothing.
+
+Two scores may be subtracted only when their signatures are equal: half a squared error is no squared error
+(`smooth_l1` is half of `mse` for errors under 1), and a score over other windows is another score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rtserve.errors import InputError
+from rtserve.measure.signature import Interval, Score, Signature
+
+__all__ = ["METRICS", "Interval", "Metric", "Score", "Signature", "overall", "parse_metric"]
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric as per-window statistics and a value of their sums.
+
+    Parameters
+    ----------
+    name : str
+        As in a signature.
+    options : tuple of (str, str)
+        What of its definition could have been chosen otherwise.
+    statistics : callable
+        ``(y, p) -> (n, k)``: float64 statistics of each window.
+    of_sums : callable
+        ``(..., k) -> (...)``: the metric for the sums over any set of windows.
+    constant : callable
+        ``y -> (n,)``: the best prediction that is the same for every window.
+    higher_is_better : bool
+        Direction.
+    """
+
+    name: str
+    statistics: Callable[[Array, Array], Array]
+    of_sums: Callable[[Array], Array]
+    options: tuple[tuple[str, str], ...] = ()
+    constant: Callable[[Array], Array]
+    higher_is_better: bool = False
+
+    def __call__(self, y: Array, p: Array) -> float:
+        """Return the metric of predictions p (n,) for targets y (n,).
+
+        Raises
+        ------
+        InputError
+            Where y or p cannot give a finite value, e.g. a constant y for a normalised error.
+        """
+        y, p = _pair(y, p)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = float(self.of_sums(self.statistics(y, p).sum(axis=0)))
+        if not np.isfinite(value):
+            raise InputError(
+                f"{self.name} is not defined here: {_why(y, p)}",
+                hint="score more varied windows, or use rmse, which needs no spread",
+            )
+        return value
+
+    def signature(self, *, n: int, data: str, split: str = "all") -> Signature:
+        """Return the signature of this metric on the named data."""
+        return Signature(metric=self.name, options=self.options, n=n, data=data[:12], split=split)
+
+
+def _pair(y: Array, p: Array) -> tuple[Array, Array]:
+    y, p = np.asarray(y, np.float64), np.asarray(p, np.float64)
+    if y.shape != p.shape or y.ndim != 1 or not len(y):
+        raise InputError(
+            f"{p.shape} predictions for {y.shape} targets", hint="one number per window each, at least one window"
+        )
+    return y, p
+
+
+def _why(y: Array, p: Array) -> str:
+    if not np.isfinite(y).all() or not np.isfinite(p).all():
+        return f"{int((~np.isfinite(y)).sum())} targets and {int((~np.isfinite(p)).sum())} predictions are not finite"
+    spread = f"std of y is {np.std(y):.3g}, std of the predictions {np.std(p):.3g}, over {len(y)} windows"
+    return spread
+
+
+def _mean_of(error: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
+    return lambda y, p: np.stack([np.ones_like(y), error(p - y)], axis=-1)
+
+
+def _ratio(s: Array) -> Array:
+    result: Array = s[..., 1] / s[..., 0]
+    return result
+
+
+def _smooth_l1(e: Array) -> Array:
+    loss: Array = np.where(np.abs(e) < 1, 0.5 * e * e, np.abs(e) - 0.5)
+    return loss
+
+
+def _nrmse_statistics(y: Array, p: Array) -> Array:
+    # Centred first: the spread does not change, and the sums lose no digits to a large mean.
+    c = y - y.mean()
+    return np.stack([np.ones_like(y), (p - y) ** 2, c, c * c], axis=-1)
+
+
+def _nrmse_of_sums(s: Array) -> Array:
+    n = s[..., 0]
+    variance = s[..., 3] / n - (s[..., 2] / n) ** 2
+    # A spread below rounding of the sums is none: a constant y must not pass for a tiny one.
+    variance = np.where(variance > 1e-14 * s[..., 3] / n, variance, 0.0)
+    result: Array = np.sqrt(s[..., 1] / n / variance)
+    return result
+
+
+def _pearson_statistics(y: Array, p: Array) -> Array:
+    a, b = y - y.mean(), p - p.mean()
+    return np.stack([np.ones_like(y), a, b, a * a, b * b, a * b], axis=-1)
+
+
+def _pearson_of_sums(s: Array) -> Array:
+    n, a, b, aa, bb, ab = np.moveaxis(s, -1, 0)
+    result: Array = (ab - a * b / n) / np.sqrt((aa - a * a / n) * (bb - b * b / n))
+    clipped: Array = np.clip(result, -1.0, 1.0)
+    return clipped
+
+
+def _recall_statistics(y: Array, p: Array) -> Array:
+    classes = np.unique(y)
+    present = (y[:, None] == classes).astype(np.float64)
+    return np.concatenate([present, present * (p == y)[:, None]], axis=1)
+
+
+def _recall_of_sums(s: Array) -> Array:
+    k = s.shape[-1] // 2
+    present, right = s[..., :k], s[..., k:]
+    recall = np.divide(right, present, out=np.zeros_like(right), where=present > 0)
+    result: Array = recall.sum(axis=-1) / (present > 0).sum(axis=-1)
+    return result
+
+
+def _mean(y: Array) -> Array:
+    return np.full(len(y), float(np.mean(y, dtype=np.float64)))
+
+
+def _median(y: Array) -> Array:
+    return np.full(len(y), float(np.median(y)))
+
+
+def _commonest(y: Array) -> Array:
+    values, counts = np.unique(y, return_counts=True)
+    return np.full(len(y), values[np.argmax(counts)])
+
+
+def _scaled_rmse(scale: Callable[[Array], float], name: str) -> Metric:
+    """RMSE over a spread of y that no sum gives; the spread is taken once from all windows and held in resamples."""
+
+    def statistics(y: Array, p: Array) -> Array:
+        size = scale(y)
+        return np.stack([np.ones_like(y), ((p - y) / size) ** 2 if size else np.full_like(y, np.nan)], axis=-1)
+
+    return Metric(
+        name="nrmse",
+        options=(("norm", name),),
+        statistics=statistics,
+        of_sums=lambda s: np.sqrt(_ratio(s)),
+        constant=_mean,
+    )
+
+
+def _mean_metric(name: str, error: Callable[[Array], Array], **more: Any) -> Metric:
+    return Metric(name=name, statistics=_mean_of(error), **({"of_sums": _ratio, "constant": _mean} | more))
+
+
+METRICS: dict[str, Metric] = {
+    "nrmse": Metric(
+        name="nrmse",
+        options=(("norm", "std"), ("ddof", "0")),
+        statistics=_nrmse_statistics,
+        of_sums=_nrmse_of_sums,
+        constant=_mean,
+    ),
+    "rmse": _mean_metric("rmse", np.square, of_sums=lambda s: np.sqrt(_ratio(s))),
+    "mse": _mean_metric("mse", np.square),
+    "mae": _mean_metric("mae", np.abs, constant=_median),
+    "smooth_l1": _mean_metric("smooth_l1", _smooth_l1, options=(("beta", "1"),)),
+    "pearson": Metric(
+        name="pearson",
+        statistics=_pearson_statistics,
+        of_sums=_pearson_of_sums,
+        constant=_mean,
+        higher_is_better=True,
+    ),
+    "balanced_accuracy": Metric(
+        name="balanced_accuracy",
+        statistics=_recall_statistics,
+        of_sums=_recall_of_sums,
+        constant=_commonest,
+        higher_is_better=True,
+    ),
+    "nrmse:range": _scaled_rmse(lambda y: float(np.ptp(y)), "range"),
+    "nrmse:iqr": _scaled_rmse(lambda y: float(np.subtract(*np.percentile(y, [75, 25]))), "iqr"),
+    "nrmse:mean": _scaled_rmse(lambda y: abs(float(np.mean(y))), "mean"),
+}
+"""Every metric by the name that the command line takes."""
+
+
+def parse_metric(name: str) -> Metric:
+    """Return the metric called `name`.
+
+    Raises
+    ------
+    InputError
+        Where there is none; the names are listed.
+    """
+    if name not in METRICS:
+        raise InputError(f"unknown metric {name!r}", hint=f"use one of {', '.join(METRICS)}")
+    return METRICS[name]
+
+
+WEIGHTS = (0.3, 0.7)
+"""Of challenge 1 and 2 in the overall score of the EEG Foundation Challenge 2025 (start kit, local_scoring.py)."""
+
+
+def overall(c1: float, c2: float) -> float:
+    """Return 0.3 C1 + 0.7 C2 rounded to 5 places, as the contest does (two NRMSE)."""
+    return round(WEIGHTS[0] * c1 + WEIGHTS[1] * c2, 5)

@@ -1,0 +1,116 @@
+"""The contest's overall score: both challenges with their weights, beside the constant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtserve.graphs.graph import Graph
+from rtserve.measure.evaluate import Evaluation, evaluate
+from rtserve.measure.metrics import WEIGHTS, overall, parse_metric
+from rtserve.measure.results import save_result
+from rtserve.measure.signature import Interval
+from rtserve.measure.statistics import RESAMPLES, Units, expanded_percentile, resampled
+from rtserve.signals.windows import WindowSet
+
+__all__ = ["Overall", "evaluate_overall"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overall:
+    """Both challenges and the contest's overall score.
+
+    Parameters
+    ----------
+    c1, c2 : Evaluation
+        Of the two challenges.
+    value : float
+        0.3 C1 + 0.7 C2, rounded to 5 places.
+    constant : float
+        The same of the constant baselines: 1.0.
+    interval : Interval or None
+        From the bootstraps of both, which are drawn independently.
+    """
+
+    c1: Evaluation
+    c2: Evaluation
+    value: float
+    constant: float
+    interval: Interval | None = None
+
+    @property
+    def signature(self) -> str:
+        """The weights, the rounding and both signatures."""
+        return f"overall|weights:0.3,0.7|round:5|c1:({self.c1['nrmse'].signature})|c2:({self.c2['nrmse'].signature})"
+
+    def to_dict(self, *, raw: bool = True) -> dict[str, Any]:
+        """Return both evaluations and the overall score as JSON values."""
+        return {
+            "overall": self.value,
+            "constant": self.constant,
+            "interval": self.interval.to_dict() if self.interval else None,
+            "signature": self.signature,
+            "c1": self.c1.to_dict(raw=raw),
+            "c2": self.c2.to_dict(raw=raw),
+        }
+
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write the whole with its raw values as JSON."""
+        return save_result(path, "overall", self.to_dict(), force=force)
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        ends = f" [{self.interval.low:.5f}, {self.interval.high:.5f}]" if self.interval else ""
+        c1, c2 = self.c1["nrmse"].value, self.c2["nrmse"].value
+        total = f"overall = 0.3 x {c1:.5f} + 0.7 x {c2:.5f} = {self.value:.5f}{ends}   constant: {self.constant:.5f}"
+        return [*self.c1.lines(), *self.c2.lines(), total]
+
+
+def evaluate_overall(
+    c1: tuple[Graph | str | Path, WindowSet | str | Path],
+    c2: tuple[Graph | str | Path, WindowSet | str | Path],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    **options: Any,
+) -> Overall:
+    """Score a graph per challenge and combine them as the contest does.
+
+    Parameters
+    ----------
+    c1, c2 : (graph, windows)
+        Of challenge 1 and 2, each as `evaluate` takes them.
+    resamples, seed : int
+        Of the bootstrap.
+    **options
+        As `evaluate` takes them (split, engine, threads, batch).
+    """
+    first, second = (evaluate(*pair, resamples=resamples, seed=seed, **options) for pair in (c1, c2))
+    return Overall(
+        c1=first,
+        c2=second,
+        value=overall(first["nrmse"].value, second["nrmse"].value),
+        constant=overall(*(_constant(e) for e in (first, second))),
+        interval=_overall_interval(first, second, resamples=resamples, seed=seed),
+    )
+
+
+def _constant(evaluation: Evaluation) -> float:
+    return next(s.value for s in evaluation.baseline if s and s.signature.metric == "nrmse")
+
+
+def _overall_interval(c1: Evaluation, c2: Evaluation, *, resamples: int, seed: int) -> Interval | None:
+    metric = parse_metric("nrmse")
+    draws, kinds = [], []
+    for k, e in enumerate((c1, c2)):
+        units = Units.of(e.subject, e.n)
+        sums = units.sums(metric.statistics(e.targets.astype(np.float64), e.predictions.astype(np.float64)))
+        draws.append(resampled(sums, metric.of_sums, resamples=resamples, seed=seed + k))
+        kinds.append(units)
+    fewest = min(kinds, key=lambda u: u.count)
+    ends = expanded_percentile(WEIGHTS[0] * draws[0] + WEIGHTS[1] * draws[1], fewest.count)
+    over = "subjects" if all(u.over == "subjects" for u in kinds) else "windows"
+    return Interval(low=ends[0], high=ends[1], over=over, units=fewest.count) if ends else None

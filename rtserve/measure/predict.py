@@ -1,0 +1,163 @@
+"""Predictions of a graph for a window set, in batches that bound the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtserve.errors import InputError, RtserveError
+from rtserve.graphs.graph import Graph
+from rtserve.signals.windows import WindowSet, load_windows
+from rtserve.spec import UNITS
+
+if TYPE_CHECKING:
+    from rtserve.graphs.runners import Runner
+
+__all__ = ["ENGINES", "as_graph", "as_windows", "in_batches", "make_runner", "predict"]
+
+ENGINES = ("onnxruntime", "torch_plan", "openvino", "reference")
+_BATCH_BYTES = 2 << 20
+"""Input bytes of one batch. Activations are about 50 times the input in the widest of the known networks."""
+
+
+def as_graph(graph: Graph | str | Path) -> Graph:
+    """Return a graph, read from its file where a path was given."""
+    return graph if isinstance(graph, Graph) else Graph.load(graph)
+
+
+def as_windows(windows: WindowSet | str | Path, *, split: str = "all") -> WindowSet:
+    """Return windows, read where a path was given, and of them the part that the file calls `split`.
+
+    Raises
+    ------
+    InputError
+        Where the file marks no splits, or none of that name.
+    """
+    windows = windows if isinstance(windows, WindowSet) else load_windows(windows)
+    if not len(windows):
+        raise InputError("the window set is empty", hint="give at least one window")
+    if split == "all":
+        return windows
+    marks = np.asarray(windows.extra.get("split", np.empty(0, "U1"))).astype("U")
+    if marks.shape != (len(windows),):
+        raise InputError(f"these windows mark no splits, so there is no {split!r}", hint="leave --split out")
+    if split not in marks:
+        raise InputError(f"no window is marked {split!r}", hint=f"the splits are {', '.join(np.unique(marks))}, all")
+    return windows.take(marks == split)
+
+
+def make_runner(graph: Graph, engine: str = "onnxruntime", *, threads: int = 1) -> Runner:
+    """Return a runner of `graph` in the named engine.
+
+    Raises
+    ------
+    InputError
+        Where no engine has that name.
+    EnvironmentMissingError
+        Where it is not installed.
+    """
+    from rtserve.graphs import runners
+
+    if engine == "onnxruntime":
+        return runners.OnnxruntimeRunner(graph, threads=threads)
+    if engine == "torch_plan":
+        return runners.PlanRunner(graph, threads=threads)
+    if engine == "openvino":
+        return runners.OpenvinoRunner(graph, threads=threads)
+    if engine == "reference":
+        return runners.ReferenceRunner(graph)
+    raise InputError(f"unknown engine {engine!r}", hint=f"use one of {', '.join(ENGINES)}")
+
+
+def predict(
+    graph: Graph | str | Path,
+    windows: WindowSet,
+    *,
+    engine: str = "onnxruntime",
+    threads: int = 1,
+    batch: int | None = None,
+    name: str = "the graph",
+) -> np.ndarray:
+    """Return (n_windows, n_outputs) float32 predictions.
+
+    Parameters
+    ----------
+    graph : Graph or path
+        What predicts.
+    windows : WindowSet
+        In volts; brought to the unit the graph takes.
+    engine, threads : str, int
+        One of `ENGINES`; one thread gives the same numbers on every machine of a kind.
+    batch : int, optional
+        Windows per call; by default what fits 2 MiB of input. A graph with a fixed batch gets that one.
+    name : str
+        What errors call the graph.
+
+    Raises
+    ------
+    SpecMismatchError
+        Where the windows do not fit the graph.
+    RtserveError
+        Where it answers NaN or Inf to finite windows.
+    """
+    graph = as_graph(graph)
+    windows.require_spec(graph.input_spec, name=name)
+    runner = make_runner(graph, engine, threads=threads)
+    y = in_batches(
+        runner.infer,
+        windows.X,
+        batch=_fixed_batch(graph) or batch,
+        scale=_scale(graph),
+        pad=bool(_fixed_batch(graph)),
+    )
+    require_finite(y, name)
+    return y
+
+
+def require_finite(y: np.ndarray, name: str) -> None:
+    """Raise `RtserveError` naming how many predictions are not finite and the first of them."""
+    bad = ~np.isfinite(y).all(axis=1)
+    if bad.any():
+        raise RtserveError(
+            f"{name} answers NaN or Inf to {int(bad.sum())} of {len(y)} finite windows (first: {int(np.argmax(bad))})",
+            hint="its score would be NaN; look at that window's scale, and at divisions by a spread in the network",
+        )
+
+
+def in_batches(
+    infer: Callable[[np.ndarray], np.ndarray],
+    X: np.ndarray,
+    *,
+    batch: int | None = None,
+    scale: float = 1.0,
+    pad: bool = False,
+) -> np.ndarray:
+    """Return ``infer`` over X (n_windows, n_chans, n_times) as float32 (n_windows, n_outputs).
+
+    Windows are multiplied by `scale`; with `pad` the last batch is filled up to a fixed size.
+    """
+    size = batch or max(1, min(256, _BATCH_BYTES // max(1, X[0].nbytes)))
+    parts = []
+    for start in range(0, len(X), size):
+        x = np.ascontiguousarray(X[start : start + size], dtype=np.float32)
+        have = len(x)
+        if pad and have < size:
+            x = np.concatenate([x, np.repeat(x[-1:], size - have, axis=0)])
+        y = np.asarray(infer(x * np.float32(scale) if scale != 1.0 else x), dtype=np.float32)
+        parts.append(y.reshape(len(x), -1)[:have].copy())
+    return np.concatenate(parts)
+
+
+def _fixed_batch(graph: Graph) -> int:
+    shape = next(v for v in graph.model.graph.inputs if v.name not in graph.model.graph.initializers).shape
+    first = shape[0] if shape is not None else None
+    return first if isinstance(first, int) and first > 0 else 0
+
+
+def _scale(graph: Graph) -> float:
+    """Return what volts are multiplied with to be in the graph's unit; a graph without a unit takes volts."""
+    unit = graph.input_spec.unit
+    return 1.0 if unit == "1" else 1.0 / UNITS[unit]

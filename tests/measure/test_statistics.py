@@ -1,0 +1,151 @@
+"""Intervals cover what they say, and a null difference is not called one."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtserve.measure.metrics import METRICS
+from rtserve.measure.statistics import Units, difference, expanded_percentile, interval, resampled
+
+METRIC = METRICS["nrmse"]
+
+
+def population(rng: np.random.Generator, subjects: int = 20, each: int = 15) -> tuple[np.ndarray, ...]:
+    """Targets, two equally bad predictions, subjects; the errors of one subject are alike."""
+    subject = np.repeat(np.arange(subjects), each)
+    n = len(subject)
+    y = rng.standard_normal(n)
+    shared = rng.standard_normal((2, subjects))[:, subject]
+    own = rng.standard_normal((2, n))
+    return y, 0.5 * shared[0] + own[0], 0.5 * shared[1] + own[1], subject
+
+
+def test_interval_over_subjects_covers_the_truth():
+    """Errors have variance 0.25 + 1 + var(y) and y variance 1: the truth is sqrt(2.25)."""
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(150):
+        y, p, _, subject = population(rng)
+        ends = interval(METRIC, y, p, Units.of(subject, len(y)), resamples=400)
+        assert ends is not None
+        assert ends.over == "subjects"
+        hits += np.sqrt(2.25) in ends
+    assert hits >= 150 * 0.90
+
+
+def test_interval_over_windows_of_alike_subjects_is_too_narrow():
+    """Why subjects are resampled: with what a subject shares large, windows as units cover far too rarely."""
+    rng = np.random.default_rng(2)
+    hits = {"subjects": 0, "windows": 0}
+    for _ in range(60):
+        subject = np.repeat(np.arange(20), 15)
+        y = rng.standard_normal(20)[subject] + 0.3 * rng.standard_normal(300)
+        p = np.zeros(300)
+        for over, units in (("subjects", Units.of(subject, 300)), ("windows", Units.of(np.empty(0), 300))):
+            ends = interval(METRICS["mse"], y, p, units, resamples=300)
+            hits[over] += ends is not None and 1.09 in ends
+    assert hits["subjects"] >= 48
+    assert hits["windows"] < 0.75 * hits["subjects"]
+
+
+def test_null_pairs_are_rarely_called_different():
+    rng = np.random.default_rng(3)
+    called = 0
+    for _ in range(150):
+        y, a, b, subject = population(rng)
+        called += difference(METRIC, y, a, b, Units.of(subject, len(y)), resamples=400).different
+    assert called <= 150 * 0.07
+
+
+def test_a_real_difference_is_found_with_its_sign():
+    rng = np.random.default_rng(4)
+    y, a, _, subject = population(rng)
+    better = 0.5 * (a + y)
+    found = difference(METRIC, y, a, better, Units.of(subject, len(y)))
+    assert found.verdict == "helps"
+    assert found.value < 0
+    assert found.p < 0.01
+    assert found.corrected == 1.0
+    assert difference(METRIC, y, better, a, Units.of(subject, len(y))).verdict == "hurts"
+
+
+def test_higher_is_better_turns_the_verdict():
+    rng = np.random.default_rng(5)
+    y, a, _, subject = population(rng)
+    found = difference(METRICS["pearson"], y, a, 0.5 * (a + y), Units.of(subject, len(y)))
+    assert found.value > 0
+    assert found.verdict == "helps"
+
+
+def test_identical_predictions_are_called_identical_not_zero():
+    y, a, _, subject = population(np.random.default_rng(6))
+    same = difference(METRIC, y, a, a.copy(), Units.of(subject, len(y)))
+    assert same.verdict == "identical"
+    assert "identical predictions" in same.sentence()
+
+
+def test_nothing_detectable_says_what_would_have_been():
+    y, a, _, subject = population(np.random.default_rng(7))
+    noise = 1e-4 * np.random.default_rng(8).standard_normal(len(y))
+    said = difference(METRIC, y, a, a + noise, Units.of(subject, len(y)))
+    assert said.verdict == "no difference detectable"
+    assert f"at least {said.detectable:.2g} would have been" in said.sentence()
+    assert 0 < said.detectable < 1e-3
+
+
+def test_detectable_difference_is_found_four_times_of_five():
+    rng = np.random.default_rng(9)
+    found = []
+    for _ in range(120):
+        y = rng.standard_normal(400)
+        a = y + rng.standard_normal(400)
+        b = y + rng.standard_normal(400)
+        null = difference(METRICS["mse"], y, a, b, Units.of(np.empty(0), 400), resamples=200)
+        b_worse = y + np.sign(b - y) * np.sqrt((b - y) ** 2 + null.detectable)
+        found.append(difference(METRICS["mse"], y, a, b_worse, Units.of(np.empty(0), 400), resamples=200).different)
+    assert 0.65 < np.mean(found) < 0.95
+
+
+@given(seed=st.integers(0, 2**32 - 1), shift=st.floats(-50, 50), scale=st.floats(0.01, 100))
+def test_the_difference_of_nrmse_does_not_see_shift_and_scale(seed, shift, scale):
+    y, a, b, subject = population(np.random.default_rng(seed), subjects=6, each=5)
+    units = Units.of(subject, len(y))
+    one = difference(METRIC, y, a, b, units, resamples=50)
+    two = difference(METRIC, scale * y + shift, scale * a + shift, scale * b + shift, units, resamples=50)
+    assert two.value == pytest.approx(one.value, abs=1e-6)
+    assert two.interval is not None
+    assert one.interval is not None
+    assert two.interval.low == pytest.approx(one.interval.low, abs=1e-5)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_swapping_the_two_mirrors_the_difference(seed):
+    y, a, b, subject = population(np.random.default_rng(seed), subjects=6, each=5)
+    units = Units.of(subject, len(y))
+    one, two = difference(METRIC, y, a, b, units, resamples=60), difference(METRIC, y, b, a, units, resamples=60)
+    assert two.value == pytest.approx(-one.value)
+    assert one.interval is not None
+    assert two.interval is not None
+    assert two.interval.low == pytest.approx(-one.interval.high)
+    assert (one.corrected, one.corrupted) == (two.corrupted, two.corrected)
+
+
+def test_sums_of_resamples_equal_the_metric_of_the_resampled_windows():
+    rng = np.random.default_rng(10)
+    y, p, _, subject = population(rng, subjects=7, each=4)
+    units = Units.of(subject, len(y))
+    values = resampled(units.sums(METRIC.statistics(y, p)), METRIC.of_sums, resamples=5, seed=3)
+    draws = np.random.default_rng(3).integers(0, 7, size=(5, 7))
+    for value, draw in zip(values, draws, strict=True):
+        rows = np.concatenate([np.flatnonzero(subject == s) for s in draw])
+        assert value == pytest.approx(METRIC(y[rows], p[rows]))
+
+
+def test_few_subjects_fall_back_to_windows_and_say_so():
+    assert Units.of(np.array(["a", "b"] * 10), 20).over == "windows"
+    assert Units.of(np.array([f"S{i}" for i in range(20)]), 20).over == "subjects"
+
+
+def test_one_unit_has_no_interval():
+    assert expanded_percentile(np.ones(10), 1) is None
