@@ -1,0 +1,288 @@
+"""From a graph to the plan that the torch executor runs: nodes as JSON, weights as tensors, shapes resolved.
+
+Shapes that an exporter computes from the batch size (Shape, Gather, Concat, ...) are found by running the plan at a few
+batch sizes: what comes out is constant or ``a * batch + c``, and is written so. The nodes that computed them are gone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rtserve.errors import ExportError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from torch import Tensor
+
+    from rtserve.graphs.graph import Graph
+
+__all__ = ["Plan", "graph_to_plan"]
+
+Plan = dict[str, Any]
+MAX_SIZES = 64
+"""Integer vectors up to this length are kept as numbers in the plan (shapes, axes); longer ones are tensors."""
+PROBES = (2, 3, 5, 7)
+"""Batch sizes at which batch-dependent integers are read; four, so that a line through two is put to the test."""
+
+
+def graph_to_plan(graph: Graph) -> tuple[Plan, dict[str, Tensor]]:
+    """Return what `rtserve.runtime.executor.PlanModule` needs to run `graph`.
+
+    Returns
+    -------
+    plan : dict
+        JSON values: schema, opset, input, output, nodes, tensors (names), sizes.
+    tensors : dict of str to torch.Tensor
+        The weights, by the names that the plan uses.
+
+    Raises
+    ------
+    ExportError
+        Where the graph has an operator, or a form of one, that the executor lacks; all missing ones are named.
+    """
+    from rtserve.runtime.executor import PLAN_SCHEMA, missing_operators
+
+    model = _inlined(graph.clone_model())
+    reader = _Reader(model)
+    plan: Plan = {
+        "schema": PLAN_SCHEMA,
+        "opset": model.opset_imports.get("", 20),
+        "input": reader.names[next(v for v in model.graph.inputs if v.name not in model.graph.initializers)],
+        "output": reader.names[model.graph.outputs[0]],
+        "nodes": reader.nodes,
+        "sizes": reader.sizes,
+    }
+    missing = missing_operators(plan)
+    if missing:
+        raise ExportError(
+            f"the submission's executor has no operator {', '.join(missing)}",
+            hint="rewrite the network without it, or add the operator to rtserve/runtime/",
+        )
+    _drop_unread(plan, reader.tensors)
+    _resolve_sizes(plan, reader.tensors, graph)
+    plan["tensors"] = sorted(reader.tensors)
+    return plan, dict(sorted(reader.tensors.items()))
+
+
+def _inlined(model: ir.Model) -> ir.Model:
+    """Return the model with its own functions written out."""
+    if model.functions:
+        from onnx_ir.passes.common import InlinePass
+
+        model = InlinePass()(model).model
+    return model
+
+
+class _Reader:
+    """Reads an onnx_ir model: names that are safe as buffers, attributes as Python values."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.names: dict[Any, str] = {}
+        self.taken: set[str] = {""}
+        self.sizes: dict[str, Any] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self.nodes: list[dict[str, Any]] = []
+        for value in model.graph.inputs:
+            self.name(value)
+        for value in model.graph.initializers.values():
+            if value.const_value is None:
+                raise ExportError(f"initializer {value.name} has no values", hint="export with external_data=False")
+            self.constant(value, value.const_value.numpy())
+        for node in model.graph:
+            self.node(node)
+
+    def name(self, value: Any, prefix: str = "") -> str:
+        """Return the plan's name of a value: letters, digits and underscores, never used twice."""
+        if value is None:
+            return ""
+        if value not in self.names:
+            base = prefix + (re.sub(r"\W", "_", value.name or "") or "value")
+            name, count = base, 1
+            while name in self.taken:
+                count += 1
+                name = f"{base}_{count}"
+            self.taken.add(name)
+            self.names[value] = name
+        return self.names[value]
+
+    def constant(self, value: Any, array: np.ndarray) -> None:
+        """Keep an initializer: small integers as numbers, the rest as a tensor."""
+        name = self.name(value, "t_")
+        self.keep(name, array)
+
+    def keep(self, name: str, array: np.ndarray) -> None:
+        """Keep an array under a name of the plan."""
+        if not store_sizes(self.sizes, name, array):
+            self.tensors[name] = to_tensor(array)
+
+    def node(self, node: ir.Node) -> None:
+        """Read one node; a Constant becomes a constant of the plan."""
+        if node.domain not in ("", "ai.onnx"):
+            raise ExportError(
+                f"operator {node.domain}::{node.op_type} is not standard ONNX",
+                hint="export with standard operators only",
+            )
+        attrs = {name: _attribute(node, attr) for name, attr in node.attributes.items()}
+        if node.op_type == "Constant":
+            self.constant(node.outputs[0], _constant_array(attrs))
+            return
+        if node.op_type == "ConstantOfShape" and "value" in attrs:
+            attrs = {"value": attrs["value"].item(), "value_type": int(node.attributes["value"].value.dtype)}
+        arrays = [name for name, value in attrs.items() if isinstance(value, np.ndarray)]
+        if arrays:
+            raise ExportError(f"{node.op_type} with a tensor as attribute {arrays[0]}", hint="pass it as an input")
+        self.nodes.append(
+            {
+                "op": node.op_type,
+                "inputs": [self.name(value) for value in node.inputs],
+                "outputs": [self.name(value) for value in node.outputs],
+                "attrs": attrs,
+            }
+        )
+
+
+def store_sizes(sizes: dict[str, Any], name: str, array: np.ndarray) -> bool:
+    """Enter a small int64 array of rank 0 or 1 into the plan's integers; say whether it is one."""
+    if array.dtype != np.int64 or array.ndim > 1 or array.size > MAX_SIZES:
+        return False
+    sizes[name] = {"scalar": array.ndim == 0, "values": [int(v) for v in array.reshape(-1)]}
+    return True
+
+
+def to_tensor(array: np.ndarray) -> Tensor:
+    """Return a contiguous tensor that owns its memory."""
+    import torch
+
+    return torch.from_numpy(np.array(array, order="C", copy=True))
+
+
+def _attribute(node: ir.Node, attr: Any) -> Any:
+    """Return an attribute as a JSON value, or as an array where it is a tensor."""
+    import onnx_ir as ir
+
+    value = attr.value
+    if attr.type == ir.AttributeType.TENSOR:
+        return value.numpy()
+    if attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
+        raise ExportError(
+            f"operator {node.op_type} runs a graph of its own (attribute {attr.name})",
+            hint="export the network without control flow that depends on the data",
+        )
+    if attr.type in (ir.AttributeType.INTS, ir.AttributeType.FLOATS, ir.AttributeType.STRINGS):
+        return list(value)
+    return value
+
+
+def _constant_array(attrs: Mapping[str, Any]) -> np.ndarray:
+    """Return what a Constant node holds, whichever attribute it uses."""
+    (name, value), *_ = attrs.items()
+    types: dict[str, Any] = {"value_int": np.int64, "value_ints": np.int64}
+    return np.asarray(value) if name == "value" else np.asarray(value, dtype=types.get(name, np.float32))
+
+
+def _drop_unread(plan: Plan, tensors: dict[str, Tensor]) -> None:
+    """Remove nodes and constants from which no path leads to the output."""
+    wanted, kept = {plan["output"]}, []
+    for node in reversed(plan["nodes"]):
+        if wanted.intersection(node["outputs"]):
+            wanted.update(node["inputs"])
+            kept.append(node)
+    plan["nodes"] = kept[::-1]
+    for table in (plan["sizes"], tensors):
+        for name in [name for name in table if name not in wanted]:
+            del table[name]
+
+
+def _resolve_sizes(plan: Plan, tensors: dict[str, Tensor], graph: Graph) -> None:
+    """Replace nodes that only compute shapes by the numbers they compute."""
+    static, frontier = _static_values(plan, tensors)
+    if not frontier:
+        return
+    batches = _batches(graph)
+    seen = [_probe(plan, tensors, graph, batch, frontier) for batch in batches]
+    for name in sorted(frontier):
+        _settle(plan, tensors, name, [values[name] for values in seen], batches)
+    done = {name for name in frontier if name in plan["sizes"] or name in tensors}
+    plan["nodes"] = [node for node in plan["nodes"] if not done.issuperset(node["outputs"])]
+    _infer_reshapes(plan)
+    _drop_unread(plan, tensors)
+
+
+def _batches(graph: Graph) -> tuple[int, ...]:
+    """Return the batch sizes to probe: the graph's own where it is fixed."""
+    value = next(v for v in graph.model.graph.inputs if v.name not in graph.model.graph.initializers)
+    first = value.shape[0] if value.shape is not None else None
+    return (first,) if isinstance(first, int) else PROBES
+
+
+def _static_values(plan: Plan, tensors: Mapping[str, Tensor]) -> tuple[set[str], set[str]]:
+    """Return the values that follow from constants and shapes, and those of them that another node reads."""
+    constants = {"", *plan["sizes"], *tensors}
+    integers = set(plan["sizes"])
+    static: set[str] = set()
+    for node in plan["nodes"]:
+        known = all(name in constants or name in static for name in node["inputs"])
+        shaped = node["op"] in ("Shape", "Size")
+        # A float that follows from float constants alone is left: it is computed at load, in the module's own type.
+        about_shapes = shaped or any(name in static or name in integers for name in node["inputs"])
+        if shaped or (known and about_shapes and not _reads_floats(node, tensors)):
+            static.update(node["outputs"])
+    static.discard("")
+    readers = [n for n in plan["nodes"] if not static.issuperset(filter(None, n["outputs"]))]
+    read = {name for node in readers for name in node["inputs"]} | {plan["output"]}
+    return static, static & read
+
+
+def _reads_floats(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
+    return any(name in tensors and tensors[name].is_floating_point() for name in node["inputs"])
+
+
+def _probe(
+    plan: Plan, tensors: Mapping[str, Tensor], graph: Graph, batch: int, wanted: Iterable[str]
+) -> dict[str, np.ndarray]:
+    """Run the plan on zeros and return the wanted values."""
+    import torch
+
+    from rtserve.runtime.executor import Program
+
+    program = Program({**plan, "tensors": sorted(tensors)}, tensors, torch.zeros(()))
+    spec = graph.input_spec
+    with torch.inference_mode():
+        values = program.trace(torch.zeros(batch, spec.n_chans, spec.n_times))
+    return {name: np.asarray(values[name]) for name in wanted}
+
+
+def _settle(
+    plan: Plan, tensors: dict[str, Tensor], name: str, seen: list[np.ndarray], batches: tuple[int, ...]
+) -> None:
+    """Write one value as a constant or as ``a * batch + c``; leave it to run time where it is neither."""
+    first = seen[0]
+    if all(value.shape == first.shape and np.array_equal(value, first) for value in seen):
+        if not store_sizes(plan["sizes"], name, first):
+            tensors[name] = to_tensor(first)
+        return
+    if first.dtype != np.int64 or first.ndim > 1 or any(value.shape != first.shape for value in seen):
+        return
+    slope = (seen[1] - first) // (batches[1] - batches[0])
+    offset = first - slope * batches[0]
+    if all(np.array_equal(slope * b + offset, value) for b, value in zip(batches, seen, strict=True)):
+        pairs = zip(slope.reshape(-1).tolist(), offset.reshape(-1).tolist(), strict=True)
+        plan["sizes"][name] = {"scalar": first.ndim == 0, "values": [[a, c] if a else c for a, c in pairs]}
+
+
+def _infer_reshapes(plan: Plan) -> None:
+    """Let torch infer the one size of a Reshape that follows the batch: nothing is computed for it at run time."""
+    for node in plan["nodes"]:
+        entry = plan["sizes"].get(node["inputs"][1]) if node["op"] == "Reshape" else None
+        if entry is None:
+            continue
+        varying = [i for i, value in enumerate(entry["values"]) if not isinstance(value, int)]
+        if len(varying) == 1 and all(isinstance(v, list) or v > 0 for v in entry["values"]):
+            name = f"{node['inputs'][1]}__inferred"
+            values = [-1 if isinstance(value, list) else value for value in entry["values"]]
+            plan["sizes"][name] = {"scalar": False, "values": values}
+            node["inputs"] = [node["inputs"][0], name]

@@ -1,0 +1,179 @@
+"""Convolutions, matrix products and pools: where the time goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rtserve.runtime.node import Call, Node, operator
+
+CONVOLUTIONS: dict[int, Call] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+TRANSPOSED: dict[int, Call] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+MAX_POOLS: dict[int, Call] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+AVERAGE_POOLS: dict[int, Call] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+def torch_pads(begins: Sequence[int], ends: Sequence[int]) -> list[int]:
+    """Return ONNX pads in the order of `torch.nn.functional.pad`: last axis first, begin and end beside each other."""
+    return [side for pair in reversed(list(zip(begins, ends))) for side in pair]
+
+
+class Window:
+    """Kernel, strides, dilations and pads of a convolution or pool over `rank` axes."""
+
+    def __init__(self, node: Node, kernel: Sequence[int]) -> None:
+        rank = len(kernel)
+        attrs = node.attrs
+        self.rank, self.kernel = rank, tuple(kernel)
+        self.strides = tuple(attrs.get("strides") or (1,) * rank)
+        self.dilations = tuple(attrs.get("dilations") or (1,) * rank)
+        pads = tuple(attrs.get("pads") or (0,) * (2 * rank))
+        self.auto = attrs.get("auto_pad", "NOTSET")
+        if self.auto == "VALID":
+            pads, self.auto = (0,) * (2 * rank), "NOTSET"
+        self.begins, self.ends = pads[:rank], pads[rank:]
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether both sides of every axis are padded alike, by amounts known at load."""
+        return self.auto == "NOTSET" and self.begins == self.ends
+
+    def pads_for(self, x: Tensor) -> list[int]:
+        """Return the pads of this input, in torch's order; SAME_UPPER and SAME_LOWER depend on its size."""
+        if self.auto == "NOTSET":
+            return torch_pads(self.begins, self.ends)
+        begins, ends = [], []
+        for size, k, s, d in zip(x.shape[2:], self.kernel, self.strides, self.dilations):
+            total = max(0, (-(-size // s) - 1) * s + d * (k - 1) + 1 - size)
+            small = total // 2
+            begins.append(small if self.auto == "SAME_UPPER" else total - small)
+            ends.append(total - small if self.auto == "SAME_UPPER" else small)
+        return torch_pads(begins, ends)
+
+
+@operator("Conv")
+def conv(node: Node) -> Call:
+    """Conv (opset 1, 11, 22): 1 to 3 axes, groups, strides, dilations, any pads."""
+    weight = node.constants[1]
+    kernel = node.attrs.get("kernel_shape") or (None if weight is None else weight.shape[2:])
+    if kernel is None or len(kernel) not in CONVOLUTIONS:
+        raise node.refuse(f"with kernel {kernel}")
+    window = Window(node, kernel)
+    function, groups = CONVOLUTIONS[window.rank], node.attrs.get("group", 1)
+    strides, dilations = window.strides, window.dilations
+    if window.symmetric:
+        begins = window.begins
+        return lambda x, w, b=None: function(x, w, b, strides, begins, dilations, groups)
+    none = (0,) * window.rank
+    return lambda x, w, b=None: function(F.pad(x, window.pads_for(x)), w, b, strides, none, dilations, groups)
+
+
+@operator("ConvTranspose")
+def conv_transpose(node: Node) -> Call:
+    """ConvTranspose (opset 1, 11): pads crop the output; unequal pads are cropped afterwards."""
+    weight = node.constants[1]
+    kernel = node.attrs.get("kernel_shape") or (None if weight is None else weight.shape[2:])
+    if kernel is None or len(kernel) not in TRANSPOSED or "output_shape" in node.attrs:
+        raise node.refuse(f"with kernel {kernel} or a prescribed output_shape")
+    window = Window(node, kernel)
+    if window.auto != "NOTSET":
+        raise node.refuse(f"with auto_pad={window.auto}")
+    function, groups = TRANSPOSED[window.rank], node.attrs.get("group", 1)
+    extra = tuple(node.attrs.get("output_padding") or (0,) * window.rank)
+    strides, dilations = window.strides, window.dilations
+    if window.symmetric:
+        begins = window.begins
+        return lambda x, w, b=None: function(x, w, b, strides, begins, extra, groups, dilations)
+    none, crop = (0,) * window.rank, [-p for p in torch_pads(window.begins, window.ends)]
+    # Output padding lengthens the end, as a smaller end pad would: it joins the crop.
+    for axis, more in enumerate(reversed(extra)):
+        crop[2 * axis + 1] += more
+    return lambda x, w, b=None: F.pad(function(x, w, b, strides, none, none, groups, dilations), crop)
+
+
+@operator("Gemm")
+def gemm(node: Node) -> Call:
+    """Gemm (opset 7 and later): alpha A' B' + beta C."""
+    alpha, beta = node.attrs.get("alpha", 1.0), node.attrs.get("beta", 1.0)
+    turn_a, turn_b = node.attrs.get("transA", 0), node.attrs.get("transB", 0)
+    if node.is_constant(1) and not turn_a and (node.is_constant(2) or not node.has(2)):
+        weight = node.tensor(1)
+        weight = (weight if turn_b else weight.t()) * alpha if alpha != 1.0 else (weight if turn_b else weight.t())
+        bias = node.tensor(2) * beta if node.has(2) else None
+        if bias is None or bias.dim() == 1:
+            return lambda x: F.linear(x, weight, bias)
+        return lambda x: F.linear(x, weight) + bias
+
+    def call(a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
+        product = torch.matmul(a.t() if turn_a else a, b.t() if turn_b else b)
+        product = product if alpha == 1.0 else product * alpha
+        return product if c is None else product + (c if beta == 1.0 else c * beta)
+
+    return call
+
+
+@operator("MatMul")
+def matmul(node: Node) -> Call:
+    """MatMul (opset 1 and later), numpy's rules."""
+    return torch.matmul
+
+
+@operator("Einsum")
+def einsum(node: Node) -> Call:
+    """Einsum (opset 12)."""
+    equation = node.attrs["equation"].replace(" ", "")
+    return lambda *values: torch.einsum(equation, *values)
+
+
+@operator("MaxPool")
+def max_pool(node: Node) -> Call:
+    """MaxPool (opset 1 to 12), values only."""
+    if any(node.outputs[1:]):
+        raise node.refuse("with its indices read")
+    window = Window(node, node.attrs["kernel_shape"])
+    ceil = bool(node.attrs.get("ceil_mode", 0))
+    function, kernel, strides, dilations = MAX_POOLS[window.rank], window.kernel, window.strides, window.dilations
+    # torch pads by at most half a kernel; anything else is padded with -inf first.
+    if window.symmetric and all(2 * p <= k for p, k in zip(window.begins, kernel)):
+        begins = window.begins
+        return lambda x: function(x, kernel, strides, begins, dilations, ceil)
+    lowest = float("-inf")
+    return lambda x: function(
+        F.pad(x, window.pads_for(x), value=lowest), kernel, strides, (0,) * window.rank, dilations, ceil
+    )
+
+
+@operator("AveragePool")
+def average_pool(node: Node) -> Call:
+    """AveragePool (opset 7 to 22): the padding counts only with count_include_pad=1."""
+    window = Window(node, node.attrs["kernel_shape"])
+    if any(d != 1 for d in window.dilations):
+        raise node.refuse(f"with dilations {window.dilations}")
+    ceil, count = bool(node.attrs.get("ceil_mode", 0)), bool(node.attrs.get("count_include_pad", 0))
+    function: Any = AVERAGE_POOLS[window.rank]
+    kernel, strides = window.kernel, window.strides
+    if window.symmetric and all(2 * p <= k for p, k in zip(window.begins, kernel)):
+        begins = window.begins
+        return lambda x: function(x, kernel, strides, begins, ceil, count)
+    none = (0,) * window.rank
+
+    def call(x: Tensor) -> Tensor:
+        pads = window.pads_for(x)
+        pooled: Tensor = function(F.pad(x, pads), kernel, strides, none, ceil)
+        if count:
+            return pooled
+        share: Tensor = function(F.pad(torch.ones_like(x[:1, :1]), pads), kernel, strides, none, ceil)
+        return pooled / share
+
+    return call
+
+
+@operator("GlobalAveragePool", "GlobalMaxPool")
+def global_pool(node: Node) -> Call:
+    """GlobalAveragePool and GlobalMaxPool (opset 1): over all axes behind the channels, which stay as ones."""
+    function: Call = torch.mean if node.op == "GlobalAveragePool" else torch.amax
+    return lambda x: function(x, dim=tuple(range(2, x.dim())), keepdim=True)

@@ -1,0 +1,434 @@
+"""Operators that move numbers without changing them: shapes, slices, gathers, pads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rtserve.runtime.linear import torch_pads
+from rtserve.runtime.node import Call, Node, as_ints, as_tensor, operator
+
+
+@operator("Reshape")
+def reshape(node: Node) -> Call:
+    """Reshape (opset 5, 14): -1 is inferred, 0 copies the input's size unless allowzero=1."""
+    shape, keep_zero = node.ints(1, "shape"), node.attrs.get("allowzero", 0)
+    if shape is not None and (keep_zero or 0 not in shape):
+        return lambda x: x.reshape(shape)
+
+    def call(x: Tensor, sizes: Any = shape) -> Tensor:
+        wanted = as_ints(sizes)
+        if not keep_zero and 0 in wanted:
+            wanted = tuple(x.shape[i] if size == 0 else size for i, size in enumerate(wanted))
+        return x.reshape(wanted)
+
+    return call
+
+
+@operator("Flatten")
+def flatten(node: Node) -> Call:
+    """Flatten (opset 1 to 21): to two axes, split before `axis`."""
+    axis = node.attrs.get("axis", 1)
+
+    def call(x: Tensor) -> Tensor:
+        rows = 1
+        for size in x.shape[:axis]:
+            rows *= size
+        return x.reshape(rows, -1)
+
+    return call
+
+
+@operator("Transpose")
+def transpose(node: Node) -> Call:
+    """Transpose (opset 1): by `perm`, or all axes reversed."""
+    order = node.attrs.get("perm")
+    if order is None:
+        return lambda x: x.permute(tuple(reversed(range(x.dim()))))
+    order = tuple(order)
+    return lambda x: x.permute(order)
+
+
+@operator("Squeeze")
+def squeeze(node: Node) -> Call:
+    """Squeeze (axes by attribute before opset 13): the named axes, or every axis of size one."""
+    axes = node.fixed_ints(1, "axes")
+    if axes is None:
+        return torch.squeeze
+    if len(axes) == 1:
+        axis = axes[0]
+        return lambda x: x.squeeze(axis)
+    return lambda x: x.squeeze(axes)
+
+
+@operator("Unsqueeze")
+def unsqueeze(node: Node) -> Call:
+    """Unsqueeze (axes by attribute before opset 13); axes count in the result."""
+    axes = node.fixed_ints(1, "axes") or ()
+    if len(axes) == 1:
+        axis = axes[0]
+        return lambda x: x.unsqueeze(axis)
+
+    # All axes are resolved against the final rank before the first is inserted.
+    return lambda x: _insert(x, sorted(a % (x.dim() + len(axes)) for a in axes))
+
+
+def _insert(x: Tensor, axes: Sequence[int]) -> Tensor:
+    for axis in axes:
+        x = x.unsqueeze(axis)
+    return x
+
+
+@operator("Concat")
+def concat(node: Node) -> Call:
+    """Concat (opset 4 and later)."""
+    axis = node.attrs["axis"]
+    return lambda *values: torch.cat(values, axis)
+
+
+@operator("Split")
+def split(node: Node) -> Call:
+    """Split (opset 2 to 18): by sizes, or into equal parts of which the last may be smaller."""
+    axis, parts = node.attrs.get("axis", 0), len(node.outputs)
+    sizes = node.ints(1, "split")
+    if sizes is not None:
+        wanted = list(sizes)
+        return lambda x: torch.split(x, wanted, axis)
+    if node.has(1):
+        return lambda x, s: torch.split(x, list(as_ints(s)), axis)
+    return lambda x: torch.split(x, -(-x.shape[axis] // parts), axis)
+
+
+@operator("Slice")
+def slice_(node: Node) -> Call:
+    """Slice (by attributes before opset 10): numpy's rules, negative steps too."""
+    starts, ends = node.ints(1, "starts"), node.ints(2, "ends")
+    axes, steps = node.ints(3, "axes"), node.ints(4)
+    if starts is None or ends is None or (node.has(3) and axes is None) or (node.has(4) and steps is None):
+        return _slice_at_run_time(node, (starts, ends, axes, steps))
+    bounds = _bounds(starts, ends, axes, steps)
+    if len(bounds) == 1 and bounds[0][1].step == 1:
+        axis, part = bounds[0]
+        if axis >= 0:
+            index = (slice(None),) * axis + (part,)
+            return lambda x: x[index]
+        if axis == -1:
+            return lambda x: x[..., part]
+    return lambda x: _slice(x, bounds)
+
+
+def _bounds(
+    starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None, steps: Sequence[int] | None
+) -> list[tuple[int, slice]]:
+    far = 1 << 62  # ONNX writes "to the end" as the largest integer, which torch warns about
+    axes = range(len(starts)) if axes is None else axes
+    ends = [min(max(end, -far), far) for end in ends]
+    steps = (1,) * len(starts) if steps is None else steps
+    return [(axis, slice(s, e, step)) for axis, s, e, step in zip(axes, starts, ends, steps)]
+
+
+def _slice_at_run_time(node: Node, known: Sequence[Any]) -> Call:
+    """Slice whose bounds come in calls; those known at load were absorbed."""
+    order = [i for i in range(1, 5) if node.has(i) and not node.is_constant(i)]
+
+    def call(x: Tensor, *values: Any) -> Tensor:
+        parts = list(known)
+        for index, value in zip(order, values):
+            parts[index - 1] = as_ints(value)
+        return _slice(x, _bounds(parts[0], parts[1], parts[2], parts[3]))
+
+    return call
+
+
+def _slice(x: Tensor, bounds: Sequence[tuple[int, slice]]) -> Tensor:
+    for axis, part in bounds:
+        if part.step > 0:
+            index = (slice(None),) * (axis % x.dim()) + (part,)
+            x = x[index]
+        else:
+            # torch has no negative steps; ONNX writes "to the very first" as an end below -size.
+            size = x.shape[axis]
+            stop = None if part.stop < -size else part.stop
+            rows = range(*slice(part.start, stop, part.step).indices(size))
+            x = x.index_select(axis, torch.tensor(list(rows), dtype=torch.int64, device=x.device))
+    return x
+
+
+@operator("Gather")
+def gather(node: Node) -> Call:
+    """Gather (opset 1 to 13): numpy.take along `axis`; negative indices count from the end."""
+    axis = node.attrs.get("axis", 0)
+    if node.is_constant(1):
+        index = node.tensor(1)
+        if index.dim() == 0 and index.device.type == "cpu":
+            number = int(index)
+            return lambda x: x.select(axis, number)
+        if index.dim() == 1 and index.device.type == "cpu" and bool((index >= 0).all()):
+            return lambda x: x.index_select(axis, index)
+        return lambda x: _take(x, index, axis)
+    return lambda x, index: _take(x, index, axis)
+
+
+def _take(x: Tensor, index: Tensor, axis: int) -> Tensor:
+    axis = axis % x.dim()
+    flat = torch.where(index < 0, index + x.shape[axis], index).reshape(-1)
+    return x.index_select(axis, flat).reshape(x.shape[:axis] + index.shape + x.shape[axis + 1 :])
+
+
+def _from_front(index: Tensor, size: int) -> Tensor:
+    return torch.where(index < 0, index + size, index)
+
+
+@operator("GatherElements")
+def gather_elements(node: Node) -> Call:
+    """GatherElements (opset 11)."""
+    axis = node.attrs.get("axis", 0)
+    return lambda x, index: torch.gather(x, axis, _from_front(index, x.shape[axis]))
+
+
+@operator("GatherND")
+def gather_nd(node: Node) -> Call:
+    """GatherND (opset 11 to 13), with batch axes."""
+    batch = node.attrs.get("batch_dims", 0)
+
+    def call(x: Tensor, index: Tensor) -> Tensor:
+        if not batch:
+            return x[tuple(index.unbind(-1))]
+        rows = x.reshape((-1,) + x.shape[batch:])
+        picks = index.reshape((-1,) + index.shape[batch:])
+        taken = torch.stack([row[tuple(pick.unbind(-1))] for row, pick in zip(rows, picks)])
+        return taken.reshape(x.shape[:batch] + taken.shape[1:])
+
+    return call
+
+
+@operator("ScatterND")
+def scatter_nd(node: Node) -> Call:
+    """ScatterND (opset 11 to 18): a copy with places overwritten, or added to, multiplied, compared."""
+    reduction = node.attrs.get("reduction", "none")
+
+    def call(x: Tensor, index: Tensor, updates: Tensor) -> Tensor:
+        if reduction in ("none", "add"):
+            return x.index_put(tuple(index.unbind(-1)), updates, accumulate=reduction == "add")
+        depth = index.shape[-1]
+        flat = torch.zeros(index.shape[:-1], dtype=torch.int64, device=x.device)
+        for axis in range(depth):
+            flat = flat * x.shape[axis] + _from_front(index[..., axis], x.shape[axis])
+        rows = x.reshape((-1,) + x.shape[depth:])
+        values = updates.reshape((-1,) + x.shape[depth:])
+        return rows.index_reduce(0, flat.reshape(-1), values, _reduction(reduction)).reshape(x.shape)
+
+    return call
+
+
+def _reduction(name: str) -> str:
+    return {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}[name]
+
+
+@operator("ScatterElements", "Scatter")
+def scatter_elements(node: Node) -> Call:
+    """ScatterElements (opset 11 to 18), Scatter (opset 9)."""
+    axis, reduction = node.attrs.get("axis", 0), node.attrs.get("reduction", "none")
+
+    def call(x: Tensor, index: Tensor, updates: Tensor) -> Tensor:
+        index = _from_front(index, x.shape[axis])
+        if reduction == "none":
+            return x.scatter(axis, index, updates)
+        if reduction == "mul":
+            return x.scatter_reduce(axis, index, updates, "prod")
+        return x.scatter_reduce(axis, index, updates, _reduction(reduction))
+
+    return call
+
+
+@operator("Pad")
+def pad(node: Node) -> Call:
+    """Pad (by attributes before opset 11; axes since 18): constant, reflect, edge or wrap; negative pads crop."""
+    mode, pads = node.attrs.get("mode", "constant"), node.fixed_ints(1, "pads")
+    if pads is None:
+        raise node.refuse("without pads")
+    value, axes = node.scalar(2, attribute="value"), node.fixed_ints(3)
+    half = len(pads) // 2
+    begins, ends = pads[:half], pads[half:]
+    if mode != "constant":
+        return _pad_by_index(mode, begins, ends, axes)
+    if axes is None:
+        order = torch_pads(begins, ends)
+        while len(order) > 2 and order[-2:] == [0, 0]:
+            del order[-2:]
+        return lambda x: F.pad(x, order, "constant", value)
+
+    def call(x: Tensor) -> Tensor:
+        before, after = [0] * x.dim(), [0] * x.dim()
+        for axis, begin, end in zip(axes, begins, ends):
+            before[axis], after[axis] = begin, end
+        return F.pad(x, torch_pads(before, after), "constant", value)
+
+    return call
+
+
+def _pad_by_index(mode: str, begins: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None) -> Call:
+    """Pad by picking positions of the input: any rank and width, which torch's own modes do not take."""
+    pick: Callable[[int, int], int] = {"edge": _edge, "reflect": _reflect, "wrap": _wrap}[mode]
+    where = range(len(begins)) if axes is None else axes
+    places: dict[tuple[int, int, int, torch.device], Tensor] = {}
+
+    def call(x: Tensor) -> Tensor:
+        for axis, begin, end in zip(where, begins, ends):
+            if begin or end:
+                size = int(x.shape[axis])
+                key = (size, begin, end, x.device)
+                if key not in places:
+                    rows = [pick(i, size) for i in range(-begin, size + end)]
+                    places[key] = torch.tensor(rows, dtype=torch.int64, device=x.device)
+                x = x.index_select(axis, places[key])
+        return x
+
+    return call
+
+
+def _edge(i: int, size: int) -> int:
+    return min(max(i, 0), size - 1)
+
+
+def _reflect(i: int, size: int) -> int:
+    period = max(1, 2 * (size - 1))
+    i %= period
+    return i if i < size else period - i
+
+
+def _wrap(i: int, size: int) -> int:
+    return i % size
+
+
+@operator("Expand")
+def expand(node: Node) -> Call:
+    """Expand (opset 8): broadcast both ways against the given sizes."""
+    known = node.ints(1)
+
+    def call(x: Tensor, sizes: Any = known) -> Tensor:
+        wanted = as_ints(sizes)
+        missing = x.dim() - len(wanted)
+        if missing > 0:
+            wanted = (1,) * missing + wanted
+        own = (1,) * (len(wanted) - x.dim()) + tuple(x.shape)
+        return x.expand(tuple(a if b == 1 else b for a, b in zip(own, wanted)))
+
+    return call
+
+
+@operator("Tile")
+def tile(node: Node) -> Call:
+    """Tile (opset 6)."""
+    known = node.ints(1)
+    return lambda x, repeats=known: x.repeat(as_ints(repeats))
+
+
+@operator("Shape")
+def shape_of(node: Node) -> Call:
+    """Shape (opset 1 to 15), from `start` to `end`."""
+    start, end = node.attrs.get("start", 0), node.attrs.get("end")
+    return lambda x: torch.tensor(x.shape[start:end], dtype=torch.int64, device=x.device)
+
+
+@operator("Size")
+def size_of(node: Node) -> Call:
+    """Size (opset 1): the number of elements."""
+    return lambda x: torch.tensor(x.numel(), dtype=torch.int64, device=x.device)
+
+
+@operator("Constant")
+def constant(node: Node) -> Call:
+    """Constant whose value the plan holds as its only input."""
+    return lambda value: value
+
+
+@operator("ConstantOfShape")
+def constant_of_shape(node: Node) -> Call:
+    """ConstantOfShape (opset 9): zeros, or the value given."""
+    known, value = node.ints(0), node.attrs.get("value", 0.0)
+    dtype, device = node.torch_dtype(node.attrs.get("value_type", 1)), node.device
+    return lambda sizes=known: torch.full(as_ints(sizes), value, dtype=dtype, device=device)
+
+
+@operator("Range")
+def range_(node: Node) -> Call:
+    """Range (opset 11) over integers or floats."""
+
+    def call(start: Any, limit: Any, delta: Any) -> Tensor:
+        first, stop, step = start.item(), limit.item(), delta.item()
+        count = max(0, -int(-(stop - first) // step))
+        return first + step * torch.arange(count, dtype=start.dtype, device=node.device)
+
+    return call
+
+
+@operator("Trilu")
+def trilu(node: Node) -> Call:
+    """Trilu (opset 14): upper triangle, or the lower with upper=0."""
+    k, function = int(node.scalar(1, 0)), torch.triu if node.attrs.get("upper", 1) else torch.tril
+    return lambda x: function(x, k)
+
+
+@operator("EyeLike")
+def eye_like(node: Node) -> Call:
+    """EyeLike (opset 9)."""
+    k, kind = node.attrs.get("k", 0), node.attrs.get("dtype")
+
+    def call(x: Tensor) -> Tensor:
+        dtype = x.dtype if kind is None else node.torch_dtype(kind)
+        rows = torch.arange(x.shape[0], device=x.device)[:, None]
+        return (torch.arange(x.shape[1], device=x.device)[None, :] - rows == k).to(dtype)
+
+    return call
+
+
+@operator("OneHot")
+def one_hot(node: Node) -> Call:
+    """OneHot (opset 9, 11): off and on values on a new axis."""
+    axis, depth = node.attrs.get("axis", -1), int(node.scalar(1))
+
+    def call(index: Tensor, values: Tensor) -> Tensor:
+        hot = F.one_hot(_from_front(index.to(torch.int64), depth), depth).to(torch.bool)
+        return torch.where(hot, values[1], values[0]).movedim(-1, axis)
+
+    return call
+
+
+@operator("DepthToSpace", "SpaceToDepth")
+def depth_space(node: Node) -> Call:
+    """DepthToSpace (opset 1 to 13; DCR and CRD) and SpaceToDepth (opset 1), rank 4."""
+    b, crd = node.attrs["blocksize"], node.attrs.get("mode", "DCR") == "CRD"
+
+    def to_space(x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        if crd:
+            x = x.reshape(n, c // b**2, b, b, h, w).permute(0, 1, 4, 2, 5, 3)
+        else:
+            x = x.reshape(n, b, b, c // b**2, h, w).permute(0, 3, 4, 1, 5, 2)
+        return x.reshape(n, c // b**2, h * b, w * b)
+
+    def to_depth(x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        return x.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4).reshape(n, c * b * b, h // b, w // b)
+
+    return to_space if node.op == "DepthToSpace" else to_depth
+
+
+@operator("ReverseSequence")
+def reverse_sequence(node: Node) -> Call:
+    """ReverseSequence (opset 10): the first entries of each sequence turned round."""
+    batch_axis, time_axis = node.attrs.get("batch_axis", 1), node.attrs.get("time_axis", 0)
+
+    def call(x: Tensor, lengths: Tensor) -> Tensor:
+        rows = x.movedim((batch_axis, time_axis), (0, 1))
+        step = torch.arange(rows.shape[1], device=x.device)[None, :]
+        index = torch.where(step < lengths[:, None], lengths[:, None] - 1 - step, step)
+        index = index.reshape(index.shape + (1,) * (rows.dim() - 2)).expand_as(rows)
+        return torch.gather(rows, 1, index).movedim((0, 1), (batch_axis, time_axis))
+
+    return call

@@ -1,0 +1,106 @@
+"""The torch executor against onnx's reference evaluator, operator by operator and network by network."""
+
+import copy
+import io
+import pickle
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import parser
+from onnx.reference import ReferenceEvaluator
+
+from rtserve.graphs.graph import Graph
+from rtserve.graphs.plan import graph_to_plan
+from rtserve.runtime.executor import PlanModule
+
+CONVNET = """
+<ir_version: 10, opset_import: ["" : 20]>
+net (float[batch, 3, 16] x) => (float[batch, 2] y)
+<float[4, 1, 1, 5] w1, float[4] b1, float[4, 1, 3, 1] w2, float[4] s, float[4] o, float[4] m, float[4] v,
+ int64[4] four = {-1, 1, 3, 16}, int64[2] flat = {0, -1}, float[8, 2] w3, float[2] b3>
+{
+  image = Reshape (x, four)
+  a = Conv <pads = [0, 2, 0, 1]> (image, w1, b1)
+  b = Conv <group = 4> (a, w2)
+  n = BatchNormalization (b, s, o, m, v)
+  e = Elu (n)
+  p = AveragePool <kernel_shape = [1, 4], strides = [1, 7], pads = [0, 1, 0, 1], count_include_pad = 1> (e)
+  f = Reshape (p, flat)
+  y = Gemm (f, w3, b3)
+}
+"""
+
+
+def with_weights(text, seed=0):
+    """Parse a model and fill its empty initializers with seeded numbers."""
+    model = parser.parse_model(text)
+    rng = np.random.default_rng(seed)
+    inputs = [value for value in model.graph.input if value.name == "x"]
+    known = {tensor.name for tensor in model.graph.initializer}
+    for value in list(model.graph.value_info):
+        if value.name not in known and value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+            shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
+            array = rng.uniform(0.5, 1.5, shape) if value.name == "v" else rng.standard_normal(shape)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(array.astype("f4"), value.name))
+            model.graph.value_info.remove(value)
+    assert inputs
+    return model
+
+
+@pytest.fixture(scope="module")
+def convnet():
+    return Graph.from_bytes(with_weights(CONVNET).SerializeToString())
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_network_equals_the_reference(convnet, batch):
+    x = np.random.default_rng(batch).standard_normal((batch, 3, 16)).astype("f4")
+    expected = ReferenceEvaluator(with_weights(CONVNET)).run(None, {"x": x})[0]
+    module = PlanModule(*graph_to_plan(convnet))
+    with torch.inference_mode():
+        got = module(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    assert got.shape == (batch, 2)
+
+
+def test_double_computes_in_double(convnet):
+    from rtserve.graphs.runners import ReferenceRunner
+
+    x = np.random.default_rng(3).standard_normal((2, 3, 16)).astype("f4")
+    module = PlanModule(*graph_to_plan(convnet)).double()
+    with torch.inference_mode():
+        got = module(torch.from_numpy(x).double()).numpy()
+    np.testing.assert_allclose(got, ReferenceRunner(convnet).infer(x), rtol=1e-12)
+
+
+def test_copies_pickles_and_state_dicts_give_the_same_numbers(convnet):
+    module = PlanModule(*graph_to_plan(convnet)).eval()
+    x = torch.randn(2, 3, 16, generator=torch.Generator().manual_seed(0))
+    expected = module(x)
+    others = [copy.deepcopy(module), pickle.loads(pickle.dumps(module))]  # noqa: S301
+    buffer = io.BytesIO()
+    torch.save(module.state_dict(), buffer)
+    plan, tensors = graph_to_plan(convnet)
+    fresh = PlanModule(plan, {name: torch.zeros_like(tensor) for name, tensor in tensors.items()})
+    assert not torch.equal(fresh(x), expected)
+    fresh.load_state_dict(module.state_dict())
+    for other in [*others, fresh]:
+        assert torch.equal(other(x), expected)
+
+
+def test_input_is_not_changed(convnet):
+    module = PlanModule(*graph_to_plan(convnet))
+    x = torch.randn(2, 3, 16)
+    before = x.clone()
+    module(x)
+    assert torch.equal(x, before)
+
+
+def test_gradients_flow_to_the_input(convnet):
+    module = PlanModule(*graph_to_plan(convnet))
+    x = torch.randn(2, 3, 16, requires_grad=True)
+    module(x).sum().backward()
+    assert x.grad is not None
+    assert torch.isfinite(x.grad).all()
