@@ -1,0 +1,34 @@
+"""``rtserve fuse``: the command of the room fusion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rtserve.cli.output import emit_json, json_option, tell
+
+
+@click.command()
+@click.argument("members", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--views", default="identity", show_default=True, help="Comma-separated, e.g. identity,roll:+3,scale:1.02.")
+@click.option("--merge", default="mean", show_default=True, help="mean, weighted:FILE, median or trimmed:P.")
+@click.option("--scale", default=1.0, help="Calibration: factor on the merged output.")
+@click.option("--offset", default=0.0, help="Calibration: added after the factor.")
+@click.option("--clip", metavar="LOW,HIGH", help="Calibration: bounds, applied last.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .onnx to write.")
+@click.option("--passes", metavar="NAMES", help="Run only these passes (comma-separated).")
+@click.option("--no-optimize", is_flag=True, help="Join without any pass.")
+@click.option("--explain", is_flag=True, help="Say which passes were applied or refused, and why.")
+@click.option("--tune", is_flag=True, help="Time the candidates on this machine and keep the fastest.")
+@click.option("--force-views", is_flag=True, help="Use views even where they break the meaning of the target.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@json_option
+def fuse(members: tuple[Path, ...], output: Path, explain: bool, as_json: bool, **options: object) -> None:
+    """Fuse MEMBERS and views into one graph that gives the same numbers."""
+    from rtserve.fusion.report import fuse_text, fuse_to_file
+
+    report = fuse_to_file(members, output, **options)  # type: ignore[arg-type]
+    tell(fuse_text(report, explain=explain))
+    if as_json:
+        emit_json("fuse", report)

@@ -1,0 +1,191 @@
+"""Fuse: members x views, merged and calibrated, as one graph with one input and one output.
+
+The graph is first joined as the plan says, then optimised, then compared in float64 with the join. An exported graph
+and a fused one are one type, so the result can be fused again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rtserve.errors import InputError
+from rtserve.fusion.plan import Calibration, FusionPlan, Merge, make_plan
+from rtserve.fusion.views import View
+from rtserve.spec import InputSpec, OutputSpec, Provenance, require_same_input, require_same_output
+
+if TYPE_CHECKING:
+    from rtserve.fusion.passes.pipeline import OptimizationReport
+    from rtserve.graphs.graph import Graph
+    from rtserve.graphs.parity import ParityReport
+
+__all__ = ["fuse", "fuse_with_report"]
+
+
+def fuse(
+    members: Sequence[Graph | str | Path],
+    *,
+    views: str | Sequence[str] | Sequence[View] = ("identity",),
+    merge: str | Merge = "mean",
+    calibration: Calibration | None = None,
+    optimize: bool = True,
+    force: bool = False,
+    **options: Any,
+) -> Graph:
+    """Fuse members and views into one graph.
+
+    Parameters
+    ----------
+    members : sequence of Graph or path
+        Networks for the same windows and target; any architectures may be mixed.
+    views : str or sequence
+        Names as in `rtserve.fusion.views`, e.g. ``"identity,roll:+3"``.
+    merge : str or Merge
+        ``mean``, ``weighted:FILE``, ``median``, ``trimmed:p``; flat over all branches, member-major.
+    calibration : Calibration, optional
+        Scale, offset and clip of the merged output.
+    optimize : bool
+        Whether the passes run; the numbers are the same.
+    force : bool
+        Use a view even where it breaks the meaning of the target.
+    **options
+        Passed to `fuse_with_report`.
+
+    Returns
+    -------
+    Graph
+        Its provenance holds the plan, the members' digests and ancestry, and the passes.
+
+    Raises
+    ------
+    SpecMismatchError
+        Where members differ in their windows or output.
+    InputError
+        Where a view is refused, or a name or file is wrong.
+    ParityError
+        Where the fused graph's numbers differ from the plan's.
+    """
+    graph, _, _ = fuse_with_report(
+        members, views=views, merge=merge, calibration=calibration, optimize=optimize, force=force, **options
+    )
+    return graph
+
+
+def fuse_with_report(
+    members: Sequence[Graph | str | Path],
+    *,
+    views: str | Sequence[str] | Sequence[View] = ("identity",),
+    merge: str | Merge = "mean",
+    calibration: Calibration | None = None,
+    optimize: bool = True,
+    force: bool = False,
+    passes: Sequence[str] | None = None,
+    tune: bool = False,
+    parity: bool = True,
+    seed: int = 0,
+) -> tuple[Graph, OptimizationReport, ParityReport | None]:
+    """Fuse as `fuse` does, and return what the passes did and the parity report.
+
+    Parameters
+    ----------
+    members, views, merge, calibration, optimize, force
+        As `fuse`.
+    passes : sequence of str, optional
+        Names of the passes to run instead of all.
+    tune : bool
+        Time the candidates on this machine and keep the fastest.
+    parity : bool
+        Whether to compare with the unoptimised join in float64.
+    seed : int
+        Seed of the probe inputs.
+    """
+    graphs = _load_all(members)
+    inputs, outputs = _common_specs(graphs)
+    digests = [graph.digest for graph in graphs]
+    plan = make_plan(digests, views, merge, calibration)
+    plan = replace(plan, views=tuple(view.bind(inputs) for view in plan.views))
+    _refuse_views(plan, inputs, outputs, force=force)
+    provenance = _provenance(plan, graphs)
+    joined = _joined(graphs, plan, inputs, outputs, provenance)
+    from rtserve.fusion.passes.pipeline import optimize_graph
+
+    fused, report = optimize_graph(
+        joined, graphs=graphs, plan=plan, passes=passes if optimize else (), tune=tune, check=parity, seed=seed
+    )
+    return fused, report, report.parity
+
+
+def _load_all(members: Sequence[Graph | str | Path]) -> list[Graph]:
+    from rtserve.graphs.graph import Graph
+
+    if not members:
+        raise InputError("no member given", hint="name at least one graph made by `rtserve export`")
+    return [member if isinstance(member, Graph) else Graph.load(member) for member in members]
+
+
+def _common_specs(graphs: Sequence[Graph]) -> tuple[InputSpec, OutputSpec]:
+    """Return the specs all members share; a foreign graph knows only its shapes."""
+    known = next((g for g in graphs if g.provenance.kind != "foreign"), graphs[0])
+    first = graphs.index(known) + 1
+    output = known.output_spec
+    for number, graph in enumerate(graphs, start=1):
+        names = (f"member {first}", f"member {number}")
+        mine = graph.input_spec
+        if graph.provenance.kind == "foreign":
+            mine = replace(known.input_spec, n_chans=mine.n_chans, n_times=mine.n_times, ch_names=())
+        require_same_input(known.input_spec, mine, names=names)
+        require_same_output(output, graph.output_spec, names=names)
+        output = output if output.target else graph.output_spec
+    return known.input_spec, output
+
+
+def _refuse_views(plan: FusionPlan, inputs: InputSpec, outputs: OutputSpec, *, force: bool) -> None:
+    for view in plan.views:
+        refusal = view.valid_for(inputs, outputs)
+        if refusal is not None and not (force and refusal.forceable):
+            hint = "pass --force-views to use it all the same" if refusal.forceable else "leave it out"
+            raise InputError(f"view {view.name} is refused: {refusal.reason}", hint=hint)
+
+
+def _provenance(plan: FusionPlan, graphs: Sequence[Graph]) -> Provenance:
+    """Record plan, members and what the passes may remove: branches that repeat another or weigh nothing."""
+    members = [
+        {"digest": digest, "provenance": {"kind": g.provenance.kind, "details": g.provenance.details}}
+        for digest, g in zip(plan.members, graphs, strict=True)
+    ]
+    return Provenance(
+        kind="fuse", details={"plan": plan.to_dict(), "members": members, "removed": removed_branches(plan), "passes": []}
+    )
+
+
+def removed_branches(plan: FusionPlan) -> list[dict[str, Any]]:
+    """Return the branches that need not be computed: duplicates of an earlier one, and those of weight zero."""
+    seen: dict[tuple[str, str], int] = {}
+    removed = []
+    weights = plan.merge.weights_for(plan.n_branches) if plan.merge.linear else (1.0,) * plan.n_branches
+    for m, digest in enumerate(plan.members):
+        for v, view in enumerate(plan.views):
+            index = m * len(plan.views) + v
+            key = (digest, repr(view.to_dict()))
+            entry = {"branch": index, "member": m, "view": view.name}
+            if weights[index] == 0.0:
+                removed.append(entry | {"why": "weight zero"})
+            elif key in seen:
+                removed.append(entry | {"why": f"duplicate of branch {seen[key]}"})
+            else:
+                seen[key] = index
+    return removed
+
+
+def _joined(
+    graphs: Sequence[Graph], plan: FusionPlan, inputs: InputSpec, outputs: OutputSpec, provenance: Provenance
+) -> Graph:
+    from rtserve.fusion.join import join
+    from rtserve.graphs.fold import normalise
+    from rtserve.graphs.graph import Graph
+
+    model = join(graphs, plan)
+    normalise(model, name="fused")
+    return Graph(model=model, input_spec=inputs, output_spec=outputs, provenance=provenance)

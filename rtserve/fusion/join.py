@@ -1,0 +1,162 @@
+"""Joining as the plan says it, without any optimisation: every branch computed by itself.
+
+This graph is what a fused graph *means*: the optimised one is compared with it in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtserve.errors import FusionError, InputError
+from rtserve.fusion.plan import Calibration, FusionPlan, Merge
+from rtserve.graphs.emit import Emitter, inline
+from rtserve.graphs.graph import INPUT_NAME, IR_VERSION, OPSET, OUTPUT_NAME, Graph
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["add_calibration", "add_merge", "empty_model", "join", "prepare_member"]
+
+
+def prepare_member(graph: Graph, name: str) -> ir.Model:
+    """Return a copy of a member's model in our own form: opset 20, constants as initializers, functions inlined.
+
+    Raises
+    ------
+    InputError
+        Where the batch is fixed, the opset cannot be converted, or a type other than float32 goes in or out.
+    FusionError
+        Where it has control flow.
+    """
+    import onnx_ir as ir
+    from onnx_ir.passes import common
+
+    model = graph.clone_model()
+    if graph.provenance.kind == "foreign":
+        model = _modern(model, name)
+        for rule in (common.InlinePass(), common.LiftConstantsToInitializersPass(), common.RemoveInitializersFromInputsPass()):
+            model = rule(model).model
+    first, last = model.graph.inputs[0], model.graph.outputs[0]
+    for value, what in ((first, "input"), (last, "output")):
+        if value.dtype != ir.DataType.FLOAT:
+            raise InputError(f"the {what} of {name} is {value.dtype}, not float32", hint="export it in float32")
+        if value.shape is not None and isinstance(value.shape[0], int):
+            raise InputError(
+                f"the batch of {name} is fixed: its {what} has shape {value.shape}", hint="export it with a symbolic batch"
+            )
+    control = next((node for node in model.graph if any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())), None)
+    if control is not None:
+        raise FusionError(f"{name} has control flow ({control.op_type})", hint="export it without branches on data")
+    return model
+
+
+def _modern(model: ir.Model, name: str) -> ir.Model:
+    """Return a foreign model converted to our opset."""
+    import onnx
+    import onnx_ir as ir
+
+    version = model.opset_imports.get("", OPSET)
+    if version == OPSET:
+        return model
+    try:
+        converted = onnx.version_converter.convert_version(ir.serde.serialize_model(model), OPSET)
+    except Exception as error:
+        raise InputError(
+            f"{name} uses opset {version}, which cannot be converted to {OPSET} ({str(error).splitlines()[0][:120]})",
+            hint=f"export it with opset {OPSET}",
+        ) from None
+    return ir.serde.deserialize_model(converted)
+
+
+def empty_model(n_chans: int, n_times: int) -> ir.Model:
+    """Return a model with the input (batch, n_chans, n_times) and nothing else."""
+    import onnx_ir as ir
+
+    x = ir.Value(name=INPUT_NAME, shape=ir.Shape(["batch", n_chans, n_times]), type=ir.TensorType(ir.DataType.FLOAT))
+    graph = ir.Graph([x], [], nodes=[], opset_imports={"": OPSET}, name="rtserve")
+    return ir.Model(graph, ir_version=IR_VERSION)
+
+
+def set_output(graph: ir.Graph, value: ir.Value, n_outputs: int) -> None:
+    """Make `value` the graph's output (batch, n_outputs) under our name."""
+    import onnx_ir as ir
+
+    if value.producer() is None:
+        value = Emitter(graph)("Identity", value)
+    value.name = OUTPUT_NAME
+    value.shape, value.type = ir.Shape(["batch", n_outputs]), ir.TensorType(ir.DataType.FLOAT)
+    graph.outputs.clear()
+    graph.outputs.append(value)
+
+
+def join(members: Sequence[Graph], plan: FusionPlan) -> ir.Model:
+    """Return the plan as one unoptimised model.
+
+    Parameters
+    ----------
+    members : sequence of Graph
+        In the plan's order.
+    plan : FusionPlan
+        With bound views.
+    """
+    spec = members[0].input_spec
+    model = empty_model(spec.n_chans, spec.n_times)
+    emit = Emitter(model.graph)
+    x = model.graph.inputs[0]
+    emit.prefix = "view"
+    inputs = [view.onnx(emit, x, spec.n_times) for view in plan.views]
+    outputs: list[ir.Value] = []
+    known: dict[str, ir.Model] = {}
+    for index, graph in enumerate(members):
+        digest = plan.members[index]
+        source = known.setdefault(digest, prepare_member(graph, f"member {index + 1}"))
+        emit.prefix = f"m{index}"
+        shared = {name: emit.constant(value.const_value.numpy(), name=f"m{index}.{name}") for name, value in source.graph.initializers.items() if value.const_value is not None}  # noqa: E501
+        for number, value in enumerate(inputs):
+            emit.prefix = f"m{index}.v{number}"
+            outputs.append(inline(emit, source.graph, value, shared))
+    emit.prefix = "merge"
+    y = add_calibration(emit, add_merge(emit, outputs, plan.merge), plan.calibration)
+    set_output(model.graph, y, members[0].output_spec.n_outputs)
+    return model
+
+
+def add_merge(emit: Emitter, outputs: Sequence[ir.Value], merge: Merge) -> ir.Value:
+    """Merge branch outputs, each (batch, n_outputs), into one of that shape.
+
+    Order statistics say nothing about NaN, so the sum of all branches times 0 is added: a branch that is not finite
+    makes the result not finite, as it does for a mean.
+    """
+    n = len(outputs)
+    if n == 1 and not (merge.kind == "weighted" and merge.weights != (1.0,)):
+        return outputs[0]
+    if merge.kind == "mean":
+        return emit("Mean", *outputs)
+    if merge.kind == "weighted":
+        parts = [
+            emit("Mul", y, np.float32(w)) for y, w in zip(outputs, merge.weights_for(n), strict=True) if w != 0.0
+        ]
+        return emit("Sum", *parts) if len(parts) > 1 else parts[0]
+    stacked = emit("Concat", *[emit("Unsqueeze", y, [2]) for y in outputs], axis=2)
+    cut = merge.trimmed(n)
+    ranked, _ = emit.many("TopK", stacked, [n], n=2, axis=2, largest=1, sorted=1)
+    kept = emit.slice(ranked, 2, cut, n - cut) if cut else ranked
+    middle = emit("ReduceMean", kept, [2], keepdims=0)
+    guard = emit("Mul", emit("ReduceSum", stacked, [2], keepdims=0), np.float32(0.0))
+    return emit("Add", middle, guard)
+
+
+def add_calibration(emit: Emitter, y: ir.Value, calibration: Calibration) -> ir.Value:
+    """Scale, offset, clip, in this order; what is neutral adds no node."""
+    if calibration.scale != 1.0:
+        y = emit("Mul", y, np.float32(calibration.scale))
+    if calibration.offset != 0.0:
+        y = emit("Add", y, np.float32(calibration.offset))
+    if calibration.low is not None or calibration.high is not None:
+        low = None if calibration.low is None else np.float32(calibration.low)
+        high = None if calibration.high is None else np.float32(calibration.high)
+        y = emit("Clip", y, low, high) if high is not None else emit("Clip", y, low)
+    return y

@@ -1,0 +1,80 @@
+"""What a pass did, as values: applied with its effect, refused with the reason and the node, or undone by the check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rtserve.graphs.parity import ParityReport
+
+__all__ = ["OptimizationReport", "Outcome"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The outcome of one pass on one graph.
+
+    Parameters
+    ----------
+    name : str
+        The pass.
+    status : str
+        ``"applied"``, ``"refused"`` (its conditions do not hold) or ``"undone"`` (the check failed, or it was slower).
+    reason : str
+        What it did, or why not, with the node.
+    subject : str
+        Which graph: ``"member 1"``, ``"join"``.
+    macs_before, macs_after : int
+        Multiply-adds of the graph per window around the pass.
+    """
+
+    name: str
+    status: str
+    reason: str
+    subject: str = ""
+    macs_before: int = 0
+    macs_after: int = 0
+
+    def line(self) -> str:
+        """Return the outcome as one line."""
+        macs = f"  {self.macs_before / 1e6:.2f} M -> {self.macs_after / 1e6:.2f} M multiply-adds" * (
+            self.status == "applied" and self.macs_before != self.macs_after
+        )
+        return f"{self.status:<8} {self.name:<18} {self.subject}: {self.reason}{macs}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizationReport:
+    """Everything the pipeline did to one fusion.
+
+    Parameters
+    ----------
+    outcomes : tuple of Outcome
+        In the order they happened.
+    macs_before, macs_after : int
+        Multiply-adds per window of the plain join and of the result.
+    nodes_before, nodes_after : int
+        Nodes of both.
+    parity : ParityReport or None
+        The result against the join in float64.
+    timings : dict
+        With ``tune``: medians in us of the candidates; empty otherwise.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    macs_before: int
+    macs_after: int
+    nodes_before: int
+    nodes_after: int
+    parity: ParityReport | None = None
+    timings: dict[str, Any] | None = None
+
+    def explain(self) -> str:
+        """Return the report as lines for a person."""
+        lines = [outcome.line() for outcome in self.outcomes]
+        total = (
+            f"multiply-adds per window {self.macs_before / 1e6:.2f} M -> {self.macs_after / 1e6:.2f} M,"
+            f" nodes {self.nodes_before} -> {self.nodes_after}"
+        )
+        return "\n".join([*lines, total])

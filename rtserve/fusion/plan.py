@@ -1,0 +1,209 @@
+"""`FusionPlan`: which members, which views, how they are merged, how the result is calibrated.
+
+Branches are members x views, flat and member-major: member 1 with every view, then member 2, and so on. The merge acts
+over all of them at once; calibration follows in the order scale, offset, clip.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rtserve.errors import InputError
+from rtserve.files import readable_file
+from rtserve.fusion.views import View, parse_views
+
+__all__ = ["Calibration", "FusionPlan", "Merge", "parse_clip", "parse_merge"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """How branch outputs become one.
+
+    Parameters
+    ----------
+    kind : str
+        ``"mean"``, ``"weighted"``, ``"median"`` (mean of the middle two when even) or ``"trimmed"``.
+    weights : tuple of float
+        For weighted: one per branch, adding up to 1.
+    proportion : float
+        For trimmed: floor(proportion x branches) are dropped on each side.
+    """
+
+    kind: str = "mean"
+    weights: tuple[float, ...] = ()
+    proportion: float = 0.0
+
+    @property
+    def linear(self) -> bool:
+        """Whether the merge is a weighted sum."""
+        return self.kind in ("mean", "weighted")
+
+    def weights_for(self, branches: int) -> tuple[float, ...]:
+        """Return the weight of every branch of a linear merge."""
+        return self.weights if self.kind == "weighted" else (1.0 / branches,) * branches
+
+    def trimmed(self, branches: int) -> int:
+        """Return how many branches are dropped on each side (trimmed and median)."""
+        if self.kind == "median":
+            return (branches - 1) // 2
+        return math.floor(self.proportion * branches + 1e-12) if self.kind == "trimmed" else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the merge as JSON values."""
+        return {"kind": self.kind, "weights": list(self.weights), "proportion": self.proportion}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """An affine map and a clip on the merged output: ``clip(scale y + offset, low, high)``."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        values = [v for v in (self.scale, self.offset, self.low, self.high) if v is not None]
+        if not all(math.isfinite(v) for v in values):
+            raise InputError(f"calibration {values} is not finite", hint="give finite numbers")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise InputError(f"clip from {self.low} to {self.high} is empty", hint="give the lower bound first")
+
+    def __bool__(self) -> bool:
+        return self != Calibration()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the calibration as JSON values."""
+        return {"scale": self.scale, "offset": self.offset, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionPlan:
+    """What a fused graph computes.
+
+    Parameters
+    ----------
+    members : tuple of str
+        Digests of the member graphs, in order.
+    views : tuple of View
+        Bound to the members' input.
+    merge : Merge
+        Over all branches.
+    calibration : Calibration
+        On the merged output.
+    """
+
+    members: tuple[str, ...]
+    views: tuple[View, ...]
+    merge: Merge
+    calibration: Calibration
+
+    @property
+    def n_branches(self) -> int:
+        """Members x views."""
+        return len(self.members) * len(self.views)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON values; `from_dict` reads them back."""
+        return {
+            "members": list(self.members),
+            "views": [view.to_dict() for view in self.views],
+            "merge": self.merge.to_dict(),
+            "calibration": self.calibration.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> FusionPlan:
+        """Read what `to_dict` wrote."""
+        merge = values["merge"] | {"weights": tuple(values["merge"]["weights"])}
+        return cls(
+            members=tuple(values["members"]),
+            views=tuple(View.from_dict(view) for view in values["views"]),
+            merge=Merge(**merge),
+            calibration=Calibration(**values["calibration"]),
+        )
+
+
+def parse_merge(text: str | Merge, *, members: int, views: int) -> Merge:
+    """Read ``mean``, ``weighted:FILE``, ``median`` or ``trimmed:p`` for so many branches.
+
+    A weights file is a JSON list (or numbers separated by white space) with one weight per branch, member-major; or
+    ``{"members": [...], "views": [...]}``, whose products are the weights. They are divided by their sum.
+
+    Raises
+    ------
+    InputError
+        Where the name is unknown, the file does not fit, or nothing would remain.
+    """
+    if isinstance(text, Merge):
+        return text
+    kind, _, argument = text.strip().partition(":")
+    if kind in ("mean", "median") and not argument:
+        return Merge(kind=kind)
+    if kind == "trimmed":
+        return _trimmed(argument, members * views)
+    if kind == "weighted" and argument:
+        return Merge(kind="weighted", weights=_weights(argument, members, views))
+    raise InputError(f"unknown merge {text!r}", hint="merges are mean, weighted:FILE, median, trimmed:0.2")
+
+
+def _trimmed(argument: str, branches: int) -> Merge:
+    try:
+        proportion = float(argument)
+    except ValueError:
+        proportion = math.nan
+    if not 0 <= proportion < 0.5:
+        raise InputError(f"trimmed:{argument} drops that share on each side", hint="give a number from 0 to below 0.5")
+    return Merge(kind="trimmed", proportion=proportion)
+
+
+def _weights(path: str, members: int, views: int) -> tuple[float, ...]:
+    text = readable_file(path, "weights file").read_text(errors="replace")
+    hint = f"a JSON list of {members * views} numbers, member-major, or {{'members': [...], 'views': [...]}}"
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError:
+        values = text.split()
+    try:
+        if isinstance(values, dict):
+            values = [float(m) * float(v) for m in values["members"] for v in values["views"]]
+        weights = [float(value) for value in values]
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError(f"weights file {path} cannot be read ({error})", hint=hint) from None
+    if len(weights) != members * views:
+        raise InputError(f"weights file {path} has {len(weights)} weights for {members * views} branches", hint=hint)
+    total = math.fsum(weights)
+    if not all(math.isfinite(w) for w in weights) or abs(total) < 1e-12:
+        raise InputError(f"the weights in {path} add up to {total}", hint="give finite weights whose sum is not 0")
+    return tuple(weight / total for weight in weights)
+
+
+def parse_clip(text: str | None) -> tuple[float | None, float | None]:
+    """Read ``low,high``; either may be left out."""
+    if text is None:
+        return None, None
+    parts = text.split(",")
+    try:
+        low, high = (float(part) if part.strip() else None for part in parts)
+    except ValueError:
+        raise InputError(f"clip {text!r} is not low,high", hint="for example --clip 0,2.4 or --clip 0,") from None
+    return low, high
+
+
+def make_plan(
+    digests: Sequence[str], views: str | Sequence[str] | Sequence[View], merge: str | Merge, calibration: Calibration | None
+) -> FusionPlan:
+    """Put a plan together; views still unbound are bound by `rtserve.fusion.fuse`."""
+    parsed = tuple(v if isinstance(v, View) else parse_views([v])[0] for v in (views.split(",") if isinstance(views, str) else views))
+    if not parsed:
+        raise InputError("no view given", hint="at least identity")
+    return FusionPlan(
+        members=tuple(digests),
+        views=parsed,
+        merge=parse_merge(merge, members=len(digests), views=len(parsed)),
+        calibration=calibration or Calibration(),
+    )

@@ -1,0 +1,97 @@
+"""A fusion as the command line does it: check the output first, write only what passed, report what was done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rtserve.errors import InputError
+from rtserve.files import check_writable, write_bytes
+from rtserve.fusion.fuse import fuse_with_report
+from rtserve.fusion.plan import Calibration, parse_clip
+
+__all__ = ["fuse_text", "fuse_to_file"]
+
+
+def fuse_to_file(
+    members: Sequence[Path],
+    output: Path,
+    *,
+    views: str = "identity",
+    merge: str = "mean",
+    scale: float = 1.0,
+    offset: float = 0.0,
+    clip: str | None = None,
+    passes: str | None = None,
+    no_optimize: bool = False,
+    tune: bool = False,
+    force_views: bool = False,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Fuse to a file and return the report as JSON values; nothing is written unless parity holds.
+
+    With `tune`, the candidates' timings go into ``OUTPUT.tuning.json`` beside the graph.
+
+    Raises
+    ------
+    RtserveError
+        As `rtserve.fusion.fuse.fuse`, and where `output` may not be written.
+    """
+    check_writable(output, force=force)
+    if any(output.resolve() == Path(m).resolve() for m in members):
+        raise InputError(f"output {output} is one of the members", hint="choose another name")
+    low, high = parse_clip(clip)
+    graph, report, parity = fuse_with_report(
+        members,
+        views=views,
+        merge=merge,
+        calibration=Calibration(scale=scale, offset=offset, low=low, high=high),
+        optimize=not no_optimize,
+        passes=passes.split(",") if passes else None,
+        tune=tune,
+        force=force_views,
+    )
+    graph.save(output, force=force)
+    if report.timings:
+        text = json.dumps(report.timings, indent=2) + "\n"
+        write_bytes(output.with_suffix(".tuning.json"), text.encode(), force=True)
+    details = graph.provenance.details
+    return {
+        "output": str(output),
+        "sha256": graph.digest,
+        "bytes": output.stat().st_size,
+        "members": len(members),
+        "views": [view["name"] for view in details["plan"]["views"]],
+        "merge": details["plan"]["merge"],
+        "removed": details["removed"],
+        "input": str(graph.input_spec),
+        "output_spec": str(graph.output_spec),
+        "passes": [dataclasses.asdict(outcome) for outcome in report.outcomes],
+        "macs": {"before": report.macs_before, "after": report.macs_after},
+        "nodes": {"before": report.nodes_before, "after": report.nodes_after},
+        "parity": parity.to_dict() | {"summary": parity.summary()} if parity else None,
+        "explain": report.explain(),
+        "timings": report.timings or {},
+    }
+
+
+def fuse_text(report: dict[str, Any], *, explain: bool) -> str:
+    """Return the report as a few lines for a person."""
+    removed = [f"  removed branch {r['branch']} (member {r['member'] + 1}, {r['view']}): {r['why']}" for r in report["removed"]]
+    macs, nodes = report["macs"], report["nodes"]
+    return "\n".join(
+        [
+            f"{report['output']}  {report['members']} member{'s' * (report['members'] > 1)} x {len(report['views'])}"
+            f" view{'s' * (len(report['views']) > 1)}, {report['merge']['kind']}, {report['bytes']:,} bytes",
+            f"  input   {report['input']}; output {report['output_spec']}",
+            *removed,
+            *(f"  {line}" for line in (report["explain"].splitlines() if explain else ())),
+            f"  work    {macs['before'] / 1e6:.2f} M -> {macs['after'] / 1e6:.2f} M multiply-adds per window,"
+            f" {nodes['before']} -> {nodes['after']} nodes",
+            f"  parity  {report['parity']['summary'] if report['parity'] else 'not checked'}",
+            f"  sha256  {report['sha256']}",
+        ]
+    )

@@ -1,0 +1,283 @@
+"""Views (test-time augmentation): deterministic changes of a window, each with a torch face and an ONNX face.
+
+A view takes x (batch, n_chans, n_times) and gives the same shape. Those here are all linear maps, which is what lets
+the compiler share work between them:
+
+=================  ==========================================================================================
+``identity``       x
+``roll:+k``        ``torch.roll(x, k, -1)``: sample t comes from t - k, what leaves at one end enters at the other
+``crop-shift:+k``  the same with zeros filled in
+``scale:a``        a x
+``sign-flip``      -x
+``time-reverse``   x backwards in time
+``mirror``         left and right electrodes exchanged, from their positions
+``permute:FILE``   channels in the order that a file gives (names or indices)
+``drop:E1+E2``     those channels set to 0
+=================  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtserve.errors import InputError
+from rtserve.spec import InputSpec, OutputSpec
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    import torch
+
+    from rtserve.graphs.emit import Emitter
+
+__all__ = ["Refusal", "View", "parse_view", "parse_views"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why a view may not be used; `forceable` where it is a matter of meaning, not of possibility."""
+
+    reason: str
+    forceable: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One view, as the composition channel map, factor, time map; every kind uses one of them.
+
+    Parameters
+    ----------
+    name : str
+        Canonical text, e.g. ``"roll:+3"``; what `parse_view` reads.
+    kind : str
+        The part before the colon.
+    shift : int
+        Samples, for roll and crop-shift.
+    factor : float
+        Factor on every sample, for scale and sign-flip.
+    argument : str
+        Text after the colon where it names channels or a file.
+    order : tuple of int
+        For mirror and permute, once bound to a spec: output channel c is input channel ``order[c]``.
+    dropped : tuple of int
+        For drop, once bound to a spec: channels set to 0.
+    """
+
+    name: str
+    kind: str
+    shift: int = 0
+    factor: float = 1.0
+    argument: str = ""
+    order: tuple[int, ...] = ()
+    dropped: tuple[int, ...] = ()
+
+    def bind(self, spec: InputSpec) -> View:
+        """Return the view with channel names resolved for windows of `spec`.
+
+        Raises
+        ------
+        InputError
+            Where the spec does not have what the view names.
+        """
+        if self.kind == "drop" and not self.dropped:
+            return replace(self, dropped=_channel_indices(self.argument.split("+"), spec, self.name))
+        if self.kind == "permute" and not self.order:
+            return replace(self, order=_read_order(self.argument, spec))
+        if self.kind == "mirror" and not self.order:
+            from rtserve.fusion.mirror import mirror_order
+
+            return replace(self, order=mirror_order(spec))
+        return self
+
+    def valid_for(self, spec: InputSpec, output: OutputSpec) -> Refusal | None:
+        """Return None where the view can be used with these windows and this target, or why not."""
+        if self.kind == "time-reverse" and output.target == "response_time":
+            return Refusal(reason="time-reverse breaks a response time: the response would precede the stimulus")
+        if self.kind == "mirror" and output.target == "class":
+            return Refusal(reason="mirror may exchange classes that are left and right (motor imagery)")
+        if self.kind in ("roll", "crop-shift") and abs(self.shift) >= spec.n_times:
+            return Refusal(
+                reason=f"{self.name} shifts by {abs(self.shift)} samples, a window has {spec.n_times}",
+                forceable=self.kind == "roll",
+            )
+        if self.kind == "drop" and len(self.dropped) == spec.n_chans:
+            return Refusal(reason=f"{self.name} sets every channel to 0")
+        return None
+
+    def torch(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the view of x (batch, n_chans, n_times) in torch."""
+        return _TORCH[self.kind](self, x)
+
+    def onnx(self, emit: Emitter, x: ir.Value, n_times: int) -> ir.Value:
+        """Add the view of x to a graph and return it."""
+        return _ONNX[self.kind](self, emit, x, n_times)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what a graph's provenance keeps: the name, and the resolved channels where there are some."""
+        extra = {"order": list(self.order)} if self.order else {"dropped": list(self.dropped)} if self.dropped else {}
+        return {"name": self.name, **extra}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, object]) -> View:
+        """Read what `to_dict` wrote; needs no file and no spec."""
+        view = parse_view(str(values["name"]))
+        order, dropped = values.get("order", ()), values.get("dropped", ())
+        return replace(view, order=tuple(order), dropped=tuple(dropped))  # type: ignore[arg-type]
+
+
+def _torch_shift(view: View, x: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    n, k = x.shape[-1], view.shift
+    if abs(k) >= n:
+        return torch.zeros_like(x)
+    return torch.nn.functional.pad(x[..., max(-k, 0) : n - max(k, 0)], (max(k, 0), max(-k, 0)))
+
+
+def _torch_drop(view: View, x: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return x.index_fill(1, torch.tensor(view.dropped, dtype=torch.long, device=x.device), 0.0)
+
+
+_TORCH: dict[str, Callable[[View, torch.Tensor], torch.Tensor]] = {
+    "identity": lambda view, x: x,
+    "roll": lambda view, x: x.roll(view.shift, -1),
+    "crop-shift": _torch_shift,
+    "scale": lambda view, x: x * view.factor,
+    "sign-flip": lambda view, x: -x,
+    "time-reverse": lambda view, x: x.flip(-1),
+    "mirror": lambda view, x: x[:, list(view.order)],
+    "permute": lambda view, x: x[:, list(view.order)],
+    "drop": _torch_drop,
+}
+
+
+def _onnx_roll(view: View, emit: Emitter, x: ir.Value, n_times: int) -> ir.Value:
+    k = view.shift % n_times
+    if k == 0:
+        return x
+    return emit("Concat", emit.slice(x, 2, n_times - k, None), emit.slice(x, 2, 0, n_times - k), axis=2)
+
+
+def _onnx_shift(view: View, emit: Emitter, x: ir.Value, n_times: int) -> ir.Value:
+    k = view.shift
+    if k == 0:
+        return x
+    kept = emit.slice(x, 2, max(-k, 0), n_times - max(k, 0))
+    return emit("Pad", kept, [0, 0, max(k, 0), 0, 0, max(-k, 0)])
+
+
+def _onnx_order(view: View, emit: Emitter, x: ir.Value, n_times: int) -> ir.Value:
+    return emit("Gather", x, np.asarray(view.order, np.int64), axis=1)
+
+
+def _onnx_drop(view: View, emit: Emitter, x: ir.Value, n_times: int) -> ir.Value:
+    """Select, not multiply: 0 times a non-finite sample would not be 0."""
+    n_chans = int(x.shape[1])  # type: ignore[index,arg-type]
+    dropped = np.isin(np.arange(n_chans), view.dropped).reshape(1, n_chans, 1)
+    return emit("Where", dropped, np.float32(0.0), x)
+
+
+_ONNX: dict[str, Callable[[View, Emitter, ir.Value, int], ir.Value]] = {
+    "identity": lambda view, emit, x, n: x,
+    "roll": _onnx_roll,
+    "crop-shift": _onnx_shift,
+    "scale": lambda view, emit, x, n: emit("Mul", x, np.float32(view.factor)),
+    "sign-flip": lambda view, emit, x, n: emit("Neg", x),
+    "time-reverse": lambda view, emit, x, n: emit.slice(x, 2, -1, None, -1),
+    "mirror": _onnx_order,
+    "permute": _onnx_order,
+    "drop": _onnx_drop,
+}
+
+
+def parse_view(text: str) -> View:
+    """Read one view.
+
+    Raises
+    ------
+    InputError
+        Where the name is unknown (the nearest is named) or its argument does not fit.
+    """
+    kind, colon, argument = text.strip().partition(":")
+    if kind not in _TORCH:
+        import difflib
+
+        near = difflib.get_close_matches(kind, _TORCH, n=1)
+        raise InputError(
+            f"unknown view {text!r}", hint=f"did you mean {near[0]}?" if near else f"views are {', '.join(_TORCH)}"
+        )
+    wants = kind in ("roll", "crop-shift", "scale", "permute", "drop")
+    if wants != bool(colon and argument):
+        raise InputError(
+            f"view {text!r} {'needs an argument' if wants else 'takes no argument'}",
+            hint="for example roll:+3, crop-shift:-2, scale:1.02, drop:E1+E2, permute:order.txt",
+        )
+    if kind in ("roll", "crop-shift"):
+        shift = _number(text, argument, int)
+        return View(name=f"{kind}:{shift:+d}", kind=kind, shift=shift)
+    if kind == "scale":
+        factor = _number(text, argument, float)
+        return View(name=f"scale:{factor!r}", kind=kind, factor=factor)
+    name = text.strip() if kind != "permute" else f"permute:{argument.rpartition('/')[2]}"
+    return View(name=name, kind=kind, argument=argument, factor=-1.0 if kind == "sign-flip" else 1.0)
+
+
+def parse_views(text: str | Sequence[str]) -> tuple[View, ...]:
+    """Read a comma-separated list of views (or a sequence of names)."""
+    parts = text.split(",") if isinstance(text, str) else list(text)
+    views = tuple(parse_view(part) for part in parts if part.strip())
+    if not views:
+        raise InputError("no view given", hint="at least identity")
+    return views
+
+
+def _number(text: str, argument: str, kind: type) -> float:
+    try:
+        value = kind(argument)
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise InputError(f"view {text!r}: {argument!r} is not {'a whole number' if kind is int else 'a finite number'}",
+                         hint="for example roll:+3 or scale:1.02")  # fmt: skip
+    return value  # type: ignore[no-any-return]
+
+
+def _channel_indices(names: Sequence[str], spec: InputSpec, view: str) -> tuple[int, ...]:
+    """Return positions of channels given by name, or by index where the spec has no names."""
+    known = {name: i for i, name in enumerate(spec.ch_names)}
+    if spec.n_chans == 129 and "Cz" in known:
+        known.setdefault("E129", known["Cz"])
+    missing = [n for n in names if n not in known and not (n.isdecimal() and int(n) < spec.n_chans)]
+    if missing:
+        have = ", ".join(spec.ch_names[:6]) + ", ..." if spec.ch_names else f"no names, only 0..{spec.n_chans - 1}"
+        raise InputError(f"view {view}: no channel {', '.join(missing)}; the windows have {have}", hint="name channels of the input")
+    return tuple(sorted({known[n] if n in known else int(n) for n in names}))
+
+
+def _read_order(path: str, spec: InputSpec) -> tuple[int, ...]:
+    """Read a channel order: a JSON list, or one name or index per line."""
+    import json
+
+    from rtserve.files import readable_file
+
+    text = readable_file(path, "channel order").read_text(errors="replace")
+    try:
+        entries = [str(entry) for entry in json.loads(text)]
+    except (json.JSONDecodeError, TypeError):
+        entries = text.split()
+    known = {name: i for i, name in enumerate(spec.ch_names)}
+    try:
+        order = tuple(known[entry] if entry in known else int(entry) for entry in entries)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}", hint="give channel names of the input, or indices from 0") from None
+    if sorted(order) != list(range(spec.n_chans)):
+        raise InputError(
+            f"{path} is no permutation: {len(order)} entries, {len(set(order))} different, for {spec.n_chans} channels",
+            hint="every channel once",
+        )
+    return order

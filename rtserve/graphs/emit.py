@@ -1,0 +1,137 @@
+"""Writing ONNX nodes by hand, briefly: ``emit("Slice", x, starts, ends)``.
+
+Constants are initializers shared by content, so that the same axis or weight is stored once however often it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["Emitter", "inline"]
+
+
+class Emitter:
+    """Appends nodes to a graph (or inserts them before a node) and hands back their outputs.
+
+    Parameters
+    ----------
+    graph : onnx_ir.Graph
+        Where the nodes go.
+    before : onnx_ir.Node, optional
+        Insert in front of this node instead of at the end.
+    prefix : str
+        Start of the names given to new values.
+    """
+
+    def __init__(self, graph: ir.Graph, *, before: ir.Node | None = None, prefix: str = "v") -> None:
+        self.graph = graph
+        self.before = before
+        self.prefix = prefix
+        self._names = set(graph.initializers) | {v.name for node in graph for v in node.outputs}
+        self._names |= {v.name for v in graph.inputs}
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+        for value in graph.initializers.values():
+            if value.const_value is not None and value.const_value.size <= 64:
+                self._constants.setdefault(_key(value.const_value.numpy()), value)
+
+    def name(self, stem: str) -> str:
+        """Return `stem`, numbered where it is taken, and reserve it."""
+        unique, n = stem, 1
+        while unique in self._names:
+            unique, n = f"{stem}_{n}", n + 1
+        self._names.add(unique)
+        return unique
+
+    def constant(self, array: Any, *, name: str = "") -> ir.Value:
+        """Return the initializer with this content (float64 becomes float32), made on first use."""
+        import onnx_ir as ir
+
+        array = np.asarray(array)
+        array = np.ascontiguousarray(array.astype(np.float32) if array.dtype == np.float64 else array).reshape(array.shape)
+        key = _key(array)
+        if key not in self._constants:
+            unique = self.name(name or f"{self.prefix}.const")
+            tensor = ir.tensor(array, name=unique)
+            value = ir.Value(name=unique, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+            self.graph.register_initializer(value)
+            self._constants[key] = value
+        return self._constants[key]
+
+    def __call__(
+        self, op_type: str, *inputs: ir.Value | np.ndarray | Sequence[int] | None, name: str = "", **attributes: Any
+    ) -> ir.Value:
+        """Add a node with one output and return it; arrays and lists of integers become constants."""
+        return self.many(op_type, *inputs, n=1, name=name, **attributes)[0]
+
+    def many(
+        self,
+        op_type: str,
+        *inputs: ir.Value | np.ndarray | Sequence[int] | None,
+        n: int,
+        name: str = "",
+        **attributes: Any,
+    ) -> list[ir.Value]:
+        """Add a node with `n` outputs and return them."""
+        import onnx_ir as ir
+
+        values = [v if v is None or isinstance(v, ir.Value) else self.constant(_as_array(v)) for v in inputs]
+        node = ir.node(op_type, values, attributes=attributes, num_outputs=n)
+        for value in node.outputs:
+            value.name = self.name(name or f"{self.prefix}.{op_type.lower()}")
+            value.type = ir.TensorType(ir.DataType.FLOAT)
+        if self.before is not None:
+            self.graph.insert_before(self.before, node)
+        else:
+            self.graph.append(node)
+        return list(node.outputs)
+
+    def slice(self, x: ir.Value, axis: int, start: int, end: int | None, step: int = 1) -> ir.Value:
+        """Return ``x[start:end:step]`` along `axis`; None for the end (or, going backwards, past the start)."""
+        far = np.iinfo(np.int64).max if step > 0 else np.iinfo(np.int64).min
+        return self("Slice", x, [start], [far if end is None else end], [axis], [step])
+
+
+def _as_array(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    return array.astype(np.int64) if array.dtype.kind in "iu" and not isinstance(value, np.ndarray) else array
+
+
+def _key(array: np.ndarray) -> tuple[str, tuple[int, ...], bytes]:
+    return str(array.dtype), array.shape, array.tobytes()
+
+
+def inline(emit: Emitter, source: ir.Graph, argument: ir.Value, shared: Mapping[str, ir.Value]) -> ir.Value:
+    """Copy the nodes of `source` behind `argument` and return the copy of its output.
+
+    Parameters
+    ----------
+    emit : Emitter
+        Where the copies go.
+    source : onnx_ir.Graph
+        One input, one output, no subgraphs.
+    argument : onnx_ir.Value
+        What stands for the input.
+    shared : mapping
+        The initializers of `source` by name, as they stand in the target: branches of one member share weights.
+    """
+    import onnx_ir as ir
+
+    table: dict[ir.Value, ir.Value] = {source.inputs[0]: argument}
+    for name, value in source.initializers.items():
+        if name in shared:
+            table[value] = shared[name]
+    for node in source:
+        inputs = [table[value] if value is not None else None for value in node.inputs]
+        copy = ir.node(node.op_type, inputs, attributes=dict(node.attributes), num_outputs=len(node.outputs))
+        for old, new in zip(node.outputs, copy.outputs, strict=True):
+            new.name = emit.name(f"{emit.prefix}.{old.name}") if old.name else ""
+            new.shape, new.type = old.shape, old.type
+            table[old] = new
+        emit.graph.append(copy)
+    return table[source.outputs[0]]

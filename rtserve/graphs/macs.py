@@ -1,0 +1,46 @@
+"""Counting multiply-adds: convolutions and matrix products, per window, from the shapes of a graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["count_macs", "infer_shapes"]
+
+
+def infer_shapes(model: ir.Model) -> ir.Model:
+    """Return the model with the shape of every value, as onnx's own inference finds them."""
+    import onnx
+    import onnx_ir as ir
+
+    proto = onnx.shape_inference.infer_shapes(ir.serde.serialize_model(model), data_prop=True)
+    return ir.serde.deserialize_model(proto)
+
+
+def _product(shape: object) -> int:
+    """Return the product of known dimensions; a symbolic one (the batch) counts as 1."""
+    return int(np.prod([dim for dim in shape if isinstance(dim, int)] or [1])) if shape is not None else 0  # type: ignore[attr-defined]
+
+
+def node_macs(node: ir.Node) -> int:
+    """Return the multiply-adds of one node per window."""
+    if node.op_type == "Conv":
+        weight = node.inputs[1].shape  # type: ignore[union-attr]
+        return _product(node.outputs[0].shape) * _product(list(weight)[1:])  # type: ignore[arg-type]
+    if node.op_type == "Gemm":
+        weight = node.inputs[1].shape  # type: ignore[union-attr]
+        transposed = node.attributes.get_int("transB", 0)
+        return _product(node.outputs[0].shape) * int(weight[1 if transposed else 0])  # type: ignore[index,arg-type]
+    if node.op_type == "MatMul":
+        inner = list(node.inputs[0].shape or [1])[-1]  # type: ignore[union-attr]
+        return _product(node.outputs[0].shape) * (inner if isinstance(inner, int) else 1)
+    return 0
+
+
+def count_macs(model: ir.Model) -> int:
+    """Return the multiply-adds of a model per window (convolutions, Gemm, MatMul)."""
+    return sum(node_macs(node) for node in infer_shapes(model).graph)
