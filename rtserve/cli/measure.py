@@ -8,7 +8,7 @@ import click
 
 from rtserve.cli.output import emit_json, json_option, tell
 
-__all__ = ["evaluate"]
+__all__ = ["bench", "evaluate"]
 
 _METRICS = "nrmse, rmse, mse, mae, smooth_l1, pearson, balanced_accuracy, nrmse:range, nrmse:iqr, nrmse:mean"
 _ENGINES = click.Choice(["onnxruntime", "torch_plan", "openvino", "reference"])
@@ -43,5 +43,34 @@ def evaluate(
         emit_json("overall" if c1 else "evaluation", result.to_dict(raw=False))
     else:
         click.echo("\n".join(result.lines()))
+    if output:
+        tell(f"wrote {output}")
+
+
+@click.command()
+@click.argument("graph", type=click.Path())
+@click.option("--against", multiple=True, type=click.Path(), help="Graph to compare with; may be repeated.")
+@click.option("--engine", type=_ENGINES, default="onnxruntime", show_default=True)
+@click.option("--against-engine", type=_ENGINES, help="Engine of the others; the same by default.")
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Windows per call.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--loop", type=click.IntRange(1), default=1, show_default=True, help="Runs of each other per call.")
+@click.option("--rounds", type=click.IntRange(1), default=40, show_default=True, help="Rounds of bursts by turns.")
+@click.option("--hop-ms", type=click.FloatRange(0, min_open=True), help="Deadline per call; misses are counted.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of input and order.")
+@click.option("-o", "--output", type=click.Path(), help="Write summary and raw times here (.json).")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@json_option
+def bench(graph: str, output: str | None, force: bool, as_json: bool, **options: Any) -> None:
+    """Time GRAPH: latency per window p50/p90/p99 and throughput, and its ratio to others by turns with it."""
+    from rtserve.cli.progress import progress
+    from rtserve.measure.commands import run_bench
+
+    with progress("timing") as callback:
+        report = run_bench(graph, output=output, force=force, progress=callback, **options)
+    if as_json:
+        emit_json("bench", report.to_dict(raw=False))
+    else:
+        click.echo("\n".join(report.lines()))
     if output:
         tell(f"wrote {output}")

@@ -7,7 +7,7 @@ from typing import Any
 from rtserve.errors import InputError
 from rtserve.files import check_writable
 
-__all__ = ["run_evaluate"]
+__all__ = ["run_bench", "run_evaluate"]
 
 Pair = tuple[str, str]
 
@@ -49,3 +49,15 @@ def run_evaluate(
     if output:
         result.save(output, force=force)
     return result
+
+
+def run_bench(graph: str, *, output: str | None = None, force: bool = False, **options: Any) -> Any:
+    """Return the `BenchReport` of GRAPH; write it where asked. Raises as `rtserve.measure.bench.bench`."""
+    from rtserve.measure.bench import bench
+
+    if output:
+        check_writable(output, force=force)
+    report = bench(graph, **options)
+    if output:
+        report.save(output, force=force)
+    return report

@@ -161,7 +161,7 @@ def spoil_files(case: str, f: Path, w: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "says"),
     [
-        ("zip", "is not a window set"),
+        ("zip", "no X and no y; it has submission.py"),
         ("nan", "1 windows hold NaN or Inf"),
         ("channels", "n_chans 2 against 3"),
         ("constant", "std of y is 0"),

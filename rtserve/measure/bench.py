@@ -1,0 +1,152 @@
+"""What a graph costs: latency and throughput beside another's, by turns in one run, with the noise of this machine.
+
+The ratio to another graph is what carries over to other machines; the microseconds are of this one. The reference is
+timed twice under two names (A/A): how far those two are apart is what this machine, in this run, cannot tell apart.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rtserve.errors import InputError
+from rtserve.graphs.graph import Graph
+from rtserve.graphs.parity import probe_inputs
+from rtserve.measure.bench_report import AGAIN, BenchReport, Contender
+from rtserve.measure.predict import as_graph, make_runner
+from rtserve.measure.timing import P99_MIN, Call, interleave, set_threads
+from rtserve.spec import UNITS, InputSpec
+
+__all__ = ["BenchReport", "Contender", "bench"]
+
+_P99_BUDGET_S = 10.0
+
+
+def bench(
+    graph: Graph | str | Path,
+    against: Graph | str | Path | Sequence[Graph | str | Path] = (),
+    *,
+    engine: str = "onnxruntime",
+    against_engine: str | None = None,
+    batch: int = 1,
+    threads: int = 1,
+    loop: int = 1,
+    rounds: int = 40,
+    hop_ms: float | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> BenchReport:
+    """Time a graph, and others by turns with it.
+
+    Parameters
+    ----------
+    graph : Graph or path
+        On trial.
+    against : Graph, path or sequence of them
+        What it is compared with.
+    engine, against_engine : str
+        From `rtserve.measure.predict.ENGINES`; the others' is the same by default.
+    batch, threads : int
+        Windows per call (1 is the single-stream scenario), threads of the engine.
+    loop : int
+        Runs of each other graph per timed call: 25 for "one session per branch, 25 branches".
+    rounds : int
+        Rounds of bursts; see `rtserve.measure.timing.interleave`.
+    hop_ms : float, optional
+        Deadline per call: the share of calls that miss it is reported.
+    seed : int
+        Of the input and of the order.
+    progress : callable, optional
+        Called with (rounds done, rounds in all).
+
+    Returns
+    -------
+    BenchReport
+
+    Raises
+    ------
+    InputError
+        Where a graph cannot be read, or a number is impossible.
+    """
+    if min(batch, threads, loop, rounds) < 1 or (hop_ms is not None and hop_ms <= 0):
+        raise InputError(
+            f"batch {batch}, threads {threads}, loop {loop}, rounds {rounds}, hop {hop_ms} ms",
+            hint="all are at least 1, the hop above 0",
+        )
+    others = [against] if isinstance(against, Graph | str | Path) else list(against)
+    names = _names([graph, *others])
+    graphs = [as_graph(g) for g in (graph, *others)]
+    engines = [engine] + [against_engine or engine] * len(others)
+    set_threads(threads)
+    contenders, calls, outputs = [], {}, []
+    for name, g, kind, times in zip(names, graphs, engines, [1] + [loop] * len(others), strict=True):
+        call = _call(g, kind, batch=batch, threads=threads, loop=times, seed=seed)
+        outputs.append(np.asarray(call()))
+        calls[name] = call
+        contenders.append(Contender(name=name, digest=g.digest, engine=kind, loop=times, branches=n_branches(g)))
+    if others:
+        calls[AGAIN] = calls[names[1]]
+    timings = interleave(
+        calls, rounds=rounds, min_calls=_min_calls(calls, rounds), threads=threads, seed=seed, progress=progress
+    )
+    return BenchReport(
+        contenders=tuple(contenders),
+        timings=timings,
+        batch=batch,
+        threads=threads,
+        max_difference={
+            n: float(np.abs(y - outputs[0]).max()) if y.shape == outputs[0].shape else None
+            for n, y in zip(names[1:], outputs[1:], strict=True)
+        },
+        hop_ms=hop_ms,
+    )
+
+
+def n_branches(graph: Graph) -> int:
+    """Return how many member x view pairs a graph says it holds; 1 where it was not fused."""
+    details = graph.provenance.details
+    if graph.provenance.kind != "fuse":
+        return 1
+    views = details.get("plan", {}).get("views", ())
+    return max(1, len(details.get("members", ()))) * max(1, len(views))
+
+
+def bench_input(spec: InputSpec, *, batch: int, seed: int = 0) -> np.ndarray:
+    """Return window-shaped noise (batch, n_chans, n_times) at the size EEG has in the spec's unit, float32."""
+    scale = 1.0 if spec.unit == "1" else 1e-5 / UNITS[spec.unit]
+    return probe_inputs(spec, batches=(batch,), scales=(scale,), seed=seed)[1][1]
+
+
+def _call(graph: Graph, engine: str, *, batch: int, threads: int, loop: int, seed: int) -> Call:
+    infer = make_runner(graph, engine, threads=threads).infer
+    x = bench_input(graph.input_spec, batch=batch, seed=seed)
+    if loop == 1:
+        return lambda: infer(x)
+
+    def repeated() -> np.ndarray:
+        for _ in range(loop - 1):
+            infer(x)
+        return infer(x)
+
+    return repeated
+
+
+def _names(graphs: Sequence[Graph | str | Path]) -> list[str]:
+    """Return one distinct name each: the file's, or "graph"; the second of a name gets a number."""
+    plain = [Path(g).name if isinstance(g, str | Path) else "graph" for g in graphs]
+    return [
+        name if plain.index(name) == i else f"{name} ({plain[: i + 1].count(name)})" for i, name in enumerate(plain)
+    ]
+
+
+def _min_calls(calls: dict[str, Call], rounds: int) -> int:
+    """Return recorded calls per burst: enough for a p99 where that costs at most `_P99_BUDGET_S`, else 3."""
+    start = time.perf_counter_ns()
+    for call in calls.values():
+        call()
+    once_s = (time.perf_counter_ns() - start) / 1e9
+    return max(3, math.ceil(P99_MIN / rounds)) if once_s * P99_MIN <= _P99_BUDGET_S else 3
