@@ -9,12 +9,20 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from rtserve.errors import InputError, SpecMismatchError
 from rtserve.files import canonical_json
 
-__all__ = ["InputSpec", "OutputSpec", "Provenance", "require_same_input", "require_same_output"]
+__all__ = [
+    "InputSpec",
+    "OutputSpec",
+    "Provenance",
+    "channel_difference",
+    "electrode",
+    "require_same_input",
+    "require_same_output",
+]
 
 UNITS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "1": 1.0}
 """Known units and their size in volts; ``"1"`` is a number without a unit."""
@@ -70,9 +78,18 @@ class InputSpec:
 
     @classmethod
     def from_json(cls, text: str) -> InputSpec:
-        """Read what `to_json` wrote."""
-        values = json.loads(text)
-        return cls(**(values | {"ch_names": tuple(values.get("ch_names", ()))}))
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        InputError
+            Where it is not that.
+        """
+        values = _object(text, "input spec")
+        names = values.get("ch_names", [])
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise InputError(f"the input spec's ch_names {names!r:.40} are no list of names", hint=_EDITED)
+        return _built(cls, values | {"ch_names": tuple(names)}, "input spec")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +120,8 @@ class OutputSpec:
 
     @classmethod
     def from_json(cls, text: str) -> OutputSpec:
-        """Read what `to_json` wrote."""
-        return cls(**json.loads(text))
+        """Read what `to_json` wrote; `InputError` where it is not that."""
+        return _built(cls, _object(text, "output spec"), "output spec")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +146,46 @@ class Provenance:
 
     @classmethod
     def from_json(cls, text: str) -> Provenance:
-        """Read what `to_json` wrote."""
-        return cls(**json.loads(text))
+        """Read what `to_json` wrote; `InputError` where it is not that."""
+        found = _built(cls, _object(text, "provenance"), "provenance")
+        if not (isinstance(found.kind, str) and isinstance(found.details, dict)):
+            raise InputError("the provenance in the file is not {kind, details}", hint=_EDITED)
+        return found
+
+
+_EDITED = "the file was edited or cut short; make it again"
+_Spec = TypeVar("_Spec", InputSpec, OutputSpec, Provenance)
+
+
+def _object(text: str, what: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"the {what} in the file is not JSON ({error})", hint=_EDITED) from None
+    if not isinstance(values, dict):
+        raise InputError(f"the {what} in the file is a {type(values).__name__}, not an object", hint=_EDITED)
+    return values
+
+
+def _built(cls: type[_Spec], values: dict[str, Any], what: str) -> _Spec:
+    try:
+        return cls(**values)
+    except TypeError as error:
+        reason = str(error).partition("()")[2].strip() or str(error)
+        raise InputError(f"the {what} in the file does not fit: {reason}", hint=_EDITED) from None
+
+
+def electrode(name: str) -> str:
+    """Return the name an electrode is compared by: E129 of the 129-channel net is its reference at the vertex, Cz."""
+    return "Cz" if name == "E129" else name
+
+
+def channel_difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
+    """Return the first channel in which two lists of equal length differ, or ``""``; unknown names differ from none."""
+    for index, (one, two) in enumerate(zip(first, second, strict=False)):
+        if electrode(one) != electrode(two):
+            return f"channel {index} is {one} against {two}"
+    return ""
 
 
 def require_same_input(first: InputSpec, second: InputSpec, *, names: tuple[str, str]) -> None:
@@ -143,10 +198,9 @@ def require_same_input(first: InputSpec, second: InputSpec, *, names: tuple[str,
         for key in ("n_chans", "n_times", "sfreq", "unit")
         if getattr(first, key) != getattr(second, key)
     ]
-    if first.ch_names and second.ch_names and first.ch_names != second.ch_names:
-        pairs = zip(first.ch_names, second.ch_names, strict=False)
-        where, one, two = next(((i, a, b) for i, (a, b) in enumerate(pairs) if a != b), (0, "", ""))
-        differences.append(f"channel {where} is {one} against {two}")
+    names_differ = channel_difference(first.ch_names, second.ch_names)
+    if names_differ:
+        differences.append(names_differ)
     if differences:
         raise SpecMismatchError(
             f"{names[0]} and {names[1]} take different input: {'; '.join(differences)}",

@@ -17,7 +17,7 @@ import numpy as np
 
 from rtserve.errors import InputError, SpecMismatchError
 from rtserve.files import readable_file, replacing
-from rtserve.spec import UNITS, InputSpec
+from rtserve.spec import UNITS, InputSpec, channel_difference, electrode
 
 __all__ = ["WindowSet", "load_windows", "save_windows"]
 
@@ -72,7 +72,9 @@ class WindowSet:
         digest = hashlib.sha256()
         for array in (self.X.astype("<f4"), self.y.astype("<f4"), self.subject.astype("U")):
             digest.update(repr(array.shape).encode())
-            digest.update(np.ascontiguousarray(array).tobytes() if array.dtype.kind == "f" else "\0".join(array).encode())
+            digest.update(
+                np.ascontiguousarray(array).tobytes() if array.dtype.kind == "f" else "\0".join(array).encode()
+            )
         return digest.hexdigest()
 
     def take(self, index: np.ndarray) -> WindowSet:
@@ -89,19 +91,35 @@ class WindowSet:
             extra={k: v[index] if np.shape(v)[:1] == (len(self),) else v for k, v in self.extra.items()},
         )
 
-    def require_spec(self, spec: InputSpec, *, name: str) -> None:
-        """Raise `SpecMismatchError` where a network with `spec` (called `name`) cannot take these windows."""
+    def require_spec(self, spec: InputSpec, *, name: str) -> str:
+        """Make sure that a network with `spec` (called `name`) can take these windows.
+
+        Channel names are refused only where they are the network's in another order; other names for as many channels
+        are the user's to judge. Cz and E129 are one electrode.
+
+        Returns
+        -------
+        str
+            What is worth saying about the channel names, or ``""``.
+
+        Raises
+        ------
+        SpecMismatchError
+            Where channels, samples or rate differ, or the channels stand in another order.
+        """
         mine = self.input_spec
         pairs = [(key, getattr(mine, key), getattr(spec, key)) for key in ("n_chans", "n_times", "sfreq")]
         wrong = [f"{key} {data} against {graph}" for key, data, graph in pairs if data != graph]
-        if not wrong and mine.ch_names and spec.ch_names and mine.ch_names != spec.ch_names:
-            where = next(i for i, (a, b) in enumerate(zip(mine.ch_names, spec.ch_names, strict=True)) if a != b)
-            wrong = [f"channel {where} is {mine.ch_names[where]} against {spec.ch_names[where]}"]
+        note = "" if wrong else channel_difference(mine.ch_names, spec.ch_names)
+        reordered = sorted(map(electrode, mine.ch_names)) == sorted(map(electrode, spec.ch_names))
+        if note and reordered:
+            wrong = [f"{note}, the same names in another order"]
         if wrong:
             raise SpecMismatchError(
                 f"the windows do not fit {name} (data against graph): {'; '.join(wrong)}",
                 hint="use windows cut for this network: same channels in the same order, samples and rate",
             )
+        return f"channel names of the windows and of {name} differ: {note}" if note else ""
 
 
 def load_windows(path: str | Path, *, allow_nonfinite: bool = False) -> WindowSet:
