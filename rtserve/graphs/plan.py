@@ -199,7 +199,7 @@ def _drop_unread(plan: Plan, tensors: dict[str, Tensor]) -> None:
 
 def _resolve_sizes(plan: Plan, tensors: dict[str, Tensor], graph: Graph) -> None:
     """Replace nodes that only compute shapes by the numbers they compute."""
-    static, frontier = _static_values(plan, tensors)
+    frontier = _static_values(plan, tensors)
     if not frontier:
         return
     batches = _batches(graph)
@@ -219,8 +219,8 @@ def _batches(graph: Graph) -> tuple[int, ...]:
     return (first,) if isinstance(first, int) else PROBES
 
 
-def _static_values(plan: Plan, tensors: Mapping[str, Tensor]) -> tuple[set[str], set[str]]:
-    """Return the values that follow from constants and shapes, and those of them that another node reads."""
+def _static_values(plan: Plan, tensors: Mapping[str, Tensor]) -> set[str]:
+    """Return the values that follow from constants and shapes alone and that another node, or the caller, reads."""
     constants = {"", *plan["sizes"], *tensors}
     integers = set(plan["sizes"])
     static: set[str] = set()
@@ -234,7 +234,7 @@ def _static_values(plan: Plan, tensors: Mapping[str, Tensor]) -> tuple[set[str],
     static.discard("")
     readers = [n for n in plan["nodes"] if not static.issuperset(filter(None, n["outputs"]))]
     read = {name for node in readers for name in node["inputs"]} | {plan["output"]}
-    return static, static & read
+    return static & read
 
 
 def _reads_floats(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:

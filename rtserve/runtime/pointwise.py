@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -125,8 +123,7 @@ def _rare_activation(node: Node, alpha: float | None, beta: float | None) -> Cal
         return lambda x: torch.where(x > limit, x, torch.zeros_like(x))
     if node.op == "Shrink":
         lambd, bias = node.attrs.get("lambd", 0.5), node.attrs.get("bias", 0.0)
-        zero_inside = lambda x: torch.where(x > lambd, x - bias, torch.zeros_like(x))  # noqa: E731
-        return lambda x: torch.where(x < -lambd, x + bias, zero_inside(x))
+        return lambda x: (x - bias) * (x > lambd) + (x + bias) * (x < -lambd)
     slope, offset = 0.2 if alpha is None else alpha, 0.5 if beta is None else beta
     return lambda x: torch.clamp(slope * x + offset, 0.0, 1.0)
 
@@ -143,8 +140,9 @@ def clip(node: Node) -> Call:
     low, high = node.scalar(1, attribute="min"), node.scalar(2, attribute="max")
     if low is None and high is None:
         return lambda x: x
-    function = torch.clamp_ if node.inplace else torch.clamp
-    return lambda x: function(x, low, high)
+    if node.inplace:
+        return lambda x: torch.clamp_(x, low, high)
+    return lambda x: torch.clamp(x, low, high)
 
 
 @operator("Div")
@@ -161,7 +159,8 @@ def divide(node: Node) -> Call:
 @operator("Mod")
 def modulo(node: Node) -> Call:
     """Mod (opset 10): sign of the divisor, or of the dividend with fmod=1."""
-    return torch.fmod if node.attrs.get("fmod", 0) else torch.remainder
+    function: Call = torch.fmod if node.attrs.get("fmod", 0) else torch.remainder
+    return function
 
 
 @operator("Pow")
@@ -175,7 +174,11 @@ def power(node: Node) -> Call:
         if value == int(value):
             value = int(value)
         return lambda x: torch.pow(x, value)
-    return lambda x, e: torch.pow(x, e).to(x.dtype)
+    return _power
+
+
+def _power(x: Tensor, exponent: Tensor) -> Tensor:
+    return torch.pow(x, exponent).to(x.dtype)
 
 
 @operator("Min", "Max", "Sum", "Mean")
@@ -196,7 +199,8 @@ def variadic(node: Node) -> Call:
 @operator("Where")
 def where(node: Node) -> Call:
     """Where (opset 9): condition, value if true, value if false, all broadcast."""
-    return torch.where
+    function: Call = torch.where
+    return function
 
 
 @operator("IsInf")
@@ -204,8 +208,8 @@ def isinf(node: Node) -> Call:
     """IsInf (opset 10), either sign, or one of them."""
     positive, negative = node.attrs.get("detect_positive", 1), node.attrs.get("detect_negative", 1)
     if positive and negative:
-        return torch.isinf
-    return torch.isposinf if positive else torch.isneginf
+        return lambda x: torch.isinf(x)
+    return lambda x: (torch.isposinf if positive else torch.isneginf)(x)
 
 
 @operator("Cast")
@@ -224,11 +228,10 @@ def cast_like(node: Node) -> Call:
 @operator("BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot")
 def bitwise(node: Node) -> Call:
     """Bitwise operators on integers (opset 18)."""
-    table: dict[str, Any] = {
+    table: dict[str, Call] = {
         "BitwiseAnd": torch.bitwise_and,
         "BitwiseOr": torch.bitwise_or,
         "BitwiseXor": torch.bitwise_xor,
         "BitwiseNot": torch.bitwise_not,
     }
-    function: Call = table[node.op]
-    return function
+    return table[node.op]

@@ -25,7 +25,7 @@ def _flat_weights(node: Node, hidden: int) -> list[Tensor]:
     inputs, states = node.tensor(1), node.tensor(2)
     biases = node.tensor(3) if node.has(3) else torch.zeros_like(inputs[:, :, :1]).squeeze(-1).repeat(1, 2)
     flat = []
-    for w, r, b in zip(inputs, states, biases):
+    for w, r, b in zip(inputs, states, biases, strict=False):
         half = len(order) * hidden
         flat += [_reorder(w, order, hidden), _reorder(r, order, hidden)]
         flat += [_reorder(b[:half], order, hidden), _reorder(b[half:], order, hidden)]
@@ -59,7 +59,7 @@ def recurrent(node: Node) -> Call:
 
     def call(x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         zeros = x.new_zeros((directions, x.shape[1], hidden))
-        named = dict(zip(given, states))
+        named = dict(zip(given, states, strict=False))
         first: Any = named.get(5, zeros)
         if node.op == "LSTM":
             first = [first, named.get(6, zeros)]

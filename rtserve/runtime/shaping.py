@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rtserve.runtime.linear import torch_pads
-from rtserve.runtime.node import Call, Node, as_ints, as_tensor, operator
+from rtserve.runtime.node import Call, Node, as_ints, operator
 
 
 @operator("Reshape")
@@ -58,7 +58,7 @@ def squeeze(node: Node) -> Call:
     """Squeeze (axes by attribute before opset 13): the named axes, or every axis of size one."""
     axes = node.fixed_ints(1, "axes")
     if axes is None:
-        return torch.squeeze
+        return lambda x: x.squeeze()
     if len(axes) == 1:
         axis = axes[0]
         return lambda x: x.squeeze(axis)
@@ -124,11 +124,11 @@ def slice_(node: Node) -> Call:
 def _bounds(
     starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None, steps: Sequence[int] | None
 ) -> list[tuple[int, slice]]:
-    far = 1 << 62  # ONNX writes "to the end" as the largest integer, which torch warns about
+    far = (1 << 31) - 1  # ONNX writes "to the end" as the largest integer, which torch warns about
     axes = range(len(starts)) if axes is None else axes
-    ends = [min(max(end, -far), far) for end in ends]
+    starts, ends = ([min(max(bound, -far), far) for bound in bounds] for bounds in (starts, ends))
     steps = (1,) * len(starts) if steps is None else steps
-    return [(axis, slice(s, e, step)) for axis, s, e, step in zip(axes, starts, ends, steps)]
+    return [(axis, slice(s, e, step)) for axis, s, e, step in zip(axes, starts, ends, steps, strict=False)]
 
 
 def _slice_at_run_time(node: Node, known: Sequence[Any]) -> Call:
@@ -137,7 +137,7 @@ def _slice_at_run_time(node: Node, known: Sequence[Any]) -> Call:
 
     def call(x: Tensor, *values: Any) -> Tensor:
         parts = list(known)
-        for index, value in zip(order, values):
+        for index, value in zip(order, values, strict=False):
             parts[index - 1] = as_ints(value)
         return _slice(x, _bounds(parts[0], parts[1], parts[2], parts[3]))
 
@@ -198,9 +198,9 @@ def gather_nd(node: Node) -> Call:
     def call(x: Tensor, index: Tensor) -> Tensor:
         if not batch:
             return x[tuple(index.unbind(-1))]
-        rows = x.reshape((-1,) + x.shape[batch:])
-        picks = index.reshape((-1,) + index.shape[batch:])
-        taken = torch.stack([row[tuple(pick.unbind(-1))] for row, pick in zip(rows, picks)])
+        rows = x.reshape((-1, *x.shape[batch:]))
+        picks = index.reshape((-1, *index.shape[batch:]))
+        taken = torch.stack([row[tuple(pick.unbind(-1))] for row, pick in zip(rows, picks, strict=False)])
         return taken.reshape(x.shape[:batch] + taken.shape[1:])
 
     return call
@@ -218,8 +218,8 @@ def scatter_nd(node: Node) -> Call:
         flat = torch.zeros(index.shape[:-1], dtype=torch.int64, device=x.device)
         for axis in range(depth):
             flat = flat * x.shape[axis] + _from_front(index[..., axis], x.shape[axis])
-        rows = x.reshape((-1,) + x.shape[depth:])
-        values = updates.reshape((-1,) + x.shape[depth:])
+        rows = x.reshape((-1, *x.shape[depth:]))
+        values = updates.reshape((-1, *x.shape[depth:]))
         return rows.index_reduce(0, flat.reshape(-1), values, _reduction(reduction)).reshape(x.shape)
 
     return call
@@ -264,7 +264,7 @@ def pad(node: Node) -> Call:
 
     def call(x: Tensor) -> Tensor:
         before, after = [0] * x.dim(), [0] * x.dim()
-        for axis, begin, end in zip(axes, begins, ends):
+        for axis, begin, end in zip(axes, begins, ends, strict=False):
             before[axis], after[axis] = begin, end
         return F.pad(x, torch_pads(before, after), "constant", value)
 
@@ -278,7 +278,7 @@ def _pad_by_index(mode: str, begins: Sequence[int], ends: Sequence[int], axes: S
     places: dict[tuple[int, int, int, torch.device], Tensor] = {}
 
     def call(x: Tensor) -> Tensor:
-        for axis, begin, end in zip(where, begins, ends):
+        for axis, begin, end in zip(where, begins, ends, strict=False):
             if begin or end:
                 size = int(x.shape[axis])
                 key = (size, begin, end, x.device)
@@ -316,7 +316,7 @@ def expand(node: Node) -> Call:
         if missing > 0:
             wanted = (1,) * missing + wanted
         own = (1,) * (len(wanted) - x.dim()) + tuple(x.shape)
-        return x.expand(tuple(a if b == 1 else b for a, b in zip(own, wanted)))
+        return x.expand(tuple(a if b == 1 else b for a, b in zip(own, wanted, strict=False)))
 
     return call
 

@@ -94,7 +94,7 @@ def resize(node: Node) -> Call:
         where = range(x.dim()) if axes is None else axes
         for i, axis in enumerate(where):
             size = int(x.shape[axis])
-            target = as_ints(wanted)[i] if wanted is not None else int(math.floor(size * scales[i]))  # type: ignore[index]
+            target = as_ints(wanted)[i] if wanted is not None else math.floor(size * scales[i])  # type: ignore[index]
             scale = scales[i] if scales else target / size
             if target == size and scale == 1.0:
                 continue
@@ -115,7 +115,7 @@ class _Interpolation:
         self.mode = attrs.get("mode", "nearest")
         self.place = attrs.get("coordinate_transformation_mode", "half_pixel" if node.op == "Resize" else "asymmetric")
         self.nearest = attrs.get("nearest_mode", "round_prefer_floor" if node.op == "Resize" else "floor")
-        self.cubic = attrs.get("cubic_coeff_a", -0.75)
+        self.cubic = float(attrs.get("cubic_coeff_a", -0.75))
         self.exclude = attrs.get("exclude_outside", 0)
         if attrs.get("antialias", 0) or self.place in ("tf_crop_and_resize", "half_pixel_symmetric"):
             raise node.refuse(f"with antialias or coordinates {self.place}")
@@ -150,7 +150,7 @@ class _Interpolation:
         return rules[self.nearest](position)
 
     def _cubic(self, t: float) -> float:
-        a = self.cubic
+        a: float = self.cubic
         if t <= 1:
             return ((a + 2) * t - (a + 3)) * t * t + 1
         return (((t - 5) * t + 8) * t - 4) * a if t < 2 else 0.0
