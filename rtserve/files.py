@@ -17,7 +17,15 @@ from typing import Any
 
 from rtserve.errors import InputError
 
-__all__ = ["canonical_json", "check_writable", "readable_file", "replacing", "sha256_bytes", "sha256_file", "write_bytes"]
+__all__ = [
+    "canonical_json",
+    "check_writable",
+    "readable_file",
+    "replacing",
+    "sha256_bytes",
+    "sha256_file",
+    "write_bytes",
+]
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -11,7 +11,9 @@ from rtserve.cli.output import emit_json, json_option, tell
 
 @click.command()
 @click.argument("members", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--views", default="identity", show_default=True, help="Comma-separated, e.g. identity,roll:+3,scale:1.02.")
+@click.option(
+    "--views", default="identity", show_default=True, help="Comma-separated, e.g. identity,roll:+3,scale:1.02."
+)
 @click.option("--merge", default="mean", show_default=True, help="mean, weighted:FILE, median or trimmed:P.")
 @click.option("--scale", default=1.0, help="Calibration: factor on the merged output.")
 @click.option("--offset", default=0.0, help="Calibration: added after the factor.")

@@ -18,10 +18,16 @@ from rtserve.cli.output import emit_json, json_option, tell
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @json_option
 def export(
-    checkpoint: Path, exporter: str, settings: tuple[str, ...], output: Path, timeout_s: float, force: bool, as_json: bool
+    checkpoint: Path,
+    exporter: str,
+    settings: tuple[str, ...],
+    output: Path,
+    timeout_s: float,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Export CHECKPOINT to an ONNX graph proven equal to its network."""
-    from rtserve.graphs.export_report import export_to_file, export_text
+    from rtserve.graphs.export_report import export_text, export_to_file
     from rtserve.graphs.exporter import parse_settings
 
     report = export_to_file(

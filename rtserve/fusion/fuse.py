@@ -156,7 +156,8 @@ def _provenance(plan: FusionPlan, graphs: Sequence[Graph]) -> Provenance:
         for digest, g in zip(plan.members, graphs, strict=True)
     ]
     return Provenance(
-        kind="fuse", details={"plan": plan.to_dict(), "members": members, "removed": removed_branches(plan), "passes": []}
+        kind="fuse",
+        details={"plan": plan.to_dict(), "members": members, "removed": removed_branches(plan), "passes": []},
     )
 
 

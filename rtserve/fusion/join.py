@@ -37,7 +37,11 @@ def prepare_member(graph: Graph, name: str) -> ir.Model:
     model = graph.clone_model()
     if graph.provenance.kind == "foreign":
         model = _modern(model, name)
-        for rule in (common.InlinePass(), common.LiftConstantsToInitializersPass(), common.RemoveInitializersFromInputsPass()):
+        for rule in (
+            common.InlinePass(),
+            common.LiftConstantsToInitializersPass(),
+            common.RemoveInitializersFromInputsPass(),
+        ):
             model = rule(model).model
     first, last = model.graph.inputs[0], model.graph.outputs[0]
     for value, what in ((first, "input"), (last, "output")):
@@ -45,9 +49,12 @@ def prepare_member(graph: Graph, name: str) -> ir.Model:
             raise InputError(f"the {what} of {name} is {value.dtype}, not float32", hint="export it in float32")
         if value.shape is not None and isinstance(value.shape[0], int):
             raise InputError(
-                f"the batch of {name} is fixed: its {what} has shape {value.shape}", hint="export it with a symbolic batch"
+                f"the batch of {name} is fixed: its {what} has shape {value.shape}",
+                hint="export it with a symbolic batch",
             )
-    control = next((node for node in model.graph if any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())), None)
+    control = next(
+        (node for node in model.graph if any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())), None
+    )
     if control is not None:
         raise FusionError(f"{name} has control flow ({control.op_type})", hint="export it without branches on data")
     return model
@@ -114,7 +121,11 @@ def join(members: Sequence[Graph], plan: FusionPlan) -> ir.Model:
         digest = plan.members[index]
         source = known.setdefault(digest, prepare_member(graph, f"member {index + 1}"))
         emit.prefix = f"m{index}"
-        shared = {name: emit.constant(value.const_value.numpy(), name=f"m{index}.{name}") for name, value in source.graph.initializers.items() if value.const_value is not None}  # noqa: E501
+        shared = {
+            name: emit.constant(value.const_value.numpy(), name=f"m{index}.{name}")
+            for name, value in source.graph.initializers.items()
+            if value.const_value is not None
+        }  # noqa: E501
         for number, value in enumerate(inputs):
             emit.prefix = f"m{index}.v{number}"
             outputs.append(inline(emit, source.graph, value, shared))
@@ -136,9 +147,7 @@ def add_merge(emit: Emitter, outputs: Sequence[ir.Value], merge: Merge) -> ir.Va
     if merge.kind == "mean":
         return emit("Mean", *outputs)
     if merge.kind == "weighted":
-        parts = [
-            emit("Mul", y, np.float32(w)) for y, w in zip(outputs, merge.weights_for(n), strict=True) if w != 0.0
-        ]
+        parts = [emit("Mul", y, np.float32(w)) for y, w in zip(outputs, merge.weights_for(n), strict=True) if w != 0.0]
         return emit("Sum", *parts) if len(parts) > 1 else parts[0]
     stacked = emit("Concat", *[emit("Unsqueeze", y, [2]) for y in outputs], axis=2)
     cut = merge.trimmed(n)

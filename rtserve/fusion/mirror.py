@@ -5,7 +5,7 @@ On the contest's net (E1..E129) odd and even numbers say nothing about left and 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -14,7 +14,15 @@ from rtserve.spec import InputSpec
 
 __all__ = ["mirror_order"]
 
-MONTAGES = ("GSN-HydroCel-129", "GSN-HydroCel-128", "colin27_1005", "standard_1005", "biosemi64", "biosemi128", "GSN-HydroCel-65_1.0")
+MONTAGES = (
+    "GSN-HydroCel-129",
+    "GSN-HydroCel-128",
+    "colin27_1005",
+    "standard_1005",
+    "biosemi64",
+    "biosemi128",
+    "GSN-HydroCel-65_1.0",
+)
 TOLERANCE_M = 0.012
 """Largest distance in metres between an electrode and the mirror image of its partner."""
 
@@ -38,7 +46,9 @@ def mirror_order(spec: InputSpec) -> tuple[int, ...]:
         Where positions are not known or the electrodes are not symmetric.
     """
     if not spec.ch_names:
-        raise InputError("view mirror: the channels have no names, so no positions", hint="export with ch_names, or use permute:FILE")
+        raise InputError(
+            "view mirror: the channels have no names, so no positions", hint="export with ch_names, or use permute:FILE"
+        )
     names = tuple("Cz" if name == "E129" else name for name in spec.ch_names)
     for montage in MONTAGES:
         positions = _positions(montage)
@@ -50,7 +60,7 @@ def mirror_order(spec: InputSpec) -> tuple[int, ...]:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _positions(montage: str) -> dict[str, np.ndarray]:
     """Return electrode positions in metres, or none where this MNE does not know the montage."""
     import mne

@@ -195,10 +195,16 @@ def parse_clip(text: str | None) -> tuple[float | None, float | None]:
 
 
 def make_plan(
-    digests: Sequence[str], views: str | Sequence[str] | Sequence[View], merge: str | Merge, calibration: Calibration | None
+    digests: Sequence[str],
+    views: str | Sequence[str] | Sequence[View],
+    merge: str | Merge,
+    calibration: Calibration | None,
 ) -> FusionPlan:
     """Put a plan together; views still unbound are bound by `rtserve.fusion.fuse`."""
-    parsed = tuple(v if isinstance(v, View) else parse_views([v])[0] for v in (views.split(",") if isinstance(views, str) else views))
+    parsed = tuple(
+        v if isinstance(v, View) else parse_views([v])[0]
+        for v in (views.split(",") if isinstance(views, str) else views)
+    )
     if not parsed:
         raise InputError("no view given", hint="at least identity")
     return FusionPlan(

@@ -80,7 +80,9 @@ def fuse_to_file(
 
 def fuse_text(report: dict[str, Any], *, explain: bool) -> str:
     """Return the report as a few lines for a person."""
-    removed = [f"  removed branch {r['branch']} (member {r['member'] + 1}, {r['view']}): {r['why']}" for r in report["removed"]]
+    removed = [
+        f"  removed branch {r['branch']} (member {r['member'] + 1}, {r['view']}): {r['why']}" for r in report["removed"]
+    ]
     macs, nodes = report["macs"], report["nodes"]
     return "\n".join(
         [

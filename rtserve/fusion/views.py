@@ -255,7 +255,9 @@ def _channel_indices(names: Sequence[str], spec: InputSpec, view: str) -> tuple[
     missing = [n for n in names if n not in known and not (n.isdecimal() and int(n) < spec.n_chans)]
     if missing:
         have = ", ".join(spec.ch_names[:6]) + ", ..." if spec.ch_names else f"no names, only 0..{spec.n_chans - 1}"
-        raise InputError(f"view {view}: no channel {', '.join(missing)}; the windows have {have}", hint="name channels of the input")
+        raise InputError(
+            f"view {view}: no channel {', '.join(missing)}; the windows have {have}", hint="name channels of the input"
+        )
     return tuple(sorted({known[n] if n in known else int(n) for n in names}))
 
 

@@ -129,7 +129,8 @@ def _refusal(path: Path, error: Exception) -> CheckpointError:
         )
     reason = " ".join((text.split("Please file")[0].splitlines() or [type(error).__name__])[0].split())[:160]
     return CheckpointError(
-        f"{path} is not a PyTorch checkpoint ({reason})", hint="give a file written by torch.save; see `rtserve inspect`"
+        f"{path} is not a PyTorch checkpoint ({reason})",
+        hint="give a file written by torch.save; see `rtserve inspect`",
     )
 
 

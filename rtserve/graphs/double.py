@@ -29,9 +29,9 @@ def _double_attributes(node: onnx.NodeProto) -> None:
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.TENSOR:
             _double_tensor(attribute.t)
-        elif attribute.name == "to" and attribute.i == _FLOAT:
-            attribute.i = _DOUBLE
-        elif attribute.name == "dtype" and attribute.i == _FLOAT:
+        elif (attribute.name == "to" and attribute.i == _FLOAT) or (
+            attribute.name == "dtype" and attribute.i == _FLOAT
+        ):
             attribute.i = _DOUBLE
         elif attribute.type == onnx.AttributeProto.GRAPH:
             _double_graph(attribute.g)

@@ -53,12 +53,16 @@ class Emitter:
         import onnx_ir as ir
 
         array = np.asarray(array)
-        array = np.ascontiguousarray(array.astype(np.float32) if array.dtype == np.float64 else array).reshape(array.shape)
+        array = np.ascontiguousarray(array.astype(np.float32) if array.dtype == np.float64 else array).reshape(
+            array.shape
+        )
         key = _key(array)
         if key not in self._constants:
             unique = self.name(name or f"{self.prefix}.const")
             tensor = ir.tensor(array, name=unique)
-            value = ir.Value(name=unique, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+            value = ir.Value(
+                name=unique, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+            )
             self.graph.register_initializer(value)
             self._constants[key] = value
         return self._constants[key]

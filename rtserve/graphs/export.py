@@ -112,7 +112,8 @@ def _run_child(folder: Path, job: dict[str, Any], timeout_s: float) -> dict[str,
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
         raise ExportError(
-            f"the export took longer than {timeout_s:g} s and was stopped", hint="raise --timeout, or look at the network"
+            f"the export took longer than {timeout_s:g} s and was stopped",
+            hint="raise --timeout, or look at the network",
         ) from None
     result_path = folder / "result.json"
     if not result_path.exists():

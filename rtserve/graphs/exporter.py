@@ -142,7 +142,9 @@ def resolve_exporter(reference: str) -> Exporter:
             f"exporter {reference}: {error}", hint="the file must define it: def exporter(shapes, settings) -> Built"
         ) from None
     if not callable(found):
-        raise InputError(f"exporter {reference} is a {type(found).__name__}, not callable", hint="see exporters/README.md")
+        raise InputError(
+            f"exporter {reference} is a {type(found).__name__}, not callable", hint="see exporters/README.md"
+        )
     return found  # type: ignore[no-any-return]
 
 

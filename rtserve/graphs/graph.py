@@ -132,7 +132,9 @@ class Graph:
         provenance = (
             Provenance.from_json(props[_KEYS["provenance"]])
             if _KEYS["provenance"] in props
-            else Provenance(kind="foreign", details={"producer": f"{model.producer_name} {model.producer_version}".strip()})
+            else Provenance(
+                kind="foreign", details={"producer": f"{model.producer_name} {model.producer_version}".strip()}
+            )
         )
         if (input_spec.n_chans, input_spec.n_times) != (shape_in[1], shape_in[2]):
             raise InputError(

@@ -158,7 +158,9 @@ def probe_inputs(
     for scale in scales:
         for batch in batches:
             shape = (batch, spec.n_chans, spec.n_times)
-            probes.append((f"white noise x {scale:g}, batch {batch}", (scale * rng.standard_normal(shape)).astype("f4")))
+            probes.append(
+                (f"white noise x {scale:g}, batch {batch}", (scale * rng.standard_normal(shape)).astype("f4"))
+            )
             window = _pink(rng, shape) + 0.3 * rng.standard_normal((batch, spec.n_chans, 1))
             window[0, 0] = 0.0
             window[-1, -1] *= 10.0
@@ -184,7 +186,10 @@ def compare_outputs(name: str, got: np.ndarray, reference: np.ndarray, *, own_er
     allowed = max(TOLERANCE, SLACK * own_error) if np.isfinite(own_error) else TOLERANCE
     if got.shape != reference.shape:
         return ParityCase(
-            name=f"{name}: shape {got.shape} against {reference.shape}", error=float("nan"), allowed=allowed, finite=False
+            name=f"{name}: shape {got.shape} against {reference.shape}",
+            error=float("nan"),
+            allowed=allowed,
+            finite=False,
         )
     fine = np.isfinite(reference)
     if not np.array_equal(fine, np.isfinite(got)):

@@ -146,9 +146,7 @@ class OpenvinoRunner:
         try:
             import openvino
         except ImportError:
-            raise EnvironmentMissingError(
-                "OpenVINO is not installed", hint='pip install "rtserve[openvino]"'
-            ) from None
+            raise EnvironmentMissingError("OpenVINO is not installed", hint='pip install "rtserve[openvino]"') from None
         core = openvino.Core()
         model = core.read_model(graph.to_bytes())
         self._request: Any = core.compile_model(
