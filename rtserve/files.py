@@ -68,23 +68,19 @@ def check_writable(path: str | Path, *, force: bool = False) -> Path:
     Raises
     ------
     InputError
-        Where it exists and `force` is not set, is a folder, or its folder is missing or not writable.
+        Where it exists and `force` is not set, is a folder or a device, or where nothing can be written there.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"output {path} is a folder", hint="name a file")
-    if path.exists() and not force:
-        raise InputError(f"output {path} exists already", hint="choose another name, or pass --force to replace it")
-    folder = path.parent
-    if not folder.is_dir():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"output folder {folder} cannot be made: {error.strerror}", hint="choose a folder you may write to"
-            ) from None
     try:
-        with tempfile.TemporaryFile(dir=folder):
+        if path.is_dir():
+            raise InputError(f"output {path} is a folder", hint="name a file")
+        if path.exists() and not path.is_file():
+            raise InputError(f"output {path} is a device, not a file", hint="name a file")
+        if path.exists() and not force:
+            raise InputError(f"output {path} exists already", hint="choose another name, or pass --force to replace it")
+        # A missing folder is made when there is something to put in it, so that a failure leaves no empty one.
+        nearest = next(folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         raise InputError(
@@ -103,7 +99,13 @@ def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
         As `check_writable`.
     """
     path = check_writable(path, force=force)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".rtserve-", suffix=path.suffix)
+    except OSError as error:
+        raise InputError(
+            f"output {path} cannot be written: {error.strerror}", hint="choose a folder you may write to"
+        ) from None
     os.close(handle)
     temporary = Path(name)
     try:

@@ -37,7 +37,7 @@ class InputSpec:
     n_chans, n_times : int
         Channels and samples of one window.
     sfreq : float
-        Sampling rate in Hz.
+        Sampling rate in Hz; 0 where it is not known (a graph made elsewhere), and then it fits any.
     ch_names : tuple of str
         Channel names in order, or empty where they are not known.
     unit : str
@@ -60,7 +60,7 @@ class InputSpec:
             raise InputError(
                 f"a window of {self.n_chans} channels x {self.n_times} samples is empty", hint="give both, at least 1"
             )
-        if not (math.isfinite(self.sfreq) and self.sfreq > 0):
+        if not (math.isfinite(self.sfreq) and self.sfreq >= 0):
             raise InputError(f"sampling rate {self.sfreq} Hz is impossible", hint="give sfreq in Hz")
         if self.ch_names and len(self.ch_names) != self.n_chans:
             raise InputError(
@@ -70,7 +70,8 @@ class InputSpec:
             raise InputError(f"unknown unit {self.unit!r}", hint=f"use one of {', '.join(UNITS)}")
 
     def __str__(self) -> str:
-        return f"{self.n_chans} channels x {self.n_times} samples at {self.sfreq:g} Hz in {self.unit}"
+        rate = f"{self.sfreq:g} Hz" if self.sfreq else "a rate not known"
+        return f"{self.n_chans} channels x {self.n_times} samples at {rate} in {self.unit}"
 
     def to_json(self) -> str:
         """Return the spec as canonical JSON; `from_json` reads it back."""
@@ -191,12 +192,12 @@ def channel_difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
 def require_same_input(first: InputSpec, second: InputSpec, *, names: tuple[str, str]) -> None:
     """Raise `SpecMismatchError` naming both values of everything in which two input specs differ.
 
-    Channel names are compared where both know them.
+    Channel names and rates are compared where both know them.
     """
     differences = [
         f"{key} {getattr(first, key)} against {getattr(second, key)}"
         for key in ("n_chans", "n_times", "sfreq", "unit")
-        if getattr(first, key) != getattr(second, key)
+        if getattr(first, key) != getattr(second, key) and not (key == "sfreq" and 0 in (first.sfreq, second.sfreq))
     ]
     names_differ = channel_difference(first.ch_names, second.ch_names)
     if names_differ:

@@ -13,9 +13,10 @@ import sys
 import click
 
 import rtserve
-from rtserve.errors import RtserveError
+from rtserve.errors import InputError, RtserveError
 
 COMMANDS = {
+    "simulate": "rtserve.cli.signals:simulate",
     "inspect": "rtserve.cli.graphs:inspect",
     "export": "rtserve.cli.graphs:export",
     "fuse": "rtserve.cli.fusion:fuse",
@@ -76,7 +77,18 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        if os.environ.get("RTSERVE_DEBUG"):
+            raise
+        _say(_from_system(error))
+        code = 2
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _from_system(error: OSError) -> InputError:
+    """Say what the system refused: a full disk, a name too long, a file that vanished meanwhile."""
+    named = f" ({error.filename})" if error.filename else ""
+    return InputError(f"{error.strerror or error}{named}", hint="check the path, its permissions and the free space")
 
 
 def _say(error: RtserveError) -> None:
