@@ -68,11 +68,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = readable_file(path, "checkpoint")
     content = _load(path)
     state, found_at = _find_state(content, path)
-    riders = {
-        str(key): _describe(value)
-        for key, value in (content.items() if found_at and isinstance(content, Mapping) else ())
-        if str(key) != found_at
-    }
+    rest = content.items() if found_at and isinstance(content, Mapping) else ()
+    riders = _riders({str(key): value for key, value in rest if str(key) != found_at})
     return Checkpoint(path=path, sha256=sha256_file(path), state_dict=state, found_at=found_at, riders=riders)
 
 
@@ -165,11 +162,29 @@ def _find_state(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], str]
     )
 
 
+def _riders(content: Mapping[str, Any]) -> dict[str, str]:
+    """Describe what rides beside the weights; a mapping of plain values (settings) entry by entry, as ``key.entry``."""
+    out: dict[str, str] = {}
+    for key, value in content.items():
+        plain = isinstance(value, Mapping) and 0 < len(value) <= 64 and all(isinstance(k, str) for k in value)
+        if plain and not any(isinstance(v, Mapping) and len(v) > 64 for v in value.values()) and "optim" not in key:
+            out |= {f"{key}.{name}": text for name, text in _riders(value).items()}
+        else:
+            out[key] = _describe(value)
+    return out
+
+
 def _describe(value: Any) -> str:
     import numpy as np
 
     if isinstance(value, (bool, int, float, str, np.generic)):
         return repr(value.item() if isinstance(value, np.generic) else value)[:80]
+    if (
+        isinstance(value, (list, tuple))
+        and len(value) <= 8
+        and all(isinstance(v, (bool, int, float, str)) for v in value)
+    ):
+        return repr(list(value))[:80]
     if isinstance(value, (list, tuple, Mapping)):
         return f"{type(value).__name__} of {len(value)}"
     return type(value).__name__
