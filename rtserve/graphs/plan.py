@@ -44,18 +44,9 @@ def graph_to_plan(graph: Graph) -> tuple[Plan, dict[str, Tensor]]:
     ExportError
         Where the graph has an operator, or a form of one, that the executor lacks; all missing ones are named.
     """
-    from rtserve.runtime.executor import PLAN_SCHEMA, missing_operators
+    from rtserve.runtime.executor import missing_operators
 
-    model = _inlined(graph.clone_model())
-    reader = _Reader(model)
-    plan: Plan = {
-        "schema": PLAN_SCHEMA,
-        "opset": model.opset_imports.get("", 20),
-        "input": reader.names[next(v for v in model.graph.inputs if v.name not in model.graph.initializers)],
-        "output": reader.names[model.graph.outputs[0]],
-        "nodes": reader.nodes,
-        "sizes": reader.sizes,
-    }
+    reader, plan = read_model(graph.clone_model())
     missing = missing_operators(plan)
     if missing:
         raise ExportError(
@@ -66,6 +57,22 @@ def graph_to_plan(graph: Graph) -> tuple[Plan, dict[str, Tensor]]:
     _resolve_sizes(plan, reader.tensors, graph)
     plan["tensors"] = sorted(reader.tensors)
     return plan, dict(sorted(reader.tensors.items()))
+
+
+def read_model(model: ir.Model) -> tuple[_Reader, Plan]:
+    """Return a model as a plan that still computes its shapes, and the reader that holds its tensors."""
+    from rtserve.runtime.executor import PLAN_SCHEMA
+
+    reader = _Reader(_inlined(model))
+    plan: Plan = {
+        "schema": PLAN_SCHEMA,
+        "opset": model.opset_imports.get("", 20),
+        "input": reader.names[reader.inputs[0]] if reader.inputs else "",
+        "output": reader.name(reader.outputs[0]),
+        "nodes": reader.nodes,
+        "sizes": reader.sizes,
+    }
+    return reader, plan
 
 
 def _inlined(model: ir.Model) -> ir.Model:
@@ -86,7 +93,9 @@ class _Reader:
         self.sizes: dict[str, Any] = {}
         self.tensors: dict[str, Tensor] = {}
         self.nodes: list[dict[str, Any]] = []
-        for value in model.graph.inputs:
+        self.inputs = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
+        self.outputs = list(model.graph.outputs)
+        for value in self.inputs:
             self.name(value)
         for value in model.graph.initializers.values():
             if value.const_value is None:

@@ -166,7 +166,8 @@ class Program:
         names = {slot: name for name, slot in self.slots.items()}
         values = self.template.copy()
         values[self.input] = x
-        self._fill_sizes(values, x.shape[0])
+        if self.batch_sizes:
+            self._fill_sizes(values, x.shape[0])
         for call, slots, made, _ in self.steps:
             result = call(*[values[slot] for slot in slots])
             made = (made,) if made.__class__ is int else made

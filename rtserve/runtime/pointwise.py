@@ -88,6 +88,8 @@ def identity(node: Node) -> Call:
     """Identity (opset 1); Dropout (opset 7) outside training is one too."""
     if any(node.outputs[1:]):
         raise node.refuse("with its mask read")
+    if node.op == "Dropout" and node.is_constant(2) and bool(node.tensor(2)):
+        raise node.refuse("in training mode")
     node.absorbed.update(range(1, len(node.present)))
     return lambda x: x
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,9 +19,11 @@ REDUCTIONS: dict[str, Reduce] = {
     "ReduceL2": lambda x, axes, keep: torch.sqrt(torch.sum(x * x, axes, keep)),
     "ReduceLogSum": lambda x, axes, keep: torch.log(torch.sum(x, axes, keep)),
     "ReduceLogSumExp": lambda x, axes, keep: torch.logsumexp(x, axes, keep),
-    "ReduceMax": lambda x, axes, keep: torch.amax(x, axes, keep),
+    "ReduceMax": lambda x, axes, keep: (
+        torch.amax(x, axes, keep) if x.numel() else _of_nothing(x, axes, keep, -math.inf)
+    ),
     "ReduceMean": lambda x, axes, keep: torch.mean(x, axes, keep),
-    "ReduceMin": lambda x, axes, keep: torch.amin(x, axes, keep),
+    "ReduceMin": lambda x, axes, keep: torch.amin(x, axes, keep) if x.numel() else _of_nothing(x, axes, keep, math.inf),
     "ReduceSum": lambda x, axes, keep: torch.sum(x, axes, keep),
     "ReduceSumSquare": lambda x, axes, keep: torch.sum(x * x, axes, keep),
 }
@@ -30,6 +33,12 @@ def _product(x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
     for axis in sorted((a % x.dim() for a in axes), reverse=True):
         x = torch.prod(x, axis, keep)
     return x
+
+
+def _of_nothing(x: Tensor, axes: Sequence[int], keep: bool, limit: float) -> Tensor:
+    """Return the largest (smallest) of no numbers, which torch refuses: the lowest (highest) of the type."""
+    shape = torch.sum(x, axes, keep).shape
+    return torch.full(shape, limit if x.is_floating_point() else limit > 0, dtype=x.dtype, device=x.device)
 
 
 REDUCTIONS["ReduceProd"] = _product
@@ -127,10 +136,12 @@ def instance_normalization(node: Node) -> Call:
 
 @operator("LayerNormalization")
 def layer_normalization(node: Node) -> Call:
-    """LayerNormalization (opset 17) over the axes from `axis` on; the mean and deviation outputs are not given."""
-    if any(node.outputs[1:]):
-        raise node.refuse("with its mean or deviation read")
+    """LayerNormalization (opset 17) over the axes from `axis` on; mean and 1 / deviation where they are read."""
     axis, epsilon = node.attrs.get("axis", -1), node.attrs.get("epsilon", 1e-5)
+
+    def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+        variance, mean = torch.var_mean(x, tuple(range(axis % x.dim(), x.dim())), correction=0, keepdim=True)
+        return mean, torch.rsqrt(variance + epsilon)
 
     def call(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
         shape = x.shape[axis:]
@@ -139,6 +150,8 @@ def layer_normalization(node: Node) -> Call:
         normal = F.layer_norm(x, shape, None, None, epsilon) * scale
         return normal if bias is None else normal + bias
 
+    if any(node.outputs[1:]):
+        return lambda x, *weights: (call(x, *weights), *statistics(x))
     return call
 
 
@@ -161,7 +174,12 @@ def vector_normalization(node: Node) -> Call:
     """LpNormalization (opset 1) along one axis; MeanVarianceNormalization (opset 9) over several."""
     if node.op == "LpNormalization":
         axis, p = node.attrs.get("axis", -1), float(node.attrs.get("p", 2))
-        return lambda x: x / torch.linalg.vector_norm(x, p, axis, True)
+
+        def divide_by_norm(x: Tensor) -> Tensor:
+            norm = torch.linalg.vector_norm(x, p, axis, True)
+            return torch.where(norm == 0, torch.zeros_like(x), x / norm)
+
+        return divide_by_norm
     axes = tuple(node.attrs.get("axes") or (0, 2, 3))
 
     def call(x: Tensor) -> Tensor:

@@ -220,7 +220,8 @@ def scatter_nd(node: Node) -> Call:
             flat = flat * x.shape[axis] + _from_front(index[..., axis], x.shape[axis])
         rows = x.reshape((-1, *x.shape[depth:]))
         values = updates.reshape((-1, *x.shape[depth:]))
-        return rows.index_reduce(0, flat.reshape(-1), values, _reduction(reduction)).reshape(x.shape)
+        where = flat.reshape((-1,) + (1,) * (values.dim() - 1)).expand_as(values)
+        return rows.scatter_reduce(0, where, values, _reduction(reduction)).reshape(x.shape)
 
     return call
 
@@ -393,7 +394,7 @@ def one_hot(node: Node) -> Call:
     axis, depth = node.attrs.get("axis", -1), int(node.scalar(1))
 
     def call(index: Tensor, values: Tensor) -> Tensor:
-        hot = F.one_hot(_from_front(index.to(torch.int64), depth), depth).to(torch.bool)
+        hot = _from_front(index, depth).unsqueeze(-1) == torch.arange(depth, device=index.device)
         return torch.where(hot, values[1], values[0]).movedim(-1, axis)
 
     return call
@@ -401,7 +402,7 @@ def one_hot(node: Node) -> Call:
 
 @operator("DepthToSpace", "SpaceToDepth")
 def depth_space(node: Node) -> Call:
-    """DepthToSpace (opset 1 to 13; DCR and CRD) and SpaceToDepth (opset 1), rank 4."""
+    """DepthToSpace and SpaceToDepth (opset 1 to 13; modes DCR and CRD), rank 4."""
     b, crd = node.attrs["blocksize"], node.attrs.get("mode", "DCR") == "CRD"
 
     def to_space(x: Tensor) -> Tensor:
@@ -414,7 +415,8 @@ def depth_space(node: Node) -> Call:
 
     def to_depth(x: Tensor) -> Tensor:
         n, c, h, w = x.shape
-        return x.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4).reshape(n, c * b * b, h // b, w // b)
+        order = (0, 1, 3, 5, 2, 4) if crd else (0, 3, 5, 1, 2, 4)
+        return x.reshape(n, c, h // b, b, w // b, b).permute(order).reshape(n, c * b * b, h // b, w // b)
 
     return to_space if node.op == "DepthToSpace" else to_depth
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -87,15 +87,13 @@ def resize(node: Node) -> Call:
     if node.has(1):
         node.absorbed.add(1)
     rule = _Interpolation(node)
-    axes = node.attrs.get("axes")
+    axes, policy = node.attrs.get("axes"), node.attrs.get("keep_aspect_ratio_policy", "stretch")
     matrices: dict[tuple[int, int, float, torch.dtype, torch.device], Tensor] = {}
 
     def call(x: Tensor, wanted: Any = sizes) -> Tensor:
         where = range(x.dim()) if axes is None else axes
-        for i, axis in enumerate(where):
-            size = int(x.shape[axis])
-            target = as_ints(wanted)[i] if wanted is not None else math.floor(size * scales[i])  # type: ignore[index]
-            scale = scales[i] if scales else target / size
+        before = [int(x.shape[axis]) for axis in where]
+        for axis, size, (target, scale) in zip(where, before, _targets(before, wanted, scales, policy), strict=True):
             if target == size and scale == 1.0:
                 continue
             key = (size, target, scale, x.dtype, x.device)
@@ -105,6 +103,18 @@ def resize(node: Node) -> Call:
         return x
 
     return call
+
+
+def _targets(before: Sequence[int], wanted: Any, scales: Any, policy: str) -> list[tuple[int, float]]:
+    """Return size and scale of every axis after resizing."""
+    if wanted is None:
+        return [(math.floor(size * scale), scale) for size, scale in zip(before, scales, strict=True)]
+    after = as_ints(wanted)
+    if policy == "stretch":
+        return [(target, target / size) for size, target in zip(before, after, strict=True)]
+    ratios = [target / size for size, target in zip(before, after, strict=True)]
+    scale = min(ratios) if policy == "not_larger" else max(ratios)
+    return [(math.floor(scale * size + 0.5), scale) for size in before]
 
 
 class _Interpolation:
@@ -123,7 +133,7 @@ class _Interpolation:
     def coordinate(self, i: int, size: int, target: int, scale: float) -> float:
         """Return where output sample `i` lies on the input axis."""
         if self.place == "align_corners":
-            return 0.0 if target == 1 else i * (size - 1) / (target - 1)
+            return 0.0 if target == 1 else i * (size - 1) / (scale * size - 1)
         if self.place == "asymmetric":
             return i / scale
         if self.place == "pytorch_half_pixel" and target == 1:
