@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import rtserve.runtime.indexing
 import rtserve.runtime.linear
 import rtserve.runtime.pointwise
 import rtserve.runtime.recurrent
