@@ -17,7 +17,7 @@ from rtserve.fusion.views import View
 from rtserve.spec import InputSpec, OutputSpec, Provenance, require_same_input, require_same_output
 
 if TYPE_CHECKING:
-    from rtserve.fusion.passes.pipeline import OptimizationReport
+    from rtserve.fusion.passes.outcome import OptimizationReport
     from rtserve.graphs.graph import Graph
     from rtserve.graphs.parity import ParityReport
 
@@ -101,16 +101,24 @@ def fuse_with_report(
     seed : int
         Seed of the probe inputs.
     """
+    from rtserve.fusion.join import join
+    from rtserve.fusion.passes.pipeline import optimize_graph
+    from rtserve.graphs.fold import normalise
+    from rtserve.graphs.graph import Graph
+
     graphs = _load_all(members)
-    inputs, outputs = _common_specs(graphs)
-    digests = [graph.digest for graph in graphs]
-    plan = make_plan(digests, views, merge, calibration)
+    labels = [_label(member, number) for number, member in enumerate(members, start=1)]
+    inputs, outputs = _common_specs(graphs, labels)
+    plan = make_plan([graph.digest for graph in graphs], views, merge, calibration)
+    called = dict(zip(plan.members, labels, strict=True))
+    if plan.merge.kind != "weighted":  # the order says nothing then, and must not change a bit of the result
+        graphs.sort(key=lambda graph: graph.digest)
+        plan = replace(plan, members=tuple(sorted(plan.members)))
     plan = replace(plan, views=tuple(view.bind(inputs) for view in plan.views))
     _refuse_views(plan, inputs, outputs, force=force)
-    provenance = _provenance(plan, graphs)
-    joined = _joined(graphs, plan, inputs, outputs, provenance)
-    from rtserve.fusion.passes.pipeline import optimize_graph
-
+    model = join(graphs, plan, labels=called)
+    normalise(model, name="fused")
+    joined = Graph(model=model, input_spec=inputs, output_spec=outputs, provenance=_provenance(plan, graphs))
     fused, report = optimize_graph(
         joined, graphs=graphs, plan=plan, passes=passes if optimize else (), tune=tune, check=parity, seed=seed
     )
@@ -125,18 +133,21 @@ def _load_all(members: Sequence[Graph | str | Path]) -> list[Graph]:
     return [member if isinstance(member, Graph) else Graph.load(member) for member in members]
 
 
-def _common_specs(graphs: Sequence[Graph]) -> tuple[InputSpec, OutputSpec]:
+def _label(member: Graph | str | Path, number: int) -> str:
+    """Return what an error calls a member."""
+    return f"member {number} ({Path(member).name})" if isinstance(member, (str, Path)) else f"member {number}"
+
+
+def _common_specs(graphs: Sequence[Graph], labels: Sequence[str]) -> tuple[InputSpec, OutputSpec]:
     """Return the specs all members share; a foreign graph knows only its shapes."""
     known = next((g for g in graphs if g.provenance.kind != "foreign"), graphs[0])
-    first = graphs.index(known) + 1
-    output = known.output_spec
-    for number, graph in enumerate(graphs, start=1):
-        names = (f"member {first}", f"member {number}")
+    first, output = labels[graphs.index(known)], known.output_spec
+    for label, graph in zip(labels, graphs, strict=True):
         mine = graph.input_spec
         if graph.provenance.kind == "foreign":
             mine = replace(known.input_spec, n_chans=mine.n_chans, n_times=mine.n_times, ch_names=())
-        require_same_input(known.input_spec, mine, names=names)
-        require_same_output(output, graph.output_spec, names=names)
+        require_same_input(known.input_spec, mine, names=(first, label))
+        require_same_output(output, graph.output_spec, names=(first, label))
         output = output if output.target else graph.output_spec
     return known.input_spec, output
 
@@ -178,15 +189,3 @@ def removed_branches(plan: FusionPlan) -> list[dict[str, Any]]:
             else:
                 seen[key] = index
     return removed
-
-
-def _joined(
-    graphs: Sequence[Graph], plan: FusionPlan, inputs: InputSpec, outputs: OutputSpec, provenance: Provenance
-) -> Graph:
-    from rtserve.fusion.join import join
-    from rtserve.graphs.fold import normalise
-    from rtserve.graphs.graph import Graph
-
-    model = join(graphs, plan)
-    normalise(model, name="fused")
-    return Graph(model=model, input_spec=inputs, output_spec=outputs, provenance=provenance)

@@ -5,12 +5,12 @@ This graph is what a fused graph *means*: the optimised one is compared with it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtserve.errors import FusionError, InputError
+from rtserve.errors import InputError
 from rtserve.fusion.plan import Calibration, FusionPlan, Merge
 from rtserve.graphs.emit import Emitter, inline
 from rtserve.graphs.graph import INPUT_NAME, IR_VERSION, OPSET, OUTPUT_NAME, Graph
@@ -27,11 +27,9 @@ def prepare_member(graph: Graph, name: str) -> ir.Model:
     Raises
     ------
     InputError
-        Where the batch is fixed, the opset cannot be converted, or a type other than float32 goes in or out.
-    FusionError
-        Where it has control flow.
+        Where the batch is fixed, the opset cannot be converted, a type other than float32 goes in or out, or it has
+        control flow or operators outside the standard.
     """
-    import onnx_ir as ir
     from onnx_ir.passes import common
 
     model = graph.clone_model()
@@ -43,8 +41,15 @@ def prepare_member(graph: Graph, name: str) -> ir.Model:
             common.RemoveInitializersFromInputsPass(),
         ):
             model = rule(model).model
-    first, last = model.graph.inputs[0], model.graph.outputs[0]
-    for value, what in ((first, "input"), (last, "output")):
+    _require_plain(model, name)
+    return model
+
+
+def _require_plain(model: ir.Model, name: str) -> None:
+    """Raise `InputError` where a member's model is nothing that can stand in a bigger graph as it is."""
+    import onnx_ir as ir
+
+    for value, what in ((model.graph.inputs[0], "input"), (model.graph.outputs[0], "output")):
         if value.dtype != ir.DataType.FLOAT:
             raise InputError(f"the {what} of {name} is {value.dtype}, not float32", hint="export it in float32")
         if value.shape is not None and isinstance(value.shape[0], int):
@@ -52,12 +57,17 @@ def prepare_member(graph: Graph, name: str) -> ir.Model:
                 f"the batch of {name} is fixed: its {what} has shape {value.shape}",
                 hint="export it with a symbolic batch",
             )
+    others = sorted({f"{node.domain}.{node.op_type}" for node in model.graph if node.domain not in ("", "ai.onnx")})
+    if others:
+        raise InputError(
+            f"{name} uses operators outside the standard: {', '.join(others[:5])}",
+            hint="fuse the graph before an engine optimised it; fused graphs are plain standard ONNX",
+        )
     control = next(
         (node for node in model.graph if any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())), None
     )
     if control is not None:
-        raise FusionError(f"{name} has control flow ({control.op_type})", hint="export it without branches on data")
-    return model
+        raise InputError(f"{name} has control flow ({control.op_type})", hint="export it without branches on data")
 
 
 def _modern(model: ir.Model, name: str) -> ir.Model:
@@ -65,7 +75,7 @@ def _modern(model: ir.Model, name: str) -> ir.Model:
     import onnx
     import onnx_ir as ir
 
-    version = model.opset_imports.get("", OPSET)
+    version = model.opset_imports.get("", model.opset_imports.get("ai.onnx", OPSET))
     if version == OPSET:
         return model
     try:
@@ -99,7 +109,7 @@ def set_output(graph: ir.Graph, value: ir.Value, n_outputs: int) -> None:
     graph.outputs.append(value)
 
 
-def join(members: Sequence[Graph], plan: FusionPlan) -> ir.Model:
+def join(members: Sequence[Graph], plan: FusionPlan, *, labels: Mapping[str, str] | None = None) -> ir.Model:
     """Return the plan as one unoptimised model.
 
     Parameters
@@ -108,7 +118,15 @@ def join(members: Sequence[Graph], plan: FusionPlan) -> ir.Model:
         In the plan's order.
     plan : FusionPlan
         With bound views.
+    labels : mapping, optional
+        What errors call a member, by its digest.
+
+    Raises
+    ------
+    InputError
+        Where a member cannot be joined; see `prepare_member`.
     """
+    labels = labels or {}
     spec = members[0].input_spec
     model = empty_model(spec.n_chans, spec.n_times)
     emit = Emitter(model.graph)
@@ -119,13 +137,15 @@ def join(members: Sequence[Graph], plan: FusionPlan) -> ir.Model:
     known: dict[str, ir.Model] = {}
     for index, graph in enumerate(members):
         digest = plan.members[index]
-        source = known.setdefault(digest, prepare_member(graph, f"member {index + 1}"))
+        if digest not in known:
+            known[digest] = prepare_member(graph, labels.get(digest, f"member {index + 1}"))
+        source = known[digest]
         emit.prefix = f"m{index}"
         shared = {
-            name: emit.constant(value.const_value.numpy(), name=f"m{index}.{name}")
+            name: emit.constant(value.const_value.numpy(), name=f"m{index}.{name}", keep=True)
             for name, value in source.graph.initializers.items()
             if value.const_value is not None
-        }  # noqa: E501
+        }
         for number, value in enumerate(inputs):
             emit.prefix = f"m{index}.v{number}"
             outputs.append(inline(emit, source.graph, value, shared))

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 
 from rtserve.errors import InputError
-from rtserve.spec import InputSpec
+from rtserve.spec import InputSpec, electrode
 
 __all__ = ["mirror_order"]
 
@@ -49,7 +49,7 @@ def mirror_order(spec: InputSpec) -> tuple[int, ...]:
         raise InputError(
             "view mirror: the channels have no names, so no positions", hint="export with ch_names, or use permute:FILE"
         )
-    names = tuple("Cz" if name == "E129" else name for name in spec.ch_names)
+    names = tuple(map(electrode, spec.ch_names))
     for montage in MONTAGES:
         positions = _positions(montage)
         if all(name in positions for name in names):

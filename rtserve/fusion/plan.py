@@ -14,9 +14,13 @@ from typing import Any
 
 from rtserve.errors import InputError
 from rtserve.files import readable_file
-from rtserve.fusion.views import View, parse_views
+from rtserve.fusion.views import View, parse_view
 
 __all__ = ["Calibration", "FusionPlan", "Merge", "parse_clip", "parse_merge"]
+
+
+KINDS = ("mean", "weighted", "median", "trimmed")
+"""Ways of making one of many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +30,7 @@ class Merge:
     Parameters
     ----------
     kind : str
-        ``"mean"``, ``"weighted"``, ``"median"`` (mean of the middle two when even) or ``"trimmed"``.
+        One of `KINDS`; a median of an even number is the mean of the middle two.
     weights : tuple of float
         For weighted: one per branch, adding up to 1.
     proportion : float
@@ -36,6 +40,29 @@ class Merge:
     kind: str = "mean"
     weights: tuple[float, ...] = ()
     proportion: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"unknown merge {self.kind!r}", hint=f"merges are {', '.join(KINDS)}")
+        if not 0 <= self.proportion < 0.5:
+            raise InputError(
+                f"trimmed:{self.proportion:g} drops that share on each side", hint="give a number from 0 to below 0.5"
+            )
+        if (self.kind == "weighted") != bool(self.weights) or (
+            self.weights and not abs(math.fsum(self.weights) - 1.0) < 1e-6
+        ):
+            raise InputError(
+                f"a {self.kind} merge with weights {list(self.weights)}",
+                hint="a weighted merge has one weight per branch, adding up to 1; the others have none",
+            )
+
+    def require_branches(self, branches: int) -> Merge:
+        """Return the merge if it is one of so many branches; `InputError` otherwise."""
+        if self.weights and len(self.weights) != branches:
+            raise InputError(
+                f"{len(self.weights)} weights for {branches} branches", hint="one per member and view, member-major"
+            )
+        return self
 
     @property
     def linear(self) -> bool:
@@ -140,24 +167,22 @@ def parse_merge(text: str | Merge, *, members: int, views: int) -> Merge:
         Where the name is unknown, the file does not fit, or nothing would remain.
     """
     if isinstance(text, Merge):
-        return text
+        return text.require_branches(members * views)
     kind, _, argument = text.strip().partition(":")
     if kind in ("mean", "median") and not argument:
         return Merge(kind=kind)
     if kind == "trimmed":
-        return _trimmed(argument, members * views)
+        return _trimmed(argument)
     if kind == "weighted" and argument:
         return Merge(kind="weighted", weights=_weights(argument, members, views))
     raise InputError(f"unknown merge {text!r}", hint="merges are mean, weighted:FILE, median, trimmed:0.2")
 
 
-def _trimmed(argument: str, branches: int) -> Merge:
+def _trimmed(argument: str) -> Merge:
     try:
         proportion = float(argument)
     except ValueError:
-        proportion = math.nan
-    if not 0 <= proportion < 0.5:
-        raise InputError(f"trimmed:{argument} drops that share on each side", hint="give a number from 0 to below 0.5")
+        raise InputError(f"trimmed:{argument} names no share", hint="give a number from 0 to below 0.5") from None
     return Merge(kind="trimmed", proportion=proportion)
 
 
@@ -170,6 +195,9 @@ def _weights(path: str, members: int, views: int) -> tuple[float, ...]:
         values = text.split()
     try:
         if isinstance(values, dict):
+            sizes = len(values["members"]), len(values["views"])
+            if sizes != (members, views):
+                raise ValueError(f"{sizes[0]} members x {sizes[1]} views, not {members} x {views}")
             values = [float(m) * float(v) for m in values["members"] for v in values["views"]]
         weights = [float(value) for value in values]
     except (TypeError, ValueError, KeyError) as error:
@@ -201,10 +229,8 @@ def make_plan(
     calibration: Calibration | None,
 ) -> FusionPlan:
     """Put a plan together; views still unbound are bound by `rtserve.fusion.fuse`."""
-    parsed = tuple(
-        v if isinstance(v, View) else parse_views([v])[0]
-        for v in (views.split(",") if isinstance(views, str) else views)
-    )
+    entries = views.split(",") if isinstance(views, str) else views
+    parsed = tuple(v if isinstance(v, View) else parse_view(v) for v in entries if not isinstance(v, str) or v.strip())
     if not parsed:
         raise InputError("no view given", hint="at least identity")
     return FusionPlan(

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.errors import InputError
-from rtserve.spec import InputSpec, OutputSpec
+from rtserve.spec import InputSpec, OutputSpec, electrode
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -145,7 +145,7 @@ def _torch_drop(view: View, x: torch.Tensor) -> torch.Tensor:
 
 _TORCH: dict[str, Callable[[View, torch.Tensor], torch.Tensor]] = {
     "identity": lambda view, x: x,
-    "roll": lambda view, x: x.roll(view.shift, -1),
+    "roll": lambda view, x: x.roll(view.shift % x.shape[-1], -1),
     "crop-shift": _torch_shift,
     "scale": lambda view, x: x * view.factor,
     "sign-flip": lambda view, x: -x,
@@ -167,6 +167,8 @@ def _onnx_shift(view: View, emit: Emitter, x: ir.Value, n_times: int) -> ir.Valu
     k = view.shift
     if k == 0:
         return x
+    if abs(k) >= n_times:
+        return emit("Where", np.ones((1, 1, 1), bool), np.float32(0.0), x)
     kept = emit.slice(x, 2, max(-k, 0), n_times - max(k, 0))
     return emit("Pad", kept, [0, 0, max(k, 0), 0, 0, max(-k, 0)])
 
@@ -218,7 +220,7 @@ def parse_view(text: str) -> View:
             hint="for example roll:+3, crop-shift:-2, scale:1.02, drop:E1+E2, permute:order.txt",
         )
     if kind in ("roll", "crop-shift"):
-        shift = _number(text, argument, int)
+        shift = int(_number(text, argument, int))
         return View(name=f"{kind}:{shift:+d}", kind=kind, shift=shift)
     if kind == "scale":
         factor = _number(text, argument, float)
@@ -236,29 +238,30 @@ def parse_views(text: str | Sequence[str]) -> tuple[View, ...]:
     return views
 
 
-def _number(text: str, argument: str, kind: type) -> float:
+def _number(text: str, argument: str, kind: type[int] | type[float]) -> float:
+    """Return `argument` as a whole number, or as one that float32 can hold."""
     try:
         value = kind(argument)
+        fits = abs(value) <= float(np.finfo(np.float32).max)
     except ValueError:
-        value = float("nan")
-    if not np.isfinite(value):
-        raise InputError(f"view {text!r}: {argument!r} is not {'a whole number' if kind is int else 'a finite number'}",
-                         hint="for example roll:+3 or scale:1.02")  # fmt: skip
-    return value  # type: ignore[no-any-return]
+        fits = False
+    if not fits:
+        wanted = "a whole number" if kind is int else "a finite number"
+        raise InputError(f"view {text!r}: {argument!r} is not {wanted}", hint="for example roll:+3 or scale:1.02")
+    return value
 
 
 def _channel_indices(names: Sequence[str], spec: InputSpec, view: str) -> tuple[int, ...]:
     """Return positions of channels given by name, or by index where the spec has no names."""
-    known = {name: i for i, name in enumerate(spec.ch_names)}
-    if spec.n_chans == 129 and "Cz" in known:
-        known.setdefault("E129", known["Cz"])
-    missing = [n for n in names if n not in known and not (n.isdecimal() and int(n) < spec.n_chans)]
+    known = {electrode(name): i for i, name in enumerate(spec.ch_names)}
+    found = [known.get(electrode(n), int(n) if n.isdecimal() else -1) for n in names]
+    missing = [n for n, index in zip(names, found, strict=True) if not 0 <= index < spec.n_chans]
     if missing:
         have = ", ".join(spec.ch_names[:6]) + ", ..." if spec.ch_names else f"no names, only 0..{spec.n_chans - 1}"
         raise InputError(
             f"view {view}: no channel {', '.join(missing)}; the windows have {have}", hint="name channels of the input"
         )
-    return tuple(sorted({known[n] if n in known else int(n) for n in names}))
+    return tuple(sorted(set(found)))
 
 
 def _read_order(path: str, spec: InputSpec) -> tuple[int, ...]:
@@ -272,9 +275,9 @@ def _read_order(path: str, spec: InputSpec) -> tuple[int, ...]:
         entries = [str(entry) for entry in json.loads(text)]
     except (json.JSONDecodeError, TypeError):
         entries = text.split()
-    known = {name: i for i, name in enumerate(spec.ch_names)}
+    known = {electrode(name): i for i, name in enumerate(spec.ch_names)}
     try:
-        order = tuple(known[entry] if entry in known else int(entry) for entry in entries)
+        order = tuple(known[electrode(entry)] if electrode(entry) in known else int(entry) for entry in entries)
     except ValueError as error:
         raise InputError(f"{path}: {error}", hint="give channel names of the input, or indices from 0") from None
     if sorted(order) != list(range(spec.n_chans)):

@@ -48,14 +48,13 @@ class Emitter:
         self._names.add(unique)
         return unique
 
-    def constant(self, array: Any, *, name: str = "") -> ir.Value:
-        """Return the initializer with this content (float64 becomes float32), made on first use."""
+    def constant(self, array: Any, *, name: str = "", keep: bool = False) -> ir.Value:
+        """Return the initializer with this content, made on first use; float64 becomes float32 unless `keep`."""
         import onnx_ir as ir
 
         array = np.asarray(array)
-        array = np.ascontiguousarray(array.astype(np.float32) if array.dtype == np.float64 else array).reshape(
-            array.shape
-        )
+        wanted = np.dtype(np.float32) if array.dtype == np.float64 and not keep else array.dtype
+        array = np.ascontiguousarray(array, dtype=wanted).reshape(array.shape)
         key = _key(array)
         if key not in self._constants:
             unique = self.name(name or f"{self.prefix}.const")
@@ -86,9 +85,10 @@ class Emitter:
 
         values = [v if v is None or isinstance(v, ir.Value) else self.constant(_as_array(v)) for v in inputs]
         node = ir.node(op_type, values, attributes=attributes, num_outputs=n)
-        for value in node.outputs:
+        for index, value in enumerate(node.outputs):
             value.name = self.name(name or f"{self.prefix}.{op_type.lower()}")
-            value.type = ir.TensorType(ir.DataType.FLOAT)
+            whole = op_type in ("ArgMax", "ArgMin", "Shape", "Size") or (op_type, index) == ("TopK", 1)
+            value.type = ir.TensorType(ir.DataType.INT64 if whole else ir.DataType.FLOAT)
         if self.before is not None:
             self.graph.insert_before(self.before, node)
         else:

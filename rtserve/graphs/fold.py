@@ -32,7 +32,8 @@ def constant(value: ir.Value | None) -> np.ndarray | None:
     """Return the array of an initializer, or None where the value is computed."""
     if value is None or value.const_value is None or value.is_graph_input():
         return None
-    return value.const_value.numpy()
+    array: np.ndarray = value.const_value.numpy()
+    return array
 
 
 def fold_batchnorm(model: ir.Model) -> int:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rtserve.errors import InputError
 from rtserve.files import readable_file, sha256_bytes, write_bytes
 from rtserve.spec import InputSpec, OutputSpec, Provenance
 
 if TYPE_CHECKING:
+    import onnx
     import onnx_ir as ir
 
 __all__ = ["INPUT_NAME", "IR_VERSION", "OPSET", "OUTPUT_NAME", "Graph"]
@@ -96,20 +97,18 @@ class Graph:
             Where the file is no ONNX model, or its input and output do not fit a network for EEG windows.
         """
         path = readable_file(path, "graph")
-        return cls.from_bytes(path.read_bytes(), name=str(path))
+        return cls.from_bytes(path.read_bytes(), name=str(path), folder=path.parent)
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, name: str = "graph") -> Graph:
-        """Read ONNX bytes; `name` is what errors call them. Raises as `load`."""
-        import onnx
+    def from_bytes(cls, data: bytes, *, name: str = "graph", folder: Path | None = None) -> Graph:
+        """Read ONNX bytes; `name` is what errors call them, `folder` where weights kept beside the file are looked for.
+
+        Raises as `load`.
+        """
         import onnx_ir as ir
-        from google.protobuf.message import DecodeError
 
         try:
-            proto = onnx.load_model_from_string(data)
-            if not proto.graph.output:
-                raise DecodeError("no graph in it")
-            model = ir.serde.deserialize_model(proto)
+            model = ir.serde.deserialize_model(_read_proto(data, folder))
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{name} is not an ONNX model ({reason})", hint="make one with `rtserve export`") from None
@@ -118,36 +117,49 @@ class Graph:
     @classmethod
     def from_model(cls, model: ir.Model, *, name: str = "graph") -> Graph:
         """Wrap a model; specs come from its metadata, or from its shapes where it has none. Raises as `load`."""
-        props: Any = model.metadata_props
-        shape_in, shape_out = _shapes(model, name)
-        if _KEYS["input"] in props:
-            input_spec = InputSpec.from_json(props[_KEYS["input"]])
-        else:
-            input_spec = InputSpec(n_chans=shape_in[1], n_times=shape_in[2], sfreq=100.0)
-        output_spec = (
-            OutputSpec.from_json(props[_KEYS["output"]])
-            if _KEYS["output"] in props
-            else OutputSpec(n_outputs=shape_out[1])
-        )
-        provenance = (
-            Provenance.from_json(props[_KEYS["provenance"]])
-            if _KEYS["provenance"] in props
-            else Provenance(
-                kind="foreign", details={"producer": f"{model.producer_name} {model.producer_version}".strip()}
-            )
-        )
-        if (input_spec.n_chans, input_spec.n_times) != (shape_in[1], shape_in[2]):
+        (_, n_chans, n_times), (_, n_outputs) = _shapes(model, name)
+        props = model.metadata_props
+        producer = f"{model.producer_name or ''} {model.producer_version or ''}".strip()
+        inputs = InputSpec(n_chans=n_chans, n_times=n_times, sfreq=0.0)
+        outputs = OutputSpec(n_outputs=n_outputs)
+        provenance = Provenance(kind="foreign", details={"producer": producer})
+        try:
+            if _KEYS["input"] in props:
+                inputs = InputSpec.from_json(props[_KEYS["input"]])
+            if _KEYS["output"] in props:
+                outputs = OutputSpec.from_json(props[_KEYS["output"]])
+            if _KEYS["provenance"] in props:
+                provenance = Provenance.from_json(props[_KEYS["provenance"]])
+        except InputError as error:
+            raise InputError(f"{name}: {error.message}", hint=error.hint) from None
+        if (inputs.n_chans, inputs.n_times, outputs.n_outputs) != (n_chans, n_times, n_outputs):
             raise InputError(
-                f"{name} says it takes {input_spec}, but its input is {shape_in[1]} x {shape_in[2]}",
+                f"{name} says it takes {inputs} and gives {outputs}, but its shapes are {n_chans} x {n_times} and"
+                f" {n_outputs}",
                 hint="the file was edited; export it again",
             )
-        return cls(model=model, input_spec=input_spec, output_spec=output_spec, provenance=provenance)
+        return cls(model=model, input_spec=inputs, output_spec=outputs, provenance=provenance)
+
+
+def _read_proto(data: bytes, folder: Path | None) -> onnx.ModelProto:
+    """Parse a model, bring in weights kept in files beside it, and infer an output shape that is not declared."""
+    import onnx
+
+    proto = onnx.load_model_from_string(data)
+    if not proto.graph.output:
+        raise ValueError("there is no graph in it")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer):
+        if folder is None:
+            raise ValueError("its weights are in another file")
+        onnx.load_external_data_for_model(proto, str(folder))
+    if not all(value.type.tensor_type.HasField("shape") for value in proto.graph.output):
+        proto = onnx.shape_inference.infer_shapes(proto)
+    return proto
 
 
 def _shapes(model: ir.Model, name: str) -> tuple[tuple[int, int, int], tuple[int, int]]:
     """Return (batch, n_chans, n_times) and (batch, n_outputs) with 0 for a symbolic batch."""
-    initializers = set(model.graph.initializers)
-    inputs = [value for value in model.graph.inputs if value.name not in initializers]
+    inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
     outputs = list(model.graph.outputs)
     hint = "rtserve takes graphs with one input (batch, n_chans, n_times) and one output (batch, n_outputs)"
     if len(inputs) != 1 or len(outputs) != 1:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -21,9 +21,9 @@ def infer_shapes(model: ir.Model) -> ir.Model:
     return ir.serde.deserialize_model(proto)
 
 
-def _product(shape: object) -> int:
-    """Return the product of known dimensions; a symbolic one (the batch) counts as 1."""
-    return int(np.prod([dim for dim in shape if isinstance(dim, int)] or [1])) if shape is not None else 0  # type: ignore[attr-defined]
+def _product(shape: Iterable[object] | None) -> int:
+    """Return the product of known dimensions; a symbolic one (the batch) counts as 1, an unknown shape as 0."""
+    return 0 if shape is None else math.prod(dim for dim in shape if isinstance(dim, int))
 
 
 def node_macs(node: ir.Node) -> int:
