@@ -6,15 +6,19 @@ n_chans=129, n_times=200, sfreq=100, n_outputs=1. ``target`` and ``unit`` descri
 
 from __future__ import annotations
 
+import functools
 import inspect
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from braindecode_quirks import apply_quirks, quirks_of  # type: ignore[import-not-found]
 from torch import nn
 
-from rtserve.errors import EnvironmentMissingError, InputError
-from rtserve.graphs.exporter import Built, Exporter, Shapes
+from rtserve.errors import EnvironmentMissingError, ExportError, InputError
+from rtserve.graphs.exporter import Built, Exporter, Quirk, Shapes
 from rtserve.spec import InputSpec, OutputSpec
 
 DEFAULTS: dict[str, Any] = {"n_chans": 129, "n_times": 200, "sfreq": 100, "n_outputs": 1}
@@ -45,14 +49,15 @@ def _class(name: str) -> type[nn.Module]:
 
 
 def _chs_info(ch_names: tuple[str, ...], sfreq: float) -> list[dict[str, Any]] | None:
-    """Return MNE channel information with positions for networks that ask for it (129 channels), else None."""
-    if len(ch_names) != 129:
-        return None
+    """Return MNE channel information with positions for networks that ask for it, or None where a name has none."""
     import mne
 
-    montage = mne.channels.make_standard_montage("GSN-HydroCel-129")
-    info = mne.create_info(list(ch_names), sfreq, "eeg", verbose="error").set_montage(montage, verbose="error")
-    return list(info["chs"])
+    for name in ("GSN-HydroCel-129", "standard_1005"):
+        montage = mne.channels.make_standard_montage(name)
+        if ch_names and set(ch_names) <= set(montage.ch_names):
+            info = mne.create_info(list(ch_names), sfreq, "eeg", verbose="error").set_montage(montage, verbose="error")
+            return list(info["chs"])
+    return None
 
 
 def contest_channels(n_chans: int) -> tuple[str, ...]:
@@ -81,11 +86,51 @@ def _build(name: str, settings: Mapping[str, Any]) -> Built:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = cls(**{key: value for key, value in arguments.items() if key in accepted})
+    output = _output(network, spec)
+    quirks = quirks_of(network)
+    flat = len(output) > 1
+    if flat:
+        reason = f"the network gives {output} numbers per window; they are laid out as one axis"
+        quirks = (*quirks, Quirk(name="flatten", reason=reason))
     return Built(
         network=network,
         input_spec=spec,
-        output_spec=OutputSpec(n_outputs=arguments["n_outputs"], target=target),
+        output_spec=OutputSpec(n_outputs=math.prod(output), target=target),
+        quirks=quirks,
+        wrap=functools.partial(_wrap, flat=flat) if quirks else None,
     )
+
+
+def _wrap(network: nn.Module, *, flat: bool) -> nn.Module:
+    changed = apply_quirks(network)
+    return Flattened(changed) if flat else changed
+
+
+class Flattened(nn.Module):  # type: ignore[misc]
+    """A network whose output (batch, ...) is laid out as (batch, n_outputs)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (batch, n_outputs) for x (batch, n_chans, n_times)."""
+        return self.network(x).flatten(1)
+
+
+def _output(network: nn.Module, spec: InputSpec) -> tuple[int, ...]:
+    """Run the network once and return the shape of its output per window."""
+    training = network.training
+    with torch.no_grad():
+        y = network.eval()(torch.zeros(2, spec.n_chans, spec.n_times))
+    network.train(training)
+    if not isinstance(y, torch.Tensor) or y.ndim < 2:
+        what = tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__
+        raise ExportError(
+            f"{type(network).__name__} gives {what} for 2 windows, not (batch, ...)",
+            hint="write an exporter whose wrap gives (batch, n_outputs)",
+        )
+    return tuple(y.shape[1:])
 
 
 def __getattr__(name: str) -> Exporter:
