@@ -22,6 +22,7 @@ COMMANDS = {
     "fuse": "rtserve.cli.fusion:fuse",
     "evaluate": "rtserve.cli.measure:evaluate",
     "bench": "rtserve.cli.measure:bench",
+    "compare": "rtserve.cli.compare:compare",
     "build": "rtserve.cli.submission:build",
     "check": "rtserve.cli.submission:check",
 }

@@ -1,0 +1,104 @@
+"""Who was measured when, and what the target was: subjects, runs, trials, response times or scores.
+
+A response time is a subject's own mean plus run, fore-period and trial effects (`rtserve.signals.hbn`). The sum decides
+the order; the value at that rank is the real distribution's, so a set of any size has the real quantiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rtserve.signals import hbn
+
+__all__ = ["Trials", "default_subjects", "draw_trials"]
+
+_BETWEEN_STRETCH = 1.05
+"""The heavy left tail of the real distribution takes some of the subjects' share; this gives it back (tested)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trials:
+    """Trials of all subjects, in recording order.
+
+    Parameters
+    ----------
+    subject : ndarray of int, (n_windows,)
+        Index of the subject.
+    run : ndarray of str, (n_windows,)
+        ``"1"`` to ``"3"``.
+    fore_period : ndarray, (n_windows,)
+        Seconds from the trial's start to its target.
+    y : ndarray, (n_windows,)
+        The target: response time in s, or the subject's externalizing score.
+    """
+
+    subject: np.ndarray
+    run: np.ndarray
+    fore_period: np.ndarray
+    y: np.ndarray
+
+
+def default_subjects(n_windows: int) -> int:
+    """Return how many subjects a set gets: about 62 trials each as in HBN, but 24 people where trials allow."""
+    return max(1, min(max(24, round(n_windows / 62)), n_windows))
+
+
+def draw_trials(rng: np.random.Generator, n_windows: int, n_subjects: int, target: str) -> Trials:
+    """Draw trials and their targets.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    n_windows, n_subjects : int
+        Trials and people; at least one trial each.
+    target : str
+        ``"response_time"`` or ``"externalizing"``.
+    """
+    subject = np.repeat(np.arange(n_subjects), _counts(rng, n_windows, n_subjects))
+    run = _runs(subject)
+    fore_period = rng.choice(list(hbn.FORE_PERIOD_SHIFT_S), size=n_windows)
+    if target == "externalizing":
+        y = _at_ranks(rng.standard_normal(n_subjects), target)[subject]
+    else:
+        y = _at_ranks(_latent_response_time(rng, subject, run, fore_period), target)
+    return Trials(subject=subject, run=run, fore_period=fore_period, y=y)
+
+
+def _counts(rng: np.random.Generator, n_windows: int, n_subjects: int) -> np.ndarray:
+    """Share trials out as unevenly as in HBN; every subject has at least one."""
+    probability = rng.uniform(0.05, 0.95, n_subjects)
+    weight = np.interp(probability, list(hbn.TRIALS_PER_SUBJECT), list(hbn.TRIALS_PER_SUBJECT.values()))
+    spare = n_windows - n_subjects
+    edges = np.floor(np.cumsum(weight) / weight.sum() * spare + 1e-9).astype(int)
+    edges[-1] = spare
+    counts: np.ndarray = np.diff(edges, prepend=0) + 1
+    return counts
+
+
+def _runs(subject: np.ndarray) -> np.ndarray:
+    """Split each subject's trials into three runs of equal length."""
+    n = np.bincount(subject)
+    place = np.arange(len(subject)) - np.concatenate([[0], np.cumsum(n)[:-1]])[subject]
+    run: np.ndarray = (1 + 3 * place // n[subject]).astype("U1")
+    return run
+
+
+def _latent_response_time(
+    rng: np.random.Generator, subject: np.ndarray, run: np.ndarray, fore_period: np.ndarray
+) -> np.ndarray:
+    n_subjects = int(subject.max()) + 1
+    own_mean = rng.normal(0.0, _BETWEEN_STRETCH * hbn.BETWEEN_SUBJECT_SD_S, n_subjects)
+    own_sd = rng.lognormal(*hbn.WITHIN_SD_LOGNORMAL, n_subjects)
+    shift = np.array([hbn.RUN_SHIFT_S[r] for r in run]) + np.array([hbn.FORE_PERIOD_SHIFT_S[f] for f in fore_period])
+    latent: np.ndarray = own_mean[subject] + shift + own_sd[subject] * rng.standard_normal(len(subject))
+    return latent
+
+
+def _at_ranks(latent: np.ndarray, target: str) -> np.ndarray:
+    """Return the real distribution's values in the order of `latent`."""
+    rank = np.empty(len(latent))
+    rank[np.argsort(latent, kind="stable")] = np.arange(len(latent))
+    return hbn.quantile_function(target, (rank + 0.5) / len(latent))
