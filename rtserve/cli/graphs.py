@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.output import emit_json, json_option, tell, working
+
+_SECONDS = click.FloatRange(0, min_open=True)
 
 
 @click.command()
@@ -14,7 +16,7 @@ from rtserve.cli.output import emit_json, json_option, tell
 @click.option("--exporter", required=True, help="FILE.py, FILE.py:NAME or package.module:NAME.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting for the exporter; repeatable.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .onnx to write.")
-@click.option("--timeout", "timeout_s", default=600.0, show_default=True, help="Seconds the torch exporter may take.")
+@click.option("--timeout", "timeout_s", type=_SECONDS, default=600.0, show_default=True, help="For the torch exporter.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @json_option
 def export(
@@ -30,9 +32,9 @@ def export(
     from rtserve.graphs.export_report import export_text, export_to_file
     from rtserve.graphs.exporter import parse_settings
 
-    report = export_to_file(
-        checkpoint, output, exporter=exporter, settings=parse_settings(settings), timeout_s=timeout_s, force=force
-    )
+    options = {"exporter": exporter, "settings": parse_settings(settings), "timeout_s": timeout_s, "force": force}
+    with working(f"exporting {checkpoint.name}", limit_s=timeout_s):
+        report = export_to_file(checkpoint, output, **options)  # type: ignore[arg-type]
     tell(export_text(report))
     if as_json:
         emit_json("export", report)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-__all__ = ["emit_json", "json_option", "tell"]
+__all__ = ["emit_json", "json_option", "tell", "working"]
+
+EVERY_S = 15.0
+"""Seconds between two lines about one long piece of work."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout (talk goes to stderr).")
 
@@ -15,6 +22,43 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON o
 def emit_json(kind: str, payload: dict[str, Any], *, version: int = 1) -> None:
     """Print one JSON document on stdout with its schema, e.g. ``{"schema": "rtserve.bench/1", ...}``."""
     click.echo(json.dumps({"schema": f"rtserve.{kind}/{version}"} | payload, indent=2, ensure_ascii=False))
+
+
+@contextlib.contextmanager
+def working(label: str, *, limit_s: float) -> Iterator[None]:
+    """Show on stderr that something long is going on: a clock on a terminal, a line now and then elsewhere.
+
+    Parameters
+    ----------
+    label : str
+        What is going on.
+    limit_s : float
+        Seconds after which it is stopped: the only forecast there is for work that cannot be counted.
+    """
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), TextColumn(f"{label} (at most {limit_s:g} s)"), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            bar.add_task(label, total=None)
+            yield
+        return
+    done = threading.Event()
+    talker = threading.Thread(target=_talk, args=(label, limit_s, done), daemon=True)
+    talker.start()
+    try:
+        yield
+    finally:
+        done.set()
+        talker.join()
+
+
+def _talk(label: str, limit_s: float, done: threading.Event) -> None:
+    seconds = 0.0
+    while not done.wait(EVERY_S):
+        seconds += EVERY_S
+        tell(f"{label}: {seconds:g} s so far, at most {limit_s:g} s")
 
 
 def tell(message: str, *, quiet: bool = False) -> None:

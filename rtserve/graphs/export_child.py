@@ -13,8 +13,9 @@ import dataclasses
 import json
 import logging
 import sys
+import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from rtserve.errors import ExportError, RtserveError
+from rtserve.errors import ExportError, InputError, RtserveError
 from rtserve.files import canonical_json, sha256_bytes
 from rtserve.graphs.checkpoint import fit_keys, load_checkpoint, strip_prefixes
 from rtserve.graphs.exporter import Built, resolve_exporter
@@ -44,9 +45,13 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
     settings = job["settings"]
     checkpoint = load_checkpoint(job["checkpoint"]) if job["checkpoint"] else None
     state = strip_prefixes(checkpoint.state_dict) if checkpoint else {}
-    exporter = resolve_exporter(job["exporter"])
     torch.manual_seed(job.get("seed", 0))
-    built = exporter({key: tuple(value.shape) for key, value in state.items()}, settings)
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    with _named(InputError, f"exporter {job['exporter_name']} cannot build its network", "check it, and its --set"):
+        built = resolve_exporter(job["exporter"])(shapes, settings)
+    if not isinstance(built, Built):
+        kind = type(built).__name__
+        raise InputError(f"exporter {job['exporter_name']} gives a {kind}, not a Built", hint="see exporters/README.md")
     network = built.network
     if checkpoint is not None:
         name = f"{type(network).__name__} built by {job['exporter_name']}"
@@ -55,8 +60,9 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
     still_training = [name for name, part in module.named_modules() if part.training]
     if still_training:
         raise ExportError(
-            f"{len(still_training)} parts stay in training mode after eval(): {', '.join(still_training[:5])}",
-            hint="a module that overrides train() or eval() must pass it on; the exporter has to return it in eval mode",
+            f"{len(still_training)} parts stay in training mode after eval():"
+            f" {', '.join(name or type(module).__name__ for name in still_training[:5])}",
+            hint="a module that overrides train() or eval() must pass it on to its parts",
         )
     facts = {
         "network": type(network).__name__,
@@ -69,12 +75,32 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
     return module, built, facts
 
 
-def export_module(module: nn.Module, built: Built, path: Path) -> None:
-    """Write the raw ONNX of `module` with a symbolic batch."""
+@contextlib.contextmanager
+def _named(kind: type[RtserveError], what: str, hint: str) -> Iterator[None]:
+    """Turn whatever somebody's code raises into our error, with the line of theirs it came from."""
+    try:
+        yield
+    except RtserveError:
+        raise
+    except Exception as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
+        line = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames[1:] else ""
+        reason = " ".join(str(error).split())[:300]
+        raise kind(f"{what}: {type(error).__name__}: {reason}{line}", hint=hint) from error
+
+
+def example_input(built: Built) -> torch.Tensor:
+    """Return the input the network is traced with, (3, n_chans, n_times)."""
     spec = built.input_spec
-    example = torch.randn(EXAMPLE_BATCH, spec.n_chans, spec.n_times, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        got = module(example * 1e-5 if spec.unit == "V" else example)
+    return torch.randn(EXAMPLE_BATCH, spec.n_chans, spec.n_times, generator=torch.Generator().manual_seed(0))
+
+
+def require_output(module: nn.Module, built: Built) -> None:
+    """Raise `ExportError` where the module does not run, or does not give (batch, n_outputs)."""
+    example = example_input(built)
+    what = f"the network fails on {tuple(example.shape)}"
+    with _named(ExportError, what, "do the settings fit the checkpoint?"), torch.inference_mode():
+        got = module(example * 1e-5 if built.input_spec.unit == "V" else example)
     wanted = (EXAMPLE_BATCH, built.output_spec.n_outputs)
     if not isinstance(got, torch.Tensor) or tuple(got.shape) != wanted:
         shape = tuple(got.shape) if isinstance(got, torch.Tensor) else type(got).__name__
@@ -82,9 +108,13 @@ def export_module(module: nn.Module, built: Built, path: Path) -> None:
             f"the network gives {shape} for {EXAMPLE_BATCH} windows, not {wanted}",
             hint="the exporter's wrap must give (batch, n_outputs); check n_outputs",
         )
+
+
+def export_module(module: nn.Module, built: Built, path: Path) -> None:
+    """Write the raw ONNX of `module` with a symbolic batch."""
     program = torch.onnx.export(
         module,
-        (example,),
+        (example_input(built),),
         dynamo=True,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         external_data=False,
@@ -107,7 +137,7 @@ def reference_outputs(module: nn.Module, built: Built, seed: int) -> tuple[dict[
             if precision == "torch float64":
                 try:
                     truth = double(single.double())
-                except RuntimeError:
+                except Exception:
                     precision = "torch float32 (the network does not run in float64)"
             if precision != "torch float64":
                 truth = own
@@ -119,7 +149,8 @@ def run(folder: Path) -> dict[str, Any]:
     """Do the job in `folder` and return the result."""
     job = json.loads((folder / "job.json").read_text())
     module, built, facts = build(job)
-    with torch.no_grad():
+    require_output(module, built)
+    with torch.no_grad(), _named(ExportError, "the network fails on a probe input", "it must take any batch and scale"):
         arrays, facts["reference"] = reference_outputs(module, built, seed=0)
     np.savez(folder / "probes.npz", **arrays)  # type: ignore[arg-type]
     try:
@@ -127,11 +158,10 @@ def run(folder: Path) -> dict[str, Any]:
     except RtserveError:
         raise
     except Exception as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        cause = error.__cause__
-        reason = (str(cause).splitlines() or [""])[0] if cause else ""
+        lines = [line for line in str(error.__cause__ or error).splitlines() if line.strip()]
+        reason = " ".join((lines or [""])[0].split())[:300]
         raise ExportError(
-            f"the torch exporter failed: {type(error).__name__}: {' '.join((reason or (lines or [''])[0]).split())[:300]}",
+            f"the torch exporter failed: {type(error).__name__}: {reason}",
             hint="a quirk in its exporter can rewrite what cannot be exported; see exporters/README.md",
         ) from error
     return facts | {"torch": torch.__version__.partition("+")[0]}

@@ -93,10 +93,12 @@ class ParityReport:
         if not self.cases:
             return f"{self.subject} against {self.reference}: nothing compared"
         worst = self.worst
-        detail = f"{worst.error:.2e}" if worst.finite else "finite against non-finite"
+        detail = f"{worst.error:.2e}" if worst.finite else "NaN, Inf or another shape"
+        needed = self.tolerance_needed
+        smallest = f"smallest tolerance that passes {needed:.2e}" if np.isfinite(needed) else "no tolerance passes"
         return (
             f"{self.subject} against {self.reference}: {verdict}, worst {detail} (allowed {worst.allowed:.1e}) on"
-            f" {worst.name}, {len(self.cases)} inputs; smallest tolerance that passes {self.tolerance_needed:.2e}"
+            f" {worst.name}, {len(self.cases)} inputs; {smallest}"
         )
 
     def to_dict(self) -> dict[str, Any]:
