@@ -8,7 +8,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rtserve.graphs.parity import ParityReport
 
-__all__ = ["OptimizationReport", "Outcome"]
+__all__ = ["OptimizationReport", "Outcome", "PassResult"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassResult:
+    """How many places a pass changed, what it did there, and why it left others.
+
+    Parameters
+    ----------
+    changed : int
+        Places rewritten.
+    notes : tuple of str
+        What was done, or the reasons with the nodes where nothing was.
+    """
+
+    changed: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

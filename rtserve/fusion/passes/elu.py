@@ -1,0 +1,49 @@
+r"""Write Elu with vectorised operators where it is large.
+
+:math:`\mathrm{elu}_\alpha(x) = \max(x, 0) + \alpha (e^{\min(x, 0)} - 1)`, exactly. onnxruntime's Elu is scalar; Relu, Clip
+and Exp are not. Below about 1,500 elements the extra nodes cost more than they save. Clip, not Min with a scalar: Min
+made one network 2.2 times slower.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtserve.fusion.passes.outcome import PassResult
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.fold import replace_value
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["NAME", "run"]
+
+NAME = "elu-by-exp"
+SMALLEST = 1500
+"""Elements per window from which the rewrite is faster."""
+
+
+def run(model: ir.Model) -> PassResult:
+    """Rewrite every large Elu, in place."""
+    changed, notes = 0, []
+    for node in list(model.graph):
+        if node.op_type != "Elu":
+            continue
+        shape = node.outputs[0].shape
+        size = int(np.prod([d for d in shape if isinstance(d, int)])) if shape is not None else 0
+        if size < SMALLEST:
+            notes.append(f"Elu {node.outputs[0].name}: {size} elements, under {SMALLEST}")
+            continue
+        emit = Emitter(model.graph, before=node, prefix="elu")
+        x = node.inputs[0]
+        alpha = node.attributes.get_float("alpha", 1.0)
+        below = emit("Exp", emit("Clip", x, None, np.float32(0.0)))
+        if alpha != 1.0:
+            below = emit("Mul", below, np.float32(alpha))
+        y = emit("Add", emit("Add", emit("Relu", x), np.float32(-alpha)), below)
+        y.shape, y.type = shape, node.outputs[0].type
+        replace_value(model, node.outputs[0], y)
+        changed += 1
+    return PassResult(changed=changed, notes=tuple(notes) if not changed else (f"{changed} written with Exp",))

@@ -1,0 +1,246 @@
+r"""Collapse the linear prefix: what precedes the first non-linearity, in the cheaper order.
+
+Temporal filters, batch normalisation, a spatial step and average pooling are one affine map of the window,
+
+.. math:: v[g, t] = \sum_e S[g, e] \sum_\tau P[g, t, \tau]\, x[e, \tau] + b[g, t],
+
+and the sums commute: mixing the electrodes first (u = S x) leaves one short filter per output instead of a bank over
+129 electrodes. `trace` finds the map in float64, `toeplitz` says what P is; the result is a 1x1 convolution, a depthwise
+filter with its edge corrections, and a bias. Where every output mixes several filters (a dense spatial step) the two
+steps merge into one convolution instead. The order with fewer multiply-adds is taken.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rtserve.fusion.passes.affine import Affine
+from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.toeplitz import Filter, analyse
+from rtserve.fusion.passes.trace import Trace, trace
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.fold import replace_value
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from rtserve.fusion.passes.trace_conv import DenseMix
+
+__all__ = ["NAME", "run"]
+
+NAME = "linear-prefix"
+
+
+def run(model: ir.Model) -> PassResult:
+    """Collapse every affine value at which a non-linearity begins, in place.
+
+    Parameters
+    ----------
+    model : onnx_ir.Model
+        Constants folded, shapes inferred.
+    """
+    found = trace(model)
+    notes: list[str] = []
+    emit = Emitter(model.graph, before=next(iter(model.graph)), prefix="prefix")
+    changed = 0
+    for node, dense in found.dense.items():
+        changed += _merge_dense(emit, model, node, dense, notes)
+    frontier = _frontier(model, found)
+    for value in frontier:
+        changed += _collapse(emit, model, value, found, notes)
+    notes += [f"stops at {text}" for text in dict.fromkeys(found.refusals.values())] if not changed else []
+    return PassResult(changed=changed, notes=tuple(dict.fromkeys(notes)))
+
+
+def _frontier(model: ir.Model, found: Trace) -> list[ir.Value]:
+    """Return affine values that something not affine reads, the input itself left out."""
+    outputs = set(model.graph.outputs)
+    return [
+        value
+        for value in found.values
+        if value.producer() is not None
+        and (value in outputs or any(consumer in found.refusals for consumer in value.consumers()))
+    ]
+
+
+def _operator(affine: Affine) -> np.ndarray:
+    """Return P as (features, n_out, n_in), what follows the features flattened."""
+    n_in = len(affine.response)
+    return affine.response.reshape(n_in, affine.dims[0], -1).transpose(1, 2, 0)
+
+
+def _collapse(
+    emit: Emitter, model: ir.Model, value: ir.Value, found: Trace, notes: list[str]
+) -> int:
+    affine = found.values[value]
+    producer = value.producer()
+    assert producer is not None
+    if not affine.mixed:
+        notes.append(f"{producer.op_type} {value.name}: the non-linearity comes before the spatial step")
+        return 0
+    assert affine.spatial is not None
+    operator = _operator(affine)
+    shape = analyse(operator)
+    before = _macs_of(value, found)
+    after = _macs_after(affine, operator, shape)
+    if after >= before:
+        notes.append(f"{producer.op_type} {value.name}: {before:,} multiply-adds now, {after:,} collapsed")
+        return 0
+    result = _emit_rank_one(emit, model, affine, operator, shape)
+    result = _restore_shape(emit, result, affine.dims)
+    result.shape, result.type = value.shape, value.type
+    replace_value(model, value, result)
+    kind = "dense in time" if shape is None else f"{shape.kernel.shape[1]} taps" + ", edges corrected" * bool(shape.corners)
+    notes.append(f"{value.name}: space first, then {kind}; {before:,} -> {after:,} multiply-adds")
+    return 1
+
+
+def _macs_of(value: ir.Value, found: Trace) -> int:
+    """Return the multiply-adds of the affine nodes behind a value."""
+    from rtserve.graphs.macs import node_macs
+
+    seen: set[Any] = set()
+    stack, total = [value], 0
+    while stack:
+        node = stack.pop().producer()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        total += _dft_macs(node) if node.op_type == "DFT" else node_macs(node)
+        stack += [v for v in node.inputs if v is not None and v in found.values]
+    return total
+
+
+def _dft_macs(node: ir.Node) -> int:
+    """Return what a naive transform costs (onnxruntime's is naive): length x outputs, complex."""
+    shape = node.outputs[0].shape
+    dims = [d for d in shape if isinstance(d, int)] if shape is not None else [1]
+    return int(np.prod(dims)) * max(dims[-2] if len(dims) > 1 else 1, 1) * 2
+
+
+def _distinct(operator: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the distinct temporal matrices when equal ones lie side by side in runs of one length, and that length."""
+    first = [0] + [g for g in range(1, len(operator)) if not np.array_equal(operator[g], operator[g - 1])]
+    runs = np.diff([*first, len(operator)])
+    return (operator[first], int(runs[0])) if len(set(runs.tolist())) == 1 else (operator, 1)
+
+
+def _macs_after(affine: Affine, operator: np.ndarray, shape: Filter | None) -> int:
+    assert affine.spatial is not None
+    features, n_chans = affine.spatial.shape
+    n_in, n_out = operator.shape[2], operator.shape[1]
+    mix = features * n_chans * n_in
+    if shape is None:
+        return mix + features * n_in * n_out
+    corners = sum(c.matrix.size for c in shape.corners)
+    return mix + (0 if shape.trivial else features * shape.kernel.shape[1] * n_out + corners)
+
+
+def _emit_rank_one(
+    emit: Emitter, model: ir.Model, affine: Affine, operator: np.ndarray, shape: Filter | None
+) -> ir.Value:
+    """Emit S x, the temporal operator and the bias; return (batch, features, 1, n_out)."""
+    assert affine.spatial is not None
+    bias = affine.bias.reshape(affine.dims[0], -1)
+    steady = bool(np.ptp(bias, axis=1).max() == 0.0)
+    spatial = affine.spatial * (shape.kernel if shape is not None and shape.trivial else 1.0)
+    constant_bias = bias[:, 0].astype(np.float32) if steady else None
+    x, weight = model.graph.inputs[0], spatial[:, :, None].astype(np.float32)
+    if shape is not None and shape.trivial:
+        u = emit("Conv", x, weight, *([constant_bias] if steady and constant_bias is not None else []))
+        y = emit("Unsqueeze", u, [2])
+    else:
+        u = emit("Unsqueeze", emit("Conv", x, weight), [2])
+        if shape is None:
+            y = _emit_dense(emit, u, operator)
+            y = emit("Add", y, constant_bias.reshape(1, -1, 1, 1)) if steady and constant_bias is not None and constant_bias.any() else y
+        else:
+            y = _emit_filter(emit, u, shape, operator, constant_bias)
+    return y if steady else emit("Add", y, bias[None, :, None, :].astype(np.float32))
+
+
+def _emit_filter(
+    emit: Emitter, u: ir.Value, shape: Filter, operator: np.ndarray, bias: np.ndarray | None
+) -> ir.Value:
+    """Emit the depthwise filter with its edge corrections on u (batch, features, 1, n_in)."""
+    n_in, n_out = operator.shape[2], operator.shape[1]
+    features, taps = shape.kernel.shape
+    source = u
+    if shape.left < 0 or shape.right < 0:
+        source = emit.slice(u, 3, max(-shape.left, 0), n_in - max(-shape.right, 0))
+    pads = [0, max(shape.left, 0), 0, max(shape.right, 0)]
+    weight = shape.kernel.reshape(features, 1, 1, taps).astype(np.float32)
+    extra = [bias] if bias is not None else []
+    y = emit("Conv", source, weight, *extra, group=features, pads=pads, strides=[1, shape.stride])
+    for corner in shape.corners:
+        matrix, run = _distinct(corner.matrix)
+        part = emit("Reshape", emit.slice(u, 3, corner.columns.start, corner.columns.stop),
+                    [0, len(matrix), run, matrix.shape[1]])  # fmt: skip
+        fix = emit("Reshape", emit("MatMul", part, matrix.astype(np.float32)), [0, features, 1, matrix.shape[2]])
+        y = emit("Add", y, emit("Pad", fix, [0, 0, 0, corner.rows.start, 0, 0, 0, n_out - corner.rows.stop]))
+    return y
+
+
+def _emit_dense(emit: Emitter, u: ir.Value, operator: np.ndarray) -> ir.Value:
+    """Emit a dense temporal operator as one matrix product per distinct filter on u (batch, features, 1, n_in)."""
+    matrices, run = _distinct(operator)
+    features, n_out, _ = operator.shape
+    kernels = matrices.transpose(0, 2, 1).astype(np.float32)
+    if len(kernels) == 1:
+        return emit("MatMul", u, kernels[0])
+    if run == 1:
+        return emit("MatMul", u, kernels)
+    parts = emit.many("Split", u, [run] * len(kernels), n=len(kernels), axis=1)
+    return emit("Concat", *[emit("MatMul", part, kernel) for part, kernel in zip(parts, kernels, strict=True)], axis=1)
+
+
+def _restore_shape(emit: Emitter, y: ir.Value, dims: tuple[int, ...]) -> ir.Value:
+    """Give (batch, features, 1, n_out) the shape the graph expects."""
+    if len(dims) == 3 and dims[1] == 1:
+        return y
+    if len(dims) == 2:
+        return emit("Squeeze", y, [2])
+    return emit("Reshape", y, [0, *dims])
+
+
+def _merge_dense(emit: Emitter, model: ir.Model, node: ir.Node, dense: DenseMix, notes: list[str]) -> int:
+    """Merge a bank of filters and a dense spatial step into one convolution over electrodes and time."""
+    from rtserve.graphs.macs import node_macs
+
+    value, taps = dense.value, dense.taps
+    filters = analyse(_operator(value))
+    if filters is None or filters.corners or filters.left < 0 or filters.right < 0:
+        notes.append(f"{node.op_type} {node.outputs[0].name}: a dense spatial step over filters with edge effects")
+        return 0
+    outputs, per_group, n_chans = taps.shape
+    kernels = filters.kernel.reshape(dense.group, per_group, -1)
+    grouped = taps.reshape(dense.group, outputs // dense.group, per_group, n_chans)
+    weight = np.einsum("gofe,gfk->goek", grouped, kernels).reshape(outputs, n_chans, -1)
+    own = value.bias.reshape(value.dims[0], -1).reshape(dense.group, per_group, -1)
+    bias = np.einsum("gof,gft->got", grouped.sum(-1), own).reshape(outputs, -1) + dense.bias[:, None]
+    n_out = bias.shape[1]
+    before = node_macs(node) + _producer_macs(node)
+    after = weight.size * n_out
+    if after >= before or np.ptp(bias, axis=1).max() > 0:
+        notes.append(f"{node.op_type} {node.outputs[0].name}: {before:,} multiply-adds now, {after:,} merged")
+        return 0
+    x = emit("Unsqueeze", model.graph.inputs[0], [2])
+    y = emit("Conv", x, weight[:, :, None].astype(np.float32), bias[:, 0].astype(np.float32),
+             pads=[0, filters.left, 0, filters.right], strides=[1, filters.stride])  # fmt: skip
+    old = node.outputs[0]
+    dims = [d for d in old.shape or [] if isinstance(d, int)]
+    if dims != [outputs, 1, n_out]:
+        y = emit("Reshape", y, [0, *dims])
+    y.shape, y.type = old.shape, old.type
+    replace_value(model, old, y)
+    notes.append(f"{old.name}: filters and dense spatial step merged; {before:,} -> {after:,} multiply-adds")
+    return 1
+
+
+def _producer_macs(node: ir.Node) -> int:
+    from rtserve.graphs.macs import node_macs
+
+    producer = node.inputs[0].producer() if node.inputs[0] is not None else None
+    return node_macs(producer) if producer is not None else 0

@@ -1,0 +1,123 @@
+r"""What kind of temporal operator is P (features, n_out, n_in): nothing, a filter with exact edges, or a dense matrix.
+
+A filter of kernel h, stride s and left padding p is :math:`Z[t, \tau] = h[\tau - s t + p]`. Chained padded filters are
+one longer filter in the middle of the window and something else near its ends, where the inner padding cut the
+intermediate signal: the difference :math:`D = P - Z` lives in a few rows at each end and is applied as two small
+matrices. The middle row gives h; nothing is estimated, the arithmetic is float64 and the support is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Corner", "Filter", "analyse"]
+
+EXACT = 1e-13
+"""Entries below this share of the largest are rounding of a zero."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Corner:
+    """Corrections at one end: ``y[:, rows] += u[:, columns] @ matrix``, matrix (features, columns, rows)."""
+
+    rows: slice
+    columns: slice
+    matrix: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Filter:
+    """A filter with exact edges.
+
+    Parameters
+    ----------
+    kernel : ndarray, (features, taps)
+        h.
+    stride, left, right : int
+        Stride and zero padding; a negative padding cuts samples off.
+    corners : tuple of Corner
+        At most one at each end.
+    """
+
+    kernel: np.ndarray
+    stride: int
+    left: int
+    right: int
+    corners: tuple[Corner, ...] = ()
+
+    @property
+    def trivial(self) -> bool:
+        """Whether it is only a factor per feature."""
+        return self.kernel.shape[1] == 1 and self.stride == 1 and self.left == self.right == 0 and not self.corners
+
+
+def analyse(operator: np.ndarray) -> Filter | None:
+    """Return the filter that `operator` (features, n_out, n_in) is, or None where it is none.
+
+    The operator is taken as it is given; entries that are rounding noise of zero are treated as zero.
+    """
+    _, n_out, n_in = operator.shape
+    clean = np.where(np.abs(operator) > EXACT * max(np.abs(operator).max(), 1e-300), operator, 0.0)
+    for stride in _strides(n_out, n_in):
+        found = _as_filter(clean, stride)
+        if found is not None:
+            return found
+    return None
+
+
+def _strides(n_out: int, n_in: int) -> list[int]:
+    """Return strides in the order of likelihood."""
+    guess = max(1, round(n_in / max(n_out, 1)))
+    return sorted({1, guess, max(1, guess - 1), guess + 1, n_in // max(n_out, 1) or 1}, key=lambda s: abs(s - guess))
+
+
+def _as_filter(operator: np.ndarray, stride: int) -> Filter | None:
+    features, n_out, n_in = operator.shape
+    middle = n_out // 2
+    support = np.flatnonzero(np.abs(operator[:, middle]).max(axis=0))
+    if not len(support):
+        return None
+    low, high = int(support[0]), int(support[-1])
+    if n_out > 2 and (low == 0 or high == n_in - 1) and high - low + 1 < n_in:
+        return None
+    kernel = operator[:, middle, low : high + 1]
+    left = stride * middle - low
+    if high - low + 1 > 0.8 * n_in:
+        return None
+    difference = operator - _toeplitz(kernel, stride, left, n_out, n_in)
+    size = np.abs(operator).max()
+    rows = np.flatnonzero(np.abs(difference).max(axis=(0, 2)) > EXACT * size)
+    right = (n_out - 1) * stride + kernel.shape[1] - left - n_in
+    corners = _corners(difference, rows, middle, size)
+    if corners is None:
+        return None
+    return Filter(kernel=kernel, stride=stride, left=left, right=right, corners=corners)
+
+
+def _toeplitz(kernel: np.ndarray, stride: int, left: int, n_out: int, n_in: int) -> np.ndarray:
+    """Return Z (features, n_out, n_in) of a zero-padded filter."""
+    offset = np.arange(n_in)[None] - stride * np.arange(n_out)[:, None] + left
+    inside = (offset >= 0) & (offset < kernel.shape[1])
+    return np.where(inside, kernel[:, np.clip(offset, 0, kernel.shape[1] - 1)], 0.0)
+
+
+def _corners(difference: np.ndarray, rows: np.ndarray, middle: int, size: float) -> tuple[Corner, ...] | None:
+    """Return the two ends' corrections, or None where the rows that differ are not at the ends."""
+    n_out = difference.shape[1]
+    corners = []
+    for part in (rows[rows < middle], rows[rows > middle]):
+        if not len(part):
+            continue
+        at_start = part[0] < middle
+        span = slice(0, int(part[-1]) + 1) if at_start else slice(int(part[0]), n_out)
+        if span.stop - span.start > 0.3 * n_out:
+            return None
+        block = difference[:, span]
+        columns = np.flatnonzero(np.abs(block).max(axis=(0, 1)) > EXACT * size)
+        reach = slice(int(columns[0]), int(columns[-1]) + 1)
+        if reach.stop - reach.start > 0.6 * difference.shape[2]:
+            return None
+        corners.append(Corner(rows=span, columns=reach, matrix=block[:, :, reach].transpose(0, 2, 1)))
+    return tuple(corners)
