@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,8 @@ __all__ = ["Checkpoint", "fit_keys", "load_checkpoint"]
 
 STATE_KEYS = ("model_state_dict", "state_dict", "model_state", "model", "net", "network", "weights", "params")
 """Where a state_dict is looked for in a checkpoint dict, in this order."""
+_DEEPEST = 3
+"""How many dicts may lie around a state_dict."""
 PREFIXES = ("module.", "model.", "_orig_mod.")
 
 
@@ -40,7 +44,7 @@ class Checkpoint:
     state_dict : dict of str to Tensor
         The weights with keys as stored.
     found_at : str
-        Key of the dict that held them, or ``""`` for a bare state_dict.
+        Key of the dict that held them (with dots where dicts are nested), or ``""`` for a bare state_dict.
     riders : dict of str to str
         What else was in the file, described.
     """
@@ -68,9 +72,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = readable_file(path, "checkpoint")
     content = _load(path)
     state, found_at = _find_state(content, path)
-    rest = content.items() if found_at and isinstance(content, Mapping) else ()
-    riders = _riders({str(key): value for key, value in rest if str(key) != found_at})
-    return Checkpoint(path=path, sha256=sha256_file(path), state_dict=state, found_at=found_at, riders=riders)
+    riders = _riders({str(key): value for key, value in content.items() if found_at and key != found_at[0]})
+    return Checkpoint(path=path, sha256=sha256_file(path), state_dict=state, found_at=".".join(found_at), riders=riders)
 
 
 def _scalar(dtype: Any, raw: Any) -> Any:
@@ -141,16 +144,25 @@ def _is_state(value: Any) -> bool:
     )
 
 
-def _find_state(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], str]:
+def _search(content: Any, depth: int) -> tuple[str, ...] | None:
+    """Return the keys that lead to a state_dict, or None; the usual keys first, then the only one there is."""
     if _is_state(content):
-        return dict(content), ""
+        return ()
+    if not isinstance(content, Mapping) or depth == 0:
+        return None
+    for key in STATE_KEYS:
+        found = _search(content.get(key), depth - 1)
+        if found is not None:
+            return (key, *found)
+    others = [key for key, value in content.items() if isinstance(key, str) and _is_state(value)]
+    return (others[0],) if len(others) == 1 else None
+
+
+def _find_state(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    keys_to_it = _search(content, _DEEPEST)
+    if keys_to_it is not None:
+        return dict(reduce(getitem, keys_to_it, content)), keys_to_it
     if isinstance(content, Mapping):
-        for key in STATE_KEYS:
-            if _is_state(content.get(key)):
-                return dict(content[key]), key
-        others = [key for key, value in content.items() if _is_state(value)]
-        if len(others) == 1:
-            return dict(content[others[0]]), str(others[0])
         keys = ", ".join(str(key) for key in list(content)[:12]) or "nothing"
         raise CheckpointError(
             f"checkpoint {path} holds no state_dict; it has {keys}",
