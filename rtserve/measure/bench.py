@@ -87,7 +87,10 @@ def bench(
         call = _call(g, kind, batch=batch, threads=threads, loop=times, seed=seed)
         outputs.append(np.asarray(call()))
         calls[name] = call
-        contenders.append(Contender(name=name, digest=g.digest, engine=kind, loop=times, branches=n_branches(g)))
+        passes = len(g.provenance.details.get("passes", ()))
+        contenders.append(
+            Contender(name=name, digest=g.digest, engine=kind, loop=times, branches=n_branches(g), passes=passes)
+        )
     if others:
         calls[AGAIN] = calls[names[1]]
     timings = interleave(

@@ -7,7 +7,7 @@ from typing import Any
 from rtserve.errors import InputError
 from rtserve.files import check_writable
 
-__all__ = ["run_bench", "run_evaluate"]
+__all__ = ["run_bench", "run_compare", "run_evaluate"]
 
 Pair = tuple[str, str]
 
@@ -61,3 +61,15 @@ def run_bench(graph: str, *, output: str | None = None, force: bool = False, **o
     if output:
         report.save(output, force=force)
     return report
+
+
+def run_compare(first: str, second: str, *, output: str | None = None, force: bool = False, **options: Any) -> Any:
+    """Return the `Comparison` of two sides; write it where asked. Raises as `rtserve.measure.compare.compare`."""
+    from rtserve.measure.compare import compare
+
+    if output:
+        check_writable(output, force=force)
+    result = compare(first, second, **options)
+    if output:
+        result.save(output, force=force)
+    return result

@@ -145,6 +145,8 @@ class Difference:
         Share of windows whose error became smaller, and larger.
     identical : bool
         Whether the two predictions are equal everywhere.
+    constant : float or None
+        What the best constant scores on the same windows; None where the metric is not defined for one.
     """
 
     metric: str
@@ -158,6 +160,7 @@ class Difference:
     corrected: float
     corrupted: float
     identical: bool
+    constant: float | None = None
 
     @property
     def different(self) -> bool:
@@ -236,6 +239,7 @@ def difference(
         corrected=closer,
         corrupted=further,
         identical=bool(np.array_equal(first, second)),
+        constant=None if metric.name == "pearson" else metric(y, metric.constant(y)),
     )
 
 

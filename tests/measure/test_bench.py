@@ -76,6 +76,7 @@ def test_more_work_in_less_time_is_flagged():
     assert any("5 branches and costs less" in note for note in made_up(0.8, branches=5).notes())
     assert not any("branches" in note for note in made_up(1.2, branches=5).notes())
     assert not any("branches" in note for note in made_up(0.8, branches=1).notes())
+    assert not any("branches" in note for note in made_up(0.8, branches=5, passes=2).notes())
 
 
 def test_the_same_bytes_are_flagged(graph, other):

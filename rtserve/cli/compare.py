@@ -1,0 +1,39 @@
+"""``rtserve compare``: two runs, checkpoints, graphs, zips or results side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from rtserve.cli.output import emit_json, json_option, tell
+
+__all__ = ["compare"]
+
+
+@click.command()
+@click.argument("first", type=click.Path())
+@click.argument("second", type=click.Path())
+@click.option("--data", type=click.Path(), help="Score both again on these windows, each in its own process.")
+@click.option("--train", type=click.Path(), help="Windows that were trained on: looked for in --data.")
+@click.option("--split", default="all", show_default=True, help="Only the windows of --data marked so.")
+@click.option("--exporter", "exporters", multiple=True, help="Of checkpoints; once for both, or twice.")
+@click.option("--metric", "metrics", multiple=True, default=("nrmse", "rmse", "mse"), show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("-o", "--output", type=click.Path(), help="Write the comparison here (.json).")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@json_option
+def compare(first: str, second: str, output: str | None, force: bool, as_json: bool, **options: Any) -> None:
+    """Compare FIRST and SECOND: settings line by line, and those numbers that mean the same (exit 3 where none do)."""
+    from rtserve.errors import NotComparableError
+    from rtserve.measure.commands import run_compare
+
+    result = run_compare(first, second, output=output, force=force, **options)
+    if as_json:
+        emit_json("comparison", result.to_dict())
+    else:
+        click.echo("\n".join(result.lines()))
+    if output:
+        tell(f"wrote {output}")
+    if not result.comparable:
+        raise NotComparableError(f"not comparable: {result.refusals[0]}", hint=result.hint)

@@ -1,0 +1,150 @@
+"""Two things side by side: settings line by line, and only those numbers subtracted that mean the same.
+
+Where numbers cannot be subtracted the comparison says why and what to run instead. With a window set both sides are
+scored again, each in its own process, and the paired difference is given with its interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from rtserve.measure.comparison import Comparison, Row
+from rtserve.measure.metrics import METRICS
+from rtserve.measure.rescore import rescore
+from rtserve.measure.sides import Claim, Side, read_side
+from rtserve.measure.signature import Signature
+from rtserve.measure.statistics import Difference, Units, difference
+from rtserve.measure.suspicions import alike, leaks, suspicions
+
+__all__ = ["Comparison", "compare"]
+
+
+def compare(
+    first: str | Path,
+    second: str | Path,
+    *,
+    data: str | Path | None = None,
+    train: str | Path | None = None,
+    split: str = "all",
+    exporters: Sequence[str] = (),
+    metrics: Sequence[str] = ("nrmse", "rmse", "mse"),
+    seed: int = 0,
+) -> Comparison:
+    """Compare two runs, checkpoints, graphs, zips or results.
+
+    Parameters
+    ----------
+    first, second : path
+        The sides.
+    data : path, optional
+        Windows to score both sides on again.
+    train : path, optional
+        Windows that were trained on: looked for in `data`.
+    split : str
+        Part of `data`.
+    exporters : sequence of str
+        Of checkpoints: one for both sides, or one each.
+    metrics : sequence of str
+        To score again with.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        Where a side or the windows cannot be read.
+    """
+    sides = [read_side(first), read_side(second)]
+    stated = list(sides)
+    warnings: list[str] = []
+    if data is not None:
+        with ThreadPoolExecutor(2) as pool:
+            jobs = [
+                pool.submit(_scored, side, data, split, _nth(exporters, k), metrics) for k, side in enumerate(sides)
+            ]
+            sides = [job.result() for job in jobs]
+        warnings += leaks(data, train)
+    differences, refusals = _paired(sides[0], sides[1], metrics=metrics, seed=seed)
+    plain = [] if differences else _plain(sides[0].claims, sides[1].claims)
+    if not differences and not plain:
+        refusals += _why_not(sides[0], sides[1])
+    return Comparison(
+        first=stated[0],
+        second=stated[1],
+        rows=tuple(_rows(stated[0], stated[1])),
+        differences=tuple(differences),
+        plain=tuple(plain),
+        refusals=tuple(refusals),
+        warnings=tuple([*warnings, *suspicions(stated, sides, differences)]),
+    )
+
+
+def _nth(exporters: Sequence[str], k: int) -> str | None:
+    return exporters[min(k, len(exporters) - 1)] if exporters else None
+
+
+def _scored(side: Side, data: str | Path, split: str, exporter: str | None, metrics: Sequence[str]) -> Side:
+    if not side.scorable:
+        return side
+    return rescore(side, data, split=split, exporter=exporter, metrics=list(metrics))
+
+
+def _rows(first: Side, second: Side) -> Iterable[Row]:
+    yield Row(key="architecture", first=first.architecture or None, second=second.architecture or None)
+    counts = [None if s.parameters is None else f"{s.parameters:,}" for s in (first, second)]
+    yield Row(key="parameters", first=counts[0], second=counts[1])
+    for key in dict.fromkeys((*first.settings, *second.settings)):
+        yield Row(key=key, first=first.settings.get(key), second=second.settings.get(key))
+
+
+def _paired(
+    first: Side, second: Side, *, metrics: Sequence[str], seed: int
+) -> tuple[list[tuple[Signature, Difference]], list[str]]:
+    """Return paired differences where both sides store predictions of the same windows, else why not."""
+    a, b = first.raw, second.raw
+    if a is None or b is None:
+        return [], []
+    if a.data != b.data or not np.array_equal(a.targets, b.targets):
+        return [], [f"the predictions are of other windows: data {a.data[:12]} against {b.data[:12]}"]
+    units = Units.of(a.subject, len(a.targets))
+    found = []
+    signatures = {c.signature.metric: c.signature for c in first.claims if c.signature}
+    for name in [m for m in metrics if m.split(":")[0] in signatures] or list(signatures):
+        metric = METRICS[name]
+        signature = metric.signature(n=len(a.targets), data=a.data, split=signatures[metric.name].split)
+        found.append((signature, difference(metric, a.targets, a.predictions, b.predictions, units, seed=seed)))
+    return found, []
+
+
+def _plain(first: Sequence[Claim], second: Sequence[Claim]) -> list[tuple[Claim, Claim]]:
+    return [
+        (a, b)
+        for a, b in product(first, second)
+        if a.signature and b.signature and not a.signature.differences(b.signature)
+    ]
+
+
+def _why_not(first: Side, second: Side) -> list[str]:
+    """Return for each pair of numbers that look alike why they are not subtracted."""
+    if first.cost and second.cost:
+        return ["two times taken in two runs: what else the machine did in each is unknown"]
+    out = []
+    for a, b in alike(first.claims, second.claims):
+        if a.signature and b.signature:
+            out.append(
+                f"{a.name} {a.value:.6g} and {b.name} {b.value:.6g}: {'; '.join(a.signature.differences(b.signature))}"
+            )
+        else:
+            missing = " and ".join(f"{n}'s {c.name} {c.value:.6g}" for n, c in (("A", a), ("B", b)) if not c.signature)
+            out.append(f"{missing} without a signature: which metric, over which windows, is not known")
+    states = " and ".join(f"{n} states none" for n, side in (("A", first), ("B", second)) if not side.claims)
+    return out or [f"no two numbers of the same kind{': ' + states if states else ''}"]

@@ -1,0 +1,136 @@
+"""Scoring one side of a comparison in a process of its own, so that no import of one side can shadow the other's.
+
+``python -m rtserve.measure.rescore SIDE DATA OUT`` is that process; `rescore` starts it and reads what it wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rtserve.errors import InputError, RtserveError
+from rtserve.graphs.graph import Graph
+from rtserve.measure.results import save_result
+from rtserve.measure.sides import CHECKPOINTS, Side, read_side
+from rtserve.signals.windows import WindowSet, load_windows
+
+__all__ = ["rescore", "side_graph"]
+
+DEFAULT_EXPORTER = "rtserve.training.networks:exporter"
+"""CompactRT's; any other architecture names its own."""
+
+
+def rescore(side: Side, data: str | Path, *, split: str = "all", exporter: str | None = None, **settings: Any) -> Side:
+    """Return the side's evaluation on `data`, made in a child process.
+
+    Parameters
+    ----------
+    side : Side
+        A run, checkpoint, graph or zip.
+    data : path
+        Window set.
+    split : str
+        Part of it.
+    exporter : str, optional
+        Of a checkpoint's architecture; CompactRT's by default.
+    **settings
+        Further choices of `evaluate` that JSON can carry (engine, metrics).
+
+    Returns
+    -------
+    Side
+        A result with raw predictions, named as `side` is.
+
+    Raises
+    ------
+    RtserveError
+        What the child met.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "result.json"
+        job = {"split": split, "exporter": exporter, "options": settings}
+        command = [
+            sys.executable,
+            "-m",
+            "rtserve.measure.rescore",
+            str(side.path),
+            str(data),
+            str(out),
+            json.dumps(job),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not out.exists():
+            last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            raise RtserveError(
+                f"scoring {side.name} ended with {done.returncode}: {last}", hint="score it alone to see"
+            )
+        document = json.loads(out.read_bytes())
+        if document["schema"] == "rtserve.error/1":
+            kind = InputError if document["exit_code"] == 2 else RtserveError
+            raise kind(f"{side.name}: {document['message']}", hint=document["hint"])
+        return read_side(out)
+
+
+def side_graph(path: Path, *, exporter: str | None = None, target: str = "") -> Graph:
+    """Return the graph a side stands for: its own, its checkpoint exported, the mean of a run's seeds.
+
+    Raises
+    ------
+    InputError
+        Where there is none, e.g. a zip that was not built here.
+    """
+    if path.is_dir():
+        files = sorted(path.glob("best.pth")) or sorted(path.glob("seed*/best.pth"))
+        graphs = [side_graph(file, exporter=exporter) for file in files]
+        if len(graphs) == 1:
+            return graphs[0]
+        from rtserve.fusion.fuse import fuse
+
+        return fuse(graphs)
+    if path.suffix in CHECKPOINTS:
+        from rtserve.graphs.export import export
+
+        return export(path, exporter=exporter or DEFAULT_EXPORTER)
+    if path.suffix == ".zip":
+        return _zip_graph(path, target)
+    return Graph.load(path)
+
+
+def _zip_graph(path: Path, target: str) -> Graph:
+    """Return the graph of a bundle whose target is that of the data; the only one where it has one."""
+    with zipfile.ZipFile(path) as archive:  # noqa: TID251  (named members are read, nothing is unpacked)
+        names = [name for name in archive.namelist() if re.fullmatch(r"challenge_\d\.onnx", name)]
+        graphs = [Graph.from_bytes(archive.read(name), name=f"{path.name}:{name}") for name in sorted(names)]
+    if not graphs:
+        raise InputError(
+            f"{path.name} holds no challenge_1.onnx: it was not built by rtserve",
+            hint="`rtserve check` drives any zip; to score it here give the graph or checkpoint it was made from",
+        )
+    fitting = [graph for graph in graphs if target and graph.output_spec.target == target] or graphs[:1]
+    return fitting[0]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Score one side and write the result, or the error, to the file named."""
+    path, data, out, job = Path(argv[0]), argv[1], argv[2], json.loads(argv[3])
+    from rtserve.measure.evaluate import evaluate
+
+    try:
+        windows: WindowSet = load_windows(data)
+        graph = side_graph(path, exporter=job["exporter"], target=windows.target)
+        evaluate(graph, windows, split=job["split"], name=path.name, **job["options"]).save(out)
+    except RtserveError as error:
+        save_result(out, "error", {"message": error.message, "hint": error.hint, "exit_code": error.exit_code})
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

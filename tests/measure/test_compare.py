@@ -1,0 +1,180 @@
+"""`rtserve compare`: what is subtracted, what is refused with exit 3, and what is warned about."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from rtserve.measure.bench import bench
+from rtserve.measure.compare import compare
+from rtserve.measure.evaluate import evaluate
+from rtserve.signals.windows import WindowSet, save_windows
+from rtserve.training.networks import CompactRT
+
+from .conftest import linear_graph, make_windows
+
+
+@pytest.fixture
+def results(graph, windows, tmp_path):
+    """Evaluations of a good and a worse graph on the same windows."""
+    worse = linear_graph([[1e4], [3e4], [0.0]], 1.6)
+    return [
+        evaluate(g, windows, name=name, metrics=["nrmse", "mse", "smooth_l1"]).save(tmp_path / f"{name}.json")
+        for g, name in ((graph, "good"), (worse, "worse"))
+    ]
+
+
+def checkpoint(path, *, seed, **riders):
+    torch.manual_seed(seed)
+    torch.save({"model_state_dict": CompactRT(n_chans=3).state_dict()} | riders, path)
+    return path
+
+
+def test_results_on_the_same_windows_are_subtracted_in_pairs(results):
+    found = compare(*results, metrics=("nrmse",))
+    assert found.comparable
+    ((signature, difference),) = found.differences
+    assert signature.metric == "nrmse"
+    assert difference.verdict == "hurts"
+    assert difference.interval.over == "subjects"
+    assert difference.constant == pytest.approx(1.0)
+
+
+def test_results_on_other_windows_are_refused(graph, results, tmp_path, run_cli):
+    other = evaluate(graph, make_windows(seed=5)).save(tmp_path / "other.json")
+    code, _, err = run_cli("compare", results[0], other)
+    assert code == 3
+    assert "other windows" in err
+    assert "hint: score both graphs on the same windows" in err
+
+
+def test_settings_line_by_line(results):
+    rows = {row.key: row for row in compare(*results).rows}
+    assert rows["graph"].verdict == "differs"
+    assert (rows["graph"].first, rows["graph"].second) == ("good", "worse")
+    assert rows["engine"].verdict == "same"
+
+
+def test_two_metrics_are_not_one(graph, windows, tmp_path):
+    paths = [evaluate(graph, windows, metrics=[m]).save(tmp_path / f"{m}.json") for m in ("mse", "smooth_l1")]
+    documents = [json.loads(p.read_text()) for p in paths]
+    for path, document in zip(paths, documents, strict=True):
+        del document["raw"]
+        path.write_text(json.dumps(document))
+    found = compare(*paths)
+    assert not found.comparable
+    assert any("metric: mse against smooth_l1" in reason for reason in found.refusals)
+    assert any("half the squared error" in warning for warning in found.warnings)
+
+
+def test_equal_signatures_without_predictions_are_subtracted_without_interval(results):
+    for path in results:
+        document = json.loads(path.read_text())
+        del document["raw"]
+        path.write_text(json.dumps(document))
+    found = compare(*results)
+    assert found.comparable
+    assert not found.differences
+    assert any("no interval" in line for line in found.lines())
+
+
+def test_the_origin_is_caught(tmp_path, run_cli):
+    """A SmoothL1 called val_loss beside an MSE called val_loss: refused, with the reason and what to run."""
+    a = checkpoint(tmp_path / "v8.pth", seed=1, val_loss=0.079314, settings={"lr": 1e-3, "mixup": True})
+    b = checkpoint(tmp_path / "v3.pth", seed=2, val_loss=0.160919, settings={"lr": 1e-3, "mixup": False})
+    code, text, err = run_cli("compare", a, b)
+    assert code == 3
+    assert "without a signature" in err
+    assert "--data W.npz" in err
+    assert "half the squared error" in text
+    assert "settings.mixup" in text
+    assert "settings.lr" not in text
+    code, text, _ = run_cli("compare", a, b, "--json")
+    assert code == 3
+    assert json.loads(text)["comparable"] is False
+
+
+def test_other_architectures_are_warned_about(tmp_path):
+    a = checkpoint(tmp_path / "a.pth", seed=1)
+    torch.save(CompactRT(n_chans=4).state_dict(), tmp_path / "b.pth")
+    warnings = compare(a, tmp_path / "b.pth").warnings
+    assert any("architectures differ" in w for w in warnings)
+    assert any("parameter counts differ" in w for w in warnings)
+    assert not compare(a, checkpoint(tmp_path / "c.pth", seed=2)).warnings
+
+
+def test_graphs_are_scored_again_each_in_its_own_process(graph, windows, tmp_path):
+    f, g = graph.save(tmp_path / "f.onnx"), linear_graph([[2e4], [0], [0]], 1.6).save(tmp_path / "g.onnx")
+    w = save_windows(tmp_path / "w.npz", windows)
+    found = compare(f, g, data=w)
+    assert found.comparable
+    assert [s.metric for s, _ in found.differences] == ["nrmse", "rmse", "mse"]
+    assert found.differences[0][1].first == pytest.approx(evaluate(graph, windows)["nrmse"].value)
+    same = compare(f, f, data=w)
+    assert any("bit for bit" in warning for warning in same.warnings)
+    assert any("same bytes" in warning for warning in same.warnings)
+    assert all(d.verdict == "identical" for _, d in same.differences)
+
+
+def test_training_windows_in_the_test_set_are_found(graph, tmp_path):
+    windows = make_windows(subjects=12)
+    train, test = windows.take(windows.subject < "S06"), windows.take(windows.subject >= "S06")
+    f = graph.save(tmp_path / "f.onnx")
+    g = linear_graph([[2e4], [0], [0]], 1.6).save(tmp_path / "g.onnx")
+    clean = compare(f, g, data=save_windows(tmp_path / "test.npz", test), train=save_windows(tmp_path / "t.npz", train))
+    assert not any("train" in warning for warning in clean.warnings)
+    leaky = compare(f, g, data=tmp_path / "test.npz", train=save_windows(tmp_path / "all.npz", windows))
+    assert any("60 of 60 test windows" in warning for warning in leaky.warnings)
+    assert any("6 subjects are in training and test" in warning for warning in leaky.warnings)
+
+
+def test_times_of_two_runs_are_refused(graph, tmp_path, run_cli):
+    a, b = (bench(graph, rounds=2, seed=s).save(tmp_path / f"{s}.json") for s in (0, 1))
+    code, _, err = run_cli("compare", a, b)
+    assert code == 3
+    assert "by turns in one run" in err
+
+
+def test_errors_of_the_child_come_back_as_they_are(graph, windows, tmp_path, run_cli):
+    f = graph.save(tmp_path / "f.onnx")
+    two = WindowSet(X=windows.X[:, :2], y=windows.y)
+    code, _, err = run_cli("compare", f, f, "--data", save_windows(tmp_path / "w.npz", two))
+    assert code == 2
+    assert "n_chans 2 against 3" in err
+
+
+@pytest.mark.parametrize("name", ["no.json", "notes.txt", "empty"])
+def test_what_is_no_side_is_exit_2(name, results, tmp_path, run_cli):
+    path = tmp_path / name
+    if name == "notes.txt":
+        path.write_text("x")
+    elif name == "empty":
+        path.mkdir()
+    assert run_cli("compare", results[0], path)[0] == 2
+
+
+def test_a_run_folder_is_its_seeds(tmp_path):
+    for seed in (1, 2):
+        (tmp_path / "run" / f"seed{seed}").mkdir(parents=True)
+        checkpoint(tmp_path / "run" / f"seed{seed}" / "best.pth", seed=seed, settings={"lr": 0.1, "seed": seed})
+    checkpoint(tmp_path / "one.pth", seed=1, settings={"lr": 0.2, "seed": 1})
+    rows = {row.key: row for row in compare(tmp_path / "run", tmp_path / "one.pth").rows}
+    assert rows["seeds"].first == "seed1, seed2"
+    assert (rows["settings.lr"].first, rows["settings.lr"].second) == ("0.1", "0.2")
+    assert rows["settings.seed"].first == "1, 2"
+
+
+@pytest.mark.shared
+def test_real_checkpoints_scored_with_one_metric(shared_dir, tmp_path):
+    rng = np.random.default_rng(0)
+    X = (1e-5 * rng.standard_normal((60, 129, 200))).astype("f4")
+    w = WindowSet(X=X, y=(1.6 + 0.4 * rng.standard_normal(60)).astype("f4"))
+    folder = shared_dir / "checkpoints/compact_rt"
+    found = compare(
+        folder / "v8_weights_challenge_1.pt", folder / "seed42.pth", data=save_windows(tmp_path / "w.npz", w)
+    )
+    assert found.comparable
+    assert found.first.parameters == found.second.parameters == 74_753
+    assert found.first.architecture == found.second.architecture
+    assert found.differences[0][1].first == pytest.approx(1.0, abs=0.05)
