@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["fold_batchnorm", "fold_constants", "normalise", "strip_metadata"]
+__all__ = ["fold_batchnorm", "fold_constants", "normalise", "strip_metadata", "supersede"]
 
 _LARGEST_CONSTANT = 1 << 28
 
@@ -100,6 +100,14 @@ def replace_value(model: ir.Model, old: ir.Value, new: ir.Value) -> None:
     for index, output in enumerate(model.graph.outputs):
         if output is old:
             model.graph.outputs[index] = new
+
+
+def supersede(model: ir.Model, old: ir.Value, new: ir.Value) -> None:
+    """Let `new` take the place of `old`, and remove the node that computed `old` where nothing reads it any more."""
+    replace_value(model, old, new)
+    node = old.producer()
+    if node is not None and not any(out.uses() or out.is_graph_output() for out in node.outputs):
+        model.graph.remove(node, safe=True)
 
 
 def strip_metadata(model: ir.Model) -> None:

@@ -23,6 +23,9 @@ TOLERANCE = 1e-5
 """Largest relative error of a float32 graph against float64."""
 SLACK = 2.0
 """How many times the plain float32 graph's own error is allowed where that is larger than `TOLERANCE` / 2."""
+SPECTRAL_TOLERANCE = 1e-4
+"""Largest relative error of onnxruntime on a graph that holds DFT or STFT nodes: its kernels for them sum naively in
+float32. Such a graph must agree within `TOLERANCE` where it is evaluated in float64, and the optimiser replaces them."""
 FLOOR = 1e-3
 """Outputs smaller than this are compared absolutely, in units of this."""
 BATCHES = (1, 2, 5)
@@ -157,8 +160,8 @@ def probe_inputs(
     rng = np.random.default_rng(seed)
     batches = tuple(batches)
     probes: list[tuple[str, np.ndarray]] = []
-    for scale in scales:
-        for batch in batches:
+    for number, scale in enumerate(scales):
+        for batch in batches if scale == 1.0 else (batches[number % len(batches)],):
             shape = (batch, spec.n_chans, spec.n_times)
             probes.append(
                 (f"white noise x {scale:g}, batch {batch}", (scale * rng.standard_normal(shape)).astype("f4"))
@@ -171,7 +174,9 @@ def probe_inputs(
     return probes
 
 
-def compare_outputs(name: str, got: np.ndarray, reference: np.ndarray, *, own_error: float = 0.0) -> ParityCase:
+def compare_outputs(
+    name: str, got: np.ndarray, reference: np.ndarray, *, own_error: float = 0.0, tolerance: float = TOLERANCE
+) -> ParityCase:
     """Compare one result with its float64 reference.
 
     Parameters
@@ -182,10 +187,12 @@ def compare_outputs(name: str, got: np.ndarray, reference: np.ndarray, *, own_er
         Results (batch, n_outputs); the reference in float64.
     own_error : float
         Relative error of the plain float32 graph on this input.
+    tolerance : float
+        Largest relative error that passes whatever `own_error` is.
     """
     got = np.asarray(got, dtype=np.float64)
     reference = np.asarray(reference, dtype=np.float64)
-    allowed = max(TOLERANCE, SLACK * own_error) if np.isfinite(own_error) else TOLERANCE
+    allowed = max(tolerance, SLACK * own_error) if np.isfinite(own_error) else tolerance
     if got.shape != reference.shape:
         return ParityCase(
             name=f"{name}: shape {got.shape} against {reference.shape}",

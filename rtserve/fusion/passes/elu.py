@@ -13,7 +13,7 @@ import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.graphs.emit import Emitter
-from rtserve.graphs.fold import replace_value
+from rtserve.graphs.fold import supersede
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -44,6 +44,6 @@ def run(model: ir.Model) -> PassResult:
             below = emit("Mul", below, np.float32(alpha))
         y = emit("Add", emit("Add", emit("Relu", x), np.float32(-alpha)), below)
         y.shape, y.type = shape, node.outputs[0].type
-        replace_value(model, node.outputs[0], y)
+        supersede(model, node.outputs[0], y)
         changed += 1
     return PassResult(changed=changed, notes=tuple(notes) if not changed else (f"{changed} written with Exp",))

@@ -14,7 +14,7 @@ import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.graphs.emit import Emitter
-from rtserve.graphs.fold import constant, replace_value
+from rtserve.graphs.fold import constant, supersede
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -102,7 +102,7 @@ def _lift_mean(model: ir.Model, node: ir.Node) -> int:
     keep = node.attributes.get_int("keepdims", 1)
     y = emit("Squeeze", pooled, [2] if keep else [2, 3])
     y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
-    replace_value(model, node.outputs[0], y)
+    supersede(model, node.outputs[0], y)
     return 1
 
 
@@ -137,7 +137,7 @@ def _replace(model: ir.Model, emit: Emitter, node: ir.Node, y: ir.Value) -> int:
         y.shape = ir.Shape([batch, channels, 1, time])
     down = emit("Squeeze", y, [2])
     down.shape, down.type = old.shape, old.type
-    replace_value(model, old, down)
+    supersede(model, old, down)
     return 1
 
 
@@ -153,7 +153,7 @@ def _cancel(model: ir.Model) -> int:
                 if source is None:
                     continue
                 if source.op_type == "Squeeze" and _axis(source) == 2:
-                    replace_value(model, node.outputs[0], source.inputs[0])  # type: ignore[arg-type]
+                    supersede(model, node.outputs[0], source.inputs[0])  # type: ignore[arg-type]
                     cancelled, progress = cancelled + 1, True
                 elif _movable(source):
                     _move_up(model, node, source)
@@ -193,7 +193,9 @@ def _move_up(model: ir.Model, unsqueeze: ir.Node, source: ir.Node) -> None:
     out.shape, out.type = unsqueeze.outputs[0].shape, unsqueeze.outputs[0].type
     model.graph.insert_before(source, moved)
     for consumer in list(source.outputs[0].consumers()):
-        replace_value(model, consumer.outputs[0], out)
+        supersede(model, consumer.outputs[0], out)
+    if not source.outputs[0].uses():
+        model.graph.remove(source, safe=True)
 
 
 def _split_channels(model: ir.Model, node: ir.Node) -> int:
@@ -217,5 +219,5 @@ def _split_channels(model: ir.Model, node: ir.Node) -> int:
         padded = emit("Pad", node.inputs[0], [0, 0, 0, 0, 0, fill, 0, 0])
         y = emit("Conv", padded, np.pad(weight, ((0, 0), (0, fill), (0, 0), (0, 0))), *node.inputs[2:], **attributes)
     y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
-    replace_value(model, node.outputs[0], y)
+    supersede(model, node.outputs[0], y)
     return 1

@@ -12,7 +12,7 @@ import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.graphs.emit import Emitter
-from rtserve.graphs.fold import replace_value
+from rtserve.graphs.fold import supersede
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -67,4 +67,4 @@ def _rewrite(model: ir.Model, node: ir.Node) -> None:
     emit = Emitter(model.graph, before=node, prefix="pool")
     y = emit("MatMul", node.inputs[0], band)
     y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
-    replace_value(model, node.outputs[0], y)
+    supersede(model, node.outputs[0], y)

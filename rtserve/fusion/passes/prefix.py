@@ -21,7 +21,7 @@ from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.toeplitz import Filter, analyse
 from rtserve.fusion.passes.trace import Trace, trace
 from rtserve.graphs.emit import Emitter
-from rtserve.graphs.fold import replace_value
+from rtserve.graphs.fold import supersede
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -91,7 +91,7 @@ def _collapse(
     result = _emit_rank_one(emit, model, affine, operator, shape)
     result = _restore_shape(emit, result, affine.dims)
     result.shape, result.type = value.shape, value.type
-    replace_value(model, value, result)
+    supersede(model, value, result)
     kind = "dense in time" if shape is None else f"{shape.kernel.shape[1]} taps" + ", edges corrected" * bool(shape.corners)
     notes.append(f"{value.name}: space first, then {kind}; {before:,} -> {after:,} multiply-adds")
     return 1
@@ -234,7 +234,7 @@ def _merge_dense(emit: Emitter, model: ir.Model, node: ir.Node, dense: DenseMix,
     if dims != [outputs, 1, n_out]:
         y = emit("Reshape", y, [0, *dims])
     y.shape, y.type = old.shape, old.type
-    replace_value(model, old, y)
+    supersede(model, old, y)
     notes.append(f"{old.name}: filters and dense spatial step merged; {before:,} -> {after:,} multiply-adds")
     return 1
 

@@ -1,0 +1,35 @@
+"""Fold constants, batch normalisation and what does nothing; the mathematics is in `rtserve.graphs.fold`.
+
+An export is folded already; a graph that others exported may not be. Besides: Dropout in evaluation mode, Identity, a
+Pad or Slice of nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rtserve.fusion.passes.outcome import PassResult
+from rtserve.graphs.fold import fold_batchnorm, fold_constants, replace_value
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["NAME", "run"]
+
+NAME = "fold"
+
+
+def run(model: ir.Model) -> PassResult:
+    """Fold in place."""
+    before = model.graph.num_nodes()
+    fold_constants(model)
+    norms = fold_batchnorm(model)
+    idle = 0
+    for node in list(model.graph):
+        if node.op_type in ("Identity", "Dropout") and node.inputs[0] is not None:
+            if not node.outputs[0].is_graph_output() and not any(o.uses() for o in node.outputs[1:]):
+                replace_value(model, node.outputs[0], node.inputs[0])
+                idle += 1
+    removed = before - model.graph.num_nodes() + norms + idle
+    note = f"{norms} batch normalisations, {idle} idle nodes, constants" if removed else "nothing left to fold"
+    return PassResult(changed=removed, notes=(note,))

@@ -1,0 +1,103 @@
+"""Optimising one network: the passes that look at a single graph, each checked and undone where it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtserve.fusion.passes import elu, fold, layout, pool, prefix
+from rtserve.fusion.passes.outcome import Outcome, PassResult
+from rtserve.graphs.macs import count_macs, infer_shapes
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["MEMBER_PASSES", "Checker", "clean", "run_passes"]
+
+Pass = Callable[["ir.Model"], PassResult]
+Checker = Callable[["ir.Model"], str]
+"""Returns why a rewritten model is not the same, or an empty text where it is."""
+
+MEMBER_PASSES: tuple[tuple[str, Pass], ...] = (
+    (fold.NAME, fold.run),
+    (prefix.NAME, prefix.run),
+    (layout.NAME, layout.run),
+    (pool.NAME, pool.run),
+    (elu.NAME, elu.run),
+)
+
+
+def clean(model: ir.Model) -> ir.Model:
+    """Return the model without unread nodes and initializers, with shapes inferred anew."""
+    from onnx_ir.passes import common
+
+    for rule in (common.RemoveUnusedNodesPass(), common.TopologicalSortPass()):
+        model = rule(model).model
+    return infer_shapes(model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    model: ir.Model
+    outcome: Outcome
+
+
+def run_passes(
+    model: ir.Model,
+    passes: Sequence[tuple[str, Pass]],
+    *,
+    subject: str,
+    wanted: Sequence[str] | None,
+    check: Checker | None,
+) -> tuple[ir.Model, list[Outcome]]:
+    """Run passes in order, keeping each only where the check finds the numbers unchanged.
+
+    Parameters
+    ----------
+    model : onnx_ir.Model
+        Not changed.
+    passes : sequence of (name, pass)
+        What to run.
+    subject : str
+        What the outcomes call the model.
+    wanted : sequence of str, optional
+        Names to run instead of all.
+    check : callable, optional
+        The exactness check; without it every change is kept.
+    """
+    model = clean(model)
+    outcomes = []
+    for name, run in passes:
+        if wanted is not None and name not in wanted:
+            continue
+        step = _one(model, name, run, subject, check)
+        model = step.model
+        outcomes.append(step.outcome)
+    return model, outcomes
+
+
+def _one(model: ir.Model, name: str, run: Pass, subject: str, check: Checker | None) -> _Step:
+    import onnx_ir as ir
+
+    before = count_macs(model)
+    trial = ir.serde.deserialize_model(ir.serde.serialize_model(model))
+
+    def outcome(status: str, reason: str, after: int = before) -> Outcome:
+        return Outcome(
+            name=name, status=status, reason=reason, subject=subject, macs_before=before, macs_after=after
+        )
+
+    try:
+        result = run(trial)
+        if not result.changed:
+            return _Step(model=model, outcome=outcome("refused", "; ".join(result.notes) or "nothing to do"))
+        trial = clean(trial)
+        wrong = check(trial) if check is not None else ""
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, np.linalg.LinAlgError) as error:
+        return _Step(model=model, outcome=outcome("undone", f"failed: {type(error).__name__}: {error}"))
+    if wrong:
+        return _Step(model=model, outcome=outcome("undone", f"the numbers changed: {wrong}"))
+    return _Step(model=trial, outcome=outcome("applied", "; ".join(result.notes), count_macs(trial)))
