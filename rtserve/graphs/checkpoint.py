@@ -114,24 +114,32 @@ def _load(path: Path) -> Any:
 
 def _refusal(path: Path, error: Exception) -> CheckpointError:
     """Turn torch's several ways of saying no into one sentence that names the cause."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    found = re.search(r"(?:GLOBAL|global|class|function) ([\w.]+\.[\w.]+) was not an allowed", text) or re.search(
-        r"Unsupported (?:global|class|operand): (?:GLOBAL )?([\w.]+)", text
-    )
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+    hint = "re-save it as pure tensors where you trust it: torch.save(model.state_dict(), 'weights.pth')"
+    found = re.search(r"(?:GLOBAL|global|class|function) ([\w.]+) (?:was not an allowed|whose module)", text)
     if found:
-        return CheckpointError(
-            f"checkpoint {path} asks for {found.group(1)}, which is not run",
-            hint="re-save it as pure tensors where you trust it: torch.save(model.state_dict(), 'weights.pth')",
-        )
+        return CheckpointError(f"checkpoint {path} asks for {_modern(found.group(1))}, which is not run", hint=hint)
     if "TorchScript" in text:
         return CheckpointError(
             f"checkpoint {path} is a TorchScript archive, not a state_dict", hint="give the checkpoint it was made from"
         )
-    reason = " ".join((text.split("Please file")[0].splitlines() or [type(error).__name__])[0].split())[:160]
+    refused = re.search(r"WeightsUnpickler error: (.+?)(?: Please| Check the|$)", text)
+    if refused and not refused.group(1).startswith("Unsupported operand"):
+        return CheckpointError(f"checkpoint {path} is not read: {refused.group(1)[:160]}", hint=hint)
+    cut = "zip archive" in text or isinstance(error, (EOFError, OSError))
+    reason = "it is cut short or damaged" if cut else "it is neither torch's archive nor a pickle of tensors"
     return CheckpointError(
         f"{path} is not a PyTorch checkpoint ({reason})",
         hint="give a file written by torch.save; see `rtserve inspect`",
     )
+
+
+def _modern(name: str) -> str:
+    """Return a global under the name it has today; pickles of torch use those of Python 2."""
+    from _compat_pickle import IMPORT_MAPPING
+
+    module, _, attribute = name.rpartition(".")
+    return f"{IMPORT_MAPPING.get(module, module) or 'builtins'}.{attribute}"
 
 
 def _is_state(value: Any) -> bool:
