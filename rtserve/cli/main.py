@@ -23,8 +23,9 @@ COMMANDS = {
     "evaluate": "rtserve.cli.measure:evaluate",
     "bench": "rtserve.cli.measure:bench",
     "compare": "rtserve.cli.compare:compare",
-    "build": "rtserve.cli.submission:build",
-    "check": "rtserve.cli.submission:check",
+    "build": "rtserve.cli.build:build",
+    "check": "rtserve.cli.check:check",
+    "profiles": "rtserve.cli.check:profiles",
 }
 """Command name to ``module:object``; `LazyGroup` imports a module only when its command is needed."""
 

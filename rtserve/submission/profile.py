@@ -122,6 +122,8 @@ class Challenge:
         Whether windows arrive one by one, each stream on its own copy of the network.
     windows : Windows or None
         How many windows the contest scores, where that can be said.
+    meta : dict
+        What the scorer tells a solver about this challenge besides the signal.
     """
 
     key: str
@@ -133,6 +135,7 @@ class Challenge:
     spread: float = 0.0
     streaming: bool = False
     windows: Windows | None = None
+    meta: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,9 +172,10 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Known limits; 0 where there is none or none is known."""
+    """Known limits; 0 where there is none or none is known. `seen_seconds` is the longest run known to be accepted."""
 
     seconds: float = 0.0
+    seen_seconds: float = 0.0
     seconds_source: str = ""
     archive_bytes: int = 0
     archive_source: str = ""
@@ -201,6 +205,8 @@ class Profile:
         Names that must not stand at the root of the zip.
     package_folders : tuple of str
         Folders in the zip whose content submissions put on sys.path.
+    stable : dict
+        Module to classes whose parameter names are the same in the pinned and later versions.
     severity : dict
         Rule code to ``"fail"`` or ``"warn"`` where the contest differs from the rule's own.
     clauses, contradictions : tuple
@@ -222,6 +228,7 @@ class Profile:
     absent: tuple[str, ...] = ()
     archive_reserved: tuple[str, ...] = ()
     package_folders: tuple[str, ...] = ()
+    stable: dict[str, tuple[str, ...]] = field(default_factory=dict)
     severity: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -1,0 +1,415 @@
+"""RT3, second part: what the network does beyond the scorer's own calls; mostly warnings."""
+
+from __future__ import annotations
+
+import ast
+import math
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+from rtserve.submission import forecast
+from rtserve.submission.checks.blame import shown, where
+from rtserve.submission.checks.literals import reached_nodes
+from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
+
+__all__ = ["RULES"]
+
+SAME = 1e-5
+"""Relative difference below which two results are the same."""
+
+
+def events(case: Case, stage: str) -> list[dict[str, Any]]:
+    """Return the events of a stage that ended well."""
+    return [e for e in case.drive.all(stage) if e.get("ok")] if case.drive is not None else []
+
+
+def repeatable(case: Case, challenge: str) -> bool:
+    """Whether the same window gave the same number twice."""
+    event = case.drive.first("repeat", challenge) if case.drive is not None else None
+    return bool(event and event.get("ok") and event["plain"] < SAME)
+
+
+def _few(values: list[float]) -> str:
+    return ", ".join(f"{value:.5g}" for value in values[:3])
+
+
+class HooksRun(Rule):
+    """What model(X) gives is what the scorer's forward(X) gives."""
+
+    code = "RT314"
+    requires = ("RT301",)
+    after = "forward"
+    styles = ("getters",)
+    cause = "The scorer calls forward directly: forward hooks, and a __call__ of your own, never run."
+    cure = "Do the work inside forward."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        for event in events(case, "called"):
+            key = event["challenge"]
+            if event.get("difference", 0.0) < SAME or not repeatable(case, key):
+                continue
+            thing = case.drive.first("object", key) if case.drive is not None else None
+            hooked = bool(thing and thing["hooks"])
+            shapes = event["shapes"]
+            numbers = f"forward(X) gives {_few(event['scored'])}, model(X) {_few(event['called'])}"
+            if shapes[0] != shapes[1]:
+                numbers += f" (shapes {shapes[0]} and {shapes[1]})"
+            how = f"{thing['hooks']} forward hooks never run" if hooked and thing else "its own __call__ never runs"
+            yield Finding(message=f"{how}: {numbers}", challenge=key, severity="" if hooked else WARN)
+
+
+class WeightsLoaded(Rule):
+    """The weights come from the zip: two builds under two random seeds hold the same numbers."""
+
+    code = "RT315"
+    requires = ("RT301",)
+    after = "forward"
+    cause = "A load failed and the failure was swallowed, or nothing was loaded: the network is random."
+    cure = "Remove the try/except around the load and follow the error; check the file's path and keys."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        for event in events(case, "again"):
+            if event["n_changed"] and event["output_difference"] > 1e-6:
+                yield self._judge(case, event)
+
+    def _judge(self, case: Case, event: dict[str, Any]) -> Finding:
+        key = event["challenge"]
+        text = f"{event['n_changed']} of {event['tensors']} tensors depend on the random seed ({', '.join(event['changed'][:3])})"
+        loads = case.loads(key) or case.loads()
+        failed = [entry for entry in loads if entry["error"]]
+        loose = [e for e in loads if e["kind"] == "load_state_dict" and not e.get("strict", True) and e.get("missing")]
+        if failed and not self._mended(loads):
+            error = failed[-1]["error"]
+            return Finding(
+                message=f"{text}: a load failed and was swallowed: {shown(error)}", where=where(error), challenge=key
+            )
+        lost = [name for entry in loose for name in entry["missing"] if any(c.endswith(name) for c in event["changed"])]
+        if lost:
+            return Finding(
+                message=f"{text}: load_state_dict(strict=False) passed over {len(lost)} keys ({', '.join(lost[:5])})",
+                challenge=key,
+            )
+        if not loads and self._loads_in_code(case):
+            return Finding(message=f"{text}: the code loads weights, but no load took place", challenge=key)
+        return Finding(message=f"{text}: no load is attempted for them", challenge=key, severity=WARN)
+
+    def _mended(self, loads: list[dict[str, Any]]) -> bool:
+        """Whether a load that worked came after the last one that failed."""
+        last = max(index for index, entry in enumerate(loads) if entry["error"])
+        return any(e["kind"] in ("load_state_dict", "torch.jit.load") and not e["error"] for e in loads[last + 1 :])
+
+    def _loads_in_code(self, case: Case) -> bool:
+        for _, _, node, _ in reached_nodes(case):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+                ("torch.load", "load_state_dict", "jit.load")
+            ):
+                return True
+        return False
+
+
+class EvalReaches(Rule):
+    """eval() reaches every part of the network."""
+
+    code = "RT316"
+    severity = WARN
+    requires = ("RT301",)
+    after = "forward"
+    cause = "Sub-networks in a plain list or dict, or an eval() of your own: dropout stays on."
+    cure = "Keep sub-networks in nn.ModuleList, or call eval() on each in the getter."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        for event in events(case, "modes"):
+            if event["stray"]:
+                names = ", ".join(event["stray"][:5])
+                yield Finding(
+                    message=f"in training mode after eval(), in plain containers: {names}", challenge=event["challenge"]
+                )
+            if event["training"]:
+                names = ", ".join(event["training"][:5])
+                yield Finding(message=f"in training mode after eval(): {names}", challenge=event["challenge"])
+
+
+class Repeatable(Rule):
+    """The same window gives the same number."""
+
+    code = "RT317"
+    severity = WARN
+    requires = ("RT301",)
+    after = "forward"
+    cause = "Noise in forward, dropout left on, or state that is carried from call to call."
+    cure = "Nothing, where that is meant; otherwise draw no random numbers in forward and keep no state."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        for event in events(case, "repeat"):
+            if event["plain"] >= SAME:
+                noisy = event["seeded"] < SAME
+                kind = "the output is random" if noisy else "the output depends on earlier calls"
+                first, second = event["values"]
+                yield Finding(
+                    message=f"{kind}: one window gives {_few(first)}, then {_few(second)}", challenge=event["challenge"]
+                )
+
+
+class Batches(Rule):
+    """A window's prediction does not depend on the batch it is in."""
+
+    code = "RT318"
+    severity = WARN
+    requires = ("RT301",)
+    after = "forward"
+    cause = "Statistics over the batch, or a reshape that fits batch 1 only."
+    cure = "Compute per window; keep the first dimension."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        for event in events(case, "batches"):
+            if not repeatable(case, event["challenge"]):
+                continue
+            for row in event["rows"]:
+                text = self._text(row)
+                if text:
+                    yield Finding(message=text, challenge=event["challenge"])
+                    break
+
+    def _text(self, row: dict[str, Any]) -> str:
+        if "error" in row:
+            return f"a batch of {row['size']} raises {row['error']}"
+        if row["shape"] is not None and (not row["shape"] or row["shape"][0] != row["size"]):
+            return f"a batch of {row['size']} gives shape {row['shape']}"
+        if row["difference"] > 1e-4:
+            return f"in a batch of {row['size']} the windows give {_few(row['rows'])}, alone {_few(row['alone'])}"
+        return ""
+
+
+class Responds(Rule):
+    """The prediction moves with the signal, in the contest's unit."""
+
+    code = "RT319"
+    severity = WARN
+    requires = ("RT301",)
+    after = "forward"
+    cause = "Weights that never learnt, or were trained in another unit (microvolt, z-scores)."
+    cure = "Check the unit of the training data; put the scaling into forward."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        for event in events(case, "windows"):
+            key = event["challenge"]
+            values = [v for v in event["values"] if math.isfinite(v)]
+            if len(values) < 3 or case.profile.entry.style == "solver":
+                continue
+            spread, mean = statistics.pstdev(values), statistics.fmean(values)
+            if spread <= 1e-5 * max(abs(mean), 0.1):
+                yield Finding(message=self._constant(case, key, mean, spread), challenge=key)
+            yield from self._mean(case, key, mean)
+
+    def _constant(self, case: Case, key: str, mean: float, spread: float) -> str:
+        signal = case.profile.signal
+        text = f"{mean:.5g} for every window (spread {spread:.2g}); a constant scores 1.0 at best"
+        event = case.drive.first("scales", key) if case.drive is not None else None
+        moving = [row for row in (event or {}).get("scales", ()) if _spread(row["values"]) > 1e-3 * max(abs(mean), 0.1)]
+        if moving and moving[0]["scale"] > signal.scale:
+            scale = moving[0]["scale"]
+            text += f". It moves from {scale:g} {signal.unit} on: it looks trained on data {scale / signal.scale:.0e} times as large"
+        return text
+
+    def _mean(self, case: Case, key: str, mean: float) -> Iterator[Finding]:
+        challenge = case.profile.challenge(key)
+        if challenge.plausible and not challenge.plausible[0] <= mean <= challenge.plausible[1]:
+            low, high = challenge.plausible
+            penalty = ""
+            if challenge.spread:
+                off = max(low - mean, mean - high)
+                penalty = f"; alone that costs at least {off / challenge.spread:.2g} in NRMSE"
+            target = challenge.target.replace("_", " ")
+            yield Finding(
+                message=f"mean prediction {mean:.4g} for {target}, expected {low} to {high}{penalty}", challenge=key
+            )
+
+
+def _spread(values: list[float]) -> float:
+    finite = [v for v in values if math.isfinite(v)]
+    return statistics.pstdev(finite) if len(finite) > 1 else 0.0
+
+
+class BadChannels(Rule):
+    """A broken channel does not break the prediction."""
+
+    code = "RT320"
+    severity = WARN
+    requires = ("RT301",)
+    after = "forward"
+    cause = "NaN spreads through any sum; a flat channel has a standard deviation of zero."
+    cure = "torch.nan_to_num on the input, and a small constant where you divide."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        for event in events(case, "channels"):
+            for kind, found in event["kinds"].items():
+                if not found["finite"] and kind != "nan channel":
+                    gives = found.get("error") or f"gives {_few(found['values'])}"
+                    yield Finding(message=f"{kind}: {gives}", challenge=event["challenge"])
+
+
+class AnyDevice(Rule):
+    """No tensor is made on a device of its own."""
+
+    code = "RT321"
+    severity = WARN
+    requires = ("RT301",)
+    after = "forward"
+    cause = "Tensors made in forward without device=, or a network that stays on the CPU."
+    cure = "Make tensors with device=x.device, register constants with register_buffer, move the network to DEVICE."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        for event in events(case, "device"):
+            error = event.get("error")
+            if not event["built"]:
+                continue
+            if event.get("devices") == ["cpu"]:
+                message = "the network stays on the CPU whatever DEVICE is: on a GPU scorer it would meet X on the GPU"
+                yield Finding(message=message, challenge=event["challenge"])
+            elif error and "not on the expected device" in error["text"]:
+                message = f"a tensor on the CPU meets X on another device{_code(error)}"
+                yield Finding(message=message, where=where(error), challenge=event["challenge"])
+
+
+def _code(error: dict[str, Any]) -> str:
+    frame = error["frames"][-1] if error["frames"] else None
+    return f" in `{frame['code']}`" if frame and frame["code"] else ""
+
+
+class NewObject(Rule):
+    """A second object, asked for its last challenge first, works like the first one."""
+
+    code = "RT322"
+    requires = ("RT301",)
+    after = "forward"
+    styles = ("getters",)
+    cause = "One getter relies on what the other left behind; the scorer may make a new object for each."
+    cure = "Let each getter build all it needs."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        for event in case.drive.all("again") if case.drive is not None else []:
+            if event.get("ok") is False:
+                yield Finding(
+                    message=f"on a new object: {shown(event['error'])}",
+                    where=where(event["error"]),
+                    challenge=event["challenge"],
+                )
+
+
+class Copies(Rule):
+    """The network can be deep-copied."""
+
+    code = "RT323"
+    requires = ("RT301",)
+    after = "build"
+    styles = ("solver",)
+    cause = "Sessions, open files, locks or generators cannot be copied; the scorer copies the network for each stream."
+    cure = "Keep only tensors and plain values on the network; rtserve build makes such a one."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        for stage, severity in (("deepcopy", ""), ("pickle", WARN)):
+            for event in case.drive.all(stage) if case.drive is not None else []:
+                if event.get("ok") is False and not _raised_by_limits(event):
+                    said = shown(event["error"])
+                    yield Finding(message=f"{stage}: {said}", challenge=event["challenge"], severity=severity)
+
+
+def _raised_by_limits(event: dict[str, Any]) -> bool:
+    return bool(event["error"]["type"] == "MemoryError")
+
+
+class Streams(Rule):
+    """Two streams on two copies do not disturb each other."""
+
+    code = "RT324"
+    severity = WARN
+    requires = ("RT301",)
+    after = "forward"
+    styles = ("solver",)
+    cause = "State kept outside the object, in a module or class, is shared by its copies."
+    cure = "Keep state on the instance, and offer reset_state()."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        for event in events(case, "stream"):
+            if event["difference"] > SAME and repeatable(case, event["challenge"]):
+                yield Finding(
+                    message=f"a second stream changes the first one's output by {event['difference']:.2g}",
+                    challenge=event["challenge"],
+                )
+
+
+class Inert(Rule):
+    """Every part of the network moves its output."""
+
+    code = "RT325"
+    severity = WARN
+    requires = ("RT301",)
+    after = "forward"
+    cause = "A branch, member or head that no output depends on: it costs time or megabytes and gives nothing."
+    cure = "Remove it, or connect it."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        for event in events(case, "branches"):
+            if event["judged"] and len(event["inert"]) == event["judged"]:
+                continue  # nothing moved it at all: that is a constant output, which has its own rule
+            for part in event["inert"]:
+                total = max(event.get("total_seconds", 0.0), 1e-9)
+                share = part["seconds"] / total
+                cost = (
+                    f"costs {part['seconds'] * 1e6:.0f} us a call ({share:.0%})" if part["seconds"] else "is never run"
+                )
+                yield Finding(
+                    message=f"{part['name']} ({part['type']}, {part['numbers']} numbers) changes no output and {cost}",
+                    challenge=event["challenge"],
+                )
+
+
+class InTime(Rule):
+    """The contest's windows are scored in a time that was seen to be accepted."""
+
+    code = "RT326"
+    severity = WARN
+    requires = ("RT301",)
+    after = "forward"
+    cause = "The scorer runs window by window, at batch 1."
+    cure = "Fuse members and views (`rtserve fuse`), or leave some out."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        limit = case.profile.limits.seconds or case.profile.limits.seen_seconds
+        made = [f for f in forecast.of_drive(case.profile, case.drive) if f.known] if case.drive is not None else []
+        total = sum(f.seconds for f in made)
+        if limit and total > limit:
+            source = case.profile.limits.seconds_source
+            yield Finding(message=f"about {total / 60:.0f} min for all windows on one thread here; {source}")
+
+
+class StaysInside(Rule):
+    """The submission does nothing but compute."""
+
+    code = "RT327"
+    severity = WARN
+    requires = ("RT301",)
+    cause = "Network calls, child processes, or processes left behind."
+    cure = "Remove it: none of it works on the scorer."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        drive = case.drive
+        if drive is None:
+            return
+        for stage, text in (("network", "tried to reach the network"), ("processes", "started a process")):
+            found = drive.first(stage)
+            if found is not None:
+                yield Finding(message=f"it {text} during {found['during']!r}: {found['items'][0]}")
+        if drive.outcome.left_over:
+            yield Finding(message=f"{drive.outcome.left_over} processes were left behind and ended")
+        if drive.forged:
+            yield Finding(
+                message=f"{drive.forged} lines on the result pipe were not the checker's own: faked results are ignored"
+            )
+
+
+RULES: tuple[type[Rule], ...] = (
+    HooksRun, WeightsLoaded, EvalReaches, Repeatable, Batches, Responds, BadChannels, AnyDevice, NewObject, Copies, Streams,
+    Inert, InTime, StaysInside,
+)  # fmt: skip

@@ -1,0 +1,172 @@
+"""RT4: for zips that rtserve built: what is inside is what was measured, and gives the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from rtserve.errors import RtserveError
+from rtserve.files import sha256_file
+from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
+from rtserve.submission.drive import probe_windows
+
+__all__ = ["MANIFEST", "RULES"]
+
+MANIFEST = "manifest.json"
+SCHEMA = "rtserve.manifest/"
+
+
+def challenges_of(case: Case) -> dict[str, Mapping[str, Any]]:
+    """Return what the manifest says of each challenge."""
+    listed = (case.manifest or {}).get("challenges")
+    return {str(k): v for k, v in listed.items() if isinstance(v, dict)} if isinstance(listed, dict) else {}
+
+
+class SameBytes(Rule):
+    """Every file has the digest that the manifest gives it, and no file is missing or added."""
+
+    code = "RT401"
+    requires = ("RT004",)
+    cause = "A file was edited, swapped or added after the zip was built: what is in it is not what was measured."
+    cure = "Build the zip again with `rtserve build`; do not edit it by hand."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        if case.manifest is None:
+            yield Skip(reason="the zip was not built by rtserve")
+            return
+        files = case.manifest.get("files")
+        folder = case.unpacked.folder
+        if not isinstance(files, dict) or folder is None:
+            yield Finding(message="the manifest lists no files", where=MANIFEST)
+            return
+        for name in case.unpacked.files():
+            if name == MANIFEST:
+                continue
+            if name not in files:
+                yield Finding(message=f"{name} is in the zip but not in the manifest", where=name)
+                continue
+            digest = sha256_file(folder / name)
+            if digest != files[name]:
+                yield Finding(
+                    message=f"{name} has sha256 {digest[:16]}..., the manifest says {str(files[name])[:16]}...",
+                    where=name,
+                )
+        for name in sorted(set(files) - set(case.unpacked.names)):
+            yield Finding(message=f"{name} is in the manifest but not in the zip", where=name)
+
+
+class SameGraph(Rule):
+    """The graph of each challenge is the one that was benchmarked and scored."""
+
+    code = "RT402"
+    requires = ("RT004",)
+    cause = "The graph was exchanged after the manifest was written."
+    cure = "Build the zip again from the recipe."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        if case.manifest is None or case.unpacked.folder is None:
+            yield Skip(reason="the zip was not built by rtserve")
+            return
+        for key, entry in challenges_of(case).items():
+            name, expected = str(entry.get("graph", "")), entry.get("graph_sha256")
+            if name not in case.unpacked.names:
+                if expected:
+                    message = f"challenge {key}: its graph {name or '(none)'} is not in the zip"
+                    yield Finding(message=message, where=name, challenge=key, severity=WARN)
+                continue
+            digest = sha256_file(case.unpacked.folder / name)
+            if digest != expected:
+                yield Finding(
+                    message=f"{name} has sha256 {digest[:16]}..., {str(expected)[:16]}... was measured",
+                    where=name,
+                    challenge=key,
+                )
+
+
+class SameNumbers(Rule):
+    """The running submission gives the numbers of the graph in the zip."""
+
+    code = "RT403"
+    requires = ("RT301",)
+    after = "windows"
+    cause = "The script, the plan or the tensors do not compute what the graph computes."
+    cure = "Build the zip again; if it persists, report the graph to rtserve's issue tracker."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        graphs = {k: str(e.get("graph", "")) for k, e in challenges_of(case).items()}
+        graphs = {key: name for key, name in graphs.items() if name in case.unpacked.names}
+        if not graphs or case.drive is None:
+            yield Skip(reason="the zip was not built by rtserve")
+            return
+        for key, name in graphs.items():
+            event = case.drive.first("windows", key)
+            if event is None or not event.get("ok"):
+                continue
+            try:
+                yield from compare(case, key, name, np.asarray(event["values"]))
+            except RtserveError as error:
+                yield Finding(message=f"{name}: {error.message}", where=name, challenge=key)
+
+
+def compare(case: Case, key: str, name: str, got: np.ndarray) -> Iterator[Finding]:
+    """Yield a finding where the drive's numbers are not those of a graph.
+
+    The graph runs in onnxruntime on the very windows of the drive. Where the two differ by more than one engine's
+    allowance, the graph's own error against float64 is measured and counted in, as `rtserve.graphs.parity` defines it.
+    """
+    from rtserve.graphs.graph import Graph
+    from rtserve.graphs.parity import compare_outputs, relative_error
+    from rtserve.graphs.runners import OnnxruntimeRunner, ReferenceRunner
+
+    assert case.unpacked.folder is not None
+    graph = Graph.load(case.unpacked.folder / name)
+    signal = case.profile.signal
+    windows = probe_windows(24, signal.n_chans, signal.n_times, sfreq=signal.sfreq, scale=signal.scale)[: len(got)]
+    runner = OnnxruntimeRunner(graph)
+    expected = np.stack([runner.infer(windows[i : i + 1])[0, 0] for i in range(len(windows))])
+    found = compare_outputs(name, got, expected)
+    if not found.passed and found.finite:
+        truth = ReferenceRunner(graph).infer(windows[:4])[:, 0]
+        own = relative_error(expected[:4], truth)
+        found = compare_outputs(name, got[:4], truth, own_error=own)
+    if not found.passed:
+        detail = (
+            f"{found.error:.2e}, {found.allowed:.1e} is allowed" if found.finite else "one is finite, the other is not"
+        )
+        index = int(np.nanargmax(np.abs(got - expected))) if np.isfinite(got - expected).any() else 0
+        yield Finding(
+            message=f"on window {index} the submission gives {got[index]:.7g}, {name} {expected[index]:.7g} (difference {detail})",
+            where=name,
+            challenge=key,
+        )
+
+
+class LiveBranches(Rule):
+    """Every member and view that the manifest names moves the output of the graph."""
+
+    code = "RT404"
+    severity = WARN
+    requires = ("RT402",)
+    cause = "A branch was merged away as a duplicate or has weight zero: it is named, measured in time, and changes nothing."
+    cure = "Leave it out of the recipe, or give it a weight."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        from rtserve.submission.reachability_graph import inert_branches
+
+        if case.manifest is None or case.unpacked.folder is None:
+            yield Skip(reason="the zip was not built by rtserve")
+            return
+        for key, entry in challenges_of(case).items():
+            name = str(entry.get("graph", ""))
+            if name not in case.unpacked.names:
+                continue
+            try:
+                for text in inert_branches(case.unpacked.folder / name, case.profile.signal.scale):
+                    yield Finding(message=text, where=name, challenge=key)
+            except RtserveError as error:
+                yield Finding(message=f"{name}: {error.message}", where=name, challenge=key)
+
+
+RULES: tuple[type[Rule], ...] = (SameBytes, SameGraph, SameNumbers, LiveBranches)

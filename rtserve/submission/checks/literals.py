@@ -1,0 +1,228 @@
+"""RT1: the files, folders, devices and addresses that the entry script names."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
+from rtserve.submission.checks.source import Module
+from rtserve.submission.reachability import reached_functions
+
+__all__ = ["RULES"]
+
+_WEIGHTS = re.compile(
+    r"(?i)^[\w\-./ \\:+=()]*[\w)]\.(pt|pth|pkl|pickle|joblib|npz|npy|onnx|ckpt|safetensors|h5|hdf5|bin|json|ya?ml|csv)$"
+)
+_LOADERS = {"load", "open", "read_csv", "loadtxt", "File", "load_from_checkpoint", "load_model"}
+_TALK = {"print", "info", "warning", "warn", "error", "debug", "log", "save", "to_csv", "dump", "savez", "export"}
+_NETWORK = {
+    "urlopen", "urlretrieve", "hf_hub_download", "snapshot_download", "from_pretrained", "load_state_dict_from_url",
+    "download_url_to_file", "check_call", "check_output", "Popen", "system",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Literal:
+    """A text in code that the scorer can reach, with what surrounds it.
+
+    Parameters
+    ----------
+    value, file, line, function : str, str, int, str
+        The text and where it stands.
+    loader : str
+        The call it is handed to directly, such as ``torch.load``, or empty.
+    choice : bool
+        Whether it is one of several in a list, or its absence is provided for.
+    """
+
+    value: str
+    file: str
+    line: int
+    function: str
+    loader: str
+    choice: bool
+
+    @property
+    def where(self) -> str:
+        """File and line."""
+        return f"{self.file}:{self.line}"
+
+
+def reached_nodes(case: Case) -> Iterator[tuple[Module, str, ast.AST, list[ast.AST]]]:
+    """Yield (module, function, node, ancestors) for all code that the scorer can reach."""
+    reached = reached_functions(case.sources, case.profile)
+    for module in case.sources.modules.values():
+        if module.tree is None:
+            continue
+        queue: list[tuple[ast.AST, str, list[ast.AST]]] = [(module.tree, "", [])]
+        while queue:
+            node, function, above = queue.pop()
+            yield module, function, node, above
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                if id(node) not in reached:
+                    continue
+                function = node.name
+                children: list[ast.AST] = [*node.body]
+            elif isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
+                children = [*node.orelse]
+            else:
+                children = list(ast.iter_child_nodes(node))
+            queue += [(child, function, [*above, node]) for child in children]
+
+
+def _name(call: ast.Call) -> str:
+    try:
+        return ast.unparse(call.func)
+    except (ValueError, RecursionError):
+        return ""
+
+
+def literals(case: Case) -> list[Literal]:
+    """Return the texts in reached code, without docstrings and messages."""
+    found = []
+    for module, function, node, above in reached_nodes(case):
+        if not (isinstance(node, ast.Constant) and isinstance(node.value, str)) or not above:
+            continue
+        calls = [_name(a) for a in above if isinstance(a, ast.Call)]
+        if isinstance(above[-1], (ast.Expr, ast.JoinedStr, ast.Compare)) or any(
+            isinstance(a, ast.Raise) for a in above
+        ):
+            continue
+        if any(name.rpartition(".")[2] in _TALK for name in calls):
+            continue
+        collected = any(isinstance(a, (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Try, ast.IfExp)) for a in above)
+        tested = any(isinstance(a, ast.If) and "exist" in ast.unparse(a.test) for a in above)
+        # only what a loader is handed as it stands: torch.load("w.pt"), open(Path("w.pt"))
+        direct = [a for a in above[-2:] if isinstance(a, ast.Call)]
+        loader = next((_name(c) for c in direct if _name(c).rpartition(".")[2] in _LOADERS), "")
+        plain = all(isinstance(a, ast.Call) for a in above[above.index(direct[0]) :]) if direct else False
+        found.append(
+            Literal(
+                value=node.value,
+                file=module.file,
+                line=node.lineno,
+                function=function,
+                loader=loader if plain else "",
+                choice=collected or tested,
+            )
+        )
+    return found
+
+
+class NamedFiles(Rule):
+    """Every file that the code loads is in the zip."""
+
+    code = "RT106"
+    requires = ("RT101",)
+    cause = "The file was not added to the zip, or has another name there."
+    cure = "Add the file under exactly this name, or change the name in the script."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        names = {PurePosixPath(name.replace("\\", "/")).name for name in case.unpacked.files()}
+        data = sorted(name for name in case.unpacked.files() if not name.endswith((".py", ".md", ".txt")))
+        seen: set[str] = set()
+        for item in literals(case):
+            base = PurePosixPath(item.value.replace("\\", "/")).name
+            if not _WEIGHTS.match(item.value) or "://" in item.value or base in names or base in seen:
+                continue
+            if item.choice or case.all_ran:
+                continue
+            seen.add(base)
+            inside = f" in {item.function}" if item.function else ""
+            holds = f"the zip has {', '.join(data[:8])}" if data else "the zip has no data files"
+            weights = not base.endswith((".json", ".csv", ".yml", ".yaml"))
+            yield Finding(
+                message=f"{base} is named{inside} but is not in the zip; {holds}",
+                where=item.where,
+                severity="" if weights else WARN,
+            )
+
+
+class Paths(Rule):
+    """Files are opened where the scorer puts them."""
+
+    code = "RT107"
+    requires = ("RT101",)
+    cause = "The scorer runs in another folder and mounts the files elsewhere than a training machine has them."
+    cure = "Use Path(__file__).resolve().parent / NAME."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        layout = case.profile.layout
+        moved = any("chdir(" in module.text for module in case.sources.modules.values())
+        severity = WARN if case.all_ran else ""
+        for item in literals(case):
+            if item.choice:
+                continue
+            wrong = next((w for w in layout.wrong if item.value == w or item.value.startswith(f"{w}/")), "")
+            home = re.match(r"^(/home/|/root/|/Users/|/mnt/|/data/|/workspace|[A-Za-z]:[\\/])", item.value)
+            if wrong or (home and _WEIGHTS.match(item.value)):
+                message = f"{item.value} is opened; the scorer has the files in {layout.submission}"
+                yield Finding(message=message, where=item.where, severity=severity)
+            elif item.loader and _WEIGHTS.match(item.value) and not item.value.startswith("/") and not moved:
+                message = (
+                    f"{item.loader}({item.value!r}) is a relative path: the scorer runs in {layout.cwd},"
+                    f" the files are in {layout.submission}"
+                )
+                yield Finding(message=message, where=item.where, severity=severity)
+
+
+class Devices(Rule):
+    """Tensors go to the device that the scorer hands over."""
+
+    code = "RT109"
+    severity = WARN
+    requires = ("RT101",)
+    cause = "A device is written into the code; the scorer may have a GPU or not."
+    cure = "Use the DEVICE that the constructor is given, and map_location=DEVICE in torch.load."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        for module, _, node, above in reached_nodes(case):
+            chosen = any(
+                isinstance(a, (ast.IfExp, ast.If)) and "is_available" in ast.unparse(a.test) for a in above[-6:]
+            ) or any(
+                isinstance(a, (ast.Compare, ast.Expr, ast.JoinedStr))
+                for a in above[-1:]
+                if isinstance(node, ast.Constant)
+            )
+            if chosen:
+                continue
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and re.fullmatch(r"cuda(:\d+)?", node.value)
+            ):
+                yield Finding(message=f"the device {node.value!r} is fixed", where=f"{module.file}:{node.lineno}")
+            elif isinstance(node, ast.Call) and _name(node).endswith(".cuda") and isinstance(node.func, ast.Attribute):
+                yield Finding(message=f"{_name(node)}() puts it on a GPU, always", where=f"{module.file}:{node.lineno}")
+
+
+class Network(Rule):
+    """Nothing is downloaded or installed."""
+
+    code = "RT110"
+    severity = WARN
+    requires = ("RT101",)
+    cause = "The scorer has no network."
+    cure = "Ship the file in the zip."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        for module, _, node, _ in reached_nodes(case):
+            if not isinstance(node, ast.Call):
+                continue
+            name = _name(node)
+            last = name.rpartition(".")[2]
+            if last in ("check_call", "check_output", "Popen", "system", "run") and "pip" not in ast.unparse(node):
+                continue
+            if (
+                last in _NETWORK
+                or name.startswith(("requests.", "urllib.request."))
+                or (last == "run" and "subprocess" in name)
+            ):
+                yield Finding(message=f"{name}(...) needs the network", where=f"{module.file}:{node.lineno}")
+
+
+RULES: tuple[type[Rule], ...] = (NamedFiles, Paths, Devices, Network)

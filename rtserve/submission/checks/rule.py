@@ -1,0 +1,141 @@
+"""`Rule`: one thing that can be wrong with a submission, and `Case`: all that is known about one.
+
+A rule is a small class. Its docstring is the rule in one sentence; it names what causes a break and what cures it. A
+rule yields findings; none means passed. A rule that cannot judge yields a `Skip` with the reason.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from rtserve.submission.checks.source import Sources
+    from rtserve.submission.checks.unpack import Unpacked
+    from rtserve.submission.drive import Drive
+    from rtserve.submission.profile import Challenge, Profile
+
+__all__ = ["FAIL", "WARN", "Case", "Finding", "Rule", "Skip"]
+
+FAIL = "fail"
+WARN = "warn"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One break of a rule.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, with both values.
+    where : str
+        File and line, or member of the zip.
+    cure : str
+        What to do, where it is more exact than the rule's own cure.
+    severity : str
+        ``"fail"`` or ``"warn"`` where it differs from the rule's own.
+    challenge : str
+        Which challenge, or empty.
+    """
+
+    message: str
+    where: str = ""
+    cure: str = ""
+    severity: str = ""
+    challenge: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skip:
+    """A rule that could not judge; `incomplete` where this machine is to blame, not the submission."""
+
+    reason: str
+    incomplete: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """All that is known about one submission when its rules are asked.
+
+    Parameters
+    ----------
+    path : Path
+        The zip.
+    profile : Profile
+        The contest.
+    unpacked : Unpacked
+        The archive and, where it could be unpacked, its folder.
+    sources : Sources
+        The Python in it, parsed.
+    drive : Drive or None
+        What the run saw.
+    manifest : dict or None
+        The manifest of a zip that rtserve built.
+    missing : mapping
+        Packages of the profile that this machine lacks, by module name.
+    """
+
+    path: Path
+    profile: Profile
+    unpacked: Unpacked
+    sources: Sources
+    drive: Drive | None = None
+    manifest: dict[str, Any] | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def challenges(self) -> tuple[Challenge, ...]:
+        """The contest's challenges."""
+        return self.profile.challenges
+
+    def ran(self, stage: str, challenge: str | None = None) -> bool:
+        """Whether the drive reached a stage and it ended well."""
+        return self.drive is not None and self.drive.ok(stage, challenge)
+
+    @cached_property
+    def all_ran(self) -> bool:
+        """Whether every challenge gave a prediction."""
+        return all(self.ran("forward", challenge.key) for challenge in self.challenges)
+
+    def loads(self, challenge: str | None = None) -> list[dict[str, Any]]:
+        """Return every load made while building, in order."""
+        if self.drive is None:
+            return []
+        events = [e for e in self.drive.all("loads", challenge) if e["during"] in ("import", "construct", "build")]
+        return [entry for event in events for entry in event["entries"]]
+
+
+class Rule(ABC):
+    """A rule; the docstring of each subclass is the rule itself in one sentence."""
+
+    code: ClassVar[str]
+    severity: ClassVar[str] = FAIL
+    requires: ClassVar[tuple[str, ...]] = ()
+    cause: ClassVar[str]
+    cure: ClassVar[str]
+    strict: ClassVar[bool] = False
+    """Whether --strict turns its warnings into failures."""
+    after: ClassVar[str] = ""
+    """Stage of the drive that at least one challenge must have come through."""
+    styles: ClassVar[tuple[str, ...]] = ("getters", "solver")
+    """Kinds of contest it applies to."""
+
+    @property
+    def sentence(self) -> str:
+        """The rule in one sentence."""
+        return (self.__doc__ or "").strip().splitlines()[0]
+
+    @property
+    def name(self) -> str:
+        """Readable name from the class's own."""
+        text = type(self).__name__
+        return "".join(f"-{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(text))
+
+    @abstractmethod
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        """Yield what breaks the rule in this case."""

@@ -1,0 +1,272 @@
+"""The drive: the scorer's calls on an unpacked submission, in the sandbox, and what came back as data.
+
+The process inside (`rtserve.submission.harness`) reports; nothing here or there judges. Rules in `checks` do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtserve.errors import EnvironmentMissingError
+from rtserve.submission import sandbox
+from rtserve.submission.profile import Profile
+
+__all__ = ["Drive", "drive", "environment_python", "probe_windows"]
+
+_INSIDE = "/run/rtserve"
+_CODE = "import sys; sys.path.insert(0, {where!r}); import rtserve_harness.main as m; m.main()"
+BUDGET_S = 6.0
+"""Seconds that the probes of one challenge may take beside the scorer's own calls."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drive:
+    """What a drive saw.
+
+    Parameters
+    ----------
+    outcome : sandbox.Outcome
+        How the process ended.
+    events : tuple of dict
+        In the order they were sent; each has ``stage`` and ``challenge``.
+    forged : int
+        Lines on the pipe that the harness did not sign.
+    python : str
+        Interpreter that ran it.
+    """
+
+    outcome: sandbox.Outcome
+    events: tuple[dict[str, Any], ...] = field(default_factory=tuple)
+    forged: int = 0
+    python: str = ""
+
+    def first(self, stage: str, challenge: str | None = None) -> dict[str, Any] | None:
+        """Return the first event of a stage, of one challenge where named."""
+        return next(iter(self.all(stage, challenge)), None)
+
+    def all(self, stage: str, challenge: str | None = None) -> list[dict[str, Any]]:
+        """Return all events of a stage, of one challenge where named."""
+        return [e for e in self.events if e["stage"] == stage and challenge in (None, e["challenge"])]
+
+    def ok(self, stage: str, challenge: str | None = None) -> bool:
+        """Whether a stage was reached and ended well."""
+        event = self.first(stage, challenge)
+        return bool(event and event.get("ok"))
+
+    def reached(self, stage: str) -> bool:
+        """Whether a stage ended well at least once."""
+        return any(event.get("ok") for event in self.all(stage))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the process came to its own end."""
+        return any(event["stage"] == "end" for event in self.events)
+
+    @property
+    def last_begun(self) -> tuple[str, str]:
+        """The stage and challenge that was being worked on when events stopped."""
+        begun = [event for event in self.events if event["stage"] == "begin"]
+        return (begun[-1]["what"], begun[-1]["challenge"]) if begun else ("start", "")
+
+    @property
+    def versions(self) -> dict[str, str | None]:
+        """Versions of the profile's packages in the environment that ran it; None where missing."""
+        start = self.first("start")
+        return dict(start["versions"]) if start and "versions" in start else {}
+
+
+def environment_python(env: str | Path | None) -> Path:
+    """Return the interpreter of an environment folder; this process's own without one.
+
+    Raises
+    ------
+    EnvironmentMissingError
+        Where the folder holds no interpreter.
+    """
+    if env is None:
+        return Path(sys.executable)
+    root = Path(env).absolute()
+    for candidate in (root / "bin" / "python", root / "primary" / "bin" / "python", root):
+        if candidate.is_file() and os.access(candidate, os.X_OK):
+            return candidate
+    raise EnvironmentMissingError(
+        f"no Python environment at {env}",
+        hint="make one with `rtserve env create eeg2025 --path DIR`, or leave out --env",
+    )
+
+
+def probe_windows(n: int, n_chans: int, n_times: int, *, sfreq: float, scale: float, seed: int = 0) -> np.ndarray:
+    """Return plausible EEG windows: 1/f noise shared between channels, alpha, offsets; float32 (n, n_chans, n_times).
+
+    Parameters
+    ----------
+    n, n_chans, n_times : int
+        Shape.
+    sfreq : float
+        Hz.
+    scale : float
+        Standard deviation in the contest's unit.
+    seed : int
+        Same seed, same windows.
+    """
+    rng = np.random.default_rng(seed)
+    spectrum = np.fft.rfft(rng.standard_normal((n, n_chans, n_times)), axis=-1)
+    frequency = np.fft.rfftfreq(n_times, 1 / sfreq)
+    shape = np.where(frequency < 0.5, 0.0, 1 / np.sqrt(np.maximum(frequency, 0.5)))
+    own = np.fft.irfft(spectrum * shape, n=n_times, axis=-1)
+    mixing = rng.standard_normal((n_chans, min(8, n_chans))) / 2
+    shared = np.einsum("cs,nst->nct", mixing, own[:, : mixing.shape[1]])
+    time = np.arange(n_times) / sfreq
+    phase = rng.uniform(0, 2 * np.pi, (n, 1, 1))
+    alpha = (
+        np.sin(2 * np.pi * 10 * time + phase) * rng.uniform(0.1, 1.0, (n, 1, 1)) * rng.uniform(0.2, 1, (1, n_chans, 1))
+    )
+    x = own / own.std() + shared / max(shared.std(), 1e-12) + alpha
+    loudness = rng.uniform(0.7, 1.4, (n, 1, 1))
+    result: np.ndarray = (scale * loudness * x / x.std()).astype(np.float32)
+    return result
+
+
+def drive(
+    folder: Path,
+    profile: Profile,
+    *,
+    python: Path | None = None,
+    limits: sandbox.Limits | None = None,
+    kind: str | None = None,
+    dead: Mapping[str, Sequence[str]] | None = None,
+    windows: np.ndarray | None = None,
+    budget_s: float = BUDGET_S,
+) -> Drive:
+    """Drive an unpacked submission as the profile's scorer would.
+
+    Parameters
+    ----------
+    folder : Path
+        The unpacked zip.
+    profile : Profile
+        The contest.
+    python : Path, optional
+        Interpreter of the scoring environment; this process's own by default.
+    limits : sandbox.Limits, optional
+        What the run may use.
+    kind : str, optional
+        Kind of sandbox; the best that works by default.
+    dead : mapping, optional
+        Challenge key to methods nobody calls, to be called once for comparison.
+    windows : ndarray, optional
+        Probe windows; made from the profile's signal by default.
+    budget_s : float
+        Seconds the probes of one challenge may take.
+    """
+    kind = kind or sandbox.best_kind()
+    signal = profile.signal
+    if windows is None:
+        windows = probe_windows(24, signal.n_chans, signal.n_times, sfreq=signal.sfreq, scale=signal.scale)
+    python = python or environment_python(None)
+    key = secrets.token_bytes(32)
+    with tempfile.TemporaryDirectory(prefix="rtserve-") as temporary:
+        work = Path(temporary)
+        _stage_harness(work, windows)
+        plain = kind == "plain"
+        (work / "program").mkdir()
+        where = {
+            "harness": str(work / "run") if plain else _INSIDE,
+            "folder": str(folder) if plain else profile.layout.submission,
+            "cwd": str(work / "program") if plain else profile.layout.cwd,
+        }
+        spec = _specification(profile, where, dead or {}, limits or sandbox.Limits(), budget_s)
+        spec["key"] = key.hex()
+        if plain:
+            spec["fence"] = str(work)
+            spec["mounts"] = {profile.layout.submission: str(folder), profile.layout.cwd: str(work / "program")}
+        plan = sandbox.Plan(
+            python=python,
+            code=_CODE.format(where=where["harness"]),
+            mounts={} if plain else {profile.layout.submission: folder, _INSIDE: work / "run"},
+            folders=() if plain else (profile.layout.cwd, "/app/output"),
+            cwd=where["cwd"],
+            limits=limits or sandbox.Limits(),
+        )
+        text = json.dumps(spec).replace('"{fd}"', "{fd}")
+        outcome = sandbox.run(plan, stdin=text.encode(), kind=kind)
+    events, forged = _verified(outcome.events, key)
+    return Drive(outcome=outcome, events=tuple(events), forged=forged, python=str(python))
+
+
+def _stage_harness(work: Path, windows: np.ndarray) -> None:
+    source = Path(__file__).parent / "harness"
+    target = work / "run" / "rtserve_harness"
+    target.mkdir(parents=True)
+    for file in source.glob("*.py"):
+        shutil.copyfile(file, target / file.name)
+    (work / "run" / "windows.bin").write_bytes(np.ascontiguousarray(windows, dtype="<f4").tobytes())
+
+
+def _specification(
+    profile: Profile,
+    where: Mapping[str, str],
+    dead: Mapping[str, Sequence[str]],
+    limits: sandbox.Limits,
+    budget_s: float,
+) -> dict[str, Any]:
+    entry, signal = profile.entry, profile.signal
+    sfreq = int(signal.sfreq) if signal.sfreq.is_integer() else signal.sfreq
+    return {
+        "fd": "{fd}",
+        "folder": where["folder"],
+        "cwd": where["cwd"],
+        "windows": f"{where['harness']}/windows.bin",
+        "entry": {
+            "file": entry.file,
+            "class_name": entry.class_name,
+            "style": entry.style,
+            "base": entry.base,
+            "method": entry.method,
+            "requires": list(entry.requires),
+            "deepcopy": entry.deepcopy,
+        },
+        "challenges": [
+            {"key": c.key, "call": c.call, "streaming": c.streaming, "dead": list(dead.get(c.key, ())), "meta": c.meta}
+            for c in profile.challenges
+        ],
+        "sfreq": sfreq,
+        "signal": {"n_chans": signal.n_chans, "n_times": signal.n_times, "sfreq": sfreq, "scale": signal.scale},
+        "limits": {"memory_bytes": limits.memory_bytes, "file_bytes": limits.file_bytes},
+        "allowed": list(profile.modules),
+        "packages": sorted({name for env in profile.environments for name in env.packages}),
+        "n_windows": 24,
+        "budget_s": budget_s,
+        "threads": 1,
+    }
+
+
+def _verified(data: bytes, key: bytes) -> tuple[list[dict[str, Any]], int]:
+    """Return the events that carry a right signature and the next number, and how many lines did not."""
+    events: list[dict[str, Any]] = []
+    forged = 0
+    for line in data.split(b"\n"):
+        mark, _, text = line.partition(b" ")
+        expected = hmac.new(key, text, hashlib.sha256).hexdigest().encode()
+        if not hmac.compare_digest(mark, expected):
+            forged += bool(line)
+            continue
+        event = json.loads(text)
+        if event.pop("n") == len(events):
+            events.append(event)
+        else:
+            forged += 1
+    return events, forged

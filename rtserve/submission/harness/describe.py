@@ -1,0 +1,146 @@
+"""What a submission's network is and gives, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+__all__ = ["describe_object", "describe_output", "differs", "fingerprints", "flat", "stray_modules", "tensors_of"]
+
+
+def describe_object(thing: Any, needed: list[str]) -> dict[str, Any]:
+    """Return type, missing methods and, for a torch module, its size and forward hooks."""
+    missing = [name for name in needed if not callable(getattr(thing, name, None))]
+    module = isinstance(thing, torch.nn.Module)
+    hooks = sum(len(getattr(thing, name, ())) for name in ("_forward_hooks", "_forward_pre_hooks")) if module else 0
+    tensors = list(tensors_of(thing))
+    return {
+        "type": f"{type(thing).__module__}.{type(thing).__qualname__}",
+        "missing": missing,
+        "module": module,
+        "script": isinstance(thing, torch.jit.ScriptModule),
+        "hooks": hooks,
+        "own_call": type(thing).__call__ is not torch.nn.Module.__call__
+        if module
+        else hasattr(type(thing), "__call__"),
+        "n_tensors": len(tensors),
+        "n_parameters": sum(tensor.numel() for _, tensor in tensors),
+        "bytes": sum(tensor.numel() * tensor.element_size() for _, tensor in tensors),
+        "devices": sorted({str(tensor.device) for _, tensor in tensors}),
+        "packages": sorted({type(m).__module__.partition(".")[0] for m in thing.modules()}) if module else [],
+    }
+
+
+def tensors_of(thing: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield named parameters and buffers of a module, or of the modules a plain object holds."""
+    if isinstance(thing, torch.nn.Module):
+        yield from thing.named_parameters()
+        yield from thing.named_buffers()
+        for where, stray in stray_modules(thing):
+            yield from ((f"{where}.{name}", value) for name, value in stray.state_dict().items())
+        return
+    for where, module in _modules_in(getattr(thing, "__dict__", {}), "", set(), 0):
+        yield from ((f"{where}.{name}", value) for name, value in module.state_dict().items())
+
+
+def _modules_in(value: Any, where: str, seen: set[int], depth: int) -> Iterator[tuple[str, torch.nn.Module]]:
+    if depth > 4 or id(value) in seen or len(seen) > 5000:
+        return
+    seen.add(id(value))
+    if isinstance(value, torch.nn.Module):
+        yield where, value
+    elif isinstance(value, dict):
+        for key, item in list(value.items()):
+            yield from _modules_in(item, f"{where}.{key}".lstrip("."), seen, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value[:200]):
+            yield from _modules_in(item, f"{where}[{index}]", seen, depth + 1)
+    elif hasattr(value, "__dict__") and not isinstance(value, type) and not callable(value):
+        yield from _modules_in(vars(value), where, seen, depth + 1)
+
+
+def stray_modules(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
+    """Yield networks that a module keeps in plain lists or dicts, where eval() and state_dict() do not see them."""
+    known = {id(child) for child in module.modules()}
+    seen: set[int] = set()
+    for name, child in list(module.named_modules()):
+        for key, value in list(vars(child).items()):
+            if key.startswith("_") and key in ("_modules", "_parameters", "_buffers"):
+                continue
+            for where, found in _modules_in(value, f"{name}.{key}".lstrip("."), seen, 0):
+                if id(found) not in known:
+                    known.add(id(found))
+                    yield where, found
+
+
+def fingerprints(thing: Any) -> dict[str, list[float]]:
+    """Return two sums per tensor, enough to tell whether two builds hold the same numbers."""
+    marks: dict[str, list[float]] = {}
+    for name, tensor in tensors_of(thing):
+        if (
+            tensor.device.type == "meta"
+            or tensor.numel() == 0
+            or not (tensor.is_floating_point() or tensor.is_complex())
+        ):
+            continue
+        values = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+        flat_values = values.detach().cpu().reshape(-1).double()
+        ramp = torch.linspace(0.5, 1.5, flat_values.numel(), dtype=torch.float64)
+        marks[name] = [float(flat_values.sum()), float((flat_values * ramp).sum())]
+    return marks
+
+
+def describe_output(y: Any) -> dict[str, Any]:
+    """Return type, shape, dtype, values and what the scorer's ``y.detach().cpu().numpy()[0][0]`` makes of it."""
+    data: dict[str, Any] = {
+        "type": f"{type(y).__module__}.{type(y).__qualname__}",
+        "tensor": isinstance(y, torch.Tensor),
+    }
+    shape = getattr(y, "shape", None)
+    data["shape"] = [int(size) for size in shape] if shape is not None else None
+    data["dtype"] = str(getattr(y, "dtype", "")).replace("torch.", "")
+    data["keys"] = [str(key) for key in y][:20] if isinstance(y, dict) else None
+    data["length"] = len(y) if isinstance(y, (tuple, list)) else None
+    if isinstance(y, torch.Tensor):
+        data["device"], data["requires_grad"] = str(y.device), bool(y.requires_grad)
+        data["values"] = flat(y)[:64]
+    try:
+        data["read"] = float(y.detach().cpu().numpy()[0][0])
+    except Exception as error:  # what the scorer would die of
+        data["read_error"] = f"{type(error).__name__}: {error}"[:400]
+    return data
+
+
+def flat(y: Any) -> list[float]:
+    """Return the numbers of an output in order."""
+    if isinstance(y, (tuple, list)):
+        return [value for item in y for value in flat(item)]
+    if isinstance(y, dict):
+        return [value for item in y.values() for value in flat(item)]
+    if not isinstance(y, torch.Tensor):
+        try:
+            y = torch.as_tensor(y)
+        except Exception:  # no numbers in it
+            return []
+    if y.is_complex():
+        y = torch.view_as_real(y)
+    numbers: list[float] = y.detach().to("cpu", torch.float64).reshape(-1).tolist()
+    return numbers
+
+
+def differs(first: Any, second: Any) -> float:
+    """Return the largest difference of two outputs relative to their size; infinite where shapes or NaNs differ."""
+    a, b = flat(first), flat(second)
+    if len(a) != len(b):
+        return float("inf")
+    size = max([abs(v) for v in a + b if v == v and abs(v) != float("inf")] + [1e-3])
+    worst = 0.0
+    for one, two in zip(a, b):  # noqa: B905 - lengths are equal, and Python 3.9 scorers have no strict
+        if one != one or two != two or abs(one) == float("inf") or abs(two) == float("inf"):
+            if not (one == two or (one != one and two != two)):
+                return float("inf")
+            continue
+        worst = max(worst, abs(one - two) / size)
+    return worst

@@ -1,0 +1,77 @@
+"""Starts a drive: reads what to do from stdin, guards the process, imports the submission, makes the calls.
+
+Run as ``python -I -B -c "import sys; sys.path.insert(0, FOLDER); import rtserve_harness.main as m; m.main()"``, with
+this folder as FOLDER/rtserve_harness.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import warnings
+from typing import Any
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Drive the submission that the specification on stdin names."""
+    spec: dict[str, Any] = json.loads(sys.stdin.buffer.read())
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    del sys.path[0]
+    from . import channel as channel_module
+    from . import guards
+
+    channel = channel_module.Channel(spec.pop("fd"), bytes.fromhex(spec.pop("key")))
+    guards.limit_resources(spec["limits"])
+    warnings.simplefilter("ignore")
+    sys.dont_write_bytecode = True
+    try:
+        import torch
+    except BaseException as error:
+        channel.emit("start", ok=False, error=channel_module.describe_error(error, spec["folder"]))
+        return
+    channel.emit("start", ok=True, **_environment(torch, spec))
+    _prepare(spec, channel, guards)
+    watch = guards.Watch(spec["folder"])
+    guards.block_absent(spec["folder"], spec["allowed"], lambda name: channel.emit("hidden", module=name))
+    windows = _read_windows(torch, spec)
+    from .scorer import Drive
+
+    os.chdir(spec["cwd"])
+    sys.path.insert(0, spec["folder"])
+    Drive(spec, channel, watch, windows).run()
+    sys.stdout.flush()
+    os._exit(0)  # threads and exit handlers of a submission have nothing left to say
+
+
+def _prepare(spec: dict[str, Any], channel: Any, guards: Any) -> None:
+    if spec["threads"]:
+        import torch
+
+        torch.set_num_threads(spec["threads"])
+    if spec.get("fence"):
+        guards.map_paths(spec["mounts"])
+        guards.fence(spec["fence"], lambda what: channel.emit("refused", what=what))
+
+
+def _read_windows(torch: Any, spec: dict[str, Any]) -> Any:
+    signal = spec["signal"]
+    with open(spec["windows"], "rb") as handle:
+        numbers = torch.frombuffer(bytearray(handle.read()), dtype=torch.float32)
+    return numbers.reshape(-1, signal["n_chans"], signal["n_times"]).clone()
+
+
+def _environment(torch: Any, spec: dict[str, Any]) -> dict[str, Any]:
+    from importlib import metadata
+
+    versions: dict[str, str | None] = {}
+    for name in spec["packages"]:
+        try:
+            versions[name] = metadata.version(name)
+        except Exception:  # not installed here, which is an answer
+            versions[name] = None
+    versions["torch"] = str(torch.__version__)
+    return {"python": platform.python_version(), "versions": versions, "cuda": bool(torch.cuda.is_available())}

@@ -1,0 +1,271 @@
+"""What is asked of a network after the scorer's own calls: repeats, batches, scales, bad channels, dead branches.
+
+Each probe returns plain numbers; the checker decides what they mean. A probe that costs more than its share of the
+time budget is left out and says so.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from .describe import describe_output, differs, flat, stray_modules
+
+__all__ = ["Probes"]
+
+MOVED = 1e-7
+"""Relative change of the output below which a branch has not moved it."""
+
+
+class Probes:
+    """The probes of one network.
+
+    Parameters
+    ----------
+    call : callable
+        x (batch, n_chans, n_times) to output, as the scorer calls it.
+    model : object
+        The network itself.
+    windows : Tensor, (n_windows, n_chans, n_times)
+        Plausible windows in the contest's unit.
+    scale : float
+        Their standard deviation.
+    budget_s : float
+        Seconds all probes together may take.
+    """
+
+    def __init__(
+        self, call: Callable[[torch.Tensor], Any], model: Any, windows: torch.Tensor, scale: float, budget_s: float
+    ):
+        self.call, self.model, self.windows, self.scale = call, model, windows, scale
+        self.until = time.perf_counter() + budget_s
+        self.cost = 0.0
+        self.steady = True
+
+    def one(self, index: int) -> torch.Tensor:
+        """Return window `index` as a fresh batch of one."""
+        return self.windows[index : index + 1].clone()
+
+    def all(self) -> list[tuple[str, Callable[[], dict[str, Any]], int]]:
+        """Return name, probe and number of forward passes it takes, most telling first."""
+        return [
+            ("repeat", self.repeat, 4),
+            ("called", self.called, 2),
+            ("modes", self.modes, 0),
+            ("batches", self.batches, 6),
+            ("scales", self.scales, 24),
+            ("channels", self.channels, 4),
+            ("branches", self.branches, 12),
+        ]
+
+    def affordable(self, passes: int) -> bool:
+        """Whether `passes` forward passes fit into what is left of the budget."""
+        return time.perf_counter() + passes * self.cost < self.until
+
+    def time_windows(self, n: int) -> dict[str, Any]:
+        """Score `n` windows one by one, as the contest does; values and seconds of each."""
+        values: list[float] = []
+        seconds: list[float] = []
+        bad = None
+        for index in range(n):
+            x = self.one(index % len(self.windows))
+            start = time.perf_counter()
+            y = self.call(x)
+            seconds.append(time.perf_counter() - start)
+            numbers = flat(y)
+            values.append(numbers[0] if numbers else float("nan"))
+            if bad is None and (not numbers or any(v != v or abs(v) == float("inf") for v in numbers)):
+                bad = index
+        self.cost = sorted(seconds)[len(seconds) // 2]
+        return {"values": values, "seconds": seconds, "non_finite_at": bad}
+
+    def repeat(self) -> dict[str, Any]:
+        """Run one window again: plain, and twice from the same seed; noise and state show as differences."""
+        first, second = self.call(self.one(0)), self.call(self.one(0))
+        _seed(7)
+        third = self.call(self.one(0))
+        _seed(7)
+        fourth = self.call(self.one(0))
+        plain, seeded = differs(first, second), differs(third, fourth)
+        self.steady = plain < 1e-6
+        return {"plain": plain, "seeded": seeded, "values": [flat(y)[:4] for y in (first, second)]}
+
+    def called(self) -> dict[str, Any]:
+        """Compare ``model(X)`` with the method the scorer calls."""
+        if not callable(self.model):
+            return {"callable": False}
+        scored = self.call(self.one(1))
+        try:
+            with torch.inference_mode():
+                other = self.model(self.one(1))
+        except Exception as error:  # calling the object is not in the contract
+            return {"callable": True, "error": f"{type(error).__name__}: {error}"[:300]}
+        return {
+            "callable": True,
+            "difference": differs(scored, other),
+            "scored": flat(scored)[:4],
+            "called": flat(other)[:4],
+            "shapes": [describe_output(scored)["shape"], describe_output(other)["shape"]],
+        }
+
+    def modes(self) -> dict[str, Any]:
+        """Return what is in training mode after eval(), inside the module tree and in plain lists beside it."""
+        if not isinstance(self.model, torch.nn.Module):
+            return {"training": [], "stray": []}
+        inside = [f"{name} ({type(m).__name__})" for name, m in self.model.named_modules() if m.training and _random(m)]
+        stray = [
+            f"{where} ({type(m).__name__})"
+            for where, m in stray_modules(self.model)
+            if any(_moody(c) for c in m.modules())
+        ]
+        return {"training": inside[:50], "stray": stray[:50]}
+
+    def batches(self) -> dict[str, Any]:
+        """Run batches of 2 and 5 and compare each row with the same window alone."""
+        alone = [self.call(self.one(index)) for index in range(5)]
+        rows = []
+        for size in (2, 5):
+            entry: dict[str, Any] = {"size": size}
+            try:
+                y = self.call(self.windows[:size].clone())
+                entry["shape"] = describe_output(y)["shape"]
+                numbers, single = flat(y), [v for item in alone[:size] for v in flat(item)]
+                entry["difference"] = differs(torch.tensor(numbers), torch.tensor(single))
+                entry["rows"], entry["alone"] = numbers[:5], single[:5]
+            except Exception as error:  # a batch the scorer never sends
+                entry["error"] = f"{type(error).__name__}: {error}"[:300]
+            rows.append(entry)
+        return {"rows": rows}
+
+    def scales(self) -> dict[str, Any]:
+        """Run four windows at scales from 1e-6 to 1 V; the spread of the output at each."""
+        found = []
+        for target in (1e-6, 1e-5, 1e-4, 1e-3, 1e-1, 1.0):
+            values = [flat(self.call(self.one(index) * (target / self.scale))) for index in range(4)]
+            found.append({"scale": target, "values": [numbers[0] if numbers else float("nan") for numbers in values]})
+        return {"scales": found}
+
+    def channels(self) -> dict[str, Any]:
+        """Run windows with a NaN, a flat, a saturated channel, and an empty one."""
+        kinds: dict[str, Callable[[torch.Tensor], Any]] = {
+            "nan channel": lambda x: x[:, 3].fill_(float("nan")),
+            "flat channel": lambda x: x[:, 3].zero_(),
+            "saturated channel": lambda x: x[:, 3].fill_(0.2),
+            "all zero": lambda x: x.zero_(),
+        }
+        found = {}
+        for kind, spoil in kinds.items():
+            x = self.one(0)
+            spoil(x)
+            try:
+                numbers = flat(self.call(x))
+                found[kind] = {"finite": all(v == v and abs(v) != float("inf") for v in numbers), "values": numbers[:2]}
+            except Exception as error:  # reported with the input that caused it
+                found[kind] = {"finite": False, "error": f"{type(error).__name__}: {error}"[:300]}
+        return {"kinds": found}
+
+    def branches(self) -> dict[str, Any]:
+        """Disturb the numbers of every sub-network in turn: one that never moves the output is inert.
+
+        Works wherever the network keeps its numbers as torch tensors; a network without any, a noisy or a stateful
+        one is left out.
+        """
+        if not isinstance(self.model, torch.nn.Module) or not self.steady:
+            return {"judged": 0, "inert": [], "why": "no torch module" if self.steady else "output is not repeatable"}
+        before = [self.call(self.one(index)) for index in (0, 1)]
+        inert, judged = [], 0
+        for name, module in _candidates(self.model):
+            if not self.affordable(6):
+                break
+            judged += 1
+            moved = self._moved(module, before)
+            if not moved:
+                spent = self._seconds_in(module)
+                inert.append({"name": name, "type": type(module).__name__, "seconds": spent, "numbers": _size(module)})
+        return {"judged": judged, "inert": inert, "total_seconds": self.cost}
+
+    def _moved(self, module: torch.nn.Module, before: list[Any]) -> float:
+        tensors = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
+        kept = [tensor.detach().clone() for tensor in tensors]
+        generator = torch.Generator().manual_seed(3)
+        worst = 0.0
+        try:
+            for size in (0.3, 30.0):
+                with torch.no_grad():
+                    for tensor, old in zip(tensors, kept):  # noqa: B905
+                        noise = torch.randn(old.shape, generator=generator, dtype=torch.float32).to(old)
+                        tensor.data.copy_(old + size * noise * (old.abs().mean() + 1e-3))
+                try:
+                    after = [self.call(self.one(index)) for index in (0, 1)]
+                    worst = max(worst, *(differs(a, b) for a, b in zip(before, after)))  # noqa: B905
+                except Exception:  # disturbed numbers broke it: they are read
+                    return float("inf")
+                if worst > MOVED:
+                    return worst
+        finally:
+            with torch.no_grad():
+                for tensor, old in zip(tensors, kept):  # noqa: B905
+                    tensor.data.copy_(old)
+        return 0.0 if worst <= MOVED else worst
+
+    def _seconds_in(self, module: torch.nn.Module) -> float:
+        spent = 0.0
+        original = module.forward
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            nonlocal spent
+            start = time.perf_counter()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                spent += time.perf_counter() - start
+
+        try:
+            module.forward = timed  # type: ignore[method-assign]
+            self.call(self.one(0))
+        except Exception:  # a compiled module takes no other forward
+            return 0.0
+        finally:
+            vars(module).pop("forward", None)
+        return spent
+
+
+def _candidates(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
+    """Yield sub-networks worth judging: direct children and members of lists, at most 64, each with numbers."""
+    count = 0
+    for name, module in model.named_modules():
+        if not name or isinstance(module, (torch.nn.ModuleList, torch.nn.ModuleDict)) or not _size(module):
+            continue
+        parent = name.rpartition(".")[0]
+        in_list = isinstance(
+            model.get_submodule(parent) if parent else model, (torch.nn.ModuleList, torch.nn.ModuleDict)
+        )
+        if (in_list or name.count(".") == 0) and count < 64:
+            count += 1
+            yield name, module
+
+
+def _size(module: torch.nn.Module) -> int:
+    return sum(t.numel() for t in (*module.parameters(), *module.buffers()) if t.is_floating_point())
+
+
+def _random(module: torch.nn.Module) -> bool:
+    kinds = (torch.nn.modules.dropout._DropoutNd, torch.nn.modules.batchnorm._BatchNorm, torch.nn.AlphaDropout)
+    return isinstance(module, kinds)
+
+
+def _moody(module: torch.nn.Module) -> bool:
+    return module.training and _random(module)
+
+
+def _seed(value: int) -> None:
+    import sys
+
+    torch.manual_seed(value)
+    random.seed(value)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(value)

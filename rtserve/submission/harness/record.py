@@ -1,0 +1,114 @@
+"""A record of every load a submission makes: which file, which network, what fitted, what failed and was swallowed."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+__all__ = ["Loads"]
+
+
+class Loads:
+    """Wraps ``torch.load``, ``torch.jit.load`` and ``Module.load_state_dict``; results and errors pass unchanged.
+
+    Parameters
+    ----------
+    describe : callable
+        Turns an exception into data.
+    """
+
+    def __init__(self, describe: Callable[[BaseException], dict[str, Any]]) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self._describe = describe
+        self._last_file = ""
+        self._depth = 0
+        loader = torch.load  # noqa: TID251 - recorded, not called
+        torch.load = self._file_loader(loader, "torch.load")  # noqa: TID251
+        torch.jit.load = self._file_loader(torch.jit.load, "torch.jit.load")
+        self._wrap_state_dict()
+
+    def take(self) -> list[dict[str, Any]]:
+        """Return the entries so far and forget them."""
+        entries, self.entries = self.entries, []
+        return entries
+
+    def _file_loader(self, function: Callable[..., Any], kind: str) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def load(f: Any, *args: Any, **kwargs: Any) -> Any:
+            name = os.fspath(f) if isinstance(f, (str, os.PathLike)) else str(getattr(f, "name", type(f).__name__))
+            entry: dict[str, Any] = {
+                "kind": kind,
+                "file": str(name)[:500],
+                "options": {key: str(value)[:100] for key, value in kwargs.items()},
+                "positional": len(args),
+                "error": None,
+            }
+            self.entries.append(entry)
+            self._last_file = os.path.basename(str(name))
+            try:
+                value = function(f, *args, **kwargs)
+            except BaseException as error:
+                entry["error"] = self._describe(error)
+                raise
+            entry["result"] = type(value).__name__
+            entry["keys"] = [str(key) for key in list(value)[:40]] if isinstance(value, dict) else None
+            return value
+
+        return load
+
+    def _wrap_state_dict(self) -> None:
+        original = torch.nn.Module.load_state_dict
+
+        @functools.wraps(original)
+        def load_state_dict(module: torch.nn.Module, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._depth:
+                return original(module, state_dict, *args, **kwargs)
+            entry = self._fit(module, state_dict)
+            entry["strict"] = bool(kwargs.get("strict", args[0] if args else True))
+            self.entries.append(entry)
+            self._depth += 1
+            try:
+                return original(module, state_dict, *args, **kwargs)
+            except BaseException as error:
+                entry["error"] = self._describe(error)
+                raise
+            finally:
+                self._depth -= 1
+
+        torch.nn.Module.load_state_dict = load_state_dict  # type: ignore[method-assign]
+
+    def _fit(self, module: torch.nn.Module, state_dict: Any) -> dict[str, Any]:
+        entry: dict[str, Any] = {
+            "kind": "load_state_dict",
+            "file": self._last_file,
+            "class": f"{type(module).__module__}.{type(module).__qualname__}",
+            "error": None,
+        }
+        try:
+            wanted = module.state_dict()
+            given = dict(state_dict)
+        except Exception:  # the load itself will say why
+            return entry
+        shapes = {key: tuple(getattr(value, "shape", ())) for key, value in given.items()}
+        entry["wanted"], entry["given"] = len(wanted), len(given)
+        entry["missing"] = [key for key in wanted if key not in given][:200]
+        entry["unexpected"] = [str(key) for key in given if key not in wanted][:200]
+        entry["misshapen"] = [
+            {"key": key, "file": list(shapes[key]), "network": list(value.shape)}
+            for key, value in wanted.items()
+            if key in shapes
+            and hasattr(value, "shape")
+            and hasattr(given[key], "shape")
+            and shapes[key] != tuple(value.shape)
+        ][:200]
+        entry["holds_tensors"] = any(isinstance(value, torch.Tensor) for value in given.values())
+        entry["nested"] = [
+            str(key)
+            for key, value in given.items()
+            if isinstance(value, dict) and any(isinstance(item, torch.Tensor) for item in value.values())
+        ]
+        return entry

@@ -1,0 +1,44 @@
+"""A profile as text: clauses with source and confidence, contradictions with what the check does about them."""
+
+from __future__ import annotations
+
+from rtserve.submission.profile import Profile
+
+__all__ = ["profile_text"]
+
+
+def profile_text(profile: Profile) -> str:
+    """Return what `rtserve profiles show` prints."""
+    signal = profile.signal
+    shape = f"{signal.n_chans} channels x {signal.n_times} samples at {signal.sfreq:g} Hz in {signal.unit}"
+    lines = [
+        f"{profile.name}: {profile.title}",
+        f"input: {shape}{' (assumed)' if signal.assumed else ''}",
+        "",
+        "clauses",
+    ]
+    for clause in profile.clauses:
+        lines += [f"  {clause.id} [{clause.confidence}]", f"    {clause.text}", f"    source: {clause.source}"]
+    if profile.contradictions:
+        lines += ["", "contradictions"]
+    for item in profile.contradictions:
+        lines += [f"  {item.clause}", *(f"    - {reading}" for reading in item.readings), f"    check: {item.handling}"]
+    lines += ["", "environments"]
+    for env in profile.environments:
+        packages = ", ".join(f"{name} {version}" for name, version in env.packages.items())
+        lines.append(f"  {env.name}: Python {env.python}, {packages}{'' if env.required else ' (must also run)'}")
+    return "\n".join([*lines, "", "challenges", *_challenges(profile)])
+
+
+def _challenges(profile: Profile) -> list[str]:
+    lines = []
+    for challenge in profile.challenges:
+        windows = challenge.windows
+        count = (
+            f"; about {windows.count} windows ({windows.source})" if windows else "; number of windows not published"
+        )
+        shape = f"({', '.join(challenge.output)})"
+        lines.append(
+            f"  {challenge.key}: {challenge.call} -> {challenge.target} {shape}, weight {challenge.weight:g}{count}"
+        )
+    return lines

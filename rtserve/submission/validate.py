@@ -1,0 +1,341 @@
+"""`check`: every rule of a profile asked about one zip, as a report.
+
+The zip is unpacked into a temporary folder, its Python is read and never imported here, its calls are made in the
+sandbox, and the rules judge what was seen. Any zip ends in a report: a rule that fails itself is reported as such.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rtserve.errors import InputError
+from rtserve.submission import sandbox
+from rtserve.submission.checks.catalogue import STATIC, all_rules
+from rtserve.submission.checks.identity import MANIFEST, SCHEMA
+from rtserve.submission.checks.rule import FAIL, WARN, Case, Finding, Rule, Skip
+from rtserve.submission.checks.source import Sources, read_sources
+from rtserve.submission.checks.unpack import Unpacked, unpack
+from rtserve.submission.drive import Drive, drive, environment_python
+from rtserve.submission.forecast import Forecast, of_drive
+from rtserve.submission.profile import Profile, load_profile
+from rtserve.submission.reachability import dead_methods
+
+__all__ = ["Result", "ValidationReport", "check"]
+
+PASSED, FAILED, WARNED, SKIPPED, IGNORED = "passed", "failed", "warned", "skipped", "ignored"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What became of one rule.
+
+    Parameters
+    ----------
+    rule : Rule
+        Its code, sentence, cause and cure.
+    status : str
+        ``"passed"``, ``"failed"``, ``"warned"``, ``"skipped"`` or ``"ignored"``.
+    findings : tuple of Finding
+        What broke it.
+    reason : str
+        Why it was skipped or ignored.
+    incomplete : bool
+        Whether this machine is why it could not judge.
+    """
+
+    rule: Rule
+    status: str
+    findings: tuple[Finding, ...] = ()
+    reason: str = ""
+    incomplete: bool = False
+
+    @property
+    def code(self) -> str:
+        """The rule's code."""
+        return self.rule.code
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationReport:
+    """The verdict on one zip.
+
+    Parameters
+    ----------
+    path : Path
+        The zip.
+    profile : Profile
+        The contest.
+    results : tuple of Result
+        One per rule, by code.
+    forecasts : tuple of Forecast
+        Time for the contest's windows.
+    sandbox : str
+        How the run was isolated; empty where there was none.
+    notes : tuple of str
+        What the reader must know about this check itself.
+    seconds, static_seconds : float
+        What it took, in all and for the rules that need no run.
+    strict : bool
+        Whether an incomplete check counts.
+    """
+
+    path: Path
+    profile: Profile
+    results: tuple[Result, ...]
+    forecasts: tuple[Forecast, ...] = ()
+    sandbox: str = ""
+    python: str = ""
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    static_seconds: float = 0.0
+    strict: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether any rule failed."""
+        return any(result.status == FAILED for result in self.results)
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether this machine kept a rule from judging."""
+        return any(result.incomplete for result in self.results)
+
+    @property
+    def verdict(self) -> str:
+        """``"failed"``, ``"incomplete"``, or ``"passed"``."""
+        return FAILED if self.failed else "incomplete" if self.incomplete else PASSED
+
+    @property
+    def exit_code(self) -> int:
+        """0 passed or incomplete, 1 failed, 4 incomplete under --strict."""
+        return 1 if self.failed else 4 if self.incomplete and self.strict else 0
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rules ended in each status."""
+        kinds = (PASSED, WARNED, FAILED, SKIPPED, IGNORED)
+        return {kind: sum(result.status == kind for result in self.results) for kind in kinds}
+
+
+def check(
+    path: str | Path,
+    *,
+    profile: str | Profile = "eeg2025",
+    env: str | Path | None = None,
+    strict: bool = False,
+    select: Sequence[str] = (),
+    ignore: Mapping[str, str] | None = None,
+    kind: str | None = None,
+    limits: sandbox.Limits | None = None,
+    run: bool = True,
+) -> ValidationReport:
+    """Check one zip against a contest's contract.
+
+    Parameters
+    ----------
+    path : path
+        The zip; anything readable gives a report.
+    profile : str or Profile
+        The contest.
+    env : path, optional
+        A scoring environment; this Python by default.
+    strict : bool
+        Count work that is never called as a failure, and an incomplete check as exit code 4.
+    select : sequence of str
+        Only rules whose code starts with one of these (and what they require).
+    ignore : mapping
+        Code to the reason why its findings do not count; the report prints it.
+    kind : str, optional
+        Kind of sandbox; the best that works by default.
+    limits : sandbox.Limits, optional
+        Limits of the run.
+    run : bool
+        False leaves out the run: static rules only.
+
+    Raises
+    ------
+    InputError
+        Where the path does not exist or cannot be read, or a code is unknown.
+    EnvironmentMissingError
+        Where `env` holds no interpreter.
+    """
+    path = _readable(path)
+    chosen = load_profile(profile) if isinstance(profile, str) else profile
+    rules = [rule for rule in all_rules() if chosen.entry.style in rule.styles]
+    selected = _selected(rules, select)
+    _require_known(rules, ignore or {})
+    python = environment_python(env)
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="rtserve-", ignore_cleanup_errors=True) as temporary:
+        case = _look(path, Path(temporary) / "submission", chosen)
+        static_s = time.perf_counter() - start
+        seen = None
+        if run and case.sources.entry is not None and any(not code.startswith(STATIC) for code in selected):
+            seen = _drive(case, python, kind, limits)
+        case = Case(
+            path=case.path,
+            profile=chosen,
+            unpacked=case.unpacked,
+            sources=case.sources,
+            drive=seen,
+            manifest=case.manifest,
+        )
+        results, static_rules_s = _ask(rules, case, strict, ignore or {})
+        forecasts = tuple(of_drive(chosen, seen)) if seen is not None else ()
+    return ValidationReport(
+        path=path,
+        profile=chosen,
+        results=tuple(result for result in results if result.code in selected),
+        forecasts=forecasts,
+        sandbox=seen.outcome.kind if seen else "",
+        python=_python_text(seen),
+        notes=tuple(_notes(case, seen, run)),
+        seconds=time.perf_counter() - start,
+        static_seconds=static_s + static_rules_s,
+        strict=strict,
+    )
+
+
+def _readable(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist", hint="name the zip to check")
+    try:
+        if path.is_file():
+            with open(path, "rb") as handle:
+                handle.read(1)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from None
+    return path
+
+
+def _selected(rules: Sequence[Rule], select: Sequence[str]) -> set[str]:
+    codes = {rule.code for rule in rules}
+    if not select:
+        return codes
+    for prefix in select:
+        if not any(code.startswith(prefix) for code in codes):
+            raise InputError(
+                f"no rule {prefix!r}", hint=f"codes are {', '.join(sorted(codes))}, or a family such as RT1"
+            )
+    return {code for code in codes if code.startswith(tuple(select))}
+
+
+def _require_known(rules: Sequence[Rule], ignore: Mapping[str, str]) -> None:
+    codes = {rule.code for rule in rules}
+    for code, reason in ignore.items():
+        if code not in codes:
+            raise InputError(f"no rule {code!r} to ignore", hint=f"codes are {', '.join(sorted(codes))}")
+        if not reason.strip():
+            raise InputError(f"{code} is ignored without a reason", hint=f'write --ignore {code}="why"')
+
+
+def _look(path: Path, folder: Path, profile: Profile) -> Case:
+    """Unpack and parse; nothing of the submission runs."""
+    folder.mkdir(parents=True)
+    unpacked: Unpacked = unpack(path, folder)
+    sources = read_sources(folder, unpacked.files(), profile) if unpacked.folder is not None else Sources()
+    return Case(path=path, profile=profile, unpacked=unpacked, sources=sources, manifest=_manifest(unpacked))
+
+
+def _manifest(unpacked: Unpacked) -> dict[str, Any] | None:
+    if MANIFEST not in unpacked.names:
+        return None
+    try:
+        data = json.loads(unpacked.read(MANIFEST))
+    except (ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) and str(data.get("schema", "")).startswith(SCHEMA) else None
+
+
+def _drive(case: Case, python: Path, kind: str | None, limits: sandbox.Limits | None) -> Drive:
+    assert case.unpacked.folder is not None
+    dead: dict[str, list[str]] = {}
+    for method in dead_methods(case.sources, case.profile):
+        if method.on_entry and method.takes == 1:
+            keys = [c.key for c in case.challenges if c.key in method.name] or [case.challenges[0].key]
+            dead.setdefault(keys[0], []).append(method.name)
+    return drive(case.unpacked.folder, case.profile, python=python, kind=kind, limits=limits, dead=dead)
+
+
+def _ask(rules: Sequence[Rule], case: Case, strict: bool, ignore: Mapping[str, str]) -> tuple[list[Result], float]:
+    """Ask every rule in order of its code; return the results and the seconds that static ones took."""
+    done: dict[str, Result] = {}
+    static_s = 0.0
+    for rule in rules:
+        start = time.perf_counter()
+        done[rule.code] = _result(rule, case, done, strict, ignore)
+        static_s += (time.perf_counter() - start) * rule.code.startswith(STATIC)
+    return list(done.values()), static_s
+
+
+def _result(rule: Rule, case: Case, done: Mapping[str, Result], strict: bool, ignore: Mapping[str, str]) -> Result:
+    blocked = next((code for code in rule.requires if code in done and _blocks(done[code])), "")
+    if blocked:
+        return Result(rule=rule, status=SKIPPED, reason=f"needs {blocked}", incomplete=done[blocked].incomplete)
+    if rule.code.startswith("RT3") and rule.code != "RT301" and case.drive is None:
+        return Result(rule=rule, status=SKIPPED, reason="the submission was not run")
+    if rule.after and case.drive is not None and not case.drive.reached(rule.after):
+        blamed = any(result.incomplete for result in done.values())
+        reason = f"no challenge came through {rule.after!r}"
+        return Result(rule=rule, status=SKIPPED, reason=reason, incomplete=blamed)
+    try:
+        said = list(rule.check(case))
+    except Exception as error:  # a rule that fails must not take the report with it
+        reason = f"the rule itself failed ({type(error).__name__}: {error})"[:300]
+        return Result(rule=rule, status=SKIPPED, reason=reason, incomplete=True)
+    return _judged(rule, said, case.profile, strict, ignore)
+
+
+def _judged(
+    rule: Rule, said: Sequence[Finding | Skip], profile: Profile, strict: bool, ignore: Mapping[str, str]
+) -> Result:
+    """Return what a rule's findings and skips amount to."""
+    findings = tuple(item for item in said if isinstance(item, Finding))
+    skips = [item for item in said if isinstance(item, Skip)]
+    incomplete = any(skip.incomplete for skip in skips)
+    if not findings and skips:
+        return Result(rule=rule, status=SKIPPED, reason=skips[0].reason, incomplete=incomplete)
+    if findings and rule.code in ignore:
+        return Result(rule=rule, status=IGNORED, findings=findings, reason=ignore[rule.code])
+    severities = {_severity(rule, finding, profile, strict) for finding in findings}
+    status = FAILED if FAIL in severities else WARNED if WARN in severities else PASSED
+    return Result(rule=rule, status=status, findings=findings, incomplete=incomplete)
+
+
+def _blocks(result: Result) -> bool:
+    return result.status == FAILED or (
+        result.status == SKIPPED and (result.incomplete or result.reason.startswith("needs"))
+    )
+
+
+def _severity(rule: Rule, finding: Finding, profile: Profile, strict: bool) -> str:
+    severity = finding.severity or profile.severity.get(rule.code) or rule.severity
+    return FAIL if strict and rule.strict else severity
+
+
+def _python_text(seen: Drive | None) -> str:
+    start = seen.first("start") if seen else None
+    if not start or not start.get("ok"):
+        return ""
+    return f"Python {start['python']}, torch {start['versions'].get('torch')}"
+
+
+def _notes(case: Case, seen: Drive | None, run: bool) -> list[str]:
+    notes = []
+    if seen is not None and seen.outcome.kind == "plain":
+        notes.append(
+            "neither bubblewrap nor unshare works here: the submission ran with limits only, in the same file system"
+        )
+    if not run:
+        notes.append("static rules only: the submission was not run")
+    if seen is not None:
+        left = [f"{event['what']} (challenge {event['challenge']})" for event in seen.all("left_out")]
+        if left:
+            notes.append(f"left out to keep the check short: {', '.join(left)}")
+    return notes
