@@ -1,0 +1,85 @@
+"""Every route that travels gives the graph's numbers, or nothing is built.
+
+The files are opened as the scorer's process would open them, by the same code, and compared with the graph in float64
+at batch 1, 2 and 5 on the probe inputs of `rtserve.graphs.parity`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtserve.errors import BundleError, EnvironmentMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rtserve.graphs.parity import ParityReport
+    from rtserve.submission.artefacts import Artefact
+
+__all__ = ["require_agreement"]
+
+
+def require_agreement(artefact: Artefact) -> dict[str, ParityReport]:
+    """Return the parity report of every route of `artefact`.
+
+    Raises
+    ------
+    ParityError
+        Where a route's numbers are not the graph's.
+    BundleError
+        Where a route cannot be taken in this environment at all.
+    """
+    from rtserve.graphs.parity import check_parity, probe_inputs
+    from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner
+
+    graph = artefact.graph
+    inputs = probe_inputs(graph.input_spec)
+    truth = {
+        id(x): y for (_, x), y in zip(inputs, map(PlanRunner(graph, double=True).infer, _arrays(inputs)), strict=True)
+    }
+    plain = {id(x): y for (_, x), y in zip(inputs, map(OnnxruntimeRunner(graph).infer, _arrays(inputs)), strict=True)}
+    reports = {}
+    with tempfile.TemporaryDirectory(prefix="rtserve-routes-") as name:
+        folder = Path(name)
+        for file, data in artefact.files.items():
+            (folder / file).write_bytes(data)
+        for route in artefact.routes:
+            reports[route] = check_parity(
+                _open(folder, artefact.name, route),
+                lambda x: truth[id(x)],
+                inputs,
+                plain=lambda x: plain[id(x)],
+                subject=f"challenge {artefact.key} by {route}",
+                reference_name="the graph in float64",
+            ).require(hint='leave this route out with runtime = "torch"; if that is the one, it is a defect of rtserve')
+    return reports
+
+
+def _arrays(inputs: list[tuple[str, np.ndarray]]) -> list[np.ndarray]:
+    return [x for _, x in inputs]
+
+
+def _open(folder: Path, name: str, route: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Open one route by the code that travels."""
+    import torch
+
+    import rtserve.runtime.onnxruntime_route
+    import rtserve.runtime.script_route  # noqa: F401  (each enters its route)
+    from rtserve.runtime.serving import load_model
+
+    model = load_model(folder, name, "cpu", route)
+    if model.route != route:
+        if "ImportError" in model.reason or "ModuleNotFoundError" in model.reason:
+            raise EnvironmentMissingError(f"route {route} cannot be tried here: {model.reason}", hint="install it")
+        raise BundleError(f"{name} does not run by {route}: {model.reason}", hint='choose runtime = "torch"')
+
+    def infer(x: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            y: np.ndarray = model.forward(torch.from_numpy(x)).numpy()
+        return y
+
+    return infer

@@ -1,0 +1,25 @@
+"""What `rtserve build` says to a person."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rtserve.submission.bundle import Built
+
+__all__ = ["build_text"]
+
+
+def build_text(built: Built) -> str:
+    """Return what was built, the agreement of every route, and the next command."""
+    lines = [f"{built.path}  {built.path.stat().st_size:,} bytes, sha256 {built.sha256}"]
+    for key, challenge in built.manifest["challenges"].items():
+        views = ", ".join(challenge["views"])
+        lines.append(
+            f"  challenge {key}  {len(challenge['members'])} x views {views}, merge {challenge['merge']},"
+            f" graph {challenge['graph_sha256'][:12]}"
+        )
+        for route, report in built.agreement[key].items():
+            lines.append(f"    {route:<12} max error {report.max_error:.1e} over {len(report.cases)} inputs")
+    lines.append(f"next: rtserve check {built.path} --profile {built.manifest['profile']}")
+    return "\n".join(lines)

@@ -1,0 +1,211 @@
+"""`build`: a recipe becomes a zip that a contest accepts, with proof of what is inside.
+
+The same recipe, members and versions give the same bytes. The zip needs torch and the standard library, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rtserve.errors import SpecMismatchError
+from rtserve.files import check_writable, sha256_bytes, write_bytes
+from rtserve.spec import require_same_input
+from rtserve.submission.recipe import ChallengeRecipe, Member, Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from rtserve.graphs.graph import Graph
+    from rtserve.graphs.parity import ParityReport
+    from rtserve.submission.artefacts import Artefact
+    from rtserve.submission.profile import Challenge, Profile
+
+__all__ = ["Built", "build"]
+
+Progress = Callable[[int, int], None]
+EXPORT_JOBS = 2
+"""Exports that run side by side, each in a process of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What was built.
+
+    Parameters
+    ----------
+    path : Path
+        The zip.
+    sha256 : str
+        Its digest.
+    manifest : dict
+        As it lies in the zip.
+    agreement : dict
+        Challenge key to route to parity report.
+    """
+
+    path: Path
+    sha256: str
+    manifest: dict[str, Any]
+    agreement: dict[str, dict[str, ParityReport]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        routes = {key: {route: report.to_dict() for route, report in by.items()} for key, by in self.agreement.items()}
+        return {
+            "output": str(self.path),
+            "bytes": self.path.stat().st_size,
+            "sha256": self.sha256,
+            "agreement": routes,
+            "manifest": self.manifest,
+        }
+
+
+def build(
+    recipe: str | Path | Recipe,
+    *,
+    root: str | Path | None = None,
+    output: str | Path,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Built:
+    """Build the zip of a recipe.
+
+    Parameters
+    ----------
+    recipe : path or Recipe
+        A ``submission.toml``.
+    root : path, optional
+        Folder in which the members are looked up; the recipe's own by default.
+    output : path
+        The zip to write; written whole or not at all.
+    force : bool
+        Replace an existing output.
+    progress : callable, optional
+        Called with (steps done, steps in all).
+
+    Raises
+    ------
+    InputError, ProfileError
+        Where the recipe is wrong, or a member is missing or not the one the recipe names.
+    ExportError, ParityError
+        Where a member cannot be exported, or a route does not give the graph's numbers.
+    """
+    from rtserve.submission.agreement import require_agreement
+    from rtserve.submission.archive import zip_bytes
+    from rtserve.submission.manifest import bundle_files
+    from rtserve.submission.profile import load_profile
+
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    root = None if root is None else Path(root)
+    members = recipe.require_digests(root)
+    output = check_writable(output, force=force)
+    profile = load_profile(recipe.profile)
+    step = _Steps(len(members) + 2 * len(recipe.challenges), progress)
+    graphs = _member_graphs(recipe, members, step)
+    artefacts = [_artefact(recipe, key, graphs[key], profile, root, step) for key in recipe.challenges]
+    agreement = {}
+    for artefact in artefacts:
+        agreement[artefact.key] = require_agreement(artefact)
+        step()
+    files, manifest = bundle_files(recipe, profile, artefacts, root)
+    data = zip_bytes(files)
+    write_bytes(output, data, force=force)
+    return Built(path=output, sha256=sha256_bytes(data), manifest=manifest, agreement=agreement)
+
+
+class _Steps:
+    """Counts what is done and tells whoever wants to know."""
+
+    def __init__(self, total: int, tell: Progress | None) -> None:
+        self.done, self.total, self.tell = 0, total, tell
+
+    def __call__(self) -> None:
+        self.done += 1
+        if self.tell is not None:
+            self.tell(self.done, self.total)
+
+
+def _member_graphs(
+    recipe: Recipe, members: list[tuple[str, Member, Path]], step: Callable[[], None]
+) -> dict[str, list[Graph]]:
+    """Export or read every member, each distinct one once."""
+
+    def graph_of(job: tuple[Member, Path]) -> Graph:
+        graph = _member_graph(recipe, *job)
+        step()
+        return graph
+
+    distinct: dict[str, tuple[Member, Path]] = {_identity(member): (member, path) for _, member, path in members}
+    with ThreadPoolExecutor(EXPORT_JOBS) as pool:
+        made = dict(zip(distinct, pool.map(graph_of, distinct.values()), strict=True))
+    graphs: dict[str, list[Graph]] = {}
+    for key, member, _ in members:
+        graphs.setdefault(key, []).append(made[_identity(member)])
+    return graphs
+
+
+def _identity(member: Member) -> str:
+    return repr((member.sha256, member.exporter, sorted(member.settings.items())))
+
+
+def _member_graph(recipe: Recipe, member: Member, path: Path) -> Graph:
+    from rtserve.graphs.export import export
+    from rtserve.graphs.graph import Graph
+
+    if member.graph:
+        return Graph.load(path)
+    return export(path, exporter=recipe.locate_exporter(member.exporter), settings=member.settings)
+
+
+def _artefact(
+    recipe: Recipe, key: str, members: list[Graph], profile: Profile, root: Path | None, step: Callable[[], None]
+) -> Artefact:
+    """Fuse one challenge and turn it into files."""
+    from rtserve.fusion.fuse import fuse
+    from rtserve.submission.artefacts import make_artefact
+
+    challenge = recipe.challenges[key]
+    graph = fuse(
+        members,
+        views=[_with_file(recipe, view, root) for view in challenge.views],
+        merge=_with_file(recipe, challenge.merge, root),
+        calibration=_calibration(challenge),
+        optimize=challenge.optimize,
+    )
+    _require_fit(graph, profile, profile.challenge(key))
+    artefact = make_artefact(key, graph, recipe.runtime_of(key))
+    step()
+    return artefact
+
+
+def _with_file(recipe: Recipe, text: str, root: Path | None) -> str:
+    """Return a merge or view whose argument is a file with that file's path."""
+    kind, _, argument = text.partition(":")
+    return f"{kind}:{recipe.locate(argument, root, f'{kind} file')}" if kind in ("weighted", "permute") else text
+
+
+def _calibration(challenge: ChallengeRecipe) -> Any:
+    from rtserve.fusion.plan import Calibration
+
+    table = challenge.calibration
+    low, high = table.clip or (None, None)
+    return Calibration(scale=table.scale, offset=table.offset, low=low, high=high)
+
+
+def _require_fit(graph: Graph, profile: Profile, challenge: Challenge) -> None:
+    """Raise `SpecMismatchError` where a graph does not take the contest's windows or predicts something else."""
+    require_same_input(profile.input_spec, graph.input_spec, names=(f"profile {profile.name}", "the graph"))
+    target = graph.output_spec.target
+    if target and challenge.target and target != challenge.target:
+        raise SpecMismatchError(
+            f"challenge {challenge.key} scores {challenge.target}, the graph predicts {target}",
+            hint="put the members of the right target under this challenge",
+        )
+    wanted = challenge.output[-1]
+    if wanted.isdigit() and int(wanted) != graph.output_spec.n_outputs:
+        raise SpecMismatchError(
+            f"challenge {challenge.key} reads {wanted} numbers a window, the graph gives {graph.output_spec.n_outputs}",
+            hint="use members with that many outputs",
+        )

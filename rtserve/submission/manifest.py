@@ -1,0 +1,163 @@
+"""What lies in a zip besides the graphs: ``submission.py``, reference windows with their outputs, and the manifest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import rtserve
+from rtserve.files import canonical_json, sha256_bytes
+
+if TYPE_CHECKING:
+    from rtserve.submission.artefacts import Artefact
+    from rtserve.submission.profile import Profile
+    from rtserve.submission.recipe import Recipe
+
+__all__ = ["MANIFEST", "REFERENCE", "bundle_files", "entry_script", "seal"]
+
+MANIFEST, REFERENCE, SCHEMA = "manifest.json", "reference.pt", "rtserve.manifest/1"
+N_REFERENCE = 4
+"""Reference windows that travel with their outputs."""
+LIBRARIES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
+
+
+def bundle_files(
+    recipe: Recipe, profile: Profile, artefacts: Sequence[Artefact], root: Path | None
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return every file of the zip, and the manifest as a dictionary."""
+    from rtserve.submission.vendored import vendored_files
+
+    files: dict[str, bytes] = {}
+    for artefact in artefacts:
+        files |= artefact.files
+    files |= vendored_files(recipe, root)
+    files[profile.entry.file] = entry_script(profile, artefacts).encode()
+    files[REFERENCE] = _reference(recipe, profile, artefacts, root)
+    manifest = _manifest(recipe, profile, artefacts, files)
+    files[MANIFEST] = (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    return files, manifest
+
+
+def entry_script(profile: Profile, artefacts: Sequence[Artefact]) -> str:
+    """Return ``submission.py``: the executor's source and the entry class of the profile."""
+    import jinja2
+
+    from rtserve.submission.sources import runtime_source
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rtserve.submission"), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    operators = sorted(set().union(*(artefact.operators for artefact in artefacts)))
+    by_key = {artefact.key: artefact for artefact in artefacts}
+    text = environment.get_template(profile.template).render(
+        title=profile.title,
+        version=rtserve.__version__,
+        class_name=profile.entry.class_name,
+        runtime=runtime_source(operators, sorted({artefact.runtime for artefact in artefacts})),
+        sfreq=f"{profile.signal.sfreq:g}",
+        n_chans=profile.signal.n_chans,
+        n_times=profile.signal.n_times,
+        unit=profile.signal.unit,
+        challenges=[_challenge_words(c, by_key[c.key]) for c in profile.challenges if c.key in by_key],
+    )
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+
+
+def _challenge_words(challenge: Any, artefact: Artefact) -> dict[str, str]:
+    """Return what the template says about one challenge."""
+    plan = artefact.graph.provenance.details.get("plan", {})
+    members, views = len(plan.get("members", ())) or 1, [view["name"] for view in plan.get("views", ())] or ["identity"]
+    return {
+        "key": challenge.key,
+        "call": challenge.call,
+        "name": artefact.name,
+        "runtime": artefact.runtime,
+        "shape": f"(B, {artefact.graph.output_spec.n_outputs})",
+        "summary": f"{members} member{'s' * (members > 1)} x views {', '.join(views)}",
+    }
+
+
+def reference_windows(recipe: Recipe, profile: Profile, root: Path | None) -> np.ndarray:
+    """Return the windows (N_REFERENCE, n_chans, n_times): the first of the recipe's window set, or seeded noise."""
+    if recipe.windows:
+        from rtserve.signals.windows import load_windows
+
+        windows = load_windows(recipe.locate(recipe.windows, root, "window set"))
+        windows.require_spec(profile.input_spec, name=f"profile {profile.name}")
+        return np.ascontiguousarray(windows.X[:N_REFERENCE], dtype=np.float32)
+    from rtserve.submission.drive import probe_windows
+
+    signal = profile.signal
+    return probe_windows(N_REFERENCE, signal.n_chans, signal.n_times, sfreq=signal.sfreq, scale=signal.scale)
+
+
+def _reference(recipe: Recipe, profile: Profile, artefacts: Sequence[Artefact], root: Path | None) -> bytes:
+    """Return the reference windows and what the graphs answer to them, computed in float64."""
+    import torch
+
+    from rtserve.graphs.runners import PlanRunner
+    from rtserve.submission.artefacts import tensor_bytes
+
+    windows = reference_windows(recipe, profile, root)
+    content = {"windows": torch.from_numpy(windows)}
+    for artefact in artefacts:
+        answers = PlanRunner(artefact.graph, double=True).infer(windows)
+        content[artefact.name] = torch.from_numpy(answers.astype(np.float32))
+    return tensor_bytes(content)
+
+
+def _manifest(
+    recipe: Recipe, profile: Profile, artefacts: Sequence[Artefact], files: dict[str, bytes]
+) -> dict[str, Any]:
+    from rtserve.submission.evidence import cited
+
+    graphs = {artefact.key: artefact.graph.digest for artefact in artefacts}
+    manifest = {
+        "schema": SCHEMA,
+        "profile": profile.name,
+        "rtserve": rtserve.__version__,
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "files": {name: sha256_bytes(data) for name, data in sorted(files.items())},
+        "challenges": {artefact.key: _challenge(recipe, artefact) for artefact in artefacts},
+        "reference": {"file": REFERENCE, "windows": N_REFERENCE, "from": recipe.windows or "seeded noise"},
+        "evidence": cited(recipe, graphs),
+    }
+    return seal(manifest)
+
+
+def seal(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest with a digest over everything else in it."""
+    content = {key: value for key, value in manifest.items() if key != "seal"}
+    return content | {"seal": sha256_bytes(canonical_json(content).encode())}
+
+
+def _challenge(recipe: Recipe, artefact: Artefact) -> dict[str, Any]:
+    """Return what the manifest says about one challenge."""
+    details = artefact.graph.provenance.details
+    plan = details.get("plan", {})
+    entry = {
+        "graph": f"{artefact.name}.onnx",
+        "graph_sha256": artefact.graph.digest,
+        "plan": f"{artefact.name}.json",
+        "tensors": f"{artefact.name}.pt",
+        "runtime": artefact.runtime,
+        "routes": list(artefact.routes),
+        "target": artefact.graph.output_spec.target,
+        "members": [
+            {"sha256": m.sha256, "file": Path(m.file).name, "exporter": m.exporter, "settings": m.settings}
+            for m in recipe.challenges[artefact.key].members
+        ],
+        "member_graphs": plan.get("members", []),
+        "views": list(recipe.challenges[artefact.key].views),
+        "merge": recipe.challenges[artefact.key].merge,
+        "calibration": plan.get("calibration", {}),
+        "passes": details.get("passes", []),
+    }
+    if f"{artefact.name}.ts" in artefact.files:
+        entry["script"] = f"{artefact.name}.ts"
+    return entry

@@ -1,0 +1,272 @@
+"""`Recipe`: a submission as text, read from ``submission.toml``.
+
+::
+
+    profile = "eeg2025"
+    runtime = "torch"                     # torch | torchscript | onnxruntime | auto
+
+    [challenges.1]
+    views = ["identity", "roll:+3"]
+    merge = "mean"
+    calibration = { scale = 1.0, offset = 0.0, clip = [0.0, 2.4] }
+
+    [[challenges.1.members]]
+    checkpoint = "checkpoints/seed42.pth" # relative to --root, which is this file's folder by default
+    exporter = "exporters/compact_rt.py"  # relative to this file's folder or one above it, else to the current folder
+    sha256 = "..."
+
+    [[challenges.2.members]]
+    graph = "graphs/other.onnx"
+    sha256 = "..."
+
+Reading a recipe runs nothing; every member is found and its digest compared before anything is built.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rtserve.errors import InputError, ProfileError
+from rtserve.files import readable_file, sha256_file
+from rtserve.submission.tables import from_table
+
+__all__ = ["RUNTIMES", "CalibrationTable", "ChallengeRecipe", "Member", "Recipe", "Wheel", "load_recipe"]
+
+RUNTIMES = ("torch", "torchscript", "onnxruntime", "auto")
+"""How the zip may run its graphs; ``auto`` prefers onnxruntime on a CPU where there is one, else torch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One member: a checkpoint with its exporter, or a graph.
+
+    Parameters
+    ----------
+    sha256 : str
+        Digest of the file, 64 hexadecimal digits.
+    checkpoint, exporter : str
+        A .pth/.pt file and the reference of its exporter.
+    graph : str
+        An .onnx file instead of those two.
+    settings : dict
+        For the exporter, as ``rtserve export --set`` gives them.
+    """
+
+    sha256: str
+    checkpoint: str = ""
+    exporter: str = ""
+    graph: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def file(self) -> str:
+        """The file as the recipe names it."""
+        return self.checkpoint or self.graph
+
+    def require_valid(self, where: str) -> None:
+        """Raise `ProfileError` unless this is a checkpoint with an exporter, or a graph, with a digest."""
+        if bool(self.checkpoint) == bool(self.graph) or bool(self.checkpoint) != bool(self.exporter):
+            raise ProfileError(
+                f"{where} has checkpoint {self.checkpoint!r}, exporter {self.exporter!r} and graph {self.graph!r}",
+                hint="a member is { checkpoint, exporter, sha256 } or { graph, sha256 }",
+            )
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ProfileError(
+                f"{where}: sha256 is {self.sha256!r}",
+                hint=f"64 hexadecimal digits; `sha256sum {self.file}` prints them",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationTable:
+    """Scale, offset and clip of the merged output, applied in this order."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+    clip: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChallengeRecipe:
+    """What answers one challenge.
+
+    Parameters
+    ----------
+    members : tuple of Member
+        Networks for the same windows.
+    views : tuple of str
+        Names as in `rtserve.fusion.views`.
+    merge : str
+        ``mean``, ``weighted:FILE``, ``median`` or ``trimmed:p``.
+    calibration : CalibrationTable
+        On the merged output.
+    runtime : str
+        One of `RUNTIMES`; the recipe's own where empty.
+    optimize : bool
+        Whether the passes run.
+    """
+
+    members: tuple[Member, ...]
+    views: tuple[str, ...] = ("identity",)
+    merge: str = "mean"
+    calibration: CalibrationTable = field(default_factory=CalibrationTable)
+    runtime: str = ""
+    optimize: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wheel:
+    """An onnxruntime wheel that travels in the zip."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A submission as it is built.
+
+    Parameters
+    ----------
+    profile : str
+        Name of the contest's profile.
+    challenges : dict of str to ChallengeRecipe
+        By the profile's keys.
+    runtime : str
+        One of `RUNTIMES`.
+    wheel : Wheel, optional
+        onnxruntime for the scorer's Python, where it is to travel along.
+    windows : str
+        A window set whose first windows become the reference windows; seeded noise of the contest's scale otherwise.
+    evidence : tuple of str
+        JSON files of ``rtserve bench`` and ``rtserve evaluate`` that the manifest cites.
+    folder : Path
+        Where the recipe lies.
+    """
+
+    profile: str
+    challenges: dict[str, ChallengeRecipe]
+    runtime: str = "torch"
+    wheel: Wheel | None = None
+    windows: str = ""
+    evidence: tuple[str, ...] = ()
+    folder: Path = Path()
+
+    def runtime_of(self, key: str) -> str:
+        """Return how challenge `key` runs."""
+        return self.challenges[key].runtime or self.runtime
+
+    def locate(self, name: str, root: Path | None, what: str) -> Path:
+        """Return a file of the recipe, looked up under `root` (the recipe's folder by default).
+
+        A root that is the first folder of `name` itself is taken for what it is: ``checkpoints/a.pth`` is found with
+        ``--root DIR`` and with ``--root DIR/checkpoints``.
+
+        Raises
+        ------
+        InputError
+            Where no such file exists.
+        """
+        base = self.folder if root is None else Path(root)
+        path = base / name
+        parts = Path(name).parts
+        if not path.exists() and len(parts) > 1 and base.resolve().name == parts[0]:
+            path = base.joinpath(*parts[1:])
+        if not path.exists():
+            raise InputError(f"{what} {name} is not under {base}", hint="name the folder that holds it with --root DIR")
+        return readable_file(path, what)
+
+    def locate_exporter(self, reference: str) -> str:
+        """Return an exporter reference whose file exists: beside the recipe, in a folder above it, or from here."""
+        file, suffix, name = reference.partition(".py")
+        if not suffix or Path(file).is_absolute():
+            return reference
+        folder = self.folder.resolve()
+        for base in (folder, *folder.parents, Path()):
+            if (base / (file + suffix)).is_file():
+                return f"{base / (file + suffix)}{name}"
+        raise InputError(
+            f"exporter {file + suffix} is neither beside {self.folder} nor in a folder above it, nor here",
+            hint="run from the folder that holds exporters/, or name an installed object package.module:exporter",
+        )
+
+    def require_digests(self, root: Path | None) -> list[tuple[str, Member, Path]]:
+        """Find every member and compare its digest; return (challenge, member, path) of all.
+
+        Raises
+        ------
+        InputError
+            Where a member is missing, or its bytes are others than the recipe's.
+        """
+        found = [
+            (key, member, self.locate(member.file, root, f"member {number} of challenge {key},"))
+            for key, challenge in self.challenges.items()
+            for number, member in enumerate(challenge.members, start=1)
+        ]
+        for key, member, path in found:
+            actual = sha256_file(path)
+            if actual != member.sha256:
+                raise InputError(
+                    f"{member.file} of challenge {key} has sha256 {actual}, the recipe says {member.sha256}",
+                    hint="use the file the recipe was written for, or write its digest into the recipe",
+                )
+            if member.exporter:
+                self.locate_exporter(member.exporter)
+        return found
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a ``submission.toml``.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be read.
+    ProfileError
+        Where it is no TOML, a key is unknown (the nearest valid one is named) or missing, or a value is impossible.
+    """
+    path = readable_file(path, "recipe")
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path} is not TOML: {error}", hint="see submissions/*/submission.toml") from None
+    if "folder" in data:
+        raise ProfileError(f"{path} has the unknown key 'folder'", hint="members are found with --root DIR")
+    recipe = from_table(Recipe, {**data}, str(path))
+    _require_sensible(recipe, str(path))
+    return Recipe(**{**recipe.__dict__, "folder": path.parent})
+
+
+def _require_sensible(recipe: Recipe, where: str) -> None:
+    from rtserve.submission.profile import load_profile
+
+    known = [challenge.key for challenge in load_profile(recipe.profile).challenges]
+    for key, challenge in recipe.challenges.items():
+        if key not in known:
+            raise ProfileError(
+                f"{where}: profile {recipe.profile} has no challenge {key!r}", hint=f"it has {', '.join(known)}"
+            )
+        if not challenge.members:
+            raise ProfileError(f"{where}: challenge {key} has no members", hint="add [[challenges.KEY.members]]")
+        for number, member in enumerate(challenge.members, start=1):
+            member.require_valid(f"{where}: member {number} of challenge {key}")
+        if len(challenge.calibration.clip) not in (0, 2):
+            raise ProfileError(f"{where}: clip is {list(challenge.calibration.clip)}", hint="give [low, high]")
+    lacking = [key for key in known if key not in recipe.challenges]
+    if lacking:
+        raise ProfileError(
+            f"{where} has no members for challenge {', '.join(lacking)}",
+            hint=f"{recipe.profile} scores {', '.join(known)}",
+        )
+    _require_runtime([recipe.runtime, *(c.runtime for c in recipe.challenges.values() if c.runtime)], where)
+
+
+def _require_runtime(runtimes: Sequence[str], where: str) -> None:
+    for runtime in runtimes:
+        if runtime not in RUNTIMES:
+            raise ProfileError(f"{where}: runtime is {runtime!r}", hint=f"one of {', '.join(RUNTIMES)}")
