@@ -24,6 +24,9 @@ _ENGINES = click.Choice(["onnxruntime", "torch_plan", "openvino", "reference"])
 @click.option("--engine", type=_ENGINES, default="onnxruntime", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--batch", type=click.IntRange(1), help="Windows per call; by default what fits in 2 MiB.")
+@click.option("--by", help="Put branches of a fused GRAPH on trial: view, member, or view,member.")
+@click.option("--members", multiple=True, type=click.Path(), help="Its member graphs, where not beside it.")
+@click.option("--cost/--no-cost", default=True, help="With --by: also time GRAPH without each branch.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("-o", "--output", type=click.Path(), help="Write scores and raw predictions here (.json).")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
@@ -35,10 +38,12 @@ def evaluate(
 
     With --c1 and --c2 the overall score 0.3 C1 + 0.7 C2 is given.
     """
+    from rtserve.cli.progress import progress
     from rtserve.measure.commands import run_evaluate
 
-    output, force, as_json = (options.pop(key) for key in ("output", "force", "as_json"))
-    result = run_evaluate(graph, data, c1, c2, output=output, force=force, **options)
+    output, as_json = options["output"], options.pop("as_json")
+    with progress("timing branches", quiet=not options["by"]) as callback:
+        result = run_evaluate(graph, data, c1, c2, progress=callback, **options)
     if as_json:
         emit_json("overall" if c1 else "evaluation", result.to_dict(raw=False))
     else:

@@ -35,6 +35,7 @@ def run_evaluate(
     if output:
         check_writable(output, force=force)
     options["metrics"] = options.get("metrics") or None
+    trial = {key: options.pop(key, None) for key in ("by", "members", "cost", "progress")}
     if c1 or c2:
         if not (c1 and c2) or graph or data or options.pop("metrics"):
             raise InputError(
@@ -44,11 +45,31 @@ def run_evaluate(
         result: Any = evaluate_overall(c1, c2, **options)
     elif graph and data:
         result = evaluate(graph, data, **options)
+        result = _judged(result, graph, data, options, trial) if trial["by"] else result
     else:
         raise InputError(f"no {'windows' if graph else 'graph'} to score", hint="rtserve evaluate F.onnx --data W.npz")
     if output:
         result.save(output, force=force)
     return result
+
+
+def _judged(result: Any, graph: str, data: str, options: dict[str, Any], trial: dict[str, Any]) -> Any:
+    """Return the evaluation with its branches judged by the first of its metrics."""
+    from rtserve.measure.branch_report import Judged
+    from rtserve.measure.branches import try_branches
+
+    branches = try_branches(
+        graph,
+        data,
+        by=[kind.strip() for kind in trial["by"].split(",")],
+        members=trial["members"] or (),
+        metric=options["metrics"][0] if options["metrics"] else None,
+        split=options.get("split", "all"),
+        cost=trial["cost"] is not False,
+        seed=options.get("seed", 0),
+        progress=trial["progress"],
+    )
+    return Judged(evaluation=result, branches=branches)
 
 
 def run_bench(graph: str, *, output: str | None = None, force: bool = False, **options: Any) -> Any:

@@ -16,7 +16,7 @@ from rtserve.spec import UNITS
 if TYPE_CHECKING:
     from rtserve.graphs.runners import Runner
 
-__all__ = ["ENGINES", "as_graph", "as_windows", "in_batches", "make_runner", "predict"]
+__all__ = ["ENGINES", "as_graph", "as_windows", "in_batches", "make_runner", "predict", "require_finite", "unit_scale"]
 
 ENGINES = ("onnxruntime", "torch_plan", "openvino", "reference")
 _BATCH_BYTES = 2 << 20
@@ -110,7 +110,7 @@ def predict(
         runner.infer,
         windows.X,
         batch=_fixed_batch(graph) or batch,
-        scale=_scale(graph),
+        scale=unit_scale(graph),
         pad=bool(_fixed_batch(graph)),
     )
     require_finite(y, name)
@@ -157,7 +157,7 @@ def _fixed_batch(graph: Graph) -> int:
     return first if isinstance(first, int) and first > 0 else 0
 
 
-def _scale(graph: Graph) -> float:
+def unit_scale(graph: Graph) -> float:
     """Return what volts are multiplied with to be in the graph's unit; a graph without a unit takes volts."""
     unit = graph.input_spec.unit
     return 1.0 if unit == "1" else 1.0 / UNITS[unit]

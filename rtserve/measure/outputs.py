@@ -1,0 +1,191 @@
+"""Predictions of single branches (member x view), computed once and merged in every way that is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtserve.errors import InputError
+from rtserve.fusion.plan import Calibration, FusionPlan, Merge
+from rtserve.fusion.views import View
+from rtserve.graphs.graph import Graph
+from rtserve.measure.predict import in_batches, make_runner, require_finite, unit_scale
+from rtserve.signals.windows import WindowSet
+
+__all__ = ["BranchOutputs", "branch_outputs", "find_members", "merge_outputs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BranchOutputs:
+    """What every branch answers.
+
+    Parameters
+    ----------
+    values : ndarray, float32, (n_members, n_views, n_windows, n_outputs)
+        Member-major, as a fused graph orders its branches.
+    members : tuple of str
+        Names.
+    views : tuple of str
+        Names, e.g. ``"roll:+3"``.
+    """
+
+    values: np.ndarray
+    members: tuple[str, ...]
+    views: tuple[str, ...]
+
+    def merged(
+        self,
+        members: Sequence[int] | None = None,
+        views: Sequence[int] | None = None,
+        *,
+        merge: Merge | None = None,
+        calibration: Calibration | None = None,
+    ) -> np.ndarray:
+        """Return (n_windows, n_outputs) of the chosen members x views; all by default, mean by default.
+
+        Weights of a weighted merge are those of the chosen branches, divided by their sum; a mean where that is 0.
+        """
+        m = list(range(len(self.members))) if members is None else list(members)
+        v = list(range(len(self.views))) if views is None else list(views)
+        chosen = self.values[np.ix_(m, v)].reshape(len(m) * len(v), *self.values.shape[2:])
+        merge = merge or Merge()
+        if merge.kind == "weighted":
+            table = np.array(merge.weights).reshape(len(self.members), len(self.views))[np.ix_(m, v)].ravel()
+            total = float(table.sum())
+            merge = Merge(kind="weighted", weights=tuple(float(w) / total for w in table)) if total else Merge()
+        return merge_outputs(chosen, merge, calibration)
+
+
+def merge_outputs(branches: np.ndarray, merge: Merge, calibration: Calibration | None = None) -> np.ndarray:
+    """Return what a fused graph makes of its branches, in float64.
+
+    Parameters
+    ----------
+    branches : ndarray, (n_branches, n_windows, n_outputs)
+        Member-major.
+    merge : Merge
+        How they become one.
+    calibration : Calibration, optional
+        Scale, offset, clip, in this order.
+    """
+    values = branches.astype(np.float64)
+    count = len(values)
+    if merge.linear:
+        merged = np.tensordot(np.array(merge.weights_for(count)), values, axes=1)
+    else:
+        cut = merge.trimmed(count)
+        merged = np.sort(values, axis=0)[cut : count - cut].mean(axis=0)
+    if calibration:
+        merged = calibration.scale * merged + calibration.offset
+        merged = np.clip(merged, calibration.low, calibration.high) if _clips(calibration) else merged
+    result: np.ndarray = merged
+    return result
+
+
+def _clips(calibration: Calibration) -> bool:
+    return calibration.low is not None or calibration.high is not None
+
+
+def branch_outputs(
+    members: Sequence[Graph],
+    views: Sequence[View],
+    windows: WindowSet,
+    *,
+    names: Sequence[str] = (),
+    jobs: int = 1,
+    backend: str = "loky",
+) -> BranchOutputs:
+    """Return what each member answers to each view of the windows.
+
+    Parameters
+    ----------
+    members : sequence of Graph
+        Networks.
+    views : sequence of View
+        Bound to the members' input.
+    windows : WindowSet
+        In volts.
+    names : sequence of str
+        Of the members.
+    jobs, backend : int, str
+        joblib's: members in parallel in so many processes (``"loky"``, ``"dask"``, ...).
+    """
+    import joblib
+
+    labels = tuple(names) or tuple(f"member {k}" for k in range(1, len(members) + 1))
+    for graph, label in zip(members, labels, strict=True):
+        windows.require_spec(graph.input_spec, name=label)
+    tasks = (
+        joblib.delayed(_one_member)(graph.to_bytes(), views, windows.X, label)
+        for graph, label in zip(members, labels, strict=True)
+    )
+    with joblib.parallel_config(backend=backend if jobs != 1 else "sequential", n_jobs=jobs):
+        values = joblib.Parallel()(tasks)
+    return BranchOutputs(values=np.stack(values), members=labels, views=tuple(view.name for view in views))
+
+
+def _one_member(data: bytes, views: Sequence[View], X: np.ndarray, name: str) -> np.ndarray:
+    """Return (n_views, n_windows, n_outputs); a function of plain values, so that any backend can run it."""
+    import torch
+
+    graph = Graph.from_bytes(data, name=name)
+    runner, scale = make_runner(graph), unit_scale(graph)
+
+    def infer(view: View) -> Any:
+        return lambda x: runner.infer(np.ascontiguousarray(view.torch(torch.from_numpy(x)).numpy()))
+
+    outputs = [in_batches(infer(view), X, scale=scale) for view in views]
+    for view, y in zip(views, outputs, strict=True):
+        require_finite(y, f"{name} on view {view.name}")
+    return np.stack(outputs)
+
+
+def find_members(graph: Graph, *, path: Path | None = None, members: Sequence[str | Path] = ()) -> list[Graph]:
+    """Return the members of a fused graph in the order of its plan, found by their digests.
+
+    Parameters
+    ----------
+    graph : Graph
+        Made by `rtserve.fusion.fuse`.
+    path : Path, optional
+        Its file: members are looked for beside it.
+    members : sequence of path, optional
+        Where else to look.
+
+    Raises
+    ------
+    InputError
+        Where the graph was not fused, or a member is not found (its digest is named).
+    """
+    if graph.provenance.kind != "fuse":
+        raise InputError(
+            f"the graph was made by {graph.provenance.kind}, so it has no views and members to judge",
+            hint="give one made by `rtserve fuse`",
+        )
+    wanted = FusionPlan.from_dict(graph.provenance.details["plan"]).members
+    files = [Path(m) for m in members] + (sorted(path.parent.glob("*.onnx")) if path else [])
+    found: dict[str, Graph] = {}
+    for file in files:
+        if set(wanted) <= set(found):
+            break
+        if path is not None and file.resolve() == path.resolve():
+            continue
+        try:
+            candidate = Graph.load(file)
+        except InputError:
+            if file in [Path(m) for m in members]:
+                raise
+            continue
+        found.setdefault(candidate.digest, candidate)
+    missing = [digest for digest in dict.fromkeys(wanted) if digest not in found]
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(set(wanted))} members are not beside the graph: sha256"
+            f" {', '.join(digest[:12] for digest in missing)}",
+            hint="name them: --members M1.onnx --members M2.onnx",
+        )
+    return [found[digest] for digest in wanted]
