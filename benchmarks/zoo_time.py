@@ -1,0 +1,94 @@
+"""Third stage of a row: one window, one thread, five ways of running the network, timed by turns in one run.
+
+Runs in a process of its own: ``python benchmarks/zoo_time.py JOB.json RESULT.json``. Eager is the network as its users
+run it: ``module(x)`` in inference mode, normalisation unfolded, no quirk applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from zoo_lock import held
+from zoo_network import build
+from zoo_prepare import entry_of, run_stage
+
+from rtserve.graphs.checkpoint import load_checkpoint
+from rtserve.graphs.graph import Graph
+from rtserve.graphs.parity import probe_inputs
+from rtserve.graphs.runners import OnnxruntimeRunner, OpenvinoRunner
+from rtserve.measure.timing import interleave, set_threads
+
+Call = Callable[[], Any]
+OURS = "ours"
+PEERS = ("eager", "onnxruntime", "openvino")
+
+
+def window(graph: Graph) -> np.ndarray:
+    """Return one window (1, n_chans, n_times) of 1/f noise at the size EEG has in volts, float32."""
+    return dict(probe_inputs(graph.input_spec, batches=(1,), scales=(1e-5,)))["window-shaped x 1e-05, batch 1"]
+
+
+def _eager(job: dict[str, Any], folder: Path, x: np.ndarray) -> Call:
+    built = build(entry_of(job))
+    built.network.load_state_dict(load_checkpoint(folder / "weights.pth").state_dict)
+    network, tensor = built.network.eval(), torch.from_numpy(x)
+
+    def call() -> None:
+        with torch.inference_mode():
+            network(tensor)
+
+    return call
+
+
+def _openvino(graph: Graph, x: np.ndarray) -> Call | str:
+    try:
+        runner = OpenvinoRunner(graph)
+        expected = OnnxruntimeRunner(graph).infer(x)
+        got = runner.infer(x)
+    except Exception as error:
+        return " ".join(str(error).split())[-200:]
+    if not np.allclose(got, expected, rtol=1e-2, atol=1e-3):
+        return f"gives other numbers: off by {float(np.abs(got - expected).max()):.1e}"
+    return lambda: runner.infer(x)
+
+
+def time_row(job: dict[str, Any]) -> dict[str, Any]:
+    """Return the third part of a row: microseconds, ratios to ours, and why an engine is missing."""
+    folder = Path(job["folder"])
+    plain = Graph.load(folder / "plain.onnx")
+    kept = folder / "ours.onnx"
+    ours = Graph.load(kept) if kept.is_file() else plain
+    x = window(plain)
+    runners = {"onnxruntime": OnnxruntimeRunner(plain), OURS: OnnxruntimeRunner(ours)}
+    calls: dict[str, Call] = {"eager": _eager(job, folder, x)}
+    calls |= {name: (lambda r=runner: r.infer(x)) for name, runner in runners.items()}  # type: ignore[misc]
+    missing: dict[str, str] = {}
+    for name, graph in (("openvino", plain), ("openvino_ours", ours)):
+        made: Call | str = _openvino(graph, x) if job["openvino"] else "its process died before"
+        if isinstance(made, str):
+            missing[name] = made
+        else:
+            calls[name] = made
+    set_threads(1)
+    with held(job.get("lock")):
+        timings = interleave(calls, rounds=job["rounds"], threads=1)
+    ratio = {name: timings.ratio(name, OURS)[0] if name in calls else None for name in PEERS}
+    intervals = {name: list(timings.ratio(name, OURS)[1:]) for name in PEERS if name in calls}
+    part: dict[str, Any] = {
+        "ratio": ratio,
+        "ratio_interval": intervals,
+        "us": {name: timings.median_us(name) for name in calls},
+        "missing": missing,
+        "unstable": {name: list(timings.unstable(name)) for name in calls if timings.unstable(name)},
+    }
+    if "openvino" in calls and "openvino_ours" in calls:
+        part["ratio_openvino"] = timings.ratio("openvino", "openvino_ours")[0]
+    return part
+
+
+if __name__ == "__main__":
+    run_stage(time_row)
