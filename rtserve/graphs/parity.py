@@ -25,7 +25,7 @@ SLACK = 2.0
 """How many times the plain float32 graph's own error is allowed where that is larger than `TOLERANCE` / 2."""
 SPECTRAL_TOLERANCE = 1e-4
 """Largest relative error of onnxruntime on a graph that holds DFT or STFT nodes: its kernels for them sum naively in
-float32. Such a graph must agree within `TOLERANCE` where it is evaluated in float64, and the optimiser replaces them."""
+float32. Evaluated in float64 such a graph must agree within `TOLERANCE`; the optimiser replaces the nodes."""
 FLOOR = 1e-3
 """Outputs smaller than this are compared absolutely, in units of this."""
 BATCHES = (1, 2, 5)
