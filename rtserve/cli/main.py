@@ -17,6 +17,7 @@ from rtserve.errors import InputError, RtserveError
 
 COMMANDS = {
     "simulate": "rtserve.cli.signals:simulate",
+    "train": "rtserve.cli.training:train",
     "inspect": "rtserve.cli.graphs:inspect",
     "export": "rtserve.cli.graphs:export",
     "fuse": "rtserve.cli.fusion:fuse",

@@ -27,6 +27,7 @@ __all__ = [
     "count_parameters",
     "exporter",
     "fold_input_scale",
+    "with_input_scale",
 ]
 
 VOLT_SCALE = 1e5
@@ -190,3 +191,14 @@ def _channel_names(given: Any, n_chans: int) -> tuple[str, ...]:
     if names:
         return tuple(str(name).strip() for name in names)
     return CONTEST_CHANNELS if n_chans == len(CONTEST_CHANNELS) else ()
+
+
+def with_input_scale(network: nn.Module, scale: float = VOLT_SCALE) -> nn.Module:
+    """Give any network a fixed input scale as a buffer ``input_scale``; its other keys stay as they are."""
+    network.register_buffer("input_scale", torch.tensor(float(scale)))
+    network.register_forward_pre_hook(_scale_input)
+    return network
+
+
+def _scale_input(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return (inputs[0] * network.input_scale, *inputs[1:])

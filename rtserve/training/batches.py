@@ -1,0 +1,68 @@
+"""Batches for training: order and mixup follow from the seed and the epoch alone, so a resumed run repeats them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from rtserve.training.recipe import Recipe
+
+__all__ = ["Batches", "epoch_rng"]
+
+
+def epoch_rng(seed: int, epoch: int) -> np.random.Generator:
+    """Return the generator of everything random about one epoch's batches."""
+    return np.random.default_rng([seed, epoch])
+
+
+@dataclass(kw_only=True)
+class Batches:
+    """Shuffled, perhaps mixed batches of the train windows; iterating gives one epoch.
+
+    Parameters
+    ----------
+    X : Tensor, (n, n_chans, n_times)
+        All windows of the file.
+    y : Tensor, (n,)
+        Targets.
+    index : ndarray of int
+        Which of them are for training.
+    recipe : Recipe
+        Batch size and mixup.
+    seed : int
+        Seed of the run.
+    epoch : int
+        Set before each epoch.
+    """
+
+    X: torch.Tensor
+    y: torch.Tensor
+    index: np.ndarray
+    recipe: Recipe
+    seed: int
+    epoch: int = field(default=0)
+
+    def __len__(self) -> int:
+        """Return the batches per epoch; a last one of a single window is left out, BatchNorm cannot use it."""
+        full, rest = divmod(len(self.index), self.recipe.batch_size)
+        return full + (rest > 1)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        rng = epoch_rng(self.seed, self.epoch)
+        order = torch.from_numpy(rng.permutation(self.index))
+        for number in range(len(self)):
+            chosen = order[number * self.recipe.batch_size : (number + 1) * self.recipe.batch_size]
+            yield self._mixed(rng, self.X[chosen], self.y[chosen])
+
+    def _mixed(self, rng: np.random.Generator, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        alpha = self.recipe.mixup_alpha
+        if not alpha or rng.random() >= self.recipe.mixup_fraction:
+            return x, y
+        n = 1 if self.recipe.mixup_per == "batch" else len(x)
+        weight = torch.from_numpy(rng.beta(alpha, alpha, n).astype(np.float32))
+        other = torch.from_numpy(rng.permutation(len(x)))
+        wide = weight[:, None, None]
+        return wide * x + (1 - wide) * x[other], weight * y + (1 - weight) * y[other]

@@ -1,0 +1,264 @@
+"""Train one seed with skorch: the same arguments on one thread give the same weights, bit for bit."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
+from torch import nn
+
+from rtserve.files import write_bytes
+from rtserve.measure.evaluation import Evaluation, score_predictions
+from rtserve.signals.splits import Split
+from rtserve.signals.windows import WindowSet
+from rtserve.training.batches import Batches
+from rtserve.training.callbacks import Average, GateStop, Scorer, Seeder, StopEarly, best_epoch, infer
+from rtserve.training.gates import Gate
+from rtserve.training.keeping import Keeper, load_state
+from rtserve.training.models import build_network
+from rtserve.training.recipe import Recipe
+
+__all__ = ["SeedJob", "fit_seed"]
+
+_LOSSES: dict[str, type[nn.Module]] = {"mse": nn.MSELoss, "smooth_l1": nn.SmoothL1Loss, "huber": nn.HuberLoss}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedJob:
+    """One seed's training; everything a worker process needs beside the windows.
+
+    Parameters
+    ----------
+    seed : int
+        Initialiser, order, mixup and dropout follow from it.
+    folder : Path
+        RUNDIR/seedS.
+    recipe : Recipe
+        The settings.
+    about : dict
+        What every checkpoint says of itself.
+    gates : tuple of Gate
+        Rules on the log.
+    resume : bool
+        Go on from ``last.pth`` where there is one.
+    """
+
+    seed: int
+    folder: Path
+    recipe: Recipe
+    about: dict[str, Any]
+    gates: tuple[Gate, ...] = ()
+    resume: bool = False
+
+
+class _Net(NeuralNet):  # type: ignore[misc]
+    """skorch's loop over our batches, which are ready-made tensors."""
+
+    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Any, None]:
+        return self.batches_, None
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        return self.batches_
+
+    def check_data(self, X: Any, y: Any = None) -> None:
+        """Nothing: the windows were checked when they were loaded."""
+
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Any:
+        return self.criterion_(y_pred[:, 0], y_true)
+
+
+def fit_seed(
+    job: SeedJob, windows: WindowSet, split: Split, *, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Train one seed, write its files, score the test windows, and return ``result.json``'s values.
+
+    Parameters
+    ----------
+    job : SeedJob
+        What to train and where to put it.
+    windows : WindowSet
+        All windows, in volts.
+    split : Split
+        Which of them train, choose the epoch, and test.
+    progress : callable, optional
+        Called as ``progress(epoch, max_epochs)``.
+
+    Raises
+    ------
+    InputError
+        Where the model does not fit the windows.
+    RtserveError
+        Where the loss stops being a number.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return _fit(job, windows, split, progress or (lambda done, total: None))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit(job: SeedJob, windows: WindowSet, split: Split, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    keeper = Keeper(job.folder, job.about | {"seed": job.seed})
+    state = load_state(job.folder / "last.pth") if job.resume and (job.folder / "last.pth").exists() else None
+    keeper.clean()
+    net = _prepare(job, windows, split, keeper, state, progress)
+    outcome, verdict = _run(net, job, done=state["epoch"] if state else 0)
+    gates = [gate for row in net.rows_ for gate in row["gates"]]
+    marginal = any(gate["outcome"] == "marginal" for gate in gates)
+    best = best_epoch(net.rows_, job.recipe.monitor)
+    evaluation = _test(job, windows, split)
+    result = {
+        "schema": "rtserve.training_result/1",
+        "seed": job.seed,
+        "outcome": outcome,
+        "marginal": marginal,
+        "gates": gates,
+        "stopped_by": verdict,
+        "epochs": len(net.rows_),
+        "best_epoch": best,
+        "valid": net.rows_[best - 1]["valid"],
+        "test": evaluation.to_dict(raw=True),
+        "leaks": list(split.leaks),
+    }
+    write_bytes(job.folder / "result.json", (json.dumps(result, indent=1) + "\n").encode(), force=True)
+    return result
+
+
+def _run(net: Any, job: SeedJob, *, done: int) -> tuple[str, str]:
+    """Run what is left of the epochs; return how it ended."""
+    stopped = any(gate["outcome"] == "stop" for row in net.rows_ for gate in row["gates"])
+    patience, rows = job.recipe.patience, net.rows_
+    exhausted = bool(rows) and patience and done - best_epoch(rows, job.recipe.monitor) >= patience
+    try:
+        net.notify("on_train_begin", X=None, y=None)
+        if not stopped and not exhausted and done < job.recipe.max_epochs:
+            net.fit_loop(None, None, epochs=job.recipe.max_epochs - done)
+        net.notify("on_train_end", X=None, y=None)
+    except StopEarly:
+        exhausted = True
+    except GateStop as stop:
+        return "stopped by gate", str(stop.verdict)
+    if stopped:
+        return "stopped by gate", next(g["text"] for row in rows for g in row["gates"] if g["outcome"] == "stop")
+    return ("stopped early" if exhausted else "finished"), ""
+
+
+def _prepare(
+    job: SeedJob,
+    windows: WindowSet,
+    split: Split,
+    keeper: Keeper,
+    state: dict[str, Any] | None,
+    progress: Callable[[int, int], None],
+) -> Any:
+    """Build the skorch net, from scratch or as `state` left it."""
+    recipe, train = job.recipe, split.part("train")
+    network = build_network(recipe, windows, seed=job.seed)
+    if recipe.start_from_mean:
+        _start_from(network, float(windows.y[train].mean(dtype=np.float64)))
+    start = int(state["epoch"]) if state else 0
+    scorer = Scorer(
+        y=windows.y,
+        valid=split.part("valid"),
+        data=windows.take(split.part("valid")).digest,
+        monitor=recipe.monitor,
+        patience=recipe.patience,
+        gates=job.gates,
+        keep=functools.partial(_keep_and_tell, keeper, progress, recipe.max_epochs),
+    )
+    loss = {"criterion__delta": recipe.huber_delta} if recipe.loss == "huber" else {}
+    net = _Net(
+        network,
+        criterion=_LOSSES[recipe.loss],
+        optimizer=torch.optim.AdamW,
+        optimizer__weight_decay=recipe.weight_decay,
+        lr=recipe.lr,
+        max_epochs=recipe.max_epochs,
+        train_split=None,
+        callbacks=_callbacks(recipe, job.seed, start, scorer, state),
+        callbacks__epoch_timer=None,
+        callbacks__print_log=None,
+        callbacks__train_loss=None,
+        callbacks__valid_loss=None,
+        verbose=0,
+        **loss,
+    ).initialize()
+    X = torch.from_numpy(np.require(windows.X, requirements=["C", "W"]))
+    net.batches_ = Batches(X=X, y=torch.from_numpy(windows.y.copy()), index=train, recipe=recipe, seed=job.seed)
+    net.rows_ = json.loads(state["rows"]) if state else []
+    return net
+
+
+def _keep_and_tell(
+    keeper: Keeper, progress: Callable[[int, int], None], total: int, net: Any, row: dict[str, Any], improved: bool
+) -> None:
+    keeper(net, row, improved)
+    progress(row["epoch"], total)
+
+
+def _callbacks(
+    recipe: Recipe, seed: int, start: int, scorer: Scorer, state: dict[str, Any] | None
+) -> list[tuple[str, Any]]:
+    callbacks: list[tuple[str, Any]] = [("seeder", Seeder(seed, start))]
+    if recipe.ema:
+        callbacks.append(("average", Average(recipe.ema)))
+    if recipe.clip_norm:
+        callbacks.append(("clip", GradientNormClipping(recipe.clip_norm)))
+    if recipe.scheduler == "cosine":
+        callbacks.append(("schedule", LRScheduler("CosineAnnealingLR", T_max=recipe.max_epochs)))
+    elif recipe.scheduler == "warm_restarts":
+        warm = LRScheduler("CosineAnnealingWarmRestarts", T_0=recipe.restart_epochs, T_mult=2)
+        callbacks.append(("schedule", warm))
+    callbacks.append(("scorer", scorer))
+    if state:
+        callbacks.append(("restore", Restore(state)))
+    return callbacks
+
+
+class Restore(Callback):  # type: ignore[misc]
+    """Put a run back to where ``last.pth`` left it, after the other callbacks have set themselves up."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Load weights, optimizer, schedule and average."""
+        net.module_.load_state_dict(self.state["model_state_dict"])
+        net.optimizer_.load_state_dict(self.state["optimizer_state_dict"])
+        schedule = dict(net.callbacks_).get("schedule")
+        if schedule:
+            schedule.lr_scheduler_.load_state_dict(self.state["scheduler_state_dict"])
+        if self.state["average"]:
+            net.average_.load_state_dict(self.state["average"])
+            net.average_steps_ = self.state["average_steps"]
+
+
+def _start_from(network: nn.Module, mean: float) -> None:
+    """Let the network begin with the mean target, so that the first epochs do not go into finding it."""
+    biases = [value for name, value in network.named_parameters() if name.endswith("bias") and value.shape == (1,)]
+    if biases:
+        with torch.no_grad():
+            biases[-1].fill_(mean)
+
+
+def _test(job: SeedJob, windows: WindowSet, split: Split) -> Evaluation:
+    """Score the best weights on the test windows, which nothing has looked at before."""
+    network = build_network(job.recipe, windows, seed=job.seed)
+    network.load_state_dict(load_state(job.folder / "best.pth")["model_state_dict"])
+    index = split.part("test")
+    predictions = infer(network, torch.from_numpy(np.require(windows.X, requirements=["C", "W"])), index)
+    name = f"seed {job.seed}" + (" (LEAKING split)" if split.leaks else "")
+    metrics = tuple(dict.fromkeys(("nrmse", "rmse", "mse", "smooth_l1", job.recipe.monitor)))
+    return score_predictions(
+        predictions, windows.take(index), metrics=metrics, split="LEAKING-test" if split.leaks else "test", name=name
+    )

@@ -1,0 +1,108 @@
+"""Which network a recipe names: built for the windows, and how a checkpoint of it is exported."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from rtserve.errors import CheckpointError, EnvironmentMissingError, InputError
+from rtserve.graphs.checkpoint import load_checkpoint, strip_prefixes
+from rtserve.signals.windows import WindowSet
+from rtserve.training.networks import VOLT_SCALE, CompactRT, count_parameters, with_input_scale
+from rtserve.training.recipe import Recipe
+
+__all__ = ["build_network", "export_reference", "require_like"]
+
+
+def build_network(recipe: Recipe, windows: WindowSet, *, seed: int) -> nn.Module:
+    """Build and initialise the recipe's network for the shape of these windows.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Names the model and its dropout.
+    windows : WindowSet
+        Gives n_chans, n_times and sfreq; in volts, so the network gets the input scale.
+    seed : int
+        Of the initialiser.
+
+    Raises
+    ------
+    InputError
+        Where the model is unknown or cannot take such windows.
+    EnvironmentMissingError
+        Where it needs braindecode and that is not installed.
+    """
+    torch.manual_seed(seed)
+    family, _, name = recipe.model.partition(":")
+    if family == "compact_rt" and not name:
+        return CompactRT(
+            windows.X.shape[1],
+            dropout=tuple(recipe.dropout),  # type: ignore[arg-type]
+            head_dropout=tuple(recipe.head_dropout),  # type: ignore[arg-type]
+            input_scale=VOLT_SCALE,
+        )
+    if family == "braindecode" and name:
+        return with_input_scale(_braindecode(name, windows))
+    raise InputError(
+        f"unknown model {recipe.model!r}", hint="use compact_rt or braindecode:NAME, e.g. braindecode:EEGNeX"
+    )
+
+
+def _braindecode(name: str, windows: WindowSet) -> nn.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from braindecode import models
+    except ImportError:
+        raise EnvironmentMissingError(
+            "braindecode is not installed", hint='pip install "rtserve[braindecode]"'
+        ) from None
+    found = getattr(models, name, None)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise InputError(f"braindecode has no model {name!r}", hint="for example braindecode:EEGNeX")
+    shape: dict[str, Any] = {"n_chans": windows.X.shape[1], "n_times": windows.X.shape[2], "sfreq": windows.sfreq}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network: nn.Module = found(n_outputs=1, **shape)
+            with torch.no_grad():
+                network.eval()(torch.zeros(2, *windows.X.shape[1:]))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"braindecode's {name} cannot take {windows.input_spec}: {reason}", hint="another model"
+        ) from None
+    return network.train()
+
+
+def export_reference(recipe: Recipe) -> str:
+    """Return the exporter reference for the recipe's checkpoints."""
+    family, _, name = recipe.model.partition(":")
+    return "rtserve.training.networks:exporter" if family == "compact_rt" else f"exporters/braindecode_models.py:{name}"
+
+
+def require_like(network: nn.Module, path: str) -> None:
+    """Compare a network with a checkpoint before training: parameter count, names and shapes.
+
+    Raises
+    ------
+    CheckpointError
+        Where they are not one architecture; both parameter counts and the first difference are named.
+    """
+    buffers = {name for name, _ in network.named_buffers()}
+    mine = {name: tuple(value.shape) for name, value in network.named_parameters()}
+    state = strip_prefixes(load_checkpoint(path).state_dict)
+    suffixes = ("running_mean", "running_var", "num_batches_tracked", "input_scale")
+    theirs = {k: tuple(v.shape) for k, v in state.items() if k not in buffers and not k.endswith(suffixes)}
+    if mine != theirs:
+        count = sum(v.numel() for k, v in state.items() if k in theirs)
+        first = next(k for k in [*mine, *theirs] if mine.get(k) != theirs.get(k))
+        raise CheckpointError(
+            f"the network to train has {count_parameters(network):,} parameters, {path} has {count:,};"
+            f" first difference: {first} is {mine.get(first, 'absent')} against {theirs.get(first, 'absent')}",
+            hint="they are different architectures: train the right model, or leave --like out",
+        )

@@ -1,0 +1,141 @@
+"""`Recipe`: every setting that decides what a training run becomes, checked before the run starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rtserve.errors import InputError
+
+__all__ = ["LOSSES", "MIXUP_PER", "RECIPES", "SCHEDULERS", "Recipe", "recipe_from"]
+
+LOSSES = ("mse", "smooth_l1", "huber")
+SCHEDULERS = ("none", "cosine", "warm_restarts")
+MIXUP_PER = ("batch", "sample")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Settings of a training run; the data, the split and the seeds come beside it.
+
+    Parameters
+    ----------
+    model : str
+        ``"compact_rt"`` or ``"braindecode:NAME"``.
+    max_epochs, batch_size : int
+        Length of the run and windows per step.
+    lr, weight_decay : float
+        Of AdamW.
+    loss : str
+        What is minimised: ``"mse"``, ``"smooth_l1"`` (half the squared error under 1) or ``"huber"``.
+    huber_delta : float
+        Where Huber's loss turns linear, in units of y.
+    scheduler : str
+        ``"none"``, ``"cosine"`` to zero at `max_epochs`, or ``"warm_restarts"``.
+    restart_epochs : int
+        Length of the first cycle of warm restarts; each next one is twice as long.
+    dropout, head_dropout : tuple of float
+        CompactRT's rates after the convolutions and in the head.
+    mixup_alpha : float
+        Mixup's Beta(alpha, alpha); 0 for none.
+    mixup_fraction : float
+        Share of batches that are mixed.
+    mixup_per : str
+        One weight per ``"batch"`` or per ``"sample"``.
+    clip_norm : float
+        Largest gradient norm; 0 for no clipping.
+    patience : int
+        Epochs without a better `monitor` before the run stops; 0 for never.
+    monitor : str
+        Metric on the valid windows that chooses the best epoch.
+    ema : float
+        Decay of the averaged weights that are scored and saved; 0 for the plain weights.
+    start_from_mean : bool
+        Begin with the train windows' mean target as output.
+
+    Raises
+    ------
+    InputError
+        Where a value is impossible.
+    """
+
+    model: str = "compact_rt"
+    max_epochs: int = 20
+    batch_size: int = 32
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    loss: str = "mse"
+    huber_delta: float = 1.0
+    scheduler: str = "cosine"
+    restart_epochs: int = 5
+    dropout: tuple[float, ...] = (0.3, 0.4, 0.5)
+    head_dropout: tuple[float, ...] = (0.5, 0.4)
+    mixup_alpha: float = 0.0
+    mixup_fraction: float = 1.0
+    mixup_per: str = "batch"
+    clip_norm: float = 1.0
+    patience: int = 5
+    monitor: str = "nrmse"
+    ema: float = 0.0
+    start_from_mean: bool = True
+
+    def __post_init__(self) -> None:
+        _choice("loss", self.loss, LOSSES)
+        _choice("scheduler", self.scheduler, SCHEDULERS)
+        _choice("mixup_per", self.mixup_per, MIXUP_PER)
+        limits: dict[str, tuple[float, float]] = {
+            "max_epochs": (1, 1e6), "batch_size": (2, 1e6), "lr": (1e-12, 1e3), "weight_decay": (0, 1e3),
+            "huber_delta": (1e-9, 1e9), "restart_epochs": (1, 1e6), "mixup_alpha": (0, 1e3),
+            "mixup_fraction": (0, 1), "clip_norm": (0, 1e9), "patience": (0, 1e6), "ema": (0, 0.99999999),
+        }  # fmt: skip
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                raise InputError(f"{name} = {getattr(self, name)} is impossible", hint=f"from {low:g} to {high:g}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON values; `recipe_from` reads them back."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
+
+
+def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        near = difflib.get_close_matches(value, choices, 1)
+        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(choices)}"
+        raise InputError(f"unknown {name} {value!r}", hint=hint)
+
+
+def recipe_from(values: Mapping[str, Any]) -> Recipe:
+    """Return a recipe from a mapping such as parsed TOML or a stored run.
+
+    Raises
+    ------
+    InputError
+        Where a key is unknown (the nearest is named) or a value impossible.
+    """
+    known = [field.name for field in dataclasses.fields(Recipe)]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"settings are {', '.join(known)}"
+            raise InputError(f"unknown training setting {key!r}", hint=hint)
+    fixed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return Recipe(**fixed)
+
+
+RECIPES: dict[str, Recipe] = {
+    "default": Recipe(),
+    "v8": Recipe(
+        loss="smooth_l1", mixup_alpha=0.2, mixup_fraction=1.0, dropout=(0.5, 0.6, 0.7), scheduler="cosine",
+        max_epochs=30, patience=10,
+    ),
+    "aggressive": Recipe(
+        loss="mse", mixup_alpha=0.2, mixup_fraction=1.0, dropout=(0.5, 0.6, 0.7), scheduler="warm_restarts", lr=2e-3,
+        max_epochs=30, patience=10, clip_norm=0.5,
+    ),
+    "ensemble": Recipe(loss="mse", mixup_alpha=0.0, max_epochs=15, patience=5),
+    "ensemble_mixup": Recipe(loss="mse", mixup_alpha=0.2, mixup_fraction=0.5, max_epochs=15, patience=5),
+}  # fmt: skip
+"""Named starting points: the runs of the session this project began with, and what `rtserve train` uses by default."""

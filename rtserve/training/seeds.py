@@ -1,0 +1,302 @@
+"""Train many seeds: one folder each, in parallel, resumable; a run says what it reuses and refuses to mix two runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rtserve.errors import EnvironmentMissingError, InputError
+from rtserve.files import write_bytes
+from rtserve.signals.splits import Split
+from rtserve.signals.windows import WindowSet
+from rtserve.training.fit import SeedJob, fit_seed
+from rtserve.training.gates import Gate
+from rtserve.training.keeping import read_log
+from rtserve.training.models import build_network, export_reference, require_like
+from rtserve.training.networks import count_parameters
+from rtserve.training.recipe import Recipe
+
+__all__ = ["TrainingRun", "train"]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """All seeds of a run.
+
+    Parameters
+    ----------
+    folder : Path
+        RUNDIR.
+    about : dict
+        ``run.json``: settings, data, split, architecture, versions.
+    results : tuple of dict
+        ``result.json`` of each seed that was trained or reused, in the order asked for.
+    reused : tuple of int
+        Seeds that were finished already.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+    results: tuple[dict[str, Any], ...]
+    reused: tuple[int, ...] = ()
+
+    @property
+    def stopped_by_gate(self) -> str:
+        """What the gate that stopped a seed said; empty where none did."""
+        return next((result["stopped_by"] for result in self.results if result["stopped_by"]), "")
+
+    def checkpoints(self) -> list[Path]:
+        """Return best.pth of every seed."""
+        return [self.folder / f"seed{result['seed']}" / "best.pth" for result in self.results]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the run as JSON values, without raw predictions."""
+        slim = [result | {"test": {k: v for k, v in result["test"].items() if k != "raw"}} for result in self.results]
+        return {"run": str(self.folder), "about": self.about, "seeds": slim, "reused": list(self.reused)}
+
+    def lines(self) -> list[str]:
+        """Return what a person reads: a line per seed with its score on held-out windows beside the constant."""
+        out = [
+            f"{self.about['settings']['model']}, {self.about['n_parameters']:,} parameters,"
+            f" {self.about['split']['text']}"
+        ]
+        out += [f"warning: this split leaks: {leak}" for leak in self.about["split"]["leaks"]]
+        for result in self.results:
+            score, constant = result["test"]["scores"][0], result["test"]["baseline"][0]["value"]
+            ends = score["interval"]
+            reused = ", reused" if result["seed"] in self.reused else ""
+            note = " MARGINAL" if result["marginal"] else ""
+            interval = f" [{ends['low']:.3f}, {ends['high']:.3f}]" if ends else ""
+            out.append(
+                f"  seed {result['seed']}: test NRMSE {score['value']:.3f}{interval}, constant {constant:.3f};"
+                f" best epoch {result['best_epoch']} of {result['epochs']} ({result['outcome']}{reused}){note}"
+            )
+        if self.results:
+            out.append(f"  signature: {self.results[0]['test']['scores'][0]['signature']}")
+        return out
+
+
+def train(
+    windows: WindowSet,
+    split: Split,
+    *,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    output: str | Path,
+    resume: bool = False,
+    gates: Sequence[Gate] = (),
+    like: str | None = None,
+    n_jobs: int = 1,
+    backend: str = "loky",
+    progress: Progress | None = None,
+) -> TrainingRun:
+    """Train a recipe with several seeds.
+
+    Parameters
+    ----------
+    windows : WindowSet
+        In volts.
+    split : Split
+        From `rtserve.signals.splits`.
+    recipe : Recipe
+        The settings.
+    seeds : sequence of int
+        One network each.
+    output : path
+        RUNDIR; its finished seeds are reused where everything else is the same.
+    resume : bool
+        Go on with unfinished seeds; without it, an unfinished RUNDIR is refused.
+    gates : sequence of Gate
+        The first seed that a gate stops ends the run.
+    like : str, optional
+        A checkpoint whose architecture the network must have.
+    n_jobs, backend : int, str
+        Seeds at a time, and joblib's backend: ``"loky"`` (processes here) or ``"dask"``.
+    progress : callable, optional
+        ``progress(epochs done, epochs at most)`` over all seeds.
+
+    Raises
+    ------
+    InputError
+        Where a seed is given twice, a part of the split is too small, or RUNDIR holds another run.
+    CheckpointError
+        Where `like` is another architecture.
+    NotComparableError
+        Where a gate's metric is not what is logged.
+    """
+    seeds = _require_seeds(seeds)
+    _require_parts(split, windows)
+    network = build_network(recipe, windows, seed=seeds[0])
+    if like:
+        require_like(network, like)
+    about = describe(windows, split, recipe, network)
+    folder = Path(output)
+    finished = _claim(folder, about, seeds, resume=resume)
+    jobs = [
+        SeedJob(seed=seed, folder=folder / f"seed{seed}", recipe=recipe, about=about, gates=tuple(gates), resume=resume)
+        for seed in seeds
+        if seed not in finished
+    ]
+    done = {seed: json.loads((folder / f"seed{seed}" / "result.json").read_text()) for seed in finished}
+    with _watching(folder, seeds, recipe.max_epochs, progress):
+        for result in _run(jobs, windows, split, n_jobs, backend):
+            done[result["seed"]] = result
+            if result["stopped_by"]:
+                break
+    results = tuple(done[seed] for seed in seeds if seed in done)
+    return TrainingRun(folder=folder, about=about, results=results, reused=tuple(finished))
+
+
+def _require_seeds(seeds: Sequence[int]) -> list[int]:
+    listed = [int(seed) for seed in seeds]
+    if not listed or len(set(listed)) < len(listed) or min(listed) < 0:
+        raise InputError(f"seeds {listed} are none, negative or repeated", hint="for example --seeds 42,123,456")
+    return listed
+
+
+def _require_parts(split: Split, windows: WindowSet) -> None:
+    for part in ("train", "valid", "test"):
+        y = windows.y[split.part(part)]
+        if len(y) < 2 or float(y.std()) == 0.0:
+            raise InputError(
+                f"the {part} part has {len(y)} windows with {len(set(y.tolist()))} different targets",
+                hint="give more windows or subjects; a score needs targets that differ",
+            )
+
+
+def describe(windows: WindowSet, split: Split, recipe: Recipe, network: Any) -> dict[str, Any]:
+    """Return what a run says of itself: settings, data, split, architecture and versions; no paths and no times."""
+    import numpy
+    import skorch
+    import torch
+
+    import rtserve
+    from rtserve.graphs.export_child import architecture_digest
+
+    counts = {part: len(split.part(part)) for part in ("train", "valid", "test")}
+    return {
+        "settings": recipe.to_dict(),
+        "input": json.loads(windows.input_spec.to_json()),
+        "target": windows.target,
+        "data": {"sha256": windows.digest, "n_windows": len(windows), "simulated": "generator" in windows.extra},
+        "split": {
+            "by": split.by,
+            "seed": split.seed,
+            "sha256": split.digest,
+            "leaks": list(split.leaks),
+            **counts,
+            "text": f"split by {split.by}: " + ", ".join(f"{n} {part}" for part, n in counts.items()),
+        },
+        "n_parameters": count_parameters(network),
+        "architecture": architecture_digest(network),
+        "exporter": export_reference(recipe),
+        "versions": {
+            "rtserve": rtserve.__version__,
+            "torch": torch.__version__.partition("+")[0],
+            "skorch": skorch.__version__,
+            "numpy": numpy.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _claim(folder: Path, about: dict[str, Any], seeds: list[int], *, resume: bool) -> list[int]:
+    """Write run.json, or check that it is of this very run; return the seeds that are finished."""
+    record = folder / "run.json"
+    if record.exists():
+        differences = _differences(json.loads(record.read_text()), about)
+        if differences:
+            raise InputError(
+                f"{folder} holds another run: {'; '.join(differences)}",
+                hint="choose another RUNDIR, or the same settings",
+            )
+    elif folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty and holds no run", hint="choose a new RUNDIR")
+    else:
+        write_bytes(record, (json.dumps(about, indent=1) + "\n").encode())
+    begun = [seed for seed in seeds if (folder / f"seed{seed}" / "last.pth").exists()]
+    finished = [seed for seed in begun if (folder / f"seed{seed}" / "result.json").exists()]
+    if len(finished) < len(begun) and not resume:
+        unfinished = [seed for seed in begun if seed not in finished]
+        raise InputError(f"{folder} has unfinished seeds: {unfinished}", hint="pass --resume to go on with them")
+    return finished
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return every value that differs, as ``key: old against new``; other versions of libraries count."""
+    out = []
+    for key in [*old, *(k for k in new if k not in old)]:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            out += _differences(before, after, f"{prefix}{key}.")
+        elif before != after and key != "text":
+            out.append(f"{prefix}{key}: {before} against {after}")
+    return out
+
+
+def _run(jobs: list[SeedJob], windows: WindowSet, split: Split, n_jobs: int, backend: str) -> Iterator[dict[str, Any]]:
+    """Run the jobs and give each result as it comes."""
+    if not jobs:
+        return
+    if n_jobs == 1 and backend == "loky":
+        for job in jobs:
+            yield fit_seed(job, windows, split)
+        return
+    from joblib import Parallel, delayed, parallel_config
+
+    if backend == "dask":
+        _require_dask()
+    with parallel_config(backend=backend, n_jobs=n_jobs, **({"inner_max_num_threads": 1} if backend == "loky" else {})):
+        tasks = (delayed(fit_seed)(job, windows, split) for job in jobs)
+        as_they_come = {"return_as": "generator_unordered"} if backend == "loky" else {}
+        yield from Parallel(**as_they_come)(tasks)
+
+
+def _require_dask() -> None:
+    try:
+        import distributed
+
+        distributed.get_client()
+    except ImportError:
+        raise EnvironmentMissingError("dask is not installed", hint='pip install "rtserve[dask]"') from None
+    except ValueError:
+        raise InputError(
+            "there is no dask scheduler", hint="give --dask ADDRESS, or make a distributed.Client first"
+        ) from None
+
+
+@contextlib.contextmanager
+def _watching(folder: Path, seeds: list[int], epochs: int, progress: Progress | None) -> Iterator[None]:
+    """Report the epochs of all seeds while they run, here or in other processes, by reading their logs."""
+    if progress is None:
+        yield
+        return
+    over = threading.Event()
+
+    def look() -> None:
+        total = 0
+        for seed in seeds:
+            seed_folder = folder / f"seed{seed}"
+            total += epochs if (seed_folder / "result.json").exists() else len(read_log(seed_folder))
+        progress(total, epochs * len(seeds))
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        look()
