@@ -42,5 +42,14 @@ def node_macs(node: ir.Node) -> int:
 
 
 def count_macs(model: ir.Model) -> int:
-    """Return the multiply-adds of a model per window (convolutions, Gemm, MatMul)."""
-    return sum(node_macs(node) for node in infer_shapes(model).graph)
+    """Return the multiply-adds of a model per window (convolutions, Gemm, MatMul), shapes taken at batch 1."""
+    import onnx
+    import onnx_ir as ir
+
+    proto = ir.serde.serialize_model(model)
+    del proto.graph.value_info[:]
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    for dim in proto.graph.output[0].type.tensor_type.shape.dim[:1]:
+        dim.Clear()
+    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    return sum(node_macs(node) for node in ir.serde.deserialize_model(inferred).graph)

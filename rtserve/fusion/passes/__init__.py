@@ -1,0 +1,12 @@
+"""The rewrites, one file each, and the order in which they run.
+
+A pass is a function ``run(model) -> PassResult`` that changes a model in place where its conditions hold and says why
+where they do not. `MEMBER_PASSES` look at one network, `WHOLE_PASSES` at the assembled graph.
+"""
+
+from rtserve.fusion.passes import elu, fold, layout, pool, prefix
+
+__all__ = ["MEMBER_PASSES", "WHOLE_PASSES"]
+
+MEMBER_PASSES = ((fold.NAME, fold.run), (prefix.NAME, prefix.run))
+WHOLE_PASSES = ((layout.NAME, layout.run), (pool.NAME, pool.run), (elu.NAME, elu.run))

@@ -1,16 +1,22 @@
-"""The pipeline: which passes run, in which order, each checked against the unoptimised join in float64."""
+"""The pipeline: members are optimised, assembled, and the whole is laid out; every step is checked in float64.
+
+A step whose check fails is undone and reported. The unoptimised join says what is right.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rtserve.fusion.join import prepare_member
-from rtserve.fusion.passes.member import MEMBER_PASSES, Checker, clean, run_passes
+from rtserve.fusion.passes import MEMBER_PASSES, WHOLE_PASSES
+from rtserve.fusion.passes.affine import Refused
+from rtserve.fusion.passes.assemble import assemble
+from rtserve.fusion.passes.check import Reference
 from rtserve.fusion.passes.outcome import OptimizationReport, Outcome
+from rtserve.fusion.passes.running import clean, run_passes
 from rtserve.graphs.macs import count_macs
-from rtserve.graphs.parity import ParityReport, check_parity, compare_outputs, probe_inputs, relative_error
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -19,6 +25,25 @@ if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
 
 __all__ = ["optimize_graph"]
+
+WAYS = (("stack", True, True), ("side-by-side", False, True), ("unshared", False, False))
+"""Ways of assembling, best first: (name, alike members stacked, views share their first stage)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """What `optimize_graph` was asked."""
+
+    joined: Graph
+    graphs: Sequence[Graph]
+    plan: FusionPlan
+    passes: Sequence[str] | None
+    seed: int
+    reference: Reference | None
+
+    def check(self, model: ir.Model) -> str:
+        """Return why a whole model is not the plan, or an empty text."""
+        return self.reference.check(model) if self.reference is not None else ""
 
 
 def optimize_graph(
@@ -46,7 +71,7 @@ def optimize_graph(
     tune : bool
         Time candidates on this machine and keep the fastest.
     check : bool
-        Whether to compare in float64.
+        Whether every step is compared with the join in float64.
     seed : int
         Seed of the probe inputs.
 
@@ -55,67 +80,103 @@ def optimize_graph(
     ParityError
         Where the result does not give the join's numbers.
     """
+    reference = Reference(joined, seed=seed) if check else None
+    task = _Task(joined=joined, graphs=graphs, plan=plan, passes=passes, seed=seed, reference=reference)
     outcomes: list[Outcome] = []
-    optimised = []
-    for digest, graph in {d: g for d, g in zip(plan.members, graphs, strict=True)}.items():
-        number = plan.members.index(digest) + 1
-        model = prepare_member(graph, f"member {number}")
-        checker = _member_checker(graph, model, seed) if check else None
-        model, found = run_passes(model, MEMBER_PASSES, subject=f"member {number}", wanted=passes, check=checker)
-        optimised.append((digest, replace(graph, model=model)))
-        outcomes += found
-    table = dict(optimised)
-    from rtserve.fusion.join import join
-    from rtserve.graphs.fold import normalise
-    rejoined = join([table[d] for d in plan.members], plan)
-    normalise(rejoined, name="fused")
-    result = replace(joined, model=clean(rejoined))
-    normalise(result.model, name="fused")
-    details = dict(joined.provenance.details) | {"passes": [o.name for o in outcomes if o.status == "applied"]}
-    result = replace(result, provenance=replace(joined.provenance, details=details))
+    model, timings = joined.model, None
+    if passes is None or len(passes):
+        model, outcomes = _optimise(task)
+        if tune:
+            from rtserve.fusion.passes.tune import choose
+
+            model, timings = choose(task.joined, model, outcomes, _variants(task), passes=passes)
+    result = _labelled(joined, model, outcomes)
     report = OptimizationReport(
         outcomes=tuple(outcomes),
         macs_before=count_macs(joined.model),
         macs_after=count_macs(result.model),
         nodes_before=joined.model.graph.num_nodes(),
         nodes_after=result.model.graph.num_nodes(),
+        parity=reference.report(result) if reference is not None else None,
+        timings=timings,
     )
-    if check:
-        parity = _parity(joined, result, seed)
-        report = replace(report, parity=parity.require(hint="this is a defect of rtserve; --no-optimize avoids it"))
+    if report.parity is not None:
+        report.parity.require(hint="this is a defect of rtserve; --no-optimize avoids it")
     return result, report
 
 
-def _member_checker(graph: Graph, model: ir.Model, seed: int) -> Checker:
-    """Return a check of rewritten models against the member in float64, on a few probes."""
-    from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner
+def _labelled(joined: Graph, model: ir.Model, outcomes: Sequence[Outcome]) -> Graph:
+    """Return the result with the applied passes in its provenance."""
+    from rtserve.graphs.fold import normalise
 
-    plain = replace(graph, model=model)
-    probes = probe_inputs(graph.input_spec, scales=(1e-5, 1.0, 1e2), batches=(1, 2), seed=seed)
-    truth_of = PlanRunner(plain, double=True).infer
-    truths = {name: truth_of(x) for name, x in probes}
-    own_of = OnnxruntimeRunner(plain).infer
-    own = {name: relative_error(own_of(x), truths[name]) for name, x in probes}
-
-    def check(trial: ir.Model) -> str:
-        infer = OnnxruntimeRunner(replace(graph, model=trial)).infer
-        cases = [compare_outputs(name, infer(x), truths[name], own_error=own[name]) for name, x in probes]
-        bad = [case for case in cases if not case.passed]
-        return f"{bad[0].error:.1e} on {bad[0].name}" if bad else ""
-
-    return check
+    normalise(model, name="fused")
+    applied = list(dict.fromkeys(outcome.name for outcome in outcomes if outcome.status == "applied"))
+    details = dict(joined.provenance.details) | {"passes": applied}
+    return replace(joined, model=model, provenance=replace(joined.provenance, details=details))
 
 
-def _parity(joined: Graph, result: Graph, seed: int) -> ParityReport:
-    """Compare the result in onnxruntime with the join in float64."""
-    from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner
+def _optimise(task: _Task) -> tuple[ir.Model, list[Outcome]]:
+    """Optimise members, assemble in the best way that holds, lay the whole out."""
+    members, outcomes = _optimise_members(task)
+    before = count_macs(task.joined.model)
+    for name, stack, share in WAYS:
+        model, outcome = _assembled(task, members, name, stack, share, before)
+        outcomes.append(outcome)
+        if model is not None:
+            break
+    else:
+        return task.joined.model, outcomes
+    model, found = run_passes(model, WHOLE_PASSES, subject="whole", wanted=task.passes, check=task.check)
+    return model, outcomes + found
 
-    probes = probe_inputs(joined.input_spec, seed=seed)
-    return check_parity(
-        OnnxruntimeRunner(result).infer,
-        PlanRunner(joined, double=True).infer,
-        probes,
-        plain=OnnxruntimeRunner(joined).infer,
-        subject="onnxruntime on the fused graph",
-        reference_name="the plan in float64",
-    )
+
+def _optimise_members(task: _Task) -> tuple[list[tuple[str, ir.Model]], list[Outcome]]:
+    members, outcomes = [], []
+    alone = task.plan.n_branches == 1 and task.plan.views[0].kind == "identity" and not task.plan.calibration
+    for digest, graph in dict(zip(task.plan.members, task.graphs, strict=True)).items():
+        number = task.plan.members.index(digest) + 1
+        model = prepare_member(graph, f"member {number}")
+        check: Callable[[ir.Model], str] | None = None
+        if task.reference is not None:
+            own = task.reference if alone else Reference(replace(graph, model=model), seed=task.seed, brief=True)
+            check = own.check
+        model, found = run_passes(model, MEMBER_PASSES, subject=f"member {number}", wanted=task.passes, check=check)
+        members.append((digest, model))
+        outcomes += found
+    return members, outcomes
+
+
+def _assembled(
+    task: _Task, members: list[tuple[str, ir.Model]], name: str, stack: bool, share: bool, before: int
+) -> tuple[ir.Model | None, Outcome]:
+    """Assemble in one way; None and the reason where it cannot be or the numbers change."""
+
+    def outcome(status: str, reason: str, after: int = before) -> Outcome:
+        return Outcome(name=name, status=status, reason=reason, subject="plan", macs_before=before, macs_after=after)
+
+    n_outputs = task.joined.output_spec.n_outputs
+    try:
+        assembly = assemble(members, task.plan, n_outputs=n_outputs, stack=stack, share=share)
+    except Refused as refusal:
+        return None, outcome("refused", str(refusal))
+    model = clean(assembly.model)
+    wrong = task.check(model)
+    if wrong:
+        return None, outcome("undone", f"the numbers changed: {wrong}")
+    reason = "; ".join(assembly.notes) or "one branch"
+    return model, outcome("applied", reason, count_macs(model))
+
+
+def _variants(task: _Task) -> dict[str, ir.Model]:
+    """Return differently assembled models for tuning, each laid out and checked."""
+    members, _ = _optimise_members(task)
+    plain = [(d, clean(prepare_member(g, "member"))) for d, g in dict(zip(task.plan.members, task.graphs, strict=True)).items()]
+    variants = {}
+    for name, stack, share in WAYS:
+        for label, source in (("", members), (" of plain members", plain)):
+            model, _ = _assembled(task, source, name, stack, share, 0)
+            if model is not None:
+                variants[name + label] = run_passes(
+                    model, WHOLE_PASSES, subject="whole", wanted=task.passes, check=task.check
+                )[0]
+    return variants

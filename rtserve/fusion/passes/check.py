@@ -1,0 +1,88 @@
+"""The exactness check of the compiler: rewritten models against the plain graph in float64."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtserve.errors import RtserveError
+from rtserve.graphs.parity import ParityReport, compare_outputs, probe_inputs, relative_error
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from rtserve.graphs.graph import Graph
+
+__all__ = ["Reference"]
+
+
+class Reference:
+    """What a graph answers in float64 on the probe inputs, computed once.
+
+    Parameters
+    ----------
+    graph : Graph
+        The plain graph.
+    seed : int
+        Seed of the probes.
+    brief : bool
+        A few probes only; the whole graph is checked on all of them in the end.
+    """
+
+    def __init__(self, graph: Graph, *, seed: int = 0, brief: bool = False) -> None:
+        self.graph = graph
+        scales = {"scales": (1e-5, 1.0, 1e2), "batches": (1, 2)} if brief else {}
+        self.probes = probe_inputs(graph.input_spec, seed=seed, **scales)  # type: ignore[arg-type]
+        self.probes += _broken(graph, seed)
+
+    @cached_property
+    def truths(self) -> list[np.ndarray]:
+        """Float64 answers."""
+        from rtserve.graphs.runners import PlanRunner, ReferenceRunner
+
+        try:
+            infer = PlanRunner(self.graph, double=True).infer
+        except RtserveError:
+            infer = ReferenceRunner(self.graph).infer
+        return [infer(x) for _, x in self.probes]
+
+    @cached_property
+    def own_errors(self) -> list[float]:
+        """The plain graph's own float32 error on every probe."""
+        from rtserve.graphs.runners import OnnxruntimeRunner
+
+        infer = OnnxruntimeRunner(self.graph).infer
+        return [relative_error(infer(x), truth) for (_, x), truth in zip(self.probes, self.truths, strict=True)]
+
+    def report(self, graph: Graph) -> ParityReport:
+        """Compare a graph in onnxruntime with the truth."""
+        from rtserve.graphs.runners import OnnxruntimeRunner
+
+        infer = OnnxruntimeRunner(graph).infer
+        rows = zip(self.probes, self.truths, self.own_errors, strict=True)
+        cases = tuple(compare_outputs(name, infer(x), truth, own_error=own) for (name, x), truth, own in rows)
+        return ParityReport(
+            cases=cases, subject="onnxruntime on the fused graph", reference="the plan in float64"
+        )
+
+    def check(self, model: ir.Model) -> str:
+        """Return why a model is not the same, or an empty text."""
+        try:
+            report = self.report(replace(self.graph, model=model))
+        except RtserveError as error:
+            return error.message
+        return "" if report.passed else f"{report.worst.error:.1e} on {report.worst.name}"
+
+
+def _broken(graph: Graph, seed: int) -> list[tuple[str, np.ndarray]]:
+    """Return windows with a NaN channel, an infinite sample, and all constant: what was not finite must stay so."""
+    spec = graph.input_spec
+    rng = np.random.default_rng(seed + 1)
+    x = rng.standard_normal((2, spec.n_chans, spec.n_times)).astype(np.float32)
+    nan, inf = x.copy(), x.copy()
+    nan[0, spec.n_chans // 3] = np.nan
+    inf[1, spec.n_chans // 2, spec.n_times // 3] = np.inf
+    return [("a NaN channel", nan), ("an infinite sample", inf), ("constant windows", np.full_like(x, 0.5))]

@@ -1,0 +1,242 @@
+r"""Share the first linear stage between views.
+
+Let the stage be a convolution of kernel K, stride s, dilation d along time. Output t of a view is decided by its
+*window*: which samples of x its taps read, zero padding included. Views that only move samples in time (identity, roll,
+crop-shift) read windows that are mostly the same:
+
+- a **regular** window is x (zero-extended) from sample a on; all regular windows with the same a mod s are one
+  convolution of x, whichever views ask for them;
+- a **seam** window touches a wrap or an artificial edge; the few distinct ones are gathered and convolved by themselves.
+
+With K = 1 every window is regular, so a collapsed prefix mixes the electrodes once for all of these views. The others:
+:math:`C(a x) + b = a\,(C x + b) + (1 - a)\,b` (scale, sign-flip); a dropped channel subtracts its own contribution; a
+channel permutation goes into the weights and is further output channels of the same convolution; a reversed window is
+the flipped kernel on x, read backwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rtserve.fusion.views import View
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from rtserve.graphs.emit import Emitter
+
+__all__ = ["Stage", "share_views"]
+
+MOVING = ("identity", "roll", "crop-shift", "time-reverse")
+SCALING = ("scale", "sign-flip")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stage:
+    """The first linear stage: a convolution along the last axis of (batch, n_chans, n_times).
+
+    Parameters
+    ----------
+    weight : ndarray, (outputs, n_chans, taps)
+        Its kernel.
+    bias : ndarray or None, (outputs,)
+        Its bias.
+    stride, dilation, left, right : int
+        Geometry along time.
+    n_times, n_out : int
+        Samples in and out.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray | None
+    stride: int
+    dilation: int
+    left: int
+    right: int
+    n_times: int
+    n_out: int
+
+    @property
+    def taps(self) -> int:
+        """Length of the kernel."""
+        return int(self.weight.shape[2])
+
+    def windows(self, view: View) -> np.ndarray:
+        """Return (n_out, taps): which sample each tap reads in a moving view, -1 for a zero."""
+        source = _source(view, self.n_times)
+        position = (
+            self.stride * np.arange(self.n_out)[:, None] + self.dilation * np.arange(self.taps)[None] - self.left
+        )
+        inside = (position >= 0) & (position < self.n_times)
+        return np.where(inside, source[np.clip(position, 0, self.n_times - 1)], -1)
+
+
+def _source(view: View, n_times: int) -> np.ndarray:
+    """Return which sample of x every sample of a moving view is, -1 for a zero."""
+    t = np.arange(n_times)
+    if view.kind == "roll":
+        return (t - view.shift) % n_times
+    if view.kind == "crop-shift":
+        return np.where((t >= view.shift) & (t - view.shift < n_times), t - view.shift, -1)
+    return t
+
+
+def share_views(emit: Emitter, x: ir.Value, stage: Stage, views: Sequence[View]) -> ir.Value:
+    """Return the stage's outputs for all views, stacked on the batch: (views x batch, outputs, n_out).
+
+    Parameters
+    ----------
+    emit : Emitter
+        Where the nodes go.
+    x : Value
+        The window (batch, n_chans, n_times).
+    stage : Stage
+        The convolution.
+    views : sequence of View
+        Bound views of any kind.
+    """
+    forward = [v for v in views if v.kind in ("roll", "crop-shift")]
+    base_needed = any(v.kind not in ("roll", "crop-shift", "time-reverse") for v in views)
+    moving = [View(name="identity", kind="identity"), *forward] if base_needed else forward
+    outputs = _moving_outputs(emit, x, stage, moving) if moving else {}
+    base = outputs.get("identity")
+    parts = []
+    for view in views:
+        if view.name in outputs:
+            parts.append(outputs[view.name])
+        else:
+            parts.append(_OTHER[view.kind](emit, x, stage, view, base))
+    return emit("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
+
+
+def _conv(
+    emit: Emitter, source: ir.Value, weight: np.ndarray, bias: np.ndarray | None, *, stride: int, dilation: int = 1,
+    pads: tuple[int, int] = (0, 0),
+) -> ir.Value:  # fmt: skip
+    extra = [] if bias is None else [bias.astype(np.float32)]
+    return emit("Conv", source, weight.astype(np.float32), *extra, strides=[stride], dilations=[dilation], pads=list(pads))
+
+
+def _moving_outputs(emit: Emitter, x: ir.Value, stage: Stage, views: Sequence[View]) -> dict[str, ir.Value]:
+    """Return each moving view's output, computed from shared phases and a few seam windows."""
+    starts: dict[int, set[int]] = {}
+    seams: dict[tuple[int, ...], int] = {}
+    reads: dict[str, list[tuple[int, int]]] = {}
+    for view in views:
+        places = []
+        for window in stage.windows(view):
+            start = _regular_start(window, stage)
+            if start is None:
+                places.append((-1, seams.setdefault(tuple(window.tolist()), len(seams))))
+            else:
+                phase = start % stage.stride
+                starts.setdefault(phase, set()).add(start)
+                places.append((phase, start))
+        reads[view.name] = places
+    phases = {phase: _phase_output(emit, x, stage, sorted(wanted)) for phase, wanted in sorted(starts.items())}
+    seam = _seam_output(emit, x, stage, seams) if seams else None
+    located = {
+        name: [(seam, p) if phase < 0 else (phases[phase][0], (p - phases[phase][1]) // stage.stride) for phase, p in places]
+        for name, places in reads.items()
+    }
+    lengths = {id(value): length for value, _, length in phases.values()} | ({id(seam): len(seams)} if seam is not None else {})
+    return {name: _assemble(emit, places, lengths) for name, places in located.items()}
+
+
+def _regular_start(window: np.ndarray, stage: Stage) -> int | None:
+    """Return a if the window is the zero-extended x from sample a on, else None; all zeros count as a seam."""
+    inside = np.flatnonzero(window >= 0)
+    if not len(inside):
+        return None
+    start = int(window[inside[0]] - stage.dilation * inside[0])
+    expected = start + stage.dilation * np.arange(stage.taps)
+    expected = np.where((expected >= 0) & (expected < stage.n_times), expected, -1)
+    return start if np.array_equal(expected, window) else None
+
+
+def _phase_output(emit: Emitter, x: ir.Value, stage: Stage, starts: list[int]) -> tuple[ir.Value, int, int]:
+    """Convolve x so that output j is the regular window from ``first + j stride`` on; return it, first, and its length."""
+    first, last = starts[0], starts[-1]
+    if first > 0:
+        first = first % stage.stride - stage.stride * (first % stage.stride != 0)
+    reach = last + stage.dilation * (stage.taps - 1) + 1
+    left, right = max(-first, 0), max(reach - stage.n_times, 0)
+    y = _conv(emit, x, stage.weight, stage.bias, stride=stage.stride, dilation=stage.dilation, pads=(left, right))
+    span = stage.dilation * (stage.taps - 1) + 1
+    return y, first, (stage.n_times + left + right - span) // stage.stride + 1
+
+
+def _seam_output(emit: Emitter, x: ir.Value, stage: Stage, seams: dict[tuple[int, ...], int]) -> ir.Value:
+    """Gather the seam windows one behind the other and convolve each once."""
+    index = np.array(list(seams), dtype=np.int64).reshape(-1)
+    gathered = emit("Gather", x, np.maximum(index, 0), axis=2)
+    if (index < 0).any():
+        gathered = emit("Where", (index >= 0).reshape(1, 1, -1), gathered, np.float32(0.0))
+    return _conv(emit, gathered, stage.weight, stage.bias, stride=stage.taps)
+
+
+def _assemble(emit: Emitter, places: list[tuple[Any, int]], lengths: dict[int, int]) -> ir.Value:
+    """Put a view's output together from runs of consecutive places."""
+    runs: list[tuple[Any, int, int]] = []
+    for value, index in places:
+        if runs and runs[-1][0] is value and runs[-1][2] == index:
+            runs[-1] = (value, runs[-1][1], index + 1)
+        else:
+            runs.append((value, index, index + 1))
+    parts = [
+        value if (low, high) == (0, lengths[id(value)]) else emit.slice(value, 2, low, high) for value, low, high in runs
+    ]
+    return emit("Concat", *parts, axis=2) if len(parts) > 1 else parts[0]
+
+
+def _scaled(emit: Emitter, x: ir.Value, stage: Stage, view: View, base: ir.Value | None) -> ir.Value:
+    scaled = emit("Mul", base, np.float32(view.factor))
+    if stage.bias is None or not stage.bias.any():
+        return scaled
+    shift = (1.0 - np.float64(np.float32(view.factor))) * stage.bias.astype(np.float64)
+    return emit("Add", scaled, shift.reshape(1, -1, 1).astype(np.float32))
+
+
+def _dropped(emit: Emitter, x: ir.Value, stage: Stage, view: View, base: ir.Value | None) -> ir.Value:
+    channels = np.asarray(view.dropped, np.int64)
+    own = _conv(emit, emit("Gather", x, channels, axis=1), stage.weight[:, channels], None, stride=stage.stride,
+                dilation=stage.dilation, pads=(stage.left, stage.right))  # fmt: skip
+    return emit("Sub", base, own)
+
+
+def _permuted(emit: Emitter, x: ir.Value, stage: Stage, view: View, base: ir.Value | None) -> ir.Value:
+    weight = np.empty_like(stage.weight)
+    weight[:, list(view.order)] = stage.weight
+    return _conv(emit, x, weight, stage.bias, stride=stage.stride, dilation=stage.dilation, pads=(stage.left, stage.right))
+
+
+def _reversed(emit: Emitter, x: ir.Value, stage: Stage, view: View, base: ir.Value | None) -> ir.Value:
+    """The flipped kernel with the paddings exchanged, read backwards; samples the stride leaves over move to the front."""
+    span = stage.dilation * (stage.taps - 1) + 1
+    used = (stage.n_out - 1) * stage.stride + span
+    over = stage.n_times + stage.left + stage.right - used
+    left = stage.right - over
+    source = x if left >= 0 else emit.slice(x, 2, -left, None)
+    y = _conv(emit, source, stage.weight[:, :, ::-1], stage.bias, stride=stage.stride, dilation=stage.dilation,
+              pads=(max(left, 0), stage.left))  # fmt: skip
+    return emit.slice(y, 2, -1, None, -1)
+
+
+def _based(emit: Emitter, x: ir.Value, stage: Stage, view: View, base: ir.Value | None) -> ir.Value:
+    assert base is not None
+    return base
+
+
+_OTHER = {
+    "identity": _based,
+    "scale": _scaled,
+    "sign-flip": _scaled,
+    "drop": _dropped,
+    "mirror": _permuted,
+    "permute": _permuted,
+    "time-reverse": _reversed,
+}
