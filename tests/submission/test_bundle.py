@@ -1,0 +1,168 @@
+"""The zip: its bytes repeat, it runs with torch and the standard library alone, and it gives the graph's numbers."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from rtserve.errors import InputError, SpecMismatchError
+from rtserve.graphs.graph import Graph
+from rtserve.graphs.runners import PlanRunner
+from rtserve.submission.archive import read_zip, unpack, zip_bytes
+from rtserve.submission.bundle import build
+from rtserve.submission.recipe import load_recipe
+from tests.submission.small import write_recipe
+
+DRIVE = """
+import copy, json, pickle, sys
+folder, blocked = sys.argv[1], sys.argv[2:]
+for name in blocked:
+    sys.modules[name] = None
+sys.path.insert(0, folder)
+import torch
+from submission import Submission
+windows = torch.load(folder + "/reference.pt", weights_only=True)["windows"]
+answers = {}
+with torch.inference_mode():
+    for key in "12":
+        submission = Submission(100, torch.device("cpu"))
+        model = getattr(submission, "get_model_challenge_" + key)()
+        model.eval()
+        one = model.forward(windows[:1])
+        assert one.shape == (1, 1) and one.dtype == torch.float32
+        answers[key] = model.forward(windows)[:, 0].tolist()
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert torch.equal(other.forward(windows), model.forward(windows))
+        answers["route " + key] = submission.routes
+loaded = [name for name in blocked if sys.modules.get(name) is not None]
+print(json.dumps({"answers": answers, "loaded": loaded}))
+"""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle")
+    recipe = write_recipe(folder / "recipe", tail="[challenges.2.calibration]\nscale = 0.5\nclip = [-9.0, 9.0]")
+    return build(recipe, output=folder / "s.zip")
+
+
+def run_zip(path, folder, blocked=("numpy", "onnx", "onnxruntime", "onnx_ir", "rtserve", "scipy")):
+    unpack(read_zip(path), folder / "input")
+    for file in (folder / "input").iterdir():
+        file.chmod(0o444)
+    (folder / "input").chmod(0o555)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", DRIVE, str(folder / "input"), *blocked],
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env={"OMP_NUM_THREADS": "1"},
+            check=False,
+        )
+    finally:
+        (folder / "input").chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_zip_runs_alone_and_gives_the_graphs_numbers(bundle, tmp_path):
+    result = run_zip(bundle.path, tmp_path)
+    assert result["loaded"] == []
+    files = read_zip(bundle.path)
+    windows = torch.load(tmp_path / "input" / "reference.pt", weights_only=True)["windows"].numpy()  # noqa: TID251
+    for key in "12":
+        graph = Graph.from_bytes(files[f"challenge_{key}.onnx"])
+        expected = PlanRunner(graph, double=True).infer(windows)[:, 0]
+        np.testing.assert_allclose(result["answers"][key], expected, rtol=1e-5)
+        assert result["answers"][f"route {key}"] == {f"challenge_{key}": "torch"}
+
+
+def test_manifest_has_the_digest_of_every_other_file(bundle):
+    import hashlib
+
+    files = read_zip(bundle.path)
+    manifest = json.loads(files["manifest.json"])
+    assert manifest == bundle.manifest
+    assert set(manifest["files"]) == set(files) - {"manifest.json"}
+    for name, digest in manifest["files"].items():
+        assert hashlib.sha256(files[name]).hexdigest() == digest
+    one = manifest["challenges"]["1"]
+    assert one["graph_sha256"] == manifest["files"][one["graph"]]
+    assert [len(member["sha256"]) for member in one["members"]] == [64, 64]
+    assert one["views"] == ["identity", "roll:+3"]
+    assert manifest["challenges"]["2"]["calibration"]["scale"] == 0.5
+
+
+def test_same_inputs_same_bytes(bundle, tmp_path):
+    recipe = write_recipe(tmp_path / "again", tail="[challenges.2.calibration]\nscale = 0.5\nclip = [-9.0, 9.0]")
+    again = build(recipe, output=tmp_path / "again.zip")
+    assert again.path.read_bytes() == bundle.path.read_bytes()
+
+
+def test_existing_output_needs_force(bundle, tmp_path):
+    recipe = write_recipe(tmp_path / "again")
+    before = bundle.path.read_bytes()
+    with pytest.raises(InputError, match="exists already"):
+        build(recipe, output=bundle.path)
+    assert bundle.path.read_bytes() == before
+
+
+def test_entry_script_holds_no_linter_notes_and_no_local_path(bundle, repo_dir):
+    text = read_zip(bundle.path)["submission.py"].decode()
+    assert "noqa" not in text
+    assert "# type:" not in text
+    assert str(repo_dir) not in text
+    assert "import rtserve" not in text
+    assert "class Submission" in text
+
+
+def test_window_of_another_shape_is_refused(tmp_path):
+    recipe = write_recipe(tmp_path / "recipe", n_chans=3)
+    with pytest.raises(SpecMismatchError, match="129 against 3"):
+        build(recipe, output=tmp_path / "s.zip")
+    assert not (tmp_path / "s.zip").exists()
+
+
+def test_zip_names_that_lead_out_are_refused(tmp_path):
+    path = tmp_path / "evil.zip"
+    path.write_bytes(zip_bytes({"../evil.py": b""}))
+    with pytest.raises(InputError, match="leads out"):
+        read_zip(path)
+
+
+RECIPE = """
+profile = "eeg2025"
+[challenges.1]
+views = ["identity", "scale:1.02"]
+[[challenges.1.members]]
+checkpoint = "checkpoints/compact_rt/seed42.pth"
+exporter = "exporters/compact_rt.py"
+sha256 = "4b13be3328a3a5490b817e465680feaa147acc7a16975e95871e73a41960a2e0"
+[[challenges.2.members]]
+checkpoint = "checkpoints/compact_rt/v8_weights_challenge_1.pt"
+exporter = "rtserve.training.networks:exporter"
+sha256 = "56f7fb24ea0a90c67790ecbe926124a5eeb7f8111c67e913efaf275d87224916"
+settings = { target = "externalizing" }
+"""
+
+
+@pytest.mark.shared
+def test_real_checkpoints_build(shared_dir, repo_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(repo_dir)
+    (tmp_path / "submission.toml").write_text(RECIPE)
+    built = build(tmp_path / "submission.toml", root=shared_dir, output=tmp_path / "s.zip")
+    result = run_zip(built.path, tmp_path)
+    assert result["loaded"] == []
+    assert built.manifest["challenges"]["1"]["members"][0]["exporter"] == "exporters/compact_rt.py"
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["v8_views5", "v8_single"])
+def test_recipes_of_this_checkout_find_their_members(shared_dir, repo_dir, name):
+    recipe = load_recipe(repo_dir / "submissions" / name / "submission.toml")
+    for root in (shared_dir, shared_dir / "checkpoints"):
+        assert len(recipe.require_digests(root)) == (6 if name == "v8_views5" else 2)
