@@ -1,11 +1,16 @@
-"""Where the tests find real checkpoints and recordings, and small graphs made on the spot."""
+"""Where the tests find real checkpoints and recordings, and small graphs made once for all of them."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,3 +41,74 @@ def shared_dir() -> Path:
 def repo_dir() -> Path:
     """The checkout."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def session_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for the whole run, shared by all its workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "made-once"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(session_dir: Path) -> Callable[..., Path]:
+    """Export a checkpoint once per run: ``exported(checkpoint, exporter, **settings) -> path of the .onnx``."""
+    from rtserve.graphs.export import export
+
+    def get(checkpoint: Path | None, exporter: str, **values: Any) -> Path:
+        key = hashlib.sha256(json.dumps([str(checkpoint), exporter, values], sort_keys=True).encode()).hexdigest()
+        path = session_dir / f"{checkpoint.stem if checkpoint else 'seeded'}-{key[:12]}.onnx"
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                export(checkpoint, exporter=exporter, settings=values).save(path)
+        return path
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def small_checkpoints(session_dir: Path) -> list[Path]:
+    """Two checkpoints of CompactRT on 6 channels, as a training leaves them, with lived-in BatchNorm statistics."""
+    import torch
+
+    from rtserve.training.networks import CompactRT
+
+    paths = [session_dir / f"small{seed}.pth" for seed in (1, 2)]
+    with FileLock(session_dir / "small.lock"):
+        for seed, path in enumerate(paths, start=1):
+            if not path.exists():
+                torch.manual_seed(seed)
+                network = CompactRT(6, input_scale=1e5).train()
+                for _ in range(3):
+                    network(1e-5 * torch.randn(16, 6, 40))
+                torch.save({"model_state_dict": network.state_dict(), "seed": seed, "epoch": 3}, path)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def small_members(small_checkpoints: list[Path], exported: Callable[..., Path]) -> list[Path]:
+    """Graphs of `small_checkpoints`: 6 channels x 40 samples at 100 Hz, a response time."""
+    return [exported(path, "rtserve.training.networks:exporter", n_times=40) for path in small_checkpoints]
+
+
+@pytest.fixture(scope="session")
+def real_members(shared_dir: Path, exported: Callable[..., Path]) -> list[Path]:
+    """Graphs of the five real CompactRT checkpoints; only for tests marked ``shared``."""
+    folder = shared_dir / "checkpoints" / "compact_rt"
+    return [exported(path, str(ROOT / "exporters" / "compact_rt.py")) for path in sorted(folder.glob("seed*.pth"))]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process: ``cli("fuse", a, b) -> (exit code, stdout, stderr)``."""
+    from rtserve.cli.main import main
+
+    def run(*argv: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in argv])
+        said = capsys.readouterr()
+        return int(caught.value.code or 0), said.out, said.err
+
+    return run

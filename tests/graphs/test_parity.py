@@ -1,0 +1,83 @@
+"""How close is equal, and what never is."""
+
+import numpy as np
+import pytest
+
+from rtserve.errors import ParityError
+from rtserve.graphs.parity import BATCHES, FLOOR, SCALES, TOLERANCE, check_parity, compare_outputs, probe_inputs
+from rtserve.spec import InputSpec
+
+SPEC = InputSpec(n_chans=4, n_times=30, sfreq=100.0)
+PROBES = probe_inputs(SPEC)
+
+
+def mean(x):
+    return x.astype("f8").mean(axis=(1, 2), keepdims=True)[:, 0] + 1.0
+
+
+def test_probes_cover_batches_scales_and_both_kinds_of_signal():
+    assert {len(x) for _, x in PROBES} == set(BATCHES) == {1, 2, 5}
+    kinds = {(name.split(" x ")[0], float(name.split(" x ")[1].split(",")[0])) for name, _ in PROBES}
+    assert kinds == {(kind, scale) for kind in ("white noise", "window-shaped") for scale in SCALES}
+    assert (min(SCALES), max(SCALES)) == (1e-6, 1e2)
+    assert all(x.dtype == np.float32 and x.shape[1:] == (4, 30) for _, x in PROBES)
+
+
+def test_window_shaped_probes_have_a_flat_and_a_large_channel():
+    x = next(x for name, x in PROBES if name == "window-shaped x 1, batch 5")
+    assert not x[0, 0].any()
+    assert x[-1, -1].std() > 5 * x[-1, -2].std()
+
+
+def test_probes_are_the_same_every_time():
+    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(PROBES, probe_inputs(SPEC), strict=True))
+
+
+@pytest.mark.parametrize(("error", "passed"), [(0.0, True), (0.9, True), (1.1, False), (100.0, False)])
+def test_the_tolerance_is_relative_to_the_largest_output(error, passed):
+    wanted = np.array([[50.0], [1.0]])
+    case = compare_outputs("case", wanted + error * TOLERANCE * 50.0, wanted)
+    assert case.passed is passed
+    assert case.error == pytest.approx(error * TOLERANCE, abs=1e-12)
+
+
+def test_small_outputs_are_compared_absolutely():
+    tiny = np.array([[1e-7]])
+    assert compare_outputs("case", tiny + 0.9 * FLOOR * TOLERANCE, tiny).passed
+    assert not compare_outputs("case", tiny + 1.1 * FLOOR * TOLERANCE, tiny).passed
+
+
+def test_twice_the_plain_graphs_own_error_is_allowed():
+    one = np.ones((1, 1))
+    assert compare_outputs("case", one + 1.9e-4, one, own_error=1e-4).passed
+    assert not compare_outputs("case", one + 2.1e-4, one, own_error=1e-4).passed
+    assert not compare_outputs("case", one + 1.0, one, own_error=np.nan).passed
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_a_number_and_no_number_are_never_equal(odd):
+    a, b = np.array([[odd], [1.0]]), np.array([[1.0], [1.0]])
+    assert not compare_outputs("case", a, b).passed
+    assert not compare_outputs("case", b, a).passed
+    assert compare_outputs("case", a, np.array([[np.nan], [1.0]])).passed
+
+
+def test_another_shape_is_never_equal():
+    assert not compare_outputs("case", np.zeros((2, 1)), np.zeros(2)).passed
+
+
+def test_a_report_names_the_worst_case_and_the_tolerance_that_would_pass():
+    report = check_parity(lambda x: mean(x) * (1 + 3e-5), mean, PROBES, subject="this", reference_name="that")
+    assert not report.passed
+    assert report.tolerance_needed == pytest.approx(3e-5, rel=1e-3)
+    assert "this against that: NOT EQUAL, worst 3.00e-05 (allowed 1.0e-05) on" in report.summary()
+    assert "smallest tolerance that passes 3.00e-05" in report.summary()
+    with pytest.raises(ParityError, match="NOT EQUAL") as caught:
+        report.require(hint="do this")
+    assert caught.value.report is report
+    assert check_parity(mean, mean, PROBES).passed
+
+
+def test_comparing_nothing_is_no_pass():
+    assert not check_parity(mean, mean, []).passed
+    assert "nothing compared" in check_parity(mean, mean, []).summary()
