@@ -171,12 +171,42 @@ def _phase_output(emit: Emitter, x: ir.Value, stage: Stage, starts: list[int]) -
 
 
 def _seam_output(emit: Emitter, x: ir.Value, stage: Stage, seams: dict[tuple[int, ...], int]) -> ir.Value:
-    """Gather the seam windows one behind the other and convolve each once."""
-    index = np.array(list(seams), dtype=np.int64).reshape(-1)
-    gathered = emit("Gather", x, np.maximum(index, 0), axis=2)
+    """Gather the seam windows as rows and multiply them with the kernel: (batch, outputs, windows).
+
+    The samples that seams read are cut out first and gathered as rows with time in front: element by element along time
+    would cost more than the convolution. A row of zeros stands for zero padding.
+    """
+    index = np.array(list(seams), dtype=np.int64)
+    spans = _spans(np.unique(index[index >= 0]))
+    n_chans = stage.weight.shape[1]
+    if not spans:
+        pieces = emit("Mul", emit.slice(x, 2, 0, 1), np.float32(0.0))
+        spans = [(0, 1)]
+    else:
+        cut = [emit.slice(x, 2, low, high) for low, high in spans]
+        pieces = emit("Concat", *cut, axis=2) if len(cut) > 1 else cut[0]
+    place = {t: i for i, t in enumerate(t for low, high in spans for t in range(low, high))}
+    rows = emit("Transpose", pieces, perm=[0, 2, 1])
     if (index < 0).any():
-        gathered = emit("Where", (index >= 0).reshape(1, 1, -1), gathered, np.float32(0.0))
-    return _conv(emit, gathered, stage.weight, stage.bias, stride=stage.taps)
+        rows = emit("Pad", rows, [0, 0, 0, 0, 1, 0])
+    order = np.array([place.get(int(t), len(place)) for t in index.reshape(-1)], dtype=np.int64)
+    windows = emit("Reshape", emit("Gather", rows, order, axis=1), [0, len(seams), stage.taps * n_chans])
+    kernel = stage.weight.transpose(2, 1, 0).reshape(stage.taps * n_chans, -1).astype(np.float32)
+    y = emit("MatMul", windows, kernel)
+    if stage.bias is not None:
+        y = emit("Add", y, stage.bias.astype(np.float32))
+    return emit("Transpose", y, perm=[0, 2, 1])
+
+
+def _spans(samples: np.ndarray) -> list[tuple[int, int]]:
+    """Return the runs of consecutive samples as half-open spans."""
+    spans: list[tuple[int, int]] = []
+    for t in samples.tolist():
+        if spans and spans[-1][1] == t:
+            spans[-1] = (spans[-1][0], t + 1)
+        else:
+            spans.append((t, t + 1))
+    return spans
 
 
 def _assemble(emit: Emitter, places: list[tuple[Any, int]], lengths: dict[int, int]) -> ir.Value:

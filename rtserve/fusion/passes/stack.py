@@ -54,6 +54,14 @@ def signature(model: ir.Model) -> str:
     return "\n".join(lines) + f"->{names.get(model.graph.outputs[0])}"
 
 
+PARTS = 8
+"""Up to so many members a dense layer is one Gemm each, whose weights the engine packs once; beyond, a batched product."""
+
+
+class _Parts(list):  # type: ignore[type-arg]
+    """A stacked value (batch, N x d1) still in N pieces, as dense layers leave it."""
+
+
 class Stacker:
     """Writes N members of one signature as one network.
 
@@ -95,7 +103,7 @@ class Stacker:
         for index, node in enumerate(self.nodes[0]):
             if node in needed:
                 self._write(index, node)
-        return self.values[stop]
+        return self.values[stop] if stop in self.shared else self.get(stop)
 
     def _write(self, index: int, node: ir.Node) -> None:
         if self.n == 1 or all(self._is_shared(v) for v in node.inputs if v is not None):
@@ -141,13 +149,17 @@ class Stacker:
         feeds: list[Any] = []
         for value in node.inputs:
             if value is None or value in self.values:
-                feeds.append(self.values.get(value) if value is not None else None)
+                feeds.append(self._plain(value) if value is not None else None)
             else:
                 array = constant(value)
                 if array is None:
                     raise Refused(f"{node.op_type} reads something that is not there")
                 feeds.append(self.emit.constant(array, name=f"{value.name}"))
         return feeds
+
+    def _plain(self, value: Any) -> ir.Value:
+        found = self.values[value]
+        return self.get(value) if isinstance(found, _Parts) else found
 
     def _copy(self, node: ir.Node, feeds: list[Any]) -> list[ir.Value]:
         """Add the node as it is on other inputs."""
@@ -161,15 +173,27 @@ class Stacker:
 
     def get(self, value: Any) -> ir.Value:
         """Return a value stacked; one that all share is repeated."""
-        if value not in self.shared:
-            return self.values[value]
-        return self.emit("Concat", *[self.values[value]] * self.n, axis=1)
+        if value in self.shared:
+            return self.emit("Concat", *[self.values[value]] * self.n, axis=1)
+        found = self.values[value]
+        if isinstance(found, _Parts):
+            found = self.values[value] = self.emit("Concat", *found, axis=1)
+        return found
+
+    def pieces(self, value: Any) -> list[ir.Value]:
+        """Return a value (batch, N x d1) as N pieces (batch, d1)."""
+        found = self.values[value]
+        if isinstance(found, _Parts):
+            return found
+        if value in self.shared:
+            return [found] * self.n
+        return self.emit.many("Split", found, [self.dims(value)[0]] * self.n, n=self.n, axis=1)
 
     def expand(self, value: Any) -> ir.Value:
         """Return a value as (batch, N, dims)."""
         if value in self.shared:
             return self.emit("Unsqueeze", self.values[value], [1])
-        return self.emit("Reshape", self.values[value], [0, self.n, *self.dims(value)])
+        return self.emit("Reshape", self.get(value), [0, self.n, *self.dims(value)])
 
     def collapse(self, value: ir.Value, dims: tuple[int, ...]) -> ir.Value:
         """Return (batch, N, dims) in the stacked form."""
@@ -192,7 +216,10 @@ def _needed(model: ir.Model, stop: Any, known: set[Any]) -> set[Any]:
     return nodes
 
 
-def _unary(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
+def _unary(s: Stacker, index: int, node: ir.Node) -> list[Any]:
+    found = s.values[node.inputs[0]]
+    if isinstance(found, _Parts):
+        return [_Parts(s._copy(node, [part, *s._feeds(index, node)[1:]])[0] for part in found)]
     return s._copy(node, [s.get(node.inputs[0]), *s._feeds(index, node)[1:]])
 
 
@@ -242,7 +269,7 @@ def _binary(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     sides = []
     simple = all(constant(v) is None and v not in s.shared and s.dims(v) == dims for v in node.inputs)
     if simple:
-        return [s.emit(node.op_type, *[s.values[v] for v in node.inputs])]
+        return [s.emit(node.op_type, *[s.get(v) for v in node.inputs])]
     for slot, value in enumerate(node.inputs):
         if constant(value) is not None:
             arrays = s.arrays(index, slot)
@@ -280,11 +307,14 @@ def _matmul(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     return [s.collapse(s.emit("MatMul", *sides), dims)]
 
 
-def _gemm(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
-    """A dense layer of N members is a batched product (N, batch, in) x (N, in, out)."""
+def _gemm(s: Stacker, index: int, node: ir.Node) -> list[Any]:
+    """A dense layer of N members: N small ones, or a batched product (N, batch, in) x (N, in, out) for many."""
     if constant(node.inputs[0]) is not None or node.attributes.get_int("transA", 0):
         raise Refused("Gemm of an unusual form")
     weights, biases = gemm_weights(s, index, node)
+    if s.n <= PARTS:
+        layers = zip(s.pieces(node.inputs[0]), weights, biases, strict=True)
+        return [_Parts(s.emit("Gemm", piece, w, b) for piece, w, b in layers)]
     (inputs,) = s.dims(node.inputs[0])
     outputs = weights[0].shape[1]
     wide = s.emit("Transpose", s.emit("Reshape", s.get(node.inputs[0]), [0, s.n, inputs]), perm=[1, 0, 2])
