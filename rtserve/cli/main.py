@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": "rtserve.cli.measure:evaluate",
     "bench": "rtserve.cli.measure:bench",
     "compare": "rtserve.cli.compare:compare",
+    "search": "rtserve.cli.search:search",
     "build": "rtserve.cli.build:build",
     "check": "rtserve.cli.check:check",
     "profiles": "rtserve.cli.check:profiles",

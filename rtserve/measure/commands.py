@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rtserve.errors import InputError
 from rtserve.files import check_writable
 
-__all__ = ["run_bench", "run_compare", "run_evaluate"]
+__all__ = ["run_bench", "run_compare", "run_evaluate", "run_search"]
 
 Pair = tuple[str, str]
 
@@ -94,3 +95,33 @@ def run_compare(first: str, second: str, *, output: str | None = None, force: bo
     if output:
         result.save(output, force=force)
     return result
+
+
+def run_search(
+    members: tuple[str, ...],
+    *,
+    data: str,
+    output: str | None = None,
+    force: bool = False,
+    challenge: str = "1",
+    profile: str = "eeg2025",
+    base: str | None = None,
+    **options: Any,
+) -> tuple[Any, list[Path]]:
+    """Return the `SearchReport` and what was written: the recipe, its weights, the report. Raises as `search`."""
+    from rtserve.measure.search import search
+    from rtserve.measure.search_recipe import write_recipe
+
+    report_path = Path(output).with_suffix(".json") if output else None
+    if output and report_path:
+        check_writable(output, force=force)
+        check_writable(report_path, force=force)
+    names = [Path(member).name for member in (*members, *options.get("also", ()))]
+    if len(set(names)) < len(names):
+        raise InputError("two graphs have the same file name", hint="rename one: the report names graphs by file")
+    report = search(members, data, **options)
+    if not output or not report_path:
+        return report, []
+    files = dict(zip(names, (*members, *options.get("also", ())), strict=True))
+    written = write_recipe(report.choice, files, output, challenge=challenge, profile=profile, base=base, force=force)
+    return report, [*written, report.save(report_path, force=force)]

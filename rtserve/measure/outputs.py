@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rtserve.errors import InputError
+from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.fusion.plan import Calibration, FusionPlan, Merge
 from rtserve.fusion.views import View
 from rtserve.graphs.graph import Graph
@@ -114,18 +114,36 @@ def branch_outputs(
     jobs, backend : int, str
         joblib's: members in parallel in so many processes (``"loky"``, ``"dask"``, ...).
     """
-    import joblib
-
     labels = tuple(names) or tuple(f"member {k}" for k in range(1, len(members) + 1))
     for graph, label in zip(members, labels, strict=True):
         windows.require_spec(graph.input_spec, name=label)
-    tasks = (
-        joblib.delayed(_one_member)(graph.to_bytes(), views, windows.X, label)
-        for graph, label in zip(members, labels, strict=True)
-    )
-    with joblib.parallel_config(backend=backend if jobs != 1 else "sequential", n_jobs=jobs):
-        values = joblib.Parallel()(tasks)
+    tasks = [(graph.to_bytes(), views, windows.X, label) for graph, label in zip(members, labels, strict=True)]
+    values = _in_parallel(tasks, jobs=jobs, backend=backend)
     return BranchOutputs(values=np.stack(values), members=labels, views=tuple(view.name for view in views))
+
+
+def _in_parallel(tasks: Sequence[tuple[Any, ...]], *, jobs: int, backend: str) -> list[np.ndarray]:
+    """Run `_one_member` on each task; dask uses the scheduler DASK_SCHEDULER_ADDRESS names, else threads."""
+    import joblib
+
+    calls = [joblib.delayed(_one_member)(*task) for task in tasks]
+    if backend != "dask":
+        with joblib.parallel_config(backend=backend if jobs != 1 else "sequential", n_jobs=jobs):
+            return list(joblib.Parallel()(calls))
+    with _dask_client(jobs), joblib.parallel_config(backend="dask"):
+        return list(joblib.Parallel()(calls))
+
+
+def _dask_client(jobs: int) -> Any:
+    """Return a client of the scheduler that the environment names, or of threads in this process."""
+    try:
+        import dask
+        from distributed import Client
+    except ImportError:
+        raise EnvironmentMissingError("dask is not installed", hint='pip install "rtserve[dask]"') from None
+    if dask.config.get("scheduler-address", None):
+        return Client()
+    return Client(processes=False, n_workers=1, threads_per_worker=max(1, jobs), dashboard_address=None)
 
 
 def _one_member(data: bytes, views: Sequence[View], X: np.ndarray, name: str) -> np.ndarray:

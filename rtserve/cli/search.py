@@ -1,0 +1,46 @@
+"""``rtserve search``: members, views and weights under a latency budget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from rtserve.cli.output import emit_json, json_option, tell
+
+__all__ = ["search"]
+
+
+@click.command()
+@click.argument("graphs", nargs=-1, type=click.Path())
+@click.option("--members", multiple=True, type=click.Path(), help="Graphs to choose from; same as GRAPHS.")
+@click.option("--views", default="identity", show_default=True, help="Comma-separated; the first is the plain one.")
+@click.option("--also", multiple=True, type=click.Path(), help="Graphs that compete as they are, e.g. a soup.")
+@click.option("--data", required=True, type=click.Path(), help="Validation windows that no member was trained on.")
+@click.option("--split", default="all", show_default=True, help="Only the windows marked so.")
+@click.option("--budget-us", type=click.FloatRange(0, min_open=True), default=float("inf"), help="Per window, here.")
+@click.option("--metric", help="To be best in; NRMSE, or balanced accuracy for classes.")
+@click.option("--weights/--no-weights", default=True, help="Also fit weights of branches.")
+@click.option("--calibrate/--no-calibrate", default=True, help="Also fit a scale and offset.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Processes for the predictions; -1 for all cores.")
+@click.option("--backend", default="loky", show_default=True, help="joblib's backend: loky, threading, dask.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--challenge", default="1", show_default=True, help="Which challenge the recipe is for.")
+@click.option("--profile", default="eeg2025", show_default=True)
+@click.option("--base", type=click.Path(), help="Recipe whose other challenges are kept.")
+@click.option("-o", "--output", type=click.Path(), help="Write the choice here (.toml), the report beside it (.json).")
+@click.option("--force", is_flag=True, help="Replace existing outputs.")
+@json_option
+def search(graphs: tuple[str, ...], members: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Choose members of GRAPHS, views and weights under a budget; the gain is told on subjects without a say."""
+    from rtserve.cli.progress import progress
+    from rtserve.measure.commands import run_search
+
+    with progress("fusing and timing") as callback:
+        report, written = run_search((*graphs, *members), progress=callback, **options)
+    if as_json:
+        emit_json("search", report.to_dict())
+    else:
+        click.echo("\n".join(report.lines()))
+    for path in written:
+        tell(f"wrote {path}")

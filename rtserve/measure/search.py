@@ -1,0 +1,209 @@
+"""A search for members, views and weights under a latency budget, with an honest estimate of what it gained.
+
+Every candidate is scored on cached branch predictions. What is best on the windows it was chosen on looks better than
+it is, so the gain that is reported comes from a nested cross-validation over subjects: the whole search, fitting
+included, is repeated without each fold and scored on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from rtserve.errors import InputError
+from rtserve.fusion.views import View, parse_views
+from rtserve.graphs.graph import Graph
+from rtserve.measure.candidates import EXACT_LIMIT, Candidate, Pool, combinations_of, explore
+from rtserve.measure.chooser import Chooser
+from rtserve.measure.cost_model import CostModel, measure_costs, time_graphs
+from rtserve.measure.evaluate import to_predictions
+from rtserve.measure.folds import FOLDS
+from rtserve.measure.metrics import parse_metric
+from rtserve.measure.outputs import branch_outputs
+from rtserve.measure.predict import as_graph, as_windows, predict
+from rtserve.measure.search_report import Option, SearchReport
+from rtserve.measure.statistics import RESAMPLES, Units, difference, interval
+from rtserve.signals.windows import WindowSet
+from rtserve.spec import require_same_input, require_same_output
+
+__all__ = ["search"]
+
+ATTEMPTS = 3
+"""How often the budget is tightened when what was chosen measures dearer than it was predicted."""
+Cost = tuple[float, float, float]
+
+
+def search(
+    members: Sequence[Graph | str | Path],
+    windows: WindowSet | str | Path,
+    *,
+    views: str | Sequence[str] = ("identity",),
+    also: Sequence[str | Path] = (),
+    budget_us: float = float("inf"),
+    weights: bool = True,
+    calibrate: bool = True,
+    metric: str | None = None,
+    split: str = "all",
+    jobs: int = 1,
+    backend: str = "loky",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> SearchReport:
+    """Search members, views and weights under a latency budget.
+
+    Parameters
+    ----------
+    members : sequence of Graph or path
+        To choose from.
+    windows : WindowSet or path
+        Validation windows that no member was trained on.
+    views : str or sequence of str
+        To choose from.
+    also : sequence of path
+        Graphs that compete as they are: a soup, a calibrated one.
+    budget_us : float
+        Most microseconds per window on this machine (onnxruntime, batch 1, one thread).
+    weights, calibrate : bool
+        Whether weights of branches, and a scale and offset, may be fitted.
+    metric, split : str
+        NRMSE by default, balanced accuracy for classes; the part of the windows.
+    jobs, backend : int, str
+        joblib's, for the branch predictions.
+    resamples, seed : int
+        Of bootstrap, folds and timing.
+    progress : callable, optional
+        Called with (graphs fused, graphs to fuse).
+
+    Raises
+    ------
+    InputError
+        Where nothing fits the budget, or members, views or windows are wrong.
+    """
+    if not budget_us > 0:
+        raise InputError(f"a budget of {budget_us} us", hint="give microseconds above 0")
+    graphs = [as_graph(member) for member in members]
+    names = [Path(m).name if isinstance(m, str | Path) else f"member {k}" for k, m in enumerate(members, start=1)]
+    windows = as_windows(windows, split=split)
+    whole = {Path(path).name: as_graph(path) for path in also}
+    _require_alike(graphs, names, whole)
+    bound = [view.bind(graphs[0].input_spec) for view in parse_views(views)]
+    chosen = parse_metric(metric or ("balanced_accuracy" if graphs[0].output_spec.n_outputs > 1 else "nrmse"))
+    one_output = graphs[0].output_spec.n_outputs == 1
+    model = measure_costs(graphs, bound, whole, seed=seed, progress=progress)
+    pool = Pool(
+        outputs=branch_outputs(graphs, bound, windows, names=names, jobs=jobs, backend=backend),
+        wholes={name: to_predictions(predict(g, windows), windows, name=name) for name, g in whole.items()},
+        windows=windows,
+        cost=_cost_of(model),
+    )
+    chooser = Chooser(
+        pool=pool,
+        metric=chosen,
+        units=Units.of(windows.subject, len(windows)),
+        budget_us=budget_us,
+        weights=weights and one_output,
+        calibrate=calibrate and one_output,
+        seed=seed,
+    )
+    chooser, front, costs = _fit_budget(chooser, graphs, bound, whole)
+    return _report(chooser, front, costs, budget_us=budget_us, resamples=resamples)
+
+
+def _require_alike(graphs: Sequence[Graph], names: Sequence[str], whole: dict[str, Graph]) -> None:
+    if not graphs:
+        raise InputError("no member to choose from", hint="name at least one graph made by `rtserve export`")
+    for name, graph in [*zip(names, graphs, strict=True), *whole.items()]:
+        require_same_input(graphs[0].input_spec, graph.input_spec, names=(names[0], name))
+        require_same_output(graphs[0].output_spec, graph.output_spec, names=(names[0], name))
+
+
+def _cost_of(model: CostModel) -> Callable[[Candidate], float]:
+    return lambda c: model.whole[c.whole] if c.whole else model.predict(c.members, c.views)
+
+
+def _fit_budget(
+    chooser: Chooser, graphs: Sequence[Graph], views: Sequence[View], whole: dict[str, Graph]
+) -> tuple[Chooser, list[Candidate], dict[Candidate, Cost]]:
+    """Choose, fuse and time; where the choice measures over the budget, tighten the prediction and repeat."""
+    every, budget = np.arange(len(chooser.pool.windows)), chooser.budget_us
+    for _ in range(ATTEMPTS):
+        ranked = chooser.ranked(every)
+        if not ranked:
+            cheapest = min(map(chooser.pool.cost, explore(chooser.pool, chooser.metric, every, float("inf"))))
+            raise InputError(
+                f"nothing fits {budget:g} us: the cheapest takes about {cheapest:.0f} us on this machine",
+                hint="raise --budget-us, or bring a smaller member",
+            )
+        best = chooser.choose(every)
+        front = chooser.front(ranked, best)
+        costs = _timed(chooser.pool, front, graphs, views, whole)
+        if costs[best][0] <= budget:
+            break
+        chooser = replace(chooser, budget_us=chooser.budget_us * budget / costs[best][0] * 0.98)
+    return chooser, front, costs
+
+
+def _timed(
+    pool: Pool, front: Sequence[Candidate], graphs: Sequence[Graph], views: Sequence[View], whole: dict[str, Graph]
+) -> dict[Candidate, Cost]:
+    """Fuse candidates, each proven equal to its plan, and time them by turns: microseconds with intervals."""
+    from rtserve.fusion.fuse import fuse
+
+    def built(c: Candidate) -> Graph:
+        if c.whole:
+            return whole[c.whole]
+        chosen, seen = [graphs[m] for m in c.members], [views[v] for v in c.views]
+        return fuse(chosen, views=seen, merge=c.merge, calibration=pool.calibration(c), force=True)
+
+    timings = time_graphs({str(k): built(c) for k, c in enumerate(front)})
+    base = timings.median_us("0")
+    costs = {}
+    for k, candidate in enumerate(front):
+        ratio, low, high = timings.ratio(str(k), "0")
+        costs[candidate] = (base * ratio, base * low, base * high)
+    return costs
+
+
+def _report(
+    chooser: Chooser, front: Sequence[Candidate], costs: dict[Candidate, Cost], *, budget_us: float, resamples: int
+) -> SearchReport:
+    pool, metric, units, seed = chooser.pool, chooser.metric, chooser.units, chooser.seed
+    y, every = pool.windows.y.astype(np.float64), np.arange(len(pool.windows))
+    best, single = chooser.choose(every), chooser.best_single(every)
+    chosen, alone = chooser.held_out()
+
+    def option(c: Candidate) -> Option:
+        p = pool.predict(c)
+        return Option(
+            label=pool.label(c),
+            members=tuple(pool.outputs.members[m] for m in c.members),
+            views=tuple(pool.outputs.views[v] for v in c.views),
+            weights=c.weights,
+            scale=c.scale,
+            offset=c.offset,
+            whole=c.whole,
+            value=metric(y, p),
+            interval=interval(metric, y, p, units, resamples=resamples, seed=seed),
+            cost_us=costs[c],
+            predicted_us=pool.cost(c),
+            chosen=c == best,
+            single=c == single,
+        )
+
+    return SearchReport(
+        signature=metric.signature(n=len(y), data=pool.windows.digest),
+        higher_is_better=metric.higher_is_better,
+        budget_us=budget_us,
+        options=tuple(option(c) for c in front),
+        gain=difference(metric, y, alone, chosen, units, resamples=resamples, seed=seed),
+        nested=metric(y, chosen),
+        nested_interval=interval(metric, y, chosen, units, resamples=resamples, seed=seed),
+        candidates=len(pool.wholes) + combinations_of(pool),
+        exact=combinations_of(pool) <= EXACT_LIMIT,
+        folds=min(FOLDS, units.count),
+        over=units.over,
+    )
