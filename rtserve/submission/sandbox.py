@@ -8,6 +8,7 @@ output and the number of processes, and end with every process that was started 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -219,7 +220,9 @@ done
 mount --bind /dev/null "$root/proc/sysrq-trigger" 2>/dev/null || true
 mount -t tmpfs -o "mode=1777,nosuid,nodev,size=$size" tmpfs "$root/dev/shm"
 mount -o remount,ro "$root"
-exec setpriv --no-new-privs --bounding-set -all --inh-caps -all -- chroot_run "$root" "$cwd" "$@"
+set +e
+"$ENTER" -I -c "$CODE" "$root" "$cwd" "$@"
+exit $?
 """
 
 
@@ -250,9 +253,6 @@ def _unshare(plan: Plan, work: Path) -> list[str]:
         steps += ["tmp", "-", folder]
     for inside, outside in plan.mounts.items():
         steps += ["bind", str(outside), inside]
-    setup = _SETUP.replace(
-        "setpriv --no-new-privs --bounding-set -all --inh-caps -all -- chroot_run", '"$ENTER" -I -c "$CODE"'
-    )
     command = [
         "unshare",
         "--user",
@@ -265,7 +265,7 @@ def _unshare(plan: Plan, work: Path) -> list[str]:
         "--fork",
         "--kill-child",
     ]
-    command += ["env", f"ENTER={plan.python}", f"CODE={enter}", "sh", "-c", setup, "setup", str(root), plan.cwd]
+    command += ["env", f"ENTER={plan.python}", f"CODE={enter}", "sh", "-c", _SETUP, "setup", str(root), plan.cwd]
     return [*command, str(plan.limits.file_bytes), *steps, "--"]
 
 
@@ -336,7 +336,10 @@ class _Guard:
             left_over = self._end()
         for thread in threads:
             thread.join(timeout=5)
-        events.close()
+        for source in (events, self.process.stdout, self.process.stdin):
+            if source is not None:
+                with contextlib.suppress(OSError):
+                    source.close()
         return Outcome(
             kind=self.kind,
             returncode=self.process.returncode if self.process.returncode is not None else -9,

@@ -19,10 +19,12 @@ STEADY = frozenset({"torch", "torchaudio"})
 """Packages whose pinned and installed versions agree on what a submission uses."""
 _KINDS = (
     ("weights", r"Error\(s\) in loading state_dict|Expected state_dict to be dict-like|size mismatch for|Missing key\(s\) in state_dict"),
+    ("damaged", r"invalid load key|Unsupported operand|pickle data was truncated|Ran out of input|PytorchStreamReader|unexpected EOF"
+                r"|not a ZIP|central directory|BadZipFile|magic number"),
     ("refused", r"Weights only load failed|weights_only|Unsupported global"),
     ("device", r"Attempting to deserialize object on a CUDA|Torch not compiled with CUDA|No CUDA GPUs|Found no NVIDIA"
                r"|CUDA error|not linked with support for (cuda|mps)|CUDA driver|Cannot access accelerator"),
-    ("class", r"Can't get attribute|invalid load key|pickle data was truncated|unpickling|Ran out of input"),
+    ("class", r"Can't get attribute|unpickling"),
     ("network", r"urlopen error|Name or service not known|Temporary failure in name|Network is unreachable|Max retries"
                 r"|ConnectionError|getaddrinfo|no network here|HTTPSConnection|Could not resolve|offline"),
     ("read-only", r"Read-only file system|no writing outside"),
@@ -43,7 +45,7 @@ def kind_of(error: dict[str, Any]) -> str:
     for kind, pattern in _KINDS:
         if re.search(pattern, f"{name}: {text}"):
             return kind
-    return "class" if name in ("UnpicklingError", "EOFError") else "other"
+    return "damaged" if name in ("UnpicklingError", "EOFError") else "other"
 
 
 def excuse(case: Case, error: dict[str, Any]) -> str:

@@ -17,7 +17,10 @@ __all__ = ["RULES"]
 _WEIGHTS = re.compile(
     r"(?i)^[\w\-./ \\:+=()]*[\w)]\.(pt|pth|pkl|pickle|joblib|npz|npy|onnx|ckpt|safetensors|h5|hdf5|bin|json|ya?ml|csv)$"
 )
-_LOADERS = {"load", "open", "read_csv", "loadtxt", "File", "load_from_checkpoint", "load_model"}
+_LOADERS = {
+    "torch.load", "torch.jit.load", "jit.load", "joblib.load", "np.load", "numpy.load", "open", "np.loadtxt", "pd.read_csv",
+    "pd.read_pickle", "h5py.File", "onnxruntime.InferenceSession", "pathlib.Path", "Path",
+}  # fmt: skip
 _TALK = {"print", "info", "warning", "warn", "error", "debug", "log", "save", "to_csv", "dump", "savez", "export"}
 _NETWORK = {
     "urlopen", "urlretrieve", "hf_hub_download", "snapshot_download", "from_pretrained", "load_state_dict_from_url",
@@ -37,6 +40,8 @@ class Literal:
         The call it is handed to directly, such as ``torch.load``, or empty.
     choice : bool
         Whether it is one of several in a list, or its absence is provided for.
+    partial : bool
+        Whether it is the beginning of an f-string.
     """
 
     value: str
@@ -45,6 +50,7 @@ class Literal:
     function: str
     loader: str
     choice: bool
+    partial: bool = False
 
     @property
     def where(self) -> str:
@@ -88,7 +94,10 @@ def literals(case: Case) -> list[Literal]:
         if not (isinstance(node, ast.Constant) and isinstance(node.value, str)) or not above:
             continue
         calls = [_name(a) for a in above if isinstance(a, ast.Call)]
-        if isinstance(above[-1], (ast.Expr, ast.JoinedStr, ast.Compare)) or any(
+        head = isinstance(above[-1], ast.JoinedStr)
+        if head and node is not above[-1].values[0]:  # type: ignore[attr-defined]
+            continue
+        if isinstance(above[-1], (ast.Expr, ast.Compare)) or any(
             isinstance(a, ast.Raise) for a in above
         ):
             continue
@@ -98,7 +107,7 @@ def literals(case: Case) -> list[Literal]:
         tested = any(isinstance(a, ast.If) and "exist" in ast.unparse(a.test) for a in above)
         # only what a loader is handed as it stands: torch.load("w.pt"), open(Path("w.pt"))
         direct = [a for a in above[-2:] if isinstance(a, ast.Call)]
-        loader = next((_name(c) for c in direct if _name(c).rpartition(".")[2] in _LOADERS), "")
+        loader = next((_name(c) for c in direct if _name(c) in _LOADERS), "")
         plain = all(isinstance(a, ast.Call) for a in above[above.index(direct[0]) :]) if direct else False
         found.append(
             Literal(
@@ -108,6 +117,7 @@ def literals(case: Case) -> list[Literal]:
                 function=function,
                 loader=loader if plain else "",
                 choice=collected or tested,
+                partial=head,
             )
         )
     return found
@@ -129,7 +139,7 @@ class NamedFiles(Rule):
             base = PurePosixPath(item.value.replace("\\", "/")).name
             if not _WEIGHTS.match(item.value) or "://" in item.value or base in names or base in seen:
                 continue
-            if item.choice or case.all_ran:
+            if item.choice or item.partial or case.all_ran:
                 continue
             seen.add(base)
             inside = f" in {item.function}" if item.function else ""

@@ -61,7 +61,7 @@ class Readable(Rule):
         for name, file in model_files(case):
             if file.problem and not _loaded_well(case, name):
                 severity = "" if _used(case, name) and not case.all_ran else WARN
-                yield Finding(message=f"{name}: {file.problem}", where=name, severity=severity)
+                yield Finding(message=file.problem, where=name, severity=severity)
 
 
 class TensorsOnly(Rule):
@@ -86,7 +86,7 @@ class TensorsOnly(Rule):
             severity = "" if (entry and entry["error"]) or not told else WARN
             shown = ", ".join(file.beyond_tensors[:4])
             yield Finding(
-                message=f"{name} holds {shown}: torch.load refuses it by default", where=name, severity=severity
+                message=f"it holds {shown}: torch.load refuses it by default", where=name, severity=severity
             )
 
     def _entry(self, case: Case, name: str) -> dict[str, object] | None:
@@ -123,19 +123,19 @@ class KnownGlobals(Rule):
             python = case.profile.primary.python
             if python_version(case) < (3, 13):
                 yield Finding(
-                    message=f"{name} holds {item}, which exists from Python 3.13 on; the scorer runs {python}",
+                    message=f"it holds {item}, which exists from Python 3.13 on; the scorer runs {python}",
                     where=name,
                     cure="store paths as text: str(path)",
                 )
         elif top == "__main__" and "__main__" not in told:
             yield Finding(
-                message=f"{name} holds {item}: the class was pickled from a notebook or script and is sought in the scorer's own",
+                message=f"it holds {item}: the class was pickled from a notebook or script and is sought in the scorer's own",
                 where=name,
                 severity=severity,
             )
         elif top not in known and top not in ("__main__", "__builtin__", "copy_reg") and not case.sources.provides(top):
             if f"'{top}" not in told and f'"{top}' not in told:
-                yield Finding(message=f"{name} holds {item}; the scorer has no {top}", where=name, severity=severity)
+                yield Finding(message=f"it holds {item}; the scorer has no {top}", where=name, severity=severity)
 
 
 class Harmless(Rule):
@@ -150,7 +150,7 @@ class Harmless(Rule):
     def check(self, case: Case) -> Iterator[Finding | Skip]:
         for name, file in model_files(case):
             if file.unsafe:
-                yield Finding(message=f"{name} calls {', '.join(file.unsafe[:4])} when it is loaded", where=name)
+                yield Finding(message=f"it calls {', '.join(file.unsafe[:4])} when it is loaded", where=name)
 
 
 class Portable(Rule):
@@ -167,7 +167,7 @@ class Portable(Rule):
         for name, file in model_files(case):
             if file.devices and _used(case, name) and "map_location" not in text:
                 yield Finding(
-                    message=f"{name} was saved on {', '.join(file.devices)}; no map_location is given", where=name
+                    message=f"it was saved on {', '.join(file.devices)}; no map_location is given", where=name
                 )
 
 

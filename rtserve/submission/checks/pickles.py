@@ -85,7 +85,7 @@ def _read(path: Path, start: bytes, handle: IO[bytes]) -> ModelFile:
         return _archive(path)
     if start.startswith(b"\x93NUMPY"):
         return ModelFile(kind="numpy", problem="")
-    if start[:1] == b"\x80" or path.suffix in (".pkl", ".joblib", ".pickle"):
+    if start[:1] in (b"\x80", b"(", b"c", b"}", b"]") or path.suffix in (".pkl", ".joblib", ".pickle"):
         names, strings = _globals(handle)
         old = start[:2] == b"\x80\x02" and b"l\xfc\x9cF\xf9 j\xa8P\x19" in start
         return ModelFile(

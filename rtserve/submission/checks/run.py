@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -78,8 +79,9 @@ class Runs(Rule):
     cure = "Run the getter in the scorer's environment and follow the line named here."
 
     def check(self, case: Case) -> Iterator[Finding | Skip]:
-        kinds = ("other", "package", "network", "read-only", "memory")
+        kinds = ("other", "package", "network", "read-only", "memory", "damaged")
         cures = {
+            "damaged": "the file is damaged or no weights file: copy it again and compare its digest",
             "network": "the scorer has no network: ship the file in the zip",
             "read-only": "the submission's folder is read-only: write to a temporary folder, or not at all",
             "package": "ship the package inside the zip, or do without it",
@@ -199,7 +201,10 @@ class LoadsByDefault(Rule):
     cure = "Save the state_dict alone as tensors, or pass weights_only=False to torch.load."
 
     def check(self, case: Case) -> Iterator[Finding | Skip]:
-        for _, verdict in broken_stages(case, STAGES, ("refused",)):
+        for event, verdict in broken_stages(case, STAGES, ("refused",)):
+            named = re.search(r"GLOBAL ([\w.]+)|Unsupported class ([\w.]+)", event["error"]["text"])
+            if isinstance(verdict, Finding) and named:
+                verdict = replace(verdict, message=f"the file holds {named[1] or named[2]}, which torch.load refuses")
             yield verdict
 
 

@@ -260,7 +260,8 @@ class Imports(Rule):
         version: tuple[int, int],
         dormant: bool,
     ) -> Iterator[Finding]:
-        severity = WARN if dormant or case.all_ran else ""
+        newer = item.top in standard_modules((99, 0)) - standard_modules(version)
+        severity = WARN if dormant or (case.all_ran and not newer) else ""
         where = f"{module.file}:{item.line}"
         if item.top not in known and not case.sources.provides(item.top):
             if dormant:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -29,12 +30,13 @@ class Channel:
     def __init__(self, fd: int, key: bytes) -> None:
         count = 0
         owner = os.getpid()
+        start = time.perf_counter()
 
         def write(event: dict[str, Any]) -> None:
             nonlocal count
             if os.getpid() != owner:
                 return
-            text = json.dumps({"n": count} | event, default=str)
+            text = json.dumps({"n": count, "t": round(time.perf_counter() - start, 4)} | event, default=str)
             count += 1
             mark = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
             data = f"{mark} {text}\n".encode()

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import warnings
 from typing import Any
 
@@ -53,6 +54,9 @@ def _prepare(spec: dict[str, Any], channel: Any, guards: Any) -> None:
 
         torch.set_num_threads(spec["threads"])
     if spec.get("fence"):
+        scratch = os.path.join(spec["fence"], "tmp")
+        os.makedirs(scratch, exist_ok=True)
+        os.environ["TMPDIR"] = os.environ["HOME"] = tempfile.tempdir = scratch
         guards.map_paths(spec["mounts"])
         guards.fence(spec["fence"], lambda what: channel.emit("refused", what=what))
 

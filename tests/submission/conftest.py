@@ -1,0 +1,33 @@
+"""`quick_check`: files in, validation report out, without a fresh Python for every drive."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def _server():
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["torch", "torch._dynamo", "torch._refs", "torch._decomp", "quick"])
+
+
+@pytest.fixture
+def quick_check(_server, tmp_path, monkeypatch):
+    import quick
+    import zips
+
+    from rtserve.submission import sandbox
+    from rtserve.submission.validate import check
+
+    monkeypatch.setattr(sandbox, "run", quick.forked_run)
+
+    def run(files, **options):
+        path = zips.write_zip(tmp_path / "submission.zip", files) if isinstance(files, dict) else files
+        return check(path, kind="plain", **options)
+
+    return run
