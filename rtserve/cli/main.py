@@ -16,6 +16,7 @@ import rtserve
 from rtserve.errors import InputError, RtserveError
 
 COMMANDS = {
+    "demo": "rtserve.cli.demo:demo",
     "simulate": "rtserve.cli.signals:simulate",
     "train": "rtserve.cli.training:train",
     "inspect": "rtserve.cli.graphs:inspect",

@@ -24,11 +24,11 @@ from rtserve.signals.electrodes import direction, spread
 __all__ = ["Oracle", "add_effects", "oracle"]
 
 RHYTHM_HZ = 20.0
-RHYTHM_UV = 6.0
-WAVE_UV = 10.0
-DEPTH = 0.4
+RHYTHM_UV = 8.0
+WAVE_UV = 12.0
+DEPTH = 0.45
 """How much an amplitude changes per standard deviation of the marker."""
-MAP_WIDTH = 0.45
+MAP_WIDTH = 0.5
 _PILOT_SUBJECTS, _PILOT_TRIALS, _PILOT_SEED = 120, 6, 20251030
 _SHRINKAGE = 0.2
 _T0 = 0.5

@@ -1,0 +1,182 @@
+"""What the demo ends with: one table, the zip, and a summary with the cost-against-accuracy picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rtserve.demo.settings import DemoSettings, Folder
+from rtserve.demo.timing import EAGER, SESSIONS
+from rtserve.measure.evaluation import Evaluation
+from rtserve.measure.timing import Timings
+
+__all__ = ["DemoOutcome", "Row", "make_rows", "write_summary"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table.
+
+    Parameters
+    ----------
+    what : str
+        Which model, or the constant.
+    nrmse, low, high : float or None
+        Score on the held-out windows with its interval.
+    latency_us : float or None
+        Median time of one window, one thread.
+    ratio : float or None
+        Time in units of the eager loop over all branches.
+    """
+
+    what: str
+    nrmse: float | None = None
+    low: float | None = None
+    high: float | None = None
+    latency_us: float | None = None
+    ratio: float | None = None
+
+    def cells(self) -> dict[str, Any]:
+        """Return the row for a table of a page."""
+        ends = f"[{self.low:.3f}, {self.high:.3f}]" if self.low is not None and self.high is not None else ""
+        return {
+            "model": self.what,
+            "NRMSE": f"{self.nrmse:.3f}" if self.nrmse is not None else "",
+            "95 % interval": ends,
+            "us per window": f"{self.latency_us:,.0f}" if self.latency_us else "",
+            "of the eager loop": f"{self.ratio:.3f}" if self.ratio else "",
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOutcome:
+    """Everything the demo found.
+
+    Parameters
+    ----------
+    settings : DemoSettings
+        Its size.
+    rows : tuple of Row
+        The table.
+    facts : dict
+        Digests, verdict, signatures, seconds per step.
+    notes : tuple of str
+        What a reader must know.
+    zip, html, markdown : Path
+        What was written.
+    """
+
+    settings: DemoSettings
+    rows: tuple[Row, ...]
+    facts: dict[str, Any]
+    notes: tuple[str, ...]
+    zip: Path
+    html: Path
+    markdown: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the outcome as JSON values."""
+        return {
+            "simulated": True,
+            "settings": self.settings.to_dict(),
+            "rows": [vars(row) for row in self.rows],
+            "facts": self.facts,
+            "notes": list(self.notes),
+            "zip": str(self.zip),
+            "summary": [str(self.html), str(self.markdown)],
+        }
+
+    def lines(self) -> list[str]:
+        """Return the table as text, the notes and the paths."""
+        table = [row.cells() for row in self.rows]
+        widths = {key: max(len(key), *(len(cells[key]) for cells in table)) for key in table[0]}
+
+        def line(cells: dict[str, str]) -> str:
+            first, *rest = widths
+            return "  ".join([cells[first].ljust(widths[first]), *(cells[key].rjust(widths[key]) for key in rest)])
+
+        out = ["", line({key: key for key in widths}), "  ".join("-" * width for width in widths.values())]
+        out += [line(cells) for cells in table]
+        out += ["", *(f"note: {note}" for note in self.notes), ""]
+        return [*out, f"submission: {self.zip}", f"summary:    {self.html} and {self.markdown}"]
+
+
+def make_rows(
+    evaluations: dict[str, Evaluation], timings: Timings, *, c2: str, labels: dict[str, str]
+) -> tuple[Row, ...]:
+    """Join scores and times to the table, the constants first.
+
+    Parameters
+    ----------
+    evaluations : dict of str to Evaluation
+        Graph name to its score.
+    timings : Timings
+        Of the graphs of challenge 1 and the loops.
+    c2 : str
+        Name of challenge 2's graph, which was not timed.
+    labels : dict of str to str
+        Graph name to what the table calls it.
+    """
+    rows: list[Row] = []
+    for name, evaluation in evaluations.items():
+        score, constant = evaluation["nrmse"], evaluation.baseline[0]
+        if name == c2 or not rows:
+            rows.append(
+                Row(what=f"C{2 if name == c2 else 1} constant (mean of y)", nrmse=constant.value if constant else None)
+            )
+        ends = score.interval
+        timed = {} if name == c2 else _times(timings, name)
+        rows.append(
+            Row(
+                what=labels[name],
+                nrmse=score.value,
+                low=ends.low if ends else None,
+                high=ends.high if ends else None,
+                **timed,
+            )
+        )
+    loops = [Row(what=f"the same branches: {name}", **_times(timings, name)) for name in (EAGER, SESSIONS)]
+    at = next(i for i, row in enumerate(rows) if row.what.startswith("C2"))
+    return (*rows[:at], *loops, *rows[at:])
+
+
+def _times(timings: Timings, name: str) -> dict[str, float]:
+    return {"latency_us": timings.median_us(name), "ratio": timings.ratio(name, EAGER)[0]}
+
+
+def write_summary(
+    folder: Folder, settings: DemoSettings, rows: tuple[Row, ...], notes: tuple[str, ...], timings: Timings
+) -> tuple[Path, Path]:
+    """Write the summary as HTML and Markdown; return both paths."""
+    from rtserve.measure.results import environment
+    from rtserve.report.figures import Point, cost_accuracy
+    from rtserve.report.page import render_summary
+
+    points = [
+        Point(
+            label=row.what.removeprefix("C1 "), cost=row.latency_us, value=row.nrmse, low=row.low, high=row.high,
+            chosen="views" in row.what,
+        )
+        for row in rows
+        if row.latency_us is not None and row.nrmse is not None
+    ]  # fmt: skip
+    constant = next(row.nrmse for row in rows if "constant" in row.what)
+    html, markdown = folder.root / "summary.html", folder.root / "summary.md"
+    n_branches = len(settings.seeds) * 5
+    render_summary(
+        [row.cells() for row in rows],
+        title="rtserve demo",
+        figures=[cost_accuracy(points, baseline=constant, metric_label="NRMSE on held-out subjects (simulated)")],
+        output_html=html,
+        output_md=markdown,
+        lead=[
+            f"{len(settings.seeds)} members x 5 views = {n_branches} branches of CompactRT, trained on simulated"
+            f" windows with a planted r of {settings.r1:g} (challenge 1) and one member at {settings.r2:g} (challenge 2).",
+            f"Times are of one window at batch 1 on one thread, by turns in one run ({len(timings.rounds)} rounds).",
+        ],
+        notes=notes,
+        environment=environment(threads=1),
+        force=True,
+    )
+    return html, markdown
