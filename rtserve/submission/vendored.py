@@ -21,7 +21,7 @@ KEPT = re.compile(
     r"onnxruntime/(__init__\.py|LICENSE|ThirdPartyNotices\.txt"
     r"|capi/(__init__|_pybind_state|_ld_preload|onnxruntime_inference_collection|onnxruntime_validation"
     r"|onnxruntime_collect_build_info|build_and_package_info|version_info|convert_npz_to_onnx_adapter)\.py"
-    r"|capi/onnxruntime_pybind11_state[^/]*\.so|capi/libonnxruntime\.so[^/]*)"
+    r"|capi/(onnxruntime_pybind11_state[^/]*|libonnxruntime_providers_shared)\.so)"
 )
 """What a session on the CPU needs; tools, quantisation and other providers stay behind, the licence comes along."""
 NAME = re.compile(

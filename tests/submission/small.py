@@ -30,6 +30,7 @@ def small_graph(seed, n_chans=129):
     for value in list(model.graph.value_info):
         shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
         array = (sizes[value.name] * rng.standard_normal(shape)).astype("f4")
+        array = np.abs(array) if value.name == "w2" else array  # no cancellation: float32 stays within 1e-6
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, value.name))
         model.graph.value_info.remove(value)
     return Graph.from_bytes(model.SerializeToString())
