@@ -67,7 +67,7 @@ def foreign(
     nodes = [
         helper.make_node("Conv", [x, "w"], ["c"], pads=[1, 1]),
         helper.make_node("LeakyRelu", ["c"], ["r"], alpha=0.1),
-        helper.make_node("GlobalMaxPool", ["r"], ["g"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["g"]),
         helper.make_node("Flatten", ["g"], ["f"]),
         node or helper.make_node("MatMul", ["f", "d"], [y]),
     ]
