@@ -17,16 +17,22 @@ __all__ = ["alike", "leaks", "suspicions"]
 
 
 def alike(first: Sequence[Claim], second: Sequence[Claim]) -> list[tuple[Claim, Claim]]:
-    """Return pairs of claims that a hurried reader would subtract: same last word of the name, or both a loss."""
+    """Return pairs of claims that a hurried reader would subtract: same last word of the name, or both a loss.
 
-    def word(claim: Claim) -> str:
-        return claim.name.rpartition(".")[2].lower()
+    Two signed claims of different metrics are a pair only where neither has its own counterpart on the other side.
+    """
+    pairs = [(a, b) for a, b in product(first, second) if _word(a) == _word(b)]
+    matched = {id(claim) for pair in pairs for claim in pair}
 
-    return [
-        (a, b)
-        for a, b in product(first, second)
-        if word(a) == word(b) or (detectors.is_loss(a) and detectors.is_loss(b))
-    ]
+    def tempting(a: Claim, b: Claim) -> bool:
+        signed = a.signature is not None and b.signature is not None
+        return detectors.is_loss(a) and detectors.is_loss(b) and not (signed and matched & {id(a), id(b)})
+
+    return pairs + [(a, b) for a, b in product(first, second) if _word(a) != _word(b) and tempting(a, b)]
+
+
+def _word(claim: Claim) -> str:
+    return claim.signature.metric if claim.signature else claim.name.rpartition(".")[2].lower()
 
 
 def leaks(data: str | Path, train: str | Path | None) -> list[str]:
@@ -50,7 +56,7 @@ def suspicions(
     tested = {raw.data for raw in raws if raw}
     for name, side in zip("AB", stated, strict=True):
         if side.trained_on and any(data.startswith(side.trained_on) for data in tested):
-            found.append(f"{name} was trained on exactly these windows (data {side.trained_on[:12]})")
+            found.append(f"{name} was trained on a part of exactly these windows (data {side.trained_on[:12]})")
     return list(dict.fromkeys(warning for warning in found if warning))
 
 

@@ -95,6 +95,10 @@ def test_the_origin_is_caught(tmp_path, run_cli):
     assert json.loads(text)["comparable"] is False
 
 
+def test_two_runs_that_state_both_losses_are_not_warned_about(results):
+    assert not any("half the squared error" in warning for warning in compare(*results).warnings)
+
+
 def test_other_architectures_are_warned_about(tmp_path):
     a = checkpoint(tmp_path / "a.pth", seed=1)
     torch.save(CompactRT(n_chans=4).state_dict(), tmp_path / "b.pth")
@@ -160,7 +164,7 @@ def test_a_run_folder_is_its_seeds(tmp_path):
         checkpoint(tmp_path / "run" / f"seed{seed}" / "best.pth", seed=seed, settings={"lr": 0.1, "seed": seed})
     checkpoint(tmp_path / "one.pth", seed=1, settings={"lr": 0.2, "seed": 1})
     rows = {row.key: row for row in compare(tmp_path / "run", tmp_path / "one.pth").rows}
-    assert rows["seeds"].first == "seed1, seed2"
+    assert rows["seeds"].first == "mean of 2: seed1, seed2"
     assert (rows["settings.lr"].first, rows["settings.lr"].second) == ("0.1", "0.2")
     assert rows["settings.seed"].first == "1, 2"
 

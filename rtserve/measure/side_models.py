@@ -1,0 +1,224 @@
+"""Sides that can be scored again: checkpoints, runs, graphs, zips."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtserve.errors import InputError
+from rtserve.graphs.graph import Graph
+from rtserve.measure.side_results import evaluation_claims, evaluation_raw, flat
+from rtserve.measure.sides import Claim, Raw, Side
+from rtserve.measure.signature import Signature
+
+__all__ = ["checkpoint_side", "graph_side", "run_side", "zip_side"]
+
+_METRIC_WORDS = ("nrmse", "rmse", "mse", "mae", "loss", "acc", "score", "pearson", "smooth_l1")
+_NOT_SETTINGS = ("epoch", "timestamp", "date", "seconds", "schema")
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "input_scale")
+
+
+def checkpoint_side(path: Path) -> Side:
+    """Read a checkpoint: shapes, learned values, and what rides beside the weights."""
+    from rtserve.graphs.checkpoint import load_checkpoint, strip_prefixes
+
+    checkpoint = load_checkpoint(path)
+    state = strip_prefixes(checkpoint.state_dict)
+    learned = [t.numel() for key, t in state.items() if key.rpartition(".")[2] not in _BUFFERS]
+    shapes = json.dumps(sorted((key, list(t.shape)) for key, t in state.items() if key != "input_scale"))
+    claims, settings = _told_apart({key: text.strip("'\"") for key, text in checkpoint.riders.items()})
+    return Side(
+        name=path.name,
+        kind="checkpoint",
+        path=path,
+        digest=checkpoint.sha256,
+        architecture="shapes:" + hashlib.sha256(shapes.encode()).hexdigest()[:16],
+        parameters=sum(learned),
+        settings=settings,
+        claims=claims,
+        trained_on=_trained_on(settings),
+    )
+
+
+def _trained_on(settings: Mapping[str, str]) -> str:
+    return next((v for k, v in settings.items() if re.search(r"(data|windows)[._]?(digest|sha256)$", k)), "")
+
+
+def _told_apart(riders: Mapping[str, str]) -> tuple[tuple[Claim, ...], dict[str, str]]:
+    """Tell numbers about the result from choices that led to it; a signature is taken where the key is one."""
+    claims, settings = [], {}
+    for key, text in riders.items():
+        number, leaf = _number(text), key.rpartition(".")[2].lower()
+        if number is not None and "|" in key:
+            signature = Signature.parse(key[key.rindex(".", 0, key.index("|")) + 1 if "." in key else 0 :])
+            claims.append(Claim(name=f"{key.split('.')[0]}.{signature.metric}", value=number, signature=signature))
+        elif (
+            number is not None and any(w in leaf for w in _METRIC_WORDS) and not key.startswith(("settings", "config"))
+        ):
+            claims.append(Claim(name=key, value=number))
+        elif not any(word in leaf for word in _NOT_SETTINGS):
+            settings[key] = text
+    return tuple(claims), settings
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
+
+
+def run_side(path: Path) -> Side:
+    """Read a folder that `rtserve train` wrote: one seed's, or that of all seeds.
+
+    The predictions of several seeds are their mean, which is also what is scored again.
+
+    Raises
+    ------
+    InputError
+        Where it holds no best.pth.
+    """
+    best = sorted(path.glob("best.pth")) or sorted(path.glob("seed*/best.pth"))
+    if not best:
+        raise InputError(
+            f"folder {path.name} holds no best.pth and no seed*/best.pth",
+            hint="give a folder that `rtserve train` wrote",
+        )
+    sides = [checkpoint_side(file) for file in best]
+    first, names = sides[0], [file.parent.name for file in best]
+    results = [_read_json(file.parent / "result.json") for file in best]
+    settings = {k: v for k, v in first.settings.items() if all(s.settings.get(k) == v for s in sides)}
+    settings |= {k: ", ".join(s.settings.get(k, "absent") for s in sides) for k in first.settings if k not in settings}
+    if len(names) > 1:
+        settings["seeds"] = f"mean of {len(names)}: {', '.join(names)}"
+    claims = [_seed_claims(side, result) for side, result in zip(sides, results, strict=True)]
+    return Side(
+        name=path.name if len(names) > 1 or path.name != names[0] else f"{path.parent.name}/{path.name}",
+        kind="run",
+        path=path,
+        digest="+".join(s.digest[:12] for s in sides),
+        architecture=first.architecture if len({s.architecture for s in sides}) == 1 else "mixed",
+        parameters=first.parameters,
+        settings=settings | _outcome(results),
+        claims=tuple(
+            _named(c, name if len(names) > 1 else "") for name, cs in zip(names, claims, strict=True) for c in cs
+        ),
+        raw=_mean_raw(results),
+        trained_on=first.trained_on,
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{path.name} of {path.parent.name} cannot be read ({error})", hint="train that seed again"
+        ) from None
+
+
+def _seed_claims(side: Side, result: Mapping[str, Any]) -> tuple[Claim, ...]:
+    return evaluation_claims(result["test"]) if "test" in result else side.claims
+
+
+def _named(claim: Claim, seed: str) -> Claim:
+    return Claim(name=f"{seed}.{claim.name}", value=claim.value, signature=claim.signature) if seed else claim
+
+
+def _outcome(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return how the seeds ended, and what stopped them."""
+    ended = [
+        str(r["outcome"]) + (f" ({r['stopped_by']})" if r.get("stopped_by") else "") for r in results if "outcome" in r
+    ]
+    leaks = [str(leak) for r in results for leak in r.get("leaks", ())]
+    return ({"outcome": ", ".join(dict.fromkeys(ended))} if ended else {}) | (
+        {"leaks": "; ".join(dict.fromkeys(leaks))} if leaks else {}
+    )
+
+
+def _mean_raw(results: Sequence[Mapping[str, Any]]) -> Raw | None:
+    raws = [evaluation_raw(result["test"]) for result in results if "test" in result]
+    kept = [raw for raw in raws if raw is not None]
+    if not kept or len(kept) < len(results) or len({raw.data for raw in kept}) > 1:
+        return None
+    mean = np.mean([raw.predictions.astype(np.float64) for raw in kept], axis=0)
+    return Raw(data=kept[0].data, predictions=mean.astype(np.float32), targets=kept[0].targets, subject=kept[0].subject)
+
+
+def graph_side(path: Path, graph: Graph | None = None) -> Side:
+    """Read a graph, exported or fused."""
+    graph = graph or Graph.load(path)
+    details = graph.provenance.details
+    plan = details.get("plan", {})
+    settings = {"input": str(graph.input_spec), "output": str(graph.output_spec)}
+    if plan:
+        settings |= {
+            "members": str(len(plan.get("members", ()))),
+            "views": ",".join(str(view.get("name")) for view in plan.get("views", ())),
+            "merge": str(plan.get("merge", {}).get("kind")),
+            "calibration": json.dumps(plan.get("calibration", {})),
+        }
+    else:
+        kept = {
+            k: v for k, v in details.items() if k in ("exporter", "settings", "network", "quirks", "torch", "producer")
+        }
+        settings |= flat(kept)
+    architectures = [
+        m.get("provenance", {}).get("details", {}).get("architecture", "") for m in details.get("members", ())
+    ]
+    return Side(
+        name=path.name,
+        kind="graph",
+        path=path,
+        digest=graph.digest,
+        architecture="+".join(dict.fromkeys(architectures)) or str(details.get("architecture", "")),
+        parameters=_learned(graph),
+        settings=settings,
+    )
+
+
+def _learned(graph: Graph) -> int:
+    """Return the learned values of the networks in a graph as their exports counted them, else the stored numbers."""
+    details = graph.provenance.details
+    members = [m.get("provenance", {}).get("details", {}).get("n_parameters") for m in details.get("members", ())]
+    known = members or [details.get("n_parameters")]
+    return sum(known) if all(isinstance(count, int) for count in known) else graph.n_parameters
+
+
+def zip_side(path: Path) -> Side:
+    """Read a submission: of a bundle built here its graphs and manifest, of any other its file list."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # noqa: TID251  (named members are read, nothing is unpacked)
+            names = archive.namelist()
+            manifest = json.loads(archive.read("manifest.json")) if "manifest.json" in names else {}
+            graphs = {
+                n: Graph.from_bytes(archive.read(n), name=n) for n in names if re.fullmatch(r"challenge_\d\.onnx", n)
+            }
+    except (zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path.name} is not a readable zip ({error})", hint="see `rtserve check`") from None
+    settings = {"files": str(len(names)), "profile": str(manifest.get("profile", "unknown"))}
+    for name, graph in graphs.items():
+        settings |= {f"{name}: {k}": v for k, v in graph_side(path, graph).settings.items()}
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    first = graph_side(path, graphs[min(graphs)]) if graphs else None
+    return Side(
+        name=path.name,
+        kind="zip",
+        path=path,
+        digest=digest,
+        architecture=first.architecture if first else "",
+        parameters=sum(map(_learned, graphs.values())) if graphs else None,
+        settings=settings,
+    )
