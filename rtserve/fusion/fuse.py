@@ -106,6 +106,7 @@ def fuse_with_report(
     from rtserve.graphs.fold import normalise
     from rtserve.graphs.graph import Graph
 
+    _require_known(passes or ())
     graphs = _load_all(members)
     labels = [_label(member, number) for number, member in enumerate(members, start=1)]
     inputs, outputs = _common_specs(graphs, labels)
@@ -131,6 +132,21 @@ def _load_all(members: Sequence[Graph | str | Path]) -> list[Graph]:
     if not members:
         raise InputError("no member given", hint="name at least one graph made by `rtserve export`")
     return [member if isinstance(member, Graph) else Graph.load(member) for member in members]
+
+
+def _require_known(passes: Sequence[str]) -> None:
+    """Raise `InputError` where a pass has a name that none has."""
+    import difflib
+
+    from rtserve.fusion.passes import MEMBER_PASSES, WHOLE_PASSES
+    from rtserve.fusion.passes.pipeline import WAYS
+
+    known = [entry[0] for entry in (*MEMBER_PASSES, *WAYS, *WHOLE_PASSES)]
+    for name in passes:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"passes are {', '.join(known)}"
+            raise InputError(f"unknown pass {name!r}", hint=hint)
 
 
 def _label(member: Graph | str | Path, number: int) -> str:

@@ -50,7 +50,7 @@ def fuse_to_file(
         merge=merge,
         calibration=Calibration(scale=scale, offset=offset, low=low, high=high),
         optimize=not no_optimize,
-        passes=passes.split(",") if passes else None,
+        passes=[name.strip() for name in passes.split(",") if name.strip()] if passes else None,
         tune=tune,
         force=force_views,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rtserve.errors import EnvironmentMissingError, ExportError
+from rtserve.errors import EnvironmentMissingError, ExportError, RtserveError
 
 if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
@@ -62,8 +62,14 @@ class OnnxruntimeRunner:
         self._output = [self.session.get_outputs()[0].name]
 
     def infer(self, x: np.ndarray) -> np.ndarray:
-        """Return (batch, n_outputs) float32."""
-        y: np.ndarray = self.session.run(self._output, {self._input: x})[0]
+        """Return (batch, n_outputs) float32; `RtserveError` where a kernel fails."""
+        try:
+            y: np.ndarray = self.session.run(self._output, {self._input: x})[0]
+        except Exception as error:
+            raise RtserveError(
+                f"onnxruntime cannot run the graph on {x.shape}: {str(error).splitlines()[0][:300]}",
+                hint="does the input fit, and does the graph take any batch?",
+            ) from None
         return y
 
 
