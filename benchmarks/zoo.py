@@ -60,18 +60,21 @@ def run_stage(stage: str, job: dict[str, Any], *, timeout_s: float) -> dict[str,
         return result
 
 
+def stage_job(entry: Entry, options: dict[str, Any]) -> dict[str, Any]:
+    """Return what the stages are told about an entry."""
+    named = {key: getattr(entry, key) for key in ("model", "family", "exporter", "settings")}
+    return named | options | {"shape": str(entry.shape), "openvino": True}
+
+
 def make_row(entry: Entry, options: dict[str, Any]) -> dict[str, Any]:
     """Return the row of one network; a stage that fails leaves its reason and ends the row."""
-    timeout_s = options["timeout_s"]
-    job = {"model": entry.model, "family": entry.family, "exporter": entry.exporter, "settings": entry.settings}
-    job |= {"shape": str(entry.shape), "cache": str(CACHE), "lock": options["lock"], "rounds": options["rounds"]}
-    job |= {"timeout_s": timeout_s, "fresh": options["fresh"], "openvino": True}
+    timeout_s, job = options["timeout_s"], stage_job(entry, options)
     row = blank_row(entry)
     try:
         row |= run_stage("prepare", job, timeout_s=timeout_s)
         if row["export"] != "ok":
             return row
-        job["folder"] = str(CACHE / row.pop("cache"))
+        job["folder"] = str(Path(options["cache"]) / row.pop("cache"))
         row |= run_stage("judge", job, timeout_s=timeout_s)
         row |= _timed(job, timeout_s)
     except StageError as error:
@@ -147,6 +150,25 @@ def run(entries: list[Entry], store: Store, options: dict[str, Any], *, again: b
         click.echo(f"    {verdict(row)}", err=True)
 
 
+def retime_rows(entries: list[Entry], store: Store, options: dict[str, Any], *, again: bool) -> None:
+    """Time the rows again that have been timed, of today's code (of any code with `again`)."""
+    digest = code_digest()
+    rows = {entry: store.rows.get(entry.key()) for entry in entries if again or store.current(entry, digest)}
+    todo = {entry: row for entry, row in rows.items() if row and row["ratio"]}
+    for done, (entry, row) in enumerate(todo.items(), start=1):
+        click.echo(f"[{done}/{len(todo)}] {entry.key()} ...", err=True)
+        job = stage_job(entry, options)
+        try:
+            job["folder"] = str(
+                Path(options["cache"]) / run_stage("prepare", job, timeout_s=options["timeout_s"])["cache"]
+            )
+            row |= _timed(job, options["timeout_s"])
+        except StageError as error:
+            row["failed"] = str(error)
+        store.put(entry, row)
+        click.echo(f"    {verdict(row)}", err=True)
+
+
 @click.command(help=__doc__.split("\n\n")[0])
 @click.option("--only", help="Names, comma-separated: make just these rows anew.")
 @click.option("--shape", default="129x200@100", show_default=True, help="CHANNELSxSAMPLES@HZ.")
@@ -160,18 +182,21 @@ def run(entries: list[Entry], store: Store, options: dict[str, Any], *, again: b
 @click.option(
     "--lock", type=click.Path(dir_okay=False), help="File locked while timing, for machines that others time on."
 )
+@click.option("--retime", is_flag=True, help="Time rows again that are of today's code; their other fields stay.")
+@click.option("--cache", default=str(CACHE), show_default=".zoo-cache", help="Folder that keeps exports.")
 @click.option(
     "-o", "--output", default=str(HERE / "results"), show_default="benchmarks/results", help="Folder of zoo.json."
 )
 def main(
     only: str | None, shape: str, settings: tuple[str, ...], timeout_s: float, rounds: int, fresh: bool, again: bool,
-    lock: str | None, output: str,
+    lock: str | None, retime: bool, cache: str, output: str,
 ) -> None:  # fmt: skip
     try:
         entries = select(catalogue(Shape.parse(shape), parse_settings(settings)), only)
         store = Store(Path(output))
-        options = {"timeout_s": timeout_s, "rounds": rounds, "fresh": fresh, "lock": lock}
-        run(entries, store, options, again=again or only is not None)
+        options = {"timeout_s": timeout_s, "rounds": rounds, "fresh": fresh, "lock": lock, "cache": cache}
+        work = retime_rows if retime else run
+        work(entries, store, options, again=again or only is not None)
         store.write_table()
     except RtserveError as error:
         click.echo(f"error: {error.message}\n  hint: {error.hint}", err=True)

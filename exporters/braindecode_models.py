@@ -52,9 +52,11 @@ def _chs_info(ch_names: tuple[str, ...], sfreq: float) -> list[dict[str, Any]] |
     """Return MNE channel information with positions for networks that ask for it, or None where a name has none."""
     import mne
 
-    for name in ("GSN-HydroCel-129", "standard_1005"):
+    for name in ("GSN-HydroCel-129", "biosemi64", "colin27_1005", "standard_1005"):
+        if not ch_names or name not in mne.channels.get_builtin_montages():
+            continue
         montage = mne.channels.make_standard_montage(name)
-        if ch_names and set(ch_names) <= set(montage.ch_names):
+        if set(ch_names) <= set(montage.ch_names):
             info = mne.create_info(list(ch_names), sfreq, "eeg", verbose="error").set_montage(montage, verbose="error")
             return list(info["chs"])
     return None

@@ -110,8 +110,22 @@ def require_output(module: nn.Module, built: Built) -> None:
         )
 
 
+def keep_small_constants() -> None:
+    """Take the exporter's rules away that drop ``x + c`` for c within 1e-8 of 0 and ``x * c`` for c within 1e-5 of 1.
+
+    A z-score's ``std + 1e-8`` would go, and a flat channel would then answer NaN.
+    """
+    from onnxscript import rewriter
+    from onnxscript.rewriter.rules.common import _no_op
+
+    dropped = {id(rule) for rule in _no_op.rules}
+    rewriter._DEFAULT_REWRITE_RULES = tuple(r for r in rewriter._DEFAULT_REWRITE_RULES if id(r) not in dropped)
+
+
 def export_module(module: nn.Module, built: Built, path: Path) -> None:
     """Write the raw ONNX of `module` with a symbolic batch."""
+    with contextlib.suppress(ImportError, AttributeError):  # names private to onnxscript; parity guards what they guard
+        keep_small_constants()
     program = torch.onnx.export(
         module,
         (example_input(built),),

@@ -1,0 +1,161 @@
+"""The zoo: what is in it, that a failure is a row, that a run goes on where it stopped, that its means are right."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rtserve.errors import InputError
+from tests.conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import zoo
+import zoo_catalogue
+import zoo_store
+import zoo_table
+
+SHAPE = zoo_catalogue.Shape(n_chans=129, n_times=200, sfreq=100.0)
+OPTIONS: dict[str, Any] = {"timeout_s": 60.0, "lock": None, "rounds": 2, "fresh": False}
+FIELDS = {"model", "family", "shape", "export", "max_err", "ratio", "macs", "passes"}
+
+
+def entry(model: str = "EEGNet", exporter: str = "exporters/braindecode_models.py:EEGNet") -> zoo_catalogue.Entry:
+    return zoo_catalogue.Entry(model=model, family="braindecode", exporter=exporter, shape=SHAPE)
+
+
+def row(model: str, ratio: float, **more: Any) -> dict[str, Any]:
+    engines = {"eager": 10 * ratio, "onnxruntime": ratio, "openvino": None}
+    finished = {"export": "ok", "ratio": engines, "macs": {"before": 10, "after": 5}, "n_parameters": 1000}
+    return zoo_store.blank_row(entry(model)) | finished | {"fused": "ok", "us": {}, "code": "c"} | more
+
+
+@pytest.mark.parametrize("text", ["129x200@100", "22x1000@250", "64x256@128"])
+def test_a_shape_reads_as_it_is_written(text: str) -> None:
+    assert str(zoo_catalogue.Shape.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["129x200", "0x200@100", "x200@100", "129x200@0", "129 by 200 at 100"])
+def test_a_shape_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="is not CHANNELSxSAMPLES@HZ"):
+        zoo_catalogue.Shape.parse(text)
+
+
+def test_motor_imagery_has_its_electrodes_and_four_outputs() -> None:
+    settings = zoo_catalogue.Shape.parse("22x1000@250").settings()
+    assert len(settings["ch_names"]) == settings["n_chans"] == 22
+    assert settings["n_outputs"] == 4
+
+
+def test_every_family_of_ours_is_in_the_zoo() -> None:
+    names = {e.model: e.family for e in zoo_catalogue.own_entries(SHAPE, {})}
+    assert names == {model: family for model, (family, _) in zoo_catalogue.OWN_FAMILIES.items()}
+
+
+def test_only_names_rows_or_says_which_is_near() -> None:
+    entries = [entry("EEGNet"), entry("EEGNeX")]
+    assert [e.model for e in zoo.select(entries, "EEGNeX")] == ["EEGNeX"]
+    with pytest.raises(InputError) as caught:
+        zoo.select(entries, "EEGNex")
+    assert "did you mean EEGNe" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("import os; os._exit(7)", "the process died (exit 7)"),
+        ("import time; time.sleep(60)", "longer than 3 s"),
+    ],
+)
+def test_a_stage_that_dies_or_hangs_is_a_row_with_its_reason(tmp_path: Path, body: str, reason: str) -> None:
+    bad = tmp_path / "bad.py"
+    bad.write_text(f"def exporter(shapes, settings):\n    {body}\n")
+    options = OPTIONS | {"timeout_s": 20.0 if "exit" in reason else 3.0, "cache": str(tmp_path)}
+    made = zoo.make_row(entry("Bad", str(bad)), options)
+    assert made.keys() >= FIELDS
+    assert reason in made["export"]
+    assert made["ratio"] is None
+
+
+def test_a_network_that_cannot_be_built_is_listed_apart(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.py"
+    bad.write_text("def exporter(shapes, settings):\n    raise ValueError('needs 22 channels')\n")
+    made = zoo.make_row(entry("Bad", str(bad)), OPTIONS | {"cache": str(tmp_path)})
+    assert made["excluded"] == "ValueError: needs 22 channels"
+
+
+def test_a_run_goes_on_where_it_stopped_and_only_replaces_what_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def make(e: zoo_catalogue.Entry, options: dict[str, Any]) -> dict[str, Any]:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(e.model)
+        return row(e.model, 2.0)
+
+    entries = [entry(name) for name in ("A", "B", "C")]
+    monkeypatch.setattr(zoo, "make_row", make)
+    with pytest.raises(KeyboardInterrupt):
+        zoo.run(entries, zoo_store.Store(tmp_path), OPTIONS, again=False)
+    made.append("interrupted")
+    zoo.run(entries, zoo_store.Store(tmp_path), OPTIONS, again=False)
+    assert made == ["A", "B", "interrupted", "C"]
+    zoo.run([entry("B")], zoo_store.Store(tmp_path), OPTIONS, again=True)
+    assert made[-1] == "B"
+    rows = json.loads((tmp_path / "zoo.json").read_text())["rows"]
+    assert [r["model"] for r in rows] == ["A", "B", "C"]
+
+
+def test_rows_of_other_code_are_made_anew(tmp_path: Path) -> None:
+    store = zoo_store.Store(tmp_path)
+    store.put(entry("A"), row("A", 2.0, code="old"))
+    assert not store.current(entry("A"), "new")
+    assert store.current(entry("A"), "old")
+
+
+def test_the_means_are_right_and_stand_with_and_without_fourier_models() -> None:
+    rows = [row("EEGNet", 2.0), row("Deep4Net", 8.0), row("FBCNet", 256.0), row("EEGPT", 1.0, n_parameters=25_000_000)]
+    lines = {line.split("|")[1].strip(): [c.strip() for c in line.split("|")[2:]] for line in zoo_table.means(rows)}
+    everything = lines["all that export, up to 20 M parameters"]
+    assert everything[0] == "3"
+    assert everything[3] == f"{math.exp((math.log(2) + math.log(8) + math.log(256)) / 3):.2f}"
+    assert everything[4] == "8.00"
+    assert lines["without the five Fourier models"][3] == "4.00"
+    assert lines["every size"][0] == "4"
+
+
+def test_the_page_tells_every_failure() -> None:
+    failed = zoo_store.blank_row(entry("Broken")) | {"export": "ScatterND is rejected", "code": "c"}
+    text = zoo_table.table(
+        [row("EEGNet", 2.0), failed, row("Odd", 0.5, fused="no mirror")],
+        [{"model": "Huge", "shape": str(SHAPE), "reason": "178.1 M parameters", "code": "c"}],
+        {"cpu": "a processor", "versions": {"torch": "2"}},
+    )
+    assert "2 of 3 networks export and agree; 1 fuse 3 x 3 in parity" in text
+    assert "1 of 2 run under 0.98" in text
+    for reason in ("ScatterND is rejected", "no mirror", "178.1 M parameters"):
+        assert reason in text
+
+
+@pytest.mark.slow
+def test_one_row_for_real(tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/zoo.py", "--only", "CompactRT", "--rounds", "2"]
+    command += ["--cache", str(tmp_path / "cache"), "-o", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (made,) = json.loads((tmp_path / "zoo.json").read_text())["rows"]
+    assert made["export"] == made["fused"] == "ok"
+    assert all(0 <= made["max_err"][name] < 1e-4 for name in ("onnxruntime", "torch_plan", "torchscript"))
+    assert all(made["ratio"][name] > 0 for name in ("eager", "onnxruntime", "openvino"))
+    assert made["macs"]["before"] >= made["macs"]["after"] > 0
+    assert "CompactRT" in (tmp_path / "zoo.md").read_text()
+    refused = subprocess.run([*command[:3], "NoSuchNet", "-o", str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "no network NoSuchNet" in refused.stderr

@@ -1,0 +1,116 @@
+"""Quirks of braindecode's networks: exact, applied where they belong and nowhere else."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rtserve.errors import ExportError, InputError
+from rtserve.graphs.export import export
+
+pytest.importorskip("braindecode")
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+Load = Callable[[str], ModuleType]
+SMALL_CODEBRAIN = {"n_chans": 4, "ch_names": ["Fz", "Cz", "Pz", "Oz"], "num_res_layers": 1, "s4_lmax": 16}
+CASES: dict[str, tuple[dict[str, Any], str]] = {
+    "ATCNet": ({}, "attention-heads"),
+    "SignalJEPA_Contextual": ({}, "position-table"),
+    "LUNA": ({}, "spectrum-angle"),
+    "SyncNet": ({}, "frozen-decay"),
+    "CodeBrain": (SMALL_CODEBRAIN, "global-convolution"),
+}
+
+
+def windows(batch: int, n_chans: int) -> torch.Tensor:
+    x = torch.randn(batch, n_chans, 200, generator=torch.Generator().manual_seed(batch))
+    x[0, 0] = 0.0
+    return x
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_quirk_changes_no_number(family: Load, name: str) -> None:
+    settings, quirk = CASES[name]
+    torch.manual_seed(1)
+    built = getattr(family("braindecode_models"), name)({}, settings)
+    assert quirk in [q.name for q in built.quirks]
+    network = built.network.eval()
+    before = copy.deepcopy(network.state_dict())
+    changed = built.wrap(network)
+    for batch in (1, 2, 5):
+        x = windows(batch, built.input_spec.n_chans)
+        with torch.no_grad():
+            torch.testing.assert_close(changed(x), network(x).flatten(1), rtol=1e-4, atol=2e-6)
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[key], rtol=0, atol=0)
+
+
+def test_a_network_without_a_quirk_is_left_alone(family: Load) -> None:
+    built = family("braindecode_models").EEGNet({}, {})
+    assert built.quirks == ()
+    assert built.wrap is None
+
+
+def test_outputs_with_more_axes_are_laid_out_as_one(family: Load) -> None:
+    built = family("braindecode_models").TCN({}, {})
+    x = windows(2, 129)
+    with torch.no_grad():
+        y = built.network.eval()(x)
+        assert y.ndim == 3
+        torch.testing.assert_close(built.wrap(built.network)(x), y.flatten(1))
+    assert [quirk.name for quirk in built.quirks] == ["flatten"]
+    assert built.output_spec.n_outputs == y[0].numel()
+
+
+def test_a_checkpoint_saved_before_any_call_is_refused_where_the_first_call_matters(family: Load) -> None:
+    built = family("braindecode_models").CodeBrain({}, SMALL_CODEBRAIN)
+    state = built.network.state_dict()
+    key = next(k for k in state if k.endswith("kernel_norm_initialized"))
+    state[key] = torch.zeros_like(state[key])
+    built.network.load_state_dict(state)
+    with pytest.raises(ExportError, match="kernel norm"):
+        built.wrap(built.network)
+
+
+def test_names_and_settings_that_do_not_exist_are_named(family: Load) -> None:
+    module = family("braindecode_models")
+    with pytest.raises(InputError) as caught:
+        module.EEGNt({}, {})
+    assert "did you mean EEGNet" in caught.value.hint
+    with pytest.raises(InputError, match="takes no setting depht"):
+        module.EEGNet({}, {"depht": 3})
+
+
+def test_the_angle_is_torchs_and_finite_everywhere(family: Load) -> None:
+    family("braindecode_models")
+    from braindecode_quirks.spectra import angle
+
+    values = torch.tensor([-2.0, -1e-20, 0.0, 1e-20, 0.5, 3.0])
+    real, imag = (part.flatten() for part in torch.meshgrid(values, values, indexing="ij"))
+    got = angle(real.double(), imag.double())
+    assert torch.isfinite(got).all()
+    torch.testing.assert_close(got, torch.atan2(imag.double(), real.double()), rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("size", [7, 8, 40])
+def test_the_spectrum_is_numpys_and_real_where_it_must_be(family: Load, size: int) -> None:
+    family("braindecode_models")
+    from braindecode_quirks.spectra import spectrum
+
+    x = torch.randn(3, size, dtype=torch.float64)
+    real, imag = spectrum(x)
+    np.testing.assert_allclose((real + 1j * imag).numpy(), np.fft.rfft(x.numpy()), atol=1e-12)
+    assert (imag[:, 0] == 0).all()
+    assert size % 2 or bool((imag[:, -1] == 0).all())
+
+
+def test_a_network_that_branched_on_its_batch_exports(repo_dir: Path) -> None:
+    exporter = f"{repo_dir / 'exporters' / 'braindecode_models.py'}:ATCNet"
+    graph = export(None, exporter=exporter, settings={"n_chans": 5, "n_times": 200})
+    assert [quirk["name"] for quirk in graph.provenance.details["quirks"]] == ["attention-heads"]
