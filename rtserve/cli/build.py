@@ -26,3 +26,21 @@ def build(recipe: Path, root: Path | None, output: Path, force: bool, as_json: b
     tell(build_text(built))
     if as_json:
         emit_json("build", built.to_dict())
+
+
+@click.command()
+@click.argument("zip_path", metavar="ZIP", type=click.Path(path_type=Path))
+@click.option("--env", type=click.Path(path_type=Path), help="Replay in this environment (`rtserve env create`).")
+@click.option("--no-replay", is_flag=True, help="Compare digests only; run nothing.")
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, zip_path: Path, env: Path | None, no_replay: bool, as_json: bool) -> None:
+    """Prove that ZIP is what `rtserve build` wrote, and that it still answers the same."""
+    from rtserve.submission.custody import verification_text
+    from rtserve.submission.custody import verify as verify_zip
+
+    result = verify_zip(zip_path, env=env, replay=not no_replay)
+    tell(verification_text(result))
+    if as_json:
+        emit_json("verify", result.to_dict())
+    ctx.exit(0 if result.passed else 1)

@@ -28,6 +28,7 @@ COMMANDS = {
     "search": "rtserve.cli.search:search",
     "build": "rtserve.cli.build:build",
     "check": "rtserve.cli.check:check",
+    "verify": "rtserve.cli.build:verify",
     "profiles": "rtserve.cli.check:profiles",
 }
 """Command name to ``module:object``; `LazyGroup` imports a module only when its command is needed."""

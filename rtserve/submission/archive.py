@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import stat
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -13,9 +14,10 @@ from repro_zipfile import ReproducibleZipFile
 from rtserve.errors import InputError
 from rtserve.files import readable_file
 
-__all__ = ["read_zip", "unpack", "zip_bytes"]
+__all__ = ["read_members", "read_zip", "unpack", "zip_bytes"]
 
 DATE = (1980, 1, 1, 0, 0, 0)
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 MAX_BYTES = 8 << 30
 """Unpacked size above which a zip is not read."""
 
@@ -40,17 +42,33 @@ def read_zip(path: str | Path) -> dict[str, bytes]:
     InputError
         Where it is no zip, is damaged, or holds a name that leads out of its folder, a link, or twice the same name.
     """
+    files, damaged = read_members(path)
+    for name, reason in damaged.items():
+        raise InputError(f"{name} in {path} is damaged: {reason}", hint="build it again with `rtserve build`")
+    return files
+
+
+def read_members(path: str | Path) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Return the files of a zip by name, and of those that cannot be read the reason. Raises as `read_zip`."""
     path = readable_file(path, "zip")
-    hint = "build it again with `rtserve build`"
+    files: dict[str, bytes] = {}
+    damaged: dict[str, str] = {}
     try:
         with zipfile.ZipFile(path) as archive:  # noqa: TID251
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             _require_safe(entries, path)
-            return {entry.filename: archive.read(entry) for entry in entries}
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{path} is no zip or is damaged: {error}", hint=hint) from None
-    except (EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise InputError(f"{path} cannot be unpacked: {error}", hint=hint) from None
+            for entry in entries:
+                try:
+                    files[entry.filename] = archive.read(entry)
+                except _UNREADABLE as error:
+                    damaged[entry.filename] = str(error)
+    except InputError:
+        raise
+    except _UNREADABLE as error:
+        raise InputError(
+            f"{path} is no zip or is damaged: {error}", hint="build it again with `rtserve build`"
+        ) from None
+    return files, damaged
 
 
 def _require_safe(entries: list[zipfile.ZipInfo], path: Path) -> None:

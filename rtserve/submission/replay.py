@@ -1,0 +1,83 @@
+"""Reference windows through the real entry point of a zip, in the sandbox of `rtserve check`."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtserve.submission.archive import unpack
+
+__all__ = ["reference_of", "replayed"]
+
+REPLAY_S = 5.0
+"""Seconds that the drive may spend on one challenge's probes."""
+N_WINDOWS = 24
+"""Windows that the drive wants; the reference windows are repeated."""
+
+
+def reference_of(files: dict[str, bytes], manifest: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return the reference windows (``"windows"``) and the answers of each challenge, by file stem."""
+    import torch
+
+    content = torch.load(io.BytesIO(files[manifest["reference"]["file"]]), weights_only=True)  # noqa: TID251
+    return {name: tensor.numpy() for name, tensor in content.items()}
+
+
+def replayed(files: dict[str, bytes], manifest: dict[str, Any], env: Path | None) -> Iterator[str]:
+    """Yield where the running submission does not answer the reference windows as it did when it was built.
+
+    Raises
+    ------
+    EnvironmentMissingError
+        Where `env` holds no interpreter.
+    """
+    from rtserve.submission.drive import drive, environment_python
+    from rtserve.submission.profile import load_profile
+
+    profile = load_profile(manifest["profile"])
+    reference = reference_of(files, manifest)
+    windows = np.resize(reference["windows"], (N_WINDOWS, *reference["windows"].shape[1:]))
+    with tempfile.TemporaryDirectory(prefix="rtserve-replay-") as name:
+        folder = Path(name)
+        unpack(files, folder)
+        run = drive(folder, profile, python=environment_python(env), windows=windows, budget_s=REPLAY_S)
+    for key, entry in manifest["challenges"].items():
+        event = run.first("windows", key)
+        if event is None or not event.get("ok"):
+            yield f"{profile.entry.file}: challenge {key} did not answer ({_why(run, key)})"
+            continue
+        yield from _compare(files, entry, reference, np.asarray(event["values"]), key)
+
+
+def _why(run: Any, key: str) -> str:
+    """Return the first error that the drive saw."""
+    for event in run.events:
+        if not event.get("ok", True) and event.get("challenge") in (key, None):
+            return str(event.get("error") or event.get("stage"))[:200]
+    return run.outcome.stopped or "the process ended"
+
+
+def _compare(
+    files: dict[str, bytes], entry: dict[str, Any], reference: dict[str, np.ndarray], got: np.ndarray, key: str
+) -> Iterator[str]:
+    """Compare reference and answers with the graph in float64, allowing the answers what float32 costs on it."""
+    from rtserve.graphs.graph import Graph
+    from rtserve.graphs.parity import compare_outputs, relative_error
+    from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner
+
+    graph, windows = Graph.from_bytes(files[entry["graph"]], name=entry["graph"]), reference["windows"]
+    truth = PlanRunner(graph, double=True).infer(windows)
+    own = relative_error(OnnxruntimeRunner(graph).infer(windows), truth)
+    written = compare_outputs("", reference[entry["graph"].removesuffix(".onnx")], truth)
+    answered = compare_outputs("", got, np.resize(truth[:, 0], len(got)), own_error=own)
+    for case, what in ((written, "the reference answers"), (answered, "what the submission answers")):
+        if not case.passed:
+            detail = (
+                f"differ by {case.error:.1e}, {case.allowed:.1e} is allowed" if case.finite else "are not finite alike"
+            )
+            yield f"{entry['graph']}: challenge {key}: {what} and the graph's own {detail}"
