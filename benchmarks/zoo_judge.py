@@ -5,6 +5,7 @@ Runs in a process of its own: ``python benchmarks/zoo_judge.py JOB.json RESULT.j
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,9 @@ from rtserve.fusion.passes.outcome import OptimizationReport
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.macs import count_macs
 from rtserve.graphs.parity import probe_inputs, relative_error
+from rtserve.graphs.plan import graph_to_plan
 from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner
+from rtserve.submission.torchscript import trace
 
 MEMBERS, VIEWS = 3, "identity,roll:+3,scale:1.02"
 MIN_WEIGHT = 16
@@ -31,11 +34,10 @@ Infer = Callable[[np.ndarray], np.ndarray]
 
 
 def torchscript_infer(graph: Graph) -> Infer:
-    """Return the graph as TorchScript: the executor traced at batch 3 and frozen."""
-    module = PlanRunner(graph).module
-    example = torch.randn(3, graph.input_spec.n_chans, graph.input_spec.n_times)
-    with torch.no_grad():
-        traced = torch.jit.freeze(torch.jit.trace(module, (example,), check_trace=False).eval())
+    """Return the graph as the TorchScript archive that travels in a zip."""
+    plan, tensors = graph_to_plan(graph)
+    archive = trace(plan, tensors, (graph.input_spec.n_chans, graph.input_spec.n_times))
+    traced = torch.jit.load(io.BytesIO(archive))
 
     def infer(x: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
