@@ -221,4 +221,5 @@ def zip_side(path: Path) -> Side:
         architecture=first.architecture if first else "",
         parameters=sum(map(_learned, graphs.values())) if graphs else None,
         settings=settings,
+        graphs=tuple(graph.digest for graph in graphs.values()),
     )

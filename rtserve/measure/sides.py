@@ -6,8 +6,10 @@ with or without a signature) and what it costs, as far as its file knows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +29,12 @@ class Claim:
     name: str
     value: float
     signature: Signature | None = None
+
+    @classmethod
+    def of(cls, score: Mapping[str, Any]) -> Claim:
+        """Return the claim of a score as results store it."""
+        signature = Signature.parse(score["signature"])
+        return cls(name=signature.metric, value=float(score["value"]), signature=signature)
 
     def __str__(self) -> str:
         return f"{self.signature or self.name + ' (no signature)'} = {self.value:.6g}"
@@ -79,6 +87,8 @@ class Side:
         Predictions it stores.
     trained_on : str
         Digest of the training windows, or empty.
+    graphs : tuple of str
+        Digests of the graphs that a zip holds.
     """
 
     name: str
@@ -92,6 +102,7 @@ class Side:
     cost: Cost | None = None
     raw: Raw | None = None
     trained_on: str = ""
+    graphs: tuple[str, ...] = ()
 
     @property
     def scorable(self) -> bool:

@@ -1,0 +1,35 @@
+"""``rtserve report``: one page from results, runs and zips."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from rtserve.cli.output import emit_json, json_option, tell
+
+__all__ = ["report"]
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "-o", "--output", "outputs", multiple=True, required=True, type=click.Path(), help=".html or .md; repeat."
+)
+@click.option("--title", default="What the networks are worth, and what they cost", show_default=True)
+@click.option("--leaderboard", type=click.Path(), help="CSV or JSON with scores: adds the rank.")
+@click.option("--column", help="The leaderboard's column of scores.")
+@click.option("--score", type=float, help="To place on it; that of an overall result by default.")
+@click.option("--higher-is-better", is_flag=True, help="Direction of the leaderboard.")
+@click.option("--causes", type=click.Path(), help="JSON or CSV: name and what was found to be the cause.")
+@click.option("--force", is_flag=True, help="Replace existing outputs.")
+@json_option
+def report(runs: tuple[str, ...], outputs: tuple[str, ...], force: bool, as_json: bool, **options: Any) -> None:
+    """Write a report of RUNS: results (.json), run folders, checkpoints, graphs, zips, or folders of them."""
+    from rtserve.report.build import write_report
+
+    written = write_report(runs, outputs, force=force, **options)
+    for path in written:
+        tell(f"wrote {path}")
+    if as_json:
+        emit_json("report", {"written": [str(path) for path in written]})

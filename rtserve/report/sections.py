@@ -1,0 +1,323 @@
+"""The parts of a report, one function each: from results to text, tables and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rtserve.measure.sides import Side
+from rtserve.measure.timing import Timings
+from rtserve.report.collect import Document
+from rtserve.report.figures import Figure, Point, cost_accuracy
+from rtserve.report.page import Section, Table, environment_table
+from rtserve.report.plots import Effect, effects, latencies, predicted_against_true
+
+__all__ = [
+    "branch_sections",
+    "comparison_section",
+    "cost_section",
+    "environment_section",
+    "latency_section",
+    "prediction_section",
+    "score_section",
+    "settings_section",
+]
+
+
+def interval_text(interval: Mapping[str, Any] | None) -> str:
+    """Return an interval as text, empty where there is none."""
+    return f"[{interval['low']:.4g}, {interval['high']:.4g}]" if interval else ""
+
+
+def score_section(evaluations: Sequence[Document], overalls: Sequence[Document]) -> Section:
+    """Scores with their intervals and signatures, each beside the constant of the same data."""
+    rows = [
+        {
+            "graph": name,
+            "metric": score["metric"],
+            "value": score["value"],
+            "interval": interval_text(score["interval"]),
+            "constant": constant["value"] if constant else None,
+            "over": f"{score['interval']['units']} {score['interval']['over']}" if score["interval"] else "",
+            "signature": score["signature"],
+        }
+        for name, document in evaluations
+        for score, constant in zip(document["scores"], document["baseline"], strict=True)
+    ]
+    total = [
+        {
+            "of": name,
+            "overall": document["overall"],
+            "interval": interval_text(document["interval"]),
+            "constant": document["constant"],
+            "signature": document["signature"],
+        }
+        for name, document in overalls
+    ]
+    oracles = [
+        f"{name}: the mean of a subject's other windows scores {document['subject_mean_oracle']['value']:.4f};"
+        " it uses the labels, so no network is compared with it"
+        for name, document in evaluations
+        if document.get("subject_mean_oracle")
+    ]
+    notes = [f"{name}: {note}" for name, document in evaluations for note in document.get("notes", ())]
+    tables = (Table.of(rows), *((Table.of(total, caption="overall = 0.3 C1 + 0.7 C2"),) if total else ()))
+    return Section(title="Scores", tables=tables, notes=tuple(dict.fromkeys([*notes, *oracles])))
+
+
+def cost_section(
+    evaluations: Sequence[Document], benches: Sequence[Document], searches: Sequence[Document]
+) -> Section | None:
+    """Cost against accuracy: of each search's options, and of each benchmark's graphs that were scored."""
+    found = [_search_figure(name, document) for name, document in searches]
+    found += [figure for name, document in benches if (figure := _bench_figure(name, document, evaluations))]
+    if not found:
+        return None
+    notes = [_search_note(name, document) for name, document in searches]
+    return Section(title="Cost against accuracy", figures=tuple(found), notes=tuple(notes))
+
+
+def _search_figure(name: str, document: Mapping[str, Any]) -> Figure:
+    metric = document["signature"].split("|")[0].upper()
+    points = [
+        Point(
+            label=_short(option),
+            cost=option["cost_us"]["value"],
+            cost_low=option["cost_us"]["low"],
+            cost_high=option["cost_us"]["high"],
+            value=option["value"],
+            low=option["interval"]["low"] if option["interval"] else None,
+            high=option["interval"]["high"] if option["interval"] else None,
+            chosen=option["chosen"],
+        )
+        for option in document["options"]
+    ]
+    return cost_accuracy(
+        points,
+        title=f"Search {name}",
+        metric_label=metric,
+        baseline=document["nested"]["gain"].get("constant"),
+        higher_is_better=document["higher_is_better"],
+    )
+
+
+def _short(option: Mapping[str, Any]) -> str:
+    extras = ("w" if option["weights"] else "") + ("c" if (option["scale"], option["offset"]) != (1.0, 0.0) else "")
+    mark = f" +{extras}" if extras else ""
+    return option["whole"] or f"{len(option['members'])} x {len(option['views'])}{mark}"
+
+
+def _search_note(name: str, document: Mapping[str, Any]) -> str:
+    nested = document["nested"]
+    return (
+        f"{name}: values in the picture are of the windows that were chosen on. On {nested['over']} without a say"
+        f" ({nested['folds']} folds) the choice scores {nested['value']:.4f} {interval_text(nested['interval'])};"
+        f" against the best single member: {nested['gain']['sentence']}"
+        " (labels: members x views; w weighted, c calibrated)"
+    )
+
+
+def _bench_figure(name: str, document: Mapping[str, Any], evaluations: Sequence[Document]) -> Figure | None:
+    scored = {d["graph_sha256"]: (n, d) for n, d in evaluations if d["graph_sha256"]}
+    data = {d["data_sha256"] for n, d in scored.values()}
+    points = []
+    for contender in document["contenders"]:
+        if contender["digest"] not in scored:
+            continue
+        score = scored[contender["digest"]][1]["scores"][0]
+        points.append(
+            Point(
+                label=contender["name"],
+                cost=contender["latency_us"]["p50"],
+                value=score["value"],
+                low=score["interval"]["low"] if score["interval"] else None,
+                high=score["interval"]["high"] if score["interval"] else None,
+            )
+        )
+    if len(points) < 2 or len(data) != 1:
+        return None
+    first = next(iter(scored.values()))[1]
+    constant = first["baseline"][0]
+    return cost_accuracy(
+        points,
+        title=f"Benchmark {name}",
+        cost_label=f"time per window, us (batch {document['batch']}, {document['threads']} thread)",
+        metric_label=first["scores"][0]["metric"].upper(),
+        baseline=constant["value"] if constant else None,
+        higher_is_better=first["scores"][0]["metric"] in ("pearson", "balanced_accuracy"),
+    )
+
+
+def branch_sections(evaluations: Sequence[Document]) -> list[Section]:
+    """Views and members on trial, for each evaluation that judged them."""
+    out = []
+    for name, document in evaluations:
+        judged = document.get("branches")
+        if not judged:
+            continue
+        kinds = dict.fromkeys(trial["kind"] for trial in judged["trials"])
+        figures = [f for kind in kinds if (f := _trial_figure(kind, judged))]
+        whole = [
+            Effect(label=q["question"], value=q["value"], **_low_high(q["interval"]), verdict=q["verdict"])
+            for q in judged["whole"]
+        ]
+        if whole:
+            figures.append(effects(whole, title="The whole", metric_label=judged["metric"].upper()))
+        table = Table.of([_trial_row(trial) for trial in judged["trials"]])
+        sentences = [f"{q['question']}: {q['sentence']}" for q in judged["whole"]]
+        out.append(
+            Section(
+                title=f"Branches of {name} on trial",
+                text=tuple(sentences),
+                tables=(table,),
+                figures=tuple(figures),
+                notes=tuple(judged["notes"]),
+            )
+        )
+    return out
+
+
+def _low_high(interval: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"low": interval["low"], "high": interval["high"]} if interval else {"low": None, "high": None}
+
+
+def _trial_figure(kind: str, judged: Mapping[str, Any]) -> Figure | None:
+    trials = [t for t in judged["trials"] if t["kind"] == kind and t["change"]]
+    rows = [
+        Effect(
+            label=t["name"],
+            value=t["change"]["value"],
+            **_low_high(t["change"]["interval"]),
+            verdict=t["change"]["verdict"] if t["status"] == "active" else t["status"],
+            note=t["change"]["sentence"],
+        )
+        for t in trials
+    ]
+    caption = f"with each {kind} against without it"
+    return effects(rows, title=f"Per {kind}", metric_label=judged["metric"].upper(), caption=caption) if rows else None
+
+
+def _trial_row(trial: Mapping[str, Any]) -> dict[str, Any]:
+    change, cost = trial["change"], trial["cost"]
+    return {
+        "kind": trial["kind"],
+        "name": trial["name"],
+        "verdict": change["sentence"] if change and trial["status"] == "active" else trial["status"],
+        "alone": trial["alone"],
+        "corrects": f"{change['corrected']:.0%}" if change else None,
+        "corrupts": f"{change['corrupted']:.0%}" if change else None,
+        "r with the rest": trial["correlation"],
+        "adds us": f"{cost['us']:+.1f} [{cost['low']:+.1f}, {cost['high']:+.1f}]" if cost else None,
+    }
+
+
+def latency_section(benches: Sequence[Document]) -> Section | None:
+    """Latency distributions and ratios of each benchmark."""
+    tables, figures, notes = [], [], []
+    for name, document in benches:
+        where = f"batch {document['batch']}, {document['threads']} thread{'s' * (document['threads'] > 1)}"
+        rows = [_contender_row(contender) for contender in document["contenders"]]
+        tables.append(Table.of(rows, caption=f"{name}: {where}"))
+        if "raw" in document:
+            timings = Timings.from_dict(document["raw"])
+            calls = {c["name"]: timings.calls_us(c["name"]) for c in document["contenders"]}
+            figures.append(latencies(calls, title=f"Latency, {name}", caption=where))
+        if document["noise_floor"] is not None:
+            notes.append(f"{name}: differences under {100 * document['noise_floor']:.1f} % are noise here (A/A)")
+        notes += [f"{name}: {note}" for note in document["notes"]]
+        notes += [
+            f"{name}: {c['name']} is unstable: {reason}" for c in document["contenders"] for reason in c["unstable"]
+        ]
+    if not tables:
+        return None
+    return Section(title="Latency", tables=tuple(tables), figures=tuple(figures), notes=tuple(notes))
+
+
+def _contender_row(contender: Mapping[str, Any]) -> dict[str, Any]:
+    ratio = contender.get("ratio")
+    loop = f" x {contender['loop']}" if contender["loop"] > 1 else ""
+    row = {
+        "what": f"{contender['name']} [{contender['engine']}]{loop}",
+        **{f"{key}, us": value for key, value in contender["latency_us"].items()},
+        "windows/s": contender["throughput"],
+        "ours takes of it": f"{ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]" if ratio else None,
+    }
+    if "deadline_misses" in contender:
+        row["deadline misses"] = f"{contender['deadline_misses']:.2%}"
+    return row
+
+
+def prediction_section(evaluations: Sequence[Document]) -> Section | None:
+    """Predicted against true, for each evaluation of a number that stores its predictions."""
+    figures = []
+    for name, document in evaluations:
+        raw = document.get("raw")
+        if raw and document["scores"][0]["metric"] != "balanced_accuracy":
+            y, p = np.array(raw["targets"]), np.array(raw["predictions"])
+            figures.append(predicted_against_true(y, p, title=name))
+    return Section(title="Predicted against true", figures=tuple(figures)) if figures else None
+
+
+def settings_section(sides: Sequence[Side]) -> Section | None:
+    """Settings in which the sides differ, a column each."""
+    if len(sides) < 2:
+        return None
+    keys = dict.fromkeys(key for side in sides for key in side.settings)
+    names = _distinct([side.name for side in sides])
+    rows: list[dict[str, Any]] = [
+        {"setting": key, **{n: side.settings.get(key) for n, side in zip(names, sides, strict=True)}}
+        for key in keys
+        if len({side.settings.get(key) for side in sides}) > 1
+    ]
+    same = len(keys) - len(rows)
+    text = (f"{same} of {len(keys)} settings are the same everywhere.",)
+    return Section(title="Settings that differ", text=text, tables=(Table.of(rows),) if rows else ())
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    return [n if names.count(n) == 1 else f"{n} ({names[: k + 1].count(n)})" for k, n in enumerate(names)]
+
+
+def comparison_section(comparisons: Sequence[Document]) -> Section | None:
+    """What `rtserve compare` found, refusals and warnings included."""
+    text, notes, rows = [], [], []
+    for name, document in comparisons:
+        a, b = document["first"]["name"], document["second"]["name"]
+        if not document["comparable"]:
+            text.append(f"{name}: {a} and {b} are not comparable; {document['hint']}")
+        for d in document["differences"]:
+            rows.append(
+                {
+                    "A": a,
+                    "B": b,
+                    "A's": d["first"],
+                    "B's": d["second"],
+                    "B against A": d["sentence"],
+                    "signature": d["signature"],
+                }
+            )
+        notes += [f"{name}: {reason}" for reason in (*document["refusals"], *document["warnings"])]
+    if not comparisons:
+        return None
+    return Section(
+        title="Comparisons",
+        text=tuple(text),
+        tables=(Table.of(rows),) if rows else (),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def environment_section(documents: Sequence[Document], sides: Sequence[Side]) -> list[Section]:
+    """Digests of everything named, and each environment once."""
+    digests = [{"what": n, "kind": "graph", "sha256": d["graph_sha256"]} for n, d in documents if d.get("graph_sha256")]
+    digests += [
+        {"what": n, "kind": "windows", "sha256": d["data_sha256"]} for n, d in documents if d.get("data_sha256")
+    ]
+    digests += [{"what": side.name, "kind": side.kind, "sha256": side.digest} for side in sides if side.digest]
+    environments = {str(d["environment"]): d["environment"] for _, d in documents if d.get("environment")}
+    tables = tuple(environment_table(environment) for environment in environments.values())
+    unique = list({(row["what"], row["kind"], row["sha256"]): row for row in digests}.values())
+    out = [Section(title="Digests", tables=(Table.of(unique),), folded=True)] if unique else []
+    return out + ([Section(title="Environment", tables=tables, folded=True)] if tables else [])
