@@ -15,7 +15,7 @@ from onnx import numpy_helper
 if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
 
-__all__ = ["to_float64"]
+__all__ = ["double_model", "to_float64"]
 
 _FLOAT, _DOUBLE = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
 
@@ -61,6 +61,10 @@ def to_float64(graph: Graph) -> onnx.ModelProto:
     onnx.ModelProto
         Takes float64 (batch, n_chans, n_times), gives float64 (batch, n_outputs).
     """
-    model = onnx.load_model_from_string(graph.to_bytes())
+    return double_model(onnx.load_model_from_string(graph.to_bytes()))
+
+
+def double_model(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Turn a model into float64 in place, and return it."""
     _double_graph(model.graph)
     return model

@@ -17,6 +17,7 @@ import numpy as np
 
 from rtserve.fusion.join import add_calibration, add_merge, empty_model, set_output
 from rtserve.fusion.passes.affine import Refused
+from rtserve.fusion.passes.scaling import late_scaling as _late_scaling
 from rtserve.fusion.passes.share import Stage, share_views
 from rtserve.fusion.passes.stack import Stacker, gemm_weights, signature
 from rtserve.fusion.plan import FusionPlan
@@ -132,8 +133,13 @@ def _branch_values(
     if conv is not None:
         index = stacker.nodes[0].index(conv)
         stage = _stage_of(stacker, index, conv)
-        start = {conv.outputs[0]: share_views(emit, x, stage, views)}
         notes.append(f"views share {conv.op_type} {conv.outputs[0].name}")
+        late = _late_scaling(group.models, conv, views, stop)
+        if late is not None:
+            notes.append(f"scaled views share everything up to {late.value.name}")
+            y = late.write(emit, stacker, share_views(emit, x, stage, late.early), conv)
+            return stacker.run(start={late.value: y}, shared=set(), stop=stop), stacker
+        start = {conv.outputs[0]: share_views(emit, x, stage, views)}
         return stacker.run(start=start, shared=set(), stop=stop), stacker
     n_times = int(source.shape[2])
     parts = [view.onnx(emit, x, n_times) for view in views]

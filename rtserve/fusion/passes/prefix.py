@@ -18,7 +18,7 @@ import numpy as np
 
 from rtserve.fusion.passes.affine import Affine
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.toeplitz import Filter, analyse
+from rtserve.fusion.passes.toeplitz import Corner, Filter, analyse
 from rtserve.fusion.passes.trace import Trace, trace
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
@@ -144,27 +144,34 @@ def _emit_rank_one(
     """Emit S x, the temporal operator and the bias; return (batch, features, 1, n_out)."""
     assert affine.spatial is not None
     bias = affine.bias.reshape(affine.dims[0], -1)
-    steady = bool(np.ptp(bias, axis=1).max() == 0.0)
-    spatial = affine.spatial * (shape.kernel if shape is not None and shape.trivial else 1.0)
-    constant_bias = bias[:, 0].astype(np.float32) if steady else None
+    steady, rest = _split_bias(bias, shape)
+    trivial = shape is not None and shape.trivial
+    spatial = affine.spatial * (shape.kernel if shape is not None and trivial else 1.0)
     x, weight = model.graph.inputs[0], spatial[:, :, None].astype(np.float32)
-    if shape is not None and shape.trivial:
-        u = emit("Conv", x, weight, *([constant_bias] if steady and constant_bias is not None else []))
-        y = emit("Unsqueeze", u, [2])
+    if trivial:
+        y = emit("Unsqueeze", emit("Conv", x, weight, steady.astype(np.float32)), [2])
     else:
         u = emit("Unsqueeze", emit("Conv", x, weight), [2])
-        if shape is None:
-            y = _emit_dense(emit, u, operator)
-            y = emit("Add", y, constant_bias.reshape(1, -1, 1, 1)) if steady and constant_bias is not None and constant_bias.any() else y
-        else:
-            y = _emit_filter(emit, u, shape, operator, constant_bias)
-    return y if steady else emit("Add", y, bias[None, :, None, :].astype(np.float32))
+        if shape is not None:
+            return _emit_filter(emit, u, shape, operator, steady, rest)
+        y = _emit_dense(emit, u, operator)
+        rest = rest + steady[:, None]
+    if not rest.any():
+        return y
+    wide = rest if np.ptp(rest, axis=1).max() > 0 else rest[:, :1]
+    return emit("Add", y, wide[None, :, None, :].astype(np.float32))
+
+
+def _split_bias(bias: np.ndarray, shape: Filter | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bias in the middle of the window, (features,), and what differs from it, (features, n_out)."""
+    steady = bias[:, bias.shape[1] // 2]
+    return steady, bias - steady[:, None]
 
 
 def _emit_filter(
-    emit: Emitter, u: ir.Value, shape: Filter, operator: np.ndarray, bias: np.ndarray | None
+    emit: Emitter, u: ir.Value, shape: Filter, operator: np.ndarray, steady: np.ndarray, rest: np.ndarray
 ) -> ir.Value:
-    """Emit the depthwise filter with its edge corrections on u (batch, features, 1, n_in)."""
+    """Emit the depthwise filter on u (batch, features, 1, n_in), its ends corrected by themselves."""
     n_in, n_out = operator.shape[2], operator.shape[1]
     features, taps = shape.kernel.shape
     source = u
@@ -172,15 +179,61 @@ def _emit_filter(
         source = emit.slice(u, 3, max(-shape.left, 0), n_in - max(-shape.right, 0))
     pads = [0, max(shape.left, 0), 0, max(shape.right, 0)]
     weight = shape.kernel.reshape(features, 1, 1, taps).astype(np.float32)
-    extra = [bias] if bias is not None else []
-    y = emit("Conv", source, weight, *extra, group=features, pads=pads, strides=[1, shape.stride])
+    y = emit("Conv", source, weight, steady.astype(np.float32), group=features, pads=pads, strides=[1, shape.stride])
+    covered = np.zeros(n_out, dtype=bool)
     for corner in shape.corners:
-        matrix, run = _distinct(corner.matrix)
-        part = emit("Reshape", emit.slice(u, 3, corner.columns.start, corner.columns.stop),
-                    [0, len(matrix), run, matrix.shape[1]])  # fmt: skip
-        fix = emit("Reshape", emit("MatMul", part, matrix.astype(np.float32)), [0, features, 1, matrix.shape[2]])
-        y = emit("Add", y, emit("Pad", fix, [0, 0, 0, corner.rows.start, 0, 0, 0, n_out - corner.rows.stop]))
-    return y
+        covered[corner.rows] = True
+    if rest[:, ~covered].any():
+        y, rest = emit("Add", y, rest[None, :, None, :].astype(np.float32)), np.zeros_like(rest)
+    return _correct_ends(emit, u, y, shape.corners, rest) if shape.corners else y
+
+
+def _correct_ends(
+    emit: Emitter, u: ir.Value, y: ir.Value, corners: tuple[Corner, ...], rest: np.ndarray
+) -> ir.Value:
+    """Add every corner's product to its end of y; the middle is not touched.
+
+    The samples that the corners read are put side by side and multiplied with one block-diagonal matrix per distinct
+    filter, filters in front, so that the rows of one product are all windows and all outputs of a filter.
+    """
+    features, n_out = rest.shape
+    blocks = [_distinct(corner.matrix) for corner in corners]
+    run = min(r for _, r in blocks)
+    matrices = [corner.matrix[::run] for corner in corners]
+    filters = features // run
+    columns = sum(m.shape[1] for m in matrices)
+    widths = [m.shape[2] for m in matrices]
+    joint = np.zeros((filters, columns, sum(widths)))
+    row = column = 0
+    for m in matrices:
+        joint[:, row : row + m.shape[1], column : column + m.shape[2]] = m
+        row, column = row + m.shape[1], column + m.shape[2]
+    cut = [emit.slice(u, 3, c.columns.start, c.columns.stop) for c in corners]
+    edge = emit("Concat", *cut, axis=3) if len(cut) > 1 else cut[0]
+    front = emit("Transpose", emit("Reshape", edge, [0, filters, run, columns]), perm=[1, 0, 2, 3])
+    product = emit("MatMul", emit("Reshape", front, [filters, -1, columns]), joint.astype(np.float32))
+    back = emit("Transpose", emit("Reshape", product, [filters, -1, run, sum(widths)]), perm=[1, 0, 2, 3])
+    fix = emit("Reshape", back, [-1, features, 1, sum(widths)])
+    inside = np.concatenate([rest[:, c.rows] for c in corners], axis=1)
+    if inside.any():
+        fix = emit("Add", fix, inside[None, :, None, :].astype(np.float32))
+    return _put_ends(emit, y, fix, corners, widths, n_out)
+
+
+def _put_ends(
+    emit: Emitter, y: ir.Value, fix: ir.Value, corners: tuple[Corner, ...], widths: list[int], n_out: int
+) -> ir.Value:
+    """Return y with the columns of `fix` added where the corners' rows are."""
+    fixes = emit.many("Split", fix, widths, n=len(widths), axis=3) if len(widths) > 1 else [fix]
+    left = corners[0].rows.stop if corners[0].rows.start == 0 else 0
+    right = n_out - corners[-1].rows.start if corners[-1].rows.stop == n_out and corners[-1].rows.start else 0
+    sizes = [size for size in (left, n_out - left - right, right) if size]
+    parts = emit.many("Split", y, sizes, n=len(sizes), axis=3)
+    if left:
+        parts[0] = emit("Add", parts[0], fixes[0])
+    if right:
+        parts[-1] = emit("Add", parts[-1], fixes[-1])
+    return emit("Concat", *parts, axis=3)
 
 
 def _emit_dense(emit: Emitter, u: ir.Value, operator: np.ndarray) -> ir.Value:
