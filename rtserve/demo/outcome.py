@@ -172,7 +172,7 @@ def write_summary(
         output_md=markdown,
         lead=[
             f"{len(settings.seeds)} members x 5 views = {n_branches} branches of CompactRT, trained on simulated"
-            f" windows with a planted r of {settings.r1:g} (challenge 1) and one member at {settings.r2:g} (challenge 2).",
+            f" windows with a planted r of {settings.r1:g} (C1), and one member at r = {settings.r2:g} (C2).",
             f"Times are of one window at batch 1 on one thread, by turns in one run ({len(timings.rounds)} rounds).",
         ],
         notes=notes,

@@ -242,8 +242,8 @@ def _fused(demo: _Demo, name: str, parts: list[Graph], views: tuple[str, ...]) -
     path = demo.folder.fused(name)
     if path.exists():
         graph = Graph.load(path)
-        had = [member["digest"] for member in graph.provenance.details.get("members", ())]
-        if had == [part.digest for part in parts]:
+        had = sorted(member["digest"] for member in graph.provenance.details.get("members", ()))
+        if had == sorted(part.digest for part in parts):
             demo.reused.append(path.name)
             return graph
     graph = fuse(parts, views=views)

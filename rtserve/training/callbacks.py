@@ -76,21 +76,28 @@ class Average(Callback):  # type: ignore[misc]
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Start from the present weights."""
-        net.average_ = copy.deepcopy(net.module_).eval()
-        net.average_steps_ = 0
+        # In a dict, because skorch takes a module among its attributes for one to be trained.
+        net.averaged_ = {"network": copy.deepcopy(net.module_).eval(), "steps": 0}
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def on_batch_end(self, net: Any, training: bool = False, **kwargs: Any) -> None:
         """Move the average towards the weights."""
         if not training:
             return
-        net.average_steps_ += 1
-        share = 1.0 - min(self.decay, (1.0 + net.average_steps_) / (10.0 + net.average_steps_))
-        for mean, value in zip(net.average_.state_dict().values(), net.module_.state_dict().values(), strict=True):
+        net.averaged_["steps"] += 1
+        steps, average = net.averaged_["steps"], net.averaged_["network"]
+        share = 1.0 - min(self.decay, (1.0 + steps) / (10.0 + steps))
+        for mean, value in zip(average.state_dict().values(), net.module_.state_dict().values(), strict=True):
             if mean.is_floating_point():
                 mean.lerp_(value, share)
             else:
                 mean.copy_(value)
+
+
+def scored_network(net: Any) -> nn.Module:
+    """Return the network that is scored and saved: the averaged one where the recipe has one."""
+    network: nn.Module = net.averaged_["network"] if hasattr(net, "averaged_") else net.module_
+    return network
 
 
 class Scorer(Callback):  # type: ignore[misc]
@@ -139,18 +146,22 @@ class Scorer(Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Score, keep, and decide whether to go on."""
-        model = getattr(net, "average_", net.module_)
+        model = scored_network(net)
+        loss = float(np.average(net.history[-1, "batches", :, "train_loss"]))
+        predictions = infer(model, net.batches_.X, self.valid)
+        if not (np.isfinite(loss) and np.isfinite(predictions).all()):
+            raise RtserveError(
+                f"in epoch {net.batches_.epoch} the loss is {loss:.3g} and {int((~np.isfinite(predictions)).sum())} of"
+                f" {len(predictions)} predictions are not finite",
+                hint="lower --lr, or clip gradients harder",
+            )
         row = {
             "epoch": net.batches_.epoch,
-            "train_loss": float(np.average(net.history[-1, "batches", :, "train_loss"])),
+            "train_loss": loss,
             "lr": float(net.optimizer_.param_groups[0]["lr"]),
-            "valid": self._scores(infer(model, net.batches_.X, self.valid)),
+            "valid": self._scores(predictions),
             "seconds": round((time.perf_counter_ns() - self.started_) * 1e-9, 3),
         }
-        if not np.isfinite(row["train_loss"]):
-            raise RtserveError(
-                f"the loss is {row['train_loss']} in epoch {row['epoch']}", hint="lower --lr, or clip gradients harder"
-            )
         verdicts = [verdict for gate in self.gates if (verdict := judge(gate, row))]
         row["gates"] = [verdict.to_dict() for verdict in verdicts]
         improved = self._is_best(net.rows_, row)

@@ -14,6 +14,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts
 
 from rtserve.files import write_bytes
 from rtserve.measure.evaluation import Evaluation, score_predictions
@@ -215,9 +216,9 @@ def _callbacks(
     if recipe.clip_norm:
         callbacks.append(("clip", GradientNormClipping(recipe.clip_norm)))
     if recipe.scheduler == "cosine":
-        callbacks.append(("schedule", LRScheduler("CosineAnnealingLR", T_max=recipe.max_epochs)))
+        callbacks.append(("schedule", LRScheduler(CosineAnnealingLR, T_max=recipe.max_epochs)))
     elif recipe.scheduler == "warm_restarts":
-        warm = LRScheduler("CosineAnnealingWarmRestarts", T_0=recipe.restart_epochs, T_mult=2)
+        warm = LRScheduler(CosineAnnealingWarmRestarts, T_0=recipe.restart_epochs, T_mult=2)
         callbacks.append(("schedule", warm))
     callbacks.append(("scorer", scorer))
     if state:
@@ -239,8 +240,8 @@ class Restore(Callback):  # type: ignore[misc]
         if schedule:
             schedule.lr_scheduler_.load_state_dict(self.state["scheduler_state_dict"])
         if self.state["average"]:
-            net.average_.load_state_dict(self.state["average"])
-            net.average_steps_ = self.state["average_steps"]
+            net.averaged_["network"].load_state_dict(self.state["average"])
+            net.averaged_["steps"] = self.state["average_steps"]
 
 
 def _start_from(network: nn.Module, mean: float) -> None:

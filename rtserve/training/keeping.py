@@ -15,6 +15,7 @@ import torch
 
 from rtserve.errors import CheckpointError
 from rtserve.files import write_bytes
+from rtserve.training.callbacks import scored_network
 
 __all__ = ["Keeper", "load_state", "read_log"]
 
@@ -72,7 +73,7 @@ class Keeper:
     def __call__(self, net: Any, row: dict[str, Any], improved: bool) -> None:
         """Write after an epoch: best first, so that a resumed run never trusts a best that is not there."""
         if improved:
-            model = getattr(net, "average_", net.module_)
+            model = scored_network(net)
             self.write(
                 "best.pth", {"model_state_dict": model.state_dict(), "epoch": row["epoch"], "valid": row["valid"]}
             )
@@ -81,8 +82,8 @@ class Keeper:
             "model_state_dict": net.module_.state_dict(),
             "optimizer_state_dict": net.optimizer_.state_dict(),
             "scheduler_state_dict": _plain(lr_scheduler.lr_scheduler_.state_dict()) if lr_scheduler else {},
-            "average": net.average_.state_dict() if hasattr(net, "average_") else {},
-            "average_steps": getattr(net, "average_steps_", 0),
+            "average": scored_network(net).state_dict() if hasattr(net, "averaged_") else {},
+            "average_steps": net.averaged_["steps"] if hasattr(net, "averaged_") else 0,
             "epoch": row["epoch"],
             "rows": json.dumps(net.rows_),
         }

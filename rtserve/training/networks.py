@@ -187,7 +187,7 @@ def exporter(shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any])
 
 def _channel_names(given: Any, n_chans: int) -> tuple[str, ...]:
     """Return the names given (a list, or text with commas), the contest's where there are 129 channels, or none."""
-    names = given.split(",") if isinstance(given, str) else list(given)
+    names = [name for name in given.split(",") if name] if isinstance(given, str) else list(given)
     if names:
         return tuple(str(name).strip() for name in names)
     return CONTEST_CHANNELS if n_chans == len(CONTEST_CHANNELS) else ()
