@@ -29,6 +29,7 @@ COMMANDS = {
     "build": "rtserve.cli.build:build",
     "check": "rtserve.cli.check:check",
     "verify": "rtserve.cli.build:verify",
+    "report": "rtserve.cli.report:report",
     "profiles": "rtserve.cli.check:profiles",
 }
 """Command name to ``module:object``; `LazyGroup` imports a module only when its command is needed."""
