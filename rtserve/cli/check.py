@@ -33,6 +33,7 @@ def _codes(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 @click.option(
     "--timeout", default=300.0, show_default=True, type=click.FloatRange(min=1), help="Seconds the run may take."
 )
+@click.option("--shape", default="", metavar="CxT@HZ", help="Size of the windows, where the contest leaves it open.")
 @click.option("--no-run", is_flag=True, help="Static rules only.")
 @click.option("--verbose", is_flag=True, help="Show every finding.")
 @json_option
@@ -48,6 +49,7 @@ def check(
     ignore: dict[str, str],
     strict: bool,
     timeout: float,
+    shape: str,
     no_run: bool,
     verbose: bool,
     as_json: bool,
@@ -61,14 +63,15 @@ def check(
 
     tell(f"checking {zip_path} against {profile}")
     report = validate(
-        zip_path, profile=profile, env=env, strict=strict, select=select, ignore=ignore, run=not no_run,
+        zip_path, profile=profile, env=env, strict=strict, select=select, ignore=ignore, run=not no_run, shape=shape,
         limits=Limits(wall_s=timeout),
     )  # fmt: skip
     if as_json:
         emit_json("check", shapes.to_dict(report))
+    elif as_sarif or as_markdown:
+        click.echo(shapes.sarif(report) if as_sarif else shapes.markdown(report))
     else:
-        shape = shapes.sarif if as_sarif else shapes.markdown if as_markdown else None
-        click.echo(shape(report) if shape else shapes.tick_list(report, verbose=verbose))
+        click.echo(shapes.tick_list(report, verbose=verbose))
     ctx.exit(report.exit_code)
 
 

@@ -28,7 +28,7 @@ __all__ = ["Drive", "drive", "environment_python", "probe_windows"]
 
 _INSIDE = "/run/rtserve"
 _CODE = "import sys; sys.path.insert(0, {where!r}); import rtserve_harness.main as m; m.main()"
-BUDGET_S = 6.0
+BUDGET_S = 3.0
 """Seconds that the probes of one challenge may take beside the scorer's own calls."""
 
 

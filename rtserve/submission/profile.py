@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -207,6 +207,10 @@ class Profile:
         Folders in the zip whose content submissions put on sys.path.
     stable : dict
         Module to classes whose parameter names are the same in the pinned and later versions.
+    one_of : bool
+        Whether a zip answers one of the challenges instead of all.
+    network : bool
+        Whether a source allows downloads while scoring.
     severity : dict
         Rule code to ``"fail"`` or ``"warn"`` where the contest differs from the rule's own.
     clauses, contradictions : tuple
@@ -224,6 +228,8 @@ class Profile:
     clauses: tuple[Clause, ...]
     limits: Limits = field(default_factory=Limits)
     contradictions: tuple[Contradiction, ...] = ()
+    one_of: bool = False
+    network: bool = False
     modules: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     archive_reserved: tuple[str, ...] = ()
@@ -241,6 +247,16 @@ class Profile:
     def primary(self) -> Environment:
         """The environment that decides."""
         return self.environments[0]
+
+    def for_input(self, spec: InputSpec) -> Profile:
+        """Return the profile with the windows of `spec`, where it only assumes their size; itself otherwise."""
+        if not self.signal.assumed:
+            return self
+        sfreq = spec.sfreq or self.signal.sfreq  # 0 where a graph made elsewhere does not say
+        signal = replace(
+            self.signal, n_chans=spec.n_chans, n_times=spec.n_times, sfreq=sfreq, unit=spec.unit, assumed=False
+        )
+        return replace(self, signal=signal)
 
     def challenge(self, key: str) -> Challenge:
         """Return one challenge by its key.

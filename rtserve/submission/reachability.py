@@ -1,7 +1,7 @@
 """What the scorer can reach, by the syntax tree alone: the rest is code that nothing it calls ever names.
 
-The graph is generous: a function counts as reached when any reached code mentions its name, as a call, an attribute or a
-bare reference. What it calls dead is therefore dead, short of names made up at run time.
+The graph is generous: a function counts as reached when any reached code mentions its name, as a call, an attribute or
+a bare reference. What it calls dead is therefore dead, short of names made up at run time.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ _WORK = re.compile(
     r"(?i)challenge|predict|infer|tta|view|augment|ensembl|calibrat|flip|postproc|average|smooth|clip|correct|adjust|__call__"
 )
 _IMPLICIT = frozenset(
-    "__init__ __new__ forward eval __getattr__ __getattribute__ __post_init__ __setattr__ __len__ __iter__ __getitem__"
-    " __enter__ __exit__ __del__ __init_subclass__ __setstate__ __getstate__ __reduce__ __deepcopy__ setup __call__".split()
-)
+    {
+        "__init__", "__new__", "__post_init__", "__getattr__", "__getattribute__", "__setattr__", "__call__", "__len__",
+        "__iter__", "__getitem__", "__enter__", "__exit__", "__del__", "__init_subclass__", "__setstate__",
+        "__getstate__", "__reduce__", "__deepcopy__", "forward", "eval", "setup",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +172,6 @@ def dead_methods(sources: Sources, profile: Profile) -> list[DeadMethod]:
 def _trivial(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Whether a body holds nothing but a docstring, pass, or raise."""
     return all(
-        isinstance(s, (ast.Pass, ast.Raise)) or isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)
+        isinstance(s, (ast.Pass, ast.Raise)) or (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))
         for s in node.body
     )

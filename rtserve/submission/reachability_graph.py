@@ -2,7 +2,7 @@
 
 The intervention declares every large initializer as an input that may be overridden, so one session serves all runs. A
 stacked initializer (one block per member or branch) is disturbed block by block. A block whose disturbance never moves
-the output belongs to a branch that is computed for nothing.
+the output, at the contest's scale or at unit scale, belongs to a branch that is computed for nothing.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def _by_intervention(graph: Any, members: int, views: int, scale: float) -> Iter
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     spec = graph.input_spec
-    x = probe_windows(2, spec.n_chans, spec.n_times, sfreq=spec.sfreq, scale=scale, seed=5)
+    x = probe_windows(2, spec.n_chans, spec.n_times, sfreq=spec.sfreq or 100.0, scale=scale, seed=5)
+    x = np.concatenate([x, x / np.float32(scale)])  # what is silent at volts may speak in another unit
     start = time.perf_counter()
     before = session.run(None, {graph_input(session, tensors): x})[0]
     cost_us = (time.perf_counter() - start) * 1e6 / len(x)
@@ -90,8 +91,8 @@ def _by_intervention(graph: Any, members: int, views: int, scale: float) -> Iter
             if not _moves(runner, name, value, slot):
                 share = value[slot].size / max(sum(t.size for t in tensors.values()), 1)
                 yield (
-                    f"{label} of {name} {value.shape} changes no output: its {value[slot].size} numbers are {share:.1%} of the"
-                    f" graph's, about {share * cost_us:.0f} of {cost_us:.0f} us a window"
+                    f"{label} of {name} {value.shape} changes no output: its {value[slot].size} numbers are {share:.1%}"
+                    f" of the graph's, about {share * cost_us:.0f} of {cost_us:.0f} us a window"
                 )
 
 

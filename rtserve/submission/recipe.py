@@ -245,7 +245,8 @@ def load_recipe(path: str | Path) -> Recipe:
 def _require_sensible(recipe: Recipe, where: str) -> None:
     from rtserve.submission.profile import load_profile
 
-    known = [challenge.key for challenge in load_profile(recipe.profile).challenges]
+    profile = load_profile(recipe.profile)
+    known = [challenge.key for challenge in profile.challenges]
     for key, challenge in recipe.challenges.items():
         if key not in known:
             raise ProfileError(
@@ -258,7 +259,7 @@ def _require_sensible(recipe: Recipe, where: str) -> None:
         if len(challenge.calibration.clip) not in (0, 2):
             raise ProfileError(f"{where}: clip is {list(challenge.calibration.clip)}", hint="give [low, high]")
     lacking = [key for key in known if key not in recipe.challenges]
-    if lacking:
+    if lacking and not (profile.one_of and len(recipe.challenges) == 1):
         raise ProfileError(
             f"{where} has no members for challenge {', '.join(lacking)}",
             hint=f"{recipe.profile} scores {', '.join(known)}",

@@ -38,7 +38,9 @@ def tick_list(report: ValidationReport, *, verbose: bool = False) -> str:
 
 
 def _result_lines(result: Result, verbose: bool) -> Iterator[str]:
-    yield f"  {MARKS[result.status]} {result.code} {result.rule.sentence}" + (f" [{result.reason}]" if result.reason else "")
+    yield f"  {MARKS[result.status]} {result.code} {result.rule.sentence}" + (
+        f" [{result.reason}]" if result.reason else ""
+    )
     shown = result.findings if verbose else result.findings[:6]
     for finding in shown:
         yield f"      {located(finding)}"

@@ -27,8 +27,10 @@ __all__ = ["KINDS", "Limits", "Outcome", "Plan", "best_kind", "run"]
 
 KINDS = ("bubblewrap", "unshare", "plain")
 _HIDDEN = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d",
-           "/etc/alternatives", "/etc/localtime", "/etc/ssl/openssl.cnf")  # fmt: skip
+_SYSTEM = (
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d",
+    "/etc/alternatives", "/etc/localtime", "/etc/ssl/openssl.cnf",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +149,8 @@ def _environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def _visible(python: Path) -> list[str]:
     """Return the folders that hold an interpreter and its packages, shortest first, none inside another."""
-    probe = "import sys,os;print(*{sys.prefix,sys.base_prefix,sys.exec_prefix,os.path.dirname(os.path.realpath(sys.executable))},sep='\\n')"
+    own = "sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.path.realpath(sys.executable))"
+    probe = f"import os, sys; print(*{{{own}}}, sep='\\n')"
     found = subprocess.run([str(python), "-I", "-c", probe], capture_output=True, text=True, timeout=60, check=True)
     folders = {*found.stdout.split("\n"), str(python.parent.parent)} - {""}
     folders |= {os.path.realpath(folder) for folder in folders}
@@ -204,7 +207,8 @@ mount -t tmpfs -o mode=755,size=16m tmpfs "$root"
 while [ "$1" != "--" ]; do
   kind=$1; from=$2; to=$3; shift 3
   if [ "$kind" = link ]; then mkdir -p "$root$(dirname "$to")"; ln -s "$from" "$root$to"
-  elif [ "$kind" = tmp ]; then mkdir -p "$root$to"; mount -t tmpfs -o "mode=1777,nosuid,nodev,size=$size" tmpfs "$root$to"
+  elif [ "$kind" = tmp ]; then
+    mkdir -p "$root$to"; mount -t tmpfs -o "mode=1777,nosuid,nodev,size=$size" tmpfs "$root$to"
   else
     if [ -d "$from" ]; then mkdir -p "$root$to"; else mkdir -p "$root$(dirname "$to")"; : > "$root$to"; fi
     mount --bind "$from" "$root$to"
@@ -319,7 +323,7 @@ class _Guard:
 
     def watch(self, read_fd: int, stdin: bytes) -> Outcome:
         start = time.perf_counter()
-        events = open(read_fd, "rb", buffering=0)
+        events = open(read_fd, "rb", buffering=0)  # noqa: SIM115 - closed when its thread has read it out
         assert self.process.stdout is not None
         threads = [
             threading.Thread(target=self._read_events, args=(events,), daemon=True),

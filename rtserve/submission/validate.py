@@ -6,7 +6,10 @@ sandbox, and the rules judge what was seen. Any zip ends in a report: a rule tha
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
+import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rtserve.errors import InputError
+from rtserve.spec import InputSpec
 from rtserve.submission import sandbox
 from rtserve.submission.checks.catalogue import STATIC, all_rules
 from rtserve.submission.checks.identity import MANIFEST, SCHEMA
@@ -23,7 +27,7 @@ from rtserve.submission.checks.source import Sources, read_sources
 from rtserve.submission.checks.unpack import Unpacked, unpack
 from rtserve.submission.drive import Drive, drive, environment_python
 from rtserve.submission.forecast import Forecast, of_drive
-from rtserve.submission.profile import Profile, load_profile
+from rtserve.submission.profile import Challenge, Profile, load_profile
 from rtserve.submission.reachability import dead_methods
 
 __all__ = ["Result", "ValidationReport", "check"]
@@ -133,6 +137,7 @@ def check(
     kind: str | None = None,
     limits: sandbox.Limits | None = None,
     run: bool = True,
+    shape: str = "",
 ) -> ValidationReport:
     """Check one zip against a contest's contract.
 
@@ -156,6 +161,8 @@ def check(
         Limits of the run.
     run : bool
         False leaves out the run: static rules only.
+    shape : str
+        Size of the windows such as ``"63x250@250"``, for a contest that leaves it to its data.
 
     Raises
     ------
@@ -166,6 +173,7 @@ def check(
     """
     path = _readable(path)
     chosen = load_profile(profile) if isinstance(profile, str) else profile
+    chosen = chosen.for_input(_input_spec(shape)) if shape else chosen
     rules = [rule for rule in all_rules() if chosen.entry.style in rule.styles]
     selected = _selected(rules, select)
     _require_known(rules, ignore or {})
@@ -173,10 +181,12 @@ def check(
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="rtserve-", ignore_cleanup_errors=True) as temporary:
         case = _look(path, Path(temporary) / "submission", chosen)
+        chosen = case.profile
         static_s = time.perf_counter() - start
         seen = None
         if run and case.sources.entry is not None and any(not code.startswith(STATIC) for code in selected):
             seen = _drive(case, python, kind, limits)
+            chosen, seen = one_of(chosen, seen)
         case = Case(
             path=case.path,
             profile=chosen,
@@ -240,7 +250,58 @@ def _look(path: Path, folder: Path, profile: Profile) -> Case:
     folder.mkdir(parents=True)
     unpacked: Unpacked = unpack(path, folder)
     sources = read_sources(folder, unpacked.files(), profile) if unpacked.folder is not None else Sources()
-    return Case(path=path, profile=profile, unpacked=unpacked, sources=sources, manifest=_manifest(unpacked))
+    manifest = _manifest(unpacked)
+    profile = _built_for(profile, unpacked, manifest)
+    return Case(path=path, profile=profile, unpacked=unpacked, sources=sources, manifest=manifest)
+
+
+def _built_for(profile: Profile, unpacked: Unpacked, manifest: dict[str, Any] | None) -> Profile:
+    """Return the profile as a zip that rtserve built knows it: its challenges, and the windows of its graphs."""
+    listed = (manifest or {}).get("challenges")
+    if not isinstance(listed, dict) or unpacked.folder is None:
+        return profile
+    if profile.one_of:
+        mine = tuple(challenge for challenge in profile.challenges if challenge.key in listed)
+        profile = dataclasses.replace(profile, challenges=mine or profile.challenges)
+    names = [str(entry.get("graph", "")) for entry in listed.values() if isinstance(entry, dict)]
+    if profile.signal.assumed and names and names[0] in unpacked.names:
+        from rtserve.graphs.graph import Graph
+
+        with contextlib.suppress(InputError):
+            return profile.for_input(Graph.load(unpacked.folder / names[0]).input_spec)
+    return profile
+
+
+def one_of(profile: Profile, seen: Drive) -> tuple[Profile, Drive]:
+    """Return profile and drive without the challenges that a zip does not answer, where it need answer only one.
+
+    Those it answers remain; where it answers none, the one that came furthest does.
+    """
+    if not profile.one_of or len(profile.challenges) < 2:
+        return profile, seen
+    fits = [c for c in profile.challenges if _answers(c, seen)]
+    furthest = max(
+        profile.challenges, key=lambda c: sum(bool(e.get("ok")) for e in seen.events if e["challenge"] == c.key)
+    )
+    kept = tuple(fits) or (furthest,)
+    keys = {"", *(challenge.key for challenge in kept)}
+    events = tuple(event for event in seen.events if event["challenge"] in keys)
+    return dataclasses.replace(profile, challenges=kept), dataclasses.replace(seen, events=events)
+
+
+def _answers(challenge: Challenge, seen: Drive) -> bool:
+    event = seen.first("forward", challenge.key)
+    if event is None or not event.get("ok") or event["shape"] is None:
+        return False
+    return len(event["shape"]) == len(challenge.output) and event["shape"][0] == 1
+
+
+def _input_spec(text: str) -> InputSpec:
+    """Return ``CHANNELSxSAMPLES@HZ`` as a spec."""
+    match = re.fullmatch(r"(\d+)x(\d+)@(\d+(?:\.\d+)?)", text)
+    if match is None:
+        raise InputError(f"shape {text!r} is not CHANNELSxSAMPLES@HZ", hint="for example 129x200@100")
+    return InputSpec(n_chans=int(match[1]), n_times=int(match[2]), sfreq=float(match[3]))
 
 
 def _manifest(unpacked: Unpacked) -> dict[str, Any] | None:
@@ -334,6 +395,12 @@ def _notes(case: Case, seen: Drive | None, run: bool) -> list[str]:
         )
     if not run:
         notes.append("static rules only: the submission was not run")
+    if case.profile.one_of and seen is not None:
+        notes.append(f"taken for challenge {', '.join(challenge.key for challenge in case.profile.challenges)}")
+    if case.profile.signal.assumed and seen is not None:
+        signal = case.profile.signal
+        size = f"{signal.n_chans} x {signal.n_times} at {signal.sfreq:g} Hz"
+        notes.append(f"windows of {size} are assumed; name others with --shape")
     if seen is not None:
         left = [f"{event['what']} (challenge {event['challenge']})" for event in seen.all("left_out")]
         if left:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - scripts are edited line by line
 """The failure catalogue as submissions: each broken one beside the good one that is nearest to it."""
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ def numpy_scalars() -> dict[str, object]:
     return {f"weights_{k}.pt": saved({"model_state_dict": state(seed=k), "val": np.float64(0.1)}) for k in (1, 2)}
 
 
-RESOLVE = '''
+RESOLVE = """
 def resolve_path(name):
     for folder in ("/app/input/res", "/app/input", ".", str(Path(__file__).parent)):
         if Path(f"{folder}/{name}").exists():
             return f"{folder}/{name}"
     raise FileNotFoundError(f"Could not find {name}")
-'''
+"""
 
 SWALLOW = """try:
             model.load_state_dict(torch.load("/app/output/" + name, map_location=self.device))
@@ -53,15 +54,26 @@ BROKEN: dict[str, tuple[dict[str, object], set[str]]] = {
     # RT1
     "syntax error": (edited(("class Net", "class Net(")), {"RT101", "RT303"}),
     "no class": (edited(("class Submission", "class MySubmission")), {"RT102", "RT303"}),
-    "no constructor": (edited(("def __init__(self, SFREQ, DEVICE)", "def setup(self, SFREQ, DEVICE)")), {"RT103", "RT303"}),
+    "no constructor": (
+        edited(("def __init__(self, SFREQ, DEVICE)", "def setup(self, SFREQ, DEVICE)")),
+        {"RT103", "RT303"},
+    ),
     "constructor takes none": (
-        edited(("(self, SFREQ, DEVICE):\n        self.sfreq, self.device = SFREQ, DEVICE", "(self):\n        self.device = 'cpu'")),
+        edited(
+            (
+                "(self, SFREQ, DEVICE):\n        self.sfreq, self.device = SFREQ, DEVICE",
+                "(self):\n        self.device = 'cpu'",
+            )
+        ),
         {"RT103", "RT303"},
     ),
     "constructor takes three": (edited(("(self, SFREQ, DEVICE)", "(self, SFREQ, DEVICE, N)")), {"RT103", "RT303"}),
     "misspelt getter": (edited(("get_model_challenge_1", "get_models_challenge_1")), {"RT104", "RT303"}),
     "missing getter": (edited(("get_model_challenge_2", "challenge_2")), {"RT104", "RT303"}),
-    "getter wants an argument": (edited(("get_model_challenge_2(self)", "get_model_challenge_2(self, x)")), {"RT104", "RT303"}),
+    "getter wants an argument": (
+        edited(("get_model_challenge_2(self)", "get_model_challenge_2(self, x)")),
+        {"RT104", "RT303"},
+    ),
     "absent package": (edited(("import torch\n", "import torch\nimport xgboost\n")), {"RT105", "RT303"}),
     "newer standard library": (edited(("import torch\n", "import torch\nimport tomllib\n")), {"RT105"}),
     "missing file": (good(**{"weights_2.pt": None}), {"RT106", "RT304"}),
@@ -79,7 +91,9 @@ BROKEN: dict[str, tuple[dict[str, object], set[str]]] = {
     ),
     "cut off weights": (good(**{"weights_1.pt": weights()["weights_1.pt"][:900]}), {"RT201", "RT303"}),
     "numpy scalar": (
-        edited(("torch.load(path, map_location=self.device)", "torch.load(path)['model_state_dict']"), **numpy_scalars()),
+        edited(
+            ("torch.load(path, map_location=self.device)", "torch.load(path)['model_state_dict']"), **numpy_scalars()
+        ),
         {"RT202", "RT307"},
     ),
     "other network": (edited(("hidden=4", "hidden=6")), {"RT305"}),
@@ -89,7 +103,9 @@ BROKEN: dict[str, tuple[dict[str, object], set[str]]] = {
     # RT3
     "random weights": (edited((LOAD, SWALLOW)), {"RT315"}),
     "not strict": (
-        edited((LOAD, LOAD[:-1] + ", strict=False)"), **{f"weights_{k}.pt": saved(state(k, prefix="net.")) for k in (1, 2)}),
+        edited(
+            (LOAD, LOAD[:-1] + ", strict=False)"), **{f"weights_{k}.pt": saved(state(k, prefix="net.")) for k in (1, 2)}
+        ),
         {"RT315"},
     ),
     "missing file is passed over": (
@@ -105,44 +121,67 @@ BROKEN: dict[str, tuple[dict[str, object], set[str]]] = {
     ),
     "wrong channels": (edited(("n_chans=129", "n_chans=128"), **weights(n_chans=128)), {"RT311"}),
     "squeeze": (forward("return (self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + 1.5).squeeze()"), {"RT312"}),
-    "squeeze(-1)": (forward("return (self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + 1.5).squeeze(-1)"), {"RT312"}),
+    "squeeze(-1)": (
+        forward("return (self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + 1.5).squeeze(-1)"),
+        {"RT312"},
+    ),
     "numpy out": (forward("return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)).numpy()"), {"RT312"}),
     "tuple out": (forward("return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)), 1"), {"RT312"}),
     "dict out": (forward("return {'y': self.head(torch.relu(self.conv(x * 1e5)).mean(-1))}"), {"RT312"}),
     "bfloat16 out": (forward("return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)).bfloat16()"), {"RT312"}),
-    "nan out": (forward("return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) / torch.zeros(1, 1) * 0"), {"RT313"}),
+    "nan out": (
+        forward("return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) / torch.zeros(1, 1) * 0"),
+        {"RT313"},
+    ),
     "cuda": (edited(("Net().to(self.device)", "Net().cuda()")), {"RT309"}),
     "forward hook": (
-        edited(("return model.eval()", "model.register_forward_hook(lambda m, i, o: o * 2)\n        return model.eval()")),
+        edited(
+            ("return model.eval()", "model.register_forward_hook(lambda m, i, o: o * 2)\n        return model.eval()")
+        ),
         {"RT314"},
     ),
     "needs gradients": (
-        forward("x.requires_grad_(); return torch.autograd.grad(self.head(self.conv(x).mean(-1)).sum(), x)[0].mean().reshape(1, 1)"),
+        forward(
+            "x.requires_grad_(); return torch.autograd.grad(self.head(self.conv(x).mean(-1)).sum(), x)[0].mean().reshape(1, 1)"
+        ),
         {"RT311"},
     ),
     "one getter needs the other": (
-        edited(('return self.load("weights_2.pt")', "return self.first"), ('return self.load("weights_1.pt")', 'self.first = self.load("weights_1.pt"); return self.first')),
+        edited(
+            ('return self.load("weights_2.pt")', "return self.first"),
+            ('return self.load("weights_1.pt")', 'self.first = self.load("weights_1.pt"); return self.first'),
+        ),
         {"RT322"},
     ),
     "exits": (edited(("return model.eval()", "import os; os._exit(0)")), {"RT302"}),
     "raises": (edited(("return model.eval()", "raise ValueError('no')")), {"RT303"}),
     "sys.exit": (edited(("return model.eval()", "raise SystemExit(0)")), {"RT303"}),
     "pickled class": (
-        edited((LOAD, "model = torch.load(path, weights_only=False)")) | {f"weights_{k}.pt": b"\x80\x02c__main__\nNet\n." for k in (1, 2)},
+        edited((LOAD, "model = torch.load(path, weights_only=False)"))
+        | {f"weights_{k}.pt": b"\x80\x02c__main__\nNet\n." for k in (1, 2)},
         {"RT203", "RT308"},
     ),
     "python 3.13 paths": (
-        edited((LOAD, "import pickle; pickle.load(open(path, 'rb'))")) | {f"weights_{k}.pt": b"\x80\x02cpathlib._local\nPosixPath\n." for k in (1, 2)},
+        edited((LOAD, "import pickle; pickle.load(open(path, 'rb'))"))
+        | {f"weights_{k}.pt": b"\x80\x02cpathlib._local\nPosixPath\n." for k in (1, 2)},
         {"RT203", "RT308"},
     ),
     "tampered": (
-        good(**{"manifest.json": json.dumps({"schema": "rtserve.manifest/1", "files": {"submission.py": "0" * 64}, "challenges": {}})}),
+        good(
+            **{
+                "manifest.json": json.dumps(
+                    {"schema": "rtserve.manifest/1", "files": {"submission.py": "0" * 64}, "challenges": {}}
+                )
+            }
+        ),
         {"RT401"},
     ),
-}  # fmt: skip
+}
 
 PACKAGE = "from mypackage.net import Net\nimport torch\n" + ENTRY
-VENDORED = "import sys\nfrom pathlib import Path\nsys.path.append(str(Path(__file__).resolve().parent / 'python_packages'))\n"
+VENDORED = (
+    "import sys\nfrom pathlib import Path\nsys.path.append(str(Path(__file__).resolve().parent / 'python_packages'))\n"
+)
 
 FINE: dict[str, dict[str, object]] = {
     "good": good(),
@@ -150,63 +189,120 @@ FINE: dict[str, dict[str, object]] = {
         ('self.load("weights_1.pt")', 'self.load("w/one.bin")'),
         **{"weights_1.pt": None, "w/one.bin": weights()["weights_1.pt"]},
     ),
-    "resolve_path": edited((PATH, "resolve_path(name)"), ("from pathlib import Path\n", f"from pathlib import Path\n{RESOLVE}")),
+    "resolve_path": edited(
+        (PATH, "resolve_path(name)"), ("from pathlib import Path\n", f"from pathlib import Path\n{RESOLVE}")
+    ),
     "mount written out": edited((PATH, '"/app/input/res/" + name')),
     "package": good(**{"submission.py": PACKAGE, "mypackage/__init__.py": "", "mypackage/net.py": NETWORK}),
     "module beside": good(**{"submission.py": "from net import Net\nimport torch\n" + ENTRY, "net.py": NETWORK}),
     "python_packages": good(
-        **{"submission.py": VENDORED + "from net9 import Net\nimport torch\n" + ENTRY, "python_packages/net9.py": NETWORK}
+        **{
+            "submission.py": VENDORED + "from net9 import Net\nimport torch\n" + ENTRY,
+            "python_packages/net9.py": NETWORK,
+        }
     ),
     "defaults": edited(("SFREQ, DEVICE):", "SFREQ=None, DEVICE=None, *_, **__):")),
-    "odd names": edited(("(self, SFREQ, DEVICE):\n        self.sfreq, self.device = SFREQ, DEVICE", "(me, a, b):\n        me.device = b")),
-    "class from a module": good(
-        **{"submission.py": "from entry import Submission\n", "entry.py": GOOD}
+    "odd names": edited(
+        (
+            "(self, SFREQ, DEVICE):\n        self.sfreq, self.device = SFREQ, DEVICE",
+            "(me, a, b):\n        me.device = b",
+        )
     ),
+    "class from a module": good(**{"submission.py": "from entry import Submission\n", "entry.py": GOOD}),
     "class by another name": edited(("class Submission:", "class Mine:"), text=GOOD + "\n\nSubmission = Mine\n"),
-    "class inherits": edited(("class Submission:", "class Base:"), text=GOOD + "\n\nclass Submission(Base):\n    pass\n"),
-    "getter by assignment": edited(
-        ('    def get_model_challenge_2(self):\n        return self.load("weights_2.pt")\n', "    get_model_challenge_2 = get_model_challenge_1\n")
+    "class inherits": edited(
+        ("class Submission:", "class Base:"), text=GOOD + "\n\nclass Submission(Base):\n    pass\n"
     ),
-    "guarded import": edited(("import torch\n", "import torch\ntry:\n    import xgboost\nexcept ImportError:\n    xgboost = None\n")),
+    "getter by assignment": edited(
+        (
+            '    def get_model_challenge_2(self):\n        return self.load("weights_2.pt")\n',
+            "    get_model_challenge_2 = get_model_challenge_1\n",
+        )
+    ),
+    "guarded import": edited(
+        ("import torch\n", "import torch\ntry:\n    import xgboost\nexcept ImportError:\n    xgboost = None\n")
+    ),
     "import never reached": edited(("    def load(", "    def plot(self):\n        import plotly\n\n    def load(")),
     "script part": edited(text=GOOD + "\nif __name__ == '__main__':\n    import wandb\n    Submission(1)\n"),
     "two ways to load": edited((LOAD, TWO_WAYS)),
-    "unwrapped": edited((LOAD, LOAD.replace(")))", "))['state_dict'])").replace("self.device))", "self.device)['state_dict'])"))) | {
-        f"weights_{k}.pt": saved({"state_dict": state(k), "epoch": 1}) for k in (1, 2)
-    },
+    "unwrapped": edited(
+        (LOAD, LOAD.replace(")))", "))['state_dict'])").replace("self.device))", "self.device)['state_dict'])"))
+    )
+    | {f"weights_{k}.pt": saved({"state_dict": state(k), "epoch": 1}) for k in (1, 2)},
     "weights_only=False": edited(
-        ("torch.load(path, map_location=self.device)", "torch.load(path, weights_only=False)['model_state_dict']"), **numpy_scalars()
+        ("torch.load(path, map_location=self.device)", "torch.load(path, weights_only=False)['model_state_dict']"),
+        **numpy_scalars(),
     ),
     "noisy": forward("return self.head(torch.relu(self.conv(x * 1e5 + torch.randn_like(x))).mean(-1)) + 1.5"),
-    "stateful": forward("self.n = getattr(self, 'n', 0) + 1; return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + self.n"),
-    "numpy inside": forward("import numpy as np; return torch.from_numpy(np.asarray(self.conv(x).mean((1, 2)).numpy())[:, None])"),
+    "stateful": forward(
+        "self.n = getattr(self, 'n', 0) + 1; return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + self.n"
+    ),
+    "numpy inside": forward(
+        "import numpy as np; return torch.from_numpy(np.asarray(self.conv(x).mean((1, 2)).numpy())[:, None])"
+    ),
     "double out": forward("return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)).double()"),
     "four numbers out": forward("return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)).repeat(1, 4)"),
     "stays on the cpu": edited(("Net().to(self.device)", "Net()"), ("map_location=self.device", "map_location='cpu'")),
-    "cuda if there is one": edited(("Net().to(self.device)", "Net().to('cuda' if torch.cuda.is_available() else 'cpu')")),
+    "cuda if there is one": edited(
+        ("Net().to(self.device)", "Net().to('cuda' if torch.cuda.is_available() else 'cpu')")
+    ),
     "plain object": edited(
         ("return model.eval()", "return Plain(model)"),
-        text=GOOD + "\n\nclass Plain:\n    def __init__(self, m):\n        self.m = m\n    def eval(self):\n        return\n    def forward(self, x):\n        return self.m(x)\n",
+        text=GOOD
+        + "\n\nclass Plain:\n    def __init__(self, m):\n        self.m = m\n    def eval(self):\n        return\n    def forward(self, x):\n        return self.m(x)\n",
     ),
-    "cached models": edited(("def load(self, name):", "def load(self, name):\n        self.cache = getattr(self, 'cache', {})")),
+    "cached models": edited(
+        ("def load(self, name):", "def load(self, name):\n        self.cache = getattr(self, 'cache', {})")
+    ),
     "prints": edited(("return model.eval()", "print('loaded', name, flush=True)\n        return model.eval()")),
     "constant": forward("return torch.full((x.shape[0], 1), 1.6)"),
-    "wrong unit": forward("return self.head(torch.relu(self.conv(x) - 1.0).mean(-1)) * 0 + torch.where(x.abs().mean() > 0.01, x.mean() * 10, 1.6).reshape(1, 1)"),
-    "batch norm over the batch": forward("x = x - x.mean(0, keepdim=True) * 0.5; return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + 1.5"),
-    "template": edited((LOAD, "pass"), **{"weights_1.pt": None, "weights_2.pt": None}, text=GOOD.replace('"weights_1.pt"', '""').replace('"weights_2.pt"', '""')),
-    "dead views": edited(("    def load(", "    def challenge_1(self, X):\n        m = self.get_model_challenge_1()\n        return (m(X) + m(X.roll(3, -1))) / 2\n\n    def load(")),
+    "wrong unit": forward(
+        "return self.head(torch.relu(self.conv(x) - 1.0).mean(-1)) * 0 + torch.where(x.abs().mean() > 0.01, x.mean() * 10, 1.6).reshape(1, 1)"
+    ),
+    "batch norm over the batch": forward(
+        "x = x - x.mean(0, keepdim=True) * 0.5; return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + 1.5"
+    ),
+    "template": edited(
+        (LOAD, "pass"),
+        **{"weights_1.pt": None, "weights_2.pt": None},
+        text=GOOD.replace('"weights_1.pt"', '""').replace('"weights_2.pt"', '""'),
+    ),
+    "dead views": edited(
+        (
+            "    def load(",
+            "    def challenge_1(self, X):\n        m = self.get_model_challenge_1()\n        return (m(X) + m(X.roll(3, -1))) / 2\n\n    def load(",
+        )
+    ),
     "list of networks": edited(
         ("return model.eval()", "return Both([model, model])"),
-        text=GOOD + "\n\nclass Both(nn.Module):\n    def __init__(self, m):\n        super().__init__()\n        self.m = [*m, nn.Dropout(0.5)]\n    def forward(self, x):\n        return self.m[0](x)\n",
+        text=GOOD
+        + "\n\nclass Both(nn.Module):\n    def __init__(self, m):\n        super().__init__()\n        self.m = [*m, nn.Dropout(0.5)]\n    def forward(self, x):\n        return self.m[0](x)\n",
     ),
-    "notes and caches": good(**{"README.md": "hello", "__MACOSX/._submission.py": b"\0\1", ".DS_Store": b"\0", "__pycache__/x.pyc": b"1", "notes.ipynb": "{"}),
+    "notes and caches": good(
+        **{
+            "README.md": "hello",
+            "__MACOSX/._submission.py": b"\0\1",
+            ".DS_Store": b"\0",
+            "__pycache__/x.pyc": b"1",
+            "notes.ipynb": "{",
+        }
+    ),
     "stray checkpoint": good(**{"old/broken.pt": b"PK\x03\x04 cut off", "empty.pt": b""}),
-    "lazy import": edited(("return model.eval()", "import importlib\n        importlib.import_module('json')\n        return model.eval()")),
+    "lazy import": edited(
+        (
+            "return model.eval()",
+            "import importlib\n        importlib.import_module('json')\n        return model.eval()",
+        )
+    ),
     "someone else's manifest": good(**{"manifest.json": json.dumps({"name": "mine"})}),
-    "writes to the temporary folder": edited(("return model.eval()", "import tempfile; tempfile.mkstemp()\n        return model.eval()")),
+    "writes to the temporary folder": edited(
+        ("return model.eval()", "import tempfile; tempfile.mkstemp()\n        return model.eval()")
+    ),
     "threads": edited(("return model.eval()", "torch.set_num_threads(2)\n        return model.eval()")),
     "torchscript": edited(
         ("return model.eval()", "return torch.jit.trace(model.eval(), torch.zeros(1, 129, 200))"),
     ),
-    "module attribute": edited(("return model.eval()", "model.extra = torch.nn.Linear(3, 3)\n        return model.eval()")),
-}  # fmt: skip
+    "module attribute": edited(
+        ("return model.eval()", "model.extra = torch.nn.Linear(3, 3)\n        return model.eval()")
+    ),
+}

@@ -13,7 +13,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.fixture(scope="session")
 def _server():
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["torch", "torch._dynamo", "torch._refs", "torch._decomp", "quick"])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(
+        ["torch", "torch._dynamo", "torch._refs", "torch._decomp", "quick"]
+    )
 
 
 @pytest.fixture

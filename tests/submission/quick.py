@@ -22,7 +22,7 @@ def _child(write_fd, stdin: bytes, where: str, cwd: str, out: int) -> None:
     read, write = os.pipe()
     threading.Thread(target=lambda: (os.write(write, stdin), os.close(write)), daemon=True).start()
     os.dup2(read, 0)
-    sys.stdin = types.SimpleNamespace(buffer=open(0, "rb", closefd=False))
+    sys.stdin = types.SimpleNamespace(buffer=open(0, "rb", closefd=False))  # noqa: SIM115 - lives as long as the process
     os.chdir(cwd)
     sys.path.insert(0, where)
     import rtserve_harness.main as main
@@ -41,7 +41,9 @@ def forked_run(plan: sandbox.Plan, *, stdin: bytes, kind: str | None = None, env
     start = time.perf_counter()
     from multiprocessing.reduction import DupFd
 
-    process = context.Process(target=_entry, args=(DupFdLater(write_fd), stdin, where, plan.cwd, DupFdLater(text_write)))
+    process = context.Process(
+        target=_entry, args=(DupFdLater(write_fd), stdin, where, plan.cwd, DupFdLater(text_write))
+    )
     del DupFd
     process.start()
     os.close(write_fd)

@@ -6,7 +6,7 @@ import io
 import zipfile
 from pathlib import Path
 
-NETWORK = '''
+NETWORK = """
 import torch
 from torch import nn
 
@@ -19,9 +19,9 @@ class Net(nn.Module):
 
     def forward(self, x):
         return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + 1.5
-'''
+"""
 
-ENTRY = '''
+ENTRY = """
 from pathlib import Path
 
 
@@ -40,7 +40,7 @@ class Submission:
 
     def get_model_challenge_2(self):
         return self.load("weights_2.pt")
-'''
+"""
 
 GOOD = NETWORK + ENTRY
 
@@ -90,7 +90,7 @@ def edited(*pairs: tuple[str, str], text: str = GOOD, **changes: object) -> dict
 
 def write_zip(path: Path, files: dict[str, object]) -> Path:
     """Write a zip; text is encoded."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:  # noqa: TID251 - a stranger's zip
         for name, data in files.items():
             archive.writestr(name, data.encode() if isinstance(data, str) else data)  # type: ignore[arg-type]
     return path

@@ -75,7 +75,8 @@ class WeightsLoaded(Rule):
 
     def _judge(self, case: Case, event: dict[str, Any]) -> Finding:
         key = event["challenge"]
-        text = f"{event['n_changed']} of {event['tensors']} tensors depend on the random seed ({', '.join(event['changed'][:3])})"
+        some = ", ".join(event["changed"][:3])
+        text = f"{event['n_changed']} of {event['tensors']} tensors depend on the random seed ({some})"
         loads = case.loads(key) or case.loads()
         failed = [entry for entry in loads if entry["error"]]
         loose = [e for e in loads if e["kind"] == "load_state_dict" and not e.get("strict", True) and e.get("missing")]
@@ -209,7 +210,8 @@ class Responds(Rule):
         moving = [row for row in (event or {}).get("scales", ()) if _spread(row["values"]) > 1e-3 * max(abs(mean), 0.1)]
         if moving and moving[0]["scale"] > signal.scale:
             scale = moving[0]["scale"]
-            text += f". It moves from {scale:g} {signal.unit} on: it looks trained on data {scale / signal.scale:.0e} times as large"
+            times = f"{scale / signal.scale:.0e}"
+            text += f". It moves from {scale:g} {signal.unit} on: it looks trained on data {times} times as large"
         return text
 
     def _mean(self, case: Case, key: str, mean: float) -> Iterator[Finding]:
@@ -410,6 +412,6 @@ class StaysInside(Rule):
 
 
 RULES: tuple[type[Rule], ...] = (
-    HooksRun, WeightsLoaded, EvalReaches, Repeatable, Batches, Responds, BadChannels, AnyDevice, NewObject, Copies, Streams,
-    Inert, InTime, StaysInside,
+    HooksRun, WeightsLoaded, EvalReaches, Repeatable, Batches, Responds, BadChannels, AnyDevice, NewObject, Copies,
+    Streams, Inert, InTime, StaysInside,
 )  # fmt: skip

@@ -18,9 +18,10 @@ DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML", "PIL": "pillow"}
 STEADY = frozenset({"torch", "torchaudio"})
 """Packages whose pinned and installed versions agree on what a submission uses."""
 _KINDS = (
-    ("weights", r"Error\(s\) in loading state_dict|Expected state_dict to be dict-like|size mismatch for|Missing key\(s\) in state_dict"),
-    ("damaged", r"invalid load key|Unsupported operand|pickle data was truncated|Ran out of input|PytorchStreamReader|unexpected EOF"
-                r"|not a ZIP|central directory|BadZipFile|magic number"),
+    ("weights", r"Error\(s\) in loading state_dict|Expected state_dict to be dict-like|size mismatch for"
+                r"|Missing key\(s\) in state_dict"),
+    ("damaged", r"invalid load key|Unsupported operand|pickle data was truncated|Ran out of input|unexpected EOF"
+                r"|PytorchStreamReader|not a ZIP|central directory|BadZipFile|magic number"),
     ("refused", r"Weights only load failed|weights_only|Unsupported global"),
     ("device", r"Attempting to deserialize object on a CUDA|Torch not compiled with CUDA|No CUDA GPUs|Found no NVIDIA"
                r"|CUDA error|not linked with support for (cuda|mps)|CUDA driver|Cannot access accelerator"),
@@ -49,7 +50,13 @@ def kind_of(error: dict[str, Any]) -> str:
 
 
 def excuse(case: Case, error: dict[str, Any]) -> str:
-    """Return why this machine may be to blame for an error, or an empty text."""
+    """Return why this machine, or an assumption of this check, may be to blame for an error, or an empty text."""
+    if case.profile.network and kind_of(error) == "network":
+        return "it needs the network, which the contest may allow and this check has not"
+    certain = ("NameError", "SyntaxError", "ImportError", "ModuleNotFoundError", "FileNotFoundError", "SystemExit")
+    sizes = kind_of(error) in ("other", "weights") and error["type"] not in certain
+    if case.profile.signal.assumed and sizes:
+        return f"the size of the contest's windows is not known here ({shown(error, 120)}); name it with --shape"
     top = str(error["module"] or "").partition(".")[0]
     promised = set(case.profile.modules)
     if error["type"] in ("ModuleNotFoundError", "ImportError") and top in promised:

@@ -18,8 +18,8 @@ _WEIGHTS = re.compile(
     r"(?i)^[\w\-./ \\:+=()]*[\w)]\.(pt|pth|pkl|pickle|joblib|npz|npy|onnx|ckpt|safetensors|h5|hdf5|bin|json|ya?ml|csv)$"
 )
 _LOADERS = {
-    "torch.load", "torch.jit.load", "jit.load", "joblib.load", "np.load", "numpy.load", "open", "np.loadtxt", "pd.read_csv",
-    "pd.read_pickle", "h5py.File", "onnxruntime.InferenceSession", "pathlib.Path", "Path",
+    "torch.load", "torch.jit.load", "jit.load", "joblib.load", "np.load", "numpy.load", "open", "np.loadtxt",
+    "pd.read_csv", "pd.read_pickle", "h5py.File", "onnxruntime.InferenceSession",
 }  # fmt: skip
 _TALK = {"print", "info", "warning", "warn", "error", "debug", "log", "save", "to_csv", "dump", "savez", "export"}
 _NETWORK = {
@@ -87,6 +87,19 @@ def _name(call: ast.Call) -> str:
         return ""
 
 
+def _loader(above: list[ast.AST]) -> str:
+    """Return the loader that is handed a text as it stands: ``torch.load("w.pt")``, ``open(Path("w.pt"))``."""
+    for node in reversed(above):
+        if not isinstance(node, ast.Call):
+            return ""
+        name = _name(node)
+        if name in _LOADERS:
+            return name
+        if name not in ("Path", "pathlib.Path", "str", "os.fspath"):
+            return ""
+    return ""
+
+
 def literals(case: Case) -> list[Literal]:
     """Return the texts in reached code, without docstrings and messages."""
     found = []
@@ -97,25 +110,19 @@ def literals(case: Case) -> list[Literal]:
         head = isinstance(above[-1], ast.JoinedStr)
         if head and node is not above[-1].values[0]:  # type: ignore[attr-defined]
             continue
-        if isinstance(above[-1], (ast.Expr, ast.Compare)) or any(
-            isinstance(a, ast.Raise) for a in above
-        ):
+        if isinstance(above[-1], (ast.Expr, ast.Compare)) or any(isinstance(a, ast.Raise) for a in above):
             continue
         if any(name.rpartition(".")[2] in _TALK for name in calls):
             continue
         collected = any(isinstance(a, (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Try, ast.IfExp)) for a in above)
         tested = any(isinstance(a, ast.If) and "exist" in ast.unparse(a.test) for a in above)
-        # only what a loader is handed as it stands: torch.load("w.pt"), open(Path("w.pt"))
-        direct = [a for a in above[-2:] if isinstance(a, ast.Call)]
-        loader = next((_name(c) for c in direct if _name(c) in _LOADERS), "")
-        plain = all(isinstance(a, ast.Call) for a in above[above.index(direct[0]) :]) if direct else False
         found.append(
             Literal(
                 value=node.value,
                 file=module.file,
                 line=node.lineno,
                 function=function,
-                loader=loader if plain else "",
+                loader=_loader(above),
                 choice=collected or tested,
                 partial=head,
             )

@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from rtserve.submission.checks.pickles import SUFFIXES, ModelFile, read_model_file
 from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
-from rtserve.submission.checks.script import python_version
-from rtserve.submission.checks.source import standard_modules
+from rtserve.submission.checks.source import python_version, standard_modules
 
 __all__ = ["RULES"]
 
@@ -85,9 +84,7 @@ class TensorsOnly(Rule):
             told = "weights_only=False" in "".join(m.text.replace(" ", "") for m in case.sources.modules.values())
             severity = "" if (entry and entry["error"]) or not told else WARN
             shown = ", ".join(file.beyond_tensors[:4])
-            yield Finding(
-                message=f"it holds {shown}: torch.load refuses it by default", where=name, severity=severity
-            )
+            yield Finding(message=f"it holds {shown}: torch.load refuses it by default", where=name, severity=severity)
 
     def _entry(self, case: Case, name: str) -> dict[str, object] | None:
         base = PurePosixPath(name).name
@@ -105,7 +102,7 @@ class KnownGlobals(Rule):
     cure = "Save numbers instead of objects, or ship the class in the zip under the same module name."
 
     def check(self, case: Case) -> Iterator[Finding | Skip]:
-        known = standard_modules(python_version(case)) | set(case.profile.modules)
+        known = standard_modules(python_version(case.profile.primary.python)) | set(case.profile.modules)
         told = "".join(module.text for module in case.sources.modules.values())
         for name, file in model_files(case):
             if file.kind == "torchscript" or not _used(case, name):
@@ -121,7 +118,7 @@ class KnownGlobals(Rule):
         severity = WARN if case.all_ran or case.drive is None else ""
         if module.startswith("pathlib._local") and "pathlib._local" not in told:
             python = case.profile.primary.python
-            if python_version(case) < (3, 13):
+            if python_version(case.profile.primary.python) < (3, 13):
                 yield Finding(
                     message=f"it holds {item}, which exists from Python 3.13 on; the scorer runs {python}",
                     where=name,
@@ -129,12 +126,13 @@ class KnownGlobals(Rule):
                 )
         elif top == "__main__" and "__main__" not in told:
             yield Finding(
-                message=f"it holds {item}: the class was pickled from a notebook or script and is sought in the scorer's own",
+                message=f"it holds {item}: pickled from a notebook or script, it is sought in the scorer's own",
                 where=name,
                 severity=severity,
             )
-        elif top not in known and top not in ("__main__", "__builtin__", "copy_reg") and not case.sources.provides(top):
-            if f"'{top}" not in told and f'"{top}' not in told:
+        elif not case.sources.provides(top) and top not in known | {"__main__", "__builtin__", "copy_reg"}:
+            aliased = f"'{top}" in told or f'"{top}' in told  # sys.modules["old_name"] = ...
+            if not aliased:
                 yield Finding(message=f"it holds {item}; the scorer has no {top}", where=name, severity=severity)
 
 

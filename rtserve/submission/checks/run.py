@@ -110,7 +110,8 @@ class FindsFiles(Rule):
             path = event["error"].get("path") or ""
             named = f"; it opened {path}" if path else ""
             inside = ", ".join(holds[:8]) or "no data files"
-            message = f"{verdict.message}{named}; the files are in {layout.submission} ({inside}), the current folder is {layout.cwd}"
+            places = f"the files are in {layout.submission} ({inside}), the current folder is {layout.cwd}"
+            message = f"{verdict.message}{named}; {places}"
             base = PurePosixPath(path).name
             absent = bool(base) and base not in {PurePosixPath(n).name for n in case.unpacked.files()}
             yield replace(verdict, message=message, cure=f"add {base} to the zip" if absent else self.cure)
@@ -132,7 +133,7 @@ class FitsNetwork(Rule):
                 continue
             if nested_keys(case, entry):
                 continue
-            reason = excused_weights(case, entry)
+            reason = verdict.reason if isinstance(verdict, Skip) else excused_weights(case, entry)
             if reason:
                 yield Skip(reason=reason, incomplete=True)
                 continue
@@ -271,11 +272,6 @@ class Forward(Rule):
             if isinstance(verdict, Finding):
                 shape = f"(1, {signal.n_chans}, {signal.n_times})"
                 method = case.profile.entry.method
-                if signal.assumed:
-                    yield Skip(
-                        reason=f"{method}(X) with X {shape}, an assumed size, raised {verdict.message}", incomplete=True
-                    )
-                    continue
                 verdict = replace(verdict, message=f"{method}(X) with X {shape} raises {shown(event['error'])}")
             yield verdict
 
@@ -324,7 +320,7 @@ def _what(event: dict[str, Any]) -> str:
     if event["length"] is not None:
         return f"a {event['type'].rpartition('.')[2]} of {event['length']}"
     if event["shape"] is None:
-        return event["type"].rpartition(".")[2]
+        return str(event["type"]).rpartition(".")[2]
     shape = f"({', '.join(str(s) for s in event['shape'])}{',' if len(event['shape']) == 1 else ''})"
     dims = {0: ", a 0-d scalar", 1: ", 1-d"}.get(len(event["shape"]), "")
     return f"a {event['dtype']} {'tensor' if event['tensor'] else event['type']} of shape {shape}{dims}"
@@ -352,6 +348,6 @@ class Finite(Rule):
 
 
 RULES: tuple[type[Rule], ...] = (
-    Starts, Ends, Runs, FindsFiles, FitsNetwork, Unwrapped, LoadsByDefault, FindsClasses, RunsWithoutGpu, GivesModel, Forward,
-    Output, Finite,
+    Starts, Ends, Runs, FindsFiles, FitsNetwork, Unwrapped, LoadsByDefault, FindsClasses, RunsWithoutGpu, GivesModel,
+    Forward, Output, Finite,
 )  # fmt: skip

@@ -7,18 +7,12 @@ import difflib
 from collections.abc import Iterator
 
 from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
-from rtserve.submission.checks.source import Import, Module, standard_modules, too_new
+from rtserve.submission.checks.source import Import, Module, python_version, standard_modules, too_new
 from rtserve.submission.reachability import DeadMethod, dead_methods, functions, reached_functions
 
-__all__ = ["RULES", "python_version"]
+__all__ = ["RULES"]
 
 Definition = tuple[Module, ast.ClassDef]
-
-
-def python_version(case: Case) -> tuple[int, int]:
-    """Return the scorer's Python as two numbers."""
-    major, _, minor = case.profile.primary.python.partition(".")
-    return int(major), int(minor.partition(".")[0] or 0)
 
 
 def find_class(case: Case) -> Definition | None:
@@ -35,14 +29,17 @@ def _resolve(case: Case, module: Module, name: str, depth: int) -> Definition | 
     if name in module.classes():
         return module, module.classes()[name]
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            if isinstance(node.value, ast.Name):
-                return _resolve(case, module, node.value.id, depth + 1)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name) and name in _targets(node):
+            return _resolve(case, module, node.value.id, depth + 1)
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if (alias.asname or alias.name) == name and node.module in case.sources.modules:
                     return _resolve(case, case.sources.modules[node.module], alias.name, depth + 1)
     return None
+
+
+def _targets(node: ast.Assign) -> set[str]:
+    return {target.id for target in node.targets if isinstance(target, ast.Name)}
 
 
 def _dynamic(module: Module, name: str) -> bool:
@@ -236,13 +233,13 @@ class Imports(Rule):
     code = "RT105"
     requires = ("RT101",)
     cause = "The scorer installs nothing."
-    cure = "Ship a pure Python package inside the zip; for compiled ones export the model (TorchScript, or `rtserve build`)."
+    cure = "Ship a pure Python package inside the zip; for compiled ones export the model to TorchScript."
 
     def check(self, case: Case) -> Iterator[Finding | Skip]:
         reached = {
             f.qualname for f in functions(case.sources) if id(f.node) in reached_functions(case.sources, case.profile)
         }
-        version = python_version(case)
+        version = python_version(case.profile.primary.python)
         known = standard_modules(version) | set(case.profile.modules)
         for module in case.sources.modules.values():
             for item in module.imports:

@@ -132,7 +132,7 @@ def read_sources(folder: Path, files: list[str], profile: Profile) -> Sources:
     profile : Profile
         Gives the entry's name and the Python version whose grammar counts.
     """
-    version = _version(profile.primary.python)
+    version = python_version(profile.primary.python)
     if profile.entry.file not in files:
         return Sources(files=tuple(files))
     entry = parse(folder, profile.entry.file, profile.entry.file.removesuffix(".py"), version)
@@ -150,7 +150,10 @@ def read_sources(folder: Path, files: list[str], profile: Profile) -> Sources:
     return Sources(entry=entry, modules=modules, folders=tuple(folders), moves_path=moves, files=tuple(files))
 
 
-def _version(text: str) -> tuple[int, int]:
+def python_version(text: str) -> tuple[int, int]:
+    """Return a Python version as two numbers; this Python's where the contest does not say."""
+    if not text:
+        return sys.version_info[:2]
     major, _, minor = text.partition(".")
     return int(major), int(minor.partition(".")[0] or 0)
 

@@ -22,9 +22,7 @@ def describe_object(thing: Any, needed: list[str]) -> dict[str, Any]:
         "module": module,
         "script": isinstance(thing, torch.jit.ScriptModule),
         "hooks": hooks,
-        "own_call": type(thing).__call__ is not torch.nn.Module.__call__
-        if module
-        else hasattr(type(thing), "__call__"),
+        "own_call": type(thing).__call__ is not torch.nn.Module.__call__ if module else callable(thing),
         "n_tensors": len(tensors),
         "n_parameters": sum(tensor.numel() for _, tensor in tensors),
         "bytes": sum(tensor.numel() * tensor.element_size() for _, tensor in tensors),

@@ -40,7 +40,7 @@ class Probes:
 
     def __init__(
         self, call: Callable[[torch.Tensor], Any], model: Any, windows: torch.Tensor, scale: float, budget_s: float
-    ):
+    ) -> None:
         self.call, self.model, self.windows, self.scale = call, model, windows, scale
         self.until = time.perf_counter() + budget_s
         self.cost = 0.0
