@@ -48,8 +48,8 @@ def run(model: ir.Model) -> PassResult:
     for node, dense in found.dense.items():
         changed += _merge_dense(emit, model, node, dense, notes)
     frontier = _frontier(model, found)
-    for value in frontier:
-        changed += _collapse(emit, model, value, found, notes)
+    for siblings in _siblings([v for v in frontier if _worthwhile(v, found, notes)], found):
+        changed += _collapse(emit, model, siblings, found, notes)
     notes += [f"stops at {text}" for text in dict.fromkeys(found.refusals.values())] if not changed else []
     return PassResult(changed=changed, notes=tuple(dict.fromkeys(notes)))
 
@@ -71,30 +71,80 @@ def _operator(affine: Affine) -> np.ndarray:
     return affine.response.reshape(n_in, affine.dims[0], -1).transpose(1, 2, 0)
 
 
-def _collapse(
-    emit: Emitter, model: ir.Model, value: ir.Value, found: Trace, notes: list[str]
-) -> int:
+def _worthwhile(value: ir.Value, found: Trace, notes: list[str]) -> bool:
+    """Whether space first costs fewer multiply-adds; the reason is noted where not."""
     affine = found.values[value]
     producer = value.producer()
     assert producer is not None
     if not affine.mixed:
         notes.append(f"{producer.op_type} {value.name}: the non-linearity comes before the spatial step")
-        return 0
-    assert affine.spatial is not None
+        return False
     operator = _operator(affine)
-    shape = analyse(operator)
-    before = _macs_of(value, found)
-    after = _macs_after(affine, operator, shape)
+    before, after = _macs_of(value, found), _macs_after(affine, operator, analyse(operator))
     if after >= before:
         notes.append(f"{producer.op_type} {value.name}: {before:,} multiply-adds now, {after:,} collapsed")
-        return 0
-    result = _emit_rank_one(emit, model, affine, operator, shape)
-    result = _restore_shape(emit, result, affine.dims)
-    result.shape, result.type = value.shape, value.type
-    supersede(model, value, result)
+    return after < before
+
+
+def _siblings(values: list[ir.Value], found: Trace) -> list[list[ir.Value]]:
+    """Return values in groups that are one value side by side: same time axis, and cheap to filter together."""
+    groups: list[list[ir.Value]] = []
+    for value in values:
+        mine = found.values[value]
+        for group in groups:
+            if found.values[group[0]].dims[1:] == mine.dims[1:] and _join_pays([*group, value], found):
+                group.append(value)
+                break
+        else:
+            groups.append([value])
+    return groups
+
+
+def _join_pays(values: list[ir.Value], found: Trace) -> bool:
+    """Whether filtering side by side costs at most as much again as filtering one by one."""
+    alone = 0
+    for value in values:
+        operator = _operator(found.values[value])
+        shape = analyse(operator)
+        if shape is None:
+            return False
+        alone += _macs_after(found.values[value], operator, shape)
+    joint = _beside([found.values[value] for value in values])
+    operator = _operator(joint)
+    shape = analyse(operator)
+    return shape is not None and _macs_after(joint, operator, shape) <= 2 * alone
+
+
+def _beside(affines: list[Affine]) -> Affine:
+    """Return mixed affine values side by side along the features."""
+    if len(affines) == 1:
+        return affines[0]
+    return Affine(
+        response=np.concatenate([a.response for a in affines], axis=1),
+        bias=np.concatenate([a.bias for a in affines]),
+        dims=(sum(a.dims[0] for a in affines), *affines[0].dims[1:]),
+        electrode=None,
+        spatial=np.concatenate([a.spatial for a in affines if a.spatial is not None]),
+    )
+
+
+def _collapse(emit: Emitter, model: ir.Model, values: list[ir.Value], found: Trace, notes: list[str]) -> int:
+    """Emit a group of values, space first, in the place of what computed them."""
+    affines = [found.values[value] for value in values]
+    joint = _beside(affines)
+    operator = _operator(joint)
+    shape = analyse(operator)
+    before = sum(_macs_of(value, found) for value in values)
+    result = _restore_shape(emit, _emit_rank_one(emit, model, joint, operator, shape), joint.dims)
+    sizes = [affine.dims[0] for affine in affines]
+    parts = emit.many("Split", result, sizes, n=len(sizes), axis=1) if len(sizes) > 1 else [result]
+    for value, part in zip(values, parts, strict=True):
+        part.shape, part.type = value.shape, value.type
+        supersede(model, value, part)
     kind = "dense in time" if shape is None else f"{shape.kernel.shape[1]} taps" + ", edges corrected" * bool(shape.corners)
-    notes.append(f"{value.name}: space first, then {kind}; {before:,} -> {after:,} multiply-adds")
-    return 1
+    names = " + ".join(str(value.name) for value in values)
+    notes.append(f"{names}: space first, then {kind}; {before:,} -> {_macs_after(joint, operator, shape):,} multiply-adds")
+    return len(values)
 
 
 def _macs_of(value: ir.Value, found: Trace) -> int:
