@@ -101,7 +101,7 @@ def run_side(path: Path) -> Side:
         settings["seeds"] = f"mean of {len(names)}: {', '.join(names)}"
     claims = [_seed_claims(side, result) for side, result in zip(sides, results, strict=True)]
     return Side(
-        name=path.name if len(names) > 1 or path.name != names[0] else f"{path.parent.name}/{path.name}",
+        name=f"{path.resolve().parent.name}/{path.name}" if re.fullmatch(r"seed\d+", path.name) else path.name,
         kind="run",
         path=path,
         digest="+".join(s.digest[:12] for s in sides),

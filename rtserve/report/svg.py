@@ -108,7 +108,7 @@ def to_svg(figure: Canvas, *, alt: str) -> str:
         text = text.replace(stand_in, f"var(--{role}, {LIGHT[role]})")
     box = re.search(r'viewBox="([^"]+)"', text)
     attributes = f'viewBox="{box[1] if box else ""}" role="img" aria-label="{escape(alt)}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {attributes}>'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {attributes}>'
     return re.sub(r"<svg[^>]*>", lambda _: head, text, count=1).strip()
 
 
@@ -119,5 +119,6 @@ def standalone(svg: str) -> str:
         return "".join(f"--{role}:{colour};" for role, colour in colours.items())
 
     dark = f"@media(prefers-color-scheme:dark){{svg{{{rules(DARK)}}}}}"
-    style = f"<style>svg{{{rules(LIGHT)}background:var(--paper)}}{dark}</style>"
+    halo = "text{paint-order:stroke;stroke:var(--paper);stroke-width:3px;stroke-linejoin:round}"
+    style = f"<style>svg{{{rules(LIGHT)}background:var(--paper)}}{halo}{dark}</style>"
     return '<?xml version="1.0" encoding="utf-8"?>\n' + re.sub(r"(<svg[^>]*>)", rf"\1{style}", svg, count=1) + "\n"

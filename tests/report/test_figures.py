@@ -1,0 +1,118 @@
+"""Pictures: the front is right, labels do not cover each other, nothing depends on the clock."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rtserve.errors import InputError
+from rtserve.report.figures import Point, cost_accuracy, pareto_front
+from rtserve.report.page import Table, cell, render_summary
+from rtserve.report.plots import Effect, effects, latencies, predicted_against_true
+from rtserve.report.svg import ROLES
+
+POINTS = st.lists(st.tuples(st.floats(1, 1e4), st.floats(0.5, 1.5)), min_size=1, max_size=12)
+
+
+def points(pairs: list[tuple[float, float]]) -> list[Point]:
+    return [Point(label=f"p{k}", cost=cost, value=value) for k, (cost, value) in enumerate(pairs)]
+
+
+@given(pairs=POINTS, higher=st.booleans())
+def test_the_front_is_what_nothing_beats(pairs, higher):
+    cloud = points(pairs)
+    front = pareto_front(cloud, higher_is_better=higher)
+    sign = -1 if higher else 1
+
+    def beaten(p: Point) -> bool:
+        return any(
+            q.cost <= p.cost
+            and sign * q.value <= sign * p.value
+            and (q.cost < p.cost or sign * q.value < sign * p.value)
+            for q in cloud
+        )
+
+    assert all(not beaten(p) for p in front)
+    kept = {(p.cost, p.value) for p in front}
+    assert all((p.cost, p.value) in kept for p in cloud if not beaten(p))
+    assert [p.cost for p in front] == sorted(p.cost for p in front)
+
+
+@settings(max_examples=8)
+@given(pairs=st.lists(st.tuples(st.floats(1, 1e4), st.floats(0.5, 1.5)), min_size=1, max_size=5))
+def test_any_cloud_can_be_drawn(pairs):
+    figure = cost_accuracy(points(pairs))
+    assert figure.svg.startswith("<svg")
+    assert len(figure.rows) == len(pairs)
+
+
+def test_one_point_and_no_point():
+    assert "p0 at 5 with 0.9" in cost_accuracy(points([(5.0, 0.9)])).alt
+    with pytest.raises(InputError):
+        cost_accuracy([])
+
+
+def test_the_same_drawing_has_the_same_bytes_and_follows_the_page():
+    one, two = (cost_accuracy(points([(5.0, 0.9), (9.0, 0.8)])).svg for _ in range(2))
+    assert one == two
+    assert "var(--first" in one
+    assert not any(stand_in in one for stand_in in ROLES.values())
+    assert "<text" in one
+
+
+def test_effects_name_their_verdicts():
+    rows = [
+        Effect(label="roll:+3", value=-0.01, low=-0.02, high=-0.001, verdict="helps"),
+        Effect(label="scale:1.02", value=0.0, low=None, high=None, verdict="inert on this data"),
+    ]
+    figure = effects(rows, title="Per view", metric_label="NRMSE")
+    assert "roll:+3 -0.01 [-0.02, -0.001] (helps)" in figure.alt
+    assert figure.rows[1][3] == "inert on this data"
+    with pytest.raises(InputError):
+        effects([], title="", metric_label="")
+
+
+def test_latency_of_few_calls_states_no_p99():
+    calls = {"few": np.linspace(90, 110, 200), "many": np.linspace(50, 70, 2000)}
+    rows = {row[0]: row for row in latencies(calls, title="t").rows}
+    assert rows["few"][4] is None
+    assert rows["many"][4] == pytest.approx(69.8, abs=0.1)
+    with pytest.raises(InputError):
+        latencies({}, title="t")
+
+
+@pytest.mark.parametrize("n", [1, 7, 400, 2000])
+def test_every_window_is_in_the_picture(n):
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal(n)
+    figure = predicted_against_true(y, y + rng.standard_normal(n), title="t")
+    assert sum(row[2] for row in figure.rows) == n
+    assert f"{n} predictions" in figure.alt
+
+
+def test_a_constant_prediction_can_be_drawn():
+    assert "no correlation" in predicted_against_true(np.arange(9.0), np.ones(9), title="t").alt
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), ("", "–"), (True, "yes"), (0.123456, "0.1235"), (123456.7, "123,457"), (5, "5"), ("a", "a")],
+)
+def test_cells(value, text):
+    assert cell(value) == text
+
+
+def test_summary_of_uneven_rows_is_one_table(tmp_path):
+    rows = [{"what": "a", "NRMSE": 0.9}, {"what": "b|c", "us": 3.0}]
+    figure = cost_accuracy(points([(5.0, 0.9), (9.0, 0.8)]))
+    html, markdown = tmp_path / "s.html", tmp_path / "s.md"
+    page = render_summary(
+        rows, title="S", figures=[figure], output_html=html, output_md=markdown, lead=["One."], notes=["Simulated."]
+    )
+    assert page.sections[0].tables[0] == Table(
+        columns=("what", "NRMSE", "us"), rows=(("a", 0.9, None), ("b|c", None, 3.0))
+    )
+    assert "| b\\|c | – | 3 |" in markdown.read_text()
+    assert (tmp_path / "s-1.svg").exists()
+    with pytest.raises(InputError):
+        render_summary(rows, title="S", output_html=html)

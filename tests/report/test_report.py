@@ -1,0 +1,210 @@
+"""`rtserve report`: everything that was measured is on the page, and the page says no more than was measured."""
+
+import json
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+from zipfile import ZipFile  # noqa: TID251  (to make a bundle-shaped file)
+
+import pytest
+
+from rtserve.errors import BundleError, InputError
+from rtserve.report.build import make_page, write_report
+from rtserve.report.collect import collect
+from rtserve.report.page import render_html
+
+from .conftest import linear
+
+
+class Outline(HTMLParser):
+    """Tags, references to the outside, pictures without words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.references: list[str] = []
+        self.unspoken = 0
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.tags.append(tag)
+        self.references += [v for k, v in attrs if k in ("src", "href", "xlink:href", "srcset", "action") and v]
+        self.unspoken += tag == "svg" and not values.get("aria-label")
+        if tag not in ("meta", "link", "br", "img", "path", "use", "rect", "circle"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+
+@pytest.fixture(scope="module")
+def page(results):
+    return make_page([results])
+
+
+def outline(text: str) -> Outline:
+    parser = Outline()
+    parser.feed(text)
+    return parser
+
+
+def test_every_section_is_there(page):
+    titles = [section.title for section in page.sections]
+    expected = [
+        "Cost against accuracy",
+        "Scores",
+        "Branches of fused.onnx on trial",
+        "Predicted against true",
+        "Latency",
+    ]
+    assert titles == [*expected, "Attempts", "Comparisons", "Settings that differ", "Digests", "Environment"]
+
+
+def test_page_needs_nothing_from_outside(page):
+    found = outline(render_html(page))
+    assert all(r.startswith(("#", "data:")) for r in found.references)
+    text = render_html(page)
+    assert not re.search(r"url\(\s*['\"]?(?!#)", text)
+    assert "@import" not in text
+    assert "<script" not in text
+
+
+def test_every_picture_has_words_and_a_table(page):
+    found = outline(render_html(page))
+    assert found.tags.count("svg") == sum(len(s.figures) for s in page.sections) >= 6
+    assert found.unspoken == 0
+    assert all(f.rows and f.alt for s in page.sections for f in s.figures)
+    assert found.open == []
+
+
+def test_numbers_on_the_page_are_those_of_the_files(page, results):
+    text = render_html(page)
+    fused = json.loads((results / "fused.json").read_text())
+    score = fused["scores"][0]
+    assert f"{score['value']:.4g}" in text
+    assert score["signature"] in text
+    assert fused["graph_sha256"] in text
+    bench = json.loads((results / "bench.json").read_text())
+    assert f"{bench['contenders'][1]['ratio']['value']:.3f}" in text
+    search = json.loads((results / "search.json").read_text())
+    assert f"{search['nested']['value']:.4f}" in text
+
+
+def test_attempts_carry_signature_baseline_and_verdict(results, tmp_path):
+    causes = tmp_path / "causes.json"
+    causes.write_text(json.dumps({"v1": "the first try", "v9": "never run"}))
+    section = next(s for s in make_page([results], causes=causes).sections if s.title == "Attempts")
+    table = section.tables[0]
+    rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    assert set(rows) == {"v1", "v2", "single.onnx", "fused.onnx"}
+    assert rows["v1"]["cause"] == "the first try"
+    assert rows["v2"]["cause"] == "finished"
+    assert rows["v1"]["metric"].startswith("nrmse|norm:std|")
+    assert rows["fused.onnx"]["verdict"] == "better than the constant"
+    assert float(rows["v1"]["against the constant"]) == pytest.approx(rows["v1"]["value"] - 1, abs=1e-4)
+    assert any("v9" in note for note in section.notes)
+
+
+def test_settings_that_differ(page):
+    table = next(s for s in page.sections if s.title == "Settings that differ").tables[0]
+    assert ("settings.mixup", "False", "True") in [tuple(row[:3]) for row in table.rows]
+    assert "settings.lr" not in [row[0] for row in table.rows]
+
+
+def test_same_results_same_bytes(results, tmp_path):
+    for name in ("a", "b"):
+        write_report([results], [tmp_path / name / "r.html", tmp_path / name / "r.md"])
+    files = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert len(files) >= 8
+    assert all((tmp_path / "a" / n).read_bytes() == (tmp_path / "b" / n).read_bytes() for n in files)
+    assert str(results) not in (tmp_path / "a" / "r.html").read_text()
+
+
+def test_markdown_says_the_same_and_its_pictures_stand_alone(results, tmp_path, page):
+    (markdown, *pictures) = write_report([results], [tmp_path / "r.md"])
+    text = markdown.read_text()
+    for section in page.sections:
+        assert f"\n## {section.title}\n" in text
+    named = re.findall(r"^!\[.+\]\((.+)\)$", text, re.MULTILINE)
+    assert named == [p.name for p in pictures]
+    for picture in pictures:
+        assert ElementTree.fromstring(picture.read_bytes()).tag.endswith("svg")
+        assert "prefers-color-scheme:dark" in picture.read_text()
+    widths = [line.count("|") - line.count("\\|") for line in text.splitlines() if line.startswith("|")]
+    assert min(widths) >= 2
+    assert "\n\n\n" not in text
+
+
+def test_an_evaluation_of_nothing_hides_nothing(results, tmp_path):
+    """One result alone makes a page of just its parts."""
+    titles = [s.title for s in make_page([results / "single.json"]).sections]
+    assert titles == ["Scores", "Predicted against true", "Attempts", "Digests", "Environment"]
+
+
+def bundle(path, graph):
+    with ZipFile(path, "w") as archive:
+        archive.writestr("challenge_1.onnx", graph.to_bytes())
+        archive.writestr("manifest.json", json.dumps({"profile": "eeg2025"}))
+    return path
+
+
+def test_scores_beside_a_zip_of_other_graphs_are_refused(results, tmp_path, run_cli):
+    other = bundle(tmp_path / "other.zip", linear([1.0, 2.0, 3.0]))
+    with pytest.raises(BundleError, match="no score named here was taken on a graph of other"):
+        collect([results / "fused.json", other])
+    assert run_cli("report", results / "fused.json", other, "-o", tmp_path / "r.html")[0] == 1
+    assert not (tmp_path / "r.html").exists()
+    from rtserve.graphs.graph import Graph
+
+    same = bundle(tmp_path / "same.zip", Graph.load(results / "fused.onnx"))
+    assert collect([results / "fused.json", results / "bench.json", same]).sides
+
+
+def test_command(results, tmp_path, run_cli):
+    out = tmp_path / "r.html"
+    code, _, err = run_cli("report", results, "-o", out, "-o", tmp_path / "r.md", "--title", "A <title> & more")
+    assert code == 0
+    assert f"wrote {out}" in err
+    assert "<h1>A &lt;title&gt; &amp; more</h1>" in out.read_text()
+    assert run_cli("report", results, "-o", out)[0] == 2
+    assert run_cli("report", results, "-o", out, "--force")[0] == 0
+
+
+@pytest.mark.parametrize("case", ["pdf", "missing", "empty", "text", "folder"])
+def test_bad_input_is_exit_2_and_writes_nothing(case, results, tmp_path, run_cli):
+    out = tmp_path / ("r.pdf" if case == "pdf" else "r.html")
+    source = results
+    if case == "missing":
+        source = tmp_path / "no.json"
+    elif case == "empty":
+        (tmp_path / "e").mkdir()
+        source = tmp_path / "e"
+    elif case == "text":
+        source = tmp_path / "t.json"
+        source.write_text("[1, 2")
+    elif case == "folder":
+        out = tmp_path / "d.html"
+        out.mkdir()
+    assert run_cli("report", source, "-o", out)[0] == 2
+    assert not out.is_file()
+
+
+def test_leaderboard_on_the_page(results, tmp_path, run_cli):
+    board = tmp_path / "board.csv"
+    board.write_text("team,overall\nfirst,0.95\nsecond,0.97\n")
+    out = tmp_path / "r.md"
+    assert run_cli("report", results, "-o", out, "--leaderboard", board, "--score", "0.96")[0] == 0
+    assert "0.96 would be rank 2 of 3" in out.read_text()
+    assert run_cli("report", results, "-o", tmp_path / "x.md", "--leaderboard", board)[0] == 2
+
+
+def test_nothing_to_report_is_refused(tmp_path):
+    with pytest.raises(InputError):
+        collect([])
