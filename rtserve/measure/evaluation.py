@@ -18,6 +18,8 @@ from rtserve.signals.windows import WindowSet
 __all__ = ["REGRESSION", "Evaluation", "score_predictions"]
 
 REGRESSION = ("nrmse", "rmse", "mse")
+FEW_SUBJECTS = 10
+"""With fewer a nominal 95 % interval held the truth in 86 of 100 simulated studies, with as many in 93."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,4 +201,6 @@ def _notes(scores: Sequence[Score], predictions: np.ndarray, y: np.ndarray, unit
     if units.over == "windows" and scores and scores[0].interval:
         reason = "subjects are unknown or under 5; windows of one subject are alike, so the truth is wider"
         notes.append(f"intervals are over windows, because {reason}")
+    elif units.count < FEW_SUBJECTS:
+        notes.append(f"intervals rest on {units.count} subjects: they miss the truth more often than they say")
     return tuple(notes)

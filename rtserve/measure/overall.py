@@ -13,7 +13,7 @@ from rtserve.measure.evaluate import Evaluation, evaluate
 from rtserve.measure.metrics import WEIGHTS, overall, parse_metric
 from rtserve.measure.results import save_result
 from rtserve.measure.signature import Interval
-from rtserve.measure.statistics import RESAMPLES, Units, expanded_percentile, resampled
+from rtserve.measure.statistics import RESAMPLES, Units, bootstrap_ends, resampled
 from rtserve.signals.windows import WindowSet
 
 __all__ = ["Overall", "evaluate_overall"]
@@ -111,6 +111,7 @@ def _overall_interval(c1: Evaluation, c2: Evaluation, *, resamples: int, seed: i
         draws.append(resampled(sums, metric.of_sums, resamples=resamples, seed=seed + k))
         kinds.append(units)
     fewest = min(kinds, key=lambda u: u.count)
-    ends = expanded_percentile(WEIGHTS[0] * draws[0] + WEIGHTS[1] * draws[1], fewest.count)
+    estimate = WEIGHTS[0] * c1["nrmse"].value + WEIGHTS[1] * c2["nrmse"].value
+    ends = bootstrap_ends(WEIGHTS[0] * draws[0] + WEIGHTS[1] * draws[1], estimate, fewest.count)
     over = "subjects" if all(u.over == "subjects" for u in kinds) else "windows"
     return Interval(low=ends[0], high=ends[1], over=over, units=fewest.count) if ends else None

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtserve.measure.metrics import METRICS
-from rtserve.measure.statistics import Units, difference, expanded_percentile, interval, resampled
+from rtserve.measure.statistics import Units, bootstrap_ends, difference, interval, resampled
 
 METRIC = METRICS["nrmse"]
 
@@ -148,4 +148,27 @@ def test_few_subjects_fall_back_to_windows_and_say_so():
 
 
 def test_one_unit_has_no_interval():
-    assert expanded_percentile(np.ones(10), 1) is None
+    assert bootstrap_ends(np.ones(10), 1.0, 1) is None
+
+
+def study(rng: np.random.Generator, subjects: int) -> tuple[np.ndarray, ...]:
+    """Response times of children (means and spreads differ between them) and a calibrated predictor with r = 0.46."""
+    subject = np.repeat(np.arange(subjects), 20)
+    spread = np.exp(rng.normal(-1.075, 0.289, subjects))[subject]
+    y = rng.normal(1.598, 0.194, subjects)[subject] + spread * rng.standard_normal(len(subject))
+    noise = 0.46 * np.sqrt(1 - 0.46**2) * 0.408 * rng.standard_normal(len(subject))
+    return y, 1.598 + 0.46**2 * (y - 1.598) + noise, subject
+
+
+def test_interval_of_a_skewed_metric_over_ten_subjects_covers_the_truth():
+    """A normalised error is biased up in every draw of few subjects, which the interval has to undo."""
+    rng = np.random.default_rng(11)
+    y, p, _ = study(rng, 20_000)
+    truth, hits = METRIC(y, p), 0
+    for seed in range(200):
+        y, p, subject = study(rng, 10)
+        ends = interval(METRIC, y, p, Units.of(subject, len(y)), resamples=400, seed=seed)
+        assert ends is not None
+        assert METRIC(y, p) in ends
+        hits += truth in ends
+    assert hits >= 0.90 * 200
