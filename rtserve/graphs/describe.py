@@ -10,8 +10,8 @@ from rtserve.files import sha256_file
 
 __all__ = ["describe_checkpoint", "describe_graph"]
 
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-"""What BatchNorm stores besides its parameters."""
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "input_scale")
+"""What BatchNorm, and a network of ours for volts, stores besides its parameters."""
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
         "kind": "checkpoint",
         "sha256": checkpoint.sha256,
         "state_dict_at": checkpoint.found_at or "the file itself",
-        "parameters": sum(t.numel() for key, t in state.items() if key.rpartition(".")[2] not in _STATISTICS),
+        "parameters": sum(t.numel() for key, t in state.items() if key.rpartition(".")[2] not in _BUFFERS),
         "values": checkpoint.n_values,
         "tensors": [
             {"key": key, "shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
