@@ -18,6 +18,7 @@ from rtserve.errors import InputError, RtserveError
 COMMANDS = {
     "demo": "rtserve.cli.demo:demo",
     "simulate": "rtserve.cli.signals:simulate",
+    "prepare": "rtserve.cli.signals:prepare",
     "train": "rtserve.cli.training:train",
     "inspect": "rtserve.cli.graphs:inspect",
     "export": "rtserve.cli.graphs:export",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from rtserve.cli.output import emit_json, json_option, tell
 from rtserve.cli.progress import progress
 
-__all__ = ["simulate"]
+__all__ = ["prepare", "simulate"]
 
 
 @click.command()
@@ -33,6 +34,44 @@ def simulate(
         )
     if as_json:
         emit_json("simulation", report.to_dict() | {"output": str(output)})
+    else:
+        click.echo("\n".join(report.lines()))
+    tell(f"wrote {output}")
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .npz or .h5 to write.")
+@click.option("--target", default="response_time", show_default=True, help="Or a column of participants.tsv.")
+@click.option("--stimulus", help="Event names with commas; HBN's contrast change targets by default.")
+@click.option("--response", help="Event names with commas; HBN's button presses by default.")
+@click.option("--trial-start", help="Event that begins a trial; every stimulus does where none is named.")
+@click.option("--window", default="0.5,2.5", show_default=True, metavar="A,B", help="s from the stimulus, half-open.")
+@click.option("--fixed", metavar="LENGTH,STEP", help="Windows for a subject's target, in s; 4,2 by default.")
+@click.option("--crop", type=float, help="A random piece of each fixed window, in s; 2 by default, 0 for all of it.")
+@click.option("--sfreq", default=100.0, show_default=True, help="New rate in Hz; 0 keeps the recording's.")
+@click.option("--band", default="0.5,50", show_default=True, metavar="LOW,HIGH", help="Hz; 0 for an open end.")
+@click.option("--drop", help="Channels to leave out, with commas.")
+@click.option("--channels", default="auto", show_default=True, help="contest, all, or names with commas, in order.")
+@click.option("--missing", type=click.Choice(["refuse", "interpolate"]), default="refuse", show_default=True)
+@click.option("--reference", default="none", show_default=True, help="none, average, or a channel.")
+@click.option("--unit", type=click.Choice(["V", "mV", "uV"]), help="Unit of the samples where the file's is wrong.")
+@click.option("--max-uv", default=0.0, help="Drop windows with a larger range in a channel; 0 for none.")
+@click.option("--task", default="", help="Only this task of a BIDS folder.")
+@click.option("--subject", default="", help="Whose a single recording is.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Recordings at a time.")
+@click.option("--keep-going", is_flag=True, help="Go on past recordings that fail, and report them.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@json_option
+def prepare(sources: tuple[str, ...], output: Path, as_json: bool, **options: Any) -> None:
+    """Cut windows from SOURCES: recordings, BIDS folders, eegdash:DATASET, or one HDF5 cache of windows."""
+    from rtserve.signals.commands import run_prepare
+
+    with progress("preparing recordings", quiet=as_json) as bar:
+        report = run_prepare(sources, output, progress=bar, **options)
+    if as_json:
+        emit_json("preparation", report.to_dict())
     else:
         click.echo("\n".join(report.lines()))
     tell(f"wrote {output}")

@@ -4,7 +4,7 @@ Aggregates over 116,089 response times of 1,964 children (contrast change detect
 ds005505-ds005512 and ds005514-ds005516) and over 3,116 externalizing scores. HBN-EEG is licensed CC-BY-SA 4.0; the
 figures below are derived from it and carry that licence. Cite Shirazi et al. 2024 (doi 10.1101/2024.10.03.615261) and
 Alexander et al. 2017 (doi 10.1038/sdata.2017.181). A response time is the first button press at or after the first
-target of a contrast trial, counted from the trial's start.
+target within a contrast trial, counted from that target.
 """
 
 from __future__ import annotations

@@ -1,0 +1,151 @@
+"""What ``rtserve prepare`` does between reading its arguments and printing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rtserve.errors import InputError
+from rtserve.signals.bids import find_recordings, read_participants
+from rtserve.signals.caches import is_cache, read_cache
+from rtserve.signals.cutting import Cutting
+from rtserve.signals.electrodes import CHANNELS
+from rtserve.signals.events import HBN_EVENTS, EventRule
+from rtserve.signals.prepare import Prepared, Progress, prepare
+from rtserve.signals.recordings import Cleaning
+from rtserve.signals.windows import save_windows
+
+__all__ = ["run_prepare"]
+
+
+def run_prepare(
+    sources: Sequence[str],
+    output: Path,
+    *,
+    target: str,
+    stimulus: str | None,
+    response: str | None,
+    trial_start: str | None,
+    window: str,
+    fixed: str | None,
+    crop: float | None,
+    sfreq: float,
+    band: str,
+    drop: str | None,
+    channels: str,
+    missing: str,
+    reference: str,
+    unit: str | None,
+    max_uv: float,
+    task: str,
+    subject: str,
+    jobs: int,
+    keep_going: bool,
+    resume: bool,
+    force: bool,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Prepare windows as the command line says; see `rtserve.signals.prepare.prepare` for what can go wrong."""
+    start, stop = _pair(window, "window", "0.5,2.5")
+    if len(sources) == 1 and is_cache(Path(sources[0])):
+        return _from_cache(
+            Path(sources[0]), output, unit=unit or "V", sfreq=sfreq, t0=start, target=target, force=force
+        )
+    recordings = find_recordings(sources, task=task, subject=subject)
+    by_subject = target != "response_time"
+    folders = [Path(source) for source in sources if Path(source).is_dir()]
+    targets = _targets(folders, target) if by_subject else None
+    wanted = CHANNELS if channels == "contest" else tuple(_names(channels))
+    if channels == "auto":
+        wanted = CHANNELS if folders else ()
+    low, high = _pair(band, "band", "0.5,50")
+    return prepare(
+        recordings,
+        output,
+        cleaning=Cleaning(
+            drop=tuple(_names(drop)),
+            channels=wanted,
+            interpolate=missing == "interpolate",
+            unit=unit or "",
+            low=low or None,
+            high=high or None,
+            sfreq=sfreq or None,
+            reference="" if reference == "none" else reference,
+        ),
+        cutting=_cutting(by_subject, start, stop, fixed, crop, _rule(stimulus, response, trial_start), max_uv),
+        targets=targets,
+        target=target,
+        n_jobs=jobs,
+        keep_going=keep_going,
+        resume=resume,
+        force=force,
+        progress=progress,
+    )
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip() and name not in ("auto", "all")]
+
+
+def _pair(text: str, what: str, example: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{what} {text!r} is not two numbers", hint=f"for example --{what}={example}") from None
+    if not low < high and not (what == "band" and high == 0):
+        raise InputError(f"{what} {text!r} ends before it begins", hint=f"for example --{what}={example}")
+    return low, high
+
+
+def _rule(stimulus: str | None, response: str | None, trial_start: str | None) -> EventRule:
+    if stimulus is None and response is None and trial_start is None:
+        return HBN_EVENTS
+    if not stimulus or not response:
+        raise InputError(
+            f"stimulus {stimulus!r} and response {response!r} go together", hint="--stimulus square --response rt"
+        )
+    return EventRule(
+        stimulus=tuple(_names(stimulus)), response=tuple(_names(response)), trial_start=tuple(_names(trial_start))
+    )
+
+
+def _cutting(
+    by_subject: bool, start: float, stop: float, fixed: str | None, crop: float | None, rule: EventRule, max_uv: float
+) -> Cutting:
+    """Return windows around stimuli, or fixed ones for a subject's target: 4 s every 2 s, of which 2 s are kept."""
+    if not by_subject:
+        return Cutting(rule=rule, start=start, stop=stop, max_uv=max_uv)
+    try:
+        length, every = (float(part) for part in (fixed or "4,2").split(","))
+    except ValueError:
+        raise InputError(f"fixed {fixed!r} is not two numbers", hint="LENGTH,STEP in s: --fixed 4,2") from None
+    piece = 2.0 if crop is None else crop
+    if not every > 0 or not 0 <= piece <= length:
+        raise InputError(f"windows of {length:g} s every {every:g} s cut to {piece:g} s", hint="--fixed 4,2 --crop 2")
+    return Cutting(rule=None, start=0.0, stop=length, every=every, crop=piece, max_uv=max_uv)
+
+
+def _targets(folders: list[Path], column: str) -> dict[str, float]:
+    if not folders:
+        raise InputError(
+            f"target {column!r} is a subject's, and comes from a BIDS folder's participants.tsv",
+            hint="name the folder; for single recordings use --target response_time",
+        )
+    merged: dict[str, float] = {}
+    for folder in folders:
+        merged |= read_participants(folder, column)
+    return merged
+
+
+def _from_cache(path: Path, output: Path, *, force: bool, **about: Any) -> Prepared:
+    windows = read_cache(path, **about)
+    save_windows(output, windows, force=force)
+    return Prepared(
+        path=output,
+        n_windows=len(windows),
+        n_recordings=1,
+        n_subjects=len(set(windows.subject.tolist())),
+        mean_y=float(windows.y.mean(dtype="f8")),
+        sd_y=float(windows.y.std(dtype="f8")),
+    )

@@ -1,0 +1,306 @@
+"""Prepare: recordings to one window set, part by part, so that memory is bounded and an interrupted run goes on.
+
+Each recording becomes a part beside the output (``OUTPUT.parts/``); when all are there they are joined and removed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtserve.errors import InputError, RtserveError
+from rtserve.files import check_writable, replacing, write_bytes
+from rtserve.signals.bids import Recording
+from rtserve.signals.cutting import Cutting, cut_windows
+from rtserve.signals.recordings import Cleaning, open_recording
+from rtserve.signals.streams import Part, join_parts
+
+__all__ = ["Prepared", "prepare"]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What became of the recordings.
+
+    Parameters
+    ----------
+    path : Path
+        The window set.
+    n_windows, n_recordings, n_subjects : int
+        In it.
+    dropped : Counter
+        Trials left out, by reason, over all recordings.
+    failed : dict of str to str
+        Recording to why nothing came of it; only with ``keep_going``.
+    reused : int
+        Parts that an earlier run had made.
+    mean_y, sd_y : float
+        Of the target.
+    """
+
+    path: Path
+    n_windows: int
+    n_recordings: int
+    n_subjects: int
+    dropped: Counter[str] = field(default_factory=Counter)
+    failed: dict[str, str] = field(default_factory=dict)
+    reused: int = 0
+    mean_y: float = 0.0
+    sd_y: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return dataclasses.asdict(self) | {"path": str(self.path), "dropped": dict(self.dropped)}
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        out = [
+            f"{self.n_windows} windows from {self.n_recordings} recordings of {self.n_subjects} subjects,"
+            f" target {self.mean_y:.4g} +- {self.sd_y:.4g}"
+        ]
+        out += [f"  dropped: {n} {reason}" for reason, n in sorted(self.dropped.items())]
+        out += [f"  failed: {name}: {reason}" for name, reason in self.failed.items()]
+        return out + ([f"  reused {self.reused} recordings of an earlier run"] if self.reused else [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    recording: Recording
+    cleaning: Cleaning
+    cutting: Cutting
+    target: float | None
+    part: Path
+
+    @property
+    def about(self) -> Path:
+        """What is in the part; written last, so that a part with it is whole."""
+        return self.part.with_suffix(".json")
+
+    def facts(self) -> dict[str, Any]:
+        """Read `about`."""
+        facts: dict[str, Any] = json.loads(self.about.read_text())
+        return facts
+
+
+def prepare(
+    recordings: Sequence[Recording],
+    output: str | Path,
+    *,
+    cleaning: Cleaning,
+    cutting: Cutting,
+    targets: dict[str, float] | None = None,
+    target: str = "response_time",
+    n_jobs: int = 1,
+    keep_going: bool = False,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Cut windows from recordings into one window set.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        From `rtserve.signals.bids.find_recordings`.
+    output : path
+        .npz or .h5.
+    cleaning, cutting : Cleaning, Cutting
+        What is done to each.
+    targets : dict of str to float, optional
+        A subject-level target; subjects without one are counted and left out.
+    target : str
+        What y is.
+    n_jobs : int
+        Recordings at a time.
+    keep_going : bool
+        Go on past a recording that fails, and report it.
+    resume : bool
+        Use the parts of an interrupted run with the same settings.
+    force : bool
+        Replace an existing output.
+    progress : callable, optional
+        Called with (recordings done, recordings in all).
+
+    Raises
+    ------
+    InputError
+        Where a recording is wrong (unless `keep_going`), none gives a window, or an interrupted run is in the way.
+    """
+    output = check_writable(output, force=force)
+    folder = output.with_name(output.name + ".parts")
+    jobs, without = _jobs(recordings, cleaning, cutting, targets, folder)
+    _claim(folder, cleaning, cutting, target, resume=resume, force=force)
+    reused = sum(job.about.exists() for job in jobs)
+    try:
+        counts, failed = _run_all(jobs, n_jobs, keep_going, progress)
+    except InputError:
+        if not any(job.about.exists() for job in jobs):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    done = [job for job in jobs if job.about.exists()]
+    if not done:
+        reasons = "; ".join(list(failed.values())[:3]) or "no subject has a target"
+        shutil.rmtree(folder, ignore_errors=True)
+        raise InputError(f"none of {len(recordings)} recordings gave a window: {reasons}", hint="see the first reason")
+    _require_same_channels(done)
+    parts = [_part(job) for job in done]
+    total = join_parts(parts, output, _constants(done[0], cutting, target), force=force)
+    sums = np.sum([job.facts()["sums"] for job in done], axis=0)
+    if without:
+        counts["recordings of subjects without a target"] += without
+    shutil.rmtree(folder, ignore_errors=True)
+    return Prepared(
+        path=output,
+        n_windows=total,
+        n_recordings=len(done),
+        n_subjects=len({job.recording.subject for job in done}),
+        dropped=counts,
+        failed=failed,
+        reused=reused,
+        mean_y=float(sums[0] / total),
+        sd_y=float(np.sqrt(max(0.0, sums[1] / total - (sums[0] / total) ** 2))),
+    )
+
+
+def _jobs(
+    recordings: Sequence[Recording],
+    cleaning: Cleaning,
+    cutting: Cutting,
+    targets: dict[str, float] | None,
+    folder: Path,
+) -> tuple[list[_Job], int]:
+    if not recordings:
+        raise InputError("there is no recording", hint="name recordings or a BIDS folder")
+    kept = [r for r in recordings if targets is None or r.subject in targets]
+    jobs = [
+        _Job(
+            recording=r,
+            cleaning=cleaning,
+            cutting=cutting,
+            target=None if targets is None else targets[r.subject],
+            part=folder / f"{r.run_id}.{hashlib.sha256(str(r.path).encode()).hexdigest()[:8]}.npz",
+        )
+        for r in kept
+    ]
+    return jobs, len(recordings) - len(kept)
+
+
+def _claim(folder: Path, cleaning: Cleaning, cutting: Cutting, target: str, *, resume: bool, force: bool) -> None:
+    """Take the folder of parts: empty, or that of the same settings where the caller wants to resume."""
+    settings = json.dumps(
+        {"cleaning": dataclasses.asdict(cleaning), "cutting": dataclasses.asdict(cutting), "target": target},
+        sort_keys=True,
+    )
+    record = folder / "settings.json"
+    if folder.exists():
+        same = record.exists() and record.read_text() == settings
+        if resume and same:
+            return
+        if resume or not force:
+            raise InputError(
+                f"{folder} holds the parts of an interrupted run" + ("" if same else " with other settings"),
+                hint="pass --resume to go on with them"
+                if same and not resume
+                else "remove that folder, or pass --force",
+            )
+        shutil.rmtree(folder)
+    write_bytes(record, settings.encode(), force=True)
+
+
+def _run_all(
+    jobs: list[_Job], n_jobs: int, keep_going: bool, progress: Progress | None
+) -> tuple[Counter[str], dict[str, str]]:
+    counts, failed = Counter[str](), dict[str, str]()
+    for done, (job, dropped, error) in enumerate(_outcomes(jobs, n_jobs), start=1):
+        if error and not keep_going:
+            raise InputError(error[0], hint=error[1])
+        if error:
+            failed[str(job.recording.path)] = error[0]
+        counts += Counter(dropped)
+        if progress:
+            progress(done, len(jobs))
+    return counts, failed
+
+
+def _outcomes(jobs: list[_Job], n_jobs: int) -> Iterator[tuple[_Job, dict[str, int], tuple[str, str] | None]]:
+    if n_jobs == 1:
+        yield from (_one(job) for job in jobs)
+        return
+    from joblib import Parallel, delayed
+
+    yield from Parallel(n_jobs=n_jobs, return_as="generator_unordered")(delayed(_one)(job) for job in jobs)
+
+
+def _one(job: _Job) -> tuple[_Job, dict[str, int], tuple[str, str] | None]:
+    """Make one part; return what was dropped, or why there is none."""
+    if job.about.exists():
+        return job, job.facts()["dropped"], None
+    try:
+        raw = open_recording(job.recording.path, job.cleaning)
+        cut = cut_windows(raw, job.recording.path, job.cutting)
+    except RtserveError as error:
+        return job, {}, (error.message, error.hint)
+    n = len(cut.X)
+    y = cut.y if job.target is None else np.full(n, job.target)
+    arrays: dict[str, Any] = {
+        "X": cut.X,
+        "y": y.astype(np.float32),
+        "onset_s": cut.onset_s,
+        "subject": np.full(n, job.recording.subject),
+        "run_id": np.full(n, job.recording.run_id),
+    }
+    with replacing(job.part, force=True) as temporary, open(temporary, "wb") as handle:
+        np.savez(handle, **arrays)
+    facts = {
+        "arrays": {name: (array.shape, array.dtype.str) for name, array in arrays.items()},
+        "dropped": dict(cut.dropped),
+        "ch_names": raw.ch_names,
+        "sfreq": float(raw.info["sfreq"]),
+        "sums": [float(y.sum()), float((y * y).sum())],
+    }
+    write_bytes(job.about, json.dumps(facts).encode(), force=True)
+    return job, dict(cut.dropped), None
+
+
+def _part(job: _Job) -> Part:
+    arrays = {name: (tuple(shape), dtype) for name, (shape, dtype) in job.facts()["arrays"].items()}
+    return Part(path=job.part, arrays=arrays)
+
+
+def _require_same_channels(jobs: list[_Job]) -> None:
+    """Refuse to mix recordings whose channels or rates differ."""
+    first, rate = jobs[0].facts()["ch_names"], jobs[0].facts()["sfreq"]
+    for job in jobs[1:]:
+        names, own = job.facts()["ch_names"], job.facts()["sfreq"]
+        if own != rate or names != first:
+            odd = sorted(set(first) ^ set(names))
+            what = (
+                f"{own:g} Hz against {rate:g}"
+                if own != rate
+                else f"channels differ in {', '.join(odd[:8]) or 'their order'}"
+            )
+            raise InputError(
+                f"{job.recording.path} and {jobs[0].recording.path} do not go together: {what}",
+                hint="name the channels to have with --channels, and the rate with --sfreq",
+            )
+
+
+def _constants(job: _Job, cutting: Cutting, target: str) -> dict[str, Any]:
+    return {
+        "ch_names": np.array(job.facts()["ch_names"], "U"),
+        "sfreq": np.float64(job.facts()["sfreq"]),
+        "t0": np.float64(cutting.start if cutting.rule is not None else 0.0),
+        "unit": np.array("V"),
+        "target": np.array(target),
+    }
