@@ -8,7 +8,7 @@ from typing import Any
 
 import rtserve
 from rtserve.submission.checks.rule import Finding
-from rtserve.submission.validate import Result, ValidationReport
+from rtserve.submission.verdict import Result, ValidationReport
 
 __all__ = ["markdown", "next_command", "sarif", "tick_list", "to_dict"]
 

@@ -13,7 +13,6 @@ import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,104 +25,12 @@ from rtserve.submission.checks.rule import FAIL, WARN, Case, Finding, Rule, Skip
 from rtserve.submission.checks.source import Sources, read_sources
 from rtserve.submission.checks.unpack import Unpacked, unpack
 from rtserve.submission.drive import Drive, drive, environment_python
-from rtserve.submission.forecast import Forecast, of_drive
+from rtserve.submission.forecast import of_drive
 from rtserve.submission.profile import Challenge, Profile, load_profile
 from rtserve.submission.reachability import dead_methods
+from rtserve.submission.verdict import FAILED, IGNORED, PASSED, SKIPPED, WARNED, Result, ValidationReport
 
 __all__ = ["Result", "ValidationReport", "check"]
-
-PASSED, FAILED, WARNED, SKIPPED, IGNORED = "passed", "failed", "warned", "skipped", "ignored"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What became of one rule.
-
-    Parameters
-    ----------
-    rule : Rule
-        Its code, sentence, cause and cure.
-    status : str
-        ``"passed"``, ``"failed"``, ``"warned"``, ``"skipped"`` or ``"ignored"``.
-    findings : tuple of Finding
-        What broke it.
-    reason : str
-        Why it was skipped or ignored.
-    incomplete : bool
-        Whether this machine is why it could not judge.
-    """
-
-    rule: Rule
-    status: str
-    findings: tuple[Finding, ...] = ()
-    reason: str = ""
-    incomplete: bool = False
-
-    @property
-    def code(self) -> str:
-        """The rule's code."""
-        return self.rule.code
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValidationReport:
-    """The verdict on one zip.
-
-    Parameters
-    ----------
-    path : Path
-        The zip.
-    profile : Profile
-        The contest.
-    results : tuple of Result
-        One per rule, by code.
-    forecasts : tuple of Forecast
-        Time for the contest's windows.
-    sandbox : str
-        How the run was isolated; empty where there was none.
-    notes : tuple of str
-        What the reader must know about this check itself.
-    seconds, static_seconds : float
-        What it took, in all and for the rules that need no run.
-    strict : bool
-        Whether an incomplete check counts.
-    """
-
-    path: Path
-    profile: Profile
-    results: tuple[Result, ...]
-    forecasts: tuple[Forecast, ...] = ()
-    sandbox: str = ""
-    python: str = ""
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
-    static_seconds: float = 0.0
-    strict: bool = False
-
-    @property
-    def failed(self) -> bool:
-        """Whether any rule failed."""
-        return any(result.status == FAILED for result in self.results)
-
-    @property
-    def incomplete(self) -> bool:
-        """Whether this machine kept a rule from judging."""
-        return any(result.incomplete for result in self.results)
-
-    @property
-    def verdict(self) -> str:
-        """``"failed"``, ``"incomplete"``, or ``"passed"``."""
-        return FAILED if self.failed else "incomplete" if self.incomplete else PASSED
-
-    @property
-    def exit_code(self) -> int:
-        """0 passed or incomplete, 1 failed, 4 incomplete under --strict."""
-        return 1 if self.failed else 4 if self.incomplete and self.strict else 0
-
-    def counts(self) -> dict[str, int]:
-        """Return how many rules ended in each status."""
-        kinds = (PASSED, WARNED, FAILED, SKIPPED, IGNORED)
-        return {kind: sum(result.status == kind for result in self.results) for kind in kinds}
 
 
 def check(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtserve.submission.checks import archive, behaviour, identity, literals, model_files, run, script
+from rtserve.submission.checks import archive, behaviour, cost, identity, literals, model_files, run, script
 from rtserve.submission.checks.rule import Rule
 
 __all__ = ["STATIC", "all_rules"]
@@ -20,6 +20,7 @@ def all_rules() -> list[Rule]:
         *model_files.RULES,
         *run.RULES,
         *behaviour.RULES,
+        *cost.RULES,
         *identity.RULES,
     ]
     return sorted((kind() for kind in kinds), key=lambda rule: rule.code)

@@ -24,6 +24,9 @@ from .record import Loads
 
 __all__ = ["Drive"]
 
+LARGE = 64 * 2**20
+"""Bytes of weights from which memory is given back between challenges."""
+
 
 class Drive:
     """Calls a submission as the scorer does.
@@ -50,6 +53,7 @@ class Drive:
         self.outputs: dict[str, Any] = {}
         self.module: Any = None
         self.build_s = 0.0
+        self.bytes = 0
 
     # ------------------------------------------------------------------ stages
 
@@ -64,10 +68,15 @@ class Drive:
         for challenge in self.spec["challenges"]:
             self.channel.challenge = challenge["key"]
             self._challenge(shared["sub"], challenge)
-            gc.collect()
+            self._free()
         self._again(shared.pop("sub"))
         self.channel.challenge = ""
         self.channel.emit("end", ok=True)
+
+    def _free(self) -> None:
+        """Collect what reference counting left, where it is worth the time: two large networks need not fit at once."""
+        if self.bytes > LARGE:
+            gc.collect()
 
     def _stage(self, stage: str, action: Callable[[], dict[str, Any] | None]) -> bool:
         self.watch.active = True
@@ -135,7 +144,13 @@ class Drive:
         if not self._stage("build", build):
             return
         model = box["model"]
-        self._stage("object", lambda: describe_object(model, self.entry["requires"]))
+
+        def describe() -> dict[str, Any]:
+            described = describe_object(model, self.entry["requires"])
+            self.bytes = described["bytes"]
+            return described
+
+        self._stage("object", describe)
         if any(not callable(getattr(model, name, None)) for name in self.entry["requires"]):
             return
         if "eval" in self.entry["requires"] and not self._stage("eval", lambda: _none(model.eval())):
@@ -220,7 +235,7 @@ class Drive:
                 continue
             _seed(1000003)
             self._stage("again", lambda c=challenge: self._rebuild(c))  # type: ignore[misc]
-            gc.collect()
+            self._free()
         del sub
         for challenge in self.spec["challenges"]:
             self.channel.challenge = challenge["key"]
