@@ -351,6 +351,8 @@ def _dft(node: ir.Node, args: list[Any]) -> Affine:
 
     def transform(a: np.ndarray) -> np.ndarray:
         z = a[..., 0] if a.shape[-1] == 1 else a[..., 0] + 1j * a[..., 1]
+        if inverse and onesided:
+            return np.fft.irfft(z, n=length, axis=axis)[..., None]
         if inverse:
             out = np.fft.ifft(z, n=length, axis=axis)
         elif onesided:
@@ -359,8 +361,6 @@ def _dft(node: ir.Node, args: list[Any]) -> Affine:
             out = np.fft.fft(z, n=length, axis=axis)
         return np.stack([out.real, out.imag], axis=-1)
 
-    if onesided and inverse:
-        raise Refused("a one-sided inverse transform")
     return value.mapped(transform, static_dims(node.outputs[0]), value.electrode)
 
 

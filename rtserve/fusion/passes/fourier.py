@@ -1,0 +1,113 @@
+r"""Fourier transforms of known length as matrix products and strided convolutions.
+
+A DFT of N samples is a product with the (N, M) matrix :math:`e^{-2\pi i n m / N}`, cosine and sine as two real columns. A
+short-time transform with a constant window is a convolution whose kernels are the windowed cosines and sines and whose
+stride is the hop. onnxruntime evaluates both operators sample by sample (9 to 14 times slower than the network in torch).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtserve.fusion.passes.outcome import PassResult
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.fold import constant, supersede
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["NAME", "run"]
+
+NAME = "fourier"
+LARGEST = 4_000_000
+"""Entries a transform's matrix may have."""
+
+
+def run(model: ir.Model) -> PassResult:
+    """Rewrite every DFT and STFT of known size, in place."""
+    changed, notes = 0, []
+    for node in list(model.graph):
+        if node.op_type not in ("DFT", "STFT"):
+            continue
+        reason = _dft(model, node) if node.op_type == "DFT" else _stft(model, node)
+        if reason:
+            notes.append(f"{node.op_type} {node.outputs[0].name}: {reason}")
+        else:
+            changed += 1
+    return PassResult(changed=changed, notes=tuple(dict.fromkeys(notes)) if not changed else (f"{changed} transforms as products",))
+
+
+def _known(value: ir.Value | None) -> list[int] | None:
+    """Return the shape behind the first axis, or None where it is not known."""
+    shape = value.shape if value is not None else None
+    if shape is None or not all(isinstance(d, int) for d in list(shape)[1:]):
+        return None
+    return [int(d) for d in list(shape)[1:]]  # type: ignore[arg-type]
+
+
+def dft_matrix(n: int, length: int, bins: int, parts: int, *, inverse: bool, onesided: bool = False) -> np.ndarray:
+    """Return a transform as (n * parts, bins * out), in float64.
+
+    Rows are samples (real, or real and imaginary part), columns bins (real and imaginary part; the real part alone for
+    a one-sided inverse).
+    """
+    basis = np.eye(n * parts).reshape(n * parts, n, parts)
+    signal = basis[..., 0] + (1j * basis[..., 1] if parts == 2 else 0.0)
+    if inverse and onesided:
+        return np.fft.irfft(signal, n=length, axis=1)[:, :bins].reshape(n * parts, -1)
+    spectrum = (np.fft.ifft if inverse else np.fft.fft)(signal, n=length, axis=1)[:, :bins]
+    return np.stack([spectrum.real, spectrum.imag], axis=-1).reshape(n * parts, -1)
+
+
+def _dft(model: ir.Model, node: ir.Node) -> str:
+    dims, out = _known(node.inputs[0]), _known(node.outputs[0])
+    if dims is None or out is None:
+        return "its shape is not known"
+    axis_value = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    rank = len(dims) + 1
+    axis = int(np.asarray(axis_value).reshape(())) % rank if axis_value is not None else rank - 2
+    if axis != rank - 2:
+        return f"it transforms axis {axis} of {rank}"
+    length_value = constant(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
+    n, parts = dims[-2], dims[-1]
+    length = int(np.asarray(length_value).reshape(())) if length_value is not None else n
+    inverse = bool(node.attributes.get_int("inverse", 0))
+    onesided = bool(node.attributes.get_int("onesided", 0))
+    bins = out[-2]
+    if n * parts * bins * 2 > LARGEST:
+        return f"{n} x {bins} is too large for a matrix"
+    emit = Emitter(model.graph, before=node, prefix="fourier")
+    flat = emit("Reshape", node.inputs[0], [-1, *dims[:-2], n * parts])
+    y = emit("MatMul", flat, dft_matrix(n, length, bins, parts, inverse=inverse, onesided=onesided).astype(np.float32))
+    y = emit("Reshape", y, [-1, *out])
+    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
+    supersede(model, node.outputs[0], y)
+    return ""
+
+
+def _stft(model: ir.Model, node: ir.Node) -> str:
+    dims, out = _known(node.inputs[0]), _known(node.outputs[0])
+    hop = constant(node.inputs[1])
+    window = constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    frame = constant(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] is not None else None
+    if dims is None or out is None or hop is None:
+        return "its shape or hop is not known"
+    if len(dims) == 2 and dims[1] != 1:
+        return "a complex signal"
+    length = int(np.asarray(frame).reshape(())) if frame is not None else (len(window) if window is not None else 0)
+    if not length:
+        return "neither window nor frame length is constant"
+    bins = out[1]
+    basis = dft_matrix(length, length, bins, 1, inverse=False).reshape(length, bins, 2)
+    if window is not None:
+        basis = basis * window.astype(np.float64)[:, None, None]
+    kernels = basis.transpose(2, 1, 0).reshape(2 * bins, 1, length).astype(np.float32)
+    emit = Emitter(model.graph, before=node, prefix="fourier")
+    signal = emit("Reshape", node.inputs[0], [-1, 1, dims[0]])
+    y = emit("Conv", signal, kernels, strides=[int(np.asarray(hop).reshape(()))])
+    y = emit("Transpose", emit("Reshape", y, [-1, 2, bins, out[0]]), perm=[0, 3, 2, 1])
+    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
+    supersede(model, node.outputs[0], y)
+    return ""
