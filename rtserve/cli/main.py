@@ -20,6 +20,8 @@ COMMANDS = {
     "simulate": "rtserve.cli.signals:simulate",
     "prepare": "rtserve.cli.signals:prepare",
     "train": "rtserve.cli.training:train",
+    "soup": "rtserve.cli.training:soup",
+    "calibrate": "rtserve.cli.training:calibrate",
     "inspect": "rtserve.cli.graphs:inspect",
     "export": "rtserve.cli.graphs:export",
     "fuse": "rtserve.cli.fusion:fuse",

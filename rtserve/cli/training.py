@@ -10,7 +10,7 @@ import click
 from rtserve.cli.output import emit_json, json_option, tell
 from rtserve.cli.progress import progress
 
-__all__ = ["train"]
+__all__ = ["calibrate", "soup", "train"]
 
 
 @click.command()
@@ -63,3 +63,48 @@ def train(windows: Path, output: Path, as_json: bool, background: bool, **option
     if run.stopped_by_gate:
         tell(run.stopped_by_gate)
         raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("graph", type=click.Path())
+@click.option("--data", required=True, type=click.Path(), help="Windows marked train, valid and test.")
+@click.option("-o", "--output", required=True, type=click.Path(), help="The calibrated .onnx.")
+@click.option("--split", default="valid", show_default=True, help="Windows to fit on.")
+@click.option("--ridge", type=float, help="Pull towards the mean; chosen by leaving subjects out by default.")
+@click.option("--clip", nargs=2, type=float, metavar="LOW HIGH", help="Bounds of the output.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@json_option
+def calibrate(
+    graph: str, data: str, output: str, clip: tuple[float, float] | None, as_json: bool, **options: Any
+) -> None:
+    """Fit scale, offset and clip on validation subjects and put them into GRAPH."""
+    from rtserve.measure.calibrate import calibrate as fit
+
+    report = fit(graph, data, output=output, clip=clip or (), **options)
+    if as_json:
+        emit_json("calibration", report.to_dict())
+    else:
+        click.echo("\n".join(report.lines()))
+    tell(f"wrote {output}")
+
+
+@click.command()
+@click.argument("checkpoints", nargs=-1, required=True, type=click.Path())
+@click.option("--exporter", required=True, help="FILE.py, FILE.py:NAME or package.module:NAME.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting for the exporter; repeatable.")
+@click.option("--data", type=click.Path(), help="Windows to score the soup and its ingredients on.")
+@click.option("--split", default="valid", show_default=True, help="Which of them.")
+@click.option("-o", "--output", required=True, type=click.Path(), help="The .onnx; its .pth is written beside it.")
+@click.option("--force", is_flag=True, help="Replace existing outputs.")
+@json_option
+def soup(checkpoints: tuple[str, ...], settings: tuple[str, ...], output: str, as_json: bool, **options: Any) -> None:
+    """Average the weights of CHECKPOINTS of one architecture into one network and export it."""
+    from rtserve.graphs.exporter import parse_settings
+    from rtserve.training.soup import soup as mix
+
+    report = mix(checkpoints, settings=parse_settings(settings), output=output, **options)
+    if as_json:
+        emit_json("soup", report.to_dict())
+    else:
+        click.echo("\n".join(report.lines()))
+    tell(f"wrote {output}")
