@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install test demo zoo bench lint types contract readme clean
+.PHONY: install test test-browser demo zoo bench lint types contract readme clean
 
 install: $(STAMP)
 
@@ -22,6 +22,14 @@ $(STAMP): pyproject.toml constraints.txt
 # Two workers on two cores; the graphs they share are exported once. One thread each, so that they do not fight.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
+
+# The report in headless Chromium; fetched by apt where there is none and we may.
+test-browser: install
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	 { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+	   apt-get install -y -qq --no-install-recommends chromium; } || \
+	 { echo "no Chromium: install it (Debian: apt-get install chromium)"; exit 4; }
+	OMP_NUM_THREADS=1 RTSERVE_SCREENSHOTS=$(or $(SCREENSHOTS),build/screenshots) $(BIN)/python -m pytest tests/report -m browser
 
 demo: install
 	$(BIN)/rtserve demo

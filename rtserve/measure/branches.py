@@ -232,11 +232,12 @@ def _whole(case: _Case) -> list[tuple[str, Difference]]:
     if not plain:
         out.append(("without views -> with views", case.difference(identity(), full)))
     if len(case.members) > 1:
+        folds = Units.of(case.windows.subject, len(case.windows), minimum=2)
         singles = np.stack([identity([m]) for m in range(len(case.members))])
-        best = held_out_choice(case.metric, case.windows.y, singles, case.units, seed=case.seed)
+        best = held_out_choice(case.metric, case.windows.y, singles, folds, seed=case.seed)
         out.append(("best single member, chosen on other subjects -> whole", case.difference(best, full)))
         with_views = np.stack([case.predictions([m]) for m in range(len(case.members)) if _weight(case, [m])])
-        chosen = held_out_choice(case.metric, case.windows.y, with_views, case.units, seed=case.seed)
+        chosen = held_out_choice(case.metric, case.windows.y, with_views, folds, seed=case.seed)
         if not plain:
             out.append(("without the ensemble (best member with its views) -> whole", case.difference(chosen, full)))
     return out

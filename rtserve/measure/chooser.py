@@ -29,7 +29,7 @@ class Chooser:
     metric : Metric
         To be best in.
     units : Units
-        Subjects.
+        Subjects, never split between folds.
     budget_us : float
         Most predicted microseconds.
     weights, calibrate : bool

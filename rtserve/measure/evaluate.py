@@ -10,7 +10,7 @@ import numpy as np
 from rtserve.errors import InputError
 from rtserve.graphs.graph import Graph
 from rtserve.measure.evaluation import REGRESSION, Evaluation, score_predictions
-from rtserve.measure.predict import as_graph, as_windows, predict
+from rtserve.measure.predict import as_graph, as_windows, learned_parameters, predict
 from rtserve.measure.statistics import RESAMPLES
 from rtserve.signals.windows import WindowSet
 
@@ -76,7 +76,7 @@ def evaluate(
         graph_digest=graph.digest,
         engine=engine,
         threads=threads,
-        parameters=graph.n_parameters,
+        parameters=learned_parameters(graph),
     )
 
 

@@ -16,7 +16,17 @@ from rtserve.spec import UNITS
 if TYPE_CHECKING:
     from rtserve.graphs.runners import Runner
 
-__all__ = ["ENGINES", "as_graph", "as_windows", "in_batches", "make_runner", "predict", "require_finite", "unit_scale"]
+__all__ = [
+    "ENGINES",
+    "as_graph",
+    "as_windows",
+    "in_batches",
+    "learned_parameters",
+    "make_runner",
+    "predict",
+    "require_finite",
+    "unit_scale",
+]
 
 ENGINES = ("onnxruntime", "torch_plan", "openvino", "reference")
 _BATCH_BYTES = 2 << 20
@@ -161,3 +171,11 @@ def unit_scale(graph: Graph) -> float:
     """Return what volts are multiplied with to be in the graph's unit; a graph without a unit takes volts."""
     unit = graph.input_spec.unit
     return 1.0 if unit == "1" else 1.0 / UNITS[unit]
+
+
+def learned_parameters(graph: Graph) -> int:
+    """Return the learned values of the networks in a graph as their exports counted them, else the stored numbers."""
+    details = graph.provenance.details
+    members = [m.get("provenance", {}).get("details", {}).get("n_parameters") for m in details.get("members", ())]
+    known = members or [details.get("n_parameters")]
+    return sum(known) if all(isinstance(count, int) for count in known) else graph.n_parameters

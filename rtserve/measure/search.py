@@ -103,14 +103,14 @@ def search(
     chooser = Chooser(
         pool=pool,
         metric=chosen,
-        units=Units.of(windows.subject, len(windows)),
+        units=Units.of(windows.subject, len(windows), minimum=2),
         budget_us=budget_us,
         weights=weights and one_output,
         calibrate=calibrate and one_output,
         seed=seed,
     )
     chooser, front, costs = _fit_budget(chooser, graphs, bound, whole)
-    return _report(chooser, front, costs, budget_us=budget_us, resamples=resamples)
+    return _report(chooser, front, costs, budget_us=budget_us, resamples=resamples, split=split)
 
 
 def _require_alike(graphs: Sequence[Graph], names: Sequence[str], whole: dict[str, Graph]) -> None:
@@ -169,9 +169,16 @@ def _timed(
 
 
 def _report(
-    chooser: Chooser, front: Sequence[Candidate], costs: dict[Candidate, Cost], *, budget_us: float, resamples: int
+    chooser: Chooser,
+    front: Sequence[Candidate],
+    costs: dict[Candidate, Cost],
+    *,
+    budget_us: float,
+    resamples: int,
+    split: str,
 ) -> SearchReport:
-    pool, metric, units, seed = chooser.pool, chooser.metric, chooser.units, chooser.seed
+    pool, metric, seed = chooser.pool, chooser.metric, chooser.seed
+    units = Units.of(pool.windows.subject, len(pool.windows))
     y, every = pool.windows.y.astype(np.float64), np.arange(len(pool.windows))
     best, single = chooser.choose(every), chooser.best_single(every)
     chosen, alone = chooser.held_out()
@@ -195,7 +202,7 @@ def _report(
         )
 
     return SearchReport(
-        signature=metric.signature(n=len(y), data=pool.windows.digest),
+        signature=metric.signature(n=len(y), data=pool.windows.digest, split=split),
         higher_is_better=metric.higher_is_better,
         budget_us=budget_us,
         options=tuple(option(c) for c in front),
@@ -204,6 +211,6 @@ def _report(
         nested_interval=interval(metric, y, chosen, units, resamples=resamples, seed=seed),
         candidates=len(pool.wholes) + combinations_of(pool),
         exact=combinations_of(pool) <= EXACT_LIMIT,
-        folds=min(FOLDS, units.count),
-        over=units.over,
+        folds=min(FOLDS, chooser.units.count),
+        over=chooser.units.over,
     )

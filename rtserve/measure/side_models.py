@@ -14,6 +14,7 @@ import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.graphs.graph import Graph
+from rtserve.measure.predict import learned_parameters
 from rtserve.measure.side_results import evaluation_claims, evaluation_raw, flat
 from rtserve.measure.sides import Claim, Raw, Side
 from rtserve.measure.signature import Signature
@@ -182,17 +183,9 @@ def graph_side(path: Path, graph: Graph | None = None) -> Side:
         path=path,
         digest=graph.digest,
         architecture="+".join(dict.fromkeys(architectures)) or str(details.get("architecture", "")),
-        parameters=_learned(graph),
+        parameters=learned_parameters(graph),
         settings=settings,
     )
-
-
-def _learned(graph: Graph) -> int:
-    """Return the learned values of the networks in a graph as their exports counted them, else the stored numbers."""
-    details = graph.provenance.details
-    members = [m.get("provenance", {}).get("details", {}).get("n_parameters") for m in details.get("members", ())]
-    known = members or [details.get("n_parameters")]
-    return sum(known) if all(isinstance(count, int) for count in known) else graph.n_parameters
 
 
 def zip_side(path: Path) -> Side:
@@ -219,7 +212,7 @@ def zip_side(path: Path) -> Side:
         path=path,
         digest=digest,
         architecture=first.architecture if first else "",
-        parameters=sum(map(_learned, graphs.values())) if graphs else None,
+        parameters=sum(map(learned_parameters, graphs.values())) if graphs else None,
         settings=settings,
         graphs=tuple(graph.digest for graph in graphs.values()),
     )

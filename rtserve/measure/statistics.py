@@ -50,11 +50,11 @@ class Units:
     over: str
 
     @classmethod
-    def of(cls, subject: Array, n: int) -> Units:
-        """Return subjects as units where at least `MIN_UNITS` are known, else the n windows."""
+    def of(cls, subject: Array, n: int, *, minimum: int = MIN_UNITS) -> Units:
+        """Return subjects as units where at least `minimum` are known, else the n windows."""
         if len(subject) == n and n:
             names, index = np.unique(subject, return_inverse=True)
-            if len(names) >= MIN_UNITS:
+            if len(names) >= minimum:
                 return cls(index=index.ravel(), count=len(names), over="subjects")
         return cls(index=np.arange(n), count=n, over="windows")
 

@@ -46,12 +46,12 @@ def _side_row(side: Side, causes: Mapping[str, str]) -> dict[str, Any]:
     against = claim.value - 1.0 if claim and claim.signature and claim.signature.metric == "nrmse" else None
     return {
         "version": side.name,
-        "architecture": side.architecture[:24] + (f", {side.parameters:,} parameters" if side.parameters else ""),
-        "metric": str(claim.signature or f"{claim.name} (no signature)") if claim else None,
         "value": claim.value if claim else None,
         "against the constant": f"{against:+.4f}" if against is not None else None,
-        "cause": causes.get(side.name) or _own_cause(side),
         "verdict": _verdict(claim, low_high),
+        "cause": causes.get(side.name) or _own_cause(side),
+        "architecture": side.architecture[:24] + (f", {side.parameters:,} parameters" if side.parameters else ""),
+        "metric": str(claim.signature or f"{claim.name} (no signature)") if claim else None,
     }
 
 
@@ -63,12 +63,12 @@ def _evaluation_row(name: str, document: Mapping[str, Any], causes: Mapping[str,
     parameters = f", {document['parameters']:,} parameters" if document.get("parameters") else ""
     return {
         "version": name,
-        "architecture": f"graph {document['graph_sha256'][:12]}{parameters}" if document["graph_sha256"] else None,
-        "metric": score["signature"],
         "value": score["value"],
         "against the constant": f"{against:+.4f}" if against is not None else None,
-        "cause": causes.get(name),
         "verdict": _verdict(claim, (ends["low"], ends["high"]) if ends else None),
+        "cause": causes.get(name),
+        "architecture": f"graph {document['graph_sha256'][:12]}{parameters}" if document["graph_sha256"] else None,
+        "metric": score["signature"],
     }
 
 

@@ -120,7 +120,7 @@ def _lead(material: Material) -> list[str]:
                 f" {loop}{contender['name']} (batch {document['batch']}, {document['threads']} thread){apart}."
             )
     if len(out) > LEAD:
-        return [*out[:LEAD], f"{len(out) - LEAD} more findings are below."]
+        return [*out[:LEAD], f"And {len(out) - LEAD} more below."]
     return out
 
 

@@ -108,7 +108,7 @@ def cost_accuracy(
     front = pareto_front(points, higher_is_better=higher_is_better)
     direction = "higher is better" if higher_is_better else "lower is better"
     alt = _cost_alt(points, front, cost_label=cost_label, metric_label=metric_label, baseline=baseline)
-    with canvas(6.4, 4.2) as (figure, axes):
+    with canvas(5.6, 3.9) as (figure, axes):
         _draw_front(axes, front)
         for point in points:
             _draw_point(axes, point, on_front=point in front)
@@ -190,7 +190,7 @@ def _label_line(axes: Any, y: float, text: str) -> None:
     )
 
 
-_PLACES = ((8, 5, "left"), (-8, 5, "right"), (8, -13, "left"), (-8, -13, "right"), (8, 18, "left"), (8, -26, "left"))
+_PLACES = tuple((dx, dy, side) for dy in (5, -13, 18, -26, 31, -39, 44) for dx, side in ((8, "left"), (-8, "right")))
 
 
 def _place_labels(figure: Any, axes: Any, points: Sequence[Point]) -> None:

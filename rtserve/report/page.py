@@ -89,6 +89,13 @@ def cell(value: Any) -> str:
     return str(value)
 
 
+def breakable(text: str) -> Any:
+    """Return escaped text that a browser may break after the bars of a signature."""
+    from markupsafe import Markup, escape
+
+    return Markup("|<wbr>").join(escape(part) for part in text.split("|"))
+
+
 def _environment() -> Any:
     import jinja2
 
@@ -98,6 +105,7 @@ def _environment() -> Any:
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters["cell"] = cell
+    environment.filters["breakable"] = breakable
     environment.filters["numeric"] = lambda value: isinstance(value, int | float) and not isinstance(value, bool)
     environment.filters["md"] = lambda value: cell(value).replace("|", "\\|").replace("\n", " ")
     return environment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,8 @@ def effects(items: Sequence[Effect], *, title: str, metric_label: str, caption: 
         raise InputError("no effect to draw", hint="give at least one")
     listed = "; ".join(f"{e.label} {e.value:+.3g}{_ends(e.low, e.high)} ({e.verdict or 'no verdict'})" for e in items)
     alt = f"Change of {metric_label} by each, with intervals: {listed}."
-    with canvas(6.4, 0.9 + 0.42 * len(items)) as (figure, axes):
+    lines = sum(max(1, len(wrap(e.label, 26))) for e in items)
+    with canvas(5.6, 0.9 + 0.24 * len(items) + 0.18 * lines) as (figure, axes):
         for row, item in enumerate(items):
             colour = ROLES[{"helps": "good", "hurts": "bad"}.get(item.verdict, "muted")]
             axes.barh(row, item.value, height=0.5, color=colour, alpha=0.35)
@@ -63,7 +65,7 @@ def effects(items: Sequence[Effect], *, title: str, metric_label: str, caption: 
                 axes.plot([item.low, item.high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
             axes.plot([item.value], [row], marker="o", markersize=5, color=colour)
         axes.axvline(0.0, color=ROLES["ink"], linewidth=1.0)
-        axes.set_yticks(range(len(items)), [e.label for e in items])
+        axes.set_yticks(range(len(items)), ["\n".join(wrap(e.label, 26)) for e in items])
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(f"change of {metric_label}")
@@ -100,7 +102,7 @@ def latencies(calls_us: Mapping[str, np.ndarray], *, title: str, caption: str = 
     alt = f"Cumulative distribution of latency: {listed}."
     high = max(float(q[2]) for q in quantiles.values()) * 1.15
     low = min(float(values.min()) for values in calls_us.values())
-    with canvas(6.4, 3.6) as (figure, axes):
+    with canvas(5.6, 3.5) as (figure, axes):
         for k, (name, values) in enumerate(calls_us.items()):
             share = np.linspace(0.0, 1.0, min(len(values), 400))
             line = _LINES[k % len(_LINES)]
@@ -142,7 +144,7 @@ def predicted_against_true(targets: np.ndarray, predictions: np.ndarray, *, titl
     said = "no correlation is defined" if r is None else f"r = {r:.3f}"
     spread = f"std of the predictions {np.std(p):.3g}, of the targets {np.std(y):.3g}"
     alt = f"{len(y)} predictions against true values: {said}, {spread}; the constant predicts {y.mean():.4g}."
-    with canvas(5.2, 4.4) as (figure, axes):
+    with canvas(4.6, 4.2) as (figure, axes):
         _cloud(axes, y, p)
         ends = np.array([min(y.min(), p.min()), max(y.max(), p.max())])
         axes.plot(ends, ends, color=ROLES["ink"], linewidth=1.0, linestyle=(0, (1, 2)), label="perfect")

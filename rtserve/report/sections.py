@@ -56,15 +56,24 @@ def score_section(evaluations: Sequence[Document], overalls: Sequence[Document])
         }
         for name, document in overalls
     ]
-    oracles = [
-        f"{name}: the mean of a subject's other windows scores {document['subject_mean_oracle']['value']:.4f};"
-        " it uses the labels, so no network is compared with it"
+    said = [(name, note) for name, document in evaluations for note in document.get("notes", ())]
+    said += [
+        (
+            name,
+            f"the mean of a subject's other windows scores {document['subject_mean_oracle']['value']:.4f}; it uses the"
+            " labels, so no network is compared with it",
+        )
         for name, document in evaluations
         if document.get("subject_mean_oracle")
     ]
-    notes = [f"{name}: {note}" for name, document in evaluations for note in document.get("notes", ())]
     tables = (Table.of(rows), *((Table.of(total, caption="overall = 0.3 C1 + 0.7 C2"),) if total else ()))
-    return Section(title="Scores", tables=tables, notes=tuple(dict.fromkeys([*notes, *oracles])))
+    return Section(title="Scores", tables=tables, notes=tuple(_grouped(said)))
+
+
+def _grouped(said: Sequence[tuple[str, str]]) -> list[str]:
+    """Return each note once, after the names of all that it is about."""
+    notes = dict.fromkeys(note for _, note in said)
+    return [f"{', '.join(dict.fromkeys(name for name, other in said if other == note))}: {note}" for note in notes]
 
 
 def cost_section(
@@ -104,6 +113,8 @@ def _search_figure(name: str, document: Mapping[str, Any]) -> Figure:
 
 
 def _short(option: Mapping[str, Any]) -> str:
+    if len(option["label"]) <= 36:
+        return str(option["label"])
     extras = ("w" if option["weights"] else "") + ("c" if (option["scale"], option["offset"]) != (1.0, 0.0) else "")
     mark = f" +{extras}" if extras else ""
     return option["whole"] or f"{len(option['members'])} x {len(option['views'])}{mark}"
@@ -122,10 +133,11 @@ def _search_note(name: str, document: Mapping[str, Any]) -> str:
 def _bench_figure(name: str, document: Mapping[str, Any], evaluations: Sequence[Document]) -> Figure | None:
     scored = {d["graph_sha256"]: (n, d) for n, d in evaluations if d["graph_sha256"]}
     data = {d["data_sha256"] for n, d in scored.values()}
-    points = []
+    points, seen = [], set()
     for contender in document["contenders"]:
-        if contender["digest"] not in scored:
+        if contender["digest"] not in scored or contender["digest"] in seen or contender["loop"] > 1:
             continue
+        seen.add(contender["digest"])
         score = scored[contender["digest"]][1]["scores"][0]
         points.append(
             Point(

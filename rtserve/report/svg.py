@@ -60,7 +60,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-ser
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "rtserve",
-    "font.size": 10.0,
+    "font.size": 10.5,
     "axes.edgecolor": ROLES["muted"],
     "axes.labelcolor": ROLES["ink"],
     "axes.spines.top": False,
@@ -81,7 +81,7 @@ _STYLE: dict[str, Any] = {
 
 
 @contextmanager
-def canvas(width: float = 6.4, height: float = 4.0, **subplots: Any) -> Iterator[tuple[Canvas, Any]]:
+def canvas(width: float = 5.6, height: float = 3.8, **subplots: Any) -> Iterator[tuple[Canvas, Any]]:
     """Give (figure, axes) to draw on with the page's style; sizes in inches, `subplots` as ``Figure.subplots``."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
