@@ -155,11 +155,12 @@ class OpenvinoRunner:
             raise EnvironmentMissingError("OpenVINO is not installed", hint='pip install "rtserve[openvino]"') from None
         core = openvino.Core()
         model = core.read_model(graph.to_bytes())
-        self._request: Any = core.compile_model(
-            model,
-            "CPU",
-            {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"},
-        ).create_infer_request()
+        options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+        options |= {
+            "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,
+        }  # pinned, it waits where others may move
+        self._request: Any = core.compile_model(model, "CPU", options).create_infer_request()
 
     def infer(self, x: np.ndarray) -> np.ndarray:
         """Return (batch, n_outputs) float32."""
