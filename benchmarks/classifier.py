@@ -1,6 +1,6 @@
 """A classifier the whole way: windows of two or more classes to a scored report.
 
-    python benchmarks/classifier.py WINDOWS.npz [--subject 1]
+    python benchmarks/classifier.py WINDOWS.npz [--subject 1] [-o classifier.html]
 
 Trains EEGNet on some runs of a recording, exports every seed, fuses the seeds with and without views, and scores on the
 runs left out: balanced accuracy with intervals, each view and member on trial. Classes are the sorted values of ``y``.
@@ -22,7 +22,7 @@ from torch import nn
 from zoo_catalogue import BRAINDECODE, ROOT
 
 from rtserve.errors import InputError, RtserveError
-from rtserve.files import canonical_json, sha256_bytes, sha256_file, write_bytes
+from rtserve.files import canonical_json, sha256_bytes, sha256_file
 from rtserve.fusion.fuse import fuse
 from rtserve.graphs.export import export
 from rtserve.graphs.exporter import resolve_exporter
@@ -108,7 +108,7 @@ def train(windows: WindowSet, settings: dict[str, Any], seed: int, epochs: int) 
 def graphs_of(train_set: WindowSet, seeds: Sequence[int], epochs: int, folder: Path) -> list[Graph]:
     """Return one trained graph per seed; what is there already is kept."""
     settings = settings_of(train_set)
-    made_of = canonical_json([train_set.digest, settings, epochs, sha256_file(Path(__file__))])
+    made_of = canonical_json([train_set.digest, settings, epochs, sha256_file(ROOT / BRAINDECODE)])
     name = sha256_bytes(made_of.encode())[:12]
     graphs = []
     for seed in seeds:
@@ -160,12 +160,11 @@ def main(windows: Path, subject: str | None, held_out: int, seeds: str, epochs: 
         train_set, test = by_run(as_classes(load_windows(windows), subject), numbers[0], held_out)
         click.echo(f"{len(train_set)} windows to train on, {len(test)} to score on", err=True)
         files = score(graphs_of(train_set, numbers, epochs, work), test, work)
-        (page,) = write_report(files, [work / "classifier.md"], force=True, title="A classifier, the whole way")
-        write_bytes(output, page.read_bytes(), force=True)
+        write_report(files, [output], force=True, title="A classifier, the whole way")
     except RtserveError as error:
         click.echo(f"error: {error.message}\n  hint: {error.hint}", err=True)
         sys.exit(error.exit_code)
-    click.echo(output.read_text())
+    click.echo(output)
 
 
 if __name__ == "__main__":
