@@ -1,0 +1,166 @@
+"""The session this project began with, replayed right: every attempt on the same data, with one metric, with intervals.
+
+    python benchmarks/seed_session.py [--windows N] [--epochs E] [--shared DIR] [-o FOLDER]
+
+Simulated windows at planted r = 0 (nothing can be learned) and 0.46 (what the best team's score corresponds to), and
+the real recordings beside the checkout where there are some. Interrupted, it goes on where it stopped. Results:
+``results/seed_session.json``, ``.md`` and ``.html``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from session_attempts import SEEDS, Bench, comparisons, play
+from session_real import contest_checkpoints, real_data
+
+from rtserve.files import write_bytes
+from rtserve.measure.results import environment
+from rtserve.report.page import Page, Section, Table, environment_table, write_html, write_markdown
+
+HERE = Path(__file__).resolve().parent
+CANNOT = (
+    "Simulated windows carry only what was planted in them: no figure here says how a network does on children's EEG.",
+    "Whether mixup helps on the contest's data cannot be told from data that was made without it in mind.",
+    "The contest's checkpoints were trained on windows that cannot be had offline; on simulated windows their score"
+    " shows that they answer nearly a constant on volts, not what they would score in the contest.",
+    "The session's recorded losses (0.0793 against 0.1608) were SmoothL1 and MSE: they cannot be subtracted, and with"
+    " one metric the runs cannot be told apart.",
+)
+
+
+@click.command()
+@click.option("--windows", "n_windows", default=2000, show_default=True, type=click.IntRange(200))
+@click.option("--epochs", default=6, show_default=True, type=click.IntRange(1))
+@click.option("--real-epochs", default=30, show_default=True, type=click.IntRange(2))
+@click.option("--members", default=5, show_default=True, type=click.IntRange(2, 5))
+@click.option(
+    "--shared", type=click.Path(path_type=Path), default=HERE.parent.parent / "shared", help="Real recordings."
+)
+@click.option("--work", type=click.Path(path_type=Path), default=HERE.parent / ".session-cache", help="Training runs.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=HERE / "results")
+def main(n_windows: int, epochs: int, real_epochs: int, members: int, shared: Path, work: Path, output: Path) -> None:
+    """Replay the session and write its report."""
+
+    def tell(text: str) -> None:
+        click.echo(text, err=True)
+
+    size = {"n_windows": n_windows, "epochs": epochs, "seeds": SEEDS[:members], "tell": tell}
+    folder = work / f"{n_windows}x{epochs}"
+    benches = [play(r, folder=folder, **size) for r in (0.0, 0.46)]
+    there = (shared / "data").is_dir()
+    result = {
+        "schema": "rtserve.seed_session/1",
+        "simulated": True,
+        "settings": {"windows": n_windows, "epochs": epochs, "members": members, "real_epochs": real_epochs},
+        "attempts": [row for bench in benches for row in bench.rows],
+        "comparisons": [found for bench in benches for found in comparisons(bench)],
+        "real": real_data(shared, epochs=real_epochs, tell=tell) if there else [],
+        "checkpoints": contest_checkpoints(shared, benches[1].test) if there else [],
+        "cannot_tell": list(CANNOT),
+        "environment": environment(threads=1),
+    }
+    write_bytes(output / "seed_session.json", (json.dumps(result, indent=1) + "\n").encode(), force=True)
+    page = make_page(result, benches)
+    write_html(page, output / "seed_session.html", force=True)
+    write_markdown(page, output / "seed_session.md", force=True)
+    tell(f"wrote {output / 'seed_session.md'}")
+
+
+def make_page(result: dict[str, Any], benches: list[Bench]) -> Page:
+    """Return the report of a replay."""
+    settings = result["settings"]
+    n_test = [len(bench.test) for bench in benches]
+    sections = [
+        Section(title="Attempts", tables=(Table.of([attempt(row) for row in result["attempts"]]),)),
+        Section(
+            title="Claims, paired on the same windows", tables=(Table.of([claim(c) for c in result["comparisons"]]),)
+        ),
+    ]
+    if result["real"]:
+        sections.append(Section(title="Real recordings", tables=(Table.of([control(row) for row in result["real"]]),)))
+        sections.append(
+            Section(
+                title="The contest's six CompactRT checkpoints on one set of simulated windows",
+                tables=(Table.of([checkpoint(row) for row in result["checkpoints"]]),),
+                notes=tuple(sorted({note for row in result["checkpoints"] for note in row["notes"]})),
+            )
+        )
+    sections.append(Section(title="What the data cannot tell", text=CANNOT))
+    sections.append(Section(title="Environment", tables=(environment_table(result["environment"]),), folded=True))
+    lead = (
+        f"Every attempt trained on the same simulated windows ({settings['windows']} at each planted r,"
+        f" {settings['epochs']} epochs, split by subject) and scored on the same held-out subjects ({n_test[0]} windows) with one metric.",
+        "At r = 0 the windows say nothing about the target: every honest attempt must be told apart from nothing.",
+    )
+    return Page(title="The seed session, replayed", lead=lead, sections=tuple(sections))
+
+
+def ends(interval: list[float] | None) -> str:
+    """Return an interval as text."""
+    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number as text, or nothing."""
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def attempt(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the attempts table."""
+    return {
+        "version": row["version"],
+        "planted r": f"{row['planted_r']:g}",
+        "architecture": row["architecture"],
+        "loss": row.get("loss", ""),
+        "NRMSE": number(row.get("nrmse")),
+        "95 % interval": ends(row.get("interval")),
+        "constant": number(row.get("constant")),
+        "MSE": number(row.get("mse"), 4),
+        "SmoothL1": number(row.get("smooth_l1"), 4),
+        "verdict": row["verdict"],
+    }
+
+
+def claim(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the comparisons table."""
+    return {
+        "planted r": f"{found['planted_r']:g}",
+        "from": found["first_name"],
+        "to": found["second_name"],
+        "verdict": found["sentence"],
+    }
+
+
+def control(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the real recordings' table."""
+    interval = f"{ends(row['interval'])} over {row['over']}" if row["interval"] else ""
+    return {
+        "data": row["data"],
+        "model": row["model"],
+        "NRMSE": number(row["nrmse"]),
+        "95 % interval": interval,
+        "constant": number(row["constant"]),
+        "known before": row["known"],
+        "note": row["note"],
+    }
+
+
+def checkpoint(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the checkpoints' table."""
+    return {
+        "checkpoint": row["checkpoint"],
+        "NRMSE": number(row["nrmse"], 4),
+        "constant": number(row["constant"]),
+        "MSE": number(row["mse"], 4),
+        "SmoothL1": number(row["smooth_l1"], 4),
+        "mean answer, s": number(row["mean"]),
+        "std of answers, s": number(row["std"], 5),
+    }
+
+
+if __name__ == "__main__":
+    main()
