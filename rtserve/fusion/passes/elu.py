@@ -36,6 +36,9 @@ def run(model: ir.Model) -> PassResult:
         if size < SMALLEST:
             notes.append(f"Elu {node.outputs[0].name}: {size} elements, under {SMALLEST}")
             continue
+        if shape is not None and shape[-1] == 1:
+            notes.append(f"Elu {node.outputs[0].name}: time is not the last axis, where Clip is slow")
+            continue
         emit = Emitter(model.graph, before=node, prefix="elu")
         x = node.inputs[0]
         alpha = node.attributes.get_float("alpha", 1.0)

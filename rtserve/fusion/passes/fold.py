@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.graphs.fold import fold_batchnorm, fold_constants, replace_value
+from rtserve.graphs.fold import constant, fold_batchnorm, fold_constants, replace_value
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -19,6 +19,15 @@ __all__ = ["NAME", "run"]
 NAME = "fold"
 
 
+def _idle(node: ir.Node) -> bool:
+    """Whether a node gives back its first input: Identity, Dropout, times 1, plus 0."""
+    if node.op_type in ("Identity", "Dropout"):
+        return True
+    neutral = {"Mul": 1.0, "Div": 1.0, "Add": 0.0, "Sub": 0.0}.get(node.op_type)
+    array = constant(node.inputs[1]) if neutral is not None else None
+    return array is not None and array.size == 1 and array.ndim <= 1 and float(array.reshape(())) == neutral
+
+
 def run(model: ir.Model) -> PassResult:
     """Fold in place."""
     before = model.graph.num_nodes()
@@ -26,7 +35,7 @@ def run(model: ir.Model) -> PassResult:
     norms = fold_batchnorm(model)
     idle = 0
     for node in list(model.graph):
-        if node.op_type in ("Identity", "Dropout") and node.inputs[0] is not None:
+        if _idle(node) and node.inputs[0] is not None:
             if not node.outputs[0].is_graph_output() and not any(o.uses() for o in node.outputs[1:]):
                 replace_value(model, node.outputs[0], node.inputs[0])
                 idle += 1

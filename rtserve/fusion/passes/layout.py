@@ -8,7 +8,7 @@ x_{128:}`, one blocked convolution and a small rest, which costs less than filli
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,8 +30,10 @@ MAX_REST = 2
 
 def run(model: ir.Model) -> PassResult:
     """Turn rank-3 convolutions, pools and means into rank 4, cancel the changes of rank between them, split channels."""
+    flattened = sum(_flatten_tail(model, node) for node in list(model.graph))
+    cancelled = _cancel(model, "Squeeze", "Unsqueeze", 3) if flattened else 0
     lifted = sum(_lift(model, node) for node in list(model.graph))
-    cancelled = _cancel(model)
+    cancelled += _cancel(model, "Unsqueeze", "Squeeze", 2)
     split = sum(_split_channels(model, node) for node in list(model.graph))
     changed = lifted + split
     note = f"{lifted} operators to rank 4 ({cancelled} changes of rank cancelled), {split} convolutions split by channels"
@@ -141,23 +143,21 @@ def _replace(model: ir.Model, emit: Emitter, node: ir.Node, y: ir.Value) -> int:
     return 1
 
 
-def _cancel(model: ir.Model) -> int:
-    """Let Unsqueeze meet the Squeeze it undoes, through elementwise operators and sums, and drop both."""
+def _cancel(model: ir.Model, opening: str, closing: str, axis: int) -> int:
+    """Push every `closing` down through elementwise operators to the `opening` that undoes it, and drop both."""
     cancelled = 0
     progress = True
     while progress:
         progress = False
         for node in list(model.graph):
-            if node.op_type == "Unsqueeze" and _axis(node) == 2 and node.outputs[0].uses():
-                source = node.inputs[0].producer() if node.inputs[0] is not None else None
-                if source is None:
-                    continue
-                if source.op_type == "Squeeze" and _axis(source) == 2:
-                    supersede(model, node.outputs[0], source.inputs[0])  # type: ignore[arg-type]
-                    cancelled, progress = cancelled + 1, True
-                elif _movable(source):
-                    _move_up(model, node, source)
-                    progress = True
+            if node.graph is None:
+                continue
+            if node.op_type == opening and _axis(node) == axis and _closed(node.inputs[0], closing, axis):
+                supersede(model, node.outputs[0], node.inputs[0].producer().inputs[0])  # type: ignore[union-attr,arg-type]
+                cancelled, progress = cancelled + 1, True
+            elif _pushable(node, closing, axis):
+                _push_down(model, node, closing, axis)
+                progress = True
     return cancelled
 
 
@@ -166,36 +166,92 @@ def _axis(node: ir.Node) -> int | None:
     return int(np.atleast_1d(axes)[0]) if axes is not None and axes.size == 1 else None
 
 
-def _movable(node: ir.Node) -> bool:
-    """Whether an Unsqueeze may go in front of a node: elementwise on squeezed values only, read by nobody else."""
+def _closed(value: ir.Value | None, closing: str, axis: int) -> bool:
+    """Whether a value comes straight from a closing."""
+    producer = value.producer() if value is not None else None
+    return producer is not None and producer.op_type == closing and _axis(producer) == axis
+
+
+def _pushable(node: ir.Node, closing: str, axis: int) -> bool:
+    """Whether a closing may go behind a node: elementwise on closed values and numbers."""
     if node.op_type in SAME_RANK:
-        feeds = node.inputs[:1]
-    elif node.op_type in ("Add", "Sum", "Mul", "Sub", "Concat"):
-        feeds = node.inputs
+        feeds = list(node.inputs[:1])
+    elif node.op_type in ("Add", "Sum", "Mul", "Sub") or (node.op_type == "Concat" and node.attributes.get_int("axis", 0) == 1):
+        feeds = list(node.inputs)
     else:
         return False
-    squeezed = all(v is not None and (p := v.producer()) is not None and p.op_type == "Squeeze" and _axis(p) == 2 for v in feeds)
-    return squeezed and all(c.op_type == "Unsqueeze" and _axis(c) == 2 for c in node.outputs[0].consumers())
+    if node.outputs[0].is_graph_output() or not any(_closed(v, closing, axis) for v in feeds):
+        return False
+    return all(_closed(v, closing, axis) or _is_number(v) for v in feeds)
 
 
-def _move_up(model: ir.Model, unsqueeze: ir.Node, source: ir.Node) -> None:
-    """Rewrite ``Unsqueeze(op(Squeeze(a), ...))`` as ``op(a, ...)``."""
+def _is_number(value: ir.Value | None) -> bool:
+    array = constant(value)
+    return array is not None and array.size == 1
+
+
+def _push_down(model: ir.Model, node: ir.Node, closing: str, axis: int) -> None:
+    """Rewrite ``op(closing(a), ...)`` as ``closing(op(a, ...))``."""
+    emit = Emitter(model.graph, before=node, prefix="layout")
+    bare = [v.producer().inputs[0] if _closed(v, closing, axis) else v for v in node.inputs]  # type: ignore[union-attr]
+    first = next(b for b, v in zip(bare, node.inputs, strict=True) if b is not v)
+    attributes = {key: attribute.value for key, attribute in node.attributes.items()}
+    moved = emit(node.op_type, *bare, **attributes)
+    moved.shape = first.shape if node.op_type != "Concat" and first is not None else None
+    closed = emit(closing, moved, [axis])
+    closed.shape, closed.type = node.outputs[0].shape, node.outputs[0].type
+    supersede(model, node.outputs[0], closed)
+
+
+def _flatten_tail(model: ir.Model, node: ir.Node) -> int:
+    """Replace a rank-4 operator on (batch, channels, time, 1) by Squeeze, its rank-3 form, Unsqueeze."""
+    shape = node.inputs[0].shape if node.inputs and node.inputs[0] is not None else None
+    out = node.outputs[0].shape
+    if shape is None or out is None or len(shape) != 4 or shape[3] != 1 or len(out) != 4 or out[3] != 1 or shape[2] == 1:
+        return 0
+    if node.op_type not in ("Conv", "AveragePool", "MaxPool") or len(node.outputs) != 1:
+        return 0
+    attributes = _without_last(node)
+    if attributes is None:
+        return 0
     import onnx_ir as ir
 
-    feeds = [v.producer().inputs[0] if v is not None and v.producer() is not None and v.producer().op_type == "Squeeze" else v  # type: ignore[union-attr]
-             for v in source.inputs]  # fmt: skip
-    attributes = dict(source.attributes)
-    if source.op_type == "Concat" and source.attributes.get_int("axis", 0) == 2:
-        attributes["axis"] = ir.AttrInt64("axis", 3)
-    moved = ir.node(source.op_type, feeds, attributes=attributes)
-    out = moved.outputs[0]
-    out.name = Emitter(model.graph).name(f"{source.outputs[0].name}.up")
-    out.shape, out.type = unsqueeze.outputs[0].shape, unsqueeze.outputs[0].type
-    model.graph.insert_before(source, moved)
-    for consumer in list(source.outputs[0].consumers()):
-        supersede(model, consumer.outputs[0], out)
-    if not source.outputs[0].uses():
-        model.graph.remove(source, safe=True)
+    emit = Emitter(model.graph, before=node, prefix="layout")
+    x = emit("Squeeze", node.inputs[0], [3])
+    x.shape = ir.Shape(list(shape)[:3])
+    rest = list(node.inputs[1:])
+    if node.op_type == "Conv":
+        weight = constant(node.inputs[1])
+        if weight is None or weight.shape[3] != 1:
+            return 0
+        rest[0] = emit.constant(weight[..., 0], name=f"{node.inputs[1].name}.flat")  # type: ignore[union-attr]
+    y = emit(node.op_type, x, *rest, **attributes)
+    y.shape = ir.Shape(list(out)[:3])
+    up = emit("Unsqueeze", y, [3])
+    up.shape, up.type = out, node.outputs[0].type
+    supersede(model, node.outputs[0], up)
+    return 1
+
+
+def _without_last(node: ir.Node) -> dict[str, Any] | None:
+    """Return a rank-4 node's attributes without its last spatial axis, or None where that axis is not idle."""
+    if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", ""):
+        return None
+    kept: dict[str, Any] = {}
+    for key, attribute in node.attributes.items():
+        if key in ("kernel_shape", "strides", "dilations"):
+            ints = list(attribute.value)
+            if ints[1] != 1 and not (key == "strides"):
+                return None
+            kept[key] = ints[:1]
+        elif key == "pads":
+            ints = list(attribute.value)
+            if ints[1] or ints[3]:
+                return None
+            kept[key] = [ints[0], ints[2]]
+        elif key in ("group", "ceil_mode", "count_include_pad"):
+            kept[key] = attribute.value
+    return kept
 
 
 def _split_channels(model: ir.Model, node: ir.Node) -> int:

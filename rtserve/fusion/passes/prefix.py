@@ -26,7 +26,7 @@ from rtserve.graphs.fold import supersede
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from rtserve.fusion.passes.trace_conv import DenseMix
+    from rtserve.fusion.passes.trace_conv import DenseMix, JointMix
 
 __all__ = ["NAME", "run"]
 
@@ -47,6 +47,8 @@ def run(model: ir.Model) -> PassResult:
     changed = 0
     for node, dense in found.dense.items():
         changed += _merge_dense(emit, model, node, dense, notes)
+    for node, joint in found.joint.items():
+        changed += _on_the_window(emit, model, node, joint, notes)
     frontier = _frontier(model, found)
     for siblings in _siblings([v for v in frontier if _worthwhile(v, found, notes)], found):
         changed += _collapse(emit, model, siblings, found, notes)
@@ -339,6 +341,23 @@ def _merge_dense(emit: Emitter, model: ir.Model, node: ir.Node, dense: DenseMix,
     y.shape, y.type = old.shape, old.type
     supersede(model, old, y)
     notes.append(f"{old.name}: filters and dense spatial step merged; {before:,} -> {after:,} multiply-adds")
+    return 1
+
+
+def _on_the_window(emit: Emitter, model: ir.Model, node: ir.Node, joint: JointMix, notes: list[str]) -> int:
+    """Write a convolution over a rearranged window as one on (n_chans, n_times) itself, which views can share."""
+    found = joint.as_conv1d()
+    if found is None:
+        return 0
+    kernel, attributes = found
+    bias = [joint.bias.astype(np.float32)] if joint.bias.any() else []
+    y = emit("Conv", model.graph.inputs[0], kernel.astype(np.float32), *bias, **attributes)
+    old = node.outputs[0]
+    dims = [int(d) for d in list(old.shape or [])[1:] if isinstance(d, int)]
+    y = emit("Unsqueeze", y, [3 if dims[2] == 1 else 2]) if len(dims) == 3 else y
+    y.shape, y.type = old.shape, old.type
+    supersede(model, old, y)
+    notes.append(f"{old.name}: written on the window as it is")
     return 1
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.passes.affine import Affine, Refused
-from rtserve.fusion.passes.trace_conv import DenseMix
+from rtserve.fusion.passes.trace_conv import DenseMix, JointMix
 from rtserve.fusion.passes.trace_conv import conv as _conv
 from rtserve.graphs.fold import constant
 
@@ -38,11 +38,14 @@ class Trace:
         Nodes that read an affine value and are not affine themselves, with the reason.
     dense : dict of Node to DenseMix
         Spatial steps in which every output reads several temporal filters.
+    joint : dict of Node to JointMix
+        Convolutions of the window over all electrodes and some time at once.
     """
 
     values: dict[ir.Value, Affine] = field(default_factory=dict)
     refusals: dict[ir.Node, str] = field(default_factory=dict)
     dense: dict[ir.Node, DenseMix] = field(default_factory=dict)
+    joint: dict[ir.Node, JointMix] = field(default_factory=dict)
 
 
 def static_dims(value: ir.Value | None) -> tuple[int, ...]:
@@ -76,6 +79,8 @@ def trace(model: ir.Model) -> Trace:
             found.refusals[node] = f"{node.op_type}: {refusal}"
             if isinstance(refusal, DenseMix):
                 found.dense[node] = refusal
+            if isinstance(refusal, JointMix):
+                found.joint[node] = refusal
             continue
         found.values.update(zip(node.outputs, results, strict=True))
     return found

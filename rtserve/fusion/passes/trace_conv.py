@@ -103,7 +103,7 @@ def _mix_rows(value: Affine, weight: np.ndarray, bias: np.ndarray, geometry: _Ge
     if weight.shape[axis + 1] != value.dims[axis] or geometry.touches(axis - 1):
         raise Refused("its kernel spans some electrodes, not all")
     if any(weight.shape[2 + a] != 1 or geometry.touches(a) for a in others):
-        raise Refused("space and time are convolved at once (already merged)")
+        raise JointMix(value, weight, bias, geometry)
     features = value.dims[0]
     per_group_in, outputs = features // geometry.group, len(weight)
     taps = weight.reshape(outputs, per_group_in, -1)
@@ -120,6 +120,27 @@ def _mix_rows(value: Affine, weight: np.ndarray, bias: np.ndarray, geometry: _Ge
         electrode=None,
         spatial=spatial,
     )
+
+
+class JointMix(Refused):
+    """A convolution of the window itself over all electrodes and some time at once; `prefix` writes it on (E, T)."""
+
+    def __init__(self, value: Affine, weight: np.ndarray, bias: np.ndarray, geometry: _Geometry) -> None:
+        super().__init__("space and time are convolved at once (already merged)")
+        self.value, self.weight, self.bias, self.geometry = value, weight, bias, geometry
+
+    def as_conv1d(self) -> tuple[np.ndarray, dict[str, list[int]]] | None:
+        """Return kernel (outputs, n_chans, taps) and attributes of the same convolution on x, or None."""
+        value, axis, g = self.value, self.value.electrode, self.geometry
+        n_times = len(value.response)
+        if value.dims[0] != 1 or g.rank != 2 or value.bias.any() or axis is None:
+            return None
+        if not np.array_equal(value.response.reshape(n_times, -1), np.eye(n_times)):
+            return None
+        time = 1 - (axis - 1)
+        kernel = self.weight[:, 0] if time == 1 else self.weight[:, 0].transpose(0, 2, 1)
+        attributes = {"strides": [g.strides[time]], "dilations": [g.dilations[time]], "pads": [g.pads[time], g.pads[2 + time]]}
+        return kernel, attributes
 
 
 class DenseMix(Refused):
