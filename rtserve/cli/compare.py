@@ -19,16 +19,22 @@ __all__ = ["compare"]
 @click.option("--split", default="all", show_default=True, help="Only the windows of --data marked so.")
 @click.option("--exporter", "exporters", multiple=True, help="Of checkpoints; once for both, or twice.")
 @click.option("--metric", "metrics", multiple=True, default=("nrmse", "rmse", "mse"), show_default=True)
+@click.option("--challenge", default="1", show_default=True, help="Which of a zip's networks is scored.")
+@click.option("--profile", default="eeg2025", show_default=True, help="Contest of a zip.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("-o", "--output", type=click.Path(), help="Write the comparison here (.json).")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @json_option
 def compare(first: str, second: str, output: str | None, force: bool, as_json: bool, **options: Any) -> None:
     """Compare FIRST and SECOND: settings line by line, and those numbers that mean the same (exit 3 where none do)."""
+    from functools import partial
+
     from rtserve.errors import NotComparableError
     from rtserve.measure.commands import run_compare
+    from rtserve.submission.scoring import predict_zip
 
-    result = run_compare(first, second, output=output, force=force, **options)
+    zips = partial(predict_zip, challenge=options.pop("challenge"), profile=options.pop("profile"))
+    result = run_compare(first, second, output=output, force=force, predict_zip=zips, **options)
     if as_json:
         emit_json("comparison", result.to_dict())
     else:

@@ -125,7 +125,8 @@ class Pool:
 
 def _listed(index: Sequence[int], names: Sequence[str], what: str) -> str:
     if len(index) == 1:
-        return f"{what} {names[index[0]]}"
+        name = names[index[0]]
+        return name if name.startswith(what) else f"{what} {name}"
     return f"{len(index)} {what}s ({', '.join(names[k] for k in index)})"
 
 

@@ -6,22 +6,28 @@ scored again, each in its own process, and the paired difference is given with i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from rtserve.measure.comparison import Comparison, Row
+from rtserve.measure.evaluation import score_predictions
 from rtserve.measure.metrics import METRICS
+from rtserve.measure.predict import as_windows
 from rtserve.measure.rescore import rescore
-from rtserve.measure.sides import Claim, Side, read_side
+from rtserve.measure.sides import Claim, Raw, Side, read_side
 from rtserve.measure.signature import Signature
 from rtserve.measure.statistics import Difference, Units, difference
 from rtserve.measure.suspicions import alike, leaks, suspicions
+from rtserve.signals.windows import WindowSet
 
 __all__ = ["Comparison", "compare"]
+
+ZipPredictor = Callable[[Path, WindowSet], np.ndarray]
 
 
 def compare(
@@ -34,6 +40,7 @@ def compare(
     exporters: Sequence[str] = (),
     metrics: Sequence[str] = ("nrmse", "rmse", "mse"),
     seed: int = 0,
+    predict_zip: ZipPredictor | None = None,
 ) -> Comparison:
     """Compare two runs, checkpoints, graphs, zips or results.
 
@@ -53,6 +60,9 @@ def compare(
         To score again with.
     seed : int
         Of the bootstrap.
+    predict_zip : callable, optional
+        ``(path, windows) -> (n_windows,)`` through a zip's entry point; without it a zip built here is scored by the
+        graph it holds, and any other is refused.
 
     Returns
     -------
@@ -69,7 +79,8 @@ def compare(
     if data is not None:
         with ThreadPoolExecutor(2) as pool:
             jobs = [
-                pool.submit(_scored, side, data, split, _nth(exporters, k), metrics) for k, side in enumerate(sides)
+                pool.submit(_scored, side, data, split, _nth(exporters, k), metrics, predict_zip)
+                for k, side in enumerate(sides)
             ]
             sides = [job.result() for job in jobs]
         warnings += leaks(data, train)
@@ -92,10 +103,23 @@ def _nth(exporters: Sequence[str], k: int) -> str | None:
     return exporters[min(k, len(exporters) - 1)] if exporters else None
 
 
-def _scored(side: Side, data: str | Path, split: str, exporter: str | None, metrics: Sequence[str]) -> Side:
+def _scored(
+    side: Side,
+    data: str | Path,
+    split: str,
+    exporter: str | None,
+    metrics: Sequence[str],
+    predict_zip: ZipPredictor | None,
+) -> Side:
     if not side.scorable:
         return side
-    return rescore(side, data, split=split, exporter=exporter, metrics=list(metrics))
+    if side.kind != "zip" or predict_zip is None:
+        return rescore(side, data, split=split, exporter=exporter, metrics=list(metrics))
+    windows = as_windows(data, split=split)
+    found = score_predictions(predict_zip(side.path, windows), windows, metrics=metrics, split=split, name=side.name)
+    claims = tuple(Claim(name=s.signature.metric, value=s.value, signature=s.signature) for s in found.scores)
+    raw = Raw(data=found.data_digest, predictions=found.predictions, targets=found.targets, subject=found.subject)
+    return replace(side, kind="result", claims=claims, raw=raw)
 
 
 def _rows(first: Side, second: Side) -> Iterable[Row]:

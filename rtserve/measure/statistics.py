@@ -206,7 +206,10 @@ class Difference:
         numbers = f"{self.metric} {self.value:+.3g}{ends}, p {self.p:.3g}"
         if self.different:
             return f"{self.verdict}: {numbers}"
-        return f"no difference detectable (at least {self.detectable:.2g} would have been): {numbers}"
+        if abs(self.value) < self.detectable:
+            return f"no difference detectable (at least {self.detectable:.2g} would have been): {numbers}"
+        few = f"{self.interval.units} {self.interval.over} are too few to tell" if self.interval else "too few to tell"
+        return f"no difference shown: {numbers}; {few}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the difference as JSON values."""

@@ -30,6 +30,7 @@ _INSIDE = "/run/rtserve"
 _CODE = "import sys; sys.path.insert(0, {where!r}); import rtserve_harness.main as m; m.main()"
 BUDGET_S = 3.0
 """Seconds that the probes of one challenge may take beside the scorer's own calls."""
+N_WINDOWS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +151,7 @@ def drive(
     dead: Mapping[str, Sequence[str]] | None = None,
     windows: np.ndarray | None = None,
     budget_s: float = BUDGET_S,
+    n_windows: int = N_WINDOWS,
 ) -> Drive:
     """Drive an unpacked submission as the profile's scorer would.
 
@@ -171,11 +173,13 @@ def drive(
         Probe windows; made from the profile's signal by default.
     budget_s : float
         Seconds the probes of one challenge may take.
+    n_windows : int
+        How many windows are scored one by one, as far as the budget allows.
     """
     kind = kind or sandbox.best_kind()
     signal = profile.signal
     if windows is None:
-        windows = probe_windows(24, signal.n_chans, signal.n_times, sfreq=signal.sfreq, scale=signal.scale)
+        windows = probe_windows(N_WINDOWS, signal.n_chans, signal.n_times, sfreq=signal.sfreq, scale=signal.scale)
     python = python or environment_python(None)
     key = secrets.token_bytes(32)
     with tempfile.TemporaryDirectory(prefix="rtserve-") as temporary:
@@ -188,7 +192,7 @@ def drive(
             "folder": str(folder) if plain else profile.layout.submission,
             "cwd": str(work / "program") if plain else profile.layout.cwd,
         }
-        spec = _specification(profile, where, dead or {}, limits or sandbox.Limits(), budget_s)
+        spec = _specification(profile, where, dead or {}, limits or sandbox.Limits(), budget_s, n_windows)
         spec["key"] = key.hex()
         if plain:
             spec["fence"] = str(work)
@@ -222,6 +226,7 @@ def _specification(
     dead: Mapping[str, Sequence[str]],
     limits: sandbox.Limits,
     budget_s: float,
+    n_windows: int,
 ) -> dict[str, Any]:
     entry, signal = profile.entry, profile.signal
     sfreq = int(signal.sfreq) if signal.sfreq.is_integer() else signal.sfreq
@@ -248,7 +253,7 @@ def _specification(
         "limits": {"memory_bytes": limits.memory_bytes, "file_bytes": limits.file_bytes},
         "allowed": list(profile.modules),
         "packages": sorted({name for env in profile.environments for name in env.packages}),
-        "n_windows": 24,
+        "n_windows": n_windows,
         "budget_s": budget_s,
         "threads": 1,
     }

@@ -1,6 +1,7 @@
 """`rtserve compare`: what is subtracted, what is refused with exit 3, and what is warned about."""
 
 import json
+from zipfile import ZipFile  # noqa: TID251  (to make submissions that were not built here)
 
 import numpy as np
 import pytest
@@ -167,6 +168,40 @@ def test_a_run_folder_is_its_seeds(tmp_path):
     assert rows["seeds"].first == "mean of 2: seed1, seed2"
     assert (rows["settings.lr"].first, rows["settings.lr"].second) == ("0.1", "0.2")
     assert rows["settings.seed"].first == "1, 2"
+
+
+FOREIGN = """
+import torch
+class Net(torch.nn.Module):
+    def forward(self, X):
+        return 1.6 + 2e4 * X[:, 0, :].mean(dim=1, keepdim=True)
+class Submission:
+    def __init__(self, SFREQ, DEVICE):
+        pass
+    def get_model_challenge_1(self):
+        return Net()
+    def get_model_challenge_2(self):
+        return Net()
+"""
+
+
+def test_any_zip_is_scored_through_its_entry_point(tmp_path, run_cli):
+    rng = np.random.default_rng(0)
+    X = (1e-5 * (rng.standard_normal((30, 129, 200)) + rng.standard_normal((30, 129, 1)))).astype("f4")
+    y = (1.6 + 2e4 * X[:, 0].mean(axis=1) + 0.01 * rng.standard_normal(30)).astype("f4")
+    w = save_windows(tmp_path / "w.npz", WindowSet(X=X, y=y))
+    for name in ("a.zip", "b.zip"):
+        with ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("submission.py", FOREIGN.replace("2e4", "2e4" if name == "a.zip" else "1e4"))
+    code, text, _ = run_cli(
+        "compare", tmp_path / "a.zip", tmp_path / "b.zip", "--data", w, "--metric", "rmse", "--json"
+    )
+    assert code == 0
+    (found,) = json.loads(text)["differences"]
+    assert found["first"] == pytest.approx(0.01, rel=0.5)
+    assert found["verdict"] == "hurts"
+    small = save_windows(tmp_path / "s.npz", make_windows())
+    assert run_cli("compare", tmp_path / "a.zip", tmp_path / "b.zip", "--data", small)[0] == 2
 
 
 @pytest.mark.shared

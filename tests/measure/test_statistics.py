@@ -94,6 +94,17 @@ def test_nothing_detectable_says_what_would_have_been():
     assert 0 < said.detectable < 1e-3
 
 
+def test_a_large_difference_of_few_subjects_is_not_called_too_small():
+    """Five subjects, all better by much: p cannot be under 2 of 32, and the sentence must not contradict the number."""
+    rng = np.random.default_rng(12)
+    subject = np.repeat(np.arange(5), 8)
+    y = rng.standard_normal(40)
+    found = difference(METRIC, y, y + rng.standard_normal(40), y, Units.of(subject, 40))
+    assert found.verdict == "no difference detectable"
+    assert "5 subjects are too few to tell" in found.sentence()
+    assert "would have been" not in found.sentence()
+
+
 def test_detectable_difference_is_found_four_times_of_five():
     rng = np.random.default_rng(9)
     found = []
