@@ -90,7 +90,7 @@ def fuse_text(report: dict[str, Any], *, explain: bool) -> str:
             f" view{'s' * (len(report['views']) > 1)}, {report['merge']['kind']}, {report['bytes']:,} bytes",
             f"  input   {report['input']}; output {report['output_spec']}",
             *removed,
-            *(f"  {line}" for line in (report["explain"].splitlines() if explain else ())),
+            *(f"  {line}" for line in (report["explain"].splitlines()[:-1] if explain else ())),
             f"  work    {macs['before'] / 1e6:.2f} M -> {macs['after'] / 1e6:.2f} M multiply-adds per window,"
             f" {nodes['before']} -> {nodes['after']} nodes",
             f"  parity  {report['parity']['summary'] if report['parity'] else 'not checked'}",
