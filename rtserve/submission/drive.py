@@ -30,6 +30,8 @@ _INSIDE = "/run/rtserve"
 _CODE = "import sys; sys.path.insert(0, {where!r}); import rtserve_harness.main as m; m.main()"
 BUDGET_S = 3.0
 """Seconds that the probes of one challenge may take beside the scorer's own calls."""
+REBUILD_S = 20.0
+"""Seconds that a getter may take to be asked a second time."""
 N_WINDOWS = 24
 
 
@@ -255,6 +257,7 @@ def _specification(
         "packages": sorted({name for env in profile.environments for name in env.packages}),
         "n_windows": n_windows,
         "budget_s": budget_s,
+        "rebuild_s": REBUILD_S,
         "threads": 1,
     }
 

@@ -76,6 +76,8 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PATH": "/usr/bin:/bin",
         "HOME": "/tmp",
+        "USER": "scorer",
+        "LOGNAME": "scorer",
         "CUDA_VISIBLE_DEVICES": "",
         "MNE_DONTWRITE_HOME": "true",
     }

@@ -200,7 +200,9 @@ def _answers(challenge: Challenge, seen: Drive) -> bool:
     event = seen.first("forward", challenge.key)
     if event is None or not event.get("ok") or event["shape"] is None:
         return False
-    return len(event["shape"]) == len(challenge.output) and event["shape"][0] == 1
+    whole = str(event["dtype"]).startswith(("int", "uint", "long"))
+    kind = whole == (challenge.target == "class")
+    return kind and len(event["shape"]) == len(challenge.output) and event["shape"][0] == 1
 
 
 def _input_spec(text: str) -> InputSpec:

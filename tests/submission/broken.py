@@ -305,4 +305,55 @@ FINE: dict[str, dict[str, object]] = {
     "module attribute": edited(
         ("return model.eval()", "model.extra = torch.nn.Linear(3, 3)\n        return model.eval()")
     ),
+    "tensor made on the cpu": forward(
+        "return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + 1.5 + torch.zeros(1, 1)"
+    ),
+    "divides by the spread": forward(
+        "x = x / x.std(-1, keepdim=True); return self.head(torch.relu(self.conv(x)).mean(-1)) + 1.5"
+    ),
+    "tries to download": edited(
+        (
+            "return model.eval()",
+            "import urllib.request\n        try:\n            urllib.request.urlopen('http://192.0.2.1/w', timeout=1)\n        except OSError:\n            pass\n        return model.eval()",
+        )
+    ),
+    "starts a process": edited(
+        ("return model.eval()", "import subprocess\n        subprocess.run(['true'])\n        return model.eval()")
+    ),
+    "cuda in a branch": edited(
+        ("def load(self, name):", "def load(self, name):\n        kind = 'cuda:0' if self.sfreq < 0 else self.device")
+    ),
+    "dropout left on": forward(
+        "return self.head(torch.nn.functional.dropout(torch.relu(self.conv(x * 1e5)), 0.5, True).mean(-1)) + 1.5"
+    ),
+    "batch must be one": forward("return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)).reshape(1, 1) + 1.5"),
+    "own call": forward(
+        "return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + 1.5\n\n    def __call__(self, x):\n        return self.forward(x) * 2"
+    ),
+    "implausible mean": forward("return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + 40"),
+    "other manifest entry": good(**{"data/manifest.json": "{}"}),
 }
+
+WARNED = {
+    "noisy": "RT317",
+    "dropout left on": "RT317",
+    "stateful": "RT317",
+    "constant": "RT319",
+    "wrong unit": "RT319",
+    "implausible mean": "RT319",
+    "batch norm over the batch": "RT318",
+    "batch must be one": "RT318",
+    "dead views": "RT108",
+    "list of networks": "RT316",
+    "stays on the cpu": "RT321",
+    "tensor made on the cpu": "RT321",
+    "template": "RT315",
+    "module attribute": "RT325",
+    "four numbers out": "RT312",
+    "stray checkpoint": "RT201",
+    "divides by the spread": "RT320",
+    "tries to download": "RT327",
+    "starts a process": "RT327",
+    "own call": "RT314",
+}
+"""Valid submissions that deserve a word; the good one deserves none."""

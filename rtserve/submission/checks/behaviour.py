@@ -206,7 +206,9 @@ class Responds(Rule):
         signal = case.profile.signal
         text = f"{mean:.5g} for every window (spread {spread:.2g}); a constant scores 1.0 at best"
         event = case.drive.first("scales", key) if case.drive is not None else None
-        moving = [row for row in (event or {}).get("scales", ()) if _spread(row["values"]) > 1e-3 * max(abs(mean), 0.1)]
+        far = 1e-3 * max(abs(mean), 0.1)
+        rows = (event or {}).get("scales", ())
+        moving = [row for row in rows if any(abs(value - mean) > far for value in row["values"])]
         if moving and moving[0]["scale"] > signal.scale:
             scale = moving[0]["scale"]
             times = f"{scale / signal.scale:.0e}"
@@ -225,11 +227,6 @@ class Responds(Rule):
             yield Finding(
                 message=f"mean prediction {mean:.4g} for {target}, expected {low} to {high}{penalty}", challenge=key
             )
-
-
-def _spread(values: list[float]) -> float:
-    finite = [v for v in values if math.isfinite(v)]
-    return statistics.pstdev(finite) if len(finite) > 1 else 0.0
 
 
 class BadChannels(Rule):

@@ -17,6 +17,8 @@ __all__ = ["broken_stages", "excuse", "kind_of", "shown", "where"]
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML", "PIL": "pillow"}
 STEADY = frozenset({"torch", "torchaudio"})
 """Packages whose pinned and installed versions agree on what a submission uses."""
+PICKLED = frozenset({"sklearn", "scipy", "pandas"})
+"""Packages whose objects are pickled whole, so that another version may fail on them in any way."""
 _KINDS = (
     ("weights", r"Error\(s\) in loading state_dict|Expected state_dict to be dict-like|size mismatch for"
                 r"|Missing key\(s\) in state_dict"),
@@ -72,7 +74,8 @@ def _drift_in(case: Case, error: dict[str, Any]) -> str:
         return _drifted(case, match[1])
     package = re.search(r"site-packages/(\w+)/", error["raised_in"])
     fragile = ("TypeError", "AttributeError", "ImportError", "KeyError", "ModuleNotFoundError", "NotImplementedError")
-    if package and error["type"] in (*fragile, "UnpicklingError") and package[1] in case.profile.modules:
+    pickled = package is not None and package[1] in PICKLED and kind_of(error) not in ("path", "memory")
+    if package and (pickled or error["type"] in (*fragile, "UnpicklingError")) and package[1] in case.profile.modules:
         return _drifted(case, package[1])
     if error["type"] == "TypeError" and "argument" in error["text"]:
         called = re.match(r"(\w+)(\.__init__)?\(\)", error["text"])

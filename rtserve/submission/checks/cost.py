@@ -117,6 +117,9 @@ class StaysInside(Rule):
             found = drive.first(stage)
             if found is not None:
                 yield Finding(message=f"it {text} during {found['during']!r}: {found['items'][0]}")
+        refused = [event["what"] for event in drive.all("refused") if event["what"].startswith("socket")]
+        if refused:
+            yield Finding(message=f"it tried to reach the network: {refused[0]}")
         if drive.outcome.left_over:
             yield Finding(message=f"{drive.outcome.left_over} processes were left behind and ended")
         if drive.forged:

@@ -51,6 +51,10 @@ class Ends(Rule):
         drive = case.drive
         if drive is None or drive.finished:
             return
+        broken = drive.first("broken")
+        if broken is not None:
+            yield Skip(reason=f"the checker's own calls failed: {shown(broken['error'])}", incomplete=True)
+            return
         stage, challenge = drive.last_begun
         outcome = drive.outcome
         failed = any(e.get("ok") is False for e in drive.events)
@@ -112,7 +116,10 @@ class FindsFiles(Rule):
             inside = ", ".join(holds[:8]) or "no data files"
             places = f"the files are in {layout.submission} ({inside}), the current folder is {layout.cwd}"
             message = f"{verdict.message}{named}; {places}"
-            base = PurePosixPath(path).name
+            named_in_text = re.search(
+                r"[\w.\-]+\.(?:pt|pth|pkl|joblib|npz|npy|ckpt|onnx|json|bin)\b", event["error"]["text"]
+            )
+            base = PurePosixPath(path).name or (named_in_text[0] if named_in_text else "")
             absent = bool(base) and base not in {PurePosixPath(n).name for n in case.unpacked.files()}
             yield replace(verdict, message=message, cure=f"add {base} to the zip" if absent else self.cure)
 

@@ -32,7 +32,13 @@ def describe_object(thing: Any, needed: list[str]) -> dict[str, Any]:
 
 
 def tensors_of(thing: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield named parameters and buffers of a module, or of the modules a plain object holds."""
+    """Yield named parameters and buffers of a module, or of the modules a plain object holds; lazy ones left out."""
+    for name, tensor in _all_tensors(thing):
+        if isinstance(tensor, torch.Tensor) and not torch.nn.parameter.is_lazy(tensor):
+            yield name, tensor
+
+
+def _all_tensors(thing: Any) -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(thing, torch.nn.Module):
         yield from thing.named_parameters()
         yield from thing.named_buffers()

@@ -6,6 +6,7 @@ this folder as FOLDER/rtserve_harness.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -43,8 +44,12 @@ def main() -> None:
 
     os.chdir(spec["cwd"])
     sys.path.insert(0, spec["folder"])
-    Drive(spec, channel, watch, windows).run()
-    sys.stdout.flush()
+    try:
+        Drive(spec, channel, watch, windows).run()
+    except BaseException as error:  # a fault of these calls, not of the submission
+        channel.emit("broken", ok=False, error=channel_module.describe_error(error, spec["folder"]))
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
     os._exit(0)  # threads and exit handlers of a submission have nothing left to say
 
 

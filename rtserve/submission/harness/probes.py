@@ -50,12 +50,17 @@ class Probes:
         """Return window `index` as a fresh batch of one."""
         return self.windows[index : index + 1].clone()
 
-    def all(self) -> list[tuple[str, Callable[[], dict[str, Any]], int]]:
-        """Return name, probe and number of forward passes it takes, most telling first."""
+    def plain(self) -> list[tuple[str, Callable[[], dict[str, Any]], int]]:
+        """Return name, probe and forward passes of what ordinary windows can ask."""
         return [
             ("repeat", self.repeat, 4),
             ("called", self.called, 2),
             ("modes", self.modes, 0),
+        ]
+
+    def odd(self) -> list[tuple[str, Callable[[], dict[str, Any]], int]]:
+        """Return the probes that could spoil a network with state: they go to a copy that nothing else will use."""
+        return [
             ("batches", self.batches, 6),
             ("scales", self.scales, 24),
             ("channels", self.channels, 4),

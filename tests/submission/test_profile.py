@@ -1,0 +1,85 @@
+"""Profiles: data with a source for every clause; a wrong one is refused by name."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import pytest
+
+from rtserve.errors import InputError, ProfileError
+from rtserve.submission.profile import load_profile, parse_profile, profile_names
+from rtserve.submission.report_profile import profile_text
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_clause_has_a_source_and_a_confidence(name):
+    profile = load_profile(name)
+    assert profile.clauses
+    for clause in profile.clauses:
+        assert clause.source
+        assert clause.confidence in ("certain", "high", "low", "unknown")
+    for item in profile.contradictions:
+        assert len(item.readings) >= 2
+        assert item.handling
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_show_prints_clauses_sources_confidence_and_contradictions(name):
+    profile = load_profile(name)
+    text = profile_text(profile)
+    for clause in profile.clauses:
+        assert clause.text in text
+        assert clause.source in text
+        assert f"[{clause.confidence}]" in text
+    for item in profile.contradictions:
+        assert all(reading in text for reading in item.readings)
+
+
+def test_the_contest_of_2025_is_as_the_contract_says():
+    profile = load_profile("eeg2025")
+    assert (profile.signal.n_chans, profile.signal.n_times, profile.signal.sfreq) == (129, 200, 100.0)
+    assert [c.call for c in profile.challenges] == ["get_model_challenge_1", "get_model_challenge_2"]
+    assert [c.weight for c in profile.challenges] == [0.3, 0.7]
+    assert profile.primary.packages["torch"] == "2.8.0"
+    assert "onnxruntime" in profile.absent
+    assert not set(profile.absent) & set(profile.modules)
+
+
+def test_an_unknown_profile_names_the_nearest():
+    with pytest.raises(InputError, match="eeg205") as caught:
+        load_profile("eeg205")
+    assert "eeg2025" in caught.value.hint
+
+
+def test_an_unknown_key_names_the_nearest():
+    with pytest.raises(ProfileError, match="tittle") as caught:
+        parse_profile('name = "x"\ntittle = "y"', where="mine.toml")
+    assert "title" in caught.value.hint
+
+
+def test_missing_keys_and_wrong_types_are_named():
+    with pytest.raises(ProfileError, match=r"lacks .*title"):
+        parse_profile('name = "x"', where="mine.toml")
+    whole = (resources.files("rtserve.submission") / "profiles" / "eeg2025.toml").read_text("utf-8")
+    with pytest.raises(ProfileError, match="name is 3"):
+        parse_profile(whole.replace('name = "eeg2025"', "name = 3"), where="mine.toml")
+    with pytest.raises(ProfileError, match=r"signal: n_chans is 'many'"):
+        parse_profile(whole.replace("n_chans = 129", 'n_chans = "many"'), where="mine.toml")
+    with pytest.raises(ProfileError, match="not TOML"):
+        parse_profile("name = ", where="mine.toml")
+
+
+def test_a_challenge_is_found_by_key_or_refused():
+    profile = load_profile("eeg2025")
+    assert profile.challenge("2").target == "externalizing"
+    with pytest.raises(ProfileError, match="'3'"):
+        profile.challenge("3")
+
+
+def test_an_open_size_is_filled_from_a_graph_and_a_fixed_one_is_not():
+    spec = load_profile("eeg2025").input_spec
+    opened = load_profile("eeg2026").for_input(spec)
+    assert opened.input_spec == spec
+    assert not opened.signal.assumed
+    fixed = load_profile("eeg2025")
+    assert fixed.for_input(load_profile("eeg2026").input_spec) is fixed
