@@ -15,10 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-__all__ = ["Affine", "Refused"]
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["Affine", "Refused", "guard", "static_dims"]
 
 
 class Refused(Exception):  # noqa: N818 -- a "no" on its way to becoming a value
@@ -66,7 +70,9 @@ class Affine:
         """`dims` with the electrode axis of length 1."""
         return tuple(1 if axis == self.electrode else dim for axis, dim in enumerate(self.dims))
 
-    def mapped(self, linear: Callable[[np.ndarray], np.ndarray], dims: tuple[int, ...], electrode: int | None) -> Affine:
+    def mapped(
+        self, linear: Callable[[np.ndarray], np.ndarray], dims: tuple[int, ...], electrode: int | None
+    ) -> Affine:
         """Return the value after a linear map that acts on arrays (batch, *reduced)."""
         both = linear(np.concatenate([self.response, self.bias[None]]))
         return replace(self, response=both[:-1], bias=both[-1], dims=dims, electrode=electrode)
@@ -86,7 +92,25 @@ def _same_axis(old: tuple[int, ...], new: tuple[int, ...], axis: int) -> int:
     """Return where axis `axis` of `old` is in `new`, if a reshape leaves it whole."""
     before = int(np.prod(old[:axis], dtype=np.int64))
     for candidate, dim in enumerate(new):
-        if dim == old[axis] and int(np.prod(new[:candidate], dtype=np.int64)) == before:
-            if int(np.prod(new, dtype=np.int64)) == int(np.prod(old, dtype=np.int64)):
-                return candidate
+        whole = int(np.prod(new, dtype=np.int64)) == int(np.prod(old, dtype=np.int64))
+        if whole and dim == old[axis] and int(np.prod(new[:candidate], dtype=np.int64)) == before:
+            return candidate
     raise Refused("a reshape mixes the electrode axis with another")
+
+
+def static_dims(value: ir.Value | None) -> tuple[int, ...]:
+    """Return the shape of a value without its batch; refuse where it is not known or the batch is not first."""
+    if value is None or value.shape is None or not len(value.shape):
+        raise Refused("a shape is not known")
+    dims = list(value.shape)
+    if isinstance(dims[0], int) or not all(isinstance(dim, int) for dim in dims[1:]):
+        raise Refused(f"shape {value.shape} has no batch in front")
+    return tuple(int(dim) for dim in dims[1:])  # type: ignore[arg-type]
+
+
+def guard(value: Affine, axes: list[int]) -> None:
+    """Refuse where `axes` of a value hold its electrodes or its spatial filters."""
+    if value.electrode in axes:
+        raise Refused("it acts on the electrodes")
+    if value.mixed and 0 in axes:
+        raise Refused("it acts on the spatial filters")

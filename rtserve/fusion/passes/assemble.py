@@ -19,7 +19,8 @@ from rtserve.fusion.join import add_calibration, add_merge, empty_model, set_out
 from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.scaling import late_scaling as _late_scaling
 from rtserve.fusion.passes.share import Stage, share_views
-from rtserve.fusion.passes.stack import Stacker, gemm_weights, signature
+from rtserve.fusion.passes.stack import Stacker, signature
+from rtserve.fusion.passes.stack_ops import HANDLERS, gemm_weights
 from rtserve.fusion.plan import FusionPlan
 from rtserve.fusion.views import View
 from rtserve.graphs.emit import Emitter
@@ -124,7 +125,7 @@ def _branch_values(
     emit: Emitter, model: ir.Model, group: _Group, views: list[View], notes: list[str], *, share: bool, stop: Any
 ) -> tuple[ir.Value, Stacker]:
     """Write a group up to `stop` (a value of its first member) for all views: (views x batch, N x d1, ...)."""
-    stacker = Stacker(emit, group.models)
+    stacker = Stacker(emit, group.models, HANDLERS)
     first = group.models[0]
     source = first.graph.inputs[0]
     x = model.graph.inputs[0]
@@ -157,7 +158,9 @@ def _first_stage(model: ir.Model) -> Any:
     conv = readers[0]
     weight = constant(conv.inputs[1])
     plain = conv.attributes.get_string("auto_pad", "NOTSET") in ("NOTSET", "")
-    return conv if weight is not None and weight.ndim == 3 and conv.attributes.get_int("group", 1) == 1 and plain else None
+    return (
+        conv if weight is not None and weight.ndim == 3 and conv.attributes.get_int("group", 1) == 1 and plain else None
+    )
 
 
 def _stage_of(stacker: Stacker, index: int, conv: ir.Node) -> Stage:
@@ -187,7 +190,12 @@ def _linear_part(
     output = group.models[0].graph.outputs[0]
     tail = output.producer()
     separable = np.linalg.matrix_rank(weights, tol=1e-12 * np.abs(weights).max()) <= 1
-    dense = tail is not None and tail.op_type == "Gemm" and constant(tail.inputs[1]) is not None and constant(tail.inputs[0]) is None
+    dense = (
+        tail is not None
+        and tail.op_type == "Gemm"
+        and constant(tail.inputs[1]) is not None
+        and constant(tail.inputs[0]) is None
+    )
     if not (separable and dense and not tail.attributes.get_int("transA", 0)):  # type: ignore[union-attr]
         y, stacker = _branch_values(emit, model, group, views, notes, share=share, stop=output)
         return _weighted_sum(emit, y, weights, stacker.dims(output)[0])

@@ -73,9 +73,7 @@ class Reference:
         infer = OnnxruntimeRunner(graph).infer
         rows, own = self._rows
         cases = tuple(compare_outputs(name, infer(x), truth, own_error=own) for name, x, truth in rows)
-        return ParityReport(
-            cases=cases, subject="onnxruntime on the fused graph", reference="the plan in float64"
-        )
+        return ParityReport(cases=cases, subject="onnxruntime on the fused graph", reference="the plan in float64")
 
     def check(self, model: ir.Model) -> str:
         """Return why a model is not the same, or an empty text."""

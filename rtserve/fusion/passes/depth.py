@@ -44,7 +44,9 @@ def run(model: ir.Model) -> PassResult:
             continue
         _rewrite(model, node, weight)
         changed += 1
-    return PassResult(changed=changed, notes=tuple(notes) if not changed else (f"{changed} convolutions over {PHASES} phases",))
+    return PassResult(
+        changed=changed, notes=tuple(notes) if not changed else (f"{changed} convolutions over {PHASES} phases",)
+    )
 
 
 def _refuse(node: ir.Node, weight: np.ndarray) -> str:
@@ -53,7 +55,9 @@ def _refuse(node: ir.Node, weight: np.ndarray) -> str:
         return "its shape is not known"
     if weight.shape[2] != 1 or weight.shape[3] < 2 * PHASES:
         return f"a kernel of {weight.shape[2:]}"
-    if any(v != 1 for v in [*(node.attributes.get_ints("strides") or ()), *(node.attributes.get_ints("dilations") or ())]):
+    if any(
+        v != 1 for v in [*(node.attributes.get_ints("strides") or ()), *(node.attributes.get_ints("dilations") or ())]
+    ):
         return "it strides or dilates"
     pads = node.attributes.get_ints("pads") or (0, 0, 0, 0)
     if pads[0] or pads[2] or node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", ""):

@@ -35,10 +35,10 @@ def run(model: ir.Model) -> PassResult:
     norms = fold_batchnorm(model)
     idle = 0
     for node in list(model.graph):
-        if _idle(node) and node.inputs[0] is not None:
-            if not node.outputs[0].is_graph_output() and not any(o.uses() for o in node.outputs[1:]):
-                replace_value(model, node.outputs[0], node.inputs[0])
-                idle += 1
+        read_elsewhere = node.outputs[0].is_graph_output() or any(o.uses() for o in node.outputs[1:])
+        if _idle(node) and node.inputs[0] is not None and not read_elsewhere:
+            replace_value(model, node.outputs[0], node.inputs[0])
+            idle += 1
     removed = before - model.graph.num_nodes() + norms + idle
     note = f"{norms} batch normalisations, {idle} idle nodes, constants" if removed else "nothing left to fold"
     return PassResult(changed=removed, notes=(note,))

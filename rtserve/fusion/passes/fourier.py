@@ -36,7 +36,9 @@ def run(model: ir.Model) -> PassResult:
             notes.append(f"{node.op_type} {node.outputs[0].name}: {reason}")
         else:
             changed += 1
-    return PassResult(changed=changed, notes=tuple(dict.fromkeys(notes)) if not changed else (f"{changed} transforms as products",))
+    return PassResult(
+        changed=changed, notes=tuple(dict.fromkeys(notes)) if not changed else (f"{changed} transforms as products",)
+    )
 
 
 def _known(value: ir.Value | None) -> list[int] | None:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "run"]
 
 NAME = "layout"
-SAME_RANK = frozenset({"Relu", "Elu", "Sigmoid", "Tanh", "LeakyRelu", "Gelu", "Erf", "Exp", "Clip", "Neg", "Softplus", "Sqrt"})
+SAME_RANK = frozenset(
+    {"Relu", "Elu", "Sigmoid", "Tanh", "LeakyRelu", "Gelu", "Erf", "Exp", "Clip", "Neg", "Softplus", "Sqrt"}
+)
 """Elementwise operators of one input: a change of rank passes through them."""
 MAX_REST = 2
 """Channels beyond a multiple of 16 that are split off rather than filled up."""
@@ -36,7 +38,9 @@ def run(model: ir.Model) -> PassResult:
     cancelled += _cancel(model, "Unsqueeze", "Squeeze", 2)
     split = sum(_split_channels(model, node) for node in list(model.graph))
     changed = lifted + split
-    note = f"{lifted} operators to rank 4 ({cancelled} changes of rank cancelled), {split} convolutions split by channels"
+    note = (
+        f"{lifted} operators to rank 4 ({cancelled} changes of rank cancelled), {split} convolutions split by channels"
+    )
     return PassResult(changed=changed, notes=(note if changed else "no rank-3 convolution, and channels that divide",))
 
 
@@ -62,7 +66,7 @@ def _lift_conv(model: ir.Model, node: ir.Node) -> int:
         return 0
     emit = Emitter(model.graph, before=node, prefix="layout")
     pads = list(node.attributes.get_ints("pads") or (0, 0))
-    attributes = {
+    attributes: dict[str, Any] = {
         "strides": [1, *(node.attributes.get_ints("strides") or (1,))],
         "dilations": [1, *(node.attributes.get_ints("dilations") or (1,))],
         "pads": [0, pads[0], 0, pads[1]],
@@ -80,8 +84,8 @@ def _reads_input(model: ir.Model, node: ir.Node) -> bool:
 
 def _lift_pool(model: ir.Model, node: ir.Node) -> int:
     emit = Emitter(model.graph, before=node, prefix="layout")
-    attributes = {}
-    for key, value in node.attributes.items():
+    attributes: dict[str, Any] = {}
+    for key in node.attributes:
         ints = node.attributes.get_ints(key) if key in ("kernel_shape", "strides", "dilations") else None
         if ints is not None:
             attributes[key] = [1, *ints]
@@ -89,7 +93,7 @@ def _lift_pool(model: ir.Model, node: ir.Node) -> int:
             low, high = node.attributes.get_ints("pads") or (0, 0)
             attributes[key] = [0, low, 0, high]
         elif key in ("ceil_mode", "count_include_pad"):
-            attributes[key] = node.attributes.get_int(key, 0)  # type: ignore[assignment]
+            attributes[key] = node.attributes.get_int(key, 0)
     y = emit(node.op_type, _up(emit, node.inputs[0]), **attributes)
     return _replace(model, emit, node, y)
 
@@ -176,7 +180,9 @@ def _pushable(node: ir.Node, closing: str, axis: int) -> bool:
     """Whether a closing may go behind a node: elementwise on closed values and numbers."""
     if node.op_type in SAME_RANK:
         feeds = list(node.inputs[:1])
-    elif node.op_type in ("Add", "Sum", "Mul", "Sub") or (node.op_type == "Concat" and node.attributes.get_int("axis", 0) == 1):
+    elif node.op_type in ("Add", "Sum", "Mul", "Sub") or (
+        node.op_type == "Concat" and node.attributes.get_int("axis", 0) == 1
+    ):
         feeds = list(node.inputs)
     else:
         return False
@@ -207,7 +213,15 @@ def _flatten_tail(model: ir.Model, node: ir.Node) -> int:
     """Replace a rank-4 operator on (batch, channels, time, 1) by Squeeze, its rank-3 form, Unsqueeze."""
     shape = node.inputs[0].shape if node.inputs and node.inputs[0] is not None else None
     out = node.outputs[0].shape
-    if shape is None or out is None or len(shape) != 4 or shape[3] != 1 or len(out) != 4 or out[3] != 1 or shape[2] == 1:
+    if (
+        shape is None
+        or out is None
+        or len(shape) != 4
+        or shape[3] != 1
+        or len(out) != 4
+        or out[3] != 1
+        or shape[2] == 1
+    ):
         return 0
     if node.op_type not in ("Conv", "AveragePool", "MaxPool") or len(node.outputs) != 1:
         return 0
@@ -241,7 +255,7 @@ def _without_last(node: ir.Node) -> dict[str, Any] | None:
     for key, attribute in node.attributes.items():
         if key in ("kernel_shape", "strides", "dilations"):
             ints = list(attribute.value)
-            if ints[1] != 1 and not (key == "strides"):
+            if ints[1] != 1 and key != "strides":
                 return None
             kept[key] = ints[:1]
         elif key == "pads":

@@ -89,7 +89,7 @@ def optimize_graph(
         if tune:
             from rtserve.fusion.passes.tune import choose
 
-            model, timings = choose(task.joined, model, outcomes, _variants(task), passes=passes)
+            model, timings = choose(task.joined, model, _variants(task), outcomes)
     result = _labelled(joined, model, outcomes)
     report = OptimizationReport(
         outcomes=tuple(outcomes),
@@ -168,15 +168,19 @@ def _assembled(
 
 
 def _variants(task: _Task) -> dict[str, ir.Model]:
-    """Return differently assembled models for tuning, each laid out and checked."""
+    """Return the candidates for tuning: every way of assembling, and the default without each pass on the whole."""
     members, _ = _optimise_members(task)
-    plain = [(d, clean(prepare_member(g, "member"))) for d, g in dict(zip(task.plan.members, task.graphs, strict=True)).items()]
-    variants = {}
+    variants: dict[str, ir.Model] = {}
+    first: ir.Model | None = None
     for name, stack, share in WAYS:
-        for label, source in (("", members), (" of plain members", plain)):
-            model, _ = _assembled(task, source, name, stack, share, 0)
-            if model is not None:
-                variants[name + label] = run_passes(
-                    model, WHOLE_PASSES, subject="whole", wanted=task.passes, check=task.check
-                )[0]
+        model, _ = _assembled(task, members, name, stack, share, 0)
+        if model is None:
+            continue
+        first = first if first is not None else model
+        variants[name], _ = run_passes(model, WHOLE_PASSES, subject="whole", wanted=task.passes, check=task.check)
+    if first is not None:
+        for left_out, _ in WHOLE_PASSES:
+            rest = tuple(item for item in WHOLE_PASSES if item[0] != left_out)
+            model, _ = run_passes(first, rest, subject="whole", wanted=task.passes, check=task.check)
+            variants[f"without {left_out}"] = model
     return variants

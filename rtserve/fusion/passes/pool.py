@@ -41,12 +41,12 @@ def run(model: ir.Model) -> PassResult:
 
 
 def _refuse(node: ir.Node) -> str:
-    kernel = node.attributes.get_ints("kernel_shape") or ()
+    kernel = list(node.attributes.get_ints("kernel_shape") or (1,))
     shape = node.inputs[0].shape  # type: ignore[union-attr]
     if shape is None or not all(isinstance(d, int) for d in list(shape)[1:]):
         return "its shape is not known"
     if any(k != 1 for k in kernel[:-1]) or kernel[-1] < SMALLEST_WINDOW:
-        return f"a window of {list(kernel)} is pooled quickly as it is"
+        return f"a window of {kernel} is pooled quickly as it is"
     strides = node.attributes.get_ints("strides") or (1,) * len(kernel)
     if any(s != 1 for s in strides[:-1]):
         return "it strides over another axis"

@@ -143,9 +143,15 @@ def _collapse(emit: Emitter, model: ir.Model, values: list[ir.Value], found: Tra
     for value, part in zip(values, parts, strict=True):
         part.shape, part.type = value.shape, value.type
         supersede(model, value, part)
-    kind = "dense in time" if shape is None else f"{shape.kernel.shape[1]} taps" + ", edges corrected" * bool(shape.corners)
+    kind = (
+        "dense in time"
+        if shape is None
+        else f"{shape.kernel.shape[1]} taps" + ", edges corrected" * bool(shape.corners)
+    )
     names = " + ".join(str(value.name) for value in values)
-    notes.append(f"{names}: space first, then {kind}; {before:,} -> {_macs_after(joint, operator, shape):,} multiply-adds")
+    notes.append(
+        f"{names}: space first, then {kind}; {before:,} -> {_macs_after(joint, operator, shape):,} multiply-adds"
+    )
     return len(values)
 
 
@@ -185,9 +191,9 @@ def _macs_after(affine: Affine, operator: np.ndarray, shape: Filter | None) -> i
     n_in, n_out = operator.shape[2], operator.shape[1]
     mix = features * n_chans * n_in
     if shape is None:
-        return mix + features * n_in * n_out
+        return int(mix + features * n_in * n_out)
     corners = sum(c.matrix.size for c in shape.corners)
-    return mix + (0 if shape.trivial else features * shape.kernel.shape[1] * n_out + corners)
+    return int(mix + (0 if shape.trivial else features * shape.kernel.shape[1] * n_out + corners))
 
 
 def _emit_rank_one(
@@ -240,9 +246,7 @@ def _emit_filter(
     return _correct_ends(emit, u, y, shape.corners, rest) if shape.corners else y
 
 
-def _correct_ends(
-    emit: Emitter, u: ir.Value, y: ir.Value, corners: tuple[Corner, ...], rest: np.ndarray
-) -> ir.Value:
+def _correct_ends(emit: Emitter, u: ir.Value, y: ir.Value, corners: tuple[Corner, ...], rest: np.ndarray) -> ir.Value:
     """Add every corner's product to its end of y; the middle is not touched.
 
     The samples that the corners read are put side by side and multiplied with one block-diagonal matrix per distinct
@@ -291,7 +295,6 @@ def _put_ends(
 def _emit_dense(emit: Emitter, u: ir.Value, operator: np.ndarray) -> ir.Value:
     """Emit a dense temporal operator as one matrix product per distinct filter on u (batch, features, 1, n_in)."""
     matrices, run = _distinct(operator)
-    features, n_out, _ = operator.shape
     kernels = matrices.transpose(0, 2, 1).astype(np.float32)
     if len(kernels) == 1:
         return emit("MatMul", u, kernels[0])
@@ -349,7 +352,8 @@ def _on_the_window(emit: Emitter, model: ir.Model, node: ir.Node, joint: JointMi
     found = joint.as_conv1d()
     if found is None:
         return 0
-    kernel, attributes = found
+    kernel, geometry = found
+    attributes: dict[str, Any] = dict(geometry)
     bias = [joint.bias.astype(np.float32)] if joint.bias.any() else []
     y = emit("Conv", model.graph.inputs[0], kernel.astype(np.float32), *bias, **attributes)
     old = node.outputs[0]

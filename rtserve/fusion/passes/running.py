@@ -20,6 +20,7 @@ Pass = Callable[["ir.Model"], PassResult]
 Checker = Callable[["ir.Model"], str]
 """Returns why a rewritten model is not the same, or an empty text where it is."""
 
+
 def clean(model: ir.Model) -> ir.Model:
     """Return the model without unread nodes and initializers, with shapes inferred anew."""
     from onnx_ir.passes import common
@@ -76,9 +77,7 @@ def _one(model: ir.Model, name: str, run: Pass, subject: str, check: Checker | N
     trial = ir.serde.deserialize_model(ir.serde.serialize_model(model))
 
     def outcome(status: str, reason: str, after: int = before) -> Outcome:
-        return Outcome(
-            name=name, status=status, reason=reason, subject=subject, macs_before=before, macs_after=after
-        )
+        return Outcome(name=name, status=status, reason=reason, subject=subject, macs_before=before, macs_after=after)
 
     try:
         result = run(trial)

@@ -50,7 +50,11 @@ class LateScaling:
     def write(self, emit: Emitter, stacker: Stacker, stage: ir.Value, conv: ir.Node) -> ir.Value:
         """Return the affine value for all views, (views x batch, members x d1, ...)."""
         y = stacker.run(start={conv.outputs[0]: stage}, shared=set(), stop=self.value)
-        parts = emit.many("Split", y, n=len(self.early), axis=0, num_outputs=len(self.early)) if len(self.early) > 1 else [y]
+        parts = (
+            emit.many("Split", y, n=len(self.early), axis=0, num_outputs=len(self.early))
+            if len(self.early) > 1
+            else [y]
+        )
         made = {view.name: part for view, part in zip(self.early, parts, strict=True)}
         base = parts[0]
         outputs = [made[v.name] if v.name in made else self._scaled(emit, base, v) for v in self.views]

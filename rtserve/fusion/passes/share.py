@@ -68,9 +68,7 @@ class Stage:
     def windows(self, view: View) -> np.ndarray:
         """Return (n_out, taps): which sample each tap reads in a moving view, -1 for a zero."""
         source = _source(view, self.n_times)
-        position = (
-            self.stride * np.arange(self.n_out)[:, None] + self.dilation * np.arange(self.taps)[None] - self.left
-        )
+        position = self.stride * np.arange(self.n_out)[:, None] + self.dilation * np.arange(self.taps)[None] - self.left
         inside = (position >= 0) & (position < self.n_times)
         return np.where(inside, source[np.clip(position, 0, self.n_times - 1)], -1)
 
@@ -118,7 +116,9 @@ def _conv(
     pads: tuple[int, int] = (0, 0),
 ) -> ir.Value:  # fmt: skip
     extra = [] if bias is None else [bias.astype(np.float32)]
-    return emit("Conv", source, weight.astype(np.float32), *extra, strides=[stride], dilations=[dilation], pads=list(pads))
+    return emit(
+        "Conv", source, weight.astype(np.float32), *extra, strides=[stride], dilations=[dilation], pads=list(pads)
+    )
 
 
 def _moving_outputs(emit: Emitter, x: ir.Value, stage: Stage, views: Sequence[View]) -> dict[str, ir.Value]:
@@ -140,10 +140,15 @@ def _moving_outputs(emit: Emitter, x: ir.Value, stage: Stage, views: Sequence[Vi
     phases = {phase: _phase_output(emit, x, stage, sorted(wanted)) for phase, wanted in sorted(starts.items())}
     seam = _seam_output(emit, x, stage, seams) if seams else None
     located = {
-        name: [(seam, p) if phase < 0 else (phases[phase][0], (p - phases[phase][1]) // stage.stride) for phase, p in places]
+        name: [
+            (seam, p) if phase < 0 else (phases[phase][0], (p - phases[phase][1]) // stage.stride)
+            for phase, p in places
+        ]
         for name, places in reads.items()
     }
-    lengths = {id(value): length for value, _, length in phases.values()} | ({id(seam): len(seams)} if seam is not None else {})
+    lengths = {id(value): length for value, _, length in phases.values()} | (
+        {id(seam): len(seams)} if seam is not None else {}
+    )
     return {name: _assemble(emit, places, lengths) for name, places in located.items()}
 
 
@@ -218,7 +223,8 @@ def _assemble(emit: Emitter, places: list[tuple[Any, int]], lengths: dict[int, i
         else:
             runs.append((value, index, index + 1))
     parts = [
-        value if (low, high) == (0, lengths[id(value)]) else emit.slice(value, 2, low, high) for value, low, high in runs
+        value if (low, high) == (0, lengths[id(value)]) else emit.slice(value, 2, low, high)
+        for value, low, high in runs
     ]
     return emit("Concat", *parts, axis=2) if len(parts) > 1 else parts[0]
 
@@ -241,7 +247,9 @@ def _dropped(emit: Emitter, x: ir.Value, stage: Stage, view: View, base: ir.Valu
 def _permuted(emit: Emitter, x: ir.Value, stage: Stage, view: View, base: ir.Value | None) -> ir.Value:
     weight = np.empty_like(stage.weight)
     weight[:, list(view.order)] = stage.weight
-    return _conv(emit, x, weight, stage.bias, stride=stage.stride, dilation=stage.dilation, pads=(stage.left, stage.right))
+    return _conv(
+        emit, x, weight, stage.bias, stride=stage.stride, dilation=stage.dilation, pads=(stage.left, stage.right)
+    )
 
 
 def _reversed(emit: Emitter, x: ir.Value, stage: Stage, view: View, base: ir.Value | None) -> ir.Value:

@@ -36,7 +36,11 @@ def run(model: ir.Model) -> PassResult:
                 cancelled, progress = cancelled + 1, True
             elif _move(model, node):
                 moved, progress = moved + 1, True
-    note = f"{moved} operators done once, {cancelled} splits cancelled" if moved + cancelled else "no branches that do the same"
+    note = (
+        f"{moved} operators done once, {cancelled} splits cancelled"
+        if moved + cancelled
+        else "no branches that do the same"
+    )
     return PassResult(changed=moved + cancelled, notes=(note,))
 
 
@@ -56,7 +60,9 @@ def _cancel(model: ir.Model, split: ir.Node) -> bool:
     if readers is None or len(set(readers)) != 1 or readers[0].op_type != "Concat":
         return False
     concat = readers[0]
-    if list(concat.inputs) != list(split.outputs) or concat.attributes.get_int("axis", 0) != split.attributes.get_int("axis", 0):
+    if list(concat.inputs) != list(split.outputs) or concat.attributes.get_int("axis", 0) != split.attributes.get_int(
+        "axis", 0
+    ):
         return False
     source = split.inputs[0]
     assert source is not None

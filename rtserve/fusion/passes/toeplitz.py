@@ -74,7 +74,7 @@ def _strides(n_out: int, n_in: int) -> list[int]:
 
 
 def _as_filter(operator: np.ndarray, stride: int) -> Filter | None:
-    features, n_out, n_in = operator.shape
+    _, n_out, n_in = operator.shape
     middle = n_out // 2
     support = np.flatnonzero(np.abs(operator[:, middle]).max(axis=0))
     if not len(support):

@@ -6,21 +6,24 @@ impulse responses in float64 with the electrode axis reduced to 1, so that the c
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rtserve.fusion.passes.affine import Affine, Refused
+from rtserve.fusion.passes.affine import Affine, Refused, guard, static_dims
 from rtserve.fusion.passes.trace_conv import DenseMix, JointMix
 from rtserve.fusion.passes.trace_conv import conv as _conv
+from rtserve.fusion.passes.trace_signal import average_pool, dft
 from rtserve.graphs.fold import constant
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Trace", "static_dims", "trace"]
+__all__ = ["Trace", "trace"]
 
 LARGEST = 60_000_000
 """Impulse responses with more numbers than this are not followed (float64: half a gigabyte)."""
@@ -46,16 +49,6 @@ class Trace:
     refusals: dict[ir.Node, str] = field(default_factory=dict)
     dense: dict[ir.Node, DenseMix] = field(default_factory=dict)
     joint: dict[ir.Node, JointMix] = field(default_factory=dict)
-
-
-def static_dims(value: ir.Value | None) -> tuple[int, ...]:
-    """Return the shape of a value without its batch; refuse where it is not known or the batch is not first."""
-    if value is None or value.shape is None or not len(value.shape):
-        raise Refused("a shape is not known")
-    dims = list(value.shape)
-    if isinstance(dims[0], int) or not all(isinstance(dim, int) for dim in dims[1:]):
-        raise Refused(f"shape {value.shape} has no batch in front")
-    return tuple(int(dim) for dim in dims[1:])  # type: ignore[arg-type]
 
 
 def trace(model: ir.Model) -> Trace:
@@ -134,13 +127,6 @@ def _axes(value: Affine, axes: Any) -> list[int]:
     return mine
 
 
-def _guard(value: Affine, axes: list[int]) -> None:
-    if value.electrode in axes:
-        raise Refused("it acts on the electrodes")
-    if value.mixed and 0 in axes:
-        raise Refused("it acts on the spatial filters")
-
-
 def _slice(node: ir.Node, args: list[Any]) -> Affine:
     value, starts, ends = args[0], args[1], args[2]
     axes = _axes(value, args[3] if len(args) > 3 and args[3] is not None else np.arange(1, 1 + len(starts)))
@@ -158,7 +144,7 @@ def _slice(node: ir.Node, args: list[Any]) -> Affine:
             touched.append(axis)
         else:
             index[axis] = slice(None)
-    _guard(value, touched)
+    guard(value, touched)
     dims = tuple(len(range(dim)[index[axis]]) for axis, dim in enumerate(value.dims))
     return value.mapped(lambda a: a[(slice(None), *index)], dims, value.electrode)  # type: ignore[no-any-return]
 
@@ -166,14 +152,18 @@ def _slice(node: ir.Node, args: list[Any]) -> Affine:
 def _split(node: ir.Node, args: list[Any]) -> list[Affine]:
     value: Affine = args[0]
     (axis,) = _axes(value, node.attributes.get_int("axis", 0))
-    _guard(value, [axis])
+    guard(value, [axis])
     sizes = [static_dims(out)[axis] for out in node.outputs]
     edges = np.cumsum([0, *sizes])
     parts = []
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         dims = (*value.dims[:axis], int(high - low), *value.dims[axis + 1 :])
-        parts.append(value.mapped(lambda a, lo=low, hi=high: np.take(a, range(lo, hi), axis + 1), dims, value.electrode))  # type: ignore[misc]
+        parts.append(value.mapped(partial(_take, low=int(low), high=int(high), axis=axis + 1), dims, value.electrode))
     return parts
+
+
+def _take(array: np.ndarray, *, low: int, high: int, axis: int) -> np.ndarray:
+    return np.take(array, range(low, high), axis)
 
 
 def _gather(node: ir.Node, args: list[Any]) -> Affine:
@@ -181,7 +171,7 @@ def _gather(node: ir.Node, args: list[Any]) -> Affine:
     if isinstance(index, Affine) or index.ndim > 1:
         raise Refused("it gathers with more than one axis of indices")
     (axis,) = _axes(value, node.attributes.get_int("axis", 0))
-    _guard(value, [axis])
+    guard(value, [axis])
     result = value.mapped(lambda a: np.take(a, index, axis=axis + 1), static_dims(node.outputs[0]), value.electrode)
     if index.ndim == 0 and value.electrode is not None and value.electrode > axis:
         result = replace(result, electrode=value.electrode - 1)
@@ -197,7 +187,7 @@ def _pad(node: ir.Node, args: list[Any]) -> Affine:
     width = [(0, 0)] * (len(value.dims) + 1)
     for i, axis in enumerate(axes):
         width[int(axis) % len(width)] = (int(pads[i]), int(pads[n + i]))
-    _guard(value, [axis - 1 for axis, w in enumerate(width) if w != (0, 0)])
+    guard(value, [axis - 1 for axis, w in enumerate(width) if w != (0, 0)])
     if width[0] != (0, 0) or any(min(w) < 0 for w in width) or mode not in ("constant", "edge", "reflect"):
         raise Refused("a pad of an unusual kind")
     if fill != 0.0:
@@ -216,7 +206,7 @@ def _concat(node: ir.Node, args: list[Any]) -> Affine:
         raise Refused("it acts on the electrodes")
     if len(values) != len(args):
         values = [v if isinstance(v, Affine) else _constant_like(first, v) for v in args]
-    if first.mixed and axis != 0 and not all(np.array_equal(v.spatial, first.spatial) for v in values):
+    if first.mixed and axis != 0 and not all(_same_mixing(v, first) for v in values):
         raise Refused("it joins different spatial filters along time")
     dims = (*first.dims[:axis], sum(v.dims[axis] for v in values), *first.dims[axis + 1 :])
     spatial = np.concatenate([v.spatial for v in values]) if first.mixed and axis == 0 else first.spatial
@@ -227,6 +217,11 @@ def _concat(node: ir.Node, args: list[Any]) -> Affine:
         electrode=first.electrode,
         spatial=spatial,
     )
+
+
+def _same_mixing(one: Affine, two: Affine) -> bool:
+    """Whether two mixed values weigh the electrodes alike."""
+    return one.spatial is not None and two.spatial is not None and np.array_equal(one.spatial, two.spatial)
 
 
 def _constant_like(value: Affine, array: np.ndarray) -> Affine:
@@ -284,7 +279,7 @@ def _add(node: ir.Node, args: list[Any]) -> Affine:
 def _add_two(left: Affine, right: Affine, sign: float) -> Affine:
     if left.dims != right.dims or left.electrode != right.electrode:
         raise Refused("a sum of values of different shape")
-    if left.mixed and not np.array_equal(left.spatial, right.spatial):
+    if left.mixed and not _same_mixing(left, right):
         raise Refused("a sum of different spatial filters (rank 2)")
     if left.mixed != right.mixed:
         raise Refused("a sum of values before and after the spatial step")
@@ -314,7 +309,7 @@ def _matmul(node: ir.Node, args: list[Any]) -> Affine:
     left, right = args
     if isinstance(left, Affine) and isinstance(right, np.ndarray) and right.ndim == 2:
         last = len(left.dims) - 1
-        _guard(left, [last])
+        guard(left, [last])
         dims = (*left.dims[:-1], right.shape[1])
         return left.mapped(lambda a: a @ right, dims, left.electrode)
     if isinstance(right, Affine) and isinstance(left, np.ndarray) and left.ndim == 2 and right.electrode == 0:
@@ -324,49 +319,6 @@ def _matmul(node: ir.Node, args: list[Any]) -> Affine:
         bias = left.sum(1)[:, None] * right.bias
         return Affine(response=response, bias=bias, dims=(len(left), right.dims[1]), electrode=None, spatial=left)
     raise Refused("a matrix product of an unusual kind")
-
-
-def _average_pool(node: ir.Node, args: list[Any]) -> Affine:
-    import torch
-
-    value: Affine = args[0]
-    kernel = list(node.attributes.get_ints("kernel_shape") or ())
-    strides = list(node.attributes.get_ints("strides") or [1] * len(kernel))
-    if node.attributes.get_int("ceil_mode", 0) or any(node.attributes.get_ints("pads") or ()):
-        raise Refused("an average pool with padding")
-    if value.electrode is not None and (value.electrode == 0 or kernel[value.electrode - 1] != 1):
-        raise Refused("it pools over electrodes")
-    pool = {1: torch.nn.functional.avg_pool1d, 2: torch.nn.functional.avg_pool2d}.get(len(kernel))
-    if pool is None:
-        raise Refused("an average pool of rank 3")
-    return value.mapped(
-        lambda a: pool(torch.from_numpy(np.ascontiguousarray(a)), kernel, strides).numpy(),
-        static_dims(node.outputs[0]),
-        value.electrode,
-    )
-
-
-def _dft(node: ir.Node, args: list[Any]) -> Affine:
-    value: Affine = args[0]
-    axis_input = args[2] if len(args) > 2 and args[2] is not None else -2
-    axis = int(np.asarray(axis_input).reshape(())) % (len(value.dims) + 1)
-    length = int(args[1]) if len(args) > 1 and args[1] is not None else None
-    inverse, onesided = node.attributes.get_int("inverse", 0), node.attributes.get_int("onesided", 0)
-    _guard(value, [axis - 1, len(value.dims) - 1])
-
-    def transform(a: np.ndarray) -> np.ndarray:
-        z = a[..., 0] if a.shape[-1] == 1 else a[..., 0] + 1j * a[..., 1]
-        if inverse and onesided:
-            return np.fft.irfft(z, n=length, axis=axis)[..., None]
-        if inverse:
-            out = np.fft.ifft(z, n=length, axis=axis)
-        elif onesided:
-            out = np.fft.rfft(z.real, n=length, axis=axis)
-        else:
-            out = np.fft.fft(z, n=length, axis=axis)
-        return np.stack([out.real, out.imag], axis=-1)
-
-    return value.mapped(transform, static_dims(node.outputs[0]), value.electrode)
 
 
 _HANDLERS: dict[str, Callable[[Any, list[Any]], Affine | list[Affine]]] = {
@@ -388,7 +340,7 @@ _HANDLERS: dict[str, Callable[[Any, list[Any]], Affine | list[Affine]]] = {
     "Identity": _same,
     "BatchNormalization": _batchnorm,
     "MatMul": _matmul,
-    "AveragePool": _average_pool,
-    "DFT": _dft,
+    "AveragePool": average_pool,
+    "DFT": dft,
     "Conv": _conv,
 }

@@ -45,9 +45,7 @@ def conv(node: ir.Node, args: list[Any]) -> Affine:
     if spatial is not None:
         spatial = np.repeat(spatial, len(weight) // geometry.group, axis=0)
     shift = bias.reshape(-1, *([1] * rank))
-    return replace(
-        filtered, bias=filtered.bias + shift, dims=tuple(dims), electrode=value.electrode, spatial=spatial
-    )
+    return replace(filtered, bias=filtered.bias + shift, dims=tuple(dims), electrode=value.electrode, spatial=spatial)
 
 
 class _Geometry:
@@ -67,7 +65,7 @@ class _Geometry:
 
     def touches(self, axis: int) -> bool:
         """Whether a spatial axis is strided or padded."""
-        return self.strides[axis] != 1 or self.pads[axis] != 0 or self.pads[self.rank + axis] != 0
+        return bool(self.strides[axis] != 1 or self.pads[axis] or self.pads[self.rank + axis])
 
     def run(self, array: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Convolve (batch, channels, ...) in float64."""
@@ -85,7 +83,11 @@ class _Geometry:
 
 def _mix_channels(value: Affine, weight: np.ndarray, bias: np.ndarray, geometry: _Geometry) -> Affine:
     """Take the spatial step where electrodes are the convolution's channels (kernel 1: a Linear over electrodes)."""
-    if int(np.prod(weight.shape[2:])) != 1 or geometry.group != 1 or any(geometry.touches(a) for a in range(geometry.rank)):
+    if (
+        int(np.prod(weight.shape[2:])) != 1
+        or geometry.group != 1
+        or any(geometry.touches(a) for a in range(geometry.rank))
+    ):
         raise Refused("space and time are convolved at once (already merged)")
     spatial = weight.reshape(len(weight), -1)
     shape = (len(weight), *value.dims[1:])
@@ -139,7 +141,11 @@ class JointMix(Refused):
             return None
         time = 1 - (axis - 1)
         kernel = self.weight[:, 0] if time == 1 else self.weight[:, 0].transpose(0, 2, 1)
-        attributes = {"strides": [g.strides[time]], "dilations": [g.dilations[time]], "pads": [g.pads[time], g.pads[2 + time]]}
+        attributes = {
+            "strides": [g.strides[time]],
+            "dilations": [g.dilations[time]],
+            "pads": [g.pads[time], g.pads[2 + time]],
+        }
         return kernel, attributes
 
 

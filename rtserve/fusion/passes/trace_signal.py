@@ -1,0 +1,59 @@
+"""Carrying an affine value through pooling and Fourier transforms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rtserve.fusion.passes.affine import Affine, Refused, guard, static_dims
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["average_pool", "dft"]
+
+
+def average_pool(node: ir.Node, args: list[Any]) -> Affine:
+    """Carry an `Affine` through an average pool along time."""
+    import torch
+
+    value: Affine = args[0]
+    kernel = list(node.attributes.get_ints("kernel_shape") or ())
+    strides = list(node.attributes.get_ints("strides") or [1] * len(kernel))
+    if node.attributes.get_int("ceil_mode", 0) or any(node.attributes.get_ints("pads") or ()):
+        raise Refused("an average pool with padding")
+    if value.electrode is not None and (value.electrode == 0 or kernel[value.electrode - 1] != 1):
+        raise Refused("it pools over electrodes")
+    pool = {1: torch.nn.functional.avg_pool1d, 2: torch.nn.functional.avg_pool2d}.get(len(kernel))
+    if pool is None:
+        raise Refused("an average pool of rank 3")
+    return value.mapped(
+        lambda a: pool(torch.from_numpy(np.ascontiguousarray(a)), kernel, strides).numpy(),
+        static_dims(node.outputs[0]),
+        value.electrode,
+    )
+
+
+def dft(node: ir.Node, args: list[Any]) -> Affine:
+    """Carry an `Affine` through a discrete Fourier transform along time, real and imaginary part last."""
+    value: Affine = args[0]
+    axis_input = args[2] if len(args) > 2 and args[2] is not None else -2
+    axis = int(np.asarray(axis_input).reshape(())) % (len(value.dims) + 1)
+    length = int(args[1]) if len(args) > 1 and args[1] is not None else None
+    inverse, onesided = node.attributes.get_int("inverse", 0), node.attributes.get_int("onesided", 0)
+    guard(value, [axis - 1, len(value.dims) - 1])
+
+    def transform(a: np.ndarray) -> np.ndarray:
+        z = a[..., 0] if a.shape[-1] == 1 else a[..., 0] + 1j * a[..., 1]
+        if inverse and onesided:
+            return np.fft.irfft(z, n=length, axis=axis)[..., None]
+        if inverse:
+            out = np.fft.ifft(z, n=length, axis=axis)
+        elif onesided:
+            out = np.fft.rfft(z.real, n=length, axis=axis)
+        else:
+            out = np.fft.fft(z, n=length, axis=axis)
+        return np.stack([out.real, out.imag], axis=-1)
+
+    return value.mapped(transform, static_dims(node.outputs[0]), value.electrode)
