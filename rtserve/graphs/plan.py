@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.errors import ExportError
+from rtserve.graphs.relay import relay
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -55,6 +56,8 @@ def graph_to_plan(graph: Graph) -> tuple[Plan, dict[str, Tensor]]:
         )
     _drop_unread(plan, reader.tensors)
     _resolve_sizes(plan, reader.tensors, graph)
+    relay(plan, reader.tensors)
+    _drop_unread(plan, reader.tensors)
     plan["tensors"] = sorted(reader.tensors)
     return plan, dict(sorted(reader.tensors.items()))
 
