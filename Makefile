@@ -13,8 +13,8 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; name one: make PYTHON=/path/to/python"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[braindecode,openvino,dask,test,dev]"
+	$(BIN)/python -m pip install -qq "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
+	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[braindecode,openvino,dask,test,dev]"
 	@# The torchaudio that braindecode imports is a CUDA build; without its compiled half it runs in pure Python.
 	@rm -f $(VENV)/lib/python3*/site-packages/torchaudio/lib/*.so
 	@touch $(STAMP)

@@ -1,7 +1,7 @@
 """The console blocks of README.md, run for real: ``--write`` pastes what they print, the test compares.
 
-A block begins with ```` ```console ````. A line ``$ command`` is run by bash (lines that begin with ``> `` go on with it),
-the lines below are what it printed. All blocks run in one folder, in order, with the rtserve that runs this file.
+A block begins with ```` ```console ````. A line ``$ command`` is run by bash (lines that begin with ``> `` go on with
+it), the lines below are what it printed. All blocks run in one folder, in order, with the rtserve beside this Python.
 """
 
 from __future__ import annotations
