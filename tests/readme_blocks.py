@@ -16,7 +16,7 @@ from pathlib import Path
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PASSING = re.compile(r"about \d+ s left|so far, at most|unstable: ")
+PASSING = re.compile(r"about \d+ s left|: \d+ s so far|unstable: ")
 """Lines that come and go with the machine's mood: progress, and warnings about its noise."""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.output import emit_json, json_option, tell, working
 
 
 @click.command()
@@ -30,7 +30,8 @@ def fuse(members: tuple[Path, ...], output: Path, explain: bool, as_json: bool, 
     """Fuse MEMBERS and views into one graph that gives the same numbers."""
     from rtserve.fusion.report import fuse_text, fuse_to_file
 
-    report = fuse_to_file(members, output, **options)  # type: ignore[arg-type]
+    with working(f"fusing {len(members)} member{'s' * (len(members) > 1)}"):
+        report = fuse_to_file(members, output, **options)  # type: ignore[arg-type]
     tell(fuse_text(report, explain=explain))
     if as_json:
         emit_json("fuse", report)

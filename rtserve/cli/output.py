@@ -25,27 +25,28 @@ def emit_json(kind: str, payload: dict[str, Any], *, version: int = 1) -> None:
 
 
 @contextlib.contextmanager
-def working(label: str, *, limit_s: float) -> Iterator[None]:
+def working(label: str, *, limit_s: float | None = None) -> Iterator[None]:
     """Show on stderr that something long is going on: a clock on a terminal, a line now and then elsewhere.
 
     Parameters
     ----------
     label : str
         What is going on.
-    limit_s : float
+    limit_s : float, optional
         Seconds after which it is stopped: the only forecast there is for work that cannot be counted.
     """
+    limit = f" (at most {limit_s:g} s)" if limit_s else ""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        columns = (SpinnerColumn(), TextColumn(f"{label} (at most {limit_s:g} s)"), TimeElapsedColumn())
+        columns = (SpinnerColumn(), TextColumn(label + limit), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             bar.add_task(label, total=None)
             yield
         return
     done = threading.Event()
-    talker = threading.Thread(target=_talk, args=(label, limit_s, done), daemon=True)
+    talker = threading.Thread(target=_talk, args=(label, limit, done), daemon=True)
     talker.start()
     try:
         yield
@@ -54,11 +55,11 @@ def working(label: str, *, limit_s: float) -> Iterator[None]:
         talker.join()
 
 
-def _talk(label: str, limit_s: float, done: threading.Event) -> None:
+def _talk(label: str, limit: str, done: threading.Event) -> None:
     seconds = 0.0
     while not done.wait(EVERY_S):
         seconds += EVERY_S
-        tell(f"{label}: {seconds:g} s so far, at most {limit_s:g} s")
+        tell(f"{label}: {seconds:g} s so far{limit}")
 
 
 def tell(message: str, *, quiet: bool = False) -> None:
