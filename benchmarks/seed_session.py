@@ -92,9 +92,10 @@ def make_page(result: dict[str, Any], benches: list[Bench]) -> Page:
     sections.append(Section(title="What the data cannot tell", text=CANNOT))
     sections.append(Section(title="Environment", tables=(environment_table(result["environment"]),), folded=True))
     lead = (
-        f"Every attempt trained on the same simulated windows ({settings['windows']} at each planted r,"
-        f" {settings['epochs']} epochs, split by subject) and scored on the same held-out subjects ({n_test[0]} windows) with one metric.",
-        "At r = 0 the windows say nothing about the target: every honest attempt must be told apart from nothing.",
+        f"Every attempt was trained on the same simulated windows ({settings['windows']} at each planted r,"
+        f" {settings['epochs']} epochs, split by subject) and scored on the same held-out subjects ({n_test[0]} windows)"
+        " with one metric.",
+        "At r = 0 the windows say nothing about the target: no honest attempt can do better than the constant there.",
     )
     return Page(title="The seed session, replayed", lead=lead, sections=tuple(sections))
 
