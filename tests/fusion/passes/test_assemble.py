@@ -1,0 +1,174 @@
+"""Members stacked, views shared, tails merged: always the plan's numbers, with the work that was promised."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rtserve.fusion.fuse import fuse_with_report
+from rtserve.fusion.plan import Calibration
+from rtserve.graphs.runners import OnnxruntimeRunner, OpenvinoRunner, PlanRunner, ReferenceRunner
+from tests.fusion.passes.networks import N_CHANS, N_TIMES, attention, conv_net, eegnet, head, network
+
+VIEWS = "identity,roll:+3,roll:-3,scale:1.02,scale:0.98"
+
+
+def status(report, name):
+    """Return what became of a pass."""
+    return next(o.status for o in report.outcomes if o.name == name)
+
+
+@pytest.mark.parametrize("body", [conv_net, eegnet, attention])
+@pytest.mark.parametrize("members", [1, 3])
+def test_members_and_views_of_any_architecture(body, members):
+    graphs = [network(body, seed=seed) for seed in range(members)]
+    _, report, parity = fuse_with_report(graphs, views=VIEWS)
+    assert status(report, "stack") == "applied"
+    assert parity.passed
+
+
+views = st.one_of(
+    st.just("identity"),
+    st.just("sign-flip"),
+    st.just("time-reverse"),
+    st.integers(-45, 45).map(lambda k: f"roll:{k:+d}"),
+    st.integers(-39, 39).map(lambda k: f"crop-shift:{k:+d}"),
+    st.floats(-2, 2).filter(lambda a: abs(a) > 1e-3).map(lambda a: f"scale:{a!r}"),
+    st.sampled_from(["drop:0", "drop:1+4"]),
+)
+
+
+@settings(max_examples=15)
+@given(
+    names=st.lists(views, min_size=1, max_size=5),
+    taps=st.integers(1, 8),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 2),
+    pads=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    seed=st.integers(0, 5),
+)
+def test_views_share_any_first_stage(names, taps, stride, dilation, pads, seed):
+    def body(emit, x, weights):
+        h = emit(
+            "Conv", x, weights(4, N_CHANS, taps), weights(4), strides=[stride], dilations=[dilation], pads=list(pads)
+        )
+        return head(emit, emit("Relu", h), weights, 4, axes=(2,))
+
+    _, report, parity = fuse_with_report([network(body, seed=seed)], views=names, force=True)
+    assert status(report, "stack") == "applied"
+    assert parity.passed
+
+
+def test_two_rolls_cost_little_more_than_two_convolutions():
+    one = fuse_with_report([network(conv_net)])[1].macs_after
+    five, report, _ = fuse_with_report([network(conv_net)], views=VIEWS)
+    rest = one - 20 * 8 * N_CHANS * 7
+    shared = report.macs_after - 5 * rest
+    assert shared < 2.8 * 20 * 8 * N_CHANS * 7
+    assert not [node for node in five.model.graph if node.op_type == "Mul" and 129 in list(node.outputs[0].shape or [])]
+
+
+def test_permutations_go_into_the_weights(tmp_path):
+    path = tmp_path / "order.json"
+    path.write_text(json.dumps([3, 1, 2, 0, 5, 4]))
+    fused, report, parity = fuse_with_report([network(conv_net)], views=["identity", f"permute:{path}"])
+    assert parity.passed
+    assert not [node for node in fused.model.graph if node.op_type == "Gather"]
+    assert status(report, "stack") == "applied"
+
+
+def test_first_convolution_of_members_is_one_convolution():
+    fused, _, _ = fuse_with_report([network(conv_net, seed=s) for s in range(4)])
+    first = next(node for node in fused.model.graph if node.op_type == "Conv")
+    assert first.outputs[0].shape[1] == 4 * 8
+    grouped = [node.attributes.get_int("group", 1) for node in fused.model.graph if node.op_type == "Conv"]
+    assert 4 in grouped
+
+
+def test_alike_members_stack_within_a_mixed_ensemble():
+    graphs = [network(conv_net, seed=0), network(eegnet, seed=1), network(conv_net, seed=2)]
+    fused, report, parity = fuse_with_report(graphs, views="identity,scale:0.9")
+    assert parity.passed
+    assert status(report, "stack") == "applied"
+    assert 16 in [node.outputs[0].shape[1] for node in fused.model.graph if node.op_type == "Conv"]
+
+
+@pytest.mark.parametrize("merge", ["mean", "median", "trimmed:0.2"])
+def test_merges_and_calibration(merge):
+    graphs = [network(conv_net, seed=s) for s in range(3)]
+    _, _, parity = fuse_with_report(
+        graphs,
+        views="identity,roll:+2",
+        merge=merge,
+        calibration=Calibration(scale=1.1, offset=-0.2, low=-1.0, high=2.0),
+    )
+    assert parity.passed
+
+
+def test_weights_that_are_no_product_of_members_and_views(tmp_path):
+    path = tmp_path / "w.json"
+    path.write_text(json.dumps([0.5, 0.0, 0.1, 0.4]))
+    graphs = [network(conv_net, seed=s) for s in range(2)]
+    fused, _, parity = fuse_with_report(graphs, views="identity,roll:+2", merge=f"weighted:{path}")
+    assert parity.passed
+    assert fused.provenance.details["removed"] == [{"branch": 1, "member": 0, "view": "roll:+2", "why": "weight zero"}]
+
+
+def test_a_member_of_weight_zero_is_not_computed(tmp_path):
+    path = tmp_path / "w.json"
+    path.write_text(json.dumps([1.0, 0.0]))
+    graphs = [network(conv_net, seed=s) for s in range(2)]
+    _fused, report, parity = fuse_with_report(graphs, merge=f"weighted:{path}")
+    assert parity.passed
+    assert report.macs_after <= report.macs_before / 2
+
+
+def test_repeated_branches_are_computed_once_and_counted_twice():
+    graph = network(conv_net)
+    fused, _report, parity = fuse_with_report([graph, graph], views="identity,identity,roll:+1", merge="median")
+    assert parity.passed
+    assert len(fused.provenance.details["removed"]) == 4
+
+
+def test_several_outputs():
+    def body(emit, x, weights):
+        h = emit("ReduceMean", emit("Relu", emit("Conv", x, weights(4, N_CHANS, 3), weights(4))), [2], keepdims=0)
+        return emit("Gemm", h, weights(3, 4), weights(3), transB=1)
+
+    graphs = [network(body, seed=s, n_outputs=3) for s in range(3)]
+    for merge in ("mean", "median"):
+        _, _, parity = fuse_with_report(graphs, views="identity,sign-flip", merge=merge)
+        assert parity.passed
+
+
+def test_every_engine_runs_the_result():
+    fused, _, _ = fuse_with_report([network(eegnet, seed=s) for s in range(2)], views=VIEWS)
+    proto = onnx.load_model_from_string(fused.to_bytes())
+    onnx.checker.check_model(proto, full_check=True)
+    assert proto.ir_version == 10
+    assert {o.domain: o.version for o in proto.opset_import} == {"": 20}
+    x = np.random.default_rng(0).standard_normal((5, N_CHANS, N_TIMES)).astype(np.float32)
+    results = [
+        r.infer(x) for r in (OnnxruntimeRunner(fused), OpenvinoRunner(fused), ReferenceRunner(fused), PlanRunner(fused))
+    ]
+    for one, two in pairwise(results):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+
+
+def test_same_inputs_same_bytes():
+    graphs = [network(conv_net, seed=s) for s in range(2)]
+    first, second = (fuse_with_report(graphs, views=VIEWS)[0].to_bytes() for _ in range(2))
+    assert first == second
+
+
+def test_tuning_keeps_the_numbers_and_says_what_it_chose():
+    fused, report, parity = fuse_with_report([network(conv_net)], views="identity,roll:+1", tune=True)
+    assert parity.passed
+    assert report.timings["chosen"] in report.timings["median_us"]
+    assert any(name.startswith("tune=") for name in fused.provenance.details["passes"])

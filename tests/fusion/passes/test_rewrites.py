@@ -1,0 +1,180 @@
+"""The smaller rewrites: how many, which nodes, which numbers; and the check that undoes a wrong one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rtserve.fusion.fuse import fuse_with_report
+from rtserve.fusion.passes import depth, elu, fold, fourier, layout, pool
+from rtserve.fusion.passes.check import Reference
+from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.running import clean, run_passes
+from tests.fusion.passes.networks import N_CHANS, head, network
+
+
+def rewritten(module, graph):
+    """Run one pass on a copy and check its numbers; return the result and the node counts."""
+    model = clean(graph.clone_model())
+    result = module.run(model)
+    model = clean(model)
+    assert Reference(graph).check(model) == ""
+    kinds = [node.op_type for node in model.graph]
+    return result, kinds
+
+
+def test_elu_is_written_with_exp_where_it_is_large():
+    def body(emit, x, weights):
+        h = emit("Elu", emit("Conv", emit("Unsqueeze", x, [2]), weights(64, N_CHANS, 1, 3)), alpha=0.7)
+        return head(emit, h, weights, 64, axes=(2, 3))
+
+    result, kinds = rewritten(elu, network(body))
+    assert result.changed == 1
+    assert "Elu" not in kinds
+    assert "Clip" in kinds
+
+
+def test_a_small_elu_stays():
+    def body(emit, x, weights):
+        return head(emit, emit("Elu", emit("Conv", x, weights(4, N_CHANS, 3))), weights, 4, axes=(2,))
+
+    result, kinds = rewritten(elu, network(body))
+    assert (result.changed, "Elu" in kinds) == (0, True)
+
+
+def test_a_wide_pool_is_a_banded_matrix_and_a_narrow_one_stays():
+    def body(window):
+        def build(emit, x, weights):
+            h = emit("Conv", emit("Unsqueeze", x, [2]), weights(5, N_CHANS, 1, 3))
+            h = emit("AveragePool", h, kernel_shape=[1, window], strides=[1, 2])
+            return head(emit, emit("Relu", h), weights, 5, axes=(2, 3))
+
+        return build
+
+    assert rewritten(pool, network(body(12)))[0].changed == 1
+    assert rewritten(pool, network(body(3)))[0].changed == 0
+
+
+def test_rank_three_convolutions_meet_at_rank_four():
+    def body(emit, x, weights):
+        h = emit("Relu", emit("Conv", x, weights(16, N_CHANS, 5), weights(16), pads=[2, 2]))
+        h = emit("Relu", emit("Conv", h, weights(16, 16, 3), weights(16)))
+        return head(emit, h, weights, 16, axes=(2,))
+
+    result, kinds = rewritten(layout, network(body))
+    assert result.changed >= 2
+    assert kinds.count("Unsqueeze") == 1
+    assert "GlobalAveragePool" in kinds
+
+
+def test_channels_that_do_not_divide_are_split_or_filled():
+    def body(emit, x, weights):
+        return head(emit, emit("Relu", emit("Conv", x, weights(4, 33, 3), weights(4))), weights, 4, axes=(2,))
+
+    _, kinds = rewritten(layout, network(body, n_chans=33))
+    assert kinds.count("Conv") == 2
+
+    def other(emit, x, weights):
+        return head(emit, emit("Relu", emit("Conv", x, weights(4, 22, 3), weights(4))), weights, 4, axes=(2,))
+
+    _, kinds = rewritten(layout, network(other, n_chans=22))
+    assert "Pad" in kinds
+
+
+def test_time_before_a_trailing_one_is_turned():
+    def body(emit, x, weights):
+        h = emit("Unsqueeze", emit("Conv", x, weights(16, N_CHANS, 5)), [3])
+        h = emit("Elu", h)
+        h = emit("MaxPool", h, kernel_shape=[3, 1], strides=[3, 1])
+        h = emit("Elu", emit("Conv", h, weights(16, 16, 3, 1), weights(16)))
+        return head(emit, h, weights, 16, axes=(2, 3))
+
+    result, _ = rewritten(layout, network(body))
+    assert result.changed >= 3
+
+
+def test_one_channel_convolution_over_phases():
+    def body(emit, x, weights):
+        h = emit("Relu", emit("Conv", emit("Unsqueeze", x, [1]), weights(8, 1, 1, 25), weights(8), pads=[0, 12, 0, 12]))
+        return head(emit, h, weights, 8, axes=(2, 3))
+
+    result, kinds = rewritten(depth, network(body, n_chans=20, n_times=200))
+    assert result.changed == 1
+    assert kinds.count("Transpose") == 2
+
+
+@pytest.mark.parametrize(("inverse", "onesided", "parts"), [(0, 0, 1), (0, 1, 1), (0, 0, 2), (1, 0, 2), (1, 1, 2)])
+def test_transforms_equal_numpy(inverse, onesided, parts):
+    rng = np.random.default_rng(0)
+    n = 12
+    bins = n // 2 + 1 if onesided and not inverse else n
+    length = n if not (inverse and onesided) else 2 * (n - 1)
+    x = rng.standard_normal((n, parts))
+    z = x[:, 0] + (1j * x[:, 1] if parts == 2 else 0)
+    if inverse and onesided:
+        expected, bins = np.fft.irfft(z, n=length), length
+        got = x.reshape(-1) @ fourier.dft_matrix(n, length, bins, parts, inverse=True, onesided=True)
+    else:
+        whole = np.fft.ifft(z) if inverse else np.fft.fft(z)
+        expected = np.stack([whole.real, whole.imag], -1)[:bins].reshape(-1)
+        got = x.reshape(-1) @ fourier.dft_matrix(n, n, bins, parts, inverse=bool(inverse))
+    np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
+def test_short_time_transform_is_a_strided_convolution():
+    def body(emit, x, weights):
+        signal = emit("Reshape", emit("ReduceMean", x, [1], keepdims=0), [0, -1, 1])
+        window = np.hanning(16).astype(np.float32)
+        z = emit("STFT", signal, np.array(4), window, np.array(16), onesided=1)
+        power = emit("ReduceSum", emit("Mul", z, z), [3], keepdims=0)
+        return emit("Gemm", emit("ReduceMean", power, [1], keepdims=0), weights(1, 9), weights(1), transB=1)
+
+    result, kinds = rewritten(fourier, network(body))
+    assert result.changed == 1
+    assert "STFT" not in kinds
+
+
+def test_idle_nodes_and_norms_are_folded():
+    def body(emit, x, weights):
+        h = emit("BatchNormalization", emit("Conv", x, weights(4, N_CHANS, 3), weights(4)), *weights.norm(4))
+        h = emit("Mul", emit("Identity", emit("Relu", h)), np.float32(1.0))
+        return head(emit, h, weights, 4, axes=(2,))
+
+    result, kinds = rewritten(fold, network(body))
+    assert result.changed >= 3
+    assert not {"BatchNormalization", "Identity", "Mul"} & set(kinds)
+
+
+def test_a_pass_that_changes_the_numbers_is_undone_and_reported():
+    def body(emit, x, weights):
+        return head(emit, emit("Relu", emit("Conv", x, weights(4, N_CHANS, 3))), weights, 4, axes=(2,))
+
+    def wrong(model):
+        next(node for node in model.graph if node.op_type == "Relu").op_type = "Sigmoid"
+        return PassResult(changed=1, notes=("a mistake",))
+
+    def crash(model):
+        raise ValueError("no such thing")
+
+    graph = network(body)
+    model, outcomes = run_passes(
+        graph.clone_model(),
+        [("wrong", wrong), ("crash", crash)],
+        subject="t",
+        wanted=None,
+        check=Reference(graph).check,
+    )
+    assert [o.status for o in outcomes] == ["undone", "undone"]
+    assert "numbers changed" in outcomes[0].reason
+    assert Reference(graph).check(model) == ""
+
+
+def test_passes_can_be_chosen_and_switched_off():
+    def body(emit, x, weights):
+        return head(emit, emit("Relu", emit("Conv", x, weights(4, N_CHANS, 3))), weights, 4, axes=(2,))
+
+    graph = network(body)
+    _plain, report, _ = fuse_with_report([graph], optimize=False)
+    assert report.outcomes == ()
+    _, report, _ = fuse_with_report([graph], passes=["layout"])
+    assert {o.name for o in report.outcomes} <= {"layout", "stack"}
