@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ def fuse_to_file(
         "sha256": graph.digest,
         "bytes": output.stat().st_size,
         "members": len(members),
+        "architectures": _architectures(details["members"]),
         "views": [view["name"] for view in details["plan"]["views"]],
         "merge": details["plan"]["merge"],
         "removed": details["removed"],
@@ -78,6 +79,29 @@ def fuse_to_file(
     }
 
 
+def _architectures(members: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the kinds of network among the members, with their parameter counts and how many of each there are."""
+    found: dict[str, dict[str, Any]] = {}
+    for member in members:
+        told = member["provenance"]["details"]
+        network, size = told.get("network", member["provenance"]["kind"]), told.get("n_parameters")
+        entry = {"network": network, "n_parameters": size, "architecture": told.get("architecture"), "members": 0}
+        found.setdefault(str(list(entry.values())), entry)["members"] += 1
+    return list(found.values())
+
+
+def _architecture_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what is fused, and ask where one network comes in two sizes: one of them may be a mistake."""
+    texts = [
+        f"{a['members']} x {a['network']}" + (f" ({a['n_parameters']:,} parameters)" if a["n_parameters"] else "")
+        for a in found
+    ]
+    names = [a["network"] for a in found if a["architecture"]]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    notes = [f"  note    {name} comes in {names.count(name)} architectures: is one a mistake?" for name in twice]
+    return [f"  members {', '.join(texts)}", *notes]
+
+
 def fuse_text(report: dict[str, Any], *, explain: bool) -> str:
     """Return the report as a few lines for a person."""
     removed = [
@@ -89,6 +113,7 @@ def fuse_text(report: dict[str, Any], *, explain: bool) -> str:
             f"{report['output']}  {report['members']} member{'s' * (report['members'] > 1)} x {len(report['views'])}"
             f" view{'s' * (len(report['views']) > 1)}, {report['merge']['kind']}, {report['bytes']:,} bytes",
             f"  input   {report['input']}; output {report['output_spec']}",
+            *_architecture_lines(report["architectures"]),
             *removed,
             *(f"  {line}" for line in (report["explain"].splitlines()[:-1] if explain else ())),
             f"  work    {macs['before'] / 1e6:.2f} M -> {macs['after'] / 1e6:.2f} M multiply-adds per window,"

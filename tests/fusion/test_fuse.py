@@ -1,6 +1,7 @@
 """Fusing: the graph is the plan, whatever the members, and what does not fit is refused before anything is written."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ from rtserve.fusion.views import parse_views
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.parity import relative_error
 from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner, ReferenceRunner
-from rtserve.spec import InputSpec
+from rtserve.spec import InputSpec, Provenance
 
 from .making import SPEC, constant, foreign, network, windows
 
@@ -257,6 +258,24 @@ def test_the_command_calibrates_and_merges_as_told(cli, files, tmp_path):
     wanted = np.maximum(2 * by_hand([A, B], "identity", windows(5), lambda y: np.median(y, 0)) - 1, 0)
     assert code == 0
     assert same(infer(Graph.load(output), windows(5)), wanted)
+
+
+def test_one_network_in_two_sizes_is_asked_about(cli, tmp_path):
+    def told(name, network, size):
+        details = {"network": network, "n_parameters": size, "architecture": f"{network} {size}"}
+        graph = network_of[name]
+        made = replace(graph, provenance=Provenance(kind="export", details=details))
+        return made.save(tmp_path / f"{name}.onnx")
+
+    network_of = {"a": A, "b": B, "c": C}
+    files = [told("a", "CompactRT", 74_753), told("b", "CompactRT", 53_025), told("c", "EEGNeX", 62_353)]
+    code, _, err = cli("fuse", *files, "-o", tmp_path / "f.onnx")
+    assert code == 0
+    assert "1 x CompactRT (74,753 parameters)" in err
+    assert "CompactRT comes in 2 architectures: is one a mistake?" in err
+    assert "EEGNeX comes" not in err
+    _, _, err = cli("fuse", files[0], files[2], "-o", tmp_path / "g.onnx")
+    assert "is one a mistake" not in err
 
 
 def test_an_existing_output_needs_force(cli, files, tmp_path):
