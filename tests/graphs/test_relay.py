@@ -81,5 +81,5 @@ def test_pattern_is_joined_only_where_it_is_one(text, expected):
             PlanRunner(graph, double=True).infer(x), reference, rtol=1e-12, atol=1e-12 * max(1, np.abs(reference).max())
         )
         np.testing.assert_allclose(
-            PlanRunner(graph).infer(x), reference, rtol=1e-5, atol=1e-6 * np.abs(reference).max()
+            PlanRunner(graph).infer(x), reference, rtol=1e-5, atol=1e-6 * max(1, np.abs(reference).max())
         )
