@@ -6,6 +6,7 @@ n_chans=129, n_times=200, sfreq=100, n_outputs=1. ``target`` and ``unit`` descri
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import math
@@ -20,6 +21,7 @@ from torch import nn
 from rtserve.errors import EnvironmentMissingError, ExportError, InputError
 from rtserve.graphs.exporter import Built, Exporter, Quirk, Shapes
 from rtserve.spec import InputSpec, OutputSpec
+from rtserve.training.networks import SCALE_QUIRK, with_input_scale
 
 DEFAULTS: dict[str, Any] = {"n_chans": 129, "n_times": 200, "sfreq": 100, "n_outputs": 1}
 """The contest's windows: 2 s of 129 channels at 100 Hz, one number."""
@@ -142,6 +144,10 @@ def __getattr__(name: str) -> Exporter:
     _class(name)
 
     def exporter(shapes: Shapes, settings: Mapping[str, Any]) -> Built:
-        return _build(name, settings)
+        built = _build(name, settings)
+        if "input_scale" not in shapes:
+            return built
+        # What `rtserve train` writes: the network behind a fixed scale that brings volts to about 1.
+        return dataclasses.replace(built, network=with_input_scale(built.network), quirks=(*built.quirks, SCALE_QUIRK))
 
     return exporter

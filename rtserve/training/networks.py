@@ -22,6 +22,7 @@ from rtserve.spec import InputSpec, OutputSpec
 __all__ = [
     "CONTEST_CHANNELS",
     "DROPOUT_SETS",
+    "SCALE_QUIRK",
     "VOLT_SCALE",
     "CompactRT",
     "count_parameters",
@@ -126,7 +127,7 @@ def fold_input_scale(network: nn.Module) -> nn.Module:
 SCALE_QUIRK = Quirk(
     name="input-scale",
     reason="trainings on volts carry a fixed input scale, because BatchNorm's running variance starts at 1 and volts"
-    " have 1e-11; it is multiplied into the first convolution",
+    " have 1e-11; it is part of the graph, folded into the first convolution where that is possible",
 )
 _SETTINGS: dict[str, Any] = {"n_times": 200, "sfreq": 100.0, "unit": "V", "ch_names": (), "target": "response_time"}
 

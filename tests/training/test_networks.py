@@ -93,3 +93,24 @@ def test_contest_checkpoints_fit(shared_dir, repo_dir):
         built.network.load_state_dict(state, strict=True)
         assert count_parameters(built.network) == 74_753
         assert [quirk.name for quirk in built.quirks] == ["squeeze"]
+
+
+def test_a_braindecode_network_trains_and_exports_with_its_scale(tmp_path, repo_dir):
+    pytest.importorskip("braindecode")
+    from rtserve.measure.predict import predict
+    from rtserve.signals.splits import make_split
+    from rtserve.training.recipe import Recipe
+    from rtserve.training.seeds import train
+
+    from .conftest import small_windows
+
+    windows = small_windows(n=60, n_chans=4, n_times=200, subjects=10)
+    recipe = Recipe(model="braindecode:EEGNeX", max_epochs=1, batch_size=16)
+    split = make_split(windows)
+    run = train(windows, split, recipe=recipe, seeds=[1], output=tmp_path / "run")
+    exporter = f"{repo_dir}/{run.about['exporter']}"
+    settings = {"n_chans": 4, "n_times": 200, "sfreq": 100, "n_outputs": 1, "target": "response_time"}
+    graph = export(run.checkpoints()[0], exporter=exporter, settings=settings)
+    expected = run.results[0]["test"]["raw"]["predictions"]
+    assert predict(graph, windows.take(split.part("test")))[:, 0] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert [quirk["name"] for quirk in graph.provenance.details["quirks"]][-1] == "input-scale"
