@@ -60,7 +60,7 @@ def evaluate(
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Windows per call.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--loop", type=click.IntRange(1), default=1, show_default=True, help="Runs of each other per call.")
-@click.option("--rounds", type=click.IntRange(1), default=40, show_default=True, help="Rounds of bursts by turns.")
+@click.option("--rounds", type=click.IntRange(1), default=54, show_default=True, help="Rounds by turns.")
 @click.option("--hop-ms", type=click.FloatRange(0, min_open=True), help="Deadline per call; misses are counted.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of input and order.")
 @click.option("-o", "--output", type=click.Path(), help="Write summary and raw times here (.json).")

@@ -1,7 +1,8 @@
 """What a graph costs: latency and throughput beside another's, by turns in one run, with the noise of this machine.
 
 The ratio to another graph is what carries over to other machines; the microseconds are of this one. The reference is
-timed twice under two names (A/A): how far those two are apart is what this machine, in this run, cannot tell apart.
+timed as two sessions under two names (A/A): how far those are apart is what this machine, in this run, cannot tell
+apart. Every session is built anew several times, because where its weights lie in memory changes its speed a little.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rtserve.graphs.graph import Graph
 from rtserve.graphs.parity import probe_inputs
 from rtserve.measure.bench_report import AGAIN, BenchReport, Contender
 from rtserve.measure.predict import as_graph, make_runner
-from rtserve.measure.timing import P99_MIN, Call, interleave, set_threads
+from rtserve.measure.timing import P99_MIN, RESTARTS, Call, Factory, repeat, set_threads
 from rtserve.spec import UNITS, InputSpec
 
 __all__ = ["BenchReport", "Contender", "bench"]
@@ -35,7 +36,7 @@ def bench(
     batch: int = 1,
     threads: int = 1,
     loop: int = 1,
-    rounds: int = 40,
+    rounds: int = 54,
     hop_ms: float | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -55,13 +56,13 @@ def bench(
     loop : int
         Runs of each other graph per timed call: 25 for "one session per branch, 25 branches".
     rounds : int
-        Rounds of bursts; see `rtserve.measure.timing.interleave`.
+        Rounds of bursts in all, spread over restarts; see `rtserve.measure.timing.repeat`.
     hop_ms : float, optional
         Deadline per call: the share of calls that miss it is reported.
     seed : int
         Of the input and of the order.
     progress : callable, optional
-        Called with (rounds done, rounds in all).
+        Called with (restarts done, restarts in all).
 
     Returns
     -------
@@ -82,19 +83,25 @@ def bench(
     graphs = [as_graph(g) for g in (graph, *others)]
     engines = [engine] + [against_engine or engine] * len(others)
     set_threads(threads)
-    contenders, calls, outputs = [], {}, []
+    contenders, factories, outputs = [], {}, []
     for name, g, kind, times in zip(names, graphs, engines, [1] + [loop] * len(others), strict=True):
-        call = _call(g, kind, batch=batch, threads=threads, loop=times, seed=seed)
-        outputs.append(np.asarray(call()))
-        calls[name] = call
+        factories[name] = _factory(g, kind, batch=batch, threads=threads, loop=times, seed=seed)
+        outputs.append(np.asarray(factories[name]()()))
         passes = len(g.provenance.details.get("passes", ()))
         contenders.append(
             Contender(name=name, digest=g.digest, engine=kind, loop=times, branches=n_branches(g), passes=passes)
         )
     if others:
-        calls[AGAIN] = calls[names[1]]
-    timings = interleave(
-        calls, rounds=rounds, min_calls=_min_calls(calls, rounds), threads=threads, seed=seed, progress=progress
+        factories[AGAIN] = factories[names[1]]
+    restarts = max(1, min(RESTARTS, rounds // 2))
+    timings = repeat(
+        factories,
+        restarts=restarts,
+        rounds=math.ceil(rounds / restarts),
+        min_calls=_min_calls(factories, rounds),
+        threads=threads,
+        seed=seed,
+        progress=progress,
     )
     return BenchReport(
         contenders=tuple(contenders),
@@ -124,18 +131,21 @@ def bench_input(spec: InputSpec, *, batch: int, seed: int = 0) -> np.ndarray:
     return probe_inputs(spec, batches=(batch,), scales=(scale,), seed=seed)[1][1]
 
 
-def _call(graph: Graph, engine: str, *, batch: int, threads: int, loop: int, seed: int) -> Call:
-    infer = make_runner(graph, engine, threads=threads).infer
-    x = bench_input(graph.input_spec, batch=batch, seed=seed)
-    if loop == 1:
-        return lambda: infer(x)
+def _factory(graph: Graph, engine: str, *, batch: int, threads: int, loop: int, seed: int) -> Factory:
+    def fresh() -> Call:
+        infer = make_runner(graph, engine, threads=threads).infer
+        x = bench_input(graph.input_spec, batch=batch, seed=seed)
+        if loop == 1:
+            return lambda: infer(x)
 
-    def repeated() -> np.ndarray:
-        for _ in range(loop - 1):
-            infer(x)
-        return infer(x)
+        def repeated() -> np.ndarray:
+            for _ in range(loop - 1):
+                infer(x)
+            return infer(x)
 
-    return repeated
+        return repeated
+
+    return fresh
 
 
 def _names(graphs: Sequence[Graph | str | Path]) -> list[str]:
@@ -146,10 +156,11 @@ def _names(graphs: Sequence[Graph | str | Path]) -> list[str]:
     ]
 
 
-def _min_calls(calls: dict[str, Call], rounds: int) -> int:
+def _min_calls(factories: dict[str, Factory], rounds: int) -> int:
     """Return recorded calls per burst: enough for a p99 where that costs at most `_P99_BUDGET_S`, else 3."""
+    calls = [factory() for factory in factories.values()]
     start = time.perf_counter_ns()
-    for call in calls.values():
+    for call in calls:
         call()
     once_s = (time.perf_counter_ns() - start) / 1e9
     return max(3, math.ceil(P99_MIN / rounds)) if once_s * P99_MIN <= _P99_BUDGET_S else 3

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtserve.errors import InputError
-from rtserve.measure.timing import Timings, interleave
+from rtserve.measure.timing import Timings, interleave, repeat
 
 
 def simulated(rng: np.random.Generator, *, slower: float = 1.0, rounds: int = 40) -> Timings:
@@ -110,3 +110,44 @@ def test_unstable_runs_say_why(factor, word):
 
 def test_few_rounds_are_called_few():
     assert "few" in " ".join(Timings(rounds=({"a": np.array([5, 5])},) * 4).unstable("a"))
+
+
+def offset_sessions(rng: np.random.Generator, *, slower: float = 1.0) -> Timings:
+    """Nine restarts: each session has an offset of its own that all of its rounds share."""
+    rounds, restarts = [], []
+    for k in range(9):
+        offset = np.exp(0.003 * rng.standard_normal(2))
+        for part in simulated(rng, slower=slower, rounds=6).rounds:
+            rounds.append({"a": (part["a"] * offset[0]).astype(int), "b": (part["b"] * offset[1]).astype(int)})
+            restarts.append(k)
+    return Timings(rounds=tuple(rounds), restarts=tuple(restarts))
+
+
+def test_offsets_of_sessions_are_not_called_a_difference():
+    rng = np.random.default_rng(5)
+    pairs = [offset_sessions(rng) for _ in range(150)]
+    apart = [not low <= 1 <= high for _, low, high in (t.ratio("a", "b") for t in pairs)]
+    forgetful = [Timings(rounds=t.rounds).ratio("a", "b") for t in pairs]
+    assert sum(apart) <= 0.08 * 150
+    assert sum(not low <= 1 <= high for _, low, high in forgetful) >= sum(apart)
+    _, low, high = offset_sessions(rng, slower=1.10).ratio("a", "b")
+    assert low <= 1.10 <= high
+    assert low > 1.0
+
+
+def test_everything_is_built_anew_in_each_restart():
+    built: list[str] = []
+
+    def factory(name: str):
+        def fresh():
+            built.append(name)
+            return lambda: None
+
+        return fresh
+
+    timings = repeat({n: factory(n) for n in "ab"}, restarts=7, rounds=2, min_burst_us=0.0, warmup_us=0.0)
+    assert sorted(built) == ["a"] * 7 + ["b"] * 7
+    assert timings.restarts == tuple(k for k in range(7) for _ in range(2))
+    assert timings.names == ("a", "b")
+    assert len(set(zip(built[::2], built[1::2], strict=True))) == 2
+    assert Timings.from_dict(timings.to_dict()).ratio("a", "b") == timings.ratio("a", "b")
