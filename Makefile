@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install test test-browser demo zoo bench lint types contract readme clean
+.PHONY: install test test-browser test-envs demo zoo bench lint types contract readme clean
 
 install: $(STAMP)
 
@@ -52,6 +52,10 @@ contract: install
 
 readme: install
 	$(BIN)/python tests/readme_blocks.py --write
+
+test-envs: install
+	$(BIN)/rtserve env create eeg2025 --path .envs
+	RTSERVE_ENVS=$(CURDIR)/.envs $(BIN)/python benchmarks/environments.py --envs .envs
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache

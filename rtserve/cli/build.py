@@ -44,3 +44,32 @@ def verify(ctx: click.Context, zip_path: Path, env: Path | None, no_replay: bool
     if as_json:
         emit_json("verify", result.to_dict())
     ctx.exit(0 if result.passed else 1)
+
+
+@click.group()
+def env() -> None:
+    """Build the environments that contests score in."""
+
+
+@env.command()
+@click.argument("profile")
+@click.option("--path", required=True, type=click.Path(path_type=Path), help="Folder that is to hold them.")
+@click.option("--only", multiple=True, metavar="NAME", help="Build this one (primary, older); repeatable.")
+@click.option("--full", is_flag=True, help="With all CUDA libraries (gigabytes) instead of stubs.")
+@click.option("--minimal", is_flag=True, help="torch and numpy alone.")
+@click.option("--python", type=click.Path(path_type=Path), help="Interpreter to build from.")
+@json_option
+def create(
+    profile: str, path: Path, only: tuple[str, ...], full: bool, minimal: bool, python: Path | None, as_json: bool
+) -> None:
+    """Build the pinned environments of PROFILE under --path; `rtserve check --env` runs in them."""
+    from rtserve.submission import environments
+    from rtserve.submission.profile import load_profile
+
+    reports = environments.create(
+        load_profile(profile), path, only=only, slim=not full, minimal=minimal, python=python, say=tell
+    )
+    for report in reports:
+        tell(f"{report.name}: {report.python}, torch {report.versions.get('torch')}, {report.megabytes:,} MB")
+    if as_json:
+        emit_json("env", {"environments": [report.to_dict() for report in reports]})

@@ -32,6 +32,7 @@ COMMANDS = {
     "build": "rtserve.cli.build:build",
     "check": "rtserve.cli.check:check",
     "verify": "rtserve.cli.build:verify",
+    "env": "rtserve.cli.build:env",
     "report": "rtserve.cli.report:report",
     "profiles": "rtserve.cli.check:profiles",
 }
