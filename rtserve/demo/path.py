@@ -355,7 +355,7 @@ def _notes(demo: _Demo, evaluations: dict[str, Evaluation], timings: Timings, ve
         "simulated windows: scores show that the path works, not how a network does on real EEG;"
         f" the best that can be expected is {limits['1']:.3f} on C1 and {limits['2']:.3f} on C2",
         f"the fused graph takes {eager / fused:.1f} times less than the eager loop and {sessions / fused:.1f} times"
-        " less than the loop of sessions (one thread, batch 1)",
+        " less than the loop of sessions, each over the same branches (one thread, batch 1)",
         f"check says {verdict.verdict}: {', '.join(f'{n} {kind}' for kind, n in verdict.counts().items() if n)}",
     ]
     for name, evaluation in evaluations.items():

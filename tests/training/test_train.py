@@ -115,7 +115,7 @@ def test_kill_minus_nine_at_any_moment_leaves_no_torn_file(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     cut = tmp_path / "cut"
-    for epochs in (3, 20):
+    for epochs in (2, 12):
         process = subprocess.Popen(
             [*command, str(cut)], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
