@@ -74,10 +74,8 @@ def test_stub_stands_for_a_library_with_versioned_symbols(tmp_path):
     (real / "a.map").write_text("libcudart.so.12 { global: *; };")
     (lib / "user.c").write_text("int cudaFree(void); int use(void) { return cudaFree(); }")
     gcc = ["gcc", "-shared", "-fPIC"]
-    subprocess.run(
-        [*gcc, "-o", real / "libcudart.so.12", real / "a.c", "-Wl,-soname,libcudart.so.12", f"-Wl,--version-script={real}/a.map"],
-        check=True,
-    )  # fmt: skip
+    named = ["-Wl,-soname,libcudart.so.12", f"-Wl,--version-script={real}/a.map"]
+    subprocess.run([*gcc, "-o", real / "libcudart.so.12", real / "a.c", *named], check=True)
     subprocess.run(
         [*gcc, "-o", lib / "libuser.so", lib / "user.c", real / "libcudart.so.12", "-Wl,-rpath,$ORIGIN"], check=True
     )
