@@ -124,6 +124,8 @@ def _choose(raw: Any, path: Path, cleaning: Cleaning) -> None:
     if not cleaning.channels:
         raw.pick("eeg", exclude=())
         return
+    if "E129" in raw.ch_names and "Cz" in cleaning.channels and "Cz" not in raw.ch_names:
+        raw.rename_channels({"E129": "Cz"}, verbose="error")
     missing = [name for name in cleaning.channels if name not in raw.ch_names]
     if missing and (not cleaning.interpolate or len(missing) > len(cleaning.channels) // 4):
         raise InputError(

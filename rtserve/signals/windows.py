@@ -178,7 +178,8 @@ def _to_arrays(windows: WindowSet) -> dict[str, Any]:
 def _read_npz(path: Path) -> dict[str, Any]:
     hint = "a window set is an .npz with X (n_windows, n_chans, n_times), y and sfreq; see `rtserve inspect`"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here and not by numpy, which leaves a broken file open.
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as archive:
             if not hasattr(archive, "files"):
                 raise InputError(f"{path} holds one array, not a window set", hint=hint)
             return {name: archive[name] for name in archive.files}
