@@ -76,7 +76,7 @@ def make_row(entry: Entry, options: dict[str, Any]) -> dict[str, Any]:
             return row
         job["folder"] = str(Path(options["cache"]) / row.pop("cache"))
         row |= run_stage("judge", job, timeout_s=timeout_s)
-        row |= _timed(job, timeout_s)
+        row |= _timed(job | {"sha256_ours": row.get("sha256_ours")}, timeout_s)
     except StageError as error:
         row["failed"] = str(error)
         if row["export"] is None:
@@ -162,7 +162,7 @@ def retime_rows(entries: list[Entry], store: Store, options: dict[str, Any], *, 
             job["folder"] = str(
                 Path(options["cache"]) / run_stage("prepare", job, timeout_s=options["timeout_s"])["cache"]
             )
-            row |= _timed(job, options["timeout_s"])
+            row |= _timed(job | {"sha256_ours": row.get("sha256_ours")}, options["timeout_s"])
         except StageError as error:
             row["failed"] = str(error)
         store.put(entry, row)
@@ -182,6 +182,13 @@ def retime_rows(entries: list[Entry], store: Store, options: dict[str, Any], *, 
 @click.option(
     "--lock", type=click.Path(dir_okay=False), help="File locked while timing, for machines that others time on."
 )
+@click.option(
+    "--clock",
+    type=click.Choice(["wall", "cpu"]),
+    default="wall",
+    show_default=True,
+    help="cpu: processor time of the process, for a machine that others use at the same time.",
+)
 @click.option("--retime", is_flag=True, help="Time rows again that are of today's code; their other fields stay.")
 @click.option("--cache", default=str(CACHE), show_default=".zoo-cache", help="Folder that keeps exports.")
 @click.option(
@@ -189,12 +196,19 @@ def retime_rows(entries: list[Entry], store: Store, options: dict[str, Any], *, 
 )
 def main(
     only: str | None, shape: str, settings: tuple[str, ...], timeout_s: float, rounds: int, fresh: bool, again: bool,
-    lock: str | None, retime: bool, cache: str, output: str,
+    lock: str | None, clock: str, retime: bool, cache: str, output: str,
 ) -> None:  # fmt: skip
     try:
         entries = select(catalogue(Shape.parse(shape), parse_settings(settings)), only)
         store = Store(Path(output))
-        options = {"timeout_s": timeout_s, "rounds": rounds, "fresh": fresh, "lock": lock, "cache": cache}
+        options = {
+            "timeout_s": timeout_s,
+            "rounds": rounds,
+            "fresh": fresh,
+            "lock": lock,
+            "cache": cache,
+            "clock": clock,
+        }
         work = retime_rows if retime else run
         work(entries, store, options, again=again or only is not None)
         store.write_table()

@@ -115,6 +115,7 @@ def _optimise(graph: Graph, folder: Path) -> tuple[Graph, dict[str, Any]]:
         "passes": _passes(report),
         "optimise_s": round(time.perf_counter() - start, 1),
         "bytes_ours": (folder / "ours.onnx").stat().st_size,
+        "sha256_ours": ours.digest,
     }
 
 

@@ -2,7 +2,7 @@
 
 Runs in a process of its own: ``python benchmarks/zoo_prepare.py JOB.json RESULT.json``. What it leaves in the row's
 cache folder (weights.pth, plain.onnx, truth.npz, prepared.json) is used again while what it was made of stays the same:
-the network's architecture and settings, its exporter's own files, the versions of the exporting libraries.
+the network's architecture and settings, its quirks, the versions of the exporting libraries; --fresh makes it anew.
 """
 
 from __future__ import annotations
@@ -63,16 +63,21 @@ def _store_truth(built: Built, weights: Path, folder: Path) -> dict[str, Any]:
 
 
 def cache_key(entry: Entry, built: Built) -> str:
-    """Return the name of the folder that holds what was made of this network."""
-    path = ROOT / entry.exporter.partition(":")[0]
+    """Return the name of the folder that holds what was made of this network.
+
+    A class of braindecode is told by its name, settings and architecture and by the library's version; what its exporter
+    adds are the quirks, each in a file of its own. Of our families the exporter holds the network, so its bytes count.
+    """
     quirks = sys.modules.get("braindecode_quirks")
-    files = [path, *(quirks.source_files(built.network) if quirks else ())]
+    own = entry.family != "braindecode"
+    files = [ROOT / entry.exporter] if own else list(quirks.source_files(built.network) if quirks else ())
+    versions = ("torch", "onnxscript", "onnx", *(() if own else ("braindecode",)))
     made_of = {
         "entry": [entry.model, entry.exporter, str(entry.shape), entry.settings],
         "architecture": architecture_digest(built.network),
         "quirks": [quirk.name for quirk in built.quirks],
         "files": [sha256_file(file) for file in files],
-        "versions": [importlib.metadata.version(name) for name in ("torch", "onnxscript", "onnx")],
+        "versions": [importlib.metadata.version(name) for name in versions],
     }
     return f"{entry.model}-{entry.shape}-{sha256_bytes(canonical_json(made_of).encode())[:12]}"
 

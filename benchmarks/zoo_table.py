@@ -24,6 +24,11 @@ max(1e-3, largest output). *Fused* is 3 members x 3 views (identity, roll:+3, sc
 """
 
 
+CPU_NOTE = """\
+Times of these rows are processor time of the timing process, not wall time: other work ran on the machine, and an
+interruption lengthens a long call more than a short one. Of an engine with a thread of its own both threads count."""
+
+
 def geometric_mean(values: Sequence[float]) -> float:
     """Return the geometric mean of positive numbers."""
     return math.exp(statistics.fmean(math.log(value) for value in values))
@@ -131,6 +136,8 @@ def table(rows: list[Row], excluded: list[Row], environment: dict[str, Any]) -> 
     for shape in sorted({row["shape"] for row in rows}):
         here = sorted((row for row in rows if row["shape"] == shape), key=lambda row: row["model"].lower())
         parts += [f"## {shape}", "", _verdicts(here), "", *means(here), "", *_head(), *map(_line, here), ""]
+        if any(row.get("clock") == "cpu" for row in here):
+            parts += [CPU_NOTE, ""]
         codes = {row.get("code") for row in here}
         if len(codes) > 1:
             parts += [f"These rows were made by {len(codes)} states of the code; `make zoo` brings all to today's.", ""]

@@ -6,6 +6,7 @@ run it: ``module(x)`` in inference mode, normalisation unfolded, no quirk applie
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from zoo_lock import held
 from zoo_network import build
 from zoo_prepare import entry_of, run_stage
 
+from rtserve.errors import InputError
 from rtserve.graphs.checkpoint import load_checkpoint
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.parity import probe_inputs
@@ -24,6 +26,7 @@ from rtserve.measure.timing import interleave, set_threads
 
 Call = Callable[[], Any]
 OURS = "ours"
+CLOCKS = {"wall": time.perf_counter_ns, "cpu": time.process_time_ns}
 PEERS = ("eager", "onnxruntime", "openvino")
 
 
@@ -56,12 +59,30 @@ def _openvino(graph: Graph, x: np.ndarray) -> Call | str:
     return lambda: runner.infer(x)
 
 
+def _ours(job: dict[str, Any], folder: Path) -> Graph | None:
+    """Return the graph that was judged; None where fusing had failed.
+
+    Raises
+    ------
+    InputError
+        Where the file is another one.
+    """
+    if job["sha256_ours"] is None:
+        return None
+    ours = Graph.load(folder / "ours.onnx")
+    if ours.digest != job["sha256_ours"]:
+        raise InputError(
+            f"{job['model']}: ours.onnx is {ours.digest[:12]}, judged was {job['sha256_ours'][:12]}",
+            hint="make the row anew: --only with its name",
+        )
+    return ours
+
+
 def time_row(job: dict[str, Any]) -> dict[str, Any]:
     """Return the third part of a row: microseconds, ratios to ours, and why an engine is missing."""
     folder = Path(job["folder"])
     plain = Graph.load(folder / "plain.onnx")
-    kept = folder / "ours.onnx"
-    ours = Graph.load(kept) if kept.is_file() else plain
+    ours = _ours(job, folder) or plain
     x = window(plain)
     runners = {"onnxruntime": OnnxruntimeRunner(plain), OURS: OnnxruntimeRunner(ours)}
     calls: dict[str, Call] = {"eager": _eager(job, folder, x)}
@@ -75,13 +96,14 @@ def time_row(job: dict[str, Any]) -> dict[str, Any]:
             calls[name] = made
     set_threads(1)
     with held(job.get("lock")):
-        timings = interleave(calls, rounds=job["rounds"], threads=1)
+        timings = interleave(calls, rounds=job["rounds"], threads=1, clock=CLOCKS[job["clock"]])
     ratio = {name: timings.ratio(name, OURS)[0] if name in calls else None for name in PEERS}
     intervals = {name: list(timings.ratio(name, OURS)[1:]) for name in PEERS if name in calls}
     part: dict[str, Any] = {
         "ratio": ratio,
         "ratio_interval": intervals,
         "us": {name: timings.median_us(name) for name in calls},
+        "clock": job["clock"],
         "missing": missing,
         "unstable": {name: list(timings.unstable(name)) for name in calls if timings.unstable(name)},
     }

@@ -21,7 +21,7 @@ import zoo_store
 import zoo_table
 
 SHAPE = zoo_catalogue.Shape(n_chans=129, n_times=200, sfreq=100.0)
-OPTIONS: dict[str, Any] = {"timeout_s": 60.0, "lock": None, "rounds": 2, "fresh": False}
+OPTIONS: dict[str, Any] = {"timeout_s": 60.0, "lock": None, "rounds": 2, "fresh": False, "clock": "wall"}
 FIELDS = {"model", "family", "shape", "export", "max_err", "ratio", "macs", "passes"}
 
 
