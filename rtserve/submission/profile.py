@@ -296,8 +296,8 @@ def load_profile(name: str | Path) -> Profile:
     path = Path(name)
     if path.suffix == ".toml" and path.is_file():
         return parse_profile(path.read_text("utf-8"), where=str(path))
-    near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}; or name a .toml file"
+    near = sorted(difflib.get_close_matches(str(name), names, n=2))
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}; or name a .toml file"
     raise InputError(f"no profile {str(name)!r}", hint=hint)
 
 

@@ -30,11 +30,20 @@ def tick_list(report: ValidationReport, *, verbose: bool = False) -> str:
         if result.code[:3] != family:
             family = result.code[:3]
             lines.append(f"{family} {FAMILIES.get(family, '')}")
-        lines += _result_lines(result, verbose)
+        lines += _result_lines(result, verbose) if verbose or result.status != "skipped" else _merged(lines, result)
     for forecast in report.forecasts:
         lines.append(f"time, challenge {forecast.challenge}: {forecast.sentence()}")
     lines += [f"note: {note}" for note in report.notes]
     return "\n".join([*lines, *_ending(report)])
+
+
+def _merged(lines: list[str], result: Result) -> list[str]:
+    """Return a line for a rule that was skipped, or add its code to the line before where the reason is the same."""
+    ending = f" skipped: {result.reason}"
+    if lines[-1].endswith(ending):
+        lines[-1] = f"{lines[-1].removesuffix(ending)} {result.code}{ending}"
+        return []
+    return [f"  {MARKS['skipped']} {result.code}{ending}"]
 
 
 def _result_lines(result: Result, verbose: bool) -> Iterator[str]:

@@ -203,7 +203,11 @@ class _Guard:
 
     def _end(self) -> int:
         """End all that is left; return how many of the run's own processes had outlived its first one."""
-        left = {pid: birth for pid, birth in self.seen.items() if _birth(pid) == birth and pid != self.process.pid}
+        left = {
+            pid: birth
+            for pid, birth in self.seen.items()
+            if _birth(pid) == birth and pid != self.process.pid and _name(pid) not in ("bwrap", "unshare", "sh")
+        }
         ended = self.process.poll() is not None
         for pid in [self.process.pid, *left]:
             for send in (os.killpg, os.kill):
@@ -216,6 +220,13 @@ class _Guard:
         except subprocess.TimeoutExpired:
             self.stopped = self.stopped or "it could not be ended"
         return len(left) if ended else 0
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _birth(pid: int) -> str:

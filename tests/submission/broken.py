@@ -331,6 +331,27 @@ FINE: dict[str, dict[str, object]] = {
         "return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + 1.5\n\n    def __call__(self, x):\n        return self.forward(x) * 2"
     ),
     "implausible mean": forward("return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + 40"),
+    "lazy layers": edited(("self.head = nn.Linear(hidden, 1)", "self.head = nn.LazyLinear(1)")),
+    "folder of members": edited(
+        (LOAD, "model.load_state_dict([torch.load(p) for p in sorted(path.iterdir())][-1]['model'])"),
+        ('"weights_1.pt"', '"c1"'),
+        ('"weights_2.pt"', '"c2"'),
+        **{"weights_1.pt": None, "weights_2.pt": None},
+        **{f"c{k}/m{i}.pt": saved({"model": state(seed=i)}) for k in (1, 2) for i in (1, 2)},
+    ),
+    "half precision inside": forward(
+        "y = self.head.half()(torch.relu(self.conv(x * 1e5)).mean(-1).half()); return y.float() + 1.5"
+    ),
+    "alias for a class that moved": edited(
+        (
+            LOAD,
+            "import sys, pathlib; sys.modules['pathlib._local'] = pathlib; __import__('pickle').load(open(path, 'rb'))",
+        )
+    )
+    | {f"weights_{k}.pt": b"\x80\x02cpathlib._local\nPurePosixPath\n." for k in (1, 2)},
+    "spoilt by a broken channel": forward(
+        "Net.seen = x.abs().mean() + 0.5 * getattr(Net, 'seen', 0); return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + Net.seen"
+    ),
     "other manifest entry": good(**{"data/manifest.json": "{}"}),
 }
 

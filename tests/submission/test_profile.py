@@ -46,8 +46,8 @@ def test_the_contest_of_2025_is_as_the_contract_says():
 
 
 def test_an_unknown_profile_names_the_nearest():
-    with pytest.raises(InputError, match="eeg205") as caught:
-        load_profile("eeg205")
+    with pytest.raises(InputError, match="eeg2052") as caught:
+        load_profile("eeg2052")
     assert "eeg2025" in caught.value.hint
 
 

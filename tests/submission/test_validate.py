@@ -7,7 +7,7 @@ import json
 import pytest
 from broken import BROKEN, FINE
 from click.testing import CliRunner
-from zips import good, write_zip
+from zips import good, saved, write_zip
 
 from rtserve.cli.check import check as command
 from rtserve.cli.check import profiles
@@ -106,6 +106,38 @@ def test_a_library_that_changed_between_versions_is_no_failure(quick_check):
         assert report.verdict == "incomplete", shapes.tick_list(report)
     report = quick_check(good(**{"submission.py": f"import torch; torch.function_of_nobody()\n{script}"}))
     assert report.verdict == "failed"
+
+
+LIBRARY = """
+import torch
+from pathlib import Path
+from braindecode.models import EEGNeX
+
+
+class Submission:
+    def __init__(self, SFREQ, DEVICE):
+        self.device = DEVICE
+
+    def get_model_challenge_1(self):
+        model = EEGNeX(n_chans=129, n_outputs=1, n_times=200, sfreq=100)
+        model.load_state_dict(torch.load(Path(__file__).parent / "weights.pt", map_location=self.device))
+        return model
+
+    get_model_challenge_2 = get_model_challenge_1
+"""
+
+
+def test_weights_that_do_not_fit_a_library_network_known_to_be_stable_fail(quick_check):
+    models = pytest.importorskip("braindecode.models")
+    state = models.EEGNeX(n_chans=129, n_outputs=1, n_times=200, sfreq=100).state_dict()
+    fits = quick_check({"submission.py": LIBRARY, "weights.pt": saved(state)})
+    assert fits.verdict == "passed", shapes.tick_list(fits)
+    lost = next(iter(state))
+    lacking = quick_check(
+        {"submission.py": LIBRARY, "weights.pt": saved({k: v for k, v in state.items() if k != lost})}
+    )
+    assert codes(lacking, "failed") == {"RT305"}
+    assert lost in next(r for r in lacking.results if r.code == "RT305").findings[0].message
 
 
 def test_reports_agree_in_every_shape(quick_check):

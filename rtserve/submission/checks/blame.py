@@ -78,9 +78,10 @@ def _drift_in(case: Case, error: dict[str, Any]) -> str:
     if package and (pickled or error["type"] in (*fragile, "UnpicklingError")) and package[1] in case.profile.modules:
         return _drifted(case, package[1])
     if error["type"] == "TypeError" and "argument" in error["text"]:
-        called = re.match(r"(\w+)(\.__init__)?\(\)", error["text"])
-        owner = _import_of(case, called[1]) if called else ""
-        return _drifted(case, owner) if owner else ""
+        line = error["frames"][-1]["code"] or "" if error["frames"] else ""
+        owners = [_import_of(case, name) for name in re.findall(r"\w+", f"{error['text']} {line}")]
+        drifted = [_drifted(case, owner) for owner in owners if owner]
+        return next((text for text in drifted if text), "")
     if kind_of(error) == "class" and error["type"] != "EOFError":
         lost = re.search(r"module '(\w+)", error["text"])
         return _drifted(case, lost[1]) if lost and lost[1] in case.profile.modules else ""

@@ -157,10 +157,10 @@ class Probes:
     def channels(self) -> dict[str, Any]:
         """Run windows with a NaN, a flat, a saturated channel, and an empty one."""
         kinds: dict[str, Callable[[torch.Tensor], Any]] = {
-            "nan channel": lambda x: x[:, 3].fill_(float("nan")),
             "flat channel": lambda x: x[:, 3].zero_(),
             "saturated channel": lambda x: x[:, 3].fill_(0.2),
             "all zero": lambda x: x.zero_(),
+            "nan channel": lambda x: x[:, 3].fill_(float("nan")),  # last: a network with state remembers it
         }
         found = {}
         for kind, spoil in kinds.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable
@@ -54,8 +55,8 @@ class Loads:
             except BaseException as error:
                 entry["error"] = self._describe(error)
                 raise
-            entry["result"] = type(value).__name__
-            entry["keys"] = [str(key) for key in list(value)[:40]] if isinstance(value, dict) else None
+            with contextlib.suppress(Exception):  # an object of the author's own may be odd
+                entry["keys"] = [str(key) for key in list(value)[:40]] if isinstance(value, dict) else None
             return value
 
         return load
@@ -88,27 +89,36 @@ class Loads:
             "class": f"{type(module).__module__}.{type(module).__qualname__}",
             "error": None,
         }
-        try:
-            wanted = module.state_dict()
-            given = dict(state_dict)
-        except Exception:  # the load itself will say why
-            return entry
-        shapes = {key: tuple(getattr(value, "shape", ())) for key, value in given.items()}
-        entry["wanted"], entry["given"] = len(wanted), len(given)
-        entry["missing"] = [key for key in wanted if key not in given][:200]
-        entry["unexpected"] = [str(key) for key in given if key not in wanted][:200]
-        entry["misshapen"] = [
-            {"key": key, "file": list(shapes[key]), "network": list(value.shape)}
-            for key, value in wanted.items()
-            if key in shapes
-            and hasattr(value, "shape")
-            and hasattr(given[key], "shape")
-            and shapes[key] != tuple(value.shape)
-        ][:200]
-        entry["holds_tensors"] = any(isinstance(value, torch.Tensor) for value in given.values())
-        entry["nested"] = [
-            str(key)
-            for key, value in given.items()
-            if isinstance(value, dict) and any(isinstance(item, torch.Tensor) for item in value.values())
-        ]
+        with contextlib.suppress(Exception):  # the load itself will say why, and lazy parameters have no shape yet
+            entry |= _comparison(module.state_dict(), dict(state_dict))
         return entry
+
+
+def _comparison(wanted: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return which keys of a network and of a file do not fit each other."""
+    shapes = {key: _shape(value) for key, value in given.items()}
+    misshapen = [
+        {"key": key, "file": list(shapes[key] or ()), "network": list(_shape(value) or ())}
+        for key, value in wanted.items()
+        if key in shapes and None not in (shapes[key], _shape(value)) and shapes[key] != _shape(value)
+    ]
+    nested = [
+        str(key)
+        for key, value in given.items()
+        if isinstance(value, dict) and any(isinstance(item, torch.Tensor) for item in value.values())
+    ]
+    return {
+        "wanted": len(wanted),
+        "given": len(given),
+        "missing": [key for key in wanted if key not in given][:200],
+        "unexpected": [str(key) for key in given if key not in wanted][:200],
+        "misshapen": misshapen[:200],
+        "nested": nested,
+    }
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """Return the shape of a tensor; None for anything else, lazy parameters among them."""
+    if not isinstance(value, torch.Tensor) or torch.nn.parameter.is_lazy(value):
+        return None
+    return tuple(value.shape)
