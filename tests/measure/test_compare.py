@@ -10,6 +10,7 @@ import torch
 from rtserve.measure.bench import bench
 from rtserve.measure.compare import compare
 from rtserve.measure.evaluate import evaluate
+from rtserve.measure.suspicions import leaks
 from rtserve.signals.windows import WindowSet, save_windows
 from rtserve.training.networks import CompactRT
 
@@ -112,26 +113,29 @@ def test_other_architectures_are_warned_about(tmp_path):
 def test_graphs_are_scored_again_each_in_its_own_process(graph, windows, tmp_path):
     f, g = graph.save(tmp_path / "f.onnx"), linear_graph([[2e4], [0], [0]], 1.6).save(tmp_path / "g.onnx")
     w = save_windows(tmp_path / "w.npz", windows)
-    found = compare(f, g, data=w)
+    found = compare(f, g, data=w, train=w)
     assert found.comparable
+    assert any("120 of 120 test windows" in warning for warning in found.warnings)
     assert [s.metric for s, _ in found.differences] == ["nrmse", "rmse", "mse"]
     assert found.differences[0][1].first == pytest.approx(evaluate(graph, windows)["nrmse"].value)
-    same = compare(f, f, data=w)
+
+
+def test_a_thing_compared_with_itself_is_told(results):
+    same = compare(results[0], results[0])
     assert any("bit for bit" in warning for warning in same.warnings)
     assert any("same bytes" in warning for warning in same.warnings)
     assert all(d.verdict == "identical" for _, d in same.differences)
 
 
-def test_training_windows_in_the_test_set_are_found(graph, tmp_path):
+def test_training_windows_in_the_test_set_are_found(tmp_path):
     windows = make_windows(subjects=12)
-    train, test = windows.take(windows.subject < "S06"), windows.take(windows.subject >= "S06")
-    f = graph.save(tmp_path / "f.onnx")
-    g = linear_graph([[2e4], [0], [0]], 1.6).save(tmp_path / "g.onnx")
-    clean = compare(f, g, data=save_windows(tmp_path / "test.npz", test), train=save_windows(tmp_path / "t.npz", train))
-    assert not any("train" in warning for warning in clean.warnings)
-    leaky = compare(f, g, data=tmp_path / "test.npz", train=save_windows(tmp_path / "all.npz", windows))
-    assert any("60 of 60 test windows" in warning for warning in leaky.warnings)
-    assert any("6 subjects are in training and test" in warning for warning in leaky.warnings)
+    test = save_windows(tmp_path / "test.npz", windows.take(windows.subject >= "S06"))
+    train = save_windows(tmp_path / "train.npz", windows.take(windows.subject < "S06"))
+    both = save_windows(tmp_path / "all.npz", windows)
+    assert leaks(test, train) == leaks(test, None) == []
+    found = leaks(test, both)
+    assert any("60 of 60 test windows" in warning for warning in found)
+    assert any("6 subjects are in training and test" in warning for warning in found)
 
 
 def test_times_of_two_runs_are_refused(graph, tmp_path, run_cli):

@@ -145,7 +145,9 @@ def test_everything_is_built_anew_in_each_restart():
 
         return fresh
 
-    timings = repeat({n: factory(n) for n in "ab"}, restarts=7, rounds=2, min_burst_us=0.0, warmup_us=0.0)
+    timings = repeat(
+        {n: factory(n) for n in "ab"}, restarts=7, rounds=2, min_burst_us=0.0, warmup_us=0.0, min_calls=1, max_calls=1
+    )
     assert sorted(built) == ["a"] * 7 + ["b"] * 7
     assert timings.restarts == tuple(k for k in range(7) for _ in range(2))
     assert timings.names == ("a", "b")

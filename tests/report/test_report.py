@@ -173,8 +173,8 @@ def test_command(results, tmp_path, run_cli):
     assert code == 0
     assert f"wrote {out}" in err
     assert "<h1>A &lt;title&gt; &amp; more</h1>" in out.read_text()
-    assert run_cli("report", results, "-o", out)[0] == 2
-    assert run_cli("report", results, "-o", out, "--force")[0] == 0
+    assert run_cli("report", results / "bench.json", "-o", out)[0] == 2
+    assert run_cli("report", results / "bench.json", "-o", out, "--force")[0] == 0
 
 
 @pytest.mark.parametrize("case", ["pdf", "missing", "empty", "text", "folder"])
@@ -200,9 +200,9 @@ def test_leaderboard_on_the_page(results, tmp_path, run_cli):
     board = tmp_path / "board.csv"
     board.write_text("team,overall\nfirst,0.95\nsecond,0.97\n")
     out = tmp_path / "r.md"
-    assert run_cli("report", results, "-o", out, "--leaderboard", board, "--score", "0.96")[0] == 0
+    assert run_cli("report", results / "bench.json", "-o", out, "--leaderboard", board, "--score", "0.96")[0] == 0
     assert "0.96 would be rank 2 of 3" in out.read_text()
-    assert run_cli("report", results, "-o", tmp_path / "x.md", "--leaderboard", board)[0] == 2
+    assert run_cli("report", results / "bench.json", "-o", tmp_path / "x.md", "--leaderboard", board)[0] == 2
 
 
 def test_nothing_to_report_is_refused(tmp_path):
