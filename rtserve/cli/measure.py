@@ -42,7 +42,7 @@ def evaluate(
     from rtserve.measure.commands import run_evaluate
 
     output, as_json = options["output"], options.pop("as_json")
-    with progress("timing branches", quiet=not options["by"]) as callback:
+    with progress("scoring and timing" if options["by"] else "scoring") as callback:
         result = run_evaluate(graph, data, c1, c2, progress=callback, **options)
     if as_json:
         emit_json("overall" if c1 else "evaluation", result.to_dict(raw=False))

@@ -36,7 +36,7 @@ def run_evaluate(
     if output:
         check_writable(output, force=force)
     options["metrics"] = options.get("metrics") or None
-    trial = {key: options.pop(key, None) for key in ("by", "members", "cost", "progress")}
+    trial = {key: options.pop(key, None) for key in ("by", "members", "cost")}
     if c1 or c2:
         if not (c1 and c2) or graph or data or options.pop("metrics"):
             raise InputError(
@@ -68,7 +68,7 @@ def _judged(result: Any, graph: str, data: str, options: dict[str, Any], trial: 
         split=options.get("split", "all"),
         cost=trial["cost"] is not False,
         seed=options.get("seed", 0),
-        progress=trial["progress"],
+        progress=options.get("progress"),
     )
     return Judged(evaluation=result, branches=branches)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ def evaluate(
     resamples: int = RESAMPLES,
     seed: int = 0,
     name: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score a graph on windows.
 
@@ -50,6 +51,8 @@ def evaluate(
         Of the bootstrap.
     name : str, optional
         What the graph is called; its file's name by default.
+    progress : callable, optional
+        Called with (windows done, windows in all).
 
     Returns
     -------
@@ -63,7 +66,7 @@ def evaluate(
     name = name or (Path(graph).name if isinstance(graph, str | Path) else "graph")
     graph = as_graph(graph)
     windows = as_windows(windows, split=split)
-    outputs = predict(graph, windows, engine=engine, threads=threads, batch=batch, name=name)
+    outputs = predict(graph, windows, engine=engine, threads=threads, batch=batch, name=name, progress=progress)
     classes = graph.output_spec.target == "class" or graph.output_spec.n_outputs > 1
     return score_predictions(
         to_predictions(outputs, windows, name=name),

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 ENGINES = ("onnxruntime", "torch_plan", "openvino", "reference")
+Progress = Callable[[int, int], None]
 _BATCH_BYTES = 2 << 20
 """Input bytes of one batch. Activations are about 50 times the input in the widest of the known networks."""
 
@@ -90,6 +91,7 @@ def predict(
     threads: int = 1,
     batch: int | None = None,
     name: str = "the graph",
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Return (n_windows, n_outputs) float32 predictions.
 
@@ -105,6 +107,8 @@ def predict(
         Windows per call; by default what fits 2 MiB of input. A graph with a fixed batch gets that one.
     name : str
         What errors call the graph.
+    progress : callable, optional
+        Called with (windows done, windows in all) after each batch.
 
     Raises
     ------
@@ -122,6 +126,7 @@ def predict(
         batch=_fixed_batch(graph) or batch,
         scale=unit_scale(graph),
         pad=bool(_fixed_batch(graph)),
+        progress=progress,
     )
     require_finite(y, name)
     return y
@@ -144,6 +149,7 @@ def in_batches(
     batch: int | None = None,
     scale: float = 1.0,
     pad: bool = False,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Return ``infer`` over X (n_windows, n_chans, n_times) as float32 (n_windows, n_outputs).
 
@@ -158,6 +164,8 @@ def in_batches(
             x = np.concatenate([x, np.repeat(x[-1:], size - have, axis=0)])
         y = np.asarray(infer(x * np.float32(scale) if scale != 1.0 else x), dtype=np.float32)
         parts.append(y.reshape(len(x), -1)[:have].copy())
+        if progress:
+            progress(start + have, len(X))
     return np.concatenate(parts)
 
 

@@ -222,3 +222,9 @@ def test_real_windows_score_their_own_constant(shared_dir):
     assert result["rmse"].value == pytest.approx(0.158, abs=1e-3)
     assert result["nrmse"].interval.units == 66
     assert result.oracle.value < 0.95
+
+
+def test_progress_counts_every_window(graph, windows):
+    seen: list[tuple[int, int]] = []
+    evaluate(graph, windows, batch=50, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(50, 120), (100, 120), (120, 120)]
