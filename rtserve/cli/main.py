@@ -20,6 +20,7 @@ COMMANDS = {
     "simulate": "rtserve.cli.signals:simulate",
     "prepare": "rtserve.cli.signals:prepare",
     "train": "rtserve.cli.training:train",
+    "ablate": "rtserve.cli.training:ablate",
     "soup": "rtserve.cli.training:soup",
     "calibrate": "rtserve.cli.training:calibrate",
     "inspect": "rtserve.cli.graphs:inspect",

@@ -19,7 +19,7 @@ __all__ = ["prepare", "simulate"]
 @click.option("--r", "r", type=click.FloatRange(0, 1), default=0.46, show_default=True, help="Planted correlation.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--target", default="response_time", show_default=True, help="response_time or externalizing.")
-@click.option("--subjects", "n_subjects", type=click.IntRange(1), help="By default one per 62 windows, 24 at least.")
+@click.option("--subjects", "n_subjects", type=click.IntRange(1), help="By default 96, fewer of few windows.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @json_option
 def simulate(

@@ -10,7 +10,7 @@ import click
 from rtserve.cli.output import emit_json, json_option, tell
 from rtserve.cli.progress import progress
 
-__all__ = ["calibrate", "soup", "train"]
+__all__ = ["ablate", "calibrate", "soup", "train"]
 
 
 @click.command()
@@ -107,4 +107,31 @@ def soup(checkpoints: tuple[str, ...], settings: tuple[str, ...], output: str, a
         emit_json("soup", report.to_dict())
     else:
         click.echo("\n".join(report.lines()))
+    tell(f"wrote {output}")
+
+
+@click.command()
+@click.argument("windows", type=click.Path(path_type=Path))
+@click.option(
+    "--change", "changes", multiple=True, required=True, metavar="KEY=VALUE", help="What differs; repeatable."
+)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the two runs.")
+@click.option("--seeds", default="42,123,456", show_default=True, help="Comma-separated; the same for both.")
+@click.option("--recipe", "base", default="default", show_default=True, help="Named settings without the change.")
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings, over the recipe's.")
+@click.option("--max-epochs", type=int)
+@click.option("--split", "split_by", default="auto", show_default=True, help="auto, file, subject or run.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Seeds at a time.")
+@click.option("--resume", is_flag=True, help="Go on with unfinished seeds.")
+@json_option
+def ablate(windows: Path, output: Path, as_json: bool, **options: Any) -> None:
+    """Train with and without a change (mixup_alpha=0.2) and give the paired difference with its interval."""
+    from rtserve.training.commands import run_ablate
+
+    with progress("training twice (epochs)", quiet=as_json) as bar:
+        found = run_ablate(windows, output, progress=bar, **options)
+    if as_json:
+        emit_json("ablation", found.to_dict())
+    else:
+        click.echo("\n".join(found.lines()))
     tell(f"wrote {output}")

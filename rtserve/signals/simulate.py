@@ -53,7 +53,7 @@ def simulate(
     target : str
         ``"response_time"`` (s, a value per trial) or ``"externalizing"`` (score, a value per subject).
     n_subjects : int, optional
-        People; by default about one per 62 windows, but no fewer than 24 where there are windows enough.
+        People; by default one per 62 windows as in HBN, in small sets more: up to 96 of 8 windows or more.
     progress : callable, optional
         Called as ``progress(done, total)``.
 

@@ -41,8 +41,11 @@ class Trials:
 
 
 def default_subjects(n_windows: int) -> int:
-    """Return how many subjects a set gets: about 62 trials each as in HBN, but 24 people where trials allow."""
-    return max(1, min(max(24, round(n_windows / 62)), n_windows))
+    """Return how many subjects a set gets: about 62 trials each as in HBN, and in small sets fewer trials of 96 people.
+
+    An interval is over subjects; a handful of them in the test part would make any score mean little.
+    """
+    return max(1, round(n_windows / 62), min(96, n_windows // 8))
 
 
 def draw_trials(rng: np.random.Generator, n_windows: int, n_subjects: int, target: str) -> Trials:

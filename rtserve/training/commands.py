@@ -12,13 +12,15 @@ from typing import Any
 
 from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.files import check_writable, readable_file
+from rtserve.graphs.exporter import parse_settings
 from rtserve.signals.splits import Split, make_split, split_from_marks
 from rtserve.signals.windows import WindowSet, load_windows
+from rtserve.training.ablation import Ablation, ablate
 from rtserve.training.gates import parse_gate
 from rtserve.training.recipe import RECIPES, Recipe, recipe_from
 from rtserve.training.seeds import Progress, TrainingRun, train
 
-__all__ = ["choose_split", "in_background", "make_recipe", "run_train"]
+__all__ = ["choose_split", "in_background", "make_recipe", "run_ablate", "run_train"]
 
 
 def run_train(
@@ -58,6 +60,37 @@ def run_train(
             backend="dask" if dask else "loky",
             progress=progress,
         )
+
+
+def run_ablate(
+    windows: Path,
+    output: Path,
+    *,
+    changes: Sequence[str],
+    seeds: str,
+    base: str,
+    config: Path | None,
+    split_by: str,
+    jobs: int,
+    resume: bool,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Ablation:
+    """Compare a recipe with and without a change; see `rtserve.training.ablation.ablate` for what can go wrong."""
+    recipe = make_recipe(base, config, settings)
+    change = parse_settings(list(changes))
+    data = load_windows(windows)
+    return ablate(
+        data,
+        choose_split(data, split_by),
+        recipe=recipe,
+        change={key: tuple(value) if isinstance(value, list) else value for key, value in change.items()},
+        seeds=_numbers(seeds, int, "seeds"),
+        output=output,
+        resume=resume,
+        n_jobs=jobs,
+        progress=progress,
+    )
 
 
 def make_recipe(base: str, config: Path | None, settings: dict[str, Any]) -> Recipe:

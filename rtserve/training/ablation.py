@@ -1,0 +1,139 @@
+"""Ablation: the same seeds on the same windows with one setting changed, and the paired difference with its interval.
+
+"It was missing, so it was the cause" is a guess; this is the test of it. Both runs see the same split, and the question
+is asked twice: of the mean of all seeds (the ensemble), and of each seed against itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtserve.errors import InputError
+from rtserve.measure.metrics import parse_metric
+from rtserve.measure.statistics import Difference, Units, difference
+from rtserve.signals.splits import Split
+from rtserve.signals.windows import WindowSet
+from rtserve.training.recipe import Recipe, recipe_from
+from rtserve.training.seeds import Progress, TrainingRun, train
+
+__all__ = ["Ablation", "ablate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """What one change is worth.
+
+    Parameters
+    ----------
+    changes : dict
+        Setting to (before, after).
+    ensemble : Difference
+        Of the mean of all seeds.
+    seeds : dict of int to Difference
+        Of each seed against itself.
+    runs : tuple of TrainingRun
+        Without and with the change.
+    """
+
+    changes: dict[str, tuple[Any, Any]]
+    ensemble: Difference
+    seeds: dict[int, Difference]
+    runs: tuple[TrainingRun, TrainingRun]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the ablation as JSON values."""
+        return {
+            "changes": {key: list(pair) for key, pair in self.changes.items()},
+            "ensemble": self.ensemble.to_dict(),
+            "seeds": {str(seed): found.to_dict() for seed, found in self.seeds.items()},
+            "runs": [run.to_dict() for run in self.runs],
+        }
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        what = ", ".join(f"{key} {before} -> {after}" for key, (before, after) in self.changes.items())
+        out = [f"{what}; test NRMSE on held-out windows, paired"]
+        out += [f"  seed {seed}: {found.sentence()}" for seed, found in self.seeds.items()]
+        both = f"{self.ensemble.first:.4f} without, {self.ensemble.second:.4f} with"
+        return [*out, f"  mean of {len(self.seeds)} seeds: {both}; {self.ensemble.sentence()}"]
+
+
+def ablate(
+    windows: WindowSet,
+    split: Split,
+    *,
+    recipe: Recipe,
+    change: Mapping[str, Any],
+    seeds: Sequence[int],
+    output: str | Path,
+    resume: bool = False,
+    n_jobs: int = 1,
+    progress: Progress | None = None,
+) -> Ablation:
+    """Train with and without a change and compare.
+
+    Parameters
+    ----------
+    windows, split : WindowSet, Split
+        For both runs.
+    recipe : Recipe
+        Without the change.
+    change : mapping
+        Settings that differ, e.g. ``{"mixup_alpha": 0.2}``.
+    seeds : sequence of int
+        For both runs.
+    output : path
+        ``without/`` and ``with/`` are RUNDIRs in it.
+    resume, n_jobs, progress : bool, int, callable
+        As `rtserve.training.seeds.train`.
+
+    Raises
+    ------
+    InputError
+        Where the change changes nothing, or a setting is unknown.
+    """
+    before = recipe.to_dict()
+    changed = recipe_from(before | dict(change))
+    after = changed.to_dict()
+    differs = {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+    if not differs:
+        raise InputError(f"the change {dict(change)} changes nothing", hint="give another value, e.g. mixup_alpha=0.2")
+    done = 0
+    runs = []
+    for name, each in (("without", recipe), ("with", changed)):
+        total = len(seeds) * (recipe.max_epochs + changed.max_epochs)
+        shown = None if progress is None else _after(progress, done, total)
+        run = train(
+            windows,
+            split,
+            recipe=each,
+            seeds=seeds,
+            output=Path(output) / name,
+            resume=resume,
+            n_jobs=n_jobs,
+            progress=shown,
+        )
+        runs.append(run)
+        done += len(seeds) * each.max_epochs
+    test = windows.take(split.part("test"))
+    units = Units.of(test.subject, len(test))
+    first, second = (np.array([r["test"]["raw"]["predictions"] for r in run.results]) for run in runs)
+    metric = parse_metric("nrmse")
+    return Ablation(
+        changes=differs,
+        ensemble=difference(metric, test.y, first.mean(axis=0), second.mean(axis=0), units),
+        seeds={
+            int(seed): difference(metric, test.y, one, two, units)
+            for seed, one, two in zip(seeds, first, second, strict=True)
+        },
+        runs=(runs[0], runs[1]),
+    )
+
+
+def _after(progress: Progress, before: int, total: int) -> Progress:
+    return lambda done, _: progress(before + done, total)
