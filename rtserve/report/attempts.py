@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rtserve.measure.metrics import METRICS
-from rtserve.measure.sides import Claim, Side
+from rtserve.measure.sides import Claim, Side, read_side
 from rtserve.measure.statistics import Units, interval
 from rtserve.report.collect import Document
 from rtserve.report.page import Section, Table
@@ -28,31 +28,50 @@ def attempts_section(
     causes : mapping of str to str
         What was found to be the cause, by name; it goes before what the run itself says.
     """
-    rows = [_side_row(side, causes) for side in sides]
+    rows = [_side_row(one, causes) for side in sides for one in _with_seeds(side)]
     rows += [_evaluation_row(name, document, causes) for name, document in evaluations]
     if not rows:
         return None
-    unknown = [
-        f"cause given for {name!r}, which is not in this report"
-        for name in causes
-        if name not in {r["version"] for r in rows}
-    ]
+    known = {str(row["version"]).partition(" (")[0] for row in rows}
+    unknown = [f"cause given for {name!r}, which is not in this report" for name in causes if name not in known]
     return Section(title="Attempts", tables=(Table.of(rows),), notes=tuple(unknown))
 
 
+def _with_seeds(side: Side) -> list[Side]:
+    """Return a run's seeds before the run itself, whose numbers are those of the mean of their predictions."""
+    folders = sorted(side.path.glob("seed*/best.pth")) if side.kind == "run" else []
+    return [*(read_side(file.parent) for file in folders), side] if len(folders) > 1 else [side]
+
+
 def _side_row(side: Side, causes: Mapping[str, str]) -> dict[str, Any]:
-    claim = _headline(side.claims)
-    low_high = _interval(side)
+    claim = _merged_claim(side) or _headline(side.claims)
     against = claim.value - 1.0 if claim and claim.signature and claim.signature.metric == "nrmse" else None
+    mean = f" ({side.settings['seeds'].partition(':')[0]})" if "seeds" in side.settings else ""
     return {
-        "version": side.name,
+        "version": side.name + mean,
         "value": claim.value if claim else None,
         "against the constant": f"{against:+.4f}" if against is not None else None,
-        "verdict": _verdict(claim, low_high),
+        "verdict": _verdict(claim, _interval(side)),
         "cause": causes.get(side.name) or _own_cause(side),
-        "architecture": side.architecture[:24] + (f", {side.parameters:,} parameters" if side.parameters else ""),
+        "architecture": _architecture(side),
         "metric": str(claim.signature or f"{claim.name} (no signature)") if claim else None,
     }
+
+
+def _architecture(side: Side) -> str:
+    named = side.settings.get("settings.model") or side.settings.get("network", "")
+    counted = f"{side.parameters:,} parameters" if side.parameters else ""
+    return ", ".join(text for text in (named, counted, side.architecture[:24]) if text)
+
+
+def _merged_claim(side: Side) -> Claim | None:
+    """Return the NRMSE of the predictions a run stores: of the mean, where it has several seeds."""
+    stated = next((c.signature for c in side.claims if c.signature and c.signature.metric == "nrmse"), None)
+    if side.raw is None or stated is None:
+        return None
+    metric = METRICS["nrmse"]
+    signature = metric.signature(n=len(side.raw.targets), data=side.raw.data, split=stated.split)
+    return Claim(name="nrmse", value=metric(side.raw.targets, side.raw.predictions), signature=signature)
 
 
 def _evaluation_row(name: str, document: Mapping[str, Any], causes: Mapping[str, str]) -> dict[str, Any]:

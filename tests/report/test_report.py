@@ -9,11 +9,12 @@ from zipfile import ZipFile  # noqa: TID251  (to make a bundle-shaped file)
 import pytest
 
 from rtserve.errors import BundleError, InputError
+from rtserve.measure.evaluate import evaluate
 from rtserve.report.build import make_page, write_report
 from rtserve.report.collect import collect
 from rtserve.report.page import render_html
 
-from .conftest import linear
+from .conftest import linear, train_folder, windows
 
 
 class Outline(HTMLParser):
@@ -110,6 +111,17 @@ def test_attempts_carry_signature_baseline_and_verdict(results, tmp_path):
     assert rows["fused.onnx"]["verdict"] == "better than the constant"
     assert float(rows["v1"]["against the constant"]) == pytest.approx(rows["v1"]["value"] - 1, abs=1e-4)
     assert any("v9" in note for note in section.notes)
+
+
+def test_a_run_of_many_seeds_has_a_row_each_and_one_of_their_mean(tmp_path):
+    for seed in (1, 2):
+        train_folder(tmp_path / "run" / f"seed{seed}", seed, lr=0.001)
+    section = next(s for s in make_page([tmp_path / "run"]).sections if s.title == "Attempts")
+    rows = {row[0]: row[1] for row in section.tables[0].rows}
+    assert list(rows) == ["run/seed1", "run/seed2", "run (mean of 2)"]
+    mean = evaluate(linear([3e4, 1.5e4, 0.0]), windows())["nrmse"].value
+    assert rows["run (mean of 2)"] == pytest.approx(mean, rel=1e-5)
+    assert rows["run/seed1"] != rows["run/seed2"]
 
 
 def test_settings_that_differ(page):
