@@ -63,6 +63,21 @@ def test_anything_readable_ends_in_a_report(tmp_path, content):
     assert report.exit_code == 1
 
 
+def test_a_full_disk_is_this_machines_fault(tmp_path, monkeypatch):
+    import errno
+
+    from rtserve.submission.checks import unpack
+
+    def full(source):
+        raise OSError(errno.ENOSPC, "no space")
+        yield
+
+    monkeypatch.setattr(unpack, "_blocks", full)
+    report = check(write_zip(tmp_path / "x.zip", good()))
+    assert (report.verdict, report.exit_code) == ("incomplete", 0)
+    assert "TMPDIR" in report.results[0].reason
+
+
 def test_a_folder_is_no_zip(tmp_path):
     assert codes(check(tmp_path), "failed") == {"RT001"}
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
+from rtserve.submission.checks.unpack import NO_ROOM
 
 __all__ = ["RULES"]
 
@@ -19,7 +20,9 @@ class ReadableArchive(Rule):
     cure = "Make the zip again: cd into the folder with submission.py and run `zip -r ../submission.zip .`"
 
     def check(self, case: Case) -> Iterator[Finding | Skip]:
-        if case.unpacked.problem:
+        if case.unpacked.problem == NO_ROOM:
+            yield Skip(reason=f"{NO_ROOM}: set TMPDIR to a larger folder", incomplete=True)
+        elif case.unpacked.problem:
             yield Finding(message=case.unpacked.problem, where=case.path.name)
 
 

@@ -6,6 +6,7 @@ Nothing is written outside the folder, no link is ever made, and what unpacks to
 from __future__ import annotations
 
 import contextlib
+import errno
 import stat
 import zipfile
 import zlib
@@ -14,12 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-__all__ = ["Member", "Unpacked", "unpack"]
+__all__ = ["NO_ROOM", "Member", "Unpacked", "unpack"]
 
 BOMB_RATIO = 100
 BOMB_BYTES = 256 * 2**20
 TOTAL_BYTES = 40 * 10**9
 MEMBERS = 200_000
+NO_ROOM = "this machine has no room to unpack it"
 BLOCK = 2**20
 
 
@@ -181,6 +183,8 @@ def _extract(archive: Any, infos: list[Any], folder: Path) -> tuple[str, set[str
                 for block in _blocks(source):
                     sink.write(block)
         except Exception as error:  # a damaged member shows itself in many ways
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return NO_ROOM, names
             with contextlib.suppress(OSError):
                 target.unlink(missing_ok=True)
             return f"{info.filename} cannot be unpacked ({type(error).__name__}: {_line(error)})", names

@@ -90,10 +90,19 @@ def fingerprints(thing: Any) -> dict[str, list[float]]:
         ):
             continue
         values = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-        flat_values = values.detach().cpu().reshape(-1).double()
-        ramp = torch.linspace(0.5, 1.5, flat_values.numel(), dtype=torch.float64)
-        marks[name] = [float(flat_values.sum()), float((flat_values * ramp).sum())]
+        marks[name] = _sums(values.detach().reshape(-1))
     return marks
+
+
+def _sums(values: torch.Tensor) -> list[float]:
+    """Return the sum and a sum weighted by position, in blocks: a copy of 2 GB of weights may not fit."""
+    plain = weighted = 0.0
+    for index, block in enumerate(values.split(2**22)):
+        numbers = block.cpu().double()
+        ramp = torch.linspace(0.5, 1.5, numbers.numel(), dtype=torch.float64)
+        plain += float(numbers.sum())
+        weighted += (1.0 + index) * float((numbers * ramp).sum())
+    return [plain, weighted]
 
 
 def describe_output(y: Any) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from .describe import describe_output, differs, flat, stray_modules
 
 __all__ = ["Probes"]
 
+LARGEST = 2**26
+"""Numbers of a sub-network above which it is not disturbed: a copy of them has to be kept."""
 MOVED = 1e-7
 """Relative change of the output below which a branch has not moved it."""
 
@@ -42,9 +44,13 @@ class Probes:
         self, call: Callable[[torch.Tensor], Any], model: Any, windows: torch.Tensor, scale: float, budget_s: float
     ) -> None:
         self.call, self.model, self.windows, self.scale = call, model, windows, scale
-        self.until = time.perf_counter() + budget_s
+        self.start(budget_s)
         self.cost = 0.0
         self.steady = True
+
+    def start(self, budget_s: float) -> None:
+        """Give the probes `budget_s` seconds from now."""
+        self.until = time.perf_counter() + budget_s
 
     def one(self, index: int) -> torch.Tensor:
         """Return window `index` as a fresh batch of one."""
@@ -243,7 +249,9 @@ def _candidates(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]
     """Yield sub-networks worth judging: direct children and members of lists, at most 64, each with numbers."""
     count = 0
     for name, module in model.named_modules():
-        if not name or isinstance(module, (torch.nn.ModuleList, torch.nn.ModuleDict)) or not _size(module):
+        if not name or isinstance(module, (torch.nn.ModuleList, torch.nn.ModuleDict)):
+            continue
+        if not 0 < _size(module) < LARGEST:
             continue
         parent = name.rpartition(".")[0]
         in_list = isinstance(
