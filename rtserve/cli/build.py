@@ -73,3 +73,13 @@ def create(
         tell(f"{report.name}: {report.python}, torch {report.versions.get('torch')}, {report.megabytes:,} MB")
     if as_json:
         emit_json("env", {"environments": [report.to_dict() for report in reports]})
+
+
+@env.command()
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The file of pins to write.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+def record(output: Path, force: bool) -> None:
+    """Write down the versions here, for a recipe's `environment` key; pip installs them again with -c."""
+    from rtserve.submission.pins import record_pins
+
+    tell(f"{output}: {len(record_pins(output, force=force))} versions")

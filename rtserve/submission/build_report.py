@@ -21,5 +21,9 @@ def build_text(built: Built) -> str:
         )
         for route, report in built.agreement[key].items():
             lines.append(f"    {route:<12} max error {report.max_error:.1e} over {len(report.cases)} inputs")
+    differs = built.manifest["environment"].get("differs", {})
+    if differs:
+        words = ", ".join(f"{name} {pair['here']} (was {pair['recorded']})" for name, pair in differs.items())
+        lines.append(f"  not as recorded: {words}")
     lines.append(f"next: rtserve check {built.path} --profile {built.manifest['profile']}")
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rtserve.errors import InputError, RtserveError
+from rtserve.errors import EnvironmentMissingError, InputError, RtserveError
 from rtserve.files import readable_file, sha256_bytes
 from rtserve.submission.archive import read_members, zip_bytes
 from rtserve.submission.manifest import MANIFEST, SCHEMA, seal
@@ -146,6 +146,8 @@ def _step(name: str, finder: Finder, case: _Case) -> Step:
         findings = tuple(finder(case))
     except Skipped as reason:
         return Step(name=name, status="skipped", findings=(str(reason),))
+    except EnvironmentMissingError:
+        raise
     except RtserveError as error:
         findings = (error.message,)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

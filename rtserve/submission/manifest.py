@@ -115,6 +115,7 @@ def _manifest(
     recipe: Recipe, profile: Profile, artefacts: Sequence[Artefact], files: dict[str, bytes]
 ) -> dict[str, Any]:
     from rtserve.submission.evidence import cited
+    from rtserve.submission.pins import recorded
 
     graphs = {artefact.key: artefact.graph.digest for artefact in artefacts}
     manifest = {
@@ -126,6 +127,7 @@ def _manifest(
         "challenges": {artefact.key: _challenge(recipe, artefact) for artefact in artefacts},
         "reference": {"file": REFERENCE, "windows": N_REFERENCE, "from": recipe.windows or "seeded noise"},
         "evidence": cited(recipe, graphs),
+        "environment": recorded(recipe),
     }
     return seal(manifest)
 

@@ -145,6 +145,8 @@ class Recipe:
         A window set whose first windows become the reference windows; seeded noise of the contest's scale otherwise.
     evidence : tuple of str
         JSON files of ``rtserve bench`` and ``rtserve evaluate`` that the manifest cites.
+    environment : str
+        File of pins (``name==version`` a line, made by ``rtserve env record``) with which the recipe was last built.
     folder : Path
         Where the recipe lies.
     """
@@ -155,6 +157,7 @@ class Recipe:
     wheel: Wheel | None = None
     windows: str = ""
     evidence: tuple[str, ...] = ()
+    environment: str = ""
     folder: Path = Path()
 
     def runtime_of(self, key: str) -> str:

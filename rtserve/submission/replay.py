@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rtserve.errors import EnvironmentMissingError
 from rtserve.submission.archive import unpack
 
 __all__ = ["reference_of", "replayed"]
@@ -34,7 +35,7 @@ def replayed(files: dict[str, bytes], manifest: dict[str, Any], env: Path | None
     Raises
     ------
     EnvironmentMissingError
-        Where `env` holds no interpreter.
+        Where `env` holds no interpreter, or the sandbox cannot start it.
     """
     from rtserve.submission.drive import drive, environment_python
     from rtserve.submission.profile import load_profile
@@ -46,6 +47,11 @@ def replayed(files: dict[str, bytes], manifest: dict[str, Any], env: Path | None
         folder = Path(name)
         unpack(files, folder)
         run = drive(folder, profile, python=environment_python(env), windows=windows, budget_s=REPLAY_S)
+    if run.first("start") is None:
+        raise EnvironmentMissingError(
+            f"the replay could not start with {run.python}: {(run.outcome.text or run.outcome.stopped).strip()[:200]}",
+            hint="try another --env, or --no-replay for the digests alone",
+        )
     for key, entry in manifest["challenges"].items():
         event = run.first("windows", key)
         if event is None or not event.get("ok"):

@@ -123,9 +123,9 @@ def _bubblewrap(plan: Plan) -> list[str]:
             command += ["--symlink", os.readlink(path), path]
         elif os.path.exists(path):
             command += ["--ro-bind", path, path]
-    for folder in _visible_cached(plan.python):
-        command += ["--ro-bind", folder, folder]
     command += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/tmp"]
+    for folder in _visible_cached(plan.python):  # after /tmp: an environment may lie under it
+        command += ["--ro-bind", folder, folder]
     # Run by root, the user inside is root's own number: what the kernel guards by number alone is made read-only.
     for part in ("sys", "irq", "bus", "fs"):
         command += ["--ro-bind-try", f"/proc/{part}", f"/proc/{part}"]
@@ -188,11 +188,12 @@ def _unshare(plan: Plan, work: Path) -> list[str]:
             steps += ["link", os.readlink(path), path]
         elif os.path.exists(path):
             steps += ["bind", path, path]
-    for folder in _visible_cached(plan.python):
-        steps += ["bind", folder, folder]
     for device in ("null", "zero", "full", "random", "urandom"):
         steps += ["dev", f"/dev/{device}", f"/dev/{device}"]
-    for folder in ("/tmp", *plan.folders):
+    steps += ["tmp", "-", "/tmp"]
+    for folder in _visible_cached(plan.python):  # after /tmp: an environment may lie under it
+        steps += ["bind", folder, folder]
+    for folder in plan.folders:
         steps += ["tmp", "-", folder]
     for inside, outside in plan.mounts.items():
         steps += ["bind", str(outside), inside]

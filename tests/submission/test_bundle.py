@@ -160,6 +160,28 @@ def test_real_checkpoints_build(shared_dir, repo_dir, tmp_path, monkeypatch):
     assert built.manifest["challenges"]["1"]["members"][0]["exporter"] == "exporters/compact_rt.py"
 
 
+def test_recipe_builds_again_from_its_recorded_environment(tmp_path):
+    from rtserve.errors import ProfileError
+    from rtserve.submission.custody import verify
+    from rtserve.submission.pins import read_pins, record_pins
+
+    recipe = write_recipe(tmp_path / "recipe")
+    pins = record_pins(recipe.parent / "environment.txt")
+    assert {"torch", "onnx", "onnx-ir", "numpy"} <= set(pins)
+    recipe.write_text('environment = "environment.txt"\n' + recipe.read_text())
+    built = build(recipe, output=tmp_path / "s.zip")
+    assert built.manifest["environment"]["differs"] == {}
+    assert verify(built.path, replay=False).passed
+    text = (recipe.parent / "environment.txt").read_text()
+    assert len(read_pins(recipe.parent / "environment.txt")) == len(pins)
+    (recipe.parent / "environment.txt").write_text(text.replace("numpy==", "numpy==0."))
+    later = build(recipe, output=tmp_path / "later.zip")
+    assert list(later.manifest["environment"]["differs"]) == ["numpy"]
+    (recipe.parent / "environment.txt").write_text("numpy>=1\n")
+    with pytest.raises(ProfileError, match="line 1"):
+        build(recipe, output=tmp_path / "never.zip")
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["v8_views5", "v8_single"])
 def test_recipes_of_this_checkout_find_their_members(shared_dir, repo_dir, name):
