@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from session_attempts import SEEDS, Bench, comparisons, play
+from session_attempts import SEEDS, comparisons, play
 from session_real import contest_checkpoints, real_data
 
 from rtserve.files import write_bytes
 from rtserve.measure.results import environment
+from rtserve.measure.signature import Signature
 from rtserve.report.page import Page, Section, Table, environment_table, write_html, write_markdown
 
 HERE = Path(__file__).resolve().parent
@@ -64,16 +65,16 @@ def main(n_windows: int, epochs: int, real_epochs: int, members: int, shared: Pa
         "environment": environment(threads=1),
     }
     write_bytes(output / "seed_session.json", (json.dumps(result, indent=1) + "\n").encode(), force=True)
-    page = make_page(result, benches)
+    page = make_page(result)
     write_html(page, output / "seed_session.html", force=True)
     write_markdown(page, output / "seed_session.md", force=True)
     tell(f"wrote {output / 'seed_session.md'}")
 
 
-def make_page(result: dict[str, Any], benches: list[Bench]) -> Page:
+def make_page(result: dict[str, Any]) -> Page:
     """Return the report of a replay."""
     settings = result["settings"]
-    n_test = [len(bench.test) for bench in benches]
+    n_test = Signature.parse(result["attempts"][0]["signature"]).n
     sections = [
         Section(title="Attempts", tables=(Table.of([attempt(row) for row in result["attempts"]]),)),
         Section(
@@ -93,7 +94,7 @@ def make_page(result: dict[str, Any], benches: list[Bench]) -> Page:
     sections.append(Section(title="Environment", tables=(environment_table(result["environment"]),), folded=True))
     lead = (
         f"Every attempt was trained on the same simulated windows ({settings['windows']} at each planted r,"
-        f" {settings['epochs']} epochs, split by subject) and scored on the same held-out subjects ({n_test[0]} windows)"
+        f" {settings['epochs']} epochs, split by subject) and scored on the same held-out subjects ({n_test} windows)"
         " with one metric.",
         "At r = 0 the windows say nothing about the target: no honest attempt can do better than the constant there.",
     )
