@@ -38,7 +38,7 @@ class HooksRun(Rule):
 
     code = "RT314"
     requires = ("RT301",)
-    after = "forward"
+    after = "called"
     styles = ("getters",)
     cause = "The scorer calls forward directly: forward hooks, and a __call__ of your own, never run."
     cure = "Do the work inside forward."
@@ -63,7 +63,7 @@ class WeightsLoaded(Rule):
 
     code = "RT315"
     requires = ("RT301",)
-    after = "forward"
+    after = "again"
     cause = "A load failed and the failure was swallowed, or nothing was loaded: the network is random."
     cure = "Remove the try/except around the load and follow the error; check the file's path and keys."
 
@@ -114,7 +114,7 @@ class EvalReaches(Rule):
     code = "RT316"
     severity = WARN
     requires = ("RT301",)
-    after = "forward"
+    after = "modes"
     cause = "Sub-networks in a plain list or dict, or an eval() of your own: dropout stays on."
     cure = "Keep sub-networks in nn.ModuleList, or call eval() on each in the getter."
 
@@ -136,7 +136,7 @@ class Repeatable(Rule):
     code = "RT317"
     severity = WARN
     requires = ("RT301",)
-    after = "forward"
+    after = "repeat"
     cause = "Noise in forward, dropout left on, or state that is carried from call to call."
     cure = "Nothing, where that is meant; otherwise draw no random numbers in forward and keep no state."
 
@@ -157,7 +157,7 @@ class Batches(Rule):
     code = "RT318"
     severity = WARN
     requires = ("RT301",)
-    after = "forward"
+    after = "batches"
     cause = "Statistics over the batch, or a reshape that fits batch 1 only."
     cure = "Compute per window; keep the first dimension."
 
@@ -187,7 +187,7 @@ class Responds(Rule):
     code = "RT319"
     severity = WARN
     requires = ("RT301",)
-    after = "forward"
+    after = "windows"
     cause = "Weights that never learnt, or were trained in another unit (microvolt, z-scores)."
     cure = "Check the unit of the training data; put the scaling into forward."
 
@@ -235,7 +235,7 @@ class BadChannels(Rule):
     code = "RT320"
     severity = WARN
     requires = ("RT301",)
-    after = "forward"
+    after = "channels"
     cause = "NaN spreads through any sum; a flat channel has a standard deviation of zero."
     cure = "torch.nan_to_num on the input, and a small constant where you divide."
 
@@ -253,7 +253,7 @@ class AnyDevice(Rule):
     code = "RT321"
     severity = WARN
     requires = ("RT301",)
-    after = "forward"
+    after = "device"
     cause = "Tensors made in forward without device=, or a network that stays on the CPU."
     cure = "Make tensors with device=x.device, register constants with register_buffer, move the network to DEVICE."
 

@@ -61,7 +61,7 @@ class Inert(Rule):
     code = "RT325"
     severity = WARN
     requires = ("RT301",)
-    after = "forward"
+    after = "branches"
     cause = "A branch, member or head that no output depends on: it costs time or megabytes and gives nothing."
     cure = "Remove it, or connect it."
 
