@@ -82,8 +82,8 @@ def cut_windows(raw: Any, path: Path, cutting: Cutting) -> Cut:
         n_times = round((cutting.crop or cutting.stop - cutting.start) * rate)
     else:
         events = read_events(path, raw)
-        found = find_trials(events, cutting.rule)
         _require_stimuli(events, cutting.rule, path)
+        found = find_trials(events, cutting.rule)
         onset, y, dropped = found.onset, found.response_time, Counter(found.dropped)
         starts = np.round((onset + cutting.start) * rate).astype(int)
         n_times = round((cutting.stop - cutting.start) * rate)

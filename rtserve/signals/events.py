@@ -123,7 +123,7 @@ def find_trials(events: Events, rule: EventRule) -> Found:
     onset, name = events.onset[order], events.name[order]
     stimuli, responses = (onset[np.isin(name, names)] for names in (rule.stimulus, rule.response))
     starts = onset[np.isin(name, rule.trial_start)] if rule.trial_start else stimuli
-    ends = np.append(starts[1:], np.inf)
+    ends = np.append(starts[1:], np.inf)[: len(starts)]
     dropped: Counter[str] = Counter()
     kept: list[tuple[float, float]] = []
     for start, end in zip(starts, ends, strict=True):

@@ -144,7 +144,7 @@ def prepare(
     reused = sum(job.about.exists() for job in jobs)
     try:
         counts, failed = _run_all(jobs, n_jobs, keep_going, progress)
-    except InputError:
+    except BaseException:
         if not any(job.about.exists() for job in jobs):
             shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -203,6 +203,8 @@ def _claim(folder: Path, cleaning: Cleaning, cutting: Cutting, target: str, *, r
         sort_keys=True,
     )
     record = folder / "settings.json"
+    if folder.exists() and not [path for path in folder.glob("*.json") if path != record]:
+        shutil.rmtree(folder)  # nothing in it was finished
     if folder.exists():
         same = record.exists() and record.read_text() == settings
         if resume and same:

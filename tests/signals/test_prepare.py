@@ -215,6 +215,8 @@ def test_caches_of_the_origin_are_read(tmp_path):
         (["--window", "x"], "not two numbers"),
         (["--band", "0.5,300"], "needs more than 600 Hz"),
         (["--stimulus", "a"], "go together"),
+        (["--stimulus", "a", "--response", "b"], "no stimulus event a"),
+        (["--stimulus", "left_target", "--response", "b"], "no response event b"),
         (["--task", "restingState"], "no recording of task restingState"),
         (["--drop", "EOG7"], "no channel EOG7 to drop"),
         (["--target", "externalizing", "--crop", "9"], "cut to 9 s"),
@@ -224,6 +226,11 @@ def test_arguments_that_cannot_be_meant(bids, tmp_path, arguments, says):
     with pytest.raises(InputError, match=says):
         run(bids, *CHANNELS, *arguments, "-o", tmp_path / "w.npz")
     assert not list(tmp_path.iterdir())
+
+
+def test_no_stimulus_is_no_trial():
+    found = find_trials(Events(onset=np.array([1.0]), name=np.array(["x"])), HBN_EVENTS)
+    assert len(found.onset) == 0
 
 
 def test_an_existing_output_is_left_alone(bids, tmp_path):
