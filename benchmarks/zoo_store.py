@@ -57,6 +57,10 @@ class Store:
         self.path = folder / "zoo.json"
         self.rows: dict[str, dict[str, Any]] = {}
         self.excluded: dict[str, dict[str, Any]] = {}
+        self._read()
+
+    def _read(self) -> None:
+        """Read what is on disk: another run may have written its rows there since."""
         if self.path.exists():
             document = load_result(self.path, "zoo")
             if not isinstance(document.get("rows"), list):
@@ -70,7 +74,8 @@ class Store:
         return kept is not None and kept.get("code") == digest
 
     def put(self, entry: Entry, row: dict[str, Any]) -> None:
-        """Put a row in place of an older one and write the file."""
+        """Put a row in place of an older one and write the file; rows of other runs stay."""
+        self._read()
         self.rows.pop(entry.key(), None)
         self.excluded.pop(entry.key(), None)
         if "excluded" in row:
@@ -89,5 +94,6 @@ class Store:
 
     def write_table(self) -> None:
         """Write zoo.md from the rows."""
+        self._read()
         text = table(list(self.rows.values()), list(self.excluded.values()), environment(threads=1))
         write_bytes(self.path.with_suffix(".md"), text.encode(), force=True)

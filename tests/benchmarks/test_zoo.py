@@ -113,6 +113,13 @@ def test_a_run_goes_on_where_it_stopped_and_only_replaces_what_it_names(
     assert [r["model"] for r in rows] == ["A", "B", "C"]
 
 
+def test_two_runs_at_once_keep_each_others_rows(tmp_path: Path) -> None:
+    one, two = zoo_store.Store(tmp_path), zoo_store.Store(tmp_path)
+    one.put(entry("A"), row("A", 2.0))
+    two.put(entry("B"), row("B", 3.0))
+    assert set(zoo_store.Store(tmp_path).rows) == {f"A {SHAPE}", f"B {SHAPE}"}
+
+
 def test_rows_of_other_code_are_made_anew(tmp_path: Path) -> None:
     store = zoo_store.Store(tmp_path)
     store.put(entry("A"), row("A", 2.0, code="old"))
