@@ -54,6 +54,8 @@ def main() -> int:
     parser.add_argument(
         "--root", type=Path, default=Path(os.environ.get("RTSERVE_SHARED", HERE.parent.parent / "shared"))
     )
+    parser.add_argument("--zip", type=Path, help="a zip of the recipe, built already")
+    parser.add_argument("--no-tests", action="store_true", help="only the recipe")
     arguments = parser.parse_args()
     environment = {**os.environ, "RTSERVE_ENVS": str(arguments.envs.resolve())}
     tests = [
@@ -65,21 +67,19 @@ def main() -> int:
         "envs",
         str(HERE.parent / "tests/submission/test_environments.py"),
     ]
-    code = subprocess.run(tests, env=environment, check=False, cwd=HERE.parent).returncode
+    code = 0 if arguments.no_tests else subprocess.run(tests, env=environment, check=False, cwd=HERE.parent).returncode
     rows = []
-    if (arguments.root / "checkpoints").is_dir():
-        recipe = load_recipe(arguments.recipe)
+    if arguments.zip is not None or (arguments.root / "checkpoints").is_dir():
         with tempfile.TemporaryDirectory() as folder:
-            built = build(recipe, root=arguments.root, output=Path(folder) / "submission.zip")
+            zip_path = arguments.zip or Path(folder) / "submission.zip"
+            recipe = load_recipe(arguments.recipe)
+            if arguments.zip is None:
+                build(recipe, root=arguments.root, output=zip_path)
             for spec in load_profile(recipe.profile).environments:
                 if (arguments.envs / spec.name / "environment.json").exists():
-                    rows.append(drive_in(built.path, arguments.envs / spec.name, recipe.profile))
-        RESULTS.write_text(
-            json.dumps(
-                {"schema": "rtserve.environments/1", "recipe": arguments.recipe.parent.name, "rows": rows}, indent=1
-            )
-            + "\n"
-        )
+                    rows.append(drive_in(zip_path, arguments.envs / spec.name, recipe.profile))
+        payload = {"schema": "rtserve.environments/1", "recipe": arguments.recipe.parent.name, "rows": rows}
+        RESULTS.write_text(json.dumps(payload, indent=1) + "\n")
         for row in rows:
             print(f"{row['environment']}: {row['packages']['torch']}, {row['verdict']}, verified {row['verified']}")
     return code or int(any(row["verdict"] == "failed" or not row["verified"] for row in rows))
