@@ -205,8 +205,6 @@ def _linear_part(
     by_view = weights[pivot[0]] / weights[pivot[0]].sum() if weights[pivot[0]].sum() else weights[pivot[0]]
     by_member = weights[:, pivot[1]] / by_view[pivot[1]]
     (width,) = stacker.dims(tail.inputs[0])
-    if tail.inputs[0] in stacker.shared:
-        h = emit("Concat", *[h] * len(group.models), axis=1)
     h = _sum_views(emit, h, by_view, len(group.models) * width)
     kernels, biases = gemm_weights(stacker, stacker.nodes[0].index(tail), tail)
     weight = np.concatenate([w * k.astype(np.float64) for w, k in zip(by_member, kernels, strict=True)])

@@ -97,7 +97,7 @@ class Stacker:
         for index, node in enumerate(self.nodes[0]):
             if node in needed:
                 self._write(index, node)
-        return self.values[stop] if stop in self.shared else self.get(stop)
+        return self.values[stop] if self.n == 1 else self.get(stop)
 
     def _write(self, index: int, node: ir.Node) -> None:
         if self.n == 1 or all(self.is_shared(v) for v in node.inputs if v is not None):

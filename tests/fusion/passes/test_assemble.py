@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.plan import Calibration
 from rtserve.graphs.runners import OnnxruntimeRunner, OpenvinoRunner, PlanRunner, ReferenceRunner
+from rtserve.spec import Provenance
 from tests.fusion.passes.networks import N_CHANS, N_TIMES, attention, conv_net, eegnet, head, network
 
 VIEWS = "identity,roll:+3,roll:-3,scale:1.02,scale:0.98"
@@ -172,3 +174,18 @@ def test_tuning_keeps_the_numbers_and_says_what_it_chose():
     assert parity.passed
     assert report.timings["chosen"] in report.timings["median_us"]
     assert any(name.startswith("tune=") for name in fused.provenance.details["passes"])
+
+
+def dense_net(emit, x, weights):
+    """A network whose last layer is a product and a sum, not a Gemm."""
+    h = emit("Relu", emit("MatMul", emit("Reshape", x, [0, N_CHANS * N_TIMES]), weights(N_CHANS * N_TIMES, 3)))
+    return emit("Add", emit("MatMul", h, weights(3, 1)), weights(1))
+
+
+@pytest.mark.parametrize("body", [conv_net, dense_net])
+def test_members_of_equal_weights_but_different_names(body):
+    graphs = [replace(network(body), provenance=Provenance(kind="foreign", details={"n": n})) for n in range(2)]
+    assert graphs[0].digest != graphs[1].digest
+    _, report, parity = fuse_with_report(graphs, views="identity,roll:+1")
+    assert status(report, "stack") == "applied"
+    assert parity.passed
