@@ -65,6 +65,8 @@ def mask(text: str) -> str:
     text = re.sub(r"[0-9.]+ times as (fast|long).*", "N times as fast", text)
     text = re.sub(r"(Python|torch) [0-9.]+\S*", r"\1 N", text)
     text = re.sub(r"note: NRMSE .*", "note: NRMSE", text)
+    text = re.sub(r"(?m)^(.*\[onnxruntime\](?: x \d+)?) .*$", r"\1 TIMES", text)
+    text = re.sub(r"(?m)^note: p99 needs .*\n", "", text)
     text = re.sub(r"on (white noise|window-shaped) x \S+ batch \d", "on PROBE", text)
     lines = []
     for line in text.splitlines():

@@ -28,6 +28,7 @@ from rtserve.graphs.parity import (
     ParityCase,
     ParityReport,
     compare_outputs,
+    pooled_errors,
     relative_error,
 )
 from rtserve.spec import InputSpec, OutputSpec, Provenance
@@ -191,8 +192,10 @@ def _parity(graph: Graph, path: Path, reference: str) -> ParityReport:
     tolerance = SPECTRAL_TOLERANCE if spectral else TOLERANCE
     cases = _parity_double(graph, path) if spectral else []
     with np.load(path) as arrays:
+        count = range(len(arrays["names"]))
+        own = pooled_errors([relative_error(arrays[f"own{i}"], arrays[f"y{i}"]) for i in count])
         for index, name in enumerate(arrays["names"]):
-            x, truth, own = (arrays[f"{kind}{index}"] for kind in ("x", "y", "own"))
+            x, truth = arrays[f"x{index}"], arrays[f"y{index}"]
             try:
                 got = runner.infer(x)
             except Exception as error:
@@ -200,7 +203,7 @@ def _parity(graph: Graph, path: Path, reference: str) -> ParityReport:
                     f"the graph does not run on {len(x)} windows: {str(error).splitlines()[0][:300]}",
                     hint="the network branches on its batch size; its exporter needs a quirk that removes the branch",
                 ) from None
-            case = compare_outputs(str(name), got, truth, own_error=relative_error(own, truth), tolerance=tolerance)
+            case = compare_outputs(str(name), got, truth, own_error=own[index], tolerance=tolerance)
             cases.append(_require_number(case, truth))
     return ParityReport(cases=tuple(cases), subject="onnxruntime on the exported graph", reference=reference)
 

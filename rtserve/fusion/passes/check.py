@@ -10,7 +10,7 @@ import numpy as np
 
 from rtserve.errors import RtserveError
 from rtserve.graphs.macs import count_macs
-from rtserve.graphs.parity import ParityReport, compare_outputs, probe_inputs, relative_error
+from rtserve.graphs.parity import ParityReport, compare_outputs, pooled_errors, probe_inputs, relative_error
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -45,8 +45,8 @@ class Reference:
         self.probes += _broken(graph, seed)
 
     @cached_property
-    def _rows(self) -> tuple[list[tuple[str, np.ndarray, np.ndarray]], float]:
-        """Probes with their float64 answers, and the plain graph's own largest float32 error.
+    def _rows(self) -> list[tuple[str, np.ndarray, np.ndarray, float]]:
+        """Probes with their float64 answers and the plain graph's own float32 error.
 
         A broken window on which the plain graph in onnxruntime is not finite where float64 is (engines differ on NaN in
         Clip and Max) says nothing about a rewrite and is left out.
@@ -58,21 +58,21 @@ class Reference:
         except RtserveError:
             truth_of = ReferenceRunner(self.graph).infer
         plain_of = OnnxruntimeRunner(self.graph).infer
-        rows, own = [], 0.0
+        rows: list[tuple[str, np.ndarray, np.ndarray]] = []
+        own: list[float] = []
         for name, x in self.probes:
             truth, plain = truth_of(x), plain_of(x)
             if np.isfinite(x).all() or np.array_equal(np.isfinite(truth), np.isfinite(plain)):
                 rows.append((name, x, truth))
-                own = max(own, relative_error(plain, truth))
-        return rows, own
+                own.append(relative_error(plain, truth))
+        return [(*row, error) for row, error in zip(rows, pooled_errors(own), strict=True)]
 
     def report(self, graph: Graph) -> ParityReport:
         """Compare a graph in onnxruntime with the truth."""
         from rtserve.graphs.runners import OnnxruntimeRunner
 
         infer = OnnxruntimeRunner(graph).infer
-        rows, own = self._rows
-        cases = tuple(compare_outputs(name, infer(x), truth, own_error=own) for name, x, truth in rows)
+        cases = tuple(compare_outputs(name, infer(x), truth, own_error=own) for name, x, truth, own in self._rows)
         return ParityReport(cases=cases, subject="onnxruntime on the fused graph", reference="the plan in float64")
 
     def check(self, model: ir.Model) -> str:
