@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from rtserve.errors import InputError, ProfileError
 from rtserve.spec import InputSpec
+from rtserve.submission.tables import from_table
 
 __all__ = [
     "Challenge",
@@ -30,8 +30,6 @@ __all__ = [
     "load_profile",
     "profile_names",
 ]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,42 +307,4 @@ def parse_profile(text: str, *, where: str) -> Profile:
         raise ProfileError(
             f"{where} is not TOML: {error}", hint="see rtserve/submission/profiles for examples"
         ) from None
-    return _build(Profile, data, where)
-
-
-def _build(cls: type[T], data: Any, where: str) -> T:
-    """Make a dataclass from a table, checking that every key is known and every needed one is there."""
-    if not isinstance(data, dict):
-        raise ProfileError(f"{where} is {data!r}, not a table", hint="write it as a TOML table")
-    hints = get_type_hints(cls)
-    known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
-    for key in data:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise ProfileError(
-                f"{where} has the unknown key {key!r}",
-                hint=f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}",
-            )
-    needed = (k for k, f in known.items() if f.default is MISSING and f.default_factory is MISSING)
-    missing = [key for key in needed if key not in data]
-    if missing:
-        raise ProfileError(f"{where} lacks {', '.join(missing)}", hint="add it; a clause without a source is left out")
-    return cls(**{key: _convert(hints[key], value, f"{where}: {key}") for key, value in data.items()})
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """Return a TOML value as the type that a field declares, or raise `ProfileError` with both."""
-    if type(None) in get_args(hint):
-        hint = next(option for option in get_args(hint) if option is not type(None))
-    if hasattr(hint, "__dataclass_fields__"):
-        return _build(hint, value, where)
-    origin = get_origin(hint)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_convert(get_args(hint)[0], item, f"{where}[{index}]") for index, item in enumerate(value))
-    if origin is dict and isinstance(value, dict):
-        return {str(key): _convert(get_args(hint)[1], item, f"{where}.{key}") for key, item in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
-        return value
-    raise ProfileError(f"{where} is {value!r}", hint=f"it must be {getattr(hint, '__name__', hint)}")
+    return from_table(Profile, data, where)
