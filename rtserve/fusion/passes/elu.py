@@ -43,9 +43,10 @@ def run(model: ir.Model) -> PassResult:
         x = node.inputs[0]
         alpha = node.attributes.get_float("alpha", 1.0)
         below = emit("Exp", emit("Clip", x, None, np.float32(0.0)))
-        if alpha != 1.0:
-            below = emit("Mul", below, np.float32(alpha))
-        y = emit("Add", emit("Add", emit("Relu", x), np.float32(-alpha)), below)
+        if alpha == 1.0:
+            y = emit("Max", x, emit("Add", below, np.float32(-1.0)))
+        else:
+            y = emit("Add", emit("Add", emit("Relu", x), np.float32(-alpha)), emit("Mul", below, np.float32(alpha)))
         y.shape, y.type = shape, node.outputs[0].type
         supersede(model, node.outputs[0], y)
         changed += 1

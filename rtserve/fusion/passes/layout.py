@@ -8,6 +8,7 @@ x_{128:}`, one blocked convolution and a small rest, which costs less than filli
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ SAME_RANK = frozenset(
     {"Relu", "Elu", "Sigmoid", "Tanh", "LeakyRelu", "Gelu", "Erf", "Exp", "Clip", "Neg", "Softplus", "Sqrt"}
 )
 """Elementwise operators of one input: a change of rank passes through them."""
+ARITHMETIC = frozenset({"Add", "Sum", "Mul", "Sub"})
 MAX_REST = 2
 """Channels beyond a multiple of 16 that are split off rather than filled up."""
 
@@ -33,9 +35,11 @@ MAX_REST = 2
 def run(model: ir.Model) -> PassResult:
     """Turn rank-3 convolutions, pools and means into rank 4, cancel the changes of rank between them, split channels."""
     flattened = sum(_flatten_tail(model, node) for node in list(model.graph))
-    cancelled = _cancel(model, "Squeeze", "Unsqueeze", 3) if flattened else 0
+    cancelled = _cancel(model, "Squeeze", "Unsqueeze", (3,)) if flattened else 0
     lifted = sum(_lift(model, node) for node in list(model.graph))
-    cancelled += _cancel(model, "Unsqueeze", "Squeeze", 2)
+    cancelled += _cancel(model, "Unsqueeze", "Squeeze", (2,)) + _cancel(model, "Unsqueeze", "Squeeze", (2, 3))
+    for node in list(model.graph):
+        _hoist(model, node)
     split = sum(_split_channels(model, node) for node in list(model.graph))
     changed = lifted + split
     note = (
@@ -147,8 +151,8 @@ def _replace(model: ir.Model, emit: Emitter, node: ir.Node, y: ir.Value) -> int:
     return 1
 
 
-def _cancel(model: ir.Model, opening: str, closing: str, axis: int) -> int:
-    """Push every `closing` down through elementwise operators to the `opening` that undoes it, and drop both."""
+def _cancel(model: ir.Model, opening: str, closing: str, axes: tuple[int, ...]) -> int:
+    """Push every `closing` down through operators that allow it to the `opening` that undoes it, and drop both."""
     cancelled = 0
     progress = True
     while progress:
@@ -156,57 +160,126 @@ def _cancel(model: ir.Model, opening: str, closing: str, axis: int) -> int:
         for node in list(model.graph):
             if node.graph is None:
                 continue
-            if node.op_type == opening and _axis(node) == axis and _closed(node.inputs[0], closing, axis):
+            if node.op_type == opening and _axes(node) == axes and _closed(node.inputs[0], closing, axes):
                 supersede(model, node.outputs[0], node.inputs[0].producer().inputs[0])  # type: ignore[union-attr,arg-type]
                 cancelled, progress = cancelled + 1, True
-            elif _pushable(node, closing, axis):
-                _push_down(model, node, closing, axis)
+            elif _pushable(node, closing, axes):
+                _push_down(model, node, closing, axes)
                 progress = True
     return cancelled
 
 
-def _axis(node: ir.Node) -> int | None:
+def _axes(node: ir.Node) -> tuple[int, ...] | None:
     axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    return int(np.atleast_1d(axes)[0]) if axes is not None and axes.size == 1 else None
+    return tuple(int(a) for a in np.atleast_1d(axes)) if axes is not None else None
 
 
-def _closed(value: ir.Value | None, closing: str, axis: int) -> bool:
+def _closed(value: ir.Value | None, closing: str, axes: tuple[int, ...]) -> bool:
     """Whether a value comes straight from a closing."""
     producer = value.producer() if value is not None else None
-    return producer is not None and producer.op_type == closing and _axis(producer) == axis
+    return producer is not None and producer.op_type == closing and _axes(producer) == axes
 
 
-def _pushable(node: ir.Node, closing: str, axis: int) -> bool:
-    """Whether a closing may go behind a node: elementwise on closed values and numbers."""
+def _pushable(node: ir.Node, closing: str, axes: tuple[int, ...]) -> bool:
+    """Whether a closing may go behind a node: one that does the same on values with the extra axis."""
+    if any(out.is_graph_output() for out in node.outputs) or not node.inputs:
+        return False
     if node.op_type in SAME_RANK:
-        feeds = list(node.inputs[:1])
-    elif node.op_type in ("Add", "Sum", "Mul", "Sub") or (
-        node.op_type == "Concat" and node.attributes.get_int("axis", 0) == 1
-    ):
-        feeds = list(node.inputs)
+        return _closed(node.inputs[0], closing, axes)
+    if closing != "Squeeze" or axes != (2,) or node.outputs[0].shape is None or len(node.outputs[0].shape) != 3:
+        along_channels = node.op_type == "Concat" and node.attributes.get_int("axis", 0) == 1
+        simple = node.op_type in ARITHMETIC or along_channels
+        return simple and _fit(node, closing, axes, lambda array: array.size == 1 and not along_channels)
+    if node.op_type in ("Slice", "Split"):
+        return _closed(node.inputs[0], closing, axes) and _moved_axes(node) is not None
+    if node.op_type in ARITHMETIC:
+        return _fit(node, closing, axes, lambda array: array.ndim <= 3)
+    if node.op_type == "Concat":
+        closed = [_closed(v, closing, axes) for v in node.inputs]
+        known = all(v is not None and v.shape is not None and len(v.shape) == 3 for v in node.inputs)
+        return known and any(closed)
+    return False
+
+
+def _fit(node: ir.Node, closing: str, axes: tuple[int, ...], allowed: Callable[[np.ndarray], bool]) -> bool:
+    """Whether every operand is closed or a constant of an allowed form, and one is closed."""
+    closed = [_closed(v, closing, axes) for v in node.inputs]
+    arrays = [constant(v) for v in node.inputs]
+    return any(closed) and all(c or (a is not None and allowed(a)) for c, a in zip(closed, arrays, strict=True))
+
+
+def _moved_axes(node: ir.Node) -> list[int] | None:
+    """Return the axes of a rank-3 Slice or Split on the value with an axis of length 1 put in at 2; None if unknown."""
+    if node.op_type == "Split":
+        axes: Any = [node.attributes.get_int("axis", 0)]
     else:
-        return False
-    if node.outputs[0].is_graph_output() or not any(_closed(v, closing, axis) for v in feeds):
-        return False
-    return all(_closed(v, closing, axis) or _is_number(v) for v in feeds)
+        axes = constant(node.inputs[3]) if len(node.inputs) > 3 else None
+    if axes is None:
+        return None
+    return [a + (a >= 2) for a in (int(axis) % 3 for axis in axes)]
 
 
-def _is_number(value: ir.Value | None) -> bool:
-    array = constant(value)
-    return array is not None and array.size == 1
-
-
-def _push_down(model: ir.Model, node: ir.Node, closing: str, axis: int) -> None:
+def _push_down(model: ir.Model, node: ir.Node, closing: str, axes: tuple[int, ...]) -> None:
     """Rewrite ``op(closing(a), ...)`` as ``closing(op(a, ...))``."""
     emit = Emitter(model.graph, before=node, prefix="layout")
-    bare = [v.producer().inputs[0] if _closed(v, closing, axis) else v for v in node.inputs]  # type: ignore[union-attr]
-    first = next(b for b, v in zip(bare, node.inputs, strict=True) if b is not v)
     attributes = {key: attribute.value for key, attribute in node.attributes.items()}
-    moved = emit(node.op_type, *bare, **attributes)
-    moved.shape = first.shape if node.op_type != "Concat" and first is not None else None
-    closed = emit(closing, moved, [axis])
-    closed.shape, closed.type = node.outputs[0].shape, node.outputs[0].type
-    supersede(model, node.outputs[0], closed)
+    feeds = [_opened(emit, v, closing, axes) for v in node.inputs]
+    if node.op_type == "Slice":
+        feeds[1:] = [*node.inputs[1:3], emit.constant(np.array(_moved_axes(node), np.int64)), *node.inputs[4:]]
+    elif node.op_type == "Split":
+        feeds[1:] = node.inputs[1:]
+        attributes["axis"] = (_moved_axes(node) or [0])[0]
+    elif node.op_type == "Concat":
+        axis = node.attributes.get_int("axis", 0)
+        attributes["axis"] = axis if closing == "Unsqueeze" else axis + (axis >= axes[0])
+    moved = emit.many(node.op_type, *feeds, n=len(node.outputs), **attributes)
+    for old, new in zip(list(node.outputs), moved, strict=True):
+        new.shape = _opened_shape(old, closing, axes)
+        closed = emit(closing, new, list(axes))
+        closed.shape, closed.type = old.shape, old.type
+        supersede(model, old, closed)
+
+
+def _opened(emit: Emitter, value: ir.Value | None, closing: str, axes: tuple[int, ...]) -> ir.Value | None:
+    """Return an operand as it is before the closing."""
+    if value is None or _closed(value, closing, axes):
+        return value.producer().inputs[0] if value is not None else None  # type: ignore[union-attr]
+    array = constant(value)
+    if closing != "Squeeze" or axes != (2,):
+        return value
+    if array is None:
+        return _up(emit, value)
+    return emit.constant(np.expand_dims(array, array.ndim - 1)) if array.ndim >= 2 else value
+
+
+def _opened_shape(value: ir.Value, closing: str, axes: tuple[int, ...]) -> ir.Shape | None:
+    """Return the shape a value has in front of the closing."""
+    import onnx_ir as ir
+
+    if value.shape is None:
+        return None
+    dims = list(value.shape)
+    for axis in axes if closing == "Squeeze" else ():
+        dims.insert(axis, 1)
+    return ir.Shape([d for i, d in enumerate(dims) if closing == "Squeeze" or i not in axes])
+
+
+def _hoist(model: ir.Model, node: ir.Node) -> None:
+    """Put one Unsqueeze in front of a Split in the place of one behind every part."""
+    if node.op_type != "Split" or any(len(out.uses()) != 1 for out in node.outputs):
+        return
+    readers = [next(iter(out.uses())).node for out in node.outputs]
+    moved = _moved_axes(node)
+    source = node.inputs[0]
+    if moved is None or source is None or source.shape is None or len(source.shape) != 3:
+        return
+    if any(reader.op_type != "Unsqueeze" or _axes(reader) != (2,) for reader in readers):
+        return
+    emit = Emitter(model.graph, before=node, prefix="layout")
+    parts = emit.many("Split", _up(emit, source), *node.inputs[1:], n=len(readers), axis=moved[0])
+    for part, reader in zip(parts, readers, strict=True):
+        part.shape, part.type = reader.outputs[0].shape, reader.outputs[0].type
+        supersede(model, reader.outputs[0], part)
 
 
 def _flatten_tail(model: ir.Model, node: ir.Node) -> int:

@@ -243,46 +243,63 @@ def _emit_filter(
         covered[corner.rows] = True
     if rest[:, ~covered].any():
         y, rest = emit("Add", y, rest[None, :, None, :].astype(np.float32)), np.zeros_like(rest)
-    return _correct_ends(emit, u, y, shape.corners, rest) if shape.corners else y
+    return _correct_ends(emit, u, y, shape.corners, rest, n_in) if shape.corners else y
 
 
-def _correct_ends(emit: Emitter, u: ir.Value, y: ir.Value, corners: tuple[Corner, ...], rest: np.ndarray) -> ir.Value:
+def _correct_ends(
+    emit: Emitter, u: ir.Value, y: ir.Value, corners: tuple[Corner, ...], rest: np.ndarray, n_in: int
+) -> ir.Value:
     """Add every corner's product to its end of y; the middle is not touched.
 
-    The samples that the corners read are put side by side and multiplied with one block-diagonal matrix per distinct
-    filter, filters in front, so that the rows of one product are all windows and all outputs of a filter.
+    The samples that the corners read are put side by side and multiplied with one matrix per distinct filter and end,
+    filters in front, so that the rows of one product are all windows and all outputs of a filter.
     """
     features, n_out = rest.shape
-    blocks = [_distinct(corner.matrix) for corner in corners]
-    run = min(r for _, r in blocks)
-    matrices = [corner.matrix[::run] for corner in corners]
-    filters = features // run
-    columns = sum(m.shape[1] for m in matrices)
-    widths = [m.shape[2] for m in matrices]
-    joint = np.zeros((filters, columns, sum(widths)))
-    row = column = 0
-    for m in matrices:
-        joint[:, row : row + m.shape[1], column : column + m.shape[2]] = m
-        row, column = row + m.shape[1], column + m.shape[2]
+    corners = _alike(corners, n_in, n_out)
+    run = min(_distinct(corner.matrix)[1] for corner in corners)
+    filters, ends = features // run, len(corners)
+    _, columns, width = corners[0].matrix.shape
+    matrices = np.stack([corner.matrix[::run] for corner in corners], axis=1).reshape(-1, columns, width)
     cut = [emit.slice(u, 3, c.columns.start, c.columns.stop) for c in corners]
-    edge = emit("Concat", *cut, axis=3) if len(cut) > 1 else cut[0]
-    front = emit("Transpose", emit("Reshape", edge, [0, filters, run, columns]), perm=[1, 0, 2, 3])
-    product = emit("MatMul", emit("Reshape", front, [filters, -1, columns]), joint.astype(np.float32))
-    back = emit("Transpose", emit("Reshape", product, [filters, -1, run, sum(widths)]), perm=[1, 0, 2, 3])
-    fix = emit("Reshape", back, [-1, features, 1, sum(widths)])
+    edge = emit("Concat", *cut, axis=3) if ends > 1 else cut[0]
+    front = emit("Transpose", emit("Reshape", edge, [-1, filters, run, ends, columns]), perm=[1, 3, 0, 2, 4])
+    product = emit("MatMul", emit("Reshape", front, [filters * ends, -1, columns]), matrices.astype(np.float32))
+    back = emit("Transpose", emit("Reshape", product, [filters, ends, -1, run, width]), perm=[2, 0, 3, 1, 4])
+    fix = emit("Reshape", back, [-1, features, 1, ends * width])
     inside = np.concatenate([rest[:, c.rows] for c in corners], axis=1)
     if inside.any():
         fix = emit("Add", fix, inside[None, :, None, :].astype(np.float32))
-    return _put_ends(emit, y, fix, corners, widths, n_out)
+    return _put_ends(emit, y, fix, corners, n_out)
 
 
-def _put_ends(
-    emit: Emitter, y: ir.Value, fix: ir.Value, corners: tuple[Corner, ...], widths: list[int], n_out: int
-) -> ir.Value:
+def _alike(corners: tuple[Corner, ...], n_in: int, n_out: int) -> tuple[Corner, ...]:
+    """Return corners of one size: the smaller one reaches further in, with zeros."""
+    columns = max(c.columns.stop - c.columns.start for c in corners)
+    rows = max(c.rows.stop - c.rows.start for c in corners)
+    return tuple(_widened(corner, columns, rows, n_in, n_out) for corner in corners)
+
+
+def _widened(corner: Corner, columns: int, rows: int, n_in: int, n_out: int) -> Corner:
+    reach, left = _grown(corner.columns, columns, n_in)
+    span, top = _grown(corner.rows, rows, n_out)
+    matrix = np.zeros((len(corner.matrix), columns, rows))
+    _, own_columns, own_rows = corner.matrix.shape
+    matrix[:, left : left + own_columns, top : top + own_rows] = corner.matrix
+    return Corner(rows=span, columns=reach, matrix=matrix)
+
+
+def _grown(part: slice, size: int, n: int) -> tuple[slice, int]:
+    """Return a part of 0..n grown to `size`, and how much of the growth is in front."""
+    start = min(part.start, n - size) if part.start else 0
+    return slice(start, start + size), part.start - start
+
+
+def _put_ends(emit: Emitter, y: ir.Value, fix: ir.Value, corners: tuple[Corner, ...], n_out: int) -> ir.Value:
     """Return y with the columns of `fix` added where the corners' rows are."""
-    fixes = emit.many("Split", fix, widths, n=len(widths), axis=3) if len(widths) > 1 else [fix]
-    left = corners[0].rows.stop if corners[0].rows.start == 0 else 0
-    right = n_out - corners[-1].rows.start if corners[-1].rows.stop == n_out and corners[-1].rows.start else 0
+    width = corners[0].rows.stop - corners[0].rows.start
+    fixes = emit.many("Split", fix, [width] * len(corners), n=len(corners), axis=3) if len(corners) > 1 else [fix]
+    left = width if corners[0].rows.start == 0 else 0
+    right = width if corners[-1].rows.stop == n_out and corners[-1].rows.start else 0
     sizes = [size for size in (left, n_out - left - right, right) if size]
     parts = emit.many("Split", y, sizes, n=len(sizes), axis=3)
     if left:

@@ -146,10 +146,41 @@ def _moving_outputs(emit: Emitter, x: ir.Value, stage: Stage, views: Sequence[Vi
         ]
         for name, places in reads.items()
     }
-    lengths = {id(value): length for value, _, length in phases.values()} | (
-        {id(seam): len(seams)} if seam is not None else {}
-    )
-    return {name: _assemble(emit, places, lengths) for name, places in located.items()}
+    lengths = {id(value): length for value, _, length in phases.values()}
+    lengths |= {id(seam): len(seams)} if seam is not None else {}
+    runs = {name: _runs(places) for name, places in located.items()}
+    cuts = _cut_seam(emit, seam, [run for found in runs.values() for run in found if run[0] is seam], len(seams))
+    return {name: _assemble(emit, found, lengths, cuts) for name, found in runs.items()}
+
+
+Run = tuple[Any, int, int]
+"""A value and the half-open span of its outputs that stand side by side in a view."""
+
+
+def _runs(places: list[tuple[Any, int]]) -> list[Run]:
+    """Return places as runs of consecutive ones."""
+    runs: list[Run] = []
+    for value, index in places:
+        if runs and runs[-1][0] is value and runs[-1][2] == index:
+            runs[-1] = (value, runs[-1][1], index + 1)
+        else:
+            runs.append((value, index, index + 1))
+    return runs
+
+
+Cuts = dict[tuple[int, int, int], Any]
+"""Pieces that are there already, by the value's id and their span."""
+
+
+def _cut_seam(emit: Emitter, seam: ir.Value | None, runs: list[Run], n: int) -> Cuts:
+    """Return the pieces of the seam, cut by one Split; nothing where they overlap."""
+    spans = sorted({(low, high) for _, low, high in runs})
+    edges = [0, *(high for _, high in spans)]
+    if seam is None or len(spans) < 2 or [low for low, _ in spans] != edges[:-1] or edges[-1] != n:
+        return {}
+    sizes = [high - low for low, high in spans]
+    parts = emit.many("Split", seam, sizes, n=len(sizes), axis=2)
+    return {(id(seam), low, high): part for (low, high), part in zip(spans, parts, strict=True)}
 
 
 def _regular_start(window: np.ndarray, stage: Stage) -> int | None:
@@ -214,18 +245,15 @@ def _spans(samples: np.ndarray) -> list[tuple[int, int]]:
     return spans
 
 
-def _assemble(emit: Emitter, places: list[tuple[Any, int]], lengths: dict[int, int]) -> ir.Value:
-    """Put a view's output together from runs of consecutive places."""
-    runs: list[tuple[Any, int, int]] = []
-    for value, index in places:
-        if runs and runs[-1][0] is value and runs[-1][2] == index:
-            runs[-1] = (value, runs[-1][1], index + 1)
-        else:
-            runs.append((value, index, index + 1))
-    parts = [
-        value if (low, high) == (0, lengths[id(value)]) else emit.slice(value, 2, low, high)
-        for value, low, high in runs
-    ]
+def _assemble(emit: Emitter, runs: list[Run], lengths: dict[int, int], cuts: Cuts) -> ir.Value:
+    """Put a view's output together from its runs."""
+    parts = []
+    for value, low, high in runs:
+        part = cuts.get((id(value), low, high))
+        if part is None:
+            whole = (low, high) == (0, lengths[id(value)])
+            part = value if whole else emit.slice(value, 2, low, high)
+        parts.append(part)
     return emit("Concat", *parts, axis=2) if len(parts) > 1 else parts[0]
 
 

@@ -18,6 +18,8 @@ __all__ = ["HANDLERS", "gemm_weights"]
 
 PARTS = 8
 """Up to so many members a dense layer is one Gemm each, whose weights the engine packs once; beyond, a batched product."""
+BLOCK = 16
+"""Channels of onnxruntime's blocked layout: with whole blocks a dense layer is a grouped 1x1 convolution."""
 UNARY = frozenset(
     {
         "Relu",
@@ -138,6 +140,8 @@ def _gemm(s: Stacker, index: int, node: ir.Node) -> list[Any]:
     if constant(node.inputs[0]) is not None or node.attributes.get_int("transA", 0):
         raise Refused("Gemm of an unusual form")
     weights, biases = gemm_weights(s, index, node)
+    if not any(side % BLOCK for side in weights[0].shape):
+        return [_pointwise(s, node, weights, biases)]
     if s.n <= PARTS:
         layers = zip(s.pieces(node.inputs[0]), weights, biases, strict=True)
         return [Parts(s.emit("Gemm", piece, w, b) for piece, w, b in layers)]
@@ -146,6 +150,13 @@ def _gemm(s: Stacker, index: int, node: ir.Node) -> list[Any]:
     wide = s.emit("Transpose", s.emit("Reshape", s.get(node.inputs[0]), [0, s.n, inputs]), perm=[1, 0, 2])
     y = s.emit("Add", s.emit("MatMul", wide, np.stack(weights)), np.stack(biases)[:, None])
     return [s.emit("Reshape", s.emit("Transpose", y, perm=[1, 0, 2]), [0, s.n * outputs])]
+
+
+def _pointwise(s: Stacker, node: ir.Node, weights: list[np.ndarray], biases: list[np.ndarray]) -> ir.Value:
+    """A dense layer of N members as one grouped 1x1 convolution on a picture of one pixel."""
+    kernel = np.concatenate([w.T for w in weights])[:, :, None, None]
+    y = s.emit("Conv", s.emit("Unsqueeze", s.get(node.inputs[0]), [2, 3]), kernel, np.concatenate(biases), group=s.n)
+    return s.emit("Squeeze", y, [2, 3])
 
 
 def gemm_weights(s: Stacker, index: int, node: ir.Node) -> tuple[list[np.ndarray], list[np.ndarray]]:
