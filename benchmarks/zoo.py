@@ -76,12 +76,17 @@ def make_row(entry: Entry, options: dict[str, Any]) -> dict[str, Any]:
             return row
         job["folder"] = str(Path(options["cache"]) / row.pop("cache"))
         row |= run_stage("judge", job, timeout_s=timeout_s)
-        row |= _timed(job | {"sha256_ours": row.get("sha256_ours")}, timeout_s)
+        row |= _timed(job | _digests(row), timeout_s)
     except StageError as error:
         row["failed"] = str(error)
         if row["export"] is None:
             row["export"] = str(error)
     return row
+
+
+def _digests(row: dict[str, Any]) -> dict[str, Any]:
+    """Return which graphs were judged."""
+    return {key: row.get(key) for key in ("sha256_ours", "sha256_ours_openvino")}
 
 
 def _timed(job: dict[str, Any], timeout_s: float) -> dict[str, Any]:
@@ -162,7 +167,7 @@ def retime_rows(entries: list[Entry], store: Store, options: dict[str, Any], *, 
             job["folder"] = str(
                 Path(options["cache"]) / run_stage("prepare", job, timeout_s=options["timeout_s"])["cache"]
             )
-            row |= _timed(job | {"sha256_ours": row.get("sha256_ours")}, options["timeout_s"])
+            row |= _timed(job | _digests(row), options["timeout_s"])
         except StageError as error:
             row["failed"] = str(error)
         store.put(entry, row)

@@ -20,7 +20,8 @@ Ratios are times of others over ours: above 1 ours is faster. *Ours* is `fuse([m
 network as it is, *onnxruntime* and *openvino* run the plain export. One window (batch 1, the graph's batch is dynamic),
 one thread, all engines timed by turns in one run. Weights are random, normalisations included. Errors are the largest
 over white and 1/f noise at scales from 1e-6 to 1e2 and batches 1, 2, 5, against the network in float64, relative to
-max(1e-3, largest output). *Fused* is 3 members x 3 views (identity, roll:+3, scale:1.02) as one graph, in parity.
+max(1e-3, largest output). *openvino plain/ours* is OpenVINO on both: the plain export over `fuse([m], engine="openvino")`.
+*Fused* is 3 members x 3 views (identity, roll:+3, scale:1.02) as one graph, in parity.
 """
 
 

@@ -59,20 +59,20 @@ def _openvino(graph: Graph, x: np.ndarray) -> Call | str:
     return lambda: runner.infer(x)
 
 
-def _ours(job: dict[str, Any], folder: Path) -> Graph | None:
-    """Return the graph that was judged; None where fusing had failed.
+def _ours(job: dict[str, Any], folder: Path, key: str, name: str) -> Graph | None:
+    """Return a graph that was judged; None where fusing had failed.
 
     Raises
     ------
     InputError
         Where the file is another one.
     """
-    if job["sha256_ours"] is None:
+    if job.get(key) is None:
         return None
-    ours = Graph.load(folder / "ours.onnx")
-    if ours.digest != job["sha256_ours"]:
+    ours = Graph.load(folder / name)
+    if ours.digest != job[key]:
         raise InputError(
-            f"{job['model']}: ours.onnx is {ours.digest[:12]}, judged was {job['sha256_ours'][:12]}",
+            f"{job['model']}: {name} is {ours.digest[:12]}, judged was {job[key][:12]}",
             hint="make the row anew: --only with its name",
         )
     return ours
@@ -82,13 +82,14 @@ def time_row(job: dict[str, Any]) -> dict[str, Any]:
     """Return the third part of a row: microseconds, ratios to ours, and why an engine is missing."""
     folder = Path(job["folder"])
     plain = Graph.load(folder / "plain.onnx")
-    ours = _ours(job, folder) or plain
+    ours = _ours(job, folder, "sha256_ours", "ours.onnx") or plain
+    for_openvino = _ours(job, folder, "sha256_ours_openvino", "ours-openvino.onnx") or plain
     x = window(plain)
     runners = {"onnxruntime": OnnxruntimeRunner(plain), OURS: OnnxruntimeRunner(ours)}
     calls: dict[str, Call] = {"eager": _eager(job, folder, x)}
     calls |= {name: (lambda r=runner: r.infer(x)) for name, runner in runners.items()}  # type: ignore[misc]
     missing: dict[str, str] = {}
-    for name, graph in (("openvino", plain), ("openvino_ours", ours)):
+    for name, graph in (("openvino", plain), ("openvino_ours", for_openvino)):
         made: Call | str = _openvino(graph, x) if job["openvino"] else "its process died before"
         if isinstance(made, str):
             missing[name] = made

@@ -82,6 +82,7 @@ def fuse_with_report(
     optimize: bool = True,
     force: bool = False,
     passes: Sequence[str] | None = None,
+    engine: str = "onnxruntime",
     tune: bool = False,
     parity: bool = True,
     seed: int = 0,
@@ -94,6 +95,9 @@ def fuse_with_report(
         As `fuse`.
     passes : sequence of str, optional
         Names of the passes to run instead of all.
+    engine : str
+        Which engine the graph is laid out for: ``onnxruntime`` or ``openvino``. Every engine runs it, with the same
+        numbers; only the speed differs.
     tune : bool
         Time the candidates on this machine and keep the fastest.
     parity : bool
@@ -107,6 +111,7 @@ def fuse_with_report(
     from rtserve.graphs.graph import Graph
 
     _require_known(passes or ())
+    _require_engine(engine)
     graphs = _load_all(members)
     labels = [_label(member, number) for number, member in enumerate(members, start=1)]
     inputs, outputs = _common_specs(graphs, labels)
@@ -121,8 +126,9 @@ def fuse_with_report(
     normalise(model, name="fused")
     joined = Graph(model=model, input_spec=inputs, output_spec=outputs, provenance=_provenance(plan, graphs))
     fused, report = optimize_graph(
-        joined, graphs=graphs, plan=plan, passes=passes if optimize else (), tune=tune, check=parity, seed=seed
-    )
+        joined, graphs=graphs, plan=plan, passes=passes if optimize else (), engine=engine, tune=tune, check=parity,
+        seed=seed,
+    )  # fmt: skip
     return fused, report, report.parity
 
 
@@ -147,6 +153,13 @@ def _require_known(passes: Sequence[str]) -> None:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"passes are {', '.join(known)}"
             raise InputError(f"unknown pass {name!r}", hint=hint)
+
+
+def _require_engine(engine: str) -> None:
+    from rtserve.fusion.passes import ENGINES
+
+    if engine not in ENGINES:
+        raise InputError(f"unknown engine {engine!r}", hint=f"graphs are laid out for {' or '.join(ENGINES)}")
 
 
 def _label(member: Graph | str | Path, number: int) -> str:

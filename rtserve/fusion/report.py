@@ -27,6 +27,7 @@ def fuse_to_file(
     clip: str | None = None,
     passes: str | None = None,
     no_optimize: bool = False,
+    engine: str = "onnxruntime",
     tune: bool = False,
     force_views: bool = False,
     force: bool = False,
@@ -51,6 +52,7 @@ def fuse_to_file(
         calibration=Calibration(scale=scale, offset=offset, low=low, high=high),
         optimize=not no_optimize,
         passes=[name.strip() for name in passes.split(",") if name.strip()] if passes else None,
+        engine=engine,
         tune=tune,
         force=force_views,
     )

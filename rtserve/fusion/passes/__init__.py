@@ -1,18 +1,22 @@
 """The rewrites, one file each, and the order in which they run.
 
 A pass is a function ``run(model) -> PassResult`` that changes a model in place where its conditions hold and says why
-where they do not. `MEMBER_PASSES` look at one network, `WHOLE_PASSES` at the assembled graph.
+where they do not. `MEMBER_PASSES` look at one network and save work whatever runs it; `WHOLE_PASSES` write the assembled
+graph as one engine likes it. What onnxruntime likes costs OpenVINO up to a fifth (measured), so each has its own.
 """
 
-from rtserve.fusion.passes import depth, elu, fold, fourier, layout, pool, prefix, siblings
+from rtserve.fusion.passes import dense, depth, elu, fold, fourier, heads, layout, pool, prefix, shapes, siblings
 
-__all__ = ["MEMBER_PASSES", "WHOLE_PASSES"]
+__all__ = ["ENGINES", "MEMBER_PASSES", "WHOLE_PASSES"]
 
 MEMBER_PASSES = (
     (fold.NAME, fold.run),
+    (shapes.NAME, shapes.run),
     (prefix.NAME, prefix.run),
     (siblings.NAME, siblings.run),
     (fourier.NAME, fourier.run),
+    (dense.NAME, dense.run),
+    (heads.NAME, heads.run),
 )
 WHOLE_PASSES = (
     (depth.NAME, depth.run),
@@ -20,3 +24,5 @@ WHOLE_PASSES = (
     (pool.NAME, pool.run),
     (elu.NAME, elu.run),
 )
+ENGINES = {"onnxruntime": WHOLE_PASSES, "openvino": ()}
+"""Passes on the whole graph by the engine that is to run it."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rtserve.fusion.join import prepare_member
-from rtserve.fusion.passes import MEMBER_PASSES, WHOLE_PASSES
+from rtserve.fusion.passes import ENGINES, MEMBER_PASSES
 from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.assemble import assemble
 from rtserve.fusion.passes.check import Reference
@@ -38,6 +38,7 @@ class _Task:
     graphs: Sequence[Graph]
     plan: FusionPlan
     passes: Sequence[str] | None
+    engine: str
     seed: int
     reference: Reference | None
 
@@ -52,6 +53,7 @@ def optimize_graph(
     graphs: Sequence[Graph],
     plan: FusionPlan,
     passes: Sequence[str] | None = None,
+    engine: str = "onnxruntime",
     tune: bool = False,
     check: bool = True,
     seed: int = 0,
@@ -68,6 +70,8 @@ def optimize_graph(
         What is joined.
     passes : sequence of str, optional
         Names of the passes to run; all by default, none where empty.
+    engine : str
+        Which engine the whole is laid out for, and timed in; one of `ENGINES`.
     tune : bool
         Time candidates on this machine and keep the fastest.
     check : bool
@@ -81,7 +85,7 @@ def optimize_graph(
         Where the result does not give the join's numbers.
     """
     reference = Reference(joined, seed=seed) if check else None
-    task = _Task(joined=joined, graphs=graphs, plan=plan, passes=passes, seed=seed, reference=reference)
+    task = _Task(joined=joined, graphs=graphs, plan=plan, passes=passes, engine=engine, seed=seed, reference=reference)
     outcomes: list[Outcome] = []
     model, timings = joined.model, None
     if passes is None or len(passes):
@@ -89,8 +93,8 @@ def optimize_graph(
         if tune:
             from rtserve.fusion.passes.tune import choose
 
-            model, timings = choose(task.joined, model, _variants(task), outcomes)
-    result = _labelled(joined, model, outcomes)
+            model, timings = choose(task.joined, model, _variants(task), outcomes, engine=engine)
+    result = _labelled(joined, model, outcomes, engine)
     report = OptimizationReport(
         outcomes=tuple(outcomes),
         macs_before=count_macs(joined.model),
@@ -105,13 +109,14 @@ def optimize_graph(
     return result, report
 
 
-def _labelled(joined: Graph, model: ir.Model, outcomes: Sequence[Outcome]) -> Graph:
-    """Return the result with the applied passes in its provenance."""
+def _labelled(joined: Graph, model: ir.Model, outcomes: Sequence[Outcome], engine: str) -> Graph:
+    """Return the result with the applied passes, and an engine that is not the usual one, in its provenance."""
     from rtserve.graphs.fold import normalise
 
     normalise(model, name="fused")
     applied = list(dict.fromkeys(outcome.name for outcome in outcomes if outcome.status == "applied"))
     details = dict(joined.provenance.details) | {"passes": applied}
+    details |= {"engine": engine} if engine != "onnxruntime" else {}
     return replace(joined, model=model, provenance=replace(joined.provenance, details=details))
 
 
@@ -126,7 +131,7 @@ def _optimise(task: _Task) -> tuple[ir.Model, list[Outcome]]:
             break
     else:
         return task.joined.model, outcomes
-    model, found = run_passes(model, WHOLE_PASSES, subject="whole", wanted=task.passes, check=task.check)
+    model, found = run_passes(model, ENGINES[task.engine], subject="whole", wanted=task.passes, check=task.check)
     return model, outcomes + found
 
 
@@ -177,10 +182,12 @@ def _variants(task: _Task) -> dict[str, ir.Model]:
         if model is None:
             continue
         first = first if first is not None else model
-        variants[name], _ = run_passes(model, WHOLE_PASSES, subject="whole", wanted=task.passes, check=task.check)
+        variants[name], _ = run_passes(
+            model, ENGINES[task.engine], subject="whole", wanted=task.passes, check=task.check
+        )
     if first is not None:
-        for left_out, _ in WHOLE_PASSES:
-            rest = tuple(item for item in WHOLE_PASSES if item[0] != left_out)
+        for left_out, _ in ENGINES[task.engine]:
+            rest = tuple(item for item in ENGINES[task.engine] if item[0] != left_out)
             model, _ = run_passes(first, rest, subject="whole", wanted=task.passes, check=task.check)
             variants[f"without {left_out}"] = model
     return variants

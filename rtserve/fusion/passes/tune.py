@@ -29,7 +29,13 @@ MARGIN = 0.98
 
 
 def choose(
-    joined: Graph, default: ir.Model, candidates: Mapping[str, ir.Model], outcomes: list[Outcome], *, batch: int = 1
+    joined: Graph,
+    default: ir.Model,
+    candidates: Mapping[str, ir.Model],
+    outcomes: list[Outcome],
+    *,
+    engine: str = "onnxruntime",
+    batch: int = 1,
 ) -> tuple[ir.Model, dict[str, Any]]:
     """Return the fastest model and the timings of all.
 
@@ -43,6 +49,8 @@ def choose(
         Exact alternatives.
     outcomes : list of Outcome
         The choice is appended.
+    engine : str
+        What runs them.
     batch : int
         Windows per call.
 
@@ -53,10 +61,11 @@ def choose(
     timings : dict
         JSON values: engine, threads, batch, medians in us by candidate, the choice.
     """
-    from rtserve.graphs.runners import OnnxruntimeRunner
+    from rtserve.graphs.runners import OnnxruntimeRunner, OpenvinoRunner
 
     models = _distinct({"default": default, "plain": joined.model, **candidates})
-    runners = {name: OnnxruntimeRunner(replace(joined, model=model), threads=1) for name, model in models.items()}
+    runner_of = OpenvinoRunner if engine == "openvino" else OnnxruntimeRunner
+    runners = {name: runner_of(replace(joined, model=model), threads=1) for name, model in models.items()}
     spec = joined.input_spec
     x = np.random.default_rng(0).standard_normal((batch, spec.n_chans, spec.n_times)).astype(np.float32)
     samples = _by_turns({name: (lambda r=runner: r.infer(x)) for name, runner in runners.items()})
@@ -67,7 +76,7 @@ def choose(
     chosen = best if ratios[best] < MARGIN else "default"
     timings = {
         "schema": "rtserve.tuning/1",
-        "engine": "onnxruntime",
+        "engine": engine,
         "threads": 1,
         "batch": batch,
         "median_us": {name: float(np.median(values)) / 1e3 for name, values in samples.items()},
@@ -97,21 +106,21 @@ def _distinct(models: Mapping[str, ir.Model]) -> dict[str, ir.Model]:
 def _by_turns(calls: Mapping[str, Any]) -> dict[str, Sequence[float]]:
     """Return ns per call of every candidate in every round, the order turned from round to round.
 
-    It is the thread's own time: what other processes take from it on a shared machine does not count.
+    It is the process's own time: what other processes take from it on a shared machine does not count.
     """
     counts = {}
     for name, call in calls.items():
         for _ in range(3):
             call()
-        start = time.thread_time_ns()
+        start = time.process_time_ns()
         call()
-        counts[name] = max(1, BURST_NS // max(time.thread_time_ns() - start, 1))
+        counts[name] = max(1, BURST_NS // max(time.process_time_ns() - start, 1))
     samples: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     for number in range(ROUNDS):
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            start = time.thread_time_ns()
+            start = time.process_time_ns()
             for _ in range(counts[name]):
                 calls[name]()
-            samples[name].append((time.thread_time_ns() - start) / counts[name])
+            samples[name].append((time.process_time_ns() - start) / counts[name])
     return samples  # type: ignore[return-value]
