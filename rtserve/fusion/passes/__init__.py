@@ -5,7 +5,20 @@ where they do not. `MEMBER_PASSES` look at one network and save work whatever ru
 graph as one engine likes it. What onnxruntime likes costs OpenVINO up to a fifth (measured), so each has its own.
 """
 
-from rtserve.fusion.passes import dense, depth, elu, fold, fourier, heads, layout, pool, prefix, shapes, siblings
+from rtserve.fusion.passes import (
+    dense,
+    depth,
+    elu,
+    fast_fir,
+    fold,
+    fourier,
+    heads,
+    layout,
+    pool,
+    prefix,
+    shapes,
+    siblings,
+)
 
 __all__ = ["ENGINES", "MEMBER_PASSES", "WHOLE_PASSES"]
 
@@ -21,6 +34,7 @@ MEMBER_PASSES = (
 WHOLE_PASSES = (
     (depth.NAME, depth.run),
     (layout.NAME, layout.run),
+    (fast_fir.NAME, fast_fir.run),
     (pool.NAME, pool.run),
     (elu.NAME, elu.run),
 )

@@ -59,7 +59,9 @@ def _once(model: ir.Model, split: ir.Node) -> int:
     shape = split.inputs[0].shape if split.inputs[0] is not None else None
     if len(ways) != len(found) or len({way[2] for way in ways}) != 1 or shape is None:
         return 0
-    if split.attributes.get_int("axis", 0) not in (2, -1) or (len(split.inputs) > 1 and constant(split.inputs[1]) is None):
+    if split.attributes.get_int("axis", 0) not in (2, -1) or (
+        len(split.inputs) > 1 and constant(split.inputs[1]) is None
+    ):
         return 0
     time, heads, width = ways[0][2]
     n = len(ways)

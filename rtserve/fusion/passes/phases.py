@@ -1,0 +1,339 @@
+r"""Values in phases: instead of v, its samples :math:`v[m n + p]` for p = 0 .. m-1, each a value of its own.
+
+Elementwise operators act on every phase, joining along batch or channels joins phases, a cut or a joint along time only
+changes which phase comes first, and a convolution of stride s gives phase p as a convolution of stride m s. A
+convolution whose stride is a multiple of m reads phases without putting them together again: tap k reads phase
+:math:`(k - l) \bmod m`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rtserve.fusion.passes.affine import Refused
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.fold import constant
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["Geometry", "Phases", "absorb", "geometry_of", "reaches"]
+
+ELEMENTWISE = frozenset(
+    {"Relu", "Elu", "Sigmoid", "Tanh", "LeakyRelu", "Gelu", "Erf", "Exp", "Neg", "Softplus", "Sqrt", "Abs", "Selu"}
+)
+ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Sum"})
+TIME = 3
+SMALL = 16
+"""Values of at most so many samples are taken apart sample by sample; longer ones would cost too much."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Geometry:
+    """A convolution along the last axis of (batch, channels, 1, n_in).
+
+    Parameters
+    ----------
+    weight : ndarray, (outputs, channels / group, 1, taps)
+        Its kernel.
+    bias : ndarray or None, (outputs,)
+        Its bias.
+    stride, dilation, left, group, n_in, n_out : int
+        Along time.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray | None
+    stride: int
+    dilation: int
+    left: int
+    group: int
+    n_in: int
+    n_out: int
+
+    @property
+    def taps(self) -> int:
+        """Length of the kernel."""
+        return int(self.weight.shape[3])
+
+
+def _samples(value: ir.Value | None) -> int | None:
+    """Return the length of the last axis of a rank-4 value whose third axis is 1; None for another."""
+    shape = value.shape if value is not None else None
+    if shape is None or len(shape) != 4 or shape[2] != 1 or not isinstance(shape[3], int):
+        return None
+    return int(shape[3])
+
+
+def geometry_of(node: ir.Node) -> Geometry | None:
+    """Return a Conv node's geometry, or None where it is not one along the last of four axes."""
+    weight = constant(node.inputs[1])
+    n_in, n_out = _samples(node.inputs[0]), _samples(node.outputs[0])
+    if weight is None or weight.ndim != 4 or weight.shape[2] != 1 or n_in is None or n_out is None:
+        return None
+    bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    if len(node.inputs) > 2 and node.inputs[2] is not None and bias is None:
+        return None
+    if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", ""):
+        return None
+    pads = node.attributes.get_ints("pads") or (0, 0, 0, 0)
+    return Geometry(
+        weight=weight,
+        bias=bias,
+        stride=(node.attributes.get_ints("strides") or (1, 1))[1],
+        dilation=(node.attributes.get_ints("dilations") or (1, 1))[1],
+        left=pads[1],
+        group=node.attributes.get_int("group", 1) or 1,
+        n_in=n_in,
+        n_out=n_out,
+    )
+
+
+def _passes(node: ir.Node | None) -> bool:
+    """Whether phases go through a node."""
+    if node is None or _samples(node.outputs[0]) is None:
+        return False
+    if node.op_type in ELEMENTWISE or node.op_type in ARITHMETIC or node.op_type == "Concat":
+        return True
+    return node.op_type == "Slice" and _cut(node) is not None
+
+
+def _cut(node: ir.Node) -> tuple[int, int] | None:
+    """Return the span of a Slice of consecutive samples along time, or None."""
+    known = [constant(v) for v in node.inputs[1:]]
+    n = _samples(node.inputs[0])
+    if n is None or len(known) < 3 or any(a is None or a.size != 1 for a in known):
+        return None
+    start, stop, axis, step = (*(int(np.asarray(a).reshape(())) for a in known), 1)[:4]
+    if axis % 4 != TIME or step != 1:
+        return None
+    span = range(n)[slice(start, stop)]
+    return (span.start, span.stop) if len(span) else None
+
+
+def reaches(node: ir.Node, wanted: Callable[[Geometry], bool]) -> bool:
+    """Whether phases can be had from a convolution that is wanted up to `node`, and nothing else reads what is between."""
+    inner: set[Any] = set()
+    found = False
+    stack = [node.inputs[0]]
+    while stack:
+        value = stack.pop()
+        source = value.producer() if value is not None else None
+        if source is None or source in inner:
+            continue
+        if source.op_type == "Conv":
+            geometry = geometry_of(source)
+            found = found or (geometry is not None and wanted(geometry))
+        if source.op_type == "Conv" or _passes(source):
+            inner.add(source)
+            stack += list(source.inputs) if source.op_type != "Conv" else []
+    used = all(reader is node or reader in inner for one in inner for out in one.outputs for reader in out.consumers())
+    return found and used and not any(out.is_graph_output() for one in inner for out in one.outputs)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Phase:
+    """One phase of a value: `length` samples, behind which `value` may hold more that mean nothing."""
+
+    value: Any
+    size: int
+    length: int
+
+
+class Phases:
+    """The phases of values, made on demand and once.
+
+    Parameters
+    ----------
+    emit : Emitter
+        Where the nodes go.
+    m : int
+        How many phases.
+    fast : callable
+        Given a convolution, returns its phases where it has a better way to them than one convolution each, or None.
+    """
+
+    def __init__(self, emit: Emitter, m: int, fast: Callable[[ir.Node, Geometry], list[ir.Value] | None]) -> None:
+        self.emit, self.m, self._fast = emit, m, fast
+        self.fast = 0
+        self._known: dict[Any, list[Phase]] = {}
+
+    def of(self, value: ir.Value) -> list[Phase]:
+        """Return the m phases of a value.
+
+        Raises
+        ------
+        Refused
+            Where they cannot be had cheaply.
+        """
+        if value not in self._known:
+            self._known[value] = self._made(value)
+        return self._known[value]
+
+    def lengths(self, n: int) -> list[int]:
+        """Return how many of n samples each phase has."""
+        return [(n - p + self.m - 1) // self.m for p in range(self.m)]
+
+    def _made(self, value: ir.Value) -> list[Phase]:
+        n, node = _samples(value), value.producer()
+        if n is None:
+            raise Refused(f"{value.name} has no single time axis at the end")
+        if node is not None and node.op_type == "Conv":
+            geometry = geometry_of(node)
+            if geometry is not None:
+                return self._conv(node, geometry)
+        if node is None or not _passes(node):
+            return self._apart(value, n)
+        if node.op_type == "Slice":
+            return self._slice(node)
+        if node.op_type == "Concat":
+            return self._concat(node, n)
+        return self._elementwise(node, n)
+
+    def _exact(self, value: ir.Value, n: int) -> list[Phase]:
+        return [Phase(value=v, size=k, length=k) for v, k in zip(self._every(value, n), self.lengths(n), strict=True)]
+
+    def _every(self, value: ir.Value, n: int) -> list[ir.Value]:
+        return [self.emit.slice(value, TIME, p, None, self.m) if n > 1 else value for p in range(self.m)]
+
+    def _apart(self, value: ir.Value, n: int) -> list[Phase]:
+        if n > SMALL:
+            raise Refused(f"{value.name} would have to be taken apart")
+        return self._exact(value, n)
+
+    def _conv(self, node: ir.Node, conv: Geometry) -> list[Phase]:
+        lengths = self.lengths(conv.n_out)
+        fast = self._fast(node, conv)
+        if fast is not None:
+            self.fast += 1
+            return [Phase(value=v, size=lengths[0], length=k) for v, k in zip(fast, lengths, strict=True)]
+        return [Phase(value=self._strided(node, conv, p, k), size=k, length=k) for p, k in enumerate(lengths)]
+
+    def _strided(self, node: ir.Node, conv: Geometry, p: int, length: int) -> ir.Value:
+        """Return phase p of a convolution as one of m times the stride."""
+        left = conv.left - conv.stride * p
+        weight = conv.weight
+        while left < 0:
+            if conv.dilation != 1:
+                raise Refused("a dilated convolution without enough padding")
+            weight, left = np.pad(weight, ((0, 0), (0, 0), (0, 0), (1, 0))), left + 1
+        reach = (length - 1) * conv.stride * self.m + conv.dilation * (weight.shape[3] - 1) + 1
+        bias = [] if conv.bias is None else [conv.bias]
+        return self.emit("Conv", node.inputs[0], weight, *bias, strides=[1, conv.stride * self.m],
+                         dilations=[1, conv.dilation], group=conv.group,
+                         pads=[0, left, 0, max(reach - conv.n_in - left, 0)])  # fmt: skip
+
+    def _elementwise(self, node: ir.Node, n: int) -> list[Phase]:
+        attributes = {key: attribute.value for key, attribute in node.attributes.items()}
+        feeds = [self._operand(value, n) for value in node.inputs]
+        phases = []
+        for p, length in enumerate(self.lengths(n)):
+            parts = [feed[p] for feed in feeds]
+            sizes = {part.size for part in parts if isinstance(part, Phase)}
+            whole = len(sizes) == 1
+            values = [
+                (part.value if whole else self.exact(part)) if isinstance(part, Phase) else part for part in parts
+            ]
+            y = self.emit(node.op_type, *values, **attributes)
+            phases.append(Phase(value=y, size=sizes.pop() if whole else length, length=length))
+        return phases
+
+    def _operand(self, value: ir.Value | None, n: int) -> list[Any]:
+        array = constant(value)
+        if array is None:
+            if value is None or _samples(value) != n:
+                raise Refused("an operand of another length")
+            return list(self.of(value))
+        if array.ndim == 0 or array.shape[-1] == 1:
+            return [value] * self.m
+        raise Refused("a constant that changes with time")
+
+    def exact(self, phase: Phase) -> ir.Value:
+        """Return a phase without what lies behind its samples."""
+        return self.part(phase, 0, phase.length)
+
+    def part(self, phase: Phase, low: int, high: int) -> Any:
+        """Return samples low to high of a phase."""
+        return phase.value if (low, high) == (0, phase.size) else self.emit.slice(phase.value, TIME, low, high)
+
+    def _slice(self, node: ir.Node) -> list[Phase]:
+        low, high = _cut(node) or (0, 0)
+        source = self.of(node.inputs[0])  # type: ignore[arg-type]
+        return [self._from(source, low + p, length) for p, length in enumerate(self.lengths(high - low))]
+
+    def _from(self, source: list[Phase], first: int, length: int) -> Phase:
+        """Return the samples first, first + m, ... of a value in phases."""
+        start = first // self.m
+        value = self.part(source[first % self.m], start, start + length) if length else None
+        return Phase(value=value, size=length, length=length)
+
+    def _concat(self, node: ir.Node, n: int) -> list[Phase]:
+        axis = node.attributes.get_int("axis", 0) % 4
+        sources = [(self.of(v), _samples(v)) for v in node.inputs if v is not None]
+        if axis != TIME:
+            columns = zip(*[phases for phases, _ in sources], strict=True)
+            lengths = self.lengths(n)
+            return [self._joined(list(column), axis, k) for column, k in zip(columns, lengths, strict=True)]
+        return [self._along_time(sources, p, length) for p, length in enumerate(self.lengths(n))]
+
+    def _joined(self, column: list[Phase], axis: int, length: int) -> Phase:
+        whole = len({phase.size for phase in column}) == 1
+        values = [phase.value if whole else self.exact(phase) for phase in column]
+        return Phase(
+            value=self.emit("Concat", *values, axis=axis), size=column[0].size if whole else length, length=length
+        )
+
+    def _along_time(self, sources: list[tuple[list[Phase], Any]], p: int, length: int) -> Phase:
+        parts, offset = [], 0
+        for phases, n in sources:
+            first = (p - offset) % self.m
+            count = (n - first + self.m - 1) // self.m
+            if count > 0:
+                parts.append(self._from(phases, first, count).value)
+            offset += n
+        y = self.emit("Concat", *parts, axis=TIME) if len(parts) > 1 else parts[0]
+        return Phase(value=y, size=length, length=length)
+
+
+def absorb(emit: Emitter, node: ir.Node, conv: Geometry, phases: Phases) -> ir.Value:
+    """Return a convolution whose stride is a multiple of m, reading its input in phases.
+
+    Raises
+    ------
+    Refused
+        Where the phases cannot be had.
+    """
+    if conv.stride % phases.m or conv.dilation != 1 or node.inputs[0] is None:
+        raise Refused("its stride is not a multiple of the phases")
+    total = None
+    bias = conv.bias
+    for p, phase in enumerate(phases.of(node.inputs[0])):
+        reads = [k for k in range(conv.taps) if (k - conv.left) % phases.m == p]
+        if not reads:
+            continue
+        extra = [] if bias is None else [bias]
+        bias = None
+        y = _read(emit, conv, phases, phase, reads, extra)
+        total = y if total is None else emit("Add", y, total)
+    if total is None:
+        raise Refused("it reads nothing")
+    return total
+
+
+def _read(
+    emit: Emitter, conv: Geometry, phases: Phases, phase: Phase, reads: list[int], extra: list[np.ndarray]
+) -> ir.Value:
+    """Return what the taps `reads` make of one phase."""
+    stride = conv.stride // phases.m
+    first = (reads[0] - conv.left) // phases.m
+    weight = conv.weight[..., reads]
+    while first > 0:
+        weight, first = np.pad(weight, ((0, 0), (0, 0), (0, 0), (1, 0))), first - 1
+    reach = (conv.n_out - 1) * stride + weight.shape[3] + first
+    value = phases.part(phase, 0, min(reach, phase.length)) if phase.size > phase.length else phase.value
+    pads = [0, -first, 0, max(reach - min(phase.size, max(phase.length, 0)), 0)]
+    return emit("Conv", value, weight, *extra, strides=[1, stride], group=conv.group, pads=pads)

@@ -1,0 +1,59 @@
+"""Naming axes that are a multiple of the batch: equal ones get equal names.
+
+Views stand on the batch axis, and shape inference calls each such axis something new. An engine fuses a sum with the
+convolution in front of it only where it can tell that both have the same shape. Which multiple an axis is, is read off
+the shapes at two batch sizes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["name_rows"]
+
+SIZES = (7, 11)
+"""Two batch sizes without a common factor."""
+Shapes = dict[str, list[int]]
+
+
+def name_rows(model: ir.Model) -> None:
+    """Name every open axis by the multiple of the batch it is, in place; axes that are none stay as they are."""
+    import onnx_ir as ir
+
+    if model.graph.inputs[0].shape is None:
+        return
+    batch = str(model.graph.inputs[0].shape[0])
+    small, large = (_shapes_at(model, size) for size in SIZES)
+    for node in model.graph:
+        for out in node.outputs:
+            if out.shape is None or out.is_graph_output() or out.name not in small or out.name not in large:
+                continue
+            pairs = zip(out.shape, small[out.name], large[out.name], strict=True)
+            out.shape = ir.Shape([_named(dim, a, b, batch) for dim, a, b in pairs])
+
+
+def _named(dim: int | ir.SymbolicDim, small: int, large: int, batch: str) -> int | ir.SymbolicDim | str:
+    """Return an axis with the name of its multiple where it is one."""
+    times = small // SIZES[0]
+    if isinstance(dim, int) or not times or (small, large) != (times * SIZES[0], times * SIZES[1]):
+        return dim
+    return batch if times == 1 else f"{times}*{batch}"
+
+
+def _shapes_at(model: ir.Model, size: int) -> Shapes:
+    """Return the shapes of all values for a batch of `size`, by name."""
+    import onnx
+    import onnx_ir as ir
+
+    proto = ir.serde.serialize_model(model)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = size
+    del proto.graph.value_info[:]
+    found = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    return {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in found.graph.value_info
+        if value.type.tensor_type.HasField("shape")
+    }

@@ -1,0 +1,145 @@
+"""Fast FIR: the products promised, the numbers kept, and left alone where it would not pay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rtserve.fusion.fuse import fuse_with_report
+from rtserve.fusion.passes import fast_fir, layout
+from rtserve.fusion.passes.check import Reference
+from rtserve.fusion.passes.phases import geometry_of
+from rtserve.fusion.passes.rows import name_rows
+from rtserve.fusion.passes.running import clean
+from tests.fusion.passes.networks import head, network
+
+C = 16
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Let the rewrite be taken however small the convolution."""
+    monkeypatch.setattr(fast_fir, "pays", lambda conv: conv.group == 1 and conv.dilation == 1 and conv.taps > 1)
+
+
+def laid_out(graph):
+    """Return the graph's model as the pass sees it: rank 4."""
+    model = clean(graph.clone_model())
+    layout.run(model)
+    return clean(model)
+
+
+def rewritten(graph):
+    """Run the pass and check the numbers; return its result and the operators."""
+    model = laid_out(graph)
+    result = fast_fir.run(model)
+    model = clean(model)
+    assert Reference(graph).check(model) == ""
+    return result, [node.op_type for node in model.graph]
+
+
+@pytest.mark.parametrize("taps", [1, 2, 3, 4])
+def test_two_outputs_take_one_product_more_than_taps(taps):
+    a, g, b = fast_fir.toom_cook(taps)
+    rng = np.random.default_rng(taps)
+    w, d = rng.standard_normal(taps), rng.standard_normal(taps + 1)
+    assert a.shape == (2, taps + 1)
+    np.testing.assert_allclose(a @ ((g @ w) * (b @ d)), [w @ d[:taps], w @ d[1:]], atol=1e-12)
+
+
+def two_strided(taps, stride, pads, second, n_chans=C):
+    def body(emit, x, weights):
+        h = emit("Relu", emit("Conv", x, weights(C, n_chans, taps), weights(C), strides=[stride], pads=list(pads)))
+        h = emit("Relu", emit("Conv", h, weights(C, C, second), weights(C), strides=[2], pads=[second // 2] * 2))
+        return head(emit, h, weights, C, axes=(2,))
+
+    return body
+
+
+@settings(max_examples=12)
+@given(
+    taps=st.integers(2, 11),
+    stride=st.integers(1, 3),
+    pads=st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    second=st.integers(1, 5),
+    n_times=st.integers(30, 43),
+    seed=st.integers(0, 3),
+)
+def test_any_convolution_before_one_of_stride_two(taps, stride, pads, second, n_times, seed):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast_fir, "pays", lambda conv: conv.group == 1 and conv.taps > 1)
+        graph = network(two_strided(taps, stride, pads, second), n_chans=C, n_times=n_times, seed=seed)
+        result, kinds = rewritten(graph)
+    assert result.changed == 1
+    assert kinds.count("Conv") > 4
+
+
+def test_odd_channels_and_a_rest_go_the_same_way(always):
+    result, _ = rewritten(network(two_strided(7, 2, (3, 3), 5, n_chans=C + 1), n_chans=C + 1, n_times=40))
+    assert result.changed == 2  # the blocked channels and the rest that was split off
+
+
+@pytest.mark.parametrize("views", ["identity,roll:+3,roll:-3,scale:1.02,scale:0.98", "roll:+1,crop-shift:-4,sign-flip"])
+@pytest.mark.parametrize("members", [1, 3])
+def test_members_and_views_stay_in_phases(always, views, members):
+    graphs = [network(two_strided(7, 2, (3, 3), 5), n_chans=C, n_times=60, seed=seed) for seed in range(members)]
+    _, report, parity = fuse_with_report(graphs, views=views)
+    assert parity.passed
+    outcome = next(o for o in report.outcomes if o.name == "fast-fir")
+    assert outcome.status == "applied"
+    assert outcome.macs_after < outcome.macs_before
+
+
+def test_broken_windows_stay_broken(always):
+    _, report, parity = fuse_with_report([network(two_strided(7, 2, (3, 3), 5), n_chans=C, n_times=60)])
+    assert parity.passed
+    assert {"a NaN channel", "an infinite sample"} <= {case.name for case in parity.cases}
+
+
+def test_a_small_convolution_stays():
+    result, _ = rewritten(network(two_strided(7, 2, (3, 3), 5), n_chans=C))
+    assert result.changed == 0
+    assert "no convolution large enough" in result.notes[0]
+
+
+def test_a_value_that_others_read_stays_whole(always):
+    def body(emit, x, weights):
+        h = emit("Relu", emit("Conv", x, weights(C, C, 7), weights(C), pads=[3, 3]))
+        y = emit("Conv", h, weights(C, C, 3), strides=[2], pads=[1, 1])
+        z = emit("Conv", h, weights(C, C, 3), strides=[4], pads=[1, 1])
+        both = emit("Add", emit("ReduceMean", y, [2], keepdims=0), emit("ReduceMean", z, [2], keepdims=0))
+        return emit("Gemm", both, weights(1, C), weights(1), transB=1)
+
+    result, _ = rewritten(network(body, n_chans=C))
+    assert result.changed == 0
+
+
+def test_five_members_of_the_contest_network_pay_and_one_does_not():
+    def conv(outputs):
+        def body(emit, x, weights):
+            h = emit("Conv", emit("Unsqueeze", x, [2]), weights(outputs, 128, 1, 7), strides=[1, 2], pads=[0, 3, 0, 3])
+            return head(emit, h, weights, outputs, axes=(2, 3))
+
+        model = clean(network(body, n_chans=128, n_times=200).clone_model())
+        return geometry_of(next(node for node in model.graph if node.op_type == "Conv"))
+
+    assert fast_fir.pays(conv(160))
+    assert not fast_fir.pays(conv(32))
+
+
+def test_axes_that_are_a_multiple_of_the_batch_are_named():
+    def body(emit, x, weights):
+        both = emit("Concat", x, emit("Neg", x), axis=0)
+        h = emit("ReduceMean", emit("Relu", emit("Conv", both, weights(4, C, 3))), [2], keepdims=0)
+        return emit(
+            "Gemm", emit("ReduceMean", emit("Reshape", h, [2, -1, 4]), [0], keepdims=0), weights(1, 4), transB=1
+        )
+
+    model = clean(network(body, n_chans=C).clone_model())
+    name_rows(model)
+    named = {str(node.outputs[0].shape[0]) for node in model.graph if node.op_type in ("Concat", "Conv", "Relu")}
+    assert named == {"2*batch"}
+    folded = next(node for node in model.graph if node.op_type == "Reshape")
+    assert [str(d) for d in folded.outputs[0].shape] == ["2", "batch", "4"]
