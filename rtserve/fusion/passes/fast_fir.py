@@ -13,6 +13,9 @@ of its input. More than four taps are groups of four; the groups read the same :
 The outputs come as two phases, even and odd. They stay apart up to the next convolution of even stride, which reads
 phases as they are (`rtserve.fusion.passes.phases`). Where nothing like that follows, or the sums would cost more than the
 products saved, the convolution stays.
+
+A sample that is not finite spoils both outputs of its tile, also where only one of them read it; the outputs of a window
+that the network reads whole are as finite as before.
 """
 
 from __future__ import annotations
