@@ -45,6 +45,9 @@ class Affine:
         Axis of `dims` along which electrodes still lie.
     spatial : ndarray, float64, (features, n_chans), or None
         S, once mixed; features are axis 0 of `dims`.
+    bank : int
+        Where a reshape laid the electrodes of several filters end to end on axis 0, how many filters; `response` keeps
+        that axis at one entry per filter. Only a grouped spatial step can follow.
     """
 
     response: np.ndarray
@@ -52,6 +55,7 @@ class Affine:
     dims: tuple[int, ...]
     electrode: int | None
     spatial: np.ndarray | None = None
+    bank: int = 1
 
     @classmethod
     def source(cls, n_chans: int, n_times: int) -> Affine:
@@ -67,8 +71,8 @@ class Affine:
 
     @property
     def reduced(self) -> tuple[int, ...]:
-        """`dims` with the electrode axis of length 1."""
-        return tuple(1 if axis == self.electrode else dim for axis, dim in enumerate(self.dims))
+        """`dims` with the electrode axis of length 1 (or of one entry per filter, where a bank lies on it)."""
+        return tuple(self.bank if axis == self.electrode else dim for axis, dim in enumerate(self.dims))
 
     def mapped(
         self, linear: Callable[[np.ndarray], np.ndarray], dims: tuple[int, ...], electrode: int | None
@@ -80,12 +84,26 @@ class Affine:
     def reshaped(self, dims: tuple[int, ...]) -> Affine:
         """Return the value under another shape; the electrode axis must stay whole."""
         electrode = None
+        if self.electrode == 1 and self.dims[0] > 1 and dims == (self.dims[0] * self.dims[1], *self.dims[2:]):
+            return self._laid_end_to_end(dims)
         if self.electrode is not None:
             electrode = _same_axis(self.dims, dims, self.electrode)
         elif self.mixed and _same_axis(self.dims, dims, 0) != 0:
             raise Refused("a reshape splits or merges the spatial filters")
         reduced = tuple(1 if axis == electrode else dim for axis, dim in enumerate(dims))
         return self.mapped(lambda a: a.reshape(len(a), *reduced), dims, electrode)
+
+    def _laid_end_to_end(self, dims: tuple[int, ...]) -> Affine:
+        """Return the electrodes of all filters on one axis, filter by filter."""
+        filters = self.dims[0]
+        return replace(
+            self,
+            response=self.response.reshape(len(self.response), filters, *self.dims[2:]),
+            bias=self.bias.reshape(filters, *self.dims[2:]),
+            dims=dims,
+            electrode=0,
+            bank=filters,
+        )
 
 
 def _same_axis(old: tuple[int, ...], new: tuple[int, ...], axis: int) -> int:

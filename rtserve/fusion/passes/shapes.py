@@ -5,6 +5,7 @@ r"""Changes of shape that are known, and chains of them that are one.
 - Merging axes, permuting, and splitting them again in the new order is one permutation of the split axes:
   :math:`(b h, t, d) \to (b h, d, t)` between two reshapes is :math:`(b, h, t, d) \to (b, h, d, t)`.
 - Two permutations in a row are one, :math:`y = x_{p \circ q}`; of two reshapes in a row only the second counts.
+- Values put side by side on an axis of their own and summed (averaged) over it are a sum (mean) of values.
 """
 
 from __future__ import annotations
@@ -30,14 +31,16 @@ Dims = list[int | None]
 def run(model: ir.Model) -> PassResult:
     """Settle targets and shorten chains, in place."""
     settled = sum(_settle(model, node) for node in list(model.graph))
+    added = sum(_added(model, node) for node in list(model.graph))
     shortened = 0
     progress = True
     while progress:
         found = sum(_shorten(model, node) for node in list(model.graph) if node.graph is not None)
         shortened += found
         progress = found > 0
-    note = f"{settled} targets known, {shortened} changes of shape in a row made one"
-    return PassResult(changed=settled + shortened, notes=(note if settled + shortened else "nothing to do",))
+    note = f"{settled} targets known, {shortened} changes of shape in a row made one, {added} sums over a stack"
+    changed = settled + shortened + added
+    return PassResult(changed=changed, notes=(note if changed else "nothing to do",))
 
 
 def _dims(value: ir.Value | None) -> Dims | None:
@@ -55,6 +58,27 @@ def _settle(model: ir.Model, node: ir.Node) -> int:
     target = np.array([-1 if d is None else d for d in dims], np.int64)
     node.replace_input_with(1, Emitter(model.graph, before=node, prefix="shapes").constant(target))
     return 1
+
+
+def _added(model: ir.Model, node: ir.Node) -> int:
+    """Replace a sum or mean over an axis on which single values were stacked."""
+    kind = {"ReduceSum": "Sum", "ReduceMean": "Mean"}.get(node.op_type)
+    stack = _alone(node.inputs[0]) if kind is not None else None
+    if stack is None or stack.op_type != "Concat" or node.attributes.get_int("keepdims", 1) or len(node.inputs) < 2:
+        return 0
+    axis = stack.attributes.get_int("axis", 0)
+    parts = [v.producer() if v is not None else None for v in stack.inputs]
+    if _axes(node) != [axis] or axis < 0:
+        return 0
+    if any(part is None or part.op_type != "Unsqueeze" or _axes(part) != [axis] for part in parts):
+        return 0
+    emit = Emitter(model.graph, before=node, prefix="shapes")
+    return _put(model, node, emit(kind, *[part.inputs[0] for part in parts if part is not None]), stack)
+
+
+def _axes(node: ir.Node) -> list[int] | None:
+    array = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    return None if array is None else [int(a) for a in np.atleast_1d(array)]
 
 
 def _shorten(model: ir.Model, node: ir.Node) -> int:

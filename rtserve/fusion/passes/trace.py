@@ -94,6 +94,8 @@ def _carry(node: ir.Node, found: Trace) -> list[Affine]:
             if array is None:
                 raise Refused("an input is neither affine nor constant")
             arguments.append(array.astype(np.float64) if array.dtype.kind == "f" else array)
+    if node.op_type != "Conv" and any(isinstance(a, Affine) and a.bank > 1 for a in arguments):
+        raise Refused("electrodes of several filters lie on one axis")
     result = handler(node, arguments)
     results = result if isinstance(result, list) else [result]
     if any(r.response.size > LARGEST for r in results):

@@ -85,16 +85,27 @@ def _mix_channels(value: Affine, weight: np.ndarray, bias: np.ndarray, geometry:
     """Take the spatial step where electrodes are the convolution's channels (kernel 1: a Linear over electrodes)."""
     if (
         int(np.prod(weight.shape[2:])) != 1
-        or geometry.group != 1
+        or geometry.group != value.bank
         or any(geometry.touches(a) for a in range(geometry.rank))
     ):
         raise Refused("space and time are convolved at once (already merged)")
+    if value.bank > 1:
+        return _mix_bank(value, weight.reshape(len(weight), -1), bias)
     spatial = weight.reshape(len(weight), -1)
     shape = (len(weight), *value.dims[1:])
     response = np.broadcast_to(value.response, (len(value.response), *shape))
     shift = bias.reshape(-1, *([1] * (len(shape) - 1)))
     mixed_bias = spatial.sum(1).reshape(shift.shape) * value.bias + shift
     return Affine(response=response, bias=mixed_bias, dims=shape, electrode=None, spatial=spatial)
+
+
+def _mix_bank(value: Affine, spatial: np.ndarray, bias: np.ndarray) -> Affine:
+    """Take the spatial step of every filter of a bank: group f of the convolution reads the electrodes of filter f."""
+    source = np.repeat(np.arange(value.bank), len(spatial) // value.bank)
+    shift = bias.reshape(-1, *([1] * (value.bias.ndim - 1)))
+    own = spatial.sum(1).reshape(shift.shape) * value.bias[source] + shift
+    dims = (len(spatial), *value.dims[1:])
+    return Affine(response=value.response[:, source], bias=own, dims=dims, electrode=None, spatial=spatial)
 
 
 def _mix_rows(value: Affine, weight: np.ndarray, bias: np.ndarray, geometry: _Geometry) -> Affine:

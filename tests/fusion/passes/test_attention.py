@@ -138,3 +138,15 @@ def test_any_chain_of_permutations_is_exact(first, second, merged):
 
     _, kinds = rewritten(network(body), shapes)
     assert kinds.count("Transpose") <= 1
+
+
+@pytest.mark.parametrize("operator", ["ReduceSum", "ReduceMean"])
+def test_values_stacked_and_summed_are_a_sum(operator):
+    def body(emit, x, weights):
+        parts = [emit("Unsqueeze", emit("Conv", x, weights(4, N_CHANS, 3)), [0]) for _ in range(3)]
+        h = emit(operator, emit("Concat", *parts, axis=0), [0], keepdims=0)
+        return head(emit, emit("Relu", h), weights, 4, axes=(2,))
+
+    (result,), kinds = rewritten(network(body), shapes)
+    assert result.changed == 1
+    assert "Concat" not in kinds

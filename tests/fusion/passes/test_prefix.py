@@ -133,6 +133,30 @@ def test_filter_bank_by_fourier_transform_is_one_matrix():
     assert parity.passed
 
 
+def test_a_bank_laid_end_to_end_is_mixed_group_by_group():
+    def body(emit, x, weights):
+        wide = emit("Unsqueeze", x, [1])
+        banks = [emit("Conv", wide, weights(1, 1, 1, k), weights(1), pads=[0, k // 2, 0, k // 2]) for k in (5, 9)]
+        rows = emit("Reshape", emit("Concat", *banks, axis=1), [-1, 2 * N_CHANS, N_TIMES])
+        h = emit("Elu", emit("Conv", rows, weights(8, N_CHANS, 1), weights(8), group=2))
+        return head(emit, h, weights, 8, axes=(2,))
+
+    _, report, parity = fuse_with_report([network(body)])
+    assert outcome(report, "linear-prefix").status == "applied"
+    assert parity.passed
+
+
+def test_a_bank_on_one_axis_that_is_mixed_across_filters_is_refused():
+    def body(emit, x, weights):
+        bank = emit("Conv", emit("Unsqueeze", x, [1]), weights(2, 1, 1, 5), pads=[0, 2, 0, 2])
+        rows = emit("Reshape", bank, [-1, 2 * N_CHANS, N_TIMES])
+        return head(emit, emit("Elu", emit("Conv", rows, weights(8, 2 * N_CHANS, 1))), weights, 8, axes=(2,))
+
+    _, report, parity = fuse_with_report([network(body)])
+    assert outcome(report, "linear-prefix").status == "refused"
+    assert parity.passed
+
+
 def test_a_nonlinearity_before_the_spatial_step_is_refused_with_the_node():
     def body(emit, x, weights):
         h = emit("Relu", emit("Conv", emit("Unsqueeze", x, [1]), weights(2, 1, 1, 5)))
