@@ -74,6 +74,11 @@ class Affine:
         """`dims` with the electrode axis of length 1 (or of one entry per filter, where a bank lies on it)."""
         return tuple(self.bank if axis == self.electrode else dim for axis, dim in enumerate(self.dims))
 
+    def operator(self) -> np.ndarray:
+        """Return P as (features, n_out, n_in), what follows the features flattened."""
+        n_in = len(self.response)
+        return self.response.reshape(n_in, self.dims[0], -1).transpose(1, 2, 0)
+
     def mapped(
         self, linear: Callable[[np.ndarray], np.ndarray], dims: tuple[int, ...], electrode: int | None
     ) -> Affine:

@@ -12,11 +12,13 @@ steps merge into one convolution instead. The order with fewer multiply-adds is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rtserve.fusion.passes.affine import Affine
+from rtserve.fusion.passes.cost import macs_of
+from rtserve.fusion.passes.dense_step import mix_dense, on_the_window
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.toeplitz import Corner, Filter, analyse
 from rtserve.fusion.passes.trace import Trace, trace
@@ -25,8 +27,6 @@ from rtserve.graphs.fold import supersede
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-    from rtserve.fusion.passes.trace_conv import DenseMix, JointMix
 
 __all__ = ["NAME", "run"]
 
@@ -46,9 +46,9 @@ def run(model: ir.Model) -> PassResult:
     emit = Emitter(model.graph, before=next(iter(model.graph)), prefix="prefix")
     changed = 0
     for node, dense in found.dense.items():
-        changed += _merge_dense(emit, model, node, dense, notes)
+        changed += mix_dense(emit, model, node, dense, found, notes)
     for node, joint in found.joint.items():
-        changed += _on_the_window(emit, model, node, joint, notes)
+        changed += on_the_window(emit, model, node, joint, notes)
     frontier = _frontier(model, found)
     for siblings in _siblings([v for v in frontier if _worthwhile(v, found, notes)], found):
         changed += _collapse(emit, model, siblings, found, notes)
@@ -67,12 +67,6 @@ def _frontier(model: ir.Model, found: Trace) -> list[ir.Value]:
     ]
 
 
-def _operator(affine: Affine) -> np.ndarray:
-    """Return P as (features, n_out, n_in), what follows the features flattened."""
-    n_in = len(affine.response)
-    return affine.response.reshape(n_in, affine.dims[0], -1).transpose(1, 2, 0)
-
-
 def _worthwhile(value: ir.Value, found: Trace, notes: list[str]) -> bool:
     """Whether space first costs fewer multiply-adds; the reason is noted where not."""
     affine = found.values[value]
@@ -81,8 +75,8 @@ def _worthwhile(value: ir.Value, found: Trace, notes: list[str]) -> bool:
     if not affine.mixed:
         notes.append(f"{producer.op_type} {value.name}: the non-linearity comes before the spatial step")
         return False
-    operator = _operator(affine)
-    before, after = _macs_of(value, found), _macs_after(affine, operator, analyse(operator))
+    operator = affine.operator()
+    before, after = macs_of(value, found), _macs_after(affine, operator, analyse(operator))
     if after >= before:
         notes.append(f"{producer.op_type} {value.name}: {before:,} multiply-adds now, {after:,} collapsed")
     return after < before
@@ -106,13 +100,13 @@ def _join_pays(values: list[ir.Value], found: Trace) -> bool:
     """Whether filtering side by side costs at most as much again as filtering one by one."""
     alone = 0
     for value in values:
-        operator = _operator(found.values[value])
+        operator = found.values[value].operator()
         shape = analyse(operator)
         if shape is None:
             return False
         alone += _macs_after(found.values[value], operator, shape)
     joint = _beside([found.values[value] for value in values])
-    operator = _operator(joint)
+    operator = joint.operator()
     shape = analyse(operator)
     return shape is not None and _macs_after(joint, operator, shape) <= 2 * alone
 
@@ -134,9 +128,9 @@ def _collapse(emit: Emitter, model: ir.Model, values: list[ir.Value], found: Tra
     """Emit a group of values, space first, in the place of what computed them."""
     affines = [found.values[value] for value in values]
     joint = _beside(affines)
-    operator = _operator(joint)
+    operator = joint.operator()
     shape = analyse(operator)
-    before = sum(_macs_of(value, found) for value in values)
+    before = sum(macs_of(value, found) for value in values)
     result = _restore_shape(emit, _emit_rank_one(emit, model, joint, operator, shape), joint.dims)
     sizes = [affine.dims[0] for affine in affines]
     parts = emit.many("Split", result, sizes, n=len(sizes), axis=1) if len(sizes) > 1 else [result]
@@ -153,29 +147,6 @@ def _collapse(emit: Emitter, model: ir.Model, values: list[ir.Value], found: Tra
         f"{names}: space first, then {kind}; {before:,} -> {_macs_after(joint, operator, shape):,} multiply-adds"
     )
     return len(values)
-
-
-def _macs_of(value: ir.Value, found: Trace) -> int:
-    """Return the multiply-adds of the affine nodes behind a value."""
-    from rtserve.graphs.macs import node_macs
-
-    seen: set[Any] = set()
-    stack, total = [value], 0
-    while stack:
-        node = stack.pop().producer()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        total += _dft_macs(node) if node.op_type == "DFT" else node_macs(node)
-        stack += [v for v in node.inputs if v is not None and v in found.values]
-    return total
-
-
-def _dft_macs(node: ir.Node) -> int:
-    """Return what a naive transform costs (onnxruntime's is naive): length x outputs, complex."""
-    shape = node.outputs[0].shape
-    dims = [d for d in shape if isinstance(d, int)] if shape is not None else [1]
-    return int(np.prod(dims)) * max(dims[-2] if len(dims) > 1 else 1, 1) * 2
 
 
 def _distinct(operator: np.ndarray) -> tuple[np.ndarray, int]:
@@ -328,62 +299,3 @@ def _restore_shape(emit: Emitter, y: ir.Value, dims: tuple[int, ...]) -> ir.Valu
     if len(dims) == 2:
         return emit("Squeeze", y, [2])
     return emit("Reshape", y, [0, *dims])
-
-
-def _merge_dense(emit: Emitter, model: ir.Model, node: ir.Node, dense: DenseMix, notes: list[str]) -> int:
-    """Merge a bank of filters and a dense spatial step into one convolution over electrodes and time."""
-    from rtserve.graphs.macs import node_macs
-
-    value, taps = dense.value, dense.taps
-    filters = analyse(_operator(value))
-    if filters is None or filters.corners or filters.left < 0 or filters.right < 0:
-        notes.append(f"{node.op_type} {node.outputs[0].name}: a dense spatial step over filters with edge effects")
-        return 0
-    outputs, per_group, n_chans = taps.shape
-    kernels = filters.kernel.reshape(dense.group, per_group, -1)
-    grouped = taps.reshape(dense.group, outputs // dense.group, per_group, n_chans)
-    weight = np.einsum("gofe,gfk->goek", grouped, kernels).reshape(outputs, n_chans, -1)
-    own = value.bias.reshape(value.dims[0], -1).reshape(dense.group, per_group, -1)
-    bias = np.einsum("gof,gft->got", grouped.sum(-1), own).reshape(outputs, -1) + dense.bias[:, None]
-    n_out = bias.shape[1]
-    before = node_macs(node) + _producer_macs(node)
-    after = weight.size * n_out
-    if after >= before or np.ptp(bias, axis=1).max() > 0:
-        notes.append(f"{node.op_type} {node.outputs[0].name}: {before:,} multiply-adds now, {after:,} merged")
-        return 0
-    x = emit("Unsqueeze", model.graph.inputs[0], [2])
-    y = emit("Conv", x, weight[:, :, None].astype(np.float32), bias[:, 0].astype(np.float32),
-             pads=[0, filters.left, 0, filters.right], strides=[1, filters.stride])  # fmt: skip
-    old = node.outputs[0]
-    dims = [d for d in old.shape or [] if isinstance(d, int)]
-    if dims != [outputs, 1, n_out]:
-        y = emit("Reshape", y, [0, *dims])
-    y.shape, y.type = old.shape, old.type
-    supersede(model, old, y)
-    notes.append(f"{old.name}: filters and dense spatial step merged; {before:,} -> {after:,} multiply-adds")
-    return 1
-
-
-def _on_the_window(emit: Emitter, model: ir.Model, node: ir.Node, joint: JointMix, notes: list[str]) -> int:
-    """Write a convolution over a rearranged window as one on (n_chans, n_times) itself, which views can share."""
-    found = joint.as_conv1d()
-    if found is None:
-        return 0
-    kernel, geometry = found
-    attributes: dict[str, Any] = dict(geometry)
-    bias = [joint.bias.astype(np.float32)] if joint.bias.any() else []
-    y = emit("Conv", model.graph.inputs[0], kernel.astype(np.float32), *bias, **attributes)
-    old = node.outputs[0]
-    dims = [int(d) for d in list(old.shape or [])[1:] if isinstance(d, int)]
-    y = emit("Unsqueeze", y, [3 if dims[2] == 1 else 2]) if len(dims) == 3 else y
-    y.shape, y.type = old.shape, old.type
-    supersede(model, old, y)
-    notes.append(f"{old.name}: written on the window as it is")
-    return 1
-
-
-def _producer_macs(node: ir.Node) -> int:
-    from rtserve.graphs.macs import node_macs
-
-    producer = node.inputs[0].producer() if node.inputs[0] is not None else None
-    return node_macs(producer) if producer is not None else 0

@@ -62,8 +62,8 @@ def _settle(model: ir.Model, node: ir.Node) -> int:
 
 def _added(model: ir.Model, node: ir.Node) -> int:
     """Replace a sum or mean over an axis on which single values were stacked."""
-    kind = {"ReduceSum": "Sum", "ReduceMean": "Mean"}.get(node.op_type)
-    stack = _alone(node.inputs[0]) if kind is not None else None
+    kind = {"ReduceSum": "Sum", "ReduceMean": "Mean"}.get(node.op_type, "")
+    stack = _alone(node.inputs[0]) if kind else None
     if stack is None or stack.op_type != "Concat" or node.attributes.get_int("keepdims", 1) or len(node.inputs) < 2:
         return 0
     axis = stack.attributes.get_int("axis", 0)

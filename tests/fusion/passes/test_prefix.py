@@ -133,6 +133,26 @@ def test_filter_bank_by_fourier_transform_is_one_matrix():
     assert parity.passed
 
 
+@pytest.mark.parametrize("group", [1, 2])
+def test_long_filters_before_a_dense_spatial_step_are_one_product(group):
+    rng = np.random.default_rng(0)
+
+    def body(emit, x, weights):
+        spectrum = emit("DFT", emit("Unsqueeze", x, [3]), np.array(N_TIMES), np.array(2), onesided=1)
+        bands = []
+        for _ in range(4):
+            gain = rng.uniform(0, 1, (1, 1, N_TIMES // 2 + 1, 1)).astype(np.float32)
+            back = emit("DFT", emit("Mul", spectrum, gain), np.array(N_TIMES), np.array(2), inverse=1, onesided=1)
+            bands.append(emit("Unsqueeze", emit("Squeeze", back, [3]), [1]))
+        h = emit("Conv", emit("Concat", *bands, axis=1), weights(6, 4 // group, N_CHANS, 1), weights(6), group=group)
+        return head(emit, emit("Elu", h), weights, 6, axes=(2, 3))
+
+    fused, report, parity = fuse_with_report([network(body)])
+    assert f"{4 // group} filters of an output as one product" in outcome(report, "linear-prefix").reason
+    assert not [node for node in fused.model.graph if node.op_type == "DFT"]
+    assert parity.passed
+
+
 def test_a_bank_laid_end_to_end_is_mixed_group_by_group():
     def body(emit, x, weights):
         wide = emit("Unsqueeze", x, [1])

@@ -1,0 +1,129 @@
+r"""Spatial steps in which every output mixes several temporal filters.
+
+.. math:: y[o, t] = \sum_f \sum_\tau P[f, t, \tau] \sum_e w[o, f, e]\, x[e, \tau] + b[o, t].
+
+Such a map has one term per filter, so that space first would mean a row of electrode weights for every pair of output and
+filter. Two ways pay, and the cheaper one is taken:
+
+- short filters: filters and weights merge into one kernel over electrodes and time,
+  :math:`k[o, e, \tau] = \sum_f w[o, f, e]\, h[f, \tau]`;
+- long ones (a bank by Fourier transform fills the window): space first, :math:`u[o, f] = \sum_e w[o, f, e]\, x[e]`, and the
+  filters of one output end to end are one product with :math:`[P_1; \dots; P_F]`, which sums over them as it goes.
+
+A convolution that already mixes electrodes and time stays one; it is only written on the window as it comes in, where
+views can share it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rtserve.fusion.passes.cost import macs_of
+from rtserve.fusion.passes.toeplitz import Filter, analyse
+from rtserve.graphs.fold import supersede
+from rtserve.graphs.macs import node_macs
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from rtserve.fusion.passes.trace import Trace
+    from rtserve.fusion.passes.trace_conv import DenseMix, JointMix
+    from rtserve.graphs.emit import Emitter
+
+__all__ = ["mix_dense", "on_the_window"]
+
+
+def mix_dense(emit: Emitter, model: ir.Model, node: ir.Node, dense: DenseMix, found: Trace, notes: list[str]) -> int:
+    """Write a bank of filters and a dense spatial step in the cheaper of the two ways, where one saves work."""
+    name = f"{node.op_type} {node.outputs[0].name}"
+    operator = dense.value.operator()
+    filters = analyse(operator)
+    outputs, per_group, n_chans = dense.taps.shape
+    n_out, n_in = operator.shape[1:]
+    steady = np.ptp(_bias(dense), axis=1).max() == 0
+    mergeable = filters is not None and not filters.corners and min(filters.left, filters.right) >= 0 and steady
+    costs = {"split": outputs * per_group * n_in * (n_chans + n_out)}
+    if mergeable and filters is not None:
+        costs["merged"] = outputs * n_chans * filters.kernel.shape[1] * n_out
+    before = node_macs(node) + (macs_of(node.inputs[0], found) if node.inputs[0] is not None else 0)
+    way = min(costs, key=lambda key: costs[key])
+    if costs[way] >= before:
+        notes.append(f"{name}: {before:,} multiply-adds now, {costs[way]:,} with its filters in another order")
+        return 0
+    if way == "merged" and filters is not None:
+        y = _merged(emit, model, dense, filters)
+        done = "filters and dense spatial step merged"
+    else:
+        y = _split(emit, model, dense, operator)
+        done = f"space first, then {per_group} filters of an output as one product"
+    _put(emit, model, node, y, (outputs, 1, n_out))
+    notes.append(f"{node.outputs[0].name}: {done}; {before:,} -> {costs[way]:,} multiply-adds")
+    return 1
+
+
+def _bias(dense: DenseMix) -> np.ndarray:
+    """Return b (outputs, n_out): the filters' own, mixed, and that of the step."""
+    outputs, per_group, _ = dense.taps.shape
+    grouped = dense.taps.sum(-1).reshape(dense.group, outputs // dense.group, per_group)
+    own = dense.value.bias.reshape(dense.value.dims[0], -1).reshape(dense.group, per_group, -1)
+    bias: np.ndarray = np.einsum("gof,gft->got", grouped, own).reshape(outputs, -1) + dense.bias[:, None]
+    return bias
+
+
+def _merged(emit: Emitter, model: ir.Model, dense: DenseMix, filters: Filter) -> ir.Value:
+    """Return (batch, outputs, 1, n_out) by one convolution over electrodes and time."""
+    outputs, per_group, n_chans = dense.taps.shape
+    kernels = filters.kernel.reshape(dense.group, per_group, -1)
+    grouped = dense.taps.reshape(dense.group, outputs // dense.group, per_group, n_chans)
+    weight = np.einsum("gofe,gfk->goek", grouped, kernels).reshape(outputs, n_chans, -1)
+    x = emit("Unsqueeze", model.graph.inputs[0], [2])
+    return emit("Conv", x, weight[:, :, None].astype(np.float32), _bias(dense)[:, 0].astype(np.float32),
+                pads=[0, filters.left, 0, filters.right], strides=[1, filters.stride])  # fmt: skip
+
+
+def _split(emit: Emitter, model: ir.Model, dense: DenseMix, operator: np.ndarray) -> ir.Value:
+    """Return (batch, outputs, 1, n_out): electrodes mixed for every output and filter, then one product per group."""
+    outputs, per_group, n_chans = dense.taps.shape
+    n_out, n_in = operator.shape[1:]
+    weight = dense.taps.reshape(outputs * per_group, n_chans, 1).astype(np.float32)
+    u = emit("Conv", model.graph.inputs[0], weight)
+    matrices = operator.transpose(0, 2, 1).reshape(dense.group, per_group * n_in, n_out).astype(np.float32)
+    if dense.group == 1:
+        y = emit("MatMul", emit("Reshape", u, [-1, outputs, per_group * n_in]), matrices[0])
+    else:
+        rows = emit("Reshape", u, [-1, dense.group, outputs // dense.group, per_group * n_in])
+        y = emit("Reshape", emit("MatMul", rows, matrices), [-1, outputs, n_out])
+    bias = _bias(dense)
+    if bias.any():
+        y = emit("Add", y, (bias if np.ptp(bias, axis=1).max() > 0 else bias[:, :1])[None].astype(np.float32))
+    return emit("Unsqueeze", y, [2])
+
+
+def _put(emit: Emitter, model: ir.Model, node: ir.Node, y: ir.Value, dims: tuple[int, ...]) -> None:
+    """Let `y` (batch, *dims) take the place of the node's output, in its shape."""
+    old = node.outputs[0]
+    wanted = [d for d in old.shape or [] if isinstance(d, int)]
+    if wanted != list(dims):
+        y = emit("Reshape", y, [0, *wanted])
+    y.shape, y.type = old.shape, old.type
+    supersede(model, old, y)
+
+
+def on_the_window(emit: Emitter, model: ir.Model, node: ir.Node, joint: JointMix, notes: list[str]) -> int:
+    """Write a convolution over a rearranged window as one on (n_chans, n_times) itself, which views can share."""
+    found = joint.as_conv1d()
+    if found is None:
+        return 0
+    kernel, geometry = found
+    attributes: dict[str, Any] = dict(geometry)
+    bias = [joint.bias.astype(np.float32)] if joint.bias.any() else []
+    y = emit("Conv", model.graph.inputs[0], kernel.astype(np.float32), *bias, **attributes)
+    old = node.outputs[0]
+    dims = [int(d) for d in list(old.shape or [])[1:] if isinstance(d, int)]
+    y = emit("Unsqueeze", y, [3 if dims[2] == 1 else 2]) if len(dims) == 3 else y
+    y.shape, y.type = old.shape, old.type
+    supersede(model, old, y)
+    notes.append(f"{old.name}: written on the window as it is")
+    return 1
