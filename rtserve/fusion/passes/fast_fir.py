@@ -11,8 +11,8 @@ Here each "product" is a dense step over channels, so its saving is real: :math:
 of its input. More than four taps are groups of four; the groups read the same :math:`B^T d`, two places further on.
 
 The outputs come as two phases, even and odd. They stay apart up to the next convolution of even stride, which reads
-phases as they are (`rtserve.fusion.passes.phases`). Where nothing like that follows, or the sums would cost more than the
-products saved, the convolution stays.
+phases as they are (`rtserve.fusion.passes.phases`); where nothing like that follows, they are put in turn again. Where the
+sums would cost more than the products saved, the convolution stays.
 
 A sample that is not finite spoils both outputs of its tile, also where only one of them read it; the outputs of a window
 that the network reads whole are as finite as before.
@@ -20,7 +20,7 @@ that the network reads whole are as finite as before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "run", "toom_cook"]
 
 NAME = "fast-fir"
+PREFIX = "fir"
 TILE = 2
 """Outputs computed together."""
 POINTS = (0.0, 1.0, -1.0, 2.0)
@@ -49,6 +50,8 @@ BLOCK = 16
 MACS_PER_US = 50_000
 NODE_US = 1.3
 """What one core with AVX-512 does in a microsecond, and what onnxruntime takes for a small node, both as measured."""
+EVALUATED_US, IN_TURN_US = 0.0002, 0.002
+"""Microseconds for one sample evaluated at one point, and for one output put in turn."""
 
 
 @cache
@@ -102,42 +105,78 @@ def filters_of(conv: Geometry) -> list[_Filter]:
     return filters
 
 
-def pays(conv: Geometry) -> bool:
-    """Whether the products saved cost more time than the sums and nodes added."""
+def pays(conv: Geometry, *, in_turn: bool = False) -> bool:
+    """Whether the products saved cost clearly more time than the sums and nodes added.
+
+    Parameters
+    ----------
+    conv : Geometry
+        The convolution.
+    in_turn : bool
+        Whether its outputs must be put in turn again.
+    """
     outputs, channels = conv.weight.shape[:2]
     if conv.group != 1 or conv.dilation != 1 or outputs % BLOCK or channels % BLOCK or conv.taps < 3:
         return False
     filters = filters_of(conv)
-    now = conv.taps * TILE
-    then = sum(f.products for f in filters)
-    saved_us = outputs * channels * conv.n_out / TILE * (now - then) / MACS_PER_US
+    products = conv.taps * TILE - sum(f.products for f in filters)
+    columns = conv.rows * conv.n_out / TILE
     points = sum(f.taps.shape[3] + 1 for f in filters)
-    added_us = (2 * points + 4) * NODE_US
-    return bool(saved_us > 1.5 * added_us)
+    moved_us = columns * (points * channels * EVALUATED_US + (TILE * outputs * IN_TURN_US if in_turn else 0.0))
+    added_us = (2 * points + 4 + 6 * in_turn) * NODE_US + moved_us
+    return bool(outputs * channels * columns * products / MACS_PER_US > 1.5 * added_us)
 
 
 def run(model: ir.Model) -> PassResult:
-    """Rewrite every convolution that pays and whose outputs can stay in two phases, in place."""
-    changed, notes = 0, []
+    """Rewrite every convolution that pays, in place: first those whose outputs can stay in two phases."""
+    phased = whole = 0
+    notes = []
     for node in list(model.graph):
-        if node.graph is None or node.op_type != "Conv":
-            continue
-        conv = geometry_of(node)
+        conv = geometry_of(node) if node.op_type == "Conv" else None
         if conv is None or conv.stride % TILE or not reaches(node, pays):
             continue
         try:
-            changed += _rewrite(model, node, conv)
+            phased += _rewrite(model, node, conv)
         except Refused as refusal:
             notes.append(f"Conv {node.outputs[0].name}: {refusal}")
-    if not changed:
-        return PassResult(
-            notes=tuple(dict.fromkeys(notes)) or ("no convolution large enough before one of even stride",)
-        )
-    return PassResult(changed=changed, notes=(f"{changed} convolutions, two outputs at once",))
+    for node in [node for node in model.graph if not _written_here(node)]:
+        conv = geometry_of(node) if node.op_type == "Conv" else None
+        if conv is not None and pays(_filled(conv), in_turn=True):
+            whole += _in_turn(model, node, _filled(conv))
+    if not phased + whole:
+        return PassResult(notes=tuple(dict.fromkeys(notes)) or ("no convolution large enough",))
+    return PassResult(changed=phased + whole, notes=(f"{phased} convolutions in phases, {whole} put in turn again",))
+
+
+def _written_here(node: ir.Node) -> bool:
+    return (node.outputs[0].name or "").startswith(f"{PREFIX}.")
+
+
+def _filled(conv: Geometry) -> Geometry:
+    """Return a convolution with outputs of zero up to whole blocks, as the engine fills them up in any case."""
+    fill = -len(conv.weight) % BLOCK
+    bias = None if conv.bias is None else np.pad(conv.bias, (0, fill))
+    return replace(conv, weight=np.pad(conv.weight, ((0, fill), (0, 0), (0, 0), (0, 0))), bias=bias)
+
+
+def _in_turn(model: ir.Model, node: ir.Node, conv: Geometry) -> int:
+    """Rewrite one convolution by itself: even and odd outputs side by side, then in turn."""
+    emit = Emitter(model.graph, before=node, prefix=PREFIX)
+    filled, n = len(conv.weight), -(-conv.n_out // TILE)
+    outputs = int(node.outputs[0].shape[1])  # type: ignore[index,arg-type]
+    both = emit("Concat", *fast(emit, node, conv), axis=3)
+    both = both if filled == outputs else emit.slice(both, 1, 0, outputs)
+    pairs = emit("Transpose", emit("Reshape", both, [-1, outputs * conv.rows, TILE, n]), perm=[0, 1, 3, 2])
+    y = emit("Reshape", pairs, [-1, outputs, conv.rows, TILE * n])
+    if TILE * n != conv.n_out:
+        y = emit.slice(y, 3, 0, conv.n_out)
+    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
+    supersede(model, node.outputs[0], y)
+    return 1
 
 
 def _rewrite(model: ir.Model, node: ir.Node, conv: Geometry) -> int:
-    emit = Emitter(model.graph, before=node, prefix="fir")
+    emit = Emitter(model.graph, before=node, prefix=PREFIX)
     phases = Phases(emit, TILE, lambda n, g: fast(emit, n, g) if pays(g) else None)
     y = absorb(emit, node, conv, phases)
     y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
@@ -192,9 +231,12 @@ def _depthwise(emit: Emitter, x: ir.Value | None, conv: Geometry, row: np.ndarra
     kernel = row[low : high + 1]
     while start > 0:  # a filter cannot begin behind the first sample; leading zeros make it begin before
         kernel, start = np.concatenate([[0.0], kernel]), start - conv.stride
-    reach = TILE * conv.stride * (n - 1) + start + conv.stride * (len(kernel) - 1) + 1
+    step = TILE * conv.stride
+    while (conv.n_in - start - conv.stride * (len(kernel) - 1) - 1) // step >= n:  # trailing zeros end it in time
+        kernel = np.concatenate([kernel, [0.0]])
+    reach = step * (n - 1) + start + conv.stride * (len(kernel) - 1) + 1
     weight = np.tile(kernel.astype(np.float32), (conv.weight.shape[1], 1, 1, 1))
-    return emit("Conv", x, weight, group=len(weight), strides=[1, TILE * conv.stride], dilations=[1, conv.stride],
+    return emit("Conv", x, weight, group=len(weight), strides=[1, step], dilations=[1, conv.stride],
                 pads=[0, -start, 0, max(reach - conv.n_in, 0)])  # fmt: skip
 
 

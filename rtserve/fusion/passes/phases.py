@@ -34,7 +34,7 @@ SMALL = 16
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Geometry:
-    """A convolution along the last axis of (batch, channels, 1, n_in).
+    """A convolution along the last axis of (batch, channels, rows, n_in), the same on every row.
 
     Parameters
     ----------
@@ -44,6 +44,8 @@ class Geometry:
         Its bias.
     stride, dilation, left, group, n_in, n_out : int
         Along time.
+    rows : int
+        How many rows.
     """
 
     weight: np.ndarray
@@ -54,6 +56,7 @@ class Geometry:
     group: int
     n_in: int
     n_out: int
+    rows: int = 1
 
     @property
     def taps(self) -> int:
@@ -62,9 +65,9 @@ class Geometry:
 
 
 def _samples(value: ir.Value | None) -> int | None:
-    """Return the length of the last axis of a rank-4 value whose third axis is 1; None for another."""
+    """Return the length of the last axis of a rank-4 value; None for another, or where it is not known."""
     shape = value.shape if value is not None else None
-    if shape is None or len(shape) != 4 or shape[2] != 1 or not isinstance(shape[3], int):
+    if shape is None or len(shape) != 4 or not all(isinstance(d, int) for d in list(shape)[1:]):
         return None
     return int(shape[3])
 
@@ -81,6 +84,8 @@ def geometry_of(node: ir.Node) -> Geometry | None:
     if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", ""):
         return None
     pads = node.attributes.get_ints("pads") or (0, 0, 0, 0)
+    if pads[0] or pads[2] or (node.attributes.get_ints("strides") or (1, 1))[0] != 1:
+        return None
     return Geometry(
         weight=weight,
         bias=bias,
@@ -90,6 +95,7 @@ def geometry_of(node: ir.Node) -> Geometry | None:
         group=node.attributes.get_int("group", 1) or 1,
         n_in=n_in,
         n_out=n_out,
+        rows=int(node.outputs[0].shape[2]),  # type: ignore[index,arg-type]
     )
 
 
@@ -334,6 +340,9 @@ def _read(
     while first > 0:
         weight, first = np.pad(weight, ((0, 0), (0, 0), (0, 0), (1, 0))), first - 1
     reach = (conv.n_out - 1) * stride + weight.shape[3] + first
-    value = phases.part(phase, 0, min(reach, phase.length)) if phase.size > phase.length else phase.value
-    pads = [0, -first, 0, max(reach - min(phase.size, max(phase.length, 0)), 0)]
+    too_many = (phase.size - first - weight.shape[3]) // stride >= conv.n_out
+    means_nothing = phase.size > phase.length and reach > phase.length
+    end = min(reach, phase.length) if too_many or means_nothing else phase.size
+    pads = [0, -first, 0, max(reach - end, 0)]
+    value = phases.part(phase, 0, end)
     return emit("Conv", value, weight, *extra, strides=[1, stride], group=conv.group, pads=pads)

@@ -21,7 +21,15 @@ C = 16
 @pytest.fixture
 def always(monkeypatch):
     """Let the rewrite be taken however small the convolution."""
-    monkeypatch.setattr(fast_fir, "pays", lambda conv: conv.group == 1 and conv.dilation == 1 and conv.taps > 1)
+    monkeypatch.setattr(fast_fir, "pays", only_in_phases)
+
+
+def only_in_phases(conv, *, in_turn=False):
+    return conv.group == 1 and conv.dilation == 1 and conv.taps > 1 and not in_turn
+
+
+def only_in_turn(conv, *, in_turn=False):
+    return conv.group == 1 and conv.dilation == 1 and conv.taps > 1 and in_turn
 
 
 def laid_out(graph):
@@ -69,11 +77,36 @@ def two_strided(taps, stride, pads, second, n_chans=C):
 )
 def test_any_convolution_before_one_of_stride_two(taps, stride, pads, second, n_times, seed):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fast_fir, "pays", lambda conv: conv.group == 1 and conv.taps > 1)
+        patch.setattr(fast_fir, "pays", only_in_phases)
         graph = network(two_strided(taps, stride, pads, second), n_chans=C, n_times=n_times, seed=seed)
         result, kinds = rewritten(graph)
     assert result.changed == 1
     assert kinds.count("Conv") > 4
+
+
+@settings(max_examples=12)
+@given(
+    taps=st.integers(2, 13),
+    stride=st.integers(1, 3),
+    pads=st.tuples(st.integers(0, 6), st.integers(0, 6)),
+    outputs=st.sampled_from([16, 20, 40]),
+    rows=st.sampled_from([1, 2]),
+    n_times=st.integers(30, 43),
+    seed=st.integers(0, 3),
+)
+def test_any_convolution_by_itself(taps, stride, pads, outputs, rows, n_times, seed):
+    def body(emit, x, weights):
+        h = emit("Reshape", x, [-1, C, rows, n_times])
+        h = emit("Conv", h, weights(outputs, C, 1, taps), weights(outputs), strides=[1, stride],
+                 pads=[0, pads[0], 0, pads[1]])  # fmt: skip
+        return head(emit, emit("Relu", h), weights, outputs, axes=(2, 3))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast_fir, "pays", only_in_turn)
+        result, kinds = rewritten(network(body, n_chans=C * rows, n_times=n_times, seed=seed))
+    assert result.changed == 1
+    assert "1 put in turn again" in result.notes[0]
+    assert "Transpose" in kinds
 
 
 def test_odd_channels_and_a_rest_go_the_same_way(always):
@@ -127,6 +160,7 @@ def test_five_members_of_the_contest_network_pay_and_one_does_not():
 
     assert fast_fir.pays(conv(160))
     assert not fast_fir.pays(conv(32))
+    assert not fast_fir.pays(conv(64), in_turn=True)
 
 
 def test_axes_that_are_a_multiple_of_the_batch_are_named():
