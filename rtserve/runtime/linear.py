@@ -147,14 +147,14 @@ def gemm(node: Node) -> Call:
 
 @operator("MatMul")
 def matmul(node: Node) -> Call:
-    """MatMul (opset 1 and later), numpy's rules."""
+    """MatMul (opset 1 and later): numpy's matmul, leading axes broadcast."""
     function: Call = torch.matmul
     return function
 
 
 @operator("Einsum")
 def einsum(node: Node) -> Call:
-    """Einsum (opset 12)."""
+    """Einsum (opset 12): products summed over the letters of the equation that its result lacks."""
     equation = node.attrs["equation"].replace(" ", "")
     return lambda *values: torch.einsum(equation, *values)
 
