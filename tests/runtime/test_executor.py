@@ -104,3 +104,15 @@ def test_gradients_flow_to_the_input(convnet):
     module(x).sum().backward()
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
+
+
+def test_first_call_in_inference_mode_leaves_gradients_possible():
+    """A copy binds itself at its first call; what it derives from the weights then must not be inference tensors."""
+    plan = {"schema": "rtserve.plan/1", "opset": 20, "input": "x", "output": "y", "tensors": ["w"], "sizes": {}}
+    plan["nodes"] = [{"op": "Conv", "inputs": ["x", "w"], "outputs": ["y"], "attrs": {"pads": [2, 2]}}]
+    module = copy.deepcopy(PlanModule(plan, {"w": torch.randn(4, 3, 5)}))
+    with torch.inference_mode():
+        module(torch.zeros(1, 3, 16))
+    x = torch.randn(2, 3, 16, requires_grad=True)
+    module(x).sum().backward()
+    assert torch.isfinite(x.grad).all()
