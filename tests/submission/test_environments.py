@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from rtserve.errors import EnvironmentMissingError, InputError
+from rtserve.files import sha256_file
 from rtserve.submission import environments
 from rtserve.submission.bundle import build
 from rtserve.submission.custody import verify
@@ -95,15 +97,31 @@ def environment_folder(name):
 
 @pytest.mark.envs
 @pytest.mark.parametrize("name", [e.name for e in PROFILE.environments])
-@pytest.mark.parametrize("runtime", ["torch", "torchscript"])
+@pytest.mark.parametrize("runtime", ["torch", "torchscript", "onnxruntime", "auto"])
 def test_zip_is_checked_and_verified_in_the_environment(tmp_path, name, runtime):
-    folder = environment_folder(name)
-    built = build(write_recipe(tmp_path / "recipe", head=f'runtime = "{runtime}"'), output=tmp_path / "s.zip")
+    """By the route that the recipe asks for; ``auto`` with no wheel along yields to the plan and says so."""
+    folder, head = environment_folder(name), f'runtime = "{runtime}"'
+    if runtime == "onnxruntime":
+        head += wheel_beside(tmp_path / "recipe")
+    built = build(write_recipe(tmp_path / "recipe", head=head), output=tmp_path / "s.zip")
     report = check(built.path, profile="eeg2025", env=folder)
     assert report.exit_code == 0, report
     proof = verify(built.path, env=folder)
     assert proof.passed
+    if runtime == "auto":
+        runtime = f"torch (ImportError: no onnxruntime installed, and none travels along for cp310-{platform.machine()})"
+        assert f"challenge 1 ran by {runtime}" in report.notes
     assert proof.routes == {"1": runtime, "2": runtime}
+
+
+def wheel_beside(folder):
+    """Copy the wheel that `make test-envs` fetched beside a recipe; return the line that names it."""
+    wheel = next((Path(os.environ["RTSERVE_ENVS"]) / "wheels").glob("onnxruntime-*-cp310-*.whl"), None)
+    if wheel is None:
+        pytest.skip("no onnxruntime wheel here: make test-envs fetches it")
+    folder.mkdir()
+    shutil.copy(wheel, folder)
+    return f'\nwheel = {{ path = "{wheel.name}", sha256 = "{sha256_file(wheel)}" }}'
 
 
 OPERATORS_DRIVE = """
