@@ -109,7 +109,9 @@ def test_zip_is_checked_and_verified_in_the_environment(tmp_path, name, runtime)
     proof = verify(built.path, env=folder)
     assert proof.passed
     if runtime == "auto":
-        runtime = f"torch (ImportError: no onnxruntime installed, and none travels along for cp310-{platform.machine()})"
+        runtime = (
+            f"torch (ImportError: no onnxruntime installed, and none travels along for cp310-{platform.machine()})"
+        )
         assert f"challenge 1 ran by {runtime}" in report.notes
     assert proof.routes == {"1": runtime, "2": runtime}
 
