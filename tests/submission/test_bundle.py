@@ -97,6 +97,22 @@ def test_manifest_has_the_digest_of_every_other_file(bundle):
     assert manifest["challenges"]["2"]["calibration"]["scale"] == 0.5
 
 
+def test_manifest_says_everything_that_custody_needs(bundle):
+    manifest = bundle.manifest
+    assert manifest["profile"] == "eeg2025"
+    assert manifest["rtserve"]
+    assert {"torch", "onnx", "onnxruntime", "numpy"} <= set(manifest["libraries"])
+    assert manifest["reference"] == {"file": "reference.pt", "windows": 4, "from": "seeded noise"}
+    assert manifest["evidence"] == []
+    for key, views in (("1", ["identity", "roll:+3"]), ("2", ["identity"])):
+        one = manifest["challenges"][key]
+        assert (one["views"], one["merge"]) == (views, "mean")
+        assert one["metric"] == "nrmse|norm:std|ddof:0|agg:windows|v:1"
+        assert isinstance(one["passes"], list)
+        assert (one["runtime"], one["routes"]) == ("torch", ["torch"])
+        assert len(one["graph_sha256"]) == 64
+
+
 def test_same_inputs_same_bytes(bundle, tmp_path):
     recipe = write_recipe(tmp_path / "again", tail="[challenges.2.calibration]\nscale = 0.5\nclip = [-9.0, 9.0]")
     again = build(recipe, output=tmp_path / "again.zip")
