@@ -142,7 +142,8 @@ def _pad_by_index(mode: str, begins: Sequence[int], ends: Sequence[int], axes: S
                 key = (size, begin, end, x.device)
                 if key not in places:
                     rows = [pick(i, size) for i in range(-begin, size + end)]
-                    places[key] = torch.tensor(rows, dtype=torch.int64, device=x.device)
+                    with torch.inference_mode(False):  # kept for calls that may want gradients
+                        places[key] = torch.tensor(rows, dtype=torch.int64, device=x.device)
                 x = x.index_select(axis, places[key])
         return x
 

@@ -98,7 +98,8 @@ def resize(node: Node) -> Call:
                 continue
             key = (size, target, scale, x.dtype, x.device)
             if key not in matrices:
-                matrices[key] = rule.matrix(size, target, scale).to(x.dtype).to(x.device)
+                with torch.inference_mode(False):  # kept for calls that may want gradients
+                    matrices[key] = rule.matrix(size, target, scale).to(x.dtype).to(x.device)
             x = torch.matmul(x.movedim(axis, -1), matrices[key].t()).movedim(-1, axis)
         return x
 
