@@ -53,8 +53,11 @@ contract: install
 readme: install
 	$(BIN)/python tests/readme_blocks.py --write
 
+# Both pinned environments, the last onnxruntime for their Python, the tests marked envs, and the recipe in each of them;
+# 5 GB of disk, a package index, Python 3.10, gcc.
 test-envs: install
 	$(BIN)/rtserve env create eeg2025 --path .envs
+	$(BIN)/python -m pip download -qq --no-deps --only-binary=:all: --python-version 3.10 -d .envs/wheels onnxruntime==1.23.2
 	RTSERVE_ENVS=$(CURDIR)/.envs $(BIN)/python benchmarks/environments.py --envs .envs
 
 clean:

@@ -43,6 +43,7 @@ def drive_in(zip_path: Path, folder: Path, profile: str) -> dict[str, Any]:
         "counts": report.counts(),
         "failed": failed,
         "verified": proof.passed,
+        "routes": proof.routes,
     }
 
 

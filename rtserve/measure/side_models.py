@@ -215,4 +215,5 @@ def zip_side(path: Path) -> Side:
         parameters=sum(map(learned_parameters, graphs.values())) if graphs else None,
         settings=settings,
         graphs=tuple(graph.digest for graph in graphs.values()),
+        members=tuple(m for g in graphs.values() for m in g.provenance.details.get("plan", {}).get("members", ())),
     )

@@ -89,6 +89,8 @@ class Side:
         Digest of the training windows, or empty.
     graphs : tuple of str
         Digests of the graphs that a zip holds.
+    members : tuple of str
+        Digests of the graphs that those were fused from.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Side:
     raw: Raw | None = None
     trained_on: str = ""
     graphs: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
 
     @property
     def scorable(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,25 +39,38 @@ class Material:
     sides: list[Side] = field(default_factory=list)
 
     def require_custody(self) -> None:
-        """Raise where a zip is reported beside scores or times of which none was taken on its graphs.
+        """Raise where a zip is reported beside scores or times that were not taken on what the zips hold.
+
+        Every result must be about a graph in one of the zips, or about a member of such a graph; and no zip may stand
+        beside scores (or times) of which none is its own.
 
         Raises
         ------
         BundleError
             With both digests.
         """
-        for side in self.sides:
-            if side.kind != "zip" or not side.graphs:
-                continue
-            for what, documents in (("score", self.evaluations), ("benchmark", self.benches)):
-                cited = [document["graph_sha256"] for _, document in documents if document.get("graph_sha256")]
-                if cited and not set(cited) & set(side.graphs):
-                    held, named = (", ".join(digest[:12] for digest in group) for group in (side.graphs, cited))
+        zips = [side for side in self.sides if side.kind == "zip" and side.graphs]
+        known = {digest for side in zips for digest in (*side.graphs, *side.members)}
+        for what, documents in (("score", self.evaluations), ("benchmark", self.benches)) if zips else ():
+            cited = [(name, document["graph_sha256"]) for name, document in documents if document.get("graph_sha256")]
+            for side in zips:
+                if cited and not {digest for _, digest in cited} & set(side.graphs):
                     raise BundleError(
-                        f"no {what} named here was taken on a graph of {side.name}: the zip holds {held}, the results"
-                        f" cite {named}",
+                        f"no {what} named here was taken on a graph of {side.name}: the zip holds {_heads(side.graphs)},"
+                        f" the results cite {_heads(digest for _, digest in cited)}",
                         hint=f"take the {what} on the graph in the zip, or leave the zip out",
                     )
+            for name, digest in cited:
+                if digest not in known:
+                    held = ", ".join(f"{side.name} {_heads(side.graphs)}" for side in zips)
+                    raise BundleError(
+                        f"the {what} {name} was taken on graph {digest[:12]}, which no zip named here holds: {held}",
+                        hint=f"take the {what} on the graph in the zip, or report it without the zip",
+                    )
+
+
+def _heads(digests: Iterable[str]) -> str:
+    return ", ".join(digest[:12] for digest in digests)
 
 
 def collect(paths: Sequence[str | Path]) -> Material:

@@ -224,7 +224,8 @@ class PlanModule(nn.Module):  # type: ignore[misc]
         self.register_load_state_dict_post_hook(_forget_program)
 
     def _bind(self) -> Program:
-        with torch.no_grad():
+        # Not as inference tensors, also where the first call is in inference mode: gradients may be asked for later.
+        with torch.inference_mode(False), torch.no_grad():
             return Program(self.plan, {name: self.get_buffer(name) for name in self.plan["tensors"]}, self.anchor)
 
     def forward(self, x: Tensor) -> Tensor:

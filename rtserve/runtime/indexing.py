@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rtserve.runtime.node import Call, Node, as_ints, operator
+from rtserve.runtime.node import Call, Node, Scalar, as_ints, operator
 
 
 @operator("Slice")
@@ -70,15 +70,22 @@ def _slice(x: Tensor, bounds: Sequence[tuple[int, slice]]) -> Tensor:
 def gather(node: Node) -> Call:
     """Gather (opset 1 to 13): numpy.take along `axis`; negative indices count from the end."""
     axis = node.attrs.get("axis", 0)
-    if node.is_constant(1):
-        index = node.tensor(1)
-        if index.dim() == 0 and index.device.type == "cpu":
-            number = int(index)
-            return lambda x: x.select(axis, number)
-        if index.dim() == 1 and index.device.type == "cpu" and bool((index >= 0).all()):
-            return lambda x: x.index_select(axis, index)
-        return lambda x: _take(x, index, axis)
-    return lambda x, index: _take(x, index, axis)
+    if not node.is_constant(1):
+        return lambda x, index: _take(x, index, axis)
+    known, index = node.constants[1], node.tensor(1)
+    if isinstance(known, Scalar):
+        number = known[0]
+        return lambda x: x.select(axis, number)
+    if index.dim() == 1 and _all_from_front(known):
+        return lambda x: x.index_select(axis, index)
+    return lambda x: _take(x, index, axis)
+
+
+def _all_from_front(known: Any) -> bool:
+    """Whether no index counts from the end; asked once, at load, on any device that holds numbers."""
+    if isinstance(known, tuple):
+        return min(known, default=0) >= 0
+    return known.device.type != "meta" and bool((known >= 0).all())
 
 
 def _take(x: Tensor, index: Tensor, axis: int) -> Tensor:
@@ -93,7 +100,7 @@ def _from_front(index: Tensor, size: int) -> Tensor:
 
 @operator("GatherElements")
 def gather_elements(node: Node) -> Call:
-    """GatherElements (opset 11)."""
+    """GatherElements (opset 11): one index per element of the result; negative ones count from the end."""
     axis = node.attrs.get("axis", 0)
     return lambda x, index: torch.gather(x, axis, _from_front(index, x.shape[axis]))
 

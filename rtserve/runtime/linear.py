@@ -42,10 +42,15 @@ class Window:
         """Whether both sides of every axis are padded alike, by amounts known at load."""
         return self.auto == "NOTSET" and self.begins == self.ends
 
-    def pads_for(self, x: Tensor) -> list[int]:
-        """Return the pads of this input, in torch's order; SAME_UPPER and SAME_LOWER depend on its size."""
-        if self.auto == "NOTSET":
-            return torch_pads(self.begins, self.ends)
+    def padder(self, value: float = 0.0) -> Call:
+        """Return what pads an input: by amounts put in torch's order at load, or for SAME_* by its size."""
+        if self.auto != "NOTSET":
+            return lambda x: F.pad(x, self._same_pads(x), "constant", value)
+        order = torch_pads(self.begins, self.ends)
+        return lambda x: F.pad(x, order, "constant", value)
+
+    def _same_pads(self, x: Tensor) -> list[int]:
+        """Return the pads of SAME_UPPER and SAME_LOWER, in torch's order."""
         begins, ends = [], []
         for size, k, s, d in zip(x.shape[2:], self.kernel, self.strides, self.dilations, strict=False):
             total = max(0, (-(-size // s) - 1) * s + d * (k - 1) + 1 - size)
@@ -70,8 +75,8 @@ def conv(node: Node) -> Call:
     if window.symmetric:
         begins = window.begins
         return lambda x, w, b=None: function(x, w, b, strides, begins, dilations, groups)
-    none = (0,) * window.rank
-    return lambda x, w, b=None: function(F.pad(x, window.pads_for(x)), w, b, strides, none, dilations, groups)
+    none, padded = (0,) * window.rank, window.padder()
+    return lambda x, w, b=None: function(padded(x), w, b, strides, none, dilations, groups)
 
 
 def _likes_channels_last(node: Node, window: Window) -> bool:
@@ -93,8 +98,10 @@ def _channels_last(node: Node, window: Window, groups: int) -> Call:
             return lambda x: F.conv2d(x.unsqueeze(2), weight, bias, strides, pads, dilations, groups).squeeze(2)
         return lambda x: F.conv2d(x, weight, bias, strides, pads, dilations, groups)
 
+    padded = window.padder()
+
     def call(x: Tensor) -> Tensor:
-        x = F.pad(x, window.pads_for(x))
+        x = padded(x)
         y = F.conv2d(x.unsqueeze(2) if flat else x, weight, bias, strides, 0, dilations, groups)
         return y.squeeze(2) if flat else y
 
@@ -147,14 +154,14 @@ def gemm(node: Node) -> Call:
 
 @operator("MatMul")
 def matmul(node: Node) -> Call:
-    """MatMul (opset 1 and later), numpy's rules."""
+    """MatMul (opset 1 and later): numpy's matmul, leading axes broadcast."""
     function: Call = torch.matmul
     return function
 
 
 @operator("Einsum")
 def einsum(node: Node) -> Call:
-    """Einsum (opset 12)."""
+    """Einsum (opset 12): products summed over the letters of the equation that its result lacks."""
     equation = node.attrs["equation"].replace(" ", "")
     return lambda *values: torch.einsum(equation, *values)
 
@@ -179,8 +186,8 @@ def max_pool(node: Node) -> Call:
     if window.symmetric and all(2 * p <= k for p, k in zip(window.begins, kernel, strict=False)):
         begins = window.begins
         return lambda x: function(lay(x), kernel, strides, begins, dilations, ceil)
-    lowest, none = float("-inf"), (0,) * window.rank
-    return lambda x: function(lay(F.pad(x, window.pads_for(x), value=lowest)), kernel, strides, none, dilations, ceil)
+    none, padded = (0,) * window.rank, window.padder(float("-inf"))
+    return lambda x: function(lay(padded(x)), kernel, strides, none, dilations, ceil)
 
 
 @operator("AveragePool")
@@ -195,15 +202,20 @@ def average_pool(node: Node) -> Call:
     if window.symmetric and all(2 * p <= k for p, k in zip(window.begins, kernel, strict=False)):
         begins = window.begins
         return lambda x: function(lay(x), kernel, strides, begins, ceil, count)
-    none = (0,) * window.rank
+    none, padded = (0,) * window.rank, window.padder()
+    shares: dict[tuple[tuple[int, ...], torch.dtype, torch.device], Tensor] = {}
 
     def call(x: Tensor) -> Tensor:
-        pads = window.pads_for(x)
-        pooled: Tensor = function(lay(F.pad(x, pads)), kernel, strides, none, ceil)
+        pooled: Tensor = function(lay(padded(x)), kernel, strides, none, ceil)
         if count:
             return pooled
-        share: Tensor = function(F.pad(torch.ones_like(x[:1, :1]), pads), kernel, strides, none, ceil)
-        return pooled / share
+        # How much of each window is no padding follows from the input's size: worked out once for each.
+        key = (tuple(x.shape[2:]), x.dtype, x.device)
+        if key not in shares:
+            with torch.inference_mode(False):  # kept for calls that may want gradients
+                ones = torch.ones((1, 1, *x.shape[2:]), dtype=x.dtype, device=x.device)
+                shares[key] = function(padded(ones), kernel, strides, none, ceil)
+        return pooled / shares[key]
 
     return call
 

@@ -48,7 +48,11 @@ class OnnxruntimeModel(nn.Module):  # type: ignore[misc]
         session = onnxruntime.InferenceSession(self.data, options, providers=["CPUExecutionProvider"])
         self.names = session.get_inputs()[0].name, [session.get_outputs()[0].name]
         object.__setattr__(self, "session", session)
-        object.__setattr__(self, "run", self._run_numpy if _has_numpy_bridge() else self._run_dlpack)
+        if _has_numpy_bridge():
+            object.__setattr__(self, "run", self._run_numpy)
+        else:
+            object.__setattr__(self, "native", importlib.import_module("onnxruntime.capi._pybind_state").OrtValue)
+            object.__setattr__(self, "run", self._run_dlpack)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (batch, n_outputs) for x (batch, n_chans, n_times)."""
@@ -62,13 +66,13 @@ class OnnxruntimeModel(nn.Module):  # type: ignore[misc]
 
     def _run_dlpack(self, x: Tensor) -> Tensor:
         """Pass tensors without numpy: torch 2.2 cannot talk to numpy 2."""
-        native = importlib.import_module("onnxruntime.capi._pybind_state").OrtValue
-        value = native.from_dlpack(torch.utils.dlpack.to_dlpack(x.detach().clone().contiguous()), False)
+        x = x.detach().clone(memory_format=torch.contiguous_format)
+        value = self.native.from_dlpack(torch.utils.dlpack.to_dlpack(x))
         outputs = self.session._sess.run_with_ort_values({self.names[0]: value}, self.names[1], None)
         return torch.utils.dlpack.from_dlpack(outputs[0].to_dlpack()).clone()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("session", "run")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("session", "native", "run")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -73,13 +73,16 @@ BINARY: dict[str, Call] = {
 
 @operator(*UNARY)
 def unary(node: Node) -> Call:
-    """One input, no attributes (Relu, Exp, Erf, Sqrt, ...); opset 6 and later."""
+    """One input, no attributes, element by element as `UNARY` lists (opset 6 and later; newer ones as introduced).
+
+    Mish (opset 18), HardSwish (14), Softsign (1), IsNaN (9); Round (11) takes halves to the even number.
+    """
     return UNARY_INPLACE.get(node.op, UNARY[node.op]) if node.inplace else UNARY[node.op]
 
 
 @operator(*BINARY)
 def binary(node: Node) -> Call:
-    """Two inputs broadcast against each other (Add, Mul, Greater, And, ...); opset 7 and later."""
+    """Two inputs broadcast against each other as numpy does, as `BINARY` lists (opset 7 and later)."""
     return BINARY[node.op]
 
 
@@ -96,7 +99,12 @@ def identity(node: Node) -> Call:
 
 @operator("Elu", "Celu", "LeakyRelu", "Selu", "ThresholdedRelu", "HardSigmoid", "Softplus", "Gelu", "Shrink")
 def activation(node: Node) -> Call:
-    """Activations with attributes, ONNX defaults (opset 1 to 20)."""
+    """Activations with attributes and ONNX's defaults (opset 1 to 20).
+
+    Elu alpha (exp(x) - 1) below 0; Celu with alpha inside the exponent too (12); LeakyRelu alpha x below 0; Selu gamma
+    Elu; ThresholdedRelu x above alpha, else 0 (10); HardSigmoid clip(alpha x + beta, 0, 1); Softplus log(1 + exp(x));
+    Gelu exact or by tanh (20); Shrink x -+ bias outside +-lambd, else 0 (9).
+    """
     alpha, beta = node.attrs.get("alpha"), node.attrs.get("beta")
     if node.op == "Elu":
         return _with(F.elu_ if node.inplace else F.elu, 1.0 if alpha is None else alpha)
@@ -185,7 +193,7 @@ def _power(x: Tensor, exponent: Tensor) -> Tensor:
 
 @operator("Min", "Max", "Sum", "Mean")
 def variadic(node: Node) -> Call:
-    """Any number of inputs broadcast against each other (opset 8)."""
+    """Min, Max, Sum, Mean of any number of inputs broadcast against each other (opset 8); NaN wins."""
     function: Call = {"Min": torch.minimum, "Max": torch.maximum}.get(node.op, torch.add)
     share = 1.0 / len(node.present) if node.op == "Mean" else None
 
@@ -229,7 +237,7 @@ def cast_like(node: Node) -> Call:
 
 @operator("BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot")
 def bitwise(node: Node) -> Call:
-    """Bitwise operators on integers (opset 18)."""
+    """BitwiseAnd, BitwiseOr, BitwiseXor, BitwiseNot on integers (opset 18)."""
     table: dict[str, Call] = {
         "BitwiseAnd": torch.bitwise_and,
         "BitwiseOr": torch.bitwise_or,

@@ -69,7 +69,7 @@ def arg_extreme(node: Node) -> Call:
 
 @operator("Softmax", "LogSoftmax", "Hardmax")
 def softmax(node: Node) -> Call:
-    """Softmax family; before opset 13 it runs over all axes from `axis` on, since then over one."""
+    """Softmax, LogSoftmax, Hardmax; before opset 13 over all axes from `axis` on, since then over one."""
     axis = node.attrs.get("axis", -1 if node.opset >= 13 else 1)
     function: Call = {"Softmax": torch.softmax, "LogSoftmax": torch.log_softmax}.get(node.op, _hardmax)
     if node.opset >= 13:

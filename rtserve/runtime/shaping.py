@@ -85,7 +85,7 @@ def _insert(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 @operator("Concat")
 def concat(node: Node) -> Call:
-    """Concat (opset 4 and later)."""
+    """Concat (opset 4 and later) along `axis`, which has no default."""
     axis = node.attrs["axis"]
     return lambda *values: torch.cat(values, axis)
 
@@ -142,7 +142,8 @@ def _pad_by_index(mode: str, begins: Sequence[int], ends: Sequence[int], axes: S
                 key = (size, begin, end, x.device)
                 if key not in places:
                     rows = [pick(i, size) for i in range(-begin, size + end)]
-                    places[key] = torch.tensor(rows, dtype=torch.int64, device=x.device)
+                    with torch.inference_mode(False):  # kept for calls that may want gradients
+                        places[key] = torch.tensor(rows, dtype=torch.int64, device=x.device)
                 x = x.index_select(axis, places[key])
         return x
 
@@ -181,7 +182,7 @@ def expand(node: Node) -> Call:
 
 @operator("Tile")
 def tile(node: Node) -> Call:
-    """Tile (opset 6)."""
+    """Tile (opset 6): the whole input repeated so often along each axis."""
     known = node.ints(1)
     return lambda x, repeats=known: x.repeat(as_ints(repeats))
 
@@ -201,7 +202,7 @@ def size_of(node: Node) -> Call:
 
 @operator("Constant")
 def constant(node: Node) -> Call:
-    """Constant whose value the plan holds as its only input."""
+    """Constant (opset 1 to 13) whose value the plan holds as its only input."""
     return lambda value: value
 
 
@@ -234,7 +235,7 @@ def trilu(node: Node) -> Call:
 
 @operator("EyeLike")
 def eye_like(node: Node) -> Call:
-    """EyeLike (opset 9)."""
+    """EyeLike (opset 9): ones on diagonal `k` of a matrix of the input's shape, in `dtype` or its type."""
     k, kind = node.attrs.get("k", 0), node.attrs.get("dtype")
 
     def call(x: Tensor) -> Tensor:

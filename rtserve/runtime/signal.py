@@ -80,7 +80,7 @@ def window(node: Node) -> Call:
 
 @operator("Resize", "Upsample")
 def resize(node: Node) -> Call:
-    """Resize (opset 11 to 19), nearest, linear and cubic, as a product with one small matrix per axis."""
+    """Resize (opset 11 to 19), Upsample (9): nearest, linear, cubic, as a product with one small matrix per axis."""
     scales_at = 1 if node.op == "Upsample" else 2
     scales = None if not node.has(scales_at) else [float(s) for s in node.tensor(scales_at).reshape(-1).tolist()]
     sizes = node.ints(3)
@@ -98,7 +98,8 @@ def resize(node: Node) -> Call:
                 continue
             key = (size, target, scale, x.dtype, x.device)
             if key not in matrices:
-                matrices[key] = rule.matrix(size, target, scale).to(x.dtype).to(x.device)
+                with torch.inference_mode(False):  # kept for calls that may want gradients
+                    matrices[key] = rule.matrix(size, target, scale).to(x.dtype).to(x.device)
             x = torch.matmul(x.movedim(axis, -1), matrices[key].t()).movedim(-1, axis)
         return x
 

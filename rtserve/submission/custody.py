@@ -42,12 +42,25 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """The verdict on one zip."""
+    """The verdict on one zip.
+
+    Parameters
+    ----------
+    path, sha256 : Path, str
+        The zip and its digest.
+    steps : tuple of Step
+        In order.
+    graphs : dict of str to str
+        Challenge key to graph digest.
+    routes : dict of str to str
+        Challenge key to the route by which the replay ran, and why where it is not the one asked for.
+    """
 
     path: Path
     sha256: str
     steps: tuple[Step, ...]
     graphs: dict[str, str] = field(default_factory=dict)
+    routes: dict[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -62,6 +75,7 @@ class Verification:
             "sha256": self.sha256,
             "passed": self.passed,
             "graphs": self.graphs,
+            "routes": self.routes,
             "steps": steps,
         }
 
@@ -107,16 +121,17 @@ def verify(path: str | Path, *, env: str | Path | None = None, replay: bool = Tr
     files, damaged = read_members(path)
     case = _Case(path=path, files=files, damaged=damaged, manifest=_manifest(path, files, damaged), env=_path(env))
     steps = [_step(name, finder, case) for name, finder in _STATIC]
-    whole = all(step.status != "failed" for step in steps)
+    whole, routes = all(step.status != "failed" for step in steps), dict[str, str]()
     if replay and whole:
         from rtserve.submission.replay import replayed
 
-        steps.append(_step("reference windows", lambda c: replayed(c.files, c.manifest, c.env), case))
+        steps.append(_step("reference windows", lambda c: replayed(c.files, c.manifest, c.env, routes), case))
     else:
         why = "not asked for" if whole else "nothing of a zip that was changed is run"
         steps.append(Step(name="reference windows", status="skipped", findings=(why,)))
     graphs = {k: str(c.get("graph_sha256", "")) for k, c in _challenges(case.manifest).items()}
-    return Verification(path=path, sha256=sha256_bytes(path.read_bytes()), steps=tuple(steps), graphs=graphs)
+    digest = sha256_bytes(path.read_bytes())
+    return Verification(path=path, sha256=digest, steps=tuple(steps), graphs=graphs, routes=routes)
 
 
 def _path(env: str | Path | None) -> Path | None:
@@ -209,13 +224,35 @@ def _ancestry(details: dict[str, Any], entry: dict[str, Any], name: str) -> Iter
     for key, truth in claims.items():
         if entry[key] != truth:
             yield f"{name}: the manifest says {key} {entry[key]}, the graph itself {truth}"
-    views = [view.get("name") for view in plan.get("views", [])]
-    if plan and len(views) != len(entry["views"]):
-        yield f"{name}: the manifest names views {entry['views']}, the graph {views}"
+    if plan:
+        yield from _recipe_words(plan, entry, name)
     checkpoints = sorted(_checkpoints(details))
     named = sorted(m["sha256"] for m in entry["members"] if m["exporter"])
     if checkpoints and named != checkpoints:
         yield f"{name}: made from checkpoints {_heads(checkpoints)}, the manifest names {_heads(named)}"
+    strangers = {m["sha256"] for m in entry["members"] if not m["exporter"]} - set(plan.get("members", []))
+    if strangers:
+        yield f"{name}: the manifest names member graphs {_heads(sorted(strangers))}, the graph has no such member"
+
+
+def _recipe_words(plan: dict[str, Any], entry: dict[str, Any], name: str) -> Iterator[str]:
+    """Compare views and merge, in the recipe's words, with those of the graph's own plan."""
+    from rtserve.fusion.views import parse_view
+
+    views = [view.get("name") for view in plan.get("views", [])]
+    if [parse_view(text).name for text in entry["views"]] != views:
+        yield f"{name}: the manifest names views {entry['views']}, the graph {views}"
+    if not _same_merge(entry["merge"], plan.get("merge", {})):
+        yield f"{name}: the manifest names merge {entry['merge']}, the graph {plan.get('merge')}"
+
+
+def _same_merge(text: str, truth: dict[str, Any]) -> bool:
+    """Whether a merge in a recipe's words is the graph's; the weights of a file are in the graph alone."""
+    from rtserve.fusion.plan import parse_merge
+
+    if text.startswith("weighted:"):
+        return truth.get("kind") == "weighted"
+    return parse_merge(text, members=1, views=1).to_dict() == truth
 
 
 def _heads(digests: list[str]) -> str:
@@ -259,6 +296,7 @@ def verification_text(result: Verification) -> str:
     for step in result.steps:
         lines.append(f"  {marks[step.status]} {step.name}")
         lines += [f"      {finding}" for finding in step.findings]
+    lines += [f"  challenge {key} ran by {route}" for key, route in result.routes.items() if route]
     verdict = "verified" if result.passed else "NOT the zip that was built"
     graphs = ", ".join(f"challenge {key} graph {digest[:12]}" for key, digest in result.graphs.items())
     return "\n".join([*lines, f"{verdict}; {graphs}" if graphs else verdict])

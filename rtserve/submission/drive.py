@@ -73,6 +73,12 @@ class Drive:
         """Whether a stage ended well at least once."""
         return any(event.get("ok") for event in self.all(stage))
 
+    def route_of(self, challenge: str) -> str:
+        """Return by which route a zip of rtserve ran, with the reason where it is not the one asked for; or nothing."""
+        event = self.first("object", challenge) or {}
+        route, reason = str(event.get("route", "")), str(event.get("reason", ""))
+        return f"{route} ({reason})" if route and reason else route
+
     @property
     def finished(self) -> bool:
         """Whether the process came to its own end."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtserve.errors import BundleError, InputError
-from rtserve.files import readable_file, sha256_file
+from rtserve.errors import BundleError
+from rtserve.files import sha256_file
 
 if TYPE_CHECKING:
     from rtserve.submission.recipe import Recipe
 
-__all__ = ["cited", "digests_in"]
+__all__ = ["cited", "digests_in", "signatures_in"]
 
 
 def digests_in(value: Any) -> set[str]:
@@ -30,8 +29,24 @@ def digests_in(value: Any) -> set[str]:
     return found
 
 
+def signatures_in(value: Any) -> list[str]:
+    """Return the metric signatures of every score that a JSON value holds, sorted, each once."""
+    return sorted(set(_signatures(value)))
+
+
+def _signatures(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("signature"), str):
+            yield value["signature"]
+        for item in value.values():
+            yield from _signatures(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _signatures(item)
+
+
 def cited(recipe: Recipe, graphs: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return one entry per evidence file of the recipe: its name, digest, schema, and the challenge it is about.
+    """Return one entry per evidence file of the recipe.
 
     Parameters
     ----------
@@ -40,10 +55,16 @@ def cited(recipe: Recipe, graphs: Mapping[str, str]) -> list[dict[str, Any]]:
     graphs : mapping
         Challenge key to graph digest.
 
+    Returns
+    -------
+    list of dict
+        ``file``; ``id``, the digest of its bytes; ``kind`` (``"bench"``, ``"evaluation"``, ...) and ``schema``;
+        ``challenges``, the keys it is about; ``signatures``, the metrics of its scores with all that can change them.
+
     Raises
     ------
     InputError
-        Where a file is missing or no JSON.
+        Where a file is missing or no result.
     BundleError
         Where it is about another graph.
     """
@@ -51,11 +72,9 @@ def cited(recipe: Recipe, graphs: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def _cite(path: Path, graphs: Mapping[str, str]) -> dict[str, Any]:
-    path = readable_file(path, "evidence")
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"evidence {path} is no JSON: {error}", hint="name a file written by --json") from None
+    from rtserve.measure.results import load_result
+
+    content = load_result(path)
     about = digests_in(content)
     keys = [key for key, digest in graphs.items() if digest in about]
     if not keys:
@@ -64,11 +83,11 @@ def _cite(path: Path, graphs: Mapping[str, str]) -> dict[str, Any]:
             f" {', '.join(d[:12] for d in graphs.values())}",
             hint="measure the graph that is built, or leave this file out",
         )
-    signature = content.get("signature") if isinstance(content, Mapping) else None
     return {
         "file": path.name,
-        "sha256": sha256_file(path),
-        "schema": content.get("schema", "") if isinstance(content, Mapping) else "",
+        "id": sha256_file(path),
+        "kind": content["schema"].removeprefix("rtserve.").partition("/")[0],
+        "schema": content["schema"],
         "challenges": keys,
-        "signature": signature,
+        "signatures": signatures_in(content.get("scores", content)),
     }

@@ -124,7 +124,10 @@ def _manifest(
         "rtserve": rtserve.__version__,
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "files": {name: sha256_bytes(data) for name, data in sorted(files.items())},
-        "challenges": {artefact.key: _challenge(recipe, artefact) for artefact in artefacts},
+        "challenges": {
+            artefact.key: _challenge(recipe, artefact) | {"metric": _metric(profile.challenge(artefact.key).metric)}
+            for artefact in artefacts
+        },
         "reference": {"file": REFERENCE, "windows": N_REFERENCE, "from": recipe.windows or "seeded noise"},
         "evidence": cited(recipe, graphs),
         "environment": recorded(recipe),
@@ -136,6 +139,17 @@ def seal(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return the manifest with a digest over everything else in it."""
     content = {key: value for key, value in manifest.items() if key != "seal"}
     return content | {"seal": sha256_bytes(canonical_json(content).encode())}
+
+
+def _metric(name: str) -> str:
+    """Return the signature of the contest's own metric, without the data that only the contest has."""
+    from rtserve.measure.metrics import parse_metric
+
+    if not name:
+        return ""
+    fields = parse_metric(name).signature(n=0, data="").fields()
+    settings = (f"{key}:{value}" for key, value in fields.items() if key not in ("metric", "n", "data", "split"))
+    return "|".join([fields["metric"], *settings])
 
 
 def _challenge(recipe: Recipe, artefact: Artefact) -> dict[str, Any]:

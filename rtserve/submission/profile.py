@@ -120,6 +120,8 @@ class Challenge:
         Whether windows arrive one by one, each stream on its own copy of the network.
     windows : Windows or None
         How many windows the contest scores, where that can be said.
+    metric : str
+        What it is scored by, as `rtserve.measure.metrics.parse_metric` reads it; empty where that is not known.
     meta : dict
         What the scorer tells a solver about this challenge besides the signal.
     """
@@ -133,6 +135,7 @@ class Challenge:
     spread: float = 0.0
     streaming: bool = False
     windows: Windows | None = None
+    metric: str = ""
     meta: dict[str, int] = field(default_factory=dict)
 
 

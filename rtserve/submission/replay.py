@@ -29,8 +29,19 @@ def reference_of(files: dict[str, bytes], manifest: dict[str, Any]) -> dict[str,
     return {name: tensor.numpy() for name, tensor in content.items()}
 
 
-def replayed(files: dict[str, bytes], manifest: dict[str, Any], env: Path | None) -> Iterator[str]:
+def replayed(
+    files: dict[str, bytes], manifest: dict[str, Any], env: Path | None, routes: dict[str, str]
+) -> Iterator[str]:
     """Yield where the running submission does not answer the reference windows as it did when it was built.
+
+    Parameters
+    ----------
+    files, manifest : dict
+        Of the zip.
+    env : Path, optional
+        Scoring environment.
+    routes : dict
+        Is told by which route each challenge ran, and why where that is not the one its recipe asks for.
 
     Raises
     ------
@@ -53,6 +64,7 @@ def replayed(files: dict[str, bytes], manifest: dict[str, Any], env: Path | None
             hint="try another --env, or --no-replay for the digests alone",
         )
     for key, entry in manifest["challenges"].items():
+        routes[key] = run.route_of(key)
         event = run.first("windows", key)
         if event is None or not event.get("ok"):
             yield f"{profile.entry.file}: challenge {key} did not answer ({_why(run, key)})"
@@ -73,12 +85,11 @@ def _compare(
 ) -> Iterator[str]:
     """Compare reference and answers with the graph in float64, allowing the answers what float32 costs on it."""
     from rtserve.graphs.graph import Graph
-    from rtserve.graphs.parity import compare_outputs, relative_error
-    from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner
+    from rtserve.graphs.parity import compare_outputs
+    from rtserve.submission.agreement import truths_of
 
     graph, windows = Graph.from_bytes(files[entry["graph"]], name=entry["graph"]), reference["windows"]
-    truth = PlanRunner(graph, double=True).infer(windows)
-    own = relative_error(OnnxruntimeRunner(graph).infer(windows), truth)
+    (truth,), (own,) = truths_of(graph, [("reference windows", windows)])
     written = compare_outputs("", reference[entry["graph"].removesuffix(".onnx")], truth)
     answered = compare_outputs("", got, np.resize(truth[:, 0], len(got)), own_error=own)
     for case, what in ((written, "the reference answers"), (answered, "what the submission answers")):

@@ -38,7 +38,8 @@ def _challenges(profile: Profile) -> list[str]:
             f"; about {windows.count} windows ({windows.source})" if windows else "; number of windows not published"
         )
         shape = f"({', '.join(challenge.output)})"
+        metric = f", scored by {challenge.metric}" if challenge.metric else ""
         lines.append(
-            f"  {challenge.key}: {challenge.call} -> {challenge.target} {shape}, weight {challenge.weight:g}{count}"
+            f"  {challenge.key}: {challenge.call} -> {challenge.target} {shape}, weight {challenge.weight:g}{metric}{count}"
         )
     return lines

@@ -311,6 +311,11 @@ def _notes(case: Case, seen: Drive | None, run: bool) -> list[str]:
         size = f"{signal.n_chans} x {signal.n_times} at {signal.sfreq:g} Hz"
         notes.append(f"windows of {size} are assumed; name others with --shape")
     if seen is not None:
+        notes += [
+            f"challenge {event['challenge']} ran by {seen.route_of(event['challenge'])}"
+            for event in seen.all("object")
+            if event.get("reason")
+        ]
         left = [f"{event['what']} (challenge {event['challenge']})" for event in seen.all("left_out")]
         if left:
             notes.append(f"left out to keep the check short: {', '.join(left)}")

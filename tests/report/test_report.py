@@ -179,6 +179,20 @@ def test_scores_beside_a_zip_of_other_graphs_are_refused(results, tmp_path, run_
     assert collect([results / "fused.json", results / "bench.json", same]).sides
 
 
+def test_result_of_another_graph_is_refused_also_among_right_ones(results, tmp_path):
+    from rtserve.graphs.graph import Graph
+
+    fused = Graph.load(results / "fused.onnx")
+    same = bundle(tmp_path / "same.zip", fused)
+    stranger = json.loads((results / "single.json").read_text()) | {"graph_sha256": "0" * 64}
+    (tmp_path / "stranger.json").write_text(json.dumps(stranger))
+    with pytest.raises(BundleError, match=r"000000000000, which no zip named here holds: same\.zip"):
+        collect([results / "fused.json", tmp_path / "stranger.json", same])
+    member = fused.provenance.details["plan"]["members"][0]
+    (tmp_path / "member.json").write_text(json.dumps(stranger | {"graph_sha256": member}))
+    assert len(collect([results / "fused.json", tmp_path / "member.json", same]).evaluations) == 2
+
+
 def test_command(results, tmp_path, run_cli):
     out = tmp_path / "r.html"
     code, _, err = run_cli("report", results, "-o", out, "-o", tmp_path / "r.md", "--title", "A <title> & more")

@@ -104,3 +104,24 @@ def test_gradients_flow_to_the_input(convnet):
     module(x).sum().backward()
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("op", ["Conv", "Pad", "AveragePool", "Resize"])
+def test_first_call_in_inference_mode_leaves_gradients_possible(op):
+    """What a copy derives from its weights at its first call, and what an operator keeps, is no inference tensor."""
+    plan = {"schema": "rtserve.plan/1", "opset": 20, "input": "x", "output": "y", "tensors": ["w", "up"]}
+    plan["sizes"] = {"sides": {"scalar": False, "values": [0, 0, 2, 0, 0, 1]}}
+    inputs, attrs = {
+        "Conv": (["x", "w"], {"pads": [2, 2]}),
+        "Pad": (["x", "sides"], {"mode": "reflect"}),
+        "AveragePool": (["x"], {"kernel_shape": [4], "pads": [1, 2], "count_include_pad": 0}),
+        "Resize": (["x", "", "up"], {"mode": "linear"}),
+    }[op]
+    plan["nodes"] = [{"op": op, "inputs": inputs, "outputs": ["y"], "attrs": attrs}]
+    weights = {"w": torch.randn(4, 3, 5), "up": torch.tensor([1.0, 1.0, 2.0])}
+    module = copy.deepcopy(PlanModule(plan, weights))
+    with torch.inference_mode():
+        module(torch.zeros(1, 3, 16))
+    x = torch.randn(2, 3, 16, requires_grad=True)
+    module(x).sum().backward()
+    assert torch.isfinite(x.grad).all()

@@ -73,18 +73,24 @@ def with_constants(model, arrays, first):
     return onnx.load_model_from_string(model.SerializeToString())
 
 
-def outputs_of(model, arrays, first=1):
-    """Run one node through the executor; return its outputs."""
+def plan_of(model, arrays, first=1):
+    """Return plan, tensors and the names of the outputs of one node's model."""
     import onnx_ir as ir
 
     reader, plan = read_model(ir.serde.deserialize_model(with_constants(model, arrays, first)))
     names = [reader.names[value] for value in reader.outputs]
     plan["nodes"] += [{"op": "Identity", "inputs": [n], "outputs": [f"{n}_read"], "attrs": {}} for n in names if n]
     plan = {**plan, "output": f"{names[0]}_read", "tensors": sorted(reader.tensors)}
-    program = executor.Program(plan, reader.tensors, torch.zeros(()))
+    return plan, reader.tensors, [f"{name}_read" for name in names]
+
+
+def outputs_of(model, arrays, first=1):
+    """Run one node through the executor; return its outputs."""
+    plan, tensors, names = plan_of(model, arrays, first)
+    program = executor.Program(plan, tensors, torch.zeros(()))
     with torch.inference_mode():
         values = program.trace(torch.from_numpy(np.array(arrays[0]))) if first and arrays else program.constants
-    return [np.asarray(values[f"{name}_read"]) for name in names]
+    return [np.asarray(values[name]) for name in names]
 
 
 @pytest.mark.parametrize("op", sorted(set(OPERATORS) - WITHOUT_CASES))

@@ -97,6 +97,22 @@ def test_manifest_has_the_digest_of_every_other_file(bundle):
     assert manifest["challenges"]["2"]["calibration"]["scale"] == 0.5
 
 
+def test_manifest_says_everything_that_custody_needs(bundle):
+    manifest = bundle.manifest
+    assert manifest["profile"] == "eeg2025"
+    assert manifest["rtserve"]
+    assert {"torch", "onnx", "onnxruntime", "numpy"} <= set(manifest["libraries"])
+    assert manifest["reference"] == {"file": "reference.pt", "windows": 4, "from": "seeded noise"}
+    assert manifest["evidence"] == []
+    for key, views in (("1", ["identity", "roll:+3"]), ("2", ["identity"])):
+        one = manifest["challenges"][key]
+        assert (one["views"], one["merge"]) == (views, "mean")
+        assert one["metric"] == "nrmse|norm:std|ddof:0|agg:windows|v:1"
+        assert isinstance(one["passes"], list)
+        assert (one["runtime"], one["routes"]) == ("torch", ["torch"])
+        assert len(one["graph_sha256"]) == 64
+
+
 def test_same_inputs_same_bytes(bundle, tmp_path):
     recipe = write_recipe(tmp_path / "again", tail="[challenges.2.calibration]\nscale = 0.5\nclip = [-9.0, 9.0]")
     again = build(recipe, output=tmp_path / "again.zip")
@@ -182,9 +198,42 @@ def test_recipe_builds_again_from_its_recorded_environment(tmp_path):
         build(recipe, output=tmp_path / "never.zip")
 
 
+RECIPES = ("v8_views5", "v8_single")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_of_this_checkout_were_recorded_with_what_make_install_sets_up(repo_dir, name):
+    """So that a recipe is built again from its recorded environment by every run of the tests."""
+    from rtserve.submission.pins import read_pins
+
+    recipe = load_recipe(repo_dir / "submissions" / name / "submission.toml")
+    recorded, installed = read_pins(recipe.folder / recipe.environment), read_pins(repo_dir / "constraints.txt")
+    assert {"torch", "onnx", "onnxscript", "onnxruntime", "braindecode", "numpy"} <= set(recorded)
+    shared = recorded.keys() & installed.keys()
+    assert {n: recorded[n] for n in shared} == {n: installed[n] for n in shared}, (
+        f"`rtserve env record -o submissions/{name}/environment.txt --force`, build, check and verify, and commit both"
+    )
+
+
 @pytest.mark.shared
-@pytest.mark.parametrize("name", ["v8_views5", "v8_single"])
+@pytest.mark.parametrize("name", RECIPES)
 def test_recipes_of_this_checkout_find_their_members(shared_dir, repo_dir, name):
     recipe = load_recipe(repo_dir / "submissions" / name / "submission.toml")
     for root in (shared_dir, shared_dir / "checkpoints"):
         assert len(recipe.require_digests(root)) == (6 if name == "v8_views5" else 2)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_recipe_of_this_checkout_still_builds_checks_and_verifies(shared_dir, repo_dir, tmp_path):
+    from rtserve.submission.custody import verify
+    from rtserve.submission.validate import check
+
+    recipe = repo_dir / "submissions" / "v8_single" / "submission.toml"
+    built = build(recipe, root=shared_dir, output=tmp_path / "s.zip")
+    assert set(built.agreement) == {"1", "2"}
+    report = check(built.path, profile="eeg2025")
+    assert report.exit_code == 0, [result.code for result in report.results if result.status == "failed"]
+    proof = verify(built.path)
+    assert proof.passed, proof
+    assert {step.status for step in proof.steps} == {"ok"}

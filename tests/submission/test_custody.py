@@ -10,7 +10,7 @@ from rtserve.errors import InputError
 from rtserve.files import sha256_bytes
 from rtserve.submission.archive import read_zip, zip_bytes
 from rtserve.submission.bundle import build
-from rtserve.submission.custody import verify
+from rtserve.submission.custody import verification_text, verify
 from rtserve.submission.manifest import seal
 from tests.submission.small import write_recipe
 
@@ -43,6 +43,8 @@ def test_untouched_zip_verifies_through_the_real_entry_point(built):
     assert result.passed, findings(result)
     assert {step.status for step in result.steps} == {"ok"}
     assert result.graphs == {k: c["graph_sha256"] for k, c in built.manifest["challenges"].items()}
+    assert result.routes == {"1": "torch", "2": "torch"}
+    assert "challenge 1 ran by torch" in verification_text(result)
 
 
 def test_one_flipped_bit_in_any_file_is_caught_and_the_file_named(built, tmp_path):
@@ -96,6 +98,25 @@ def rename_view(files):
     files["manifest.json"] = json.dumps(manifest, indent=1, sort_keys=True).encode()
 
 
+def swap_view(files):
+    """As many views as before, one of them another."""
+    edit_manifest(files, lambda one: one.update(views=["identity", "roll:-3"]))
+
+
+def other_merge(files):
+    edit_manifest(files, lambda one: one.update(merge="median"))
+
+
+def other_checkpoint(files):
+    edit_manifest(files, lambda one: one["members"][1].update(sha256="0" * 64))
+
+
+def edit_manifest(files, change):
+    manifest = json.loads(files["manifest.json"])
+    change(manifest["challenges"]["1"])
+    files["manifest.json"] = json.dumps(manifest, indent=1, sort_keys=True).encode()
+
+
 def other_members(files):
     manifest = json.loads(files["manifest.json"])
     manifest["challenges"]["1"]["member_graphs"][0] = "0" * 64
@@ -122,6 +143,9 @@ def other_weights(files):
         (swap, "challenge_1.onnx"),
         (edit_script, "submission.py"),
         (rename_view, "challenge_1.onnx"),
+        (swap_view, "challenge_1.onnx"),
+        (other_merge, "challenge_1.onnx"),
+        (other_checkpoint, "challenge_1.onnx"),
         (other_members, "challenge_1.onnx"),
         (other_weights, "challenge_1.pt"),
     ],
@@ -191,11 +215,61 @@ def test_evidence_of_another_graph_stops_the_build(tmp_path):
     assert not (tmp_path / "s.zip").exists()
 
 
-def test_evidence_of_this_graph_is_cited(built, tmp_path):
-    digest = built.manifest["challenges"]["1"]["graph_sha256"]
+@pytest.fixture(scope="module")
+def measured(built, tmp_path_factory):
+    """A recipe beside a real score and a real benchmark of its first graph."""
+    from rtserve.graphs.graph import Graph
+    from rtserve.measure.bench import bench
+    from rtserve.measure.evaluate import evaluate
+    from rtserve.measure.results import save_result
+    from rtserve.signals.simulate import simulate
+
+    recipe = write_recipe(tmp_path_factory.mktemp("evidence") / "recipe")
+    graph = Graph.from_bytes(read_zip(built.path)["challenge_1.onnx"], name="challenge_1.onnx")
+    graph.save(recipe.parent / "F.onnx")
+    windows = simulate(40, r=0.46, seed=1)
+    score = evaluate(recipe.parent / "F.onnx", windows)
+    save_result(recipe.parent / "score.json", "evaluation", score.to_dict())
+    save_result(recipe.parent / "bench.json", "bench", bench(recipe.parent / "F.onnx", rounds=3).to_dict())
+    return recipe
+
+
+def test_score_and_benchmark_of_this_graph_are_cited_by_id_and_signature(built, measured, tmp_path):
+    text = measured.read_text()
+    try:
+        measured.write_text('evidence = ["score.json", "bench.json"]\n' + text)
+        again = build(measured, output=tmp_path / "s.zip")
+    finally:
+        measured.write_text(text)
+    score, times = again.manifest["evidence"]
+    assert (score["file"], score["kind"], score["challenges"]) == ("score.json", "evaluation", ["1"])
+    assert (times["file"], times["kind"], times["challenges"]) == ("bench.json", "bench", ["1"])
+    for entry in (score, times):
+        assert entry["id"] == sha256_bytes((measured.parent / entry["file"]).read_bytes())
+    assert [one.partition("|")[0] for one in score["signatures"]] == ["mse", "nrmse", "rmse"]
+    assert all("|n:40|" in one for one in score["signatures"])
+    assert times["signatures"] == []
+    assert again.manifest["challenges"] == built.manifest["challenges"]
+    assert verify(again.path, replay=False).passed
+
+
+def test_report_of_these_results_renders_beside_this_zip_and_beside_no_other(built, measured, tmp_path):
+    from rtserve.errors import BundleError
+    from rtserve.report.build import write_report
+
+    results = [measured.parent / "score.json", measured.parent / "bench.json"]
+    write_report([*results, built.path], [tmp_path / "r.md"])
+    assert (tmp_path / "r.md").exists()
+    other = build(write_recipe(tmp_path / "other", views=("identity",)), output=tmp_path / "other.zip")
+    for result in results:
+        with pytest.raises(BundleError, match=r"other\.zip"):
+            write_report([result, other.path], [tmp_path / "never.md"])
+    assert not (tmp_path / "never.md").exists()
+
+
+def test_evidence_that_is_no_result_is_bad_input(tmp_path):
     recipe = write_recipe(tmp_path / "recipe")
-    (recipe.parent / "bench.json").write_text(json.dumps({"schema": "rtserve.bench/1", "graph_sha256": digest}))
-    recipe.write_text('evidence = ["bench.json"]\n' + recipe.read_text())
-    manifest = build(recipe, output=tmp_path / "s.zip").manifest
-    assert manifest["evidence"][0]["challenges"] == ["1"]
-    assert manifest["evidence"][0]["file"] == "bench.json"
+    (recipe.parent / "notes.json").write_text("{}")
+    recipe.write_text('evidence = ["notes.json"]\n' + recipe.read_text())
+    with pytest.raises(InputError, match=r"notes\.json"):
+        build(recipe, output=tmp_path / "s.zip")

@@ -3,13 +3,16 @@
 import ctypes
 import json
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rtserve.errors import EnvironmentMissingError, InputError
+from rtserve.files import sha256_file
 from rtserve.submission import environments
 from rtserve.submission.bundle import build
 from rtserve.submission.custody import verify
@@ -17,6 +20,7 @@ from rtserve.submission.environments import create, find_python
 from rtserve.submission.profile import load_profile
 from rtserve.submission.stubs import write_stubs
 from rtserve.submission.validate import check
+from tests.runtime.test_operators import OF_CONSTANTS, arrays_of, node_tests, outputs_of, plan_of
 from tests.submission.small import write_recipe
 
 PROFILE = load_profile("eeg2025")
@@ -83,19 +87,102 @@ def test_stub_stands_for_a_library_with_versioned_symbols(tmp_path):
     assert ctypes.CDLL(str(lib / "libuser.so")).use() == 999
 
 
-def built_environments():
-    root = os.environ.get("RTSERVE_ENVS", "")
-    return [Path(root) / e.name for e in PROFILE.environments] if root else []
+def environment_folder(name):
+    """The environment of that name under RTSERVE_ENVS; a skip where it is not built."""
+    folder = Path(os.environ.get("RTSERVE_ENVS", "nowhere")) / name
+    if not folder.exists():
+        pytest.skip("no scoring environments here: make test-envs builds them")
+    return folder
 
 
 @pytest.mark.envs
 @pytest.mark.parametrize("name", [e.name for e in PROFILE.environments])
-@pytest.mark.parametrize("runtime", ["torch", "torchscript"])
+@pytest.mark.parametrize("runtime", ["torch", "torchscript", "onnxruntime", "auto"])
 def test_zip_is_checked_and_verified_in_the_environment(tmp_path, name, runtime):
-    folder = next((path for path in built_environments() if path.name == name and path.exists()), None)
-    if folder is None:
-        pytest.skip("no scoring environments here: make test-envs builds them")
-    built = build(write_recipe(tmp_path / "recipe", head=f'runtime = "{runtime}"'), output=tmp_path / "s.zip")
+    """By the route that the recipe asks for; ``auto`` with no wheel along yields to the plan and says so."""
+    folder, head = environment_folder(name), f'runtime = "{runtime}"'
+    if runtime == "onnxruntime":
+        head += wheel_beside(tmp_path / "recipe")
+    built = build(write_recipe(tmp_path / "recipe", head=head), output=tmp_path / "s.zip")
     report = check(built.path, profile="eeg2025", env=folder)
     assert report.exit_code == 0, report
-    assert verify(built.path, env=folder).passed
+    proof = verify(built.path, env=folder)
+    assert proof.passed
+    if runtime == "auto":
+        runtime = (
+            f"torch (ImportError: no onnxruntime installed, and none travels along for cp310-{platform.machine()})"
+        )
+        assert f"challenge 1 ran by {runtime}" in report.notes
+    assert proof.routes == {"1": runtime, "2": runtime}
+
+
+def wheel_beside(folder):
+    """Copy the wheel that `make test-envs` fetched beside a recipe; return the line that names it."""
+    wheel = next((Path(os.environ["RTSERVE_ENVS"]) / "wheels").glob("onnxruntime-*-cp310-*.whl"), None)
+    if wheel is None:
+        pytest.skip("no onnxruntime wheel here: make test-envs fetches it")
+    folder.mkdir()
+    shutil.copy(wheel, folder)
+    return f'\nwheel = {{ path = "{wheel.name}", sha256 = "{sha256_file(wheel)}" }}'
+
+
+OPERATORS_DRIVE = """
+import json, sys
+import torch
+folder = sys.argv[1]
+space = {"__name__": "submission"}
+exec(compile(open(folder + "/runtime.py").read(), "runtime.py", "exec"), space)
+wrong = []
+for name, case in json.load(open(folder + "/cases.json")).items():
+    tensors = torch.load(f"{folder}/{name}.pt", weights_only=True)
+    program = space["Program"](case["plan"], tensors["weights"], torch.zeros(()))
+    with torch.inference_mode():
+        values = program.trace(tensors["input"]) if "input" in tensors else program.constants
+    for output, expected in zip(case["outputs"], tensors["expected"]):
+        got = values[output]
+        got = got if isinstance(got, torch.Tensor) else space["as_tensor"](got, torch.device("cpu"))
+        if got.shape != expected.shape or not torch.allclose(got.double(), expected.double(), 1e-4, 1e-5, True):
+            wrong.append(name)
+print(json.dumps({"torch": torch.__version__, "wrong": wrong}))
+"""
+
+
+def write_operator_cases(folder):
+    """Write the executor with every operator, and onnx's cases with what it answers here; return how many."""
+    import torch
+
+    from rtserve.errors import ExportError
+    from rtserve.runtime.node import OPERATORS, UnsupportedOperatorError
+    from rtserve.submission.sources import runtime_source
+
+    (folder / "runtime.py").write_text(runtime_source(OPERATORS))
+    cases = {}
+    for op in sorted(set(OPERATORS) & set(node_tests())):
+        first = 0 if op in OF_CONSTANTS else 1
+        for case in node_tests()[op]:
+            for number, (inputs, _) in enumerate(arrays_of(case)):
+                try:
+                    answers = outputs_of(case.model, inputs, first)
+                except (UnsupportedOperatorError, ExportError):
+                    continue
+                plan, weights, names = plan_of(case.model, inputs, first)
+                content = {"weights": weights, "expected": [torch.from_numpy(np.array(a)) for a in answers]}
+                content |= {"input": torch.from_numpy(np.array(inputs[0]))} if first and inputs else {}
+                torch.save(content, folder / f"{case.name}-{number}.pt")
+                cases[f"{case.name}-{number}"] = {"plan": plan, "outputs": names}
+    (folder / "cases.json").write_text(json.dumps(cases))
+    return len(cases)
+
+
+@pytest.mark.envs
+@pytest.mark.parametrize("name", [e.name for e in PROFILE.environments])
+def test_every_operator_gives_the_same_numbers_in_the_environment(tmp_path, name):
+    python = environment_folder(name) / "bin" / "python"
+    assert write_operator_cases(tmp_path) > 500
+    done = subprocess.run(
+        [python, "-W", "ignore", "-c", OPERATORS_DRIVE, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["torch"].startswith(next(e for e in PROFILE.environments if e.name == name).packages["torch"])
+    assert answer["wrong"] == []

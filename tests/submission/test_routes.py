@@ -7,14 +7,16 @@ import pickle  # noqa: TID251  (only of models made here)
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
 
 import rtserve.runtime.onnxruntime_route
-import rtserve.runtime.script_route  # noqa: F401
-from rtserve.errors import InputError, ParityError, ProfileError
+import rtserve.runtime.script_route
+from rtserve.errors import BundleError, ExportError, InputError, ParityError, ProfileError
 from rtserve.files import sha256_bytes
+from rtserve.runtime.node import OPERATORS
 from rtserve.runtime.serving import load_model
 from rtserve.submission.agreement import require_agreement
 from rtserve.submission.artefacts import make_artefact, plan_bytes, tensor_bytes
@@ -79,16 +81,71 @@ def test_script_bytes_repeat_and_hold_no_local_path(script, repo_dir):
     assert repeatable(data) == data
 
 
+def with_tensors(artefact, change):
+    """The artefact with `change` applied to its weights by the name they have in the small graph."""
+    tensors = torch.load(io.BytesIO(artefact.files["challenge_1.pt"]), weights_only=True)  # noqa: TID251
+    change({name.removeprefix("t_"): tensor for name, tensor in tensors.items()})
+    return replace(artefact, files=artefact.files | {"challenge_1.pt": tensor_bytes(tensors)})
+
+
+def with_plan(artefact, change):
+    plan = json.loads(artefact.files["challenge_1.json"])
+    change(plan)
+    return replace(artefact, files=artefact.files | {"challenge_1.json": plan_bytes(plan)})
+
+
 def test_agreement_fails_where_a_route_gives_other_numbers(script):
-    files = dict(script.files)
-    plan = json.loads(files["challenge_1.json"])
-    tensors = torch.load(io.BytesIO(files["challenge_1.pt"]), weights_only=True)  # noqa: TID251
-    name = next(n for n in tensors if n.endswith("b2"))
-    tensors[name] += 1e-2
-    files |= {"challenge_1.json": plan_bytes(plan), "challenge_1.pt": tensor_bytes(tensors)}
-    wrong = type(script)(**{**script.__dict__, "files": files})
+    wrong = with_tensors(script, lambda tensors: tensors["b2"].add_(1e-2))
     with pytest.raises(ParityError, match="challenge 1 by torch"):
         require_agreement(wrong)
+
+
+def test_agreement_allows_1e_5_and_no_more(script):
+    """Outputs are of order 1 to 1e4 over the probes; the unit ones leave an offset of 1e-4 no room."""
+    largest = max(case.allowed for report in require_agreement(script).values() for case in report.cases)
+    assert largest == 1e-5
+    with pytest.raises(ParityError) as caught:
+        require_agreement(with_tensors(script, lambda tensors: tensors["b2"].mul_(1 + 1e-4)))
+    assert 1e-5 < caught.value.report.max_error < 1e-3
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_agreement_fails_where_a_route_is_not_finite_and_the_graph_is(script, value):
+    with pytest.raises(ParityError, match=r"by torch .* worst NaN, Inf"):
+        require_agreement(with_tensors(script, lambda tensors: tensors["w2"].view(-1)[0].fill_(value)))
+
+
+def test_agreement_fails_where_only_one_batch_size_is_wrong(script):
+    def only_batch_two(plan):
+        plan["sizes"]["rows"] = {"scalar": False, "values": [2, 1]}
+        plan["nodes"].append({"op": "Reshape", "inputs": ["y", "rows"], "outputs": ["z"], "attrs": {}})
+        plan["output"] = "z"
+
+    with pytest.raises(BundleError, match=r"by torch on white noise x .*, batch [15] fails: RuntimeError: shape"):
+        require_agreement(with_plan(script, only_batch_two))
+
+
+def test_agreement_fails_for_the_route_that_is_wrong_alone(script):
+    other = make_artefact("1", small_graph(1), "torchscript")
+    wrong = replace(script, files=script.files | {"challenge_1.ts": other.files["challenge_1.ts"]})
+    with pytest.raises(ParityError, match="challenge 1 by torchscript"):
+        require_agreement(wrong)
+    swapped = replace(script, files=script.files | {"challenge_1.onnx": other.files["challenge_1.onnx"]})
+    with pytest.raises(ParityError, match="challenge 1 by onnxruntime"):
+        require_agreement(replace(swapped, runtime="auto"))
+
+
+def test_plan_may_not_vouch_for_itself(script, monkeypatch):
+    """An operator that is wrong in every precision agrees with itself; onnx's own evaluator tells."""
+    monkeypatch.setitem(OPERATORS, "Relu", lambda node: torch.abs)
+    with pytest.raises(ParityError, match="the plan in float64 against onnx's own evaluator"):
+        require_agreement(script)
+
+
+def test_operator_that_the_executor_lacks_is_named_at_build_time(script, monkeypatch):
+    monkeypatch.delitem(OPERATORS, "Relu")
+    with pytest.raises(ExportError, match=r"no operator Relu"):
+        make_artefact("1", small_graph(0), "torch")
 
 
 def test_agreement_covers_batch_1_2_and_5_on_every_route(script):
@@ -105,6 +162,27 @@ def test_numbers_that_are_not_finite_stay_so_on_every_route(folder):
     for route in ("torch", "torchscript", "onnxruntime"):
         y = load_model(folder, "challenge_1", "cpu", route).forward(x)
         assert torch.isfinite(y).tolist() == [[False], [True], [True], [True], [True]]
+
+
+def test_tensors_reach_onnxruntime_without_numpy(folder, monkeypatch):
+    """torch 2.2 cannot talk to numpy 2: dlpack carries the numbers, whatever the strides of the input."""
+    expected = load_model(folder, "challenge_1", "cpu", "onnxruntime").forward(WINDOWS)
+    monkeypatch.setattr(rtserve.runtime.onnxruntime_route, "_has_numpy_bridge", lambda: False)
+    monkeypatch.setattr(torch.Tensor, "numpy", refuse)
+    monkeypatch.setattr(torch, "from_numpy", refuse)
+    model = load_model(folder, "challenge_1", "cpu", "onnxruntime")
+    assert (model.route, model.reason) == ("onnxruntime", "")
+    with torch.inference_mode():
+        assert torch.equal(model.forward(WINDOWS), expected)
+        assert torch.equal(model.forward(WINDOWS.transpose(1, 2).contiguous().transpose(1, 2)), expected)
+        first = model.forward(WINDOWS[:1])
+        model.forward(WINDOWS[1:2])
+        assert torch.equal(first, model.forward(WINDOWS[:1]))
+        assert torch.equal(copy.deepcopy(model).forward(WINDOWS), expected)
+
+
+def refuse(*_):
+    raise RuntimeError("numpy is not available")
 
 
 WHEEL = "onnxruntime-1.23.2-cp310-cp310-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl"

@@ -28,7 +28,14 @@ def describe_object(thing: Any, needed: list[str]) -> dict[str, Any]:
         "bytes": sum(tensor.numel() * tensor.element_size() for _, tensor in tensors),
         "devices": sorted({str(tensor.device) for _, tensor in tensors}),
         "packages": sorted({type(m).__module__.partition(".")[0] for m in thing.modules()}) if module else [],
+        **{name: _said(thing, name) for name in ("route", "reason")},
     }
+
+
+def _said(thing: Any, name: str) -> str:
+    """Return what an object says of itself in an attribute of this name, where that is a text."""
+    value = getattr(thing, name, "")
+    return value[:300] if type(value) is str else ""
 
 
 def tensors_of(thing: Any) -> Iterator[tuple[str, torch.Tensor]]:
