@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["require_agreement", "truths_of"]
 
-DOUBT = 5e-6
-"""Relative difference between two witnesses from which a third is heard: below it, no allowance grows."""
-
 
 def require_agreement(artefact: Artefact) -> dict[str, ParityReport]:
     """Return the parity report of every route of `artefact`.
@@ -78,6 +75,7 @@ def truths_of(graph: Graph, inputs: Sequence[tuple[str, np.ndarray]]) -> tuple[l
     """
     from rtserve.graphs.parity import compare_outputs, pooled_errors, relative_error
     from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner
+    from rtserve.graphs.witness import DOUBT, hear_evaluator
 
     exact, plain = PlanRunner(graph, double=True), OnnxruntimeRunner(graph)
     truths, own, doubtful = [], [], []
@@ -88,20 +86,8 @@ def truths_of(graph: Graph, inputs: Sequence[tuple[str, np.ndarray]]) -> tuple[l
         truths.append(truth)
         own.append(relative_error(witness, truth))
     if doubtful:
-        _hear_evaluator(graph, doubtful)
+        hear_evaluator(graph, doubtful)
     return truths, pooled_errors(own)
-
-
-def _hear_evaluator(graph: Graph, doubtful: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> None:
-    """Raise `ParityError` where onnx's own evaluator contradicts the plan: (name, input, the plan's answer) each."""
-    from rtserve.graphs.parity import ParityReport, compare_outputs
-    from rtserve.graphs.runners import ReferenceRunner
-
-    evaluator = ReferenceRunner(graph)
-    cases = tuple(compare_outputs(name, truth, evaluator.infer(x)) for name, x, truth in doubtful)
-    ParityReport(cases=cases, subject="the plan in float64", reference="onnx's own evaluator").require(
-        hint="an operator of the executor does not do what ONNX says: a defect of rtserve"
-    )
 
 
 def _answer(infer: Callable[[np.ndarray], np.ndarray], x: np.ndarray, what: str) -> np.ndarray:
