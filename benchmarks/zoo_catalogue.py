@@ -28,11 +28,53 @@ OWN_FAMILIES = {
 }
 """Name in the table: (family, exporter)."""
 
-NEEDS: dict[str, dict[str, Any]] = {
-    "SleepStagerBlanco2020": {"n_groups": 3},
-    "FBLightConvNet": {"win_len": 100},
+NEEDS: dict[str, dict[str, dict[str, Any]]] = {
+    # As many entries in its table of channels as there are channels; patches of 1 s where 200 samples do not divide.
+    "EEGDINO": {
+        "129x200@100": {"n_channel_embeddings": 129},
+        "22x1000@250": {"n_channel_embeddings": 22},
+        "64x256@128": {"n_channel_embeddings": 64, "patch_size": 128},
+    },
+    # It averages over 250 samples at a time by default: over 1 s.
+    "FBLightConvNet": {"129x200@100": {"win_len": 100}},
+    # Patches of 40 samples by default, which do not divide 256.
+    "LUNA": {"64x256@128": {"patch_size": 32}},
+    # Its table of channels ends at 128 by default.
+    "MVPFormer": {"129x200@100": {"max_channels": 129}},
+    # It pools time by 320 in all, and undoes that over its electrodes: 40 and 64 are left of it here.
+    "NeuroPose": {
+        "129x200@100": {
+            "encoder_pool_sizes": [[5, 2], [4, 2], [2, 4]],
+            "decoder_upsample_sizes": [[5, 4], [4, 4], [2, 2]],
+        },
+        "64x256@128": {
+            "encoder_pool_sizes": [[4, 2], [4, 2], [4, 4]],
+            "decoder_upsample_sizes": [[4, 4], [4, 4], [4, 2]],
+        },
+    },
+    # Its kernels are in samples at 250 Hz (0.2, 0.4 and 0.8 s; 0.3 s; 1 s): the same seconds at 100 Hz.
+    "SSTDPN": {
+        "129x200@100": {
+            "mvp_kernel_sizes": [20, 40, 80],
+            "temporal_conv_kernel_size": 31,
+            "spt_attn_global_context_kernel": 100,
+        },
+    },
+    # Made for 30 s: of 2 s its pooling leaves nothing, so none is done. Two groups of channels by default, and 20
+    # filters: 129 channels are 3 groups of 43, with 7 filters each.
+    "SleepStagerBlanco2020": {
+        "129x200@100": {"max_pool_size": 1, "n_groups": 3, "n_conv_chans": 21},
+        "64x256@128": {"max_pool_size": 1},
+    },
+    # 9/128 s are 18 samples at 250 Hz, and it wants an odd number.
+    "USleep": {"22x1000@250": {"ensure_odd_conv_size": True}},
 }
-"""Settings without which a class refuses the default shape; where its own defaults fit, they are used."""
+"""Settings without which a class refuses a shape, by shape; where its own defaults fit, they are used."""
+UNFIT = {
+    "AttnSleep": "reads a single channel",
+    "REVE": "its constructor downloads the positions of its electrodes",
+}
+"""Classes that no setting makes fit any of the shapes, where their own message would not say so."""
 
 MOTOR_IMAGERY = "Fz,FC3,FC1,FCz,FC2,FC4,C5,C3,C1,Cz,C2,C4,C6,CP3,CP1,CPz,CP2,CP4,P1,Pz,P2,POz"
 """The 22 electrodes of BCI competition IV's set 2a, in its order."""
@@ -128,7 +170,7 @@ def own_entries(shape: Shape, extra: Mapping[str, Any]) -> list[Entry]:
 
 def braindecode_entry(model: str, shape: Shape, extra: Mapping[str, Any]) -> Entry:
     """Return the entry of one class of braindecode.models."""
-    settings = shape.settings() | NEEDS.get(model, {}) | dict(extra)
+    settings = shape.settings() | NEEDS.get(model, {}).get(str(shape), {}) | dict(extra)
     return Entry(model=model, family="braindecode", exporter=f"{BRAINDECODE}:{model}", shape=shape, settings=settings)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from zoo_catalogue import KEPT_ABOVE_LIMIT, MAX_PARAMETERS, ROOT, Entry, Shape
+from zoo_catalogue import KEPT_ABOVE_LIMIT, MAX_PARAMETERS, ROOT, UNFIT, Entry, Shape
 from zoo_network import Truth, build, exporter_settings, randomise, save_checkpoint
 
 from rtserve.errors import RtserveError
@@ -43,6 +43,8 @@ def _too_large(entry: Entry, n_parameters: int) -> str:
 
 def _buildable(entry: Entry) -> Built | str:
     """Return the network, or why it cannot be had at this shape."""
+    if entry.family == "braindecode" and entry.model in UNFIT:
+        return UNFIT[entry.model]
     try:
         return build(entry)
     except Exception as error:

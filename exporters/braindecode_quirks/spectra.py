@@ -7,20 +7,25 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["angle", "magnitude", "spectrum"]
+__all__ = ["angle", "magnitude", "spectrum", "waves"]
 
 
-def spectrum(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Return real and imaginary part of the spectrum along the last axis, as two matrix products.
+def waves(size: int) -> tuple[Tensor, Tensor]:
+    """Return cosine and negated sine of every frequency of `size` samples, both (size, size // 2 + 1) in float64.
 
     The sine at frequency 0 and at the Nyquist frequency is exactly zero, so that the angle there is 0 or pi, as in a
     transform that knows its input to be real.
     """
-    size = patches.shape[-1]
     turns = torch.outer(torch.arange(size), torch.arange(size // 2 + 1)) % size
     phase = turns.double() * (2 * math.pi / size)
     sine = torch.where(2 * turns % size == 0, torch.zeros_like(phase), -torch.sin(phase))
-    return patches @ torch.cos(phase).to(patches.dtype), patches @ sine.to(patches.dtype)
+    return torch.cos(phase), sine
+
+
+def spectrum(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Return real and imaginary part of the spectrum along the last axis, as two matrix products."""
+    cosine, sine = waves(patches.shape[-1])
+    return patches @ cosine.to(patches.dtype), patches @ sine.to(patches.dtype)
 
 
 def magnitude(patches: Tensor) -> Tensor:

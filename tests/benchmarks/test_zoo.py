@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -50,6 +51,29 @@ def test_motor_imagery_has_its_electrodes_and_four_outputs() -> None:
     settings = zoo_catalogue.Shape.parse("22x1000@250").settings()
     assert len(settings["ch_names"]) == settings["n_chans"] == 22
     assert settings["n_outputs"] == 4
+
+
+NEEDS = [(model, shape) for model, shapes in zoo_catalogue.NEEDS.items() for shape in shapes]
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+@pytest.mark.parametrize(("model", "shape"), NEEDS)
+def test_a_class_refuses_its_shape_without_what_it_needs_and_takes_it_with(model: str, shape: str) -> None:
+    pytest.importorskip("braindecode")
+    import zoo_network
+
+    window = zoo_catalogue.Shape.parse(shape)
+    needy = zoo_catalogue.braindecode_entry(model, window, {})
+    bare = dataclasses.replace(needy, settings=window.settings())
+    with pytest.raises((ValueError, RuntimeError)):
+        zoo_network.build(bare)
+    assert zoo_network.build(needy).input_spec.n_times == window.n_times
+
+
+def test_what_no_setting_makes_fit_is_listed_without_being_built(tmp_path: Path) -> None:
+    job = zoo.stage_job(zoo_catalogue.braindecode_entry("REVE", SHAPE, {}), OPTIONS | {"cache": str(tmp_path)})
+    assert zoo.run_stage("prepare", job, timeout_s=120) == {"excluded": zoo_catalogue.UNFIT["REVE"]}
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_family_of_ours_is_in_the_zoo() -> None:

@@ -24,6 +24,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "SignalJEPA_Contextual": ({}, "position-table"),
     "LUNA": ({}, "spectrum-angle"),
     "SyncNet": ({}, "frozen-decay"),
+    "EEGMiner": ({"n_chans": 9}, "frozen-filters"),
     "CodeBrain": (SMALL_CODEBRAIN, "global-convolution"),
 }
 
@@ -49,6 +50,31 @@ def test_a_quirk_changes_no_number(family: Load, name: str) -> None:
             torch.testing.assert_close(changed(x), network(x).flatten(1), rtol=1e-4, atol=2e-6)
     for key, value in network.state_dict().items():
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("n_times", [200, 201])
+@pytest.mark.parametrize("method", ["plv", "corr", "mag"])
+def test_the_miners_filters_are_held_in_their_ranges_and_not_written(family: Load, method: str, n_times: int) -> None:
+    settings = {"n_chans": 5, "n_times": n_times, "method": method}
+    built = family("braindecode_models").EEGMiner({}, settings)
+    network = built.network.double().eval()
+    filters = network.filter
+    with torch.no_grad():  # some of them out of range: the network itself moves these when it is called
+        filters.f_mean.copy_(torch.linspace(-0.2, 1.4, filters.f_mean.numel()))
+        filters.bandwidth.copy_(torch.linspace(1.2, 0.001, filters.bandwidth.numel()))
+        filters.shape.copy_(torch.linspace(1.5, 3.5, filters.shape.numel()))
+        filters.group_delay.copy_(torch.linspace(0.0, 0.07, filters.group_delay.numel()))
+    changed = built.wrap(network)
+    before = copy.deepcopy(changed.state_dict())
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(3, 5, n_times, generator=generator, dtype=torch.float64)
+    x[0, 0], x[1, 1] = 0.0, 3.0
+    with torch.no_grad():
+        for scale in (1e-5, 1.0, 100.0):
+            torch.testing.assert_close(changed(scale * x), network(scale * x), rtol=1e-9, atol=1e-14)
+    for key, value in changed.state_dict().items():
+        torch.testing.assert_close(value, before[key], rtol=0, atol=0)
+    assert not torch.equal(network.state_dict()["filter.shape"], before["filter.shape"])
 
 
 def test_a_network_without_a_quirk_is_left_alone(family: Load) -> None:
