@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,10 +11,11 @@ from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.passes import fast_fir, layout
-from rtserve.fusion.passes.check import Reference
 from rtserve.fusion.passes.phases import geometry_of
 from rtserve.fusion.passes.rows import name_rows
 from rtserve.fusion.passes.running import clean
+from rtserve.graphs.parity import probe_inputs, relative_error
+from rtserve.graphs.runners import PlanRunner
 from tests.fusion.passes.networks import head, network
 
 C = 16
@@ -40,11 +43,17 @@ def laid_out(graph):
 
 
 def rewritten(graph):
-    """Run the pass and check the numbers; return its result and the operators."""
+    """Run the pass and check the numbers; return its result and the operators.
+
+    Both sides are evaluated in float64, so that what is seen is the rewrite (and its weights, rounded once) alone.
+    """
     model = laid_out(graph)
     result = fast_fir.run(model)
     model = clean(model)
-    assert Reference(graph).check(model) == ""
+    for _, x in probe_inputs(graph.input_spec, scales=(1e-5, 1.0)):
+        expected = PlanRunner(graph, double=True).infer(x)
+        got = PlanRunner(replace(graph, model=model), double=True).infer(x)
+        assert relative_error(got, expected) < 2e-6
     return result, [node.op_type for node in model.graph]
 
 
@@ -71,7 +80,7 @@ def two_strided(taps, stride, pads, second, n_chans=C):
     taps=st.integers(2, 11),
     stride=st.integers(1, 3),
     pads=st.tuples(st.integers(0, 5), st.integers(0, 5)),
-    second=st.integers(2, 5),  # every output of the first is read, so an infinite one shows either way
+    second=st.integers(1, 5),
     n_times=st.integers(30, 43),
     seed=st.integers(0, 3),
 )

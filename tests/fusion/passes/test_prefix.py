@@ -72,8 +72,10 @@ def test_any_chain_is_exact(filters, taps, left, right, dilation, depth, norm, p
     _, report, parity = fuse_with_report([network(body, seed=seed)])
     found = outcome(report, "linear-prefix")
     assert parity.passed
-    assert found.status in ("applied", "refused")
-    assert found.status == "applied" or "multiply-adds now" in found.reason
+    # Infinities of both signs in one pool are NaN; collapsed they may be one infinity, which an ELU makes finite. Then
+    # the check undoes the rewrite, as it must.
+    reason = {"refused": "multiply-adds now", "undone": "nan on an infinite sample", "applied": ""}[found.status]
+    assert reason in found.reason
 
 
 def test_dense_spatial_step_merges_with_its_filters():
