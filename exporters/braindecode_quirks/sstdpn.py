@@ -1,4 +1,4 @@
-"""SSTDPN: it writes the bounded norm of its prototypes back into them in every call."""
+"""SSTDPN: it writes its prototypes in every call, and its variances lose a small signal beside a large bias."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .rewrite import Quirk, Rewrite
 
@@ -21,6 +22,17 @@ def compare_without_assignment(self: Any, x: Tensor) -> Tensor:
     return self.final_layer(self.encoder(x) @ prototypes.T)  # type: ignore[no-any-return]
 
 
+def variance_about_the_mean(self: Any, x: Tensor) -> Tensor:
+    """Return the variance in each window of x (batch, channels, n_times), about the mean of the whole first.
+
+    ``mean(x^2) - mean(x)^2`` is the same whatever constant is taken off x; where that constant is most of x, what is
+    left of float32 after the subtraction is little.
+    """
+    x = x - x.mean(-1, keepdim=True)
+    squares, means = (F.avg_pool1d(v, self.kernel_size, self.stride, self.padding) for v in (x * x, x))
+    return squares - means * means
+
+
 REWRITES = {
     "SSTDPN": Rewrite(
         quirk=Quirk(
@@ -29,5 +41,13 @@ REWRITES = {
             " used and nothing is written",
         ),
         stand_in=compare_without_assignment,
+    ),
+    "_VariancePool1D": Rewrite(
+        quirk=Quirk(
+            name="centred-variance",
+            reason="it takes the variance of a signal in volts as a difference of squares beside a bias; the mean is"
+            " taken off first",
+        ),
+        stand_in=variance_about_the_mean,
     ),
 }
