@@ -66,10 +66,17 @@ NEEDS: dict[str, dict[str, dict[str, Any]]] = {
         "129x200@100": {"max_pool_size": 1, "n_groups": 3, "n_conv_chans": 21},
         "64x256@128": {"max_pool_size": 1},
     },
+    # It downloads the slots of electrode names, and takes these where it cannot: these, so that it is one network.
+    "STEEGFormer": {
+        "129x200@100": {"chan_pos_idx": list(range(129))},
+        "22x1000@250": {"chan_pos_idx": list(range(22))},
+        "64x256@128": {"chan_pos_idx": list(range(64))},
+    },
     # 9/128 s are 18 samples at 250 Hz, and it wants an odd number.
     "USleep": {"22x1000@250": {"ensure_odd_conv_size": True}},
 }
-"""Settings without which a class refuses a shape, by shape; where its own defaults fit, they are used."""
+"""Settings without which a class refuses a shape, or would not be the same everywhere, by shape; where its own defaults
+fit, they are used."""
 UNFIT = {
     "AttnSleep": "reads a single channel",
     "REVE": "its constructor downloads the positions of its electrodes",

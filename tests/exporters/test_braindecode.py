@@ -77,6 +77,40 @@ def test_the_miners_filters_are_held_in_their_ranges_and_not_written(family: Loa
     assert not torch.equal(network.state_dict()["filter.shape"], before["filter.shape"])
 
 
+def test_prototypes_are_shortened_and_not_written(family: Load) -> None:
+    settings = {"n_chans": 4, "mvp_kernel_sizes": [20, 40, 80], "spt_attn_global_context_kernel": 100, "n_outputs": 3}
+    built = family("braindecode_models").SSTDPN({}, settings)
+    assert {quirk.name for quirk in built.quirks} == {"frozen-prototypes", "centred-variance"}
+    network = built.network.double().eval()
+    with torch.no_grad():  # one prototype too long, one at the limit, one short
+        lengths = torch.tensor([[7.0], [1.0], [0.3]], dtype=torch.float64)
+        network.proto_sep.div_(network.proto_sep.norm(dim=1, keepdim=True)).mul_(lengths)
+    changed = built.wrap(network)
+    before = changed.proto_sep.clone()
+    x = windows(3, 4).double()
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(changed(x), network(x), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(changed.proto_sep, before, rtol=0, atol=0)
+    assert not torch.equal(network.proto_sep, before)
+
+
+def test_a_variance_beside_a_bias_keeps_its_digits(family: Load) -> None:
+    settings = {"n_chans": 4, "mvp_kernel_sizes": [20, 40, 80], "spt_attn_global_context_kernel": 100}
+    built = family("braindecode_models").SSTDPN({}, settings)
+    network = built.network.eval()
+    torch.nn.init.constant_(network.encoder.chan_conv[0].bias, 0.5)
+    x = 1e-2 * windows(3, 4)
+
+    def off(module: torch.nn.Module) -> float:
+        return float((module(x).double() - truth).abs().max() / truth.abs().max())
+
+    with torch.no_grad():
+        truth = copy.deepcopy(network).double()(x.double())
+        assert off(built.wrap(network)) < 1e-5
+        assert off(network) > 1e-4
+
+
 def test_a_network_without_a_quirk_is_left_alone(family: Load) -> None:
     built = family("braindecode_models").EEGNet({}, {})
     assert built.quirks == ()
