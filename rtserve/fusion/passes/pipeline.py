@@ -90,11 +90,13 @@ def optimize_graph(
     outcomes: list[Outcome] = []
     model, timings = joined.model, None
     if passes is None or len(passes):
-        model, outcomes = _optimise(task)
+        members, outcomes = _optimise_members(task)
+        model, found = _whole(task, members)
+        outcomes += found
         if tune:
             from rtserve.fusion.passes.tune import choose
 
-            model, timings = choose(task.joined, model, _variants(task), outcomes, engine=engine)
+            model, timings = choose(task.joined, model, _variants(task, members), outcomes, engine=engine)
     result = _labelled(joined, model, outcomes, engine)
     report = OptimizationReport(
         outcomes=tuple(outcomes),
@@ -122,9 +124,9 @@ def _labelled(joined: Graph, model: ir.Model, outcomes: Sequence[Outcome], engin
     return replace(joined, model=model, provenance=replace(joined.provenance, details=details))
 
 
-def _optimise(task: _Task) -> tuple[ir.Model, list[Outcome]]:
-    """Optimise members, assemble in the best way that holds, lay the whole out."""
-    members, outcomes = _optimise_members(task)
+def _whole(task: _Task, members: list[tuple[str, ir.Model]]) -> tuple[ir.Model, list[Outcome]]:
+    """Assemble optimised members in the best way that holds, and lay the whole out."""
+    outcomes: list[Outcome] = []
     before = count_macs(task.joined.model)
     for name, stack, share in WAYS:
         model, outcome = _assembled(task, members, name, stack, share, before)
@@ -174,9 +176,8 @@ def _assembled(
     return model, outcome("applied", reason, count_macs(model))
 
 
-def _variants(task: _Task) -> dict[str, ir.Model]:
+def _variants(task: _Task, members: list[tuple[str, ir.Model]]) -> dict[str, ir.Model]:
     """Return the candidates for tuning: every way of assembling, and the default without each pass on the whole."""
-    members, _ = _optimise_members(task)
     variants: dict[str, ir.Model] = {}
     first: ir.Model | None = None
     for name, stack, share in WAYS:
