@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.uses import private_producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -33,13 +34,6 @@ def run(model: ir.Model) -> PassResult:
     return PassResult(changed=folded + joined, notes=(note if folded + joined else "nothing to do",))
 
 
-def _alone(value: ir.Value | None) -> ir.Node | None:
-    """Return what computes a value that is read once; None otherwise."""
-    if value is None or len(value.uses()) != 1 or value.is_graph_output():
-        return None
-    return value.producer()
-
-
 def _number(node: ir.Node) -> tuple[int, float] | None:
     """Return which input of a Mul is one number, and the number."""
     for slot, value in enumerate(node.inputs):
@@ -56,9 +50,9 @@ def _fold_factor(model: ir.Model, node: ir.Node) -> int:
         return 0
     slot, factor = found
     source = node.inputs[1 - slot]
-    layer = _alone(source)
+    layer = private_producer(source)
     while layer is not None and layer.op_type in MOVING:
-        layer = _alone(layer.inputs[0])
+        layer = private_producer(layer.inputs[0])
     if layer is None or source is None or not _scale(model, layer, factor):
         return 0
     supersede(model, node.outputs[0], source)
@@ -74,7 +68,7 @@ def _scale(model: ir.Model, layer: ir.Node, factor: float) -> bool:
     if layer.op_type != "Add":
         return False
     for slot in (0, 1):
-        product = _alone(layer.inputs[1 - slot])
+        product = private_producer(layer.inputs[1 - slot])
         known = constant(layer.inputs[slot]) is not None
         if known and product is not None and product.op_type == "MatMul" and constant(product.inputs[1]) is not None:
             layer.replace_input_with(slot, emit.constant(_times(layer.inputs[slot], factor)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.uses import only_reader
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -29,18 +30,10 @@ def run(model: ir.Model) -> PassResult:
     return PassResult(changed=changed, notes=(f"{changed} groups of heads apart once" if changed else "nothing to do",))
 
 
-def _reader(value: ir.Value, op_type: str) -> ir.Node | None:
-    """Return the one reader of a value if it is of that type."""
-    uses = list(value.uses())
-    if len(uses) != 1 or value.is_graph_output() or uses[0].node.op_type != op_type:
-        return None
-    return uses[0].node
-
-
 def _heads_of(part: ir.Value) -> tuple[ir.Node, tuple[int, ...], tuple[int, int, int]] | None:
     """Return the Transpose that ends a part's way, its permutation, and (time, heads, width); None for another way."""
-    reshape = _reader(part, "Reshape")
-    permute = _reader(reshape.outputs[0], "Transpose") if reshape is not None else None
+    reshape = only_reader(part, "Reshape")
+    permute = only_reader(reshape.outputs[0], "Transpose") if reshape is not None else None
     if reshape is None or permute is None:
         return None
     old, new = part.shape, reshape.outputs[0].shape

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.uses import private_producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -63,7 +64,7 @@ def _settle(model: ir.Model, node: ir.Node) -> int:
 def _added(model: ir.Model, node: ir.Node) -> int:
     """Replace a sum or mean over an axis on which single values were stacked."""
     kind = {"ReduceSum": "Sum", "ReduceMean": "Mean"}.get(node.op_type, "")
-    stack = _alone(node.inputs[0]) if kind else None
+    stack = private_producer(node.inputs[0]) if kind else None
     if stack is None or stack.op_type != "Concat" or node.attributes.get_int("keepdims", 1) or len(node.inputs) < 2:
         return 0
     axis = stack.attributes.get_int("axis", 0)
@@ -83,7 +84,7 @@ def _axes(node: ir.Node) -> list[int] | None:
 
 def _shorten(model: ir.Model, node: ir.Node) -> int:
     """Let a node that ends a chain of changes of shape read the chain's start."""
-    before = _alone(node.inputs[0]) if node.inputs else None
+    before = private_producer(node.inputs[0]) if node.inputs else None
     if before is None or node.op_type not in ("Reshape", "Transpose"):
         return 0
     if node.op_type == "Transpose":
@@ -92,15 +93,8 @@ def _shorten(model: ir.Model, node: ir.Node) -> int:
         return _one_reshape(node, before)
     if before.op_type != "Transpose":
         return 0
-    first = _alone(before.inputs[0])
+    first = private_producer(before.inputs[0])
     return _split_again(model, node, before, first) if first is not None and first.op_type == "Reshape" else 0
-
-
-def _alone(value: ir.Value | None) -> ir.Node | None:
-    """Return what computes a value that is read once; None otherwise."""
-    if value is None or len(value.uses()) != 1 or value.is_graph_output():
-        return None
-    return value.producer()
 
 
 def _put(model: ir.Model, node: ir.Node, y: ir.Value, *chain: ir.Node) -> int:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rtserve.errors import InputError
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.plan import Calibration
 from rtserve.graphs.runners import OnnxruntimeRunner, OpenvinoRunner, PlanRunner, ReferenceRunner
@@ -189,3 +190,27 @@ def test_members_of_equal_weights_but_different_names(body):
     _, report, parity = fuse_with_report(graphs, views="identity,roll:+1")
     assert status(report, "stack") == "applied"
     assert parity.passed
+
+
+def test_a_graph_for_openvino_is_the_same_plan_without_what_onnxruntime_likes():
+    graphs = [network(conv_net, seed=seed) for seed in range(3)]
+    usual, _, _ = fuse_with_report(graphs, views=VIEWS)
+    fused, report, parity = fuse_with_report(graphs, views=VIEWS, engine="openvino")
+    assert parity.passed
+    assert not [o for o in report.outcomes if o.subject == "whole"]
+    assert (fused.provenance.details["engine"], "engine" in usual.provenance.details) == ("openvino", False)
+    x = np.random.default_rng(0).standard_normal((2, N_CHANS, N_TIMES)).astype(np.float32)
+    expected = OnnxruntimeRunner(usual).infer(x)
+    for runner in (OnnxruntimeRunner, OpenvinoRunner, PlanRunner):
+        np.testing.assert_allclose(runner(fused).infer(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_tuning_for_openvino_times_openvino():
+    _, report, parity = fuse_with_report([network(conv_net)], engine="openvino", tune=True)
+    assert parity.passed
+    assert report.timings["engine"] == "openvino"
+
+
+def test_an_unknown_engine_is_named():
+    with pytest.raises(InputError, match="unknown engine 'tensorrt'"):
+        fuse_with_report([network(conv_net)], engine="tensorrt")
