@@ -55,6 +55,7 @@ def test_a_quirk_changes_no_number(family: Load, name: str) -> None:
 @pytest.mark.parametrize("n_times", [200, 201])
 @pytest.mark.parametrize("method", ["plv", "corr", "mag"])
 def test_the_miners_filters_are_held_in_their_ranges_and_not_written(family: Load, method: str, n_times: int) -> None:
+    torch.manual_seed(1)
     settings = {"n_chans": 5, "n_times": n_times, "method": method}
     built = family("braindecode_models").EEGMiner({}, settings)
     network = built.network.double().eval()
@@ -78,6 +79,7 @@ def test_the_miners_filters_are_held_in_their_ranges_and_not_written(family: Loa
 
 
 def test_prototypes_are_shortened_and_not_written(family: Load) -> None:
+    torch.manual_seed(1)
     settings = {"n_chans": 4, "mvp_kernel_sizes": [20, 40, 80], "spt_attn_global_context_kernel": 100, "n_outputs": 3}
     built = family("braindecode_models").SSTDPN({}, settings)
     assert {quirk.name for quirk in built.quirks} == {"frozen-prototypes", "centred-variance"}
@@ -96,6 +98,7 @@ def test_prototypes_are_shortened_and_not_written(family: Load) -> None:
 
 
 def test_a_variance_beside_a_bias_keeps_its_digits(family: Load) -> None:
+    torch.manual_seed(1)
     settings = {"n_chans": 4, "mvp_kernel_sizes": [20, 40, 80], "spt_attn_global_context_kernel": 100}
     built = family("braindecode_models").SSTDPN({}, settings)
     network = built.network.eval()
@@ -108,7 +111,7 @@ def test_a_variance_beside_a_bias_keeps_its_digits(family: Load) -> None:
     with torch.no_grad():
         truth = copy.deepcopy(network).double()(x.double())
         assert off(built.wrap(network)) < 1e-5
-        assert off(network) > 1e-4
+        assert off(network) > 1e-3
 
 
 def test_a_network_without_a_quirk_is_left_alone(family: Load) -> None:
