@@ -96,10 +96,7 @@ def replace_value(model: ir.Model, old: ir.Value, new: ir.Value) -> None:
     """Let everything that read `old`, the graph's outputs included, read `new`."""
     import onnx_ir as ir
 
-    ir.convenience.replace_all_uses_with(old, new)
-    for index, output in enumerate(model.graph.outputs):
-        if output is old:
-            model.graph.outputs[index] = new
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
 
 def supersede(model: ir.Model, old: ir.Value, new: ir.Value) -> None:

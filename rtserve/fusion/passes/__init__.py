@@ -16,6 +16,7 @@ from rtserve.fusion.passes import (
     layout,
     pool,
     prefix,
+    rows,
     shapes,
     siblings,
 )
@@ -37,6 +38,7 @@ WHOLE_PASSES = (
     (fast_fir.NAME, fast_fir.run),
     (pool.NAME, pool.run),
     (elu.NAME, elu.run),
+    (rows.NAME, rows.run),
 )
 ENGINES = {"onnxruntime": WHOLE_PASSES, "openvino": ()}
 """Passes on the whole graph by the engine that is to run it."""

@@ -19,6 +19,7 @@ from rtserve.fusion.join import add_calibration, add_merge, empty_model, set_out
 from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.scaling import late_scaling as _late_scaling
 from rtserve.fusion.passes.share import Stage, share_views
+from rtserve.fusion.passes.share_filter import share_filter
 from rtserve.fusion.passes.stack import Stacker, signature
 from rtserve.fusion.passes.stack_ops import HANDLERS, gemm_weights
 from rtserve.fusion.plan import FusionPlan
@@ -138,9 +139,9 @@ def _branch_values(
         late = _late_scaling(group.models, conv, views, stop)
         if late is not None:
             notes.append(f"scaled views share everything up to {late.value.name}")
-            y = late.write(emit, stacker, share_views(emit, x, stage, late.early), conv)
+            y = late.write(emit, stacker, _staged(emit, x, stacker, stage, conv, late.early, notes))
             return stacker.run(start={late.value: y}, shared=set(), stop=stop), stacker
-        start = {conv.outputs[0]: share_views(emit, x, stage, views)}
+        start = _staged(emit, x, stacker, stage, conv, views, notes)
         return stacker.run(start=start, shared=set(), stop=stop), stacker
     n_times = int(source.shape[2])
     parts = [view.onnx(emit, x, n_times) for view in views]
@@ -148,6 +149,17 @@ def _branch_values(
     if len(parts) > 1:
         notes.append("views are batched in front of the network")
     return stacker.run(start={source: feed}, shared={source}, stop=stop), stacker
+
+
+def _staged(
+    emit: Emitter, x: ir.Value, stacker: Stacker, stage: Stage, conv: ir.Node, views: list[View], notes: list[str]
+) -> dict[Any, ir.Value]:
+    """Return what views share, on the batch: the first stage, and the filter behind it where that pays."""
+    parts = share_views(emit, x, stage, views)
+    base = next((part for part, view in zip(parts, views, strict=True) if view.kind == "identity"), None)
+    filtered = share_filter(emit, stacker, conv, views, base)
+    notes += [f"views share the filter {value.name}" for value in filtered]
+    return {conv.outputs[0]: emit("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]} | filtered
 
 
 def _first_stage(model: ir.Model) -> Any:

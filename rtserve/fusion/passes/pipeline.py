@@ -15,7 +15,6 @@ from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.assemble import assemble
 from rtserve.fusion.passes.check import Reference
 from rtserve.fusion.passes.outcome import OptimizationReport, Outcome
-from rtserve.fusion.passes.rows import name_rows
 from rtserve.fusion.passes.running import clean, run_passes
 from rtserve.graphs.macs import count_macs
 
@@ -117,7 +116,6 @@ def _labelled(joined: Graph, model: ir.Model, outcomes: Sequence[Outcome], engin
     from rtserve.graphs.fold import normalise
 
     normalise(model, name="fused")
-    name_rows(model)
     applied = list(dict.fromkeys(outcome.name for outcome in outcomes if outcome.status == "applied"))
     details = dict(joined.provenance.details) | {"passes": applied}
     details |= {"engine": engine} if engine != "onnxruntime" else {}

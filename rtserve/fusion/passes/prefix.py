@@ -20,7 +20,7 @@ from rtserve.fusion.passes.affine import Affine
 from rtserve.fusion.passes.cost import macs_of
 from rtserve.fusion.passes.dense_step import mix_dense, on_the_window
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.toeplitz import Corner, Filter, analyse
+from rtserve.fusion.passes.toeplitz import Corner, Filter, analyse, distinct
 from rtserve.fusion.passes.trace import Trace, trace
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
@@ -149,13 +149,6 @@ def _collapse(emit: Emitter, model: ir.Model, values: list[ir.Value], found: Tra
     return len(values)
 
 
-def _distinct(operator: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return the distinct temporal matrices when equal ones lie side by side in runs of one length, and that length."""
-    first = [0] + [g for g in range(1, len(operator)) if not np.array_equal(operator[g], operator[g - 1])]
-    runs = np.diff([*first, len(operator)])
-    return (operator[first], int(runs[0])) if len(set(runs.tolist())) == 1 else (operator, 1)
-
-
 def _macs_after(affine: Affine, operator: np.ndarray, shape: Filter | None) -> int:
     assert affine.spatial is not None
     features, n_chans = affine.spatial.shape
@@ -227,7 +220,7 @@ def _correct_ends(
     """
     features, n_out = rest.shape
     corners = _alike(corners, n_in, n_out)
-    run = min(_distinct(corner.matrix)[1] for corner in corners)
+    run = min(distinct(corner.matrix)[1] for corner in corners)
     filters, ends = features // run, len(corners)
     _, columns, width = corners[0].matrix.shape
     matrices = np.stack([corner.matrix[::run] for corner in corners], axis=1).reshape(-1, columns, width)
@@ -282,7 +275,7 @@ def _put_ends(emit: Emitter, y: ir.Value, fix: ir.Value, corners: tuple[Corner, 
 
 def _emit_dense(emit: Emitter, u: ir.Value, operator: np.ndarray) -> ir.Value:
     """Emit a dense temporal operator as one matrix product per distinct filter on u (batch, features, 1, n_in)."""
-    matrices, run = _distinct(operator)
+    matrices, run = distinct(operator)
     kernels = matrices.transpose(0, 2, 1).astype(np.float32)
     if len(kernels) == 1:
         return emit("MatMul", u, kernels[0])

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rtserve.fusion.passes.outcome import PassResult
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["name_rows"]
+__all__ = ["NAME", "run"]
 
+NAME = "rows"
 SIZES = (7, 11)
 """Two batch sizes without a common factor."""
 Shapes = dict[str, list[int]]
 
 
-def name_rows(model: ir.Model) -> None:
+def run(model: ir.Model) -> PassResult:
     """Name every open axis by the multiple of the batch it is, in place; axes that are none stay as they are."""
     import onnx_ir as ir
 
     if model.graph.inputs[0].shape is None:
-        return
+        return PassResult(notes=("the input has no shape",))
+    named = 0
     batch = str(model.graph.inputs[0].shape[0])
     small, large = (_shapes_at(model, size) for size in SIZES)
     for node in model.graph:
@@ -32,7 +36,10 @@ def name_rows(model: ir.Model) -> None:
             if out.shape is None or out.is_graph_output() or out.name not in small or out.name not in large:
                 continue
             pairs = zip(out.shape, small[out.name], large[out.name], strict=True)
-            out.shape = ir.Shape([_named(dim, a, b, batch) for dim, a, b in pairs])
+            shape = ir.Shape([_named(dim, a, b, batch) for dim, a, b in pairs])
+            named += shape != out.shape
+            out.shape = shape
+    return PassResult(changed=named, notes=(f"{named} values" if named else "every open axis is the batch",))
 
 
 def _named(dim: int | ir.SymbolicDim, small: int, large: int, batch: str) -> int | ir.SymbolicDim | str:

@@ -47,9 +47,9 @@ class LateScaling:
     views: list[View]
     bias: np.ndarray
 
-    def write(self, emit: Emitter, stacker: Stacker, stage: ir.Value, conv: ir.Node) -> ir.Value:
-        """Return the affine value for all views, (views x batch, members x d1, ...)."""
-        y = stacker.run(start={conv.outputs[0]: stage}, shared=set(), stop=self.value)
+    def write(self, emit: Emitter, stacker: Stacker, start: dict[Any, ir.Value]) -> ir.Value:
+        """Return the affine value for all views, (views x batch, members x d1, ...), from what the early ones share."""
+        y = stacker.run(start=start, shared=set(), stop=self.value)
         parts = (
             emit.many("Split", y, n=len(self.early), axis=0, num_outputs=len(self.early))
             if len(self.early) > 1

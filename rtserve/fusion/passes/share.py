@@ -83,8 +83,8 @@ def _source(view: View, n_times: int) -> np.ndarray:
     return t
 
 
-def share_views(emit: Emitter, x: ir.Value, stage: Stage, views: Sequence[View]) -> ir.Value:
-    """Return the stage's outputs for all views, stacked on the batch: (views x batch, outputs, n_out).
+def share_views(emit: Emitter, x: ir.Value, stage: Stage, views: Sequence[View]) -> list[ir.Value]:
+    """Return the stage's output for every view, (batch, outputs, n_out) each.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def share_views(emit: Emitter, x: ir.Value, stage: Stage, views: Sequence[View])
             parts.append(outputs[view.name])
         else:
             parts.append(_OTHER[view.kind](emit, x, stage, view, base))
-    return emit("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
+    return parts
 
 
 def _conv(

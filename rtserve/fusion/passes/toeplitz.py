@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Corner", "Filter", "analyse"]
+__all__ = ["Corner", "Filter", "analyse", "distinct"]
 
 EXACT = 1e-13
 """Entries below this share of the largest are rounding of a zero."""
@@ -121,3 +121,10 @@ def _corners(difference: np.ndarray, rows: np.ndarray, middle: int, size: float)
             return None
         corners.append(Corner(rows=span, columns=reach, matrix=block[:, :, reach].transpose(0, 2, 1)))
     return tuple(corners)
+
+
+def distinct(operator: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the distinct temporal matrices when equal ones lie side by side in runs of one length, and that length."""
+    first = [0] + [g for g in range(1, len(operator)) if not np.array_equal(operator[g], operator[g - 1])]
+    runs = np.diff([*first, len(operator)])
+    return (operator[first], int(runs[0])) if len(set(runs.tolist())) == 1 else (operator, 1)

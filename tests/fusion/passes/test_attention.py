@@ -150,3 +150,14 @@ def test_values_stacked_and_summed_are_a_sum(operator):
     (result,), kinds = rewritten(network(body), shapes)
     assert result.changed == 1
     assert "Concat" not in kinds
+
+
+def test_a_rewrite_at_the_graphs_output_keeps_the_output():
+    def body(emit, x, weights):
+        pooled = emit("ReduceMean", x, [2], keepdims=0)
+        parts = [emit("Unsqueeze", emit("Gemm", pooled, weights(1, N_CHANS), transB=1), [0]) for _ in range(2)]
+        return emit("ReduceMean", emit("Concat", *parts, axis=0), [0], keepdims=0)
+
+    (result,), kinds = rewritten(network(body), shapes)
+    assert result.changed == 1
+    assert kinds[-1] == "Mean"
