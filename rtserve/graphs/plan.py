@@ -7,7 +7,7 @@ batch sizes: what comes out is constant or ``a * batch + c``, and is written so.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -254,7 +254,7 @@ def _reads_floats(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> boo
 
 
 def _probe(
-    plan: Plan, tensors: Mapping[str, Tensor], graph: Graph, batch: int, wanted: Iterable[str]
+    plan: Plan, tensors: Mapping[str, Tensor], graph: Graph, batch: int, wanted: Collection[str]
 ) -> dict[str, np.ndarray]:
     """Run the plan on zeros and return the wanted values."""
     import torch
@@ -264,7 +264,7 @@ def _probe(
     program = Program({**plan, "tensors": sorted(tensors)}, tensors, torch.zeros(()))
     spec = graph.input_spec
     with torch.inference_mode():
-        values = program.trace(torch.zeros(batch, spec.n_chans, spec.n_times))
+        values = program.trace(torch.zeros(batch, spec.n_chans, spec.n_times), wanted)
     return {name: np.asarray(values[name]) for name in wanted}
 
 

@@ -7,7 +7,7 @@ a call only runs what depends on the input, and frees every value after its last
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -161,21 +161,36 @@ class Program:
         final: Tensor = values[self.result]
         return final
 
-    def trace(self, x: Tensor) -> dict[str, Any]:
-        """Return every value that a call computes, by name: for inspection, not for speed."""
+    def trace(self, x: Tensor, wanted: Collection[str] | None = None) -> dict[str, Any]:
+        """Return every value that a call computes, by name: for inspection, not for speed.
+
+        With `wanted`, only those values are kept, and nothing behind the last of them is computed.
+        """
         seen = {name: as_tensor(value, self.device) for name, value in self.constants.items()}
         names = {slot: name for name, slot in self.slots.items()}
         values = self.template.copy()
         values[self.input] = x
         if self.batch_sizes:
             self._fill_sizes(values, x.shape[0])
-        for call, slots, made, _ in self.steps:
+        for call, slots, made, last in self.steps:
             result = call(*[values[slot] for slot in slots])
             made = (made,) if made.__class__ is int else made
             result = result if result.__class__ is tuple else (result,)
-            for slot, value in zip(made, result, strict=False):
-                if slot >= 0:
-                    values[slot] = seen[names[slot]] = value
+            computed = {slot: value for slot, value in zip(made, result, strict=False) if slot >= 0}
+            for slot, value in computed.items():
+                values[slot] = value
+            if wanted is None:
+                seen.update((names[slot], value) for slot, value in computed.items())
+            else:  # a later operator may write over its input
+                seen.update(
+                    (names[s], v.clone() if isinstance(v, Tensor) else v)
+                    for s, v in computed.items()
+                    if names[s] in wanted
+                )
+            if wanted is not None and all(name in seen for name in wanted):
+                break
+            for slot in last:
+                values[slot] = None
         return seen
 
     def _fill_sizes(self, values: list[Any], batch: int) -> None:

@@ -125,3 +125,14 @@ def test_first_call_in_inference_mode_leaves_gradients_possible(op):
     x = torch.randn(2, 3, 16, requires_grad=True)
     module(x).sum().backward()
     assert torch.isfinite(x.grad).all()
+
+
+def test_a_trace_keeps_what_is_wanted_and_stops_behind_it():
+    graph = Graph.from_bytes(with_weights(CONVNET).SerializeToString())
+    program = PlanModule(*graph_to_plan(graph)).eval().program
+    x = torch.randn(2, 3, 16)
+    whole, part = program.trace(x), program.trace(x, {"n", "e"})
+    torch.testing.assert_close(torch.nn.functional.elu(part["n"]), part["e"])
+    torch.testing.assert_close(part["e"], whole["e"])
+    assert "y" in whole
+    assert not {"a", "p", "y"} & set(part)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rtserve.errors import InputError
 from rtserve.fusion.fuse import fuse_with_report
+from rtserve.fusion.passes import share_filter
 from rtserve.fusion.plan import Calibration
 from rtserve.graphs.runners import OnnxruntimeRunner, OpenvinoRunner, PlanRunner, ReferenceRunner
 from rtserve.spec import Provenance
@@ -214,3 +215,42 @@ def test_tuning_for_openvino_times_openvino():
 def test_an_unknown_engine_is_named():
     with pytest.raises(InputError, match="unknown engine 'tensorrt'"):
         fuse_with_report([network(conv_net)], engine="tensorrt")
+
+
+def test_moving_views_share_the_filter_behind_the_spatial_step(monkeypatch):
+    monkeypatch.setattr(share_filter, "_pays", lambda tap, views: any(view.shift for view in views))
+    names = "identity,roll:+3,roll:-2,scale:1.02"
+    for members in (1, 3):
+        graphs = [network(eegnet, seed=seed) for seed in range(members)]
+        fused, report, parity = fuse_with_report(graphs, views=names)
+        assert parity.passed
+        assert "views share the filter" in next(o.reason for o in report.outcomes if o.name == "stack")
+        assert (
+            sum(node.op_type == "Conv" and node.attributes.get_int("group", 1) > 1 for node in fused.model.graph) == 1
+        )
+
+
+def no_bias(emit, x, weights):
+    h = emit("Unsqueeze", emit("Conv", x, weights(4, N_CHANS, 1)), [2])
+    h = emit("Conv", h, weights(4, 1, 1, 11), weights(4), group=4, pads=[0, 6, 0, 2])
+    return head(emit, emit("Elu", h), weights, 4, axes=(2, 3))
+
+
+@settings(max_examples=12)
+@given(
+    shifts=st.lists(st.integers(-9, 9).filter(bool), min_size=1, max_size=3),
+    kind=st.sampled_from(["roll", "crop-shift"]),
+    seed=st.integers(0, 3),
+)
+def test_any_shift_of_a_shared_filter_is_exact(shifts, kind, seed):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(share_filter, "_pays", lambda tap, views: any(view.shift for view in views))
+        names = ["identity", *dict.fromkeys(f"{kind}:{k:+d}" for k in shifts)]
+        _, report, parity = fuse_with_report([network(no_bias, seed=seed)], views=names)
+    assert "views share the filter" in next(o.reason for o in report.outcomes if o.name == "stack")
+    assert parity.passed
+
+
+def test_a_short_filter_is_not_shared():
+    _, report, _ = fuse_with_report([network(no_bias)], views="identity,roll:+3")
+    assert "views share the filter" not in next(o.reason for o in report.outcomes if o.name == "stack")
