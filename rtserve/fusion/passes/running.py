@@ -14,7 +14,7 @@ from rtserve.graphs.macs import count_macs, infer_shapes
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Checker", "Pass", "clean", "run_passes"]
+__all__ = ["DEFECTS", "Checker", "Pass", "clean", "run_passes"]
 
 Pass = Callable[["ir.Model"], PassResult]
 Checker = Callable[["ir.Model"], str]
@@ -28,6 +28,10 @@ def clean(model: ir.Model) -> ir.Model:
     for rule in (common.RemoveUnusedNodesPass(), common.TopologicalSortPass()):
         model = rule(model).model
     return infer_shapes(model)
+
+
+DEFECTS = (ValueError, TypeError, KeyError, IndexError, AttributeError, np.linalg.LinAlgError)
+"""What a rewrite raises on a graph that it did not foresee: it is undone then, and the graph stays as it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +89,7 @@ def _one(model: ir.Model, name: str, run: Pass, subject: str, check: Checker | N
             return _Step(model=model, outcome=outcome("refused", "; ".join(result.notes) or "nothing to do"))
         trial = clean(trial)
         wrong = check(trial) if check is not None else ""
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, np.linalg.LinAlgError) as error:
+    except DEFECTS as error:
         return _Step(model=model, outcome=outcome("undone", f"failed: {type(error).__name__}: {error}"))
     if wrong:
         return _Step(model=model, outcome=outcome("undone", f"the numbers changed: {wrong}"))

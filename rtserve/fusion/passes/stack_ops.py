@@ -199,6 +199,8 @@ def _pool(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
 def _along(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     """Operators with one ``axis`` attribute: Softmax, Concat, Split, Gather."""
     data = [v for v in node.inputs if v is not None and constant(v) is None]
+    if not data or constant(node.inputs[0]) is not None:
+        raise Refused(f"{node.op_type} {node.outputs[0].name} takes from a constant")
     rank = len(s.dims(data[0])) + 1
     axis = node.attributes.get_int("axis", {"Softmax": -1, "LogSoftmax": -1}.get(node.op_type, 0)) % rank
     if axis == 0:

@@ -254,3 +254,13 @@ def test_any_shift_of_a_shared_filter_is_exact(shifts, kind, seed):
 def test_a_short_filter_is_not_shared():
     _, report, _ = fuse_with_report([network(no_bias)], views="identity,roll:+3")
     assert "views share the filter" not in next(o.reason for o in report.outcomes if o.name == "stack")
+
+
+def test_members_that_take_from_tables_of_their_own_stay_side_by_side():
+    def body(emit, x, weights):
+        index = emit("ArgMax", emit("ReduceMean", x, [2], keepdims=0), axis=1, keepdims=0)
+        return head(emit, emit("Gather", weights(N_CHANS, 4, 5), index, axis=0), weights, 4, axes=(2,))
+
+    _, report, parity = fuse_with_report([network(body, seed=seed) for seed in range(2)])
+    assert status(report, "stack") == "refused"
+    assert parity.passed
