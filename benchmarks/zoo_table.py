@@ -8,8 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 Row = dict[str, Any]
-FOURIER = ("FBCNet", "FBMSNet", "IFNet", "ContraWR", "EEGMiner")
-"""The five whose plain graph spends its time in onnxruntime's DFT or STFT; means are given with and without them."""
+FOURIER = ("FBCNet", "FBMSNet", "IFNet", "ContraWR", "EEGMiner", "FBLightConvNet")
+"""Those that filter or transform in frequency; means are given with and without them."""
+TRANSFORMERS = frozenset(
+    {"BIOT", "InterpolatedBIOT", "CBraMod", "CodeBrain", "DANCE", "DGCNN", "EEGDINO", "EEGPT", "InterpolatedEEGPT"}
+    | {"InterpolatedLaBraM", "InterpolatedSignalJEPA", "LUNA", "MEDFormer", "MVPFormer", "PBT", "SignalJEPA"}
+    | {"SignalJEPA_Contextual", "STEEGFormer"}
+)
+"""Those whose work is attention and dense layers (with the graph network, whose work is dense too)."""
 COMPARED_UP_TO = 20_000_000
 ENGINES = ("eager", "onnxruntime", "openvino")
 
@@ -77,9 +83,15 @@ def _small(row: Row) -> bool:
     return int(row.get("n_parameters", 0)) <= COMPARED_UP_TO
 
 
+def _convolutional(row: Row) -> bool:
+    return row["model"] not in FOURIER and row["model"] not in TRANSFORMERS
+
+
 GROUPS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
     ("all that export, up to 20 M parameters", _small),
-    ("without the five Fourier models", lambda row: _small(row) and row["model"] not in FOURIER),
+    ("without the Fourier models", lambda row: _small(row) and row["model"] not in FOURIER),
+    ("CNNs and hybrids, Fourier models left out", lambda row: _small(row) and _convolutional(row)),
+    ("transformers", lambda row: _small(row) and row["model"] in TRANSFORMERS),
     ("the Fourier models", lambda row: row["model"] in FOURIER),
     ("every size", lambda row: True),
 )

@@ -158,7 +158,7 @@ def test_the_means_are_right_and_stand_with_and_without_fourier_models() -> None
     assert everything[0] == "3"
     assert everything[3] == f"{math.exp((math.log(2) + math.log(8) + math.log(256)) / 3):.2f}"
     assert everything[4] == "8.00"
-    assert lines["without the five Fourier models"][3] == "4.00"
+    assert lines["without the Fourier models"][3] == "4.00"
     assert lines["every size"][0] == "4"
 
 
