@@ -28,6 +28,8 @@ SAME_RANK = frozenset(
 )
 """Elementwise operators of one input: a change of rank passes through them."""
 ARITHMETIC = frozenset({"Add", "Sum", "Mul", "Sub"})
+FEWEST_OUTPUTS = 4
+"""The blocked kernels compute 16 outputs at a time: for fewer than this the zeros cost more than the layout saves."""
 MAX_REST = 2
 """Channels beyond a multiple of 16 that are split off rather than filled up."""
 
@@ -347,7 +349,7 @@ def _split_channels(model: ir.Model, node: ir.Node) -> int:
     if weight is None or weight.ndim != 4 or node.attributes.get_int("group", 1) != 1:
         return 0
     channels = weight.shape[1]
-    if channels % 4 == 0 or channels < 16 or weight[0, 0].size == 1:
+    if channels % 4 == 0 or channels < 16 or weight[0, 0].size == 1 or len(weight) < FEWEST_OUTPUTS:
         return 0
     emit = Emitter(model.graph, before=node, prefix="layout")
     attributes = dict(node.attributes)

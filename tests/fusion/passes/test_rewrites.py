@@ -81,6 +81,14 @@ def test_channels_that_do_not_divide_are_split_or_filled():
     assert "Pad" in kinds
 
 
+def test_channels_are_left_whole_for_a_single_output():
+    def body(emit, x, weights):
+        return head(emit, emit("Relu", emit("Conv", x, weights(1, 33, 3), weights(1))), weights, 1, axes=(2,))
+
+    _, kinds = rewritten(layout, network(body, n_chans=33))
+    assert kinds.count("Conv") == 1
+
+
 def test_time_before_a_trailing_one_is_turned():
     def body(emit, x, weights):
         h = emit("Unsqueeze", emit("Conv", x, weights(16, N_CHANS, 5)), [3])
