@@ -40,7 +40,7 @@ def route_calls(family: str, workload: str, batch: int, folder: Path) -> dict[st
     """Return the eager loop and every route of one workload, each called without arguments."""
     n_members, n_views = WORKLOADS[workload]
     of = members(family, n_members)
-    graph = fuse(of.graphs, views=VIEWS[:n_views])
+    graph = fuse(of.graphs, views=VIEWS[:n_views], engine="torch")
     for name, data in make_artefact("1", graph, "torchscript").files.items():
         (folder / name).write_bytes(data)
     x = torch.from_numpy(window(batch))
@@ -99,11 +99,12 @@ def main() -> None:
     """Measure every case and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=14)
+    parser.add_argument("--batch", type=int, action="append", help="Windows per call; 1 and 64 where none is given.")
     parser.add_argument("--clock", choices=("wall", "process"), default="wall", help="process: on a loaded machine")
     arguments = parser.parse_args()
     clock = time.perf_counter_ns if arguments.clock == "wall" else time.process_time_ns
     set_threads(1)
-    rows = [measure(f, w, batch, arguments.rounds, clock) for batch in (1, 64) for f, w, _ in CASES]
+    rows = [measure(f, w, batch, arguments.rounds, clock) for batch in arguments.batch or (1, 64) for f, w, _ in CASES]
     bars = {(f, w): bar for f, w, bar in CASES}
     payload = {
         "schema": "rtserve.routes/1",

@@ -23,7 +23,7 @@ from rtserve.cli.output import emit_json, json_option, tell, working
 @click.option("--no-optimize", is_flag=True, help="Join without any pass.")
 @click.option("--explain", is_flag=True, help="Say which passes were applied or refused, and why.")
 @click.option(
-    "--engine", type=click.Choice(["onnxruntime", "openvino"]), default="onnxruntime", show_default=True,
+    "--engine", type=click.Choice(["onnxruntime", "openvino", "torch"]), default="onnxruntime", show_default=True,
     help="Lay the graph out for this engine; the numbers are the same in every one.",
 )  # fmt: skip
 @click.option("--tune", is_flag=True, help="Time the candidates on this machine and keep the fastest.")

@@ -174,6 +174,7 @@ def _artefact(
         merge=_with_file(recipe, challenge.merge, root),
         calibration=_calibration(challenge),
         optimize=challenge.optimize,
+        engine="onnxruntime" if recipe.runtime_of(key) == "onnxruntime" else "torch",
     )
     _require_fit(graph, profile, profile.challenge(key))
     artefact = make_artefact(key, graph, recipe.runtime_of(key))

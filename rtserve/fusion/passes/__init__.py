@@ -40,5 +40,9 @@ WHOLE_PASSES = (
     (elu.NAME, elu.run),
     (rows.NAME, rows.run),
 )
-ENGINES = {"onnxruntime": WHOLE_PASSES, "openvino": ()}
+ENGINES = {
+    "onnxruntime": WHOLE_PASSES,
+    "openvino": (),
+    "torch": tuple(entry for entry in WHOLE_PASSES if entry[0] != fast_fir.NAME),  # many short depthwise steps are slow
+}
 """Passes on the whole graph by the engine that is to run it."""

@@ -118,7 +118,8 @@ def _labelled(joined: Graph, model: ir.Model, outcomes: Sequence[Outcome], engin
     normalise(model, name="fused")
     applied = list(dict.fromkeys(outcome.name for outcome in outcomes if outcome.status == "applied"))
     details = dict(joined.provenance.details) | {"passes": applied}
-    details |= {"engine": engine} if engine != "onnxruntime" else {}
+    if engine == "openvino":  # for torch it is the usual graph without one pass, which the list of passes tells
+        details |= {"engine": engine}
     return replace(joined, model=model, provenance=replace(joined.provenance, details=details))
 
 
