@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.phases import ARITHMETIC
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -27,7 +28,6 @@ SAME_RANK = frozenset(
     {"Relu", "Elu", "Sigmoid", "Tanh", "LeakyRelu", "Gelu", "Erf", "Exp", "Clip", "Neg", "Softplus", "Sqrt"}
 )
 """Elementwise operators of one input: a change of rank passes through them."""
-ARITHMETIC = frozenset({"Add", "Sum", "Mul", "Sub"})
 FEWEST_OUTPUTS = 4
 """The blocked kernels compute 16 outputs at a time: for fewer than this the zeros cost more than the layout saves."""
 MAX_REST = 2

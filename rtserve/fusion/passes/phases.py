@@ -15,17 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.passes.affine import Refused
+from rtserve.fusion.passes.siblings import ELEMENTWISE
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Geometry", "Phases", "absorb", "geometry_of", "reaches"]
+__all__ = ["ARITHMETIC", "Geometry", "Phases", "absorb", "geometry_of", "reaches"]
 
-ELEMENTWISE = frozenset(
-    {"Relu", "Elu", "Sigmoid", "Tanh", "LeakyRelu", "Gelu", "Erf", "Exp", "Neg", "Softplus", "Sqrt", "Abs", "Selu"}
-)
 ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Sum"})
 TIME = 3
 SMALL = 16
