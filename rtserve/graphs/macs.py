@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["count_macs", "infer_shapes"]
+__all__ = ["count_macs", "infer_shapes", "renew_shapes", "shapes_at"]
 
 
 def infer_shapes(model: ir.Model) -> ir.Model:
@@ -19,6 +19,30 @@ def infer_shapes(model: ir.Model) -> ir.Model:
 
     proto = onnx.shape_inference.infer_shapes(ir.serde.serialize_model(model), data_prop=True)
     return ir.serde.deserialize_model(proto)
+
+
+def renew_shapes(model: ir.Model) -> None:
+    """Give every value the shape that onnx's own inference finds, in place."""
+    found = {out.name: out.shape for node in infer_shapes(model).graph for out in node.outputs}
+    for node in model.graph:
+        for out in node.outputs:
+            out.shape = found[out.name]
+
+
+def shapes_at(model: ir.Model, batch: int) -> dict[str, list[int]]:
+    """Return the shapes of all inner values for a batch of that size, by name; 0 for a dimension not known."""
+    import onnx
+    import onnx_ir as ir
+
+    proto = ir.serde.serialize_model(model)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+    del proto.graph.value_info[:]
+    found = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    return {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in found.graph.value_info
+        if value.type.tensor_type.HasField("shape")
+    }
 
 
 def _product(shape: Iterable[object] | None) -> int:

@@ -6,6 +6,7 @@ graph as one engine likes it. What onnxruntime likes costs OpenVINO up to a fift
 """
 
 from rtserve.fusion.passes import (
+    channel_step,
     dense,
     depth,
     elu,
@@ -14,6 +15,7 @@ from rtserve.fusion.passes import (
     fourier,
     heads,
     layout,
+    paired,
     pool,
     prefix,
     rows,
@@ -35,14 +37,18 @@ MEMBER_PASSES = (
 WHOLE_PASSES = (
     (depth.NAME, depth.run),
     (layout.NAME, layout.run),
+    (channel_step.NAME, channel_step.run),
+    (paired.NAME, paired.run),
     (fast_fir.NAME, fast_fir.run),
     (pool.NAME, pool.run),
     (elu.NAME, elu.run),
     (rows.NAME, rows.run),
 )
+DEPTHWISE = (channel_step.NAME, paired.NAME, fast_fir.NAME)
+"""Passes that write short depthwise steps, which are slow in torch."""
 ENGINES = {
     "onnxruntime": WHOLE_PASSES,
     "openvino": (),
-    "torch": tuple(entry for entry in WHOLE_PASSES if entry[0] != fast_fir.NAME),  # many short depthwise steps are slow
+    "torch": tuple(entry for entry in WHOLE_PASSES if entry[0] not in DEPTHWISE),
 }
 """Passes on the whole graph by the engine that is to run it."""

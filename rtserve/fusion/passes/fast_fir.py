@@ -20,6 +20,7 @@ that the network reads whole are as finite as before.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -28,10 +29,12 @@ import numpy as np
 from numpy.polynomial import polynomial
 
 from rtserve.fusion.passes.affine import Refused
+from rtserve.fusion.passes.cost import EVALUATED_US, MACS_PER_US, NODE_US
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import Geometry, Phases, absorb, geometry_of, reaches
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
+from rtserve.graphs.macs import renew_shapes, shapes_at
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -47,11 +50,8 @@ POINTS = (0.0, 1.0, -1.0, 2.0)
 LONGEST = len(POINTS)
 BLOCK = 16
 """Channels of onnxruntime's blocked layout, in which all of this runs."""
-MACS_PER_US = 50_000
-NODE_US = 1.3
-"""What one core with AVX-512 does in a microsecond, and what onnxruntime takes for a small node, both as measured."""
-EVALUATED_US, IN_TURN_US = 0.0002, 0.002
-"""Microseconds for one sample evaluated at one point, and for one output put in turn."""
+IN_TURN_US = 0.002
+"""Microseconds for one output put in turn."""
 
 
 @cache
@@ -94,58 +94,83 @@ def filters_of(conv: Geometry) -> list[_Filter]:
     """Return the stride-1 filters that a strided convolution is, one for each phase of its input that it reads."""
     filters = []
     for phase in range(conv.stride):
-        reads = [k for k in range(conv.taps) if (k - conv.left) % conv.stride == phase]
+        reads = [k for k in range(conv.taps) if (k * conv.dilation - conv.left) % conv.stride == phase]
         if not reads:
             continue
         weight = conv.weight[:, :, 0, reads].astype(np.float64)
         size = len(reads) if len(reads) <= LONGEST else LONGEST
         fill = -len(reads) % size
         padded = np.pad(weight, ((0, 0), (0, 0), (0, fill)))
-        filters.append(_Filter(taps=padded.reshape(*weight.shape[:2], -1, size), first=reads[0] - conv.left))
+        filters.append(
+            _Filter(taps=padded.reshape(*weight.shape[:2], -1, size), first=reads[0] * conv.dilation - conv.left)
+        )
     return filters
 
 
-def pays(conv: Geometry, *, in_turn: bool = False) -> bool:
+def pays(conv: Geometry, windows: int = 1, *, in_turn: bool = False) -> bool:
     """Whether the products saved cost clearly more time than the sums and nodes added.
 
     Parameters
     ----------
     conv : Geometry
         The convolution.
+    windows : int
+        How many windows it works on where the graph gets one: views stand on its batch axis.
     in_turn : bool
         Whether its outputs must be put in turn again.
     """
     outputs, channels = conv.weight.shape[:2]
-    if conv.group != 1 or conv.dilation != 1 or outputs % BLOCK or channels % BLOCK or conv.taps < 3:
+    if conv.dilation not in (1, conv.stride) or conv.taps < 3:
+        return False
+    if channels % BLOCK or outputs // conv.group % BLOCK:
         return False
     filters = filters_of(conv)
     products = conv.taps * TILE - sum(f.products for f in filters)
-    columns = conv.rows * conv.n_out / TILE
+    columns = windows * conv.rows * conv.n_out / TILE
     points = sum(f.taps.shape[3] + 1 for f in filters)
-    moved_us = columns * (points * channels * EVALUATED_US + (TILE * outputs * IN_TURN_US if in_turn else 0.0))
+    moved_us = columns * (
+        points * channels * conv.group * EVALUATED_US + (TILE * outputs * IN_TURN_US if in_turn else 0.0)
+    )
     added_us = (2 * points + 4 + 6 * in_turn) * NODE_US + moved_us
     return bool(outputs * channels * columns * products / MACS_PER_US > 1.5 * added_us)
 
 
 def run(model: ir.Model) -> PassResult:
     """Rewrite every convolution that pays, in place: first those whose outputs can stay in two phases."""
-    phased = whole = 0
-    notes = []
-    for node in list(model.graph):
-        conv = geometry_of(node) if node.op_type == "Conv" else None
-        if conv is None or conv.stride % TILE or not reaches(node, pays):
-            continue
-        try:
-            phased += _rewrite(model, node, conv)
-        except Refused as refusal:
-            notes.append(f"Conv {node.outputs[0].name}: {refusal}")
+    notes: list[str] = []
+    phased = found = _in_phases(model, notes)
+    while found:  # what reads phases is itself convolutions, whose outputs may stay in phases again
+        renew_shapes(model)
+        found = _in_phases(model, notes)
+        phased += found
+    whole, windows = 0, _windows(model)
     for node in [node for node in model.graph if not _written_here(node)]:
         conv = geometry_of(node) if node.op_type == "Conv" else None
-        if conv is not None and pays(_filled(conv), in_turn=True):
+        if conv is not None and pays(_filled(conv), windows(node), in_turn=True):
             whole += _in_turn(model, node, _filled(conv))
     if not phased + whole:
         return PassResult(notes=tuple(dict.fromkeys(notes)) or ("no convolution large enough",))
     return PassResult(changed=phased + whole, notes=(f"{phased} convolutions in phases, {whole} put in turn again",))
+
+
+def _windows(model: ir.Model) -> Callable[[ir.Node], int]:
+    """Return how many windows a node works on where the graph gets one."""
+    shapes = shapes_at(model, 1)
+    return lambda node: max((shapes.get(node.outputs[0].name or "") or [1])[0], 1)
+
+
+def _in_phases(model: ir.Model, notes: list[str]) -> int:
+    windows = _windows(model)
+    phased = 0
+    for node in list(model.graph):
+        conv = geometry_of(node) if node.op_type == "Conv" else None
+        if conv is None or conv.stride % TILE or not reaches(node, lambda n, g: pays(g, windows(n))):
+            continue
+        try:
+            phased += _rewrite(model, node, conv, windows)
+        except Refused as refusal:
+            notes.append(f"Conv {node.outputs[0].name}: {refusal}")
+    return phased
 
 
 def _written_here(node: ir.Node) -> bool:
@@ -175,9 +200,9 @@ def _in_turn(model: ir.Model, node: ir.Node, conv: Geometry) -> int:
     return 1
 
 
-def _rewrite(model: ir.Model, node: ir.Node, conv: Geometry) -> int:
+def _rewrite(model: ir.Model, node: ir.Node, conv: Geometry, windows: Callable[[ir.Node], int]) -> int:
     emit = Emitter(model.graph, before=node, prefix=PREFIX)
-    phases = Phases(emit, TILE, lambda n, g: fast(emit, n, g) if pays(g) else None)
+    phases = Phases(emit, TILE, lambda n, g: fast(emit, n, g) if pays(g, windows(n)) else None)
     y = absorb(emit, node, conv, phases)
     y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
     supersede(model, node.outputs[0], y)
@@ -201,14 +226,14 @@ def fast(emit: Emitter, node: ir.Node, conv: Geometry) -> list[ir.Value]:
     for phase in filters_of(conv):
         _evaluate(emit, node.inputs[0], conv, phase, n, terms)
     infinity = LONGEST
-    inner = {k: _chain(emit, terms.pairs[k], None, None) for k in (1, 2, 3) if k in terms.pairs}
+    inner = {k: _chain(emit, terms.pairs[k], None, None, conv.group) for k in (1, 2, 3) if k in terms.pairs}
     even = _total(emit, list(inner.values()))
     odd = inner.get(1)
     for k in (2, 3):
         if k in inner:
             odd = _plus(emit, POINTS[k], inner[k], odd, conv)
     bias = conv.bias
-    return [_chain(emit, terms.pairs[0], even, bias), _chain(emit, terms.pairs[infinity], odd, bias)]
+    return [_chain(emit, terms.pairs[k], total, bias, conv.group) for k, total in ((0, even), (infinity, odd))]
 
 
 def _evaluate(emit: Emitter, x: ir.Value | None, conv: Geometry, phase: _Filter, n: int, terms: _Terms) -> None:
@@ -235,18 +260,22 @@ def _depthwise(emit: Emitter, x: ir.Value | None, conv: Geometry, row: np.ndarra
     while (conv.n_in - start - conv.stride * (len(kernel) - 1) - 1) // step >= n:  # trailing zeros end it in time
         kernel = np.concatenate([kernel, [0.0]])
     reach = step * (n - 1) + start + conv.stride * (len(kernel) - 1) + 1
-    weight = np.tile(kernel.astype(np.float32), (conv.weight.shape[1], 1, 1, 1))
+    weight = np.tile(kernel.astype(np.float32), (conv.weight.shape[1] * conv.group, 1, 1, 1))
     return emit("Conv", x, weight, group=len(weight), strides=[1, step], dilations=[1, conv.stride],
                 pads=[0, -start, 0, max(reach - conv.n_in, 0)])  # fmt: skip
 
 
 def _chain(
-    emit: Emitter, pairs: list[tuple[ir.Value, np.ndarray]], total: ir.Value | None, bias: np.ndarray | None
+    emit: Emitter,
+    pairs: list[tuple[ir.Value, np.ndarray]],
+    total: ir.Value | None,
+    bias: np.ndarray | None,
+    group: int,
 ) -> ir.Value:
     """Return the sum of dense steps and of `total`; one convolution each, which the engine adds up as it goes."""
     for number, (d, weight) in enumerate(pairs):
         extra = [bias] if bias is not None and not number else []
-        y = emit("Conv", d, weight[:, :, None].astype(np.float32), *extra, dilations=[1, TILE])
+        y = emit("Conv", d, weight[:, :, None].astype(np.float32), *extra, dilations=[1, TILE], group=group)
         total = y if total is None else emit("Add", y, total)
     assert total is not None
     return total

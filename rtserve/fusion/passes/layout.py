@@ -133,7 +133,7 @@ def _up(emit: Emitter, value: ir.Value | None) -> ir.Value:
     import onnx_ir as ir
 
     y = emit("Unsqueeze", value, [2])
-    if value is not None and value.shape is not None:
+    if value is not None and value.shape is not None and len(value.shape) == 3:
         batch, channels, time = value.shape
         y.shape = ir.Shape([batch, channels, 1, time])
     return y
@@ -355,7 +355,7 @@ def _split_channels(model: ir.Model, node: ir.Node) -> int:
     attributes = dict(node.attributes)
     rest = channels % 16
     if rest <= MAX_REST:
-        main, tail = emit.many("Split", node.inputs[0], [channels - rest, rest], n=2, axis=1)
+        main, tail = _cut_channels(emit, node.inputs[0], [channels - rest, rest])
         first = emit("Conv", main, weight[:, : channels - rest], *node.inputs[2:], **attributes)
         second = emit("Conv", tail, weight[:, channels - rest :], **attributes)
         y = emit("Add", first, second)
@@ -366,3 +366,12 @@ def _split_channels(model: ir.Model, node: ir.Node) -> int:
     y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
     supersede(model, node.outputs[0], y)
     return 1
+
+
+def _cut_channels(emit: Emitter, value: ir.Value | None, sizes: list[int]) -> list[ir.Value]:
+    """Cut a value along its channels; the graph's input before its Unsqueeze, which would copy it once more."""
+    source = value.producer() if value is not None else None
+    window = source.inputs[0] if source is not None and source.op_type == "Unsqueeze" else None
+    if source is None or window is None or not window.is_graph_input() or _axes(source) != (2,):
+        return emit.many("Split", value, sizes, n=len(sizes), axis=1)
+    return [_up(emit, part) for part in emit.many("Split", window, sizes, n=len(sizes), axis=1)]

@@ -22,7 +22,7 @@ from rtserve.graphs.fold import constant
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["ARITHMETIC", "Geometry", "Phases", "absorb", "geometry_of", "reaches"]
+__all__ = ["ARITHMETIC", "Geometry", "Phases", "absorb", "cut", "geometry_of", "reaches"]
 
 ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Sum"})
 TIME = 3
@@ -103,10 +103,17 @@ def _passes(node: ir.Node | None) -> bool:
         return False
     if node.op_type in ELEMENTWISE or node.op_type in ARITHMETIC or node.op_type == "Concat":
         return True
-    return node.op_type == "Slice" and _cut(node) is not None
+    if node.op_type == "Conv":
+        return _one_tap(geometry_of(node))
+    return node.op_type == "Slice" and cut(node) is not None
 
 
-def _cut(node: ir.Node) -> tuple[int, int] | None:
+def _one_tap(conv: Geometry | None) -> bool:
+    """Whether a convolution acts on every sample by itself."""
+    return conv is not None and (conv.taps, conv.stride, conv.left, conv.n_in) == (1, 1, 0, conv.n_out)
+
+
+def cut(node: ir.Node) -> tuple[int, int] | None:
     """Return the span of a Slice of consecutive samples along time, or None."""
     known = [constant(v) for v in node.inputs[1:]]
     n = _samples(node.inputs[0])
@@ -119,7 +126,7 @@ def _cut(node: ir.Node) -> tuple[int, int] | None:
     return (span.start, span.stop) if len(span) else None
 
 
-def reaches(node: ir.Node, wanted: Callable[[Geometry], bool]) -> bool:
+def reaches(node: ir.Node, wanted: Callable[[ir.Node, Geometry], bool]) -> bool:
     """Whether phases can be had from a convolution that is wanted up to `node`, and nothing else reads what is between."""
     inner: set[Any] = set()
     found = False
@@ -131,10 +138,11 @@ def reaches(node: ir.Node, wanted: Callable[[Geometry], bool]) -> bool:
             continue
         if source.op_type == "Conv":
             geometry = geometry_of(source)
-            found = found or (geometry is not None and wanted(geometry))
-        if source.op_type == "Conv" or _passes(source):
+            found = found or (geometry is not None and wanted(source, geometry))
+        through = _passes(source)
+        if source.op_type == "Conv" or through:
             inner.add(source)
-            stack += list(source.inputs) if source.op_type != "Conv" else []
+            stack += list(source.inputs) if through else []
     used = all(reader is node or reader in inner for one in inner for out in one.outputs for reader in out.consumers())
     return found and used and not any(out.is_graph_output() for one in inner for out in one.outputs)
 
@@ -188,6 +196,8 @@ class Phases:
             raise Refused(f"{value.name} has no single time axis at the end")
         if node is not None and node.op_type == "Conv":
             geometry = geometry_of(node)
+            if _one_tap(geometry):
+                return self._elementwise(node, n)
             if geometry is not None:
                 return self._conv(node, geometry)
         if node is None or not _passes(node):
@@ -233,7 +243,8 @@ class Phases:
 
     def _elementwise(self, node: ir.Node, n: int) -> list[Phase]:
         attributes = {key: attribute.value for key, attribute in node.attributes.items()}
-        feeds = [self._operand(value, n) for value in node.inputs]
+        weights = [[value] * self.m for value in node.inputs[1:]] if node.op_type == "Conv" else []
+        feeds = [self._operand(value, n) for value in node.inputs[: len(node.inputs) - len(weights)]] + weights
         phases = []
         for p, length in enumerate(self.lengths(n)):
             parts = [feed[p] for feed in feeds]
@@ -265,7 +276,7 @@ class Phases:
         return phase.value if (low, high) == (0, phase.size) else self.emit.slice(phase.value, TIME, low, high)
 
     def _slice(self, node: ir.Node) -> list[Phase]:
-        low, high = _cut(node) or (0, 0)
+        low, high = cut(node) or (0, 0)
         source = self.of(node.inputs[0])  # type: ignore[arg-type]
         return [self._from(source, low + p, length) for p, length in enumerate(self.lengths(high - low))]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rtserve.fusion.passes.outcome import PassResult
+from rtserve.graphs.macs import shapes_at
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -19,7 +20,6 @@ __all__ = ["NAME", "run"]
 NAME = "rows"
 SIZES = (7, 11)
 """Two batch sizes without a common factor."""
-Shapes = dict[str, list[int]]
 
 
 def run(model: ir.Model) -> PassResult:
@@ -30,7 +30,7 @@ def run(model: ir.Model) -> PassResult:
         return PassResult(notes=("the input has no shape",))
     named = 0
     batch = str(model.graph.inputs[0].shape[0])
-    small, large = (_shapes_at(model, size) for size in SIZES)
+    small, large = (shapes_at(model, size) for size in SIZES)
     for node in model.graph:
         for out in node.outputs:
             if out.shape is None or out.is_graph_output() or out.name not in small or out.name not in large:
@@ -48,19 +48,3 @@ def _named(dim: int | ir.SymbolicDim, small: int, large: int, batch: str) -> int
     if isinstance(dim, int) or not times or (small, large) != (times * SIZES[0], times * SIZES[1]):
         return dim
     return batch if times == 1 else f"{times}*{batch}"
-
-
-def _shapes_at(model: ir.Model, size: int) -> Shapes:
-    """Return the shapes of all values for a batch of `size`, by name."""
-    import onnx
-    import onnx_ir as ir
-
-    proto = ir.serde.serialize_model(model)
-    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = size
-    del proto.graph.value_info[:]
-    found = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    return {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in found.graph.value_info
-        if value.type.tensor_type.HasField("shape")
-    }

@@ -22,10 +22,11 @@ Checker = Callable[["ir.Model"], str]
 
 
 def clean(model: ir.Model) -> ir.Model:
-    """Return the model without unread nodes and initializers, with shapes inferred anew."""
+    """Return the model without repeated and unread nodes and initializers, with shapes inferred anew."""
     from onnx_ir.passes import common
 
-    for rule in (common.RemoveUnusedNodesPass(), common.TopologicalSortPass()):
+    rules = (common.TopologicalSortPass(), common.CommonSubexpressionEliminationPass(), common.RemoveUnusedNodesPass())
+    for rule in rules:
         model = rule(model).model
     return infer_shapes(model)
 

@@ -226,11 +226,10 @@ def _seam_output(emit: Emitter, x: ir.Value, stage: Stage, seams: dict[tuple[int
     if (index < 0).any():
         rows = emit("Pad", rows, [0, 0, 0, 0, 1, 0])
     order = np.array([place.get(int(t), len(place)) for t in index.reshape(-1)], dtype=np.int64)
-    windows = emit("Reshape", emit("Gather", rows, order, axis=1), [0, len(seams), stage.taps * n_chans])
+    windows = emit("Reshape", emit("Gather", rows, order, axis=1), [-1, stage.taps * n_chans])
     kernel = stage.weight.transpose(2, 1, 0).reshape(stage.taps * n_chans, -1).astype(np.float32)
-    y = emit("MatMul", windows, kernel)
-    if stage.bias is not None:
-        y = emit("Add", y, stage.bias.astype(np.float32))
+    bias = [] if stage.bias is None else [stage.bias.astype(np.float32)]
+    y = emit("Reshape", emit("Gemm", windows, kernel, *bias), [-1, len(seams), len(stage.weight)])
     return emit("Transpose", y, perm=[0, 2, 1])
 
 

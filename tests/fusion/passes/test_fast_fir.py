@@ -26,12 +26,12 @@ def always(monkeypatch):
     monkeypatch.setattr(fast_fir, "pays", only_in_phases)
 
 
-def only_in_phases(conv, *, in_turn=False):
-    return conv.group == 1 and conv.dilation == 1 and conv.taps > 1 and not in_turn
+def only_in_phases(conv, windows=1, *, in_turn=False):
+    return conv.dilation in (1, conv.stride) and conv.taps > 1 and not in_turn
 
 
-def only_in_turn(conv, *, in_turn=False):
-    return conv.group == 1 and conv.dilation == 1 and conv.taps > 1 and in_turn
+def only_in_turn(conv, windows=1, *, in_turn=False):
+    return conv.dilation in (1, conv.stride) and conv.taps > 1 and in_turn
 
 
 def laid_out(graph):
@@ -131,6 +131,36 @@ def test_members_and_views_stay_in_phases(always, views, members):
     outcome = next(o for o in report.outcomes if o.name == "fast-fir")
     assert outcome.status == "applied"
     assert outcome.macs_after < outcome.macs_before
+
+
+def three_strided(emit, x, weights):
+    h = emit("Relu", emit("Conv", x, weights(C, C, 7), weights(C), strides=[2], pads=[3, 3]))
+    h = emit("Relu", emit("Conv", h, weights(C, C, 5), weights(C), strides=[2], pads=[2, 2]))
+    h = emit("Relu", emit("Conv", h, weights(C, C, 3), weights(C), strides=[2], pads=[1, 1]))
+    return head(emit, h, weights, C, axes=(2,))
+
+
+@pytest.mark.parametrize("n_times", [60, 61, 62, 63])
+def test_what_reads_phases_stays_in_phases_again(always, n_times):
+    result, _ = rewritten(network(three_strided, n_chans=C, n_times=n_times))
+    assert "3 convolutions in phases" in result.notes[0]  # the first, and the two that read its phases
+
+
+def test_stacked_members_keep_their_groups_in_phases(always):
+    graphs = [network(three_strided, n_chans=C, n_times=60, seed=seed) for seed in range(3)]
+    fused, report, parity = fuse_with_report(graphs, views="identity,scale:1.1")
+    assert parity.passed
+    assert next(o for o in report.outcomes if o.name == "fast-fir").status == "applied"
+    groups = [node.attributes.get_int("group", 1) for node in fused.model.graph if node.op_type == "Conv"]
+    assert 3 in groups
+
+
+def test_views_on_the_batch_count_as_windows():
+    model = laid_out(network(two_strided(3, 1, (1, 1), 3, n_chans=64), n_chans=64, n_times=40))
+    conv = next(geometry_of(node) for node in model.graph if node.op_type == "Conv")
+    wide = replace(conv, weight=np.zeros((64, 64, 1, 3), np.float32), bias=None)
+    assert not fast_fir.pays(wide)
+    assert fast_fir.pays(wide, 40)
 
 
 def test_broken_windows_stay_broken(always):

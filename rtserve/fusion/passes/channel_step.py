@@ -1,0 +1,75 @@
+r"""A factor and an offset for every channel as one depthwise step.
+
+Behind a convolution, :math:`a_c x_c + b_c` (a scaled view of a shared stage) written as Mul and Add makes the engine put
+its blocked layout back in order first and go over the data twice. A depthwise convolution of one tap is the same numbers
+in the blocked layout, in one go.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtserve.fusion.passes.outcome import PassResult
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.fold import constant, supersede
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["NAME", "run"]
+
+NAME = "channel-step"
+BLOCK = 16
+"""Channels of onnxruntime's blocked layout."""
+
+
+def run(model: ir.Model) -> PassResult:
+    """Rewrite every pair of Mul and Add on the output of a convolution, in place."""
+    changed = 0
+    for node in list(model.graph):
+        if node.op_type != "Add":
+            continue
+        product, offset = _operands(node)
+        mul = product.producer() if product is not None else None
+        if mul is None or mul.op_type != "Mul" or offset is None or len(mul.outputs[0].uses()) != 1:
+            continue
+        x, factor = _operands(mul)
+        if x is None or factor is None or not _blocked(x):
+            continue
+        channels = int(x.shape[1])  # type: ignore[index,arg-type]
+        scale, shift = _by_channel(factor, channels), _by_channel(offset, channels)
+        if scale is None or shift is None:
+            continue
+        emit = Emitter(model.graph, before=node, prefix="step")
+        y = emit("Conv", x, scale.reshape(-1, 1, 1, 1), shift, group=channels)
+        y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
+        supersede(model, node.outputs[0], y)
+        changed += 1
+    return PassResult(changed=changed, notes=(f"{changed} steps" if changed else "nothing to do",))
+
+
+def _operands(node: ir.Node) -> tuple[ir.Value | None, np.ndarray | None]:
+    """Return the computed and the constant operand of a binary node, None for what it lacks."""
+    values = [v for v in node.inputs if constant(v) is None]
+    arrays = [a for a in map(constant, node.inputs) if a is not None]
+    return (values[0] if len(values) == 1 else None), (arrays[0] if arrays else None)
+
+
+def _blocked(x: ir.Value) -> bool:
+    """Whether a value comes from a convolution in the blocked layout."""
+    if x.shape is None or len(x.shape) != 4 or not isinstance(x.shape[1], int) or x.shape[1] % BLOCK:
+        return False
+    node = x.producer()
+    if node is not None and node.op_type in ("Add", "Relu"):
+        node = next((v.producer() for v in node.inputs if v is not None and constant(v) is None), None)
+    return node is not None and node.op_type == "Conv"
+
+
+def _by_channel(array: np.ndarray, channels: int) -> np.ndarray | None:
+    """Return one number per channel from a constant that broadcasts along the others, or None."""
+    full = array.reshape((1,) * (4 - array.ndim) + array.shape) if array.ndim <= 4 else array
+    if full.ndim != 4 or full.shape[0] != 1 or full.shape[2:] != (1, 1) or full.shape[1] not in (1, channels):
+        return None
+    return np.ascontiguousarray(np.broadcast_to(full.reshape(-1), (channels,)))

@@ -1,0 +1,161 @@
+r"""Two convolutions of stride 2 that read the same samples one apart, with three filters instead of four.
+
+Views that are moved by an odd number of samples need the first layer at the odd places as well. With the taps apart,
+:math:`h_e[j] = h[2j]`, :math:`h_o[j] = h[2j + 1]`, and the samples apart, :math:`a[n] = x[s + 2n]`,
+:math:`b[n] = x[s + 2n + 1]`, :math:`a^+[n] = a[n + 1]`, the outputs that begin at s + 2n and at s + 2n + 1 are
+
+.. math::
+    y_0 = h_e * a + h_o * b = h_e * (a - b) + (h_e + h_o) * b, \qquad
+    y_1 = h_e * b + h_o * a^+ = h_o * (a^+ - b) + (h_e + h_o) * b,
+
+and the last term is the same: three filters of half the taps for four (Winograd's F(2, 2) across the two). They are
+ordinary convolutions, on which `rtserve.fusion.passes.fast_fir` can work again.
+
+Neighbouring samples meet in one term, so one that is not finite spoils an output more than before, as there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtserve.fusion.passes.cost import EVALUATED_US, MACS_PER_US, NODE_US
+from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.phases import Geometry, cut, geometry_of
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.fold import replace_value
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["NAME", "run"]
+
+NAME = "paired"
+PREFIX = "pair"
+STRIDE = 2
+BLOCK = 16
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Pair:
+    """Two convolutions; output n of the first begins at `start` + 2 n, of the second at `start` + 1 + 2 (n + `ahead`)."""
+
+    nodes: tuple[ir.Node, ir.Node]
+    convs: tuple[Geometry, Geometry]
+
+    @property
+    def start(self) -> int:
+        return -self.convs[0].left
+
+    @property
+    def ahead(self) -> int:
+        return (-self.convs[1].left - self.start - 1) // STRIDE
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Outputs that cover both."""
+        first, second = self.convs
+        return min(0, self.ahead), max(first.n_out, second.n_out + self.ahead)
+
+
+def run(model: ir.Model) -> PassResult:
+    """Rewrite every pair that pays, in place."""
+    found: dict[tuple[object, bytes], list[tuple[ir.Node, Geometry]]] = {}
+    for node in model.graph:
+        conv = geometry_of(node) if node.op_type == "Conv" else None
+        if conv is not None and conv.stride == STRIDE and conv.dilation == 1 and conv.group == 1:
+            found.setdefault((node.inputs[0], conv.weight.tobytes()), []).append((node, conv))
+    changed = 0
+    for alike in found.values():
+        for (node, conv), (other, second) in combinations(alike, 2):
+            two = _Pair(nodes=(node, other), convs=(conv, second))
+            if (conv.left - second.left) % STRIDE and _pays(two):
+                _rewrite(model, two)
+                changed += 1
+                break
+    notes = (f"{changed} pairs of filters one sample apart",) if changed else ("no two filters one sample apart",)
+    return PassResult(changed=changed, notes=notes)
+
+
+def _pays(two: _Pair) -> bool:
+    """Whether the products saved cost clearly more time than the nodes added."""
+    outputs, channels, _, taps = two.convs[0].weight.shape
+    if outputs % BLOCK or channels % BLOCK or taps < STRIDE:
+        return False
+    low, high = two.span
+    saved = outputs * channels * two.convs[0].rows * (
+        taps * sum(conv.n_out for conv in two.convs) - (taps + (taps + 1) // 2) * (high - low)
+    )  # fmt: skip
+    moved = 2 * channels * two.convs[0].rows * (high - low + taps // 2)
+    return bool(saved / MACS_PER_US > 1.5 * (3 * NODE_US + moved * EVALUATED_US))
+
+
+def _rewrite(model: ir.Model, two: _Pair) -> None:
+    emit = Emitter(model.graph, before=two.nodes[0], prefix=PREFIX)
+    conv, x = two.convs[0], two.nodes[0].inputs[0]
+    low, high = two.span
+    even, odd = conv.weight[..., 0::2], conv.weight[..., 1::2]
+    begin = two.start + STRIDE * low
+    both = even.astype(np.float64)
+    both[..., : odd.shape[3]] += odd
+    common = _read(emit, x, conv.n_in, both, begin + 1, high - low, spread=STRIDE)
+    for number, (taps, sign) in enumerate(((even, (1.0, -1.0)), (odd, (-1.0, 1.0)))):
+        weight = np.tile(np.array(sign), (conv.weight.shape[1], 1, 1, 1))
+        d = _read(emit, x, conv.n_in, weight, begin + number, high - low + taps.shape[3] - 1, group=len(weight))
+        bias = two.convs[number].bias
+        extra = [] if bias is None else [bias]
+        _replace(model, emit, two, number, emit("Add", emit("Conv", d, taps, *extra), common))
+
+
+def _read(
+    emit: Emitter, x: ir.Value | None, n_in: int, weight: np.ndarray, start: int, n: int, *extra: np.ndarray,
+    spread: int = 1, group: int = 1,
+) -> ir.Value:  # fmt: skip
+    """Return ``sum_u weight[u] x[start + 2 i + spread u]`` for i below n, x extended by zeros."""
+    while start > 0:  # a filter cannot begin behind the first sample; leading zeros make it begin before
+        weight, start = np.pad(weight, ((0, 0), (0, 0), (0, 0), (1, 0))), start - spread
+    while (n_in - start - spread * (weight.shape[3] - 1) - 1) // STRIDE >= n:  # trailing zeros end it in time
+        weight = np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, 1)))
+    reach = start + STRIDE * (n - 1) + spread * (weight.shape[3] - 1) + 1
+    return emit("Conv", x, weight.astype(np.float32), *extra, group=group, strides=[1, STRIDE],
+                dilations=[1, spread], pads=[0, -start, 0, max(reach - n_in, 0)])  # fmt: skip
+
+
+def _replace(model: ir.Model, emit: Emitter, two: _Pair, number: int, y: ir.Value) -> None:
+    """Put the outputs one convolution had in its place; what cuts them is cut from `y` itself."""
+    low, high = two.span
+    offset = (two.ahead if number else 0) - low
+    if (offset, two.convs[number].n_out) == (0, high - low):
+        _stand_in(model, two.nodes[number].outputs[0], y)
+        return
+    old, y = _with_sum(emit, two.nodes[number].outputs[0], y, offset, high - low)
+    for node in list(old.consumers()):
+        span = cut(node) if node.op_type == "Slice" else None
+        if span is not None:
+            _stand_in(model, node.outputs[0], emit.slice(y, 3, offset + span[0], offset + span[1]))
+    if old.uses() or old.is_graph_output():
+        _stand_in(model, old, emit.slice(y, 3, offset, offset + two.convs[number].n_out))
+
+
+def _with_sum(emit: Emitter, old: ir.Value, y: ir.Value, offset: int, n: int) -> tuple[ir.Value, ir.Value]:
+    """Where a second convolution (of the channels left over) is only added to `old`, do so over all n outputs of `y`."""
+    readers = list(old.consumers())
+    if len(readers) != 1 or readers[0].op_type != "Add" or old.is_graph_output():
+        return old, y
+    other = next((v for v in readers[0].inputs if v is not None and v is not old), None)
+    node = other.producer() if other is not None else None
+    conv = geometry_of(node) if node is not None and node.op_type == "Conv" else None
+    if node is None or conv is None or (conv.stride, conv.group, len(node.outputs[0].uses())) != (STRIDE, 1, 1):
+        return old, y
+    extra = [] if conv.bias is None else [conv.bias]
+    start = -conv.left - STRIDE * offset
+    more = _read(emit, node.inputs[0], conv.n_in, conv.weight, start, n, *extra, spread=conv.dilation)
+    return readers[0].outputs[0], emit("Add", more, y)
+
+
+def _stand_in(model: ir.Model, old: ir.Value, new: ir.Value) -> None:
+    new.shape, new.type = old.shape, old.type
+    replace_value(model, old, new)
