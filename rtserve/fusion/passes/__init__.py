@@ -16,6 +16,7 @@ from rtserve.fusion.passes import (
     heads,
     layout,
     paired,
+    planes,
     pool,
     prefix,
     rows,
@@ -35,6 +36,7 @@ MEMBER_PASSES = (
     (heads.NAME, heads.run),
 )
 WHOLE_PASSES = (
+    (planes.NAME, planes.run),
     (depth.NAME, depth.run),
     (layout.NAME, layout.run),
     (channel_step.NAME, channel_step.run),

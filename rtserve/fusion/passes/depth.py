@@ -1,20 +1,30 @@
-r"""Space to depth for a temporal convolution of one input channel.
+r"""Space to depth for a temporal convolution of few channels.
 
-A convolution of K taps over one channel has no channels to vectorise over. Split time into s phases,
-:math:`t = s t' + p`: the phases are s input channels, the outputs F s output channels, and
+The engine computes sixteen output channels at a time; a convolution over one electrode's samples has eight filters, or
+nine. Split time into s phases, :math:`t = s t' + p`: the phases are s C input channels, the outputs s F output channels,
+and
 
-.. math:: y[f, s t' + p] = \sum_{q, k'} w[f, s k' + q - p]\, x[s (t' + k') + q - l],
+.. math:: y[p F + f, t'] = \sum_{c, q, k'} w[f, c, s k' + q - p]\, x[c, s (t' + k') + q - l],
 
-a convolution of :math:`\lceil (K + s - 1) / s \rceil` taps. The multiply-adds grow by (K + s - 1) / K, the speed by three.
+a convolution of :math:`\lceil (K + s - 1) / s \rceil` taps. The multiply-adds grow by (K + s - 1) / K, and the channels
+are full.
+
+The outputs are put in turn again as late as possible: an elementwise step acts on phases as they are, and a convolution
+that does not reach along time (the spatial one) does the same to each phase, in s groups. Where it does not follow, they
+are put in turn at once.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.passes.cost import MACS_PER_US, NODE_US
 from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.pool import FUSED
+from rtserve.fusion.passes.siblings import ELEMENTWISE
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -24,84 +34,271 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "run"]
 
 NAME = "space-to-depth"
-PHASES = 4
-SMALLEST = 500_000
-"""Multiply-adds below which the extra transposes cost more than they save."""
+PHASES = (2, 4, 8)
+"""How many phases are weighed."""
+BLOCK = 16
+MOST_CHANNELS = 8
+SHORTEST = 8
+POOLS = ("AveragePool", "MaxPool")
+APART_US, IN_TURN_US, POOL_US, BLOCKED_POOL_US = 0.0006, 0.0003, 0.0004, 0.0001
+"""Microseconds per element: taking the input apart, putting outputs in turn, pooling them, pooling whole blocks."""
+WORTH = 1.1
+"""How many times faster the estimate must be, all nodes up to the end counted."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Temporal:
+    """A convolution along time of few channels, and what its outputs go through.
+
+    Parameters
+    ----------
+    node : Node
+        The convolution on (batch, channels, a, b), time on `axis` (2 or 3).
+    weight : ndarray, (filters, channels, taps)
+        Its kernel.
+    axis, rows, n_in, n_out, left : int
+        Time's axis, length of the other one, samples in and out, zero padding in front.
+    steps : tuple of Node
+        Elementwise nodes behind it, in order.
+    end : Node or None
+        The spatial convolution behind those.
+    pooled : bool
+        Whether a pool is behind those instead, which the engine does faster on whole blocks of channels.
+    """
+
+    node: ir.Node
+    weight: np.ndarray
+    axis: int
+    rows: int
+    n_in: int
+    n_out: int
+    left: int
+    steps: tuple[ir.Node, ...]
+    end: ir.Node | None
+    pooled: bool
+
+    @property
+    def filters(self) -> int:
+        return int(self.weight.shape[0])
+
+    @property
+    def channels(self) -> int:
+        return int(self.weight.shape[1])
+
+    @property
+    def taps(self) -> int:
+        return int(self.weight.shape[2])
+
+    def frames(self, s: int) -> int:
+        return -(-self.n_out // s)
+
+    def span(self, s: int) -> int:
+        return -(-(self.taps + s - 1) // s)
 
 
 def run(model: ir.Model) -> PassResult:
-    """Rewrite every large temporal convolution of one input channel, in place."""
-    changed, notes = 0, []
+    """Rewrite every temporal convolution of few channels that pays, in place."""
+    changed, notes = [], []
     for node in list(model.graph):
         if node.op_type != "Conv":
             continue
-        weight = constant(node.inputs[1])
-        if weight is None or weight.ndim != 4 or weight.shape[1] != 1 or node.attributes.get_int("group", 1) != 1:
+        found = _match(node)
+        if found is None:
             continue
-        reason = _refuse(node, weight)
-        if reason:
-            notes.append(f"Conv {node.outputs[0].name}: {reason}")
+        if isinstance(found, str):
+            notes.append(f"Conv {node.outputs[0].name}: {found}")
             continue
-        _rewrite(model, node, weight)
-        changed += 1
-    return PassResult(
-        changed=changed, notes=tuple(notes) if not changed else (f"{changed} convolutions over {PHASES} phases",)
-    )
+        s = _phases(found)
+        if s == 1:
+            notes.append(f"Conv {node.outputs[0].name}: {found.filters} filters are as fast as they are")
+            continue
+        _rewrite(model, found, s)
+        changed.append(s)
+    if not changed:
+        return PassResult(notes=tuple(notes))
+    return PassResult(changed=len(changed), notes=(f"{len(changed)} convolutions over {sorted(set(changed))} phases",))
 
 
-def _refuse(node: ir.Node, weight: np.ndarray) -> str:
+def _match(node: ir.Node) -> _Temporal | str | None:
+    """Return what a convolution is, or why it cannot be rewritten; None where it is of another kind."""
+    weight = constant(node.inputs[1])
+    if (
+        weight is None
+        or weight.ndim != 4
+        or weight.shape[1] > MOST_CHANNELS
+        or node.attributes.get_int("group", 1) != 1
+    ):
+        return None
     shape, out = node.inputs[0].shape, node.outputs[0].shape  # type: ignore[union-attr]
     if shape is None or out is None or not all(isinstance(d, int) for d in [*list(shape)[1:], *list(out)[1:]]):
         return "its shape is not known"
-    if weight.shape[2] != 1 or weight.shape[3] < 2 * PHASES:
+    if 1 not in weight.shape[2:] or max(weight.shape[2:]) < SHORTEST:
         return f"a kernel of {weight.shape[2:]}"
-    if any(
-        v != 1 for v in [*(node.attributes.get_ints("strides") or ()), *(node.attributes.get_ints("dilations") or ())]
-    ):
+    if _any_not_one(node, "strides") or _any_not_one(node, "dilations"):
         return "it strides or dilates"
+    axis = 3 if weight.shape[2] == 1 else 2
     pads = node.attributes.get_ints("pads") or (0, 0, 0, 0)
-    if pads[0] or pads[2] or node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", ""):
+    other = 5 - axis
+    if pads[other - 2] or pads[other] or node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", ""):
         return "it pads another axis"
-    if int(shape[1]) != 1:  # type: ignore[arg-type]
-        return "several input channels"
-    macs = int(np.prod([int(d) for d in list(out)[1:]])) * weight[0].size  # type: ignore[arg-type]
-    return f"{macs:,} multiply-adds, under {SMALLEST:,}" if macs < SMALLEST else ""
+    if len(node.inputs) > 2 and constant(node.inputs[2]) is None:
+        return "its bias is computed"
+    steps, reader = _behind(node)
+    last = (node, *steps)[-1].outputs[0]
+    end = reader if reader is not None and _takes_phases(reader, last, axis) else None
+    return _Temporal(node=node, weight=weight.reshape(*weight.shape[:2], -1).astype(np.float64), axis=axis,
+                     rows=int(shape[other]), n_in=int(shape[axis]), n_out=int(out[axis]),  # type: ignore[arg-type]
+                     left=pads[axis - 2], steps=steps, end=end,
+                     pooled=reader is not None and reader.op_type in POOLS)  # fmt: skip
 
 
-def _rewrite(model: ir.Model, node: ir.Node, weight: np.ndarray) -> None:
-    s, (filters, _, _, taps) = PHASES, weight.shape
-    _, _, rows, n_in = (d if isinstance(d, int) else 0 for d in node.inputs[0].shape)  # type: ignore[union-attr]
-    n_out = int(node.outputs[0].shape[3])  # type: ignore[index,arg-type]
+def _any_not_one(node: ir.Node, name: str) -> bool:
+    return any(v != 1 for v in node.attributes.get_ints(name) or ())
+
+
+def _behind(node: ir.Node) -> tuple[tuple[ir.Node, ...], ir.Node | None]:
+    """Return the elementwise nodes behind a convolution, and the node that alone reads what they make."""
+    steps: list[ir.Node] = []
+    while True:
+        out = (node, *steps)[-1].outputs[0]
+        if len(out.uses()) != 1 or out.is_graph_output():
+            return tuple(steps), None
+        (reader,) = out.consumers()
+        if reader.op_type not in ELEMENTWISE or len(reader.inputs) != 1:
+            return tuple(steps), reader
+        steps.append(reader)
+
+
+def _takes_phases(node: ir.Node, value: ir.Value, axis: int) -> bool:
+    """Whether a node is a convolution that does not reach along time."""
+    weight = constant(node.inputs[1]) if node.op_type == "Conv" and node.inputs[0] is value else None
+    if weight is None or any(constant(v) is None for v in node.inputs[2:]) or node.outputs[0].shape is None:
+        return False
+    time = axis - 2
     pads = node.attributes.get_ints("pads") or (0, 0, 0, 0)
-    frames = -(-n_out // s)
-    span = -(-(taps + s - 1) // s)
+    strides = node.attributes.get_ints("strides") or (1, 1)
+    return bool(weight.shape[2 + time] == 1 and strides[time] == 1 and not pads[time] and not pads[time + 2])
+
+
+def _phases(found: _Temporal) -> int:
+    """Return the number of phases that the estimate prefers; 1 where the convolution should stay."""
+    candidates = [s for s in PHASES if _fits(found.channels * s)]
+    if not candidates:
+        return 1
+    best = min(candidates, key=lambda s: _estimate(found, s))
+    return best if WORTH * _estimate(found, best) < _estimate(found, 1) else 1
+
+
+def _fits(channels: int) -> bool:
+    """Whether the engine's blocked convolution reads so many channels."""
+    return channels < BLOCK or channels % 4 == 0
+
+
+def _full(channels: int) -> int:
+    return -(-channels // BLOCK) * BLOCK
+
+
+def _estimate(found: _Temporal, s: int) -> float:
+    """Return microseconds from the input to where all outputs are in turn, pooled if a pool follows."""
+    elements = found.filters * found.rows * found.n_out
+    if s == 1:
+        macs = _full(found.filters) * found.weight[0].size * found.rows * found.n_out
+        pool_us = (BLOCKED_POOL_US if _stays_blocked(found) else POOL_US) * elements * found.pooled
+        return float(macs / MACS_PER_US + pool_us)
+    read = found.channels * s if found.channels * s < BLOCK else _full(found.channels * s)
+    macs = _full(found.filters * s) * read * found.span(s) * found.rows * found.frames(s)
+    us: float = macs / MACS_PER_US + 7 * NODE_US + found.channels * found.rows * found.n_in * APART_US
+    if found.end is not None:  # what is put in turn behind a spatial convolution is small
+        return us
+    return us + elements * (IN_TURN_US + POOL_US * found.pooled)
+
+
+def _stays_blocked(found: _Temporal) -> bool:
+    return all(step.op_type in FUSED for step in found.steps)
+
+
+def _rewrite(model: ir.Model, found: _Temporal, s: int) -> None:
+    last = found.end if found.end is not None else (found.node, *found.steps)[-1]
+    emit = Emitter(model.graph, before=last, prefix="depth")
+    y = _convolved(emit, found, s)
+    for step in found.steps:
+        y = emit(step.op_type, y, **_attributes(step))
+    if found.end is None:
+        y = _in_turn(emit, found, s, y, found.filters, found.rows)
+    else:
+        y = _spatial(emit, found, found.end, s, y)
+    y.shape, y.type = last.outputs[0].shape, last.outputs[0].type
+    supersede(model, last.outputs[0], y)
+
+
+def _attributes(node: ir.Node) -> dict[str, Any]:
+    return {key: attribute.value for key, attribute in node.attributes.items()}
+
+
+def _shaped(found: _Temporal, time: int, rows: int) -> list[int]:
+    """Return the two last axes in the graph's order."""
+    return [rows, time] if found.axis == 3 else [time, rows]
+
+
+def _convolved(emit: Emitter, found: _Temporal, s: int) -> ir.Value:
+    """Return the outputs in phases, (batch, s F, ...), phases in front."""
+    span, frames = found.span(s), found.frames(s)
     total = s * (frames + span - 1)
-    right = total - n_in - pads[1]
-    emit = Emitter(model.graph, before=node, prefix="depth")
-    x = node.inputs[0]
+    right = total - found.n_in - found.left
+    x = found.node.inputs[0]
+    assert x is not None
     if right < 0:
-        x, right = emit.slice(x, 3, 0, n_in + right), 0  # type: ignore[arg-type]
-    if pads[1] or right:
-        x = emit("Pad", x, [0, 0, 0, pads[1], 0, 0, 0, right])
-    phased = emit("Transpose", emit("Reshape", x, [-1, rows, frames + span - 1, s]), perm=[0, 3, 1, 2])
-    kernel = _phase_kernel(weight[:, 0, 0].astype(np.float64), s, span)
-    extra = []
-    bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    if bias is not None:
-        extra = [np.repeat(bias, s)]
-    y = emit("Conv", phased, kernel.astype(np.float32), *extra)
-    y = emit("Transpose", emit("Reshape", y, [-1, filters, s, rows, frames]), perm=[0, 1, 3, 4, 2])
-    y = emit("Reshape", y, [-1, filters, rows, frames * s])
-    if frames * s != n_out:
-        y = emit.slice(y, 3, 0, n_out)
-    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
-    supersede(model, node.outputs[0], y)
+        x, right = emit.slice(x, found.axis, 0, found.n_in + right), 0
+    if found.left or right:
+        pads = [0] * 8
+        pads[found.axis], pads[found.axis + 4] = found.left, right
+        x = emit("Pad", x, pads)
+    x = _apart(emit, found, s, x, total // s)
+    kernel = _phase_kernel(found.weight, s, span)
+    kernel = kernel[:, :, None, :] if found.axis == 3 else kernel[:, :, :, None]
+    bias = constant(found.node.inputs[2]) if len(found.node.inputs) > 2 else None
+    extra = [] if bias is None else [np.tile(bias, s)]
+    return emit("Conv", x, kernel.astype(np.float32), *extra)
+
+
+def _apart(emit: Emitter, found: _Temporal, s: int, x: ir.Value, frames: int) -> ir.Value:
+    """Return (batch, channels s, ...) of (batch, channels, ...): sample s i + q of channel c is channel c s + q at i."""
+    c, rows = found.channels, found.rows
+    if c == 1:
+        if found.axis == 3:
+            return emit("Transpose", emit("Reshape", x, [-1, rows, frames, s]), perm=[0, 3, 1, 2])
+        return emit("Transpose", emit("Reshape", x, [-1, frames, s, rows]), perm=[0, 2, 1, 3])
+    if found.axis == 3:
+        x = emit("Transpose", emit("Reshape", x, [-1, c, rows, frames, s]), perm=[0, 1, 4, 2, 3])
+    else:
+        x = emit("Transpose", emit("Reshape", x, [-1, c, frames, s, rows]), perm=[0, 1, 3, 2, 4])
+    return emit("Reshape", x, [-1, c * s, *_shaped(found, frames, rows)])
 
 
 def _phase_kernel(weight: np.ndarray, s: int, span: int) -> np.ndarray:
-    """Return (filters * s, s, 1, span): output phase p reads input phase q at frame k' with tap s k' + q - p."""
-    filters, taps = weight.shape
-    tap = s * np.arange(span)[None, None] + np.arange(s)[None, :, None] - np.arange(s)[:, None, None]
+    """Return (s filters, channels s, span): output phase p reads input phase q at frame k' with tap s k' + q - p."""
+    filters, channels, taps = weight.shape
+    tap = s * np.arange(span)[None, None] + np.arange(s)[None, :, None] - np.arange(s)[:, None, None]  # (p, q, k')
     inside = (tap >= 0) & (tap < taps)
-    kernel = np.where(inside, weight[:, np.clip(tap, 0, taps - 1)], 0.0)
-    return kernel.reshape(filters * s, s, 1, span)
+    kernel = np.where(inside, weight[:, :, np.clip(tap, 0, taps - 1)], 0.0)  # (f, c, p, q, k')
+    return kernel.transpose(2, 0, 1, 3, 4).reshape(s * filters, channels * s, span)
+
+
+def _in_turn(emit: Emitter, found: _Temporal, s: int, y: ir.Value, channels: int, rows: int) -> ir.Value:
+    """Return (batch, channels, ...) with time in turn, of (batch, s channels, ...) in phases."""
+    frames = found.frames(s)
+    apart = emit("Reshape", y, [-1, s, channels, *_shaped(found, frames, rows)])
+    turned = emit("Transpose", apart, perm=[0, 2, 3, 4, 1] if found.axis == 3 else [0, 2, 3, 1, 4])
+    y = emit("Reshape", turned, [-1, channels, *_shaped(found, frames * s, rows)])
+    return y if frames * s == found.n_out else emit.slice(y, found.axis, 0, found.n_out)
+
+
+def _spatial(emit: Emitter, found: _Temporal, end: ir.Node, s: int, y: ir.Value) -> ir.Value:
+    """Do the spatial convolution on every phase by itself, in s times the groups."""
+    weight = constant(end.inputs[1])
+    assert weight is not None
+    extra = [np.tile(array, s) for array in map(constant, end.inputs[2:]) if array is not None]
+    attributes = _attributes(end) | {"group": s * (end.attributes.get_int("group", 1) or 1)}
+    y = emit("Conv", y, np.tile(weight, (s, 1, 1, 1)), *extra, **attributes)
+    rows = int(end.outputs[0].shape[5 - found.axis])  # type: ignore[index,arg-type]
+    return _in_turn(emit, found, s, y, len(weight), rows)

@@ -103,10 +103,10 @@ def test_time_before_a_trailing_one_is_turned():
 
 def test_one_channel_convolution_over_phases():
     def body(emit, x, weights):
-        h = emit("Relu", emit("Conv", emit("Unsqueeze", x, [1]), weights(8, 1, 1, 25), weights(8), pads=[0, 12, 0, 12]))
+        h = emit("Relu", emit("Conv", emit("Unsqueeze", x, [1]), weights(8, 1, 1, 51), weights(8), pads=[0, 25, 0, 25]))
         return head(emit, h, weights, 8, axes=(2, 3))
 
-    result, kinds = rewritten(depth, network(body, n_chans=20, n_times=200))
+    result, kinds = rewritten(depth, network(body, n_chans=64, n_times=200))
     assert result.changed == 1
     assert kinds.count("Transpose") == 2
 

@@ -1,0 +1,106 @@
+r"""Volumes and rows as planes: what acts along one axis does not need the others apart.
+
+The engine's fast kernels take planes (batch, channels, a, b), sixteen channels at a time. A convolution on (batch, channels,
+depth, a, b) whose kernel is 1 along depth and a is one on (batch, channels, depth a, b). A pool whose windows do not
+overlap, along the last axis but one, acts on every channel and every window by itself: with w samples a window,
+
+.. math:: (batch, C, \dots, w\,n, b) = (batch, C \dots n, w, b),
+
+a pool of whole planes with as many channels as there are windows. Both are the same memory, read otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from rtserve.fusion.passes.outcome import PassResult
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.fold import constant, supersede
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["NAME", "run"]
+
+NAME = "planes"
+BLOCK = 16
+SMALLEST = 4_000
+"""Elements from which a pool is worth two changes of shape."""
+
+
+def run(model: ir.Model) -> PassResult:
+    """Rewrite every such convolution and pool, in place."""
+    convs = pools = 0
+    for node in list(model.graph):
+        if node.op_type == "Conv":
+            convs += _conv(model, node)
+        elif node.op_type in ("AveragePool", "MaxPool"):
+            pools += _pool(model, node)
+    notes = (f"{convs} convolutions and {pools} pools as planes",) if convs + pools else ("nothing to do",)
+    return PassResult(changed=convs + pools, notes=notes)
+
+
+def _dims(value: ir.Value | None) -> list[int] | None:
+    """Return all axes but the batch, or None where one is not known."""
+    shape = value.shape if value is not None else None
+    if shape is None or not all(isinstance(d, int) for d in list(shape)[1:]):
+        return None
+    return [int(d) for d in list(shape)[1:]]  # type: ignore[arg-type]
+
+
+def _conv(model: ir.Model, node: ir.Node) -> int:
+    weight, dims, out = constant(node.inputs[1]), _dims(node.inputs[0]), _dims(node.outputs[0])
+    if weight is None or weight.ndim != 5 or dims is None or out is None or weight.shape[2:4] != (1, 1):
+        return 0
+    last = _along_last(node)
+    if last is None:
+        return 0
+    emit = Emitter(model.graph, before=node, prefix="plane")
+    x = emit("Reshape", node.inputs[0], [-1, dims[0], dims[1] * dims[2], dims[3]])
+    y = emit("Conv", x, weight[:, :, 0], *node.inputs[2:], group=node.attributes.get_int("group", 1), **last)
+    y = emit("Reshape", y, [-1, *out])
+    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
+    supersede(model, node.outputs[0], y)
+    return 1
+
+
+def _along_last(node: ir.Node) -> dict[str, Any] | None:
+    """Return the geometry of a rank-5 convolution on planes, or None where it acts on the first two of three axes."""
+    strides = node.attributes.get_ints("strides") or (1, 1, 1)
+    dilations = node.attributes.get_ints("dilations") or (1, 1, 1)
+    pads = node.attributes.get_ints("pads") or (0,) * 6
+    if strides[:2] != (1, 1) or any((*pads[0:2], *pads[3:5])):
+        return None
+    if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", ""):
+        return None
+    return {"strides": [1, strides[2]], "dilations": [1, dilations[2]], "pads": [0, pads[2], 0, pads[5]]}
+
+
+def _pool(model: ir.Model, node: ir.Node) -> int:
+    dims, out = _dims(node.inputs[0]), _dims(node.outputs[0])
+    kernel: Sequence[int] = node.attributes.get_ints("kernel_shape") or ()
+    if dims is None or out is None or len(node.outputs) != 1 or len(dims) != len(kernel) + 1 or len(kernel) < 2:
+        return 0
+    before, window, rest = kernel[:-2], kernel[-2], kernel[-1]
+    strides = node.attributes.get_ints("strides") or (1,) * len(kernel)
+    plain = not any(node.attributes.get_ints("pads") or ()) and not node.attributes.get_int("ceil_mode", 0)
+    plain = plain and all(d == 1 for d in node.attributes.get_ints("dilations") or ())
+    alone = {*before, rest} == {1} and window > 1 and tuple(strides) == tuple(kernel)
+    channels = prod(out[:-1])
+    if not plain or not alone or channels % BLOCK or prod(dims) < SMALLEST:
+        return 0
+    if len(kernel) == 2 and dims[0] % BLOCK == 0:  # on planes already, and in whole blocks
+        return 0
+    emit = Emitter(model.graph, before=node, prefix="plane")
+    x = node.inputs[0]
+    assert x is not None
+    if dims[-2] != out[-2] * window:
+        x = emit.slice(x, len(dims) - 1, 0, out[-2] * window)
+    planes = emit("Reshape", x, [-1, channels, window, dims[-1]])
+    y = emit(node.op_type, planes, kernel_shape=[window, 1], strides=[window, 1])
+    y = emit("Reshape", y, [-1, *out])
+    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
+    supersede(model, node.outputs[0], y)
+    return 1
