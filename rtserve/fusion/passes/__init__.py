@@ -22,6 +22,7 @@ from rtserve.fusion.passes import (
     rows,
     shapes,
     siblings,
+    window,
 )
 
 __all__ = ["ENGINES", "MEMBER_PASSES", "WHOLE_PASSES"]
@@ -42,15 +43,16 @@ WHOLE_PASSES = (
     (channel_step.NAME, channel_step.run),
     (paired.NAME, paired.run),
     (fast_fir.NAME, fast_fir.run),
+    (window.NAME, window.run),
     (pool.NAME, pool.run),
     (elu.NAME, elu.run),
     (rows.NAME, rows.run),
 )
-DEPTHWISE = (channel_step.NAME, paired.NAME, fast_fir.NAME)
-"""Passes that write short depthwise steps, which are slow in torch."""
+BLOCKED = (channel_step.NAME, paired.NAME, fast_fir.NAME, window.NAME)
+"""Passes for onnxruntime alone: short depthwise steps and kernels as high as the window are slow in torch."""
 ENGINES = {
     "onnxruntime": WHOLE_PASSES,
     "openvino": (),
-    "torch": tuple(entry for entry in WHOLE_PASSES if entry[0] not in DEPTHWISE),
+    "torch": tuple(entry for entry in WHOLE_PASSES if entry[0] not in BLOCKED),
 }
 """Passes on the whole graph by the engine that is to run it."""

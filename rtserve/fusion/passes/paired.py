@@ -25,6 +25,7 @@ import numpy as np
 from rtserve.fusion.passes.cost import EVALUATED_US, MACS_PER_US, NODE_US
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import Geometry, cut, geometry_of
+from rtserve.fusion.passes.window import SAVED_US, split_of
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import replace_value
 
@@ -90,7 +91,14 @@ def _pays(two: _Pair) -> bool:
         taps * sum(conv.n_out for conv in two.convs) - (taps + (taps + 1) // 2) * (high - low)
     )  # fmt: skip
     moved = 2 * channels * two.convs[0].rows * (high - low + taps // 2)
-    return bool(saved / MACS_PER_US > 1.5 * (3 * NODE_US + moved * EVALUATED_US))
+    return bool(
+        saved / MACS_PER_US > 1.5 * (3 * NODE_US + moved * EVALUATED_US) + (SAVED_US if _of_input(two) else 0.0)
+    )
+
+
+def _of_input(two: _Pair) -> bool:
+    """Whether a part of the window is read, which can otherwise be convolved without being put in blocks."""
+    return any(split_of(node) is not None for node in two.nodes)
 
 
 def _rewrite(model: ir.Model, two: _Pair) -> None:

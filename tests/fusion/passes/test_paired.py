@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.passes import fast_fir, layout, paired
+from rtserve.fusion.passes.phases import Geometry
 from rtserve.fusion.passes.running import clean
 from rtserve.graphs.macs import count_macs
 from rtserve.graphs.parity import probe_inputs, relative_error
@@ -131,3 +133,14 @@ def test_torch_gets_none_of_it(always):
     )
     assert parity.passed
     assert not {"paired", "channel-step", "fast-fir"} & {o.name for o in report.outcomes}
+
+
+def test_a_pair_that_reads_the_window_must_save_more_than_its_plane(monkeypatch):
+    weight = np.zeros((32, 128, 1, 7), np.float32)
+    one = Geometry(weight=weight, bias=None, stride=2, dilation=1, left=3, group=1, n_in=200, n_out=100, rows=1)
+    two = paired._Pair(nodes=(), convs=(one, replace(one, left=0)))
+    monkeypatch.setattr(paired, "SAVED_US", 0.0)
+    assert paired._pays(two)
+    monkeypatch.setattr(paired, "_of_input", lambda two: True)
+    monkeypatch.setattr(paired, "SAVED_US", 100.0)
+    assert not paired._pays(two)
