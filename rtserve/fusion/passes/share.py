@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,21 +125,21 @@ def _conv(
 def _moving_outputs(emit: Emitter, x: ir.Value, stage: Stage, views: Sequence[View]) -> dict[str, ir.Value]:
     """Return each moving view's output, computed from shared phases and a few seam windows."""
     starts: dict[int, set[int]] = {}
-    seams: dict[tuple[int, ...], int] = {}
+    seams = _Seams()
     reads: dict[str, list[tuple[int, int]]] = {}
     for view in views:
-        places = []
-        for window in stage.windows(view):
-            start = _regular_start(window, stage)
-            if start is None:
-                places.append((-1, seams.setdefault(tuple(window.tolist()), len(seams))))
-            else:
-                phase = start % stage.stride
-                starts.setdefault(phase, set()).add(start)
-                places.append((phase, start))
-        reads[view.name] = places
+        windows = stage.windows(view)
+        begins = [_regular_start(window, stage) for window in windows]
+        for start in begins:
+            if start is not None:
+                starts.setdefault(start % stage.stride, set()).add(start)
+        places = seams.places(windows, begins)
+        reads[view.name] = [
+            (-1, place) if start is None else (start % stage.stride, start)
+            for start, place in zip(begins, places, strict=True)
+        ]
     phases = {phase: _phase_output(emit, x, stage, sorted(wanted)) for phase, wanted in sorted(starts.items())}
-    seam = _seam_output(emit, x, stage, seams) if seams else None
+    seam = _seam_output(emit, x, stage, seams.windows) if seams.windows else None
     located = {
         name: [
             (seam, p) if phase < 0 else (phases[phase][0], (p - phases[phase][1]) // stage.stride)
@@ -147,10 +148,37 @@ def _moving_outputs(emit: Emitter, x: ir.Value, stage: Stage, views: Sequence[Vi
         for name, places in reads.items()
     }
     lengths = {id(value): length for value, _, length in phases.values()}
-    lengths |= {id(seam): len(seams)} if seam is not None else {}
+    lengths |= {id(seam): len(seams.windows)} if seam is not None else {}
     runs = {name: _runs(places) for name, places in located.items()}
-    cuts = _cut_seam(emit, seam, [run for found in runs.values() for run in found if run[0] is seam], len(seams))
+    cuts = _cut_seam(
+        emit, seam, [run for found in runs.values() for run in found if run[0] is seam], len(seams.windows)
+    )
     return {name: _assemble(emit, found, lengths, cuts) for name, found in runs.items()}
+
+
+class _Seams:
+    """The seam windows, in the order of use, so that every run of them is one piece of a Split; equal runs once.
+
+    A window that several different runs hold is computed in each: a row of a product costs less than a node.
+    """
+
+    def __init__(self) -> None:
+        self.windows: list[tuple[int, ...]] = []
+        self._runs: dict[tuple[tuple[int, ...], ...], int] = {}
+
+    def places(self, windows: np.ndarray, begins: Sequence[int | None]) -> list[int]:
+        """Return where each window without a regular beginning stands among the seams; -1 for the others."""
+        places = [-1] * len(begins)
+        seam = [i for i, begin in enumerate(begins) if begin is None]
+        for _, group in groupby(enumerate(seam), key=lambda pair: pair[1] - pair[0]):
+            run = [i for _, i in group]
+            key = tuple(tuple(windows[i].tolist()) for i in run)
+            if key not in self._runs:
+                self._runs[key] = len(self.windows)
+                self.windows += key
+            for offset, i in enumerate(run):
+                places[i] = self._runs[key] + offset
+        return places
 
 
 Run = tuple[Any, int, int]
@@ -206,7 +234,7 @@ def _phase_output(emit: Emitter, x: ir.Value, stage: Stage, starts: list[int]) -
     return y, first, (stage.n_times + left + right - span) // stage.stride + 1
 
 
-def _seam_output(emit: Emitter, x: ir.Value, stage: Stage, seams: dict[tuple[int, ...], int]) -> ir.Value:
+def _seam_output(emit: Emitter, x: ir.Value, stage: Stage, seams: Sequence[tuple[int, ...]]) -> ir.Value:
     """Gather the seam windows as rows and multiply them with the kernel: (batch, outputs, windows).
 
     The samples that seams read are cut out first and gathered as rows with time in front: element by element along time

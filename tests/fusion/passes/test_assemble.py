@@ -264,3 +264,17 @@ def test_members_that_take_from_tables_of_their_own_stay_side_by_side():
     _, report, parity = fuse_with_report([network(body, seed=seed) for seed in range(2)])
     assert status(report, "stack") == "refused"
     assert parity.passed
+
+
+def test_many_rolls_cut_their_seams_by_one_split():
+    def body(emit, x, weights):
+        h = emit("Relu", emit("Conv", x, weights(8, N_CHANS, 7), weights(8), strides=[2], pads=[3, 3]))
+        return head(emit, h, weights, 8, axes=(2,))
+
+    views = "identity,roll:+3,roll:-3,roll:+5,roll:+7,roll:+9"
+    fused, _, parity = fuse_with_report([network(body)], views=views, passes=["stack"])
+    assert parity.passed
+    (split,) = [node for node in fused.model.graph if node.op_type == "Split"]
+    assert len(split.outputs) > 5
+    products = [node for node in fused.model.graph if node.op_type == "Gemm"]
+    assert len(products) == 3  # the seams of all views, and the two layers of the head
