@@ -17,7 +17,7 @@ are put in turn at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from rtserve.fusion.passes.cost import MACS_PER_US, NODE_US
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.pool import FUSED
 from rtserve.fusion.passes.siblings import ELEMENTWISE
+from rtserve.fusion.passes.uses import attributes_of
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -222,17 +223,13 @@ def _rewrite(model: ir.Model, found: _Temporal, s: int) -> None:
     emit = Emitter(model.graph, before=last, prefix="depth")
     y = _convolved(emit, found, s)
     for step in found.steps:
-        y = emit(step.op_type, y, **_attributes(step))
+        y = emit(step.op_type, y, **attributes_of(step))
     if found.end is None:
         y = _in_turn(emit, found, s, y, found.filters, found.rows)
     else:
         y = _spatial(emit, found, found.end, s, y)
     y.shape, y.type = last.outputs[0].shape, last.outputs[0].type
     supersede(model, last.outputs[0], y)
-
-
-def _attributes(node: ir.Node) -> dict[str, Any]:
-    return {key: attribute.value for key, attribute in node.attributes.items()}
 
 
 def _shaped(found: _Temporal, time: int, rows: int) -> list[int]:
@@ -298,7 +295,7 @@ def _spatial(emit: Emitter, found: _Temporal, end: ir.Node, s: int, y: ir.Value)
     weight = constant(end.inputs[1])
     assert weight is not None
     extra = [np.tile(array, s) for array in map(constant, end.inputs[2:]) if array is not None]
-    attributes = _attributes(end) | {"group": s * (end.attributes.get_int("group", 1) or 1)}
+    attributes = attributes_of(end) | {"group": s * (end.attributes.get_int("group", 1) or 1)}
     y = emit("Conv", y, np.tile(weight, (s, 1, 1, 1)), *extra, **attributes)
     rows = int(end.outputs[0].shape[5 - found.axis])  # type: ignore[index,arg-type]
     return _in_turn(emit, found, s, y, len(weight), rows)

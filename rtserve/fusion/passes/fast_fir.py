@@ -21,9 +21,9 @@ that the network reads whole are as finite as before.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.polynomial import polynomial
@@ -50,6 +50,8 @@ POINTS = (0.0, 1.0, -1.0, 2.0)
 LONGEST = len(POINTS)
 BLOCK = 16
 """Channels of onnxruntime's blocked layout, in which all of this runs."""
+_Pair = tuple[Any, np.ndarray]
+"""Samples evaluated at a point, and the weights changed for it, their groups last."""
 IN_TURN_US = 0.002
 """Microseconds for one output put in turn."""
 
@@ -81,13 +83,6 @@ class _Filter:
     def products(self) -> int:
         """Products per two outputs, in units of one channel step."""
         return int(self.taps.shape[2] * (self.taps.shape[3] + 1))
-
-
-@dataclass(kw_only=True, eq=False)
-class _Terms:
-    """Per point: pairs of (evaluated samples, changed weights with their groups last)."""
-
-    pairs: dict[int, list[tuple[ir.Value, np.ndarray]]] = field(default_factory=dict)
 
 
 def filters_of(conv: Geometry) -> list[_Filter]:
@@ -222,21 +217,23 @@ def fast(emit: Emitter, node: ir.Node, conv: Geometry) -> list[ir.Value]:
         Of it.
     """
     n = -(-conv.n_out // TILE)
-    terms = _Terms()
+    terms: dict[int, list[_Pair]] = {}
     for phase in filters_of(conv):
         _evaluate(emit, node.inputs[0], conv, phase, n, terms)
     infinity = LONGEST
-    inner = {k: _chain(emit, terms.pairs[k], None, None, conv.group) for k in (1, 2, 3) if k in terms.pairs}
+    inner = {k: _chain(emit, terms[k], None, None, conv.group) for k in (1, 2, 3) if k in terms}
     even = _total(emit, list(inner.values()))
     odd = inner.get(1)
     for k in (2, 3):
         if k in inner:
             odd = _plus(emit, POINTS[k], inner[k], odd, conv)
     bias = conv.bias
-    return [_chain(emit, terms.pairs[k], total, bias, conv.group) for k, total in ((0, even), (infinity, odd))]
+    return [_chain(emit, terms[k], total, bias, conv.group) for k, total in ((0, even), (infinity, odd))]
 
 
-def _evaluate(emit: Emitter, x: ir.Value | None, conv: Geometry, phase: _Filter, n: int, terms: _Terms) -> None:
+def _evaluate(
+    emit: Emitter, x: ir.Value | None, conv: Geometry, phase: _Filter, n: int, terms: dict[int, list[_Pair]]
+) -> None:
     """Evaluate samples and taps of one phase at every point."""
     taps = phase.taps.shape[3]
     groups = phase.taps.shape[2]
@@ -245,7 +242,7 @@ def _evaluate(emit: Emitter, x: ir.Value | None, conv: Geometry, phase: _Filter,
         point = k if k < taps else LONGEST
         d = _depthwise(emit, x, conv, samples[k], phase.first, n + TILE * (groups - 1))
         changed = np.einsum("ocgj,j->ocg", phase.taps, weights[k])
-        terms.pairs.setdefault(point, []).append((d, changed))
+        terms.setdefault(point, []).append((d, changed))
 
 
 def _depthwise(emit: Emitter, x: ir.Value | None, conv: Geometry, row: np.ndarray, first: int, n: int) -> ir.Value:
@@ -267,7 +264,7 @@ def _depthwise(emit: Emitter, x: ir.Value | None, conv: Geometry, row: np.ndarra
 
 def _chain(
     emit: Emitter,
-    pairs: list[tuple[ir.Value, np.ndarray]],
+    pairs: list[_Pair],
     total: ir.Value | None,
     bias: np.ndarray | None,
     group: int,

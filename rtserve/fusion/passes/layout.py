@@ -15,6 +15,7 @@ import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import ARITHMETIC
+from rtserve.fusion.passes.uses import attributes_of, axes_of
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -162,7 +163,7 @@ def _cancel(model: ir.Model, opening: str, closing: str, axes: tuple[int, ...]) 
         for node in list(model.graph):
             if node.graph is None:
                 continue
-            if node.op_type == opening and _axes(node) == axes and _closed(node.inputs[0], closing, axes):
+            if node.op_type == opening and axes_of(node) == axes and _closed(node.inputs[0], closing, axes):
                 supersede(model, node.outputs[0], node.inputs[0].producer().inputs[0])  # type: ignore[union-attr,arg-type]
                 cancelled, progress = cancelled + 1, True
             elif _pushable(node, closing, axes):
@@ -171,15 +172,10 @@ def _cancel(model: ir.Model, opening: str, closing: str, axes: tuple[int, ...]) 
     return cancelled
 
 
-def _axes(node: ir.Node) -> tuple[int, ...] | None:
-    axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    return tuple(int(a) for a in np.atleast_1d(axes)) if axes is not None else None
-
-
 def _closed(value: ir.Value | None, closing: str, axes: tuple[int, ...]) -> bool:
     """Whether a value comes straight from a closing."""
     producer = value.producer() if value is not None else None
-    return producer is not None and producer.op_type == closing and _axes(producer) == axes
+    return producer is not None and producer.op_type == closing and axes_of(producer) == axes
 
 
 def _pushable(node: ir.Node, closing: str, axes: tuple[int, ...]) -> bool:
@@ -193,7 +189,7 @@ def _pushable(node: ir.Node, closing: str, axes: tuple[int, ...]) -> bool:
         simple = node.op_type in ARITHMETIC or along_channels
         return simple and _fit(node, closing, axes, lambda array: array.size == 1 and not along_channels)
     if node.op_type in ("Slice", "Split"):
-        return _closed(node.inputs[0], closing, axes) and _moved_axes(node) is not None
+        return _closed(node.inputs[0], closing, axes) and _movedaxes_of(node) is not None
     if node.op_type in ARITHMETIC:
         return _fit(node, closing, axes, lambda array: array.ndim <= 3)
     if node.op_type == "Concat":
@@ -210,7 +206,7 @@ def _fit(node: ir.Node, closing: str, axes: tuple[int, ...], allowed: Callable[[
     return any(closed) and all(c or (a is not None and allowed(a)) for c, a in zip(closed, arrays, strict=True))
 
 
-def _moved_axes(node: ir.Node) -> list[int] | None:
+def _movedaxes_of(node: ir.Node) -> list[int] | None:
     """Return the axes of a rank-3 Slice or Split on the value with an axis of length 1 put in at 2; None if unknown."""
     if node.op_type == "Split":
         axes: Any = [node.attributes.get_int("axis", 0)]
@@ -224,13 +220,13 @@ def _moved_axes(node: ir.Node) -> list[int] | None:
 def _push_down(model: ir.Model, node: ir.Node, closing: str, axes: tuple[int, ...]) -> None:
     """Rewrite ``op(closing(a), ...)`` as ``closing(op(a, ...))``."""
     emit = Emitter(model.graph, before=node, prefix="layout")
-    attributes = {key: attribute.value for key, attribute in node.attributes.items()}
+    attributes = attributes_of(node)
     feeds = [_opened(emit, v, closing, axes) for v in node.inputs]
     if node.op_type == "Slice":
-        feeds[1:] = [*node.inputs[1:3], emit.constant(np.array(_moved_axes(node), np.int64)), *node.inputs[4:]]
+        feeds[1:] = [*node.inputs[1:3], emit.constant(np.array(_movedaxes_of(node), np.int64)), *node.inputs[4:]]
     elif node.op_type == "Split":
         feeds[1:] = node.inputs[1:]
-        attributes["axis"] = (_moved_axes(node) or [0])[0]
+        attributes["axis"] = (_movedaxes_of(node) or [0])[0]
     elif node.op_type == "Concat":
         axis = node.attributes.get_int("axis", 0)
         attributes["axis"] = axis if closing == "Unsqueeze" else axis + (axis >= axes[0])
@@ -271,11 +267,11 @@ def _hoist(model: ir.Model, node: ir.Node) -> None:
     if node.op_type != "Split" or any(len(out.uses()) != 1 for out in node.outputs):
         return
     readers = [next(iter(out.uses())).node for out in node.outputs]
-    moved = _moved_axes(node)
+    moved = _movedaxes_of(node)
     source = node.inputs[0]
     if moved is None or source is None or source.shape is None or len(source.shape) != 3:
         return
-    if any(reader.op_type != "Unsqueeze" or _axes(reader) != (2,) for reader in readers):
+    if any(reader.op_type != "Unsqueeze" or axes_of(reader) != (2,) for reader in readers):
         return
     emit = Emitter(model.graph, before=node, prefix="layout")
     parts = emit.many("Split", _up(emit, source), *node.inputs[1:], n=len(readers), axis=moved[0])
@@ -372,6 +368,6 @@ def _cut_channels(emit: Emitter, value: ir.Value | None, sizes: list[int]) -> li
     """Cut a value along its channels; the graph's input before its Unsqueeze, which would copy it once more."""
     source = value.producer() if value is not None else None
     window = source.inputs[0] if source is not None and source.op_type == "Unsqueeze" else None
-    if source is None or window is None or not window.is_graph_input() or _axes(source) != (2,):
+    if source is None or window is None or not window.is_graph_input() or axes_of(source) != (2,):
         return emit.many("Split", value, sizes, n=len(sizes), axis=1)
     return [_up(emit, part) for part in emit.many("Split", window, sizes, n=len(sizes), axis=1)]

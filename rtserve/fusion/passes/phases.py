@@ -16,6 +16,7 @@ import numpy as np
 
 from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.siblings import ELEMENTWISE
+from rtserve.fusion.passes.uses import attributes_of
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 
@@ -242,7 +243,7 @@ class Phases:
                          pads=[0, left, 0, max(reach - conv.n_in - left, 0)])  # fmt: skip
 
     def _elementwise(self, node: ir.Node, n: int) -> list[Phase]:
-        attributes = {key: attribute.value for key, attribute in node.attributes.items()}
+        attributes = attributes_of(node)
         weights = [[value] * self.m for value in node.inputs[1:]] if node.op_type == "Conv" else []
         feeds = [self._operand(value, n) for value in node.inputs[: len(node.inputs) - len(weights)]] + weights
         phases = []

@@ -9,11 +9,12 @@ pooling walks its window element by element where the channels do not fit its bl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.uses import attributes_of
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -78,17 +79,13 @@ def _fill(model: ir.Model, node: ir.Node, source: ir.Node) -> None:
     emit = Emitter(model.graph, before=node, prefix="pool")
     extra = [np.pad(array, (0, fill)) for array in map(constant, source.inputs[2:]) if array is not None]
     filled = np.pad(weight, ((0, fill), (0, 0), (0, 0), (0, 0)))
-    y = emit("Conv", source.inputs[0], filled, *extra, **_attributes(source))
+    y = emit("Conv", source.inputs[0], filled, *extra, **attributes_of(source))
     step = node.inputs[0].producer()  # type: ignore[union-attr]
     if step is not None and step is not source:
-        y = emit(step.op_type, y, **_attributes(step))
-    y = emit.slice(emit(node.op_type, y, **_attributes(node)), 1, 0, channels)
+        y = emit(step.op_type, y, **attributes_of(step))
+    y = emit.slice(emit(node.op_type, y, **attributes_of(node)), 1, 0, channels)
     y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
     supersede(model, node.outputs[0], y)
-
-
-def _attributes(node: ir.Node) -> dict[str, Any]:
-    return {key: attribute.value for key, attribute in node.attributes.items()}
 
 
 def _refuse(node: ir.Node) -> str:

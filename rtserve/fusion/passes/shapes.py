@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import private_producer
+from rtserve.fusion.passes.uses import axes_of, private_producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -69,17 +69,12 @@ def _added(model: ir.Model, node: ir.Node) -> int:
         return 0
     axis = stack.attributes.get_int("axis", 0)
     parts = [v.producer() if v is not None else None for v in stack.inputs]
-    if _axes(node) != [axis] or axis < 0:
+    if axes_of(node) != (axis,) or axis < 0:
         return 0
-    if any(part is None or part.op_type != "Unsqueeze" or _axes(part) != [axis] for part in parts):
+    if any(part is None or part.op_type != "Unsqueeze" or axes_of(part) != (axis,) for part in parts):
         return 0
     emit = Emitter(model.graph, before=node, prefix="shapes")
     return _put(model, node, emit(kind, *[part.inputs[0] for part in parts if part is not None]), stack)
-
-
-def _axes(node: ir.Node) -> list[int] | None:
-    array = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    return None if array is None else [int(a) for a in np.atleast_1d(array)]
 
 
 def _shorten(model: ir.Model, node: ir.Node) -> int:

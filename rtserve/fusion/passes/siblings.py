@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.uses import attributes_of
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -77,7 +78,7 @@ def _move(model: ir.Model, split: ir.Node) -> bool:
     if len(readers[0].inputs) != 1:
         return False
     emit = Emitter(model.graph, before=split, prefix="siblings")
-    attributes = {key: a.value for key, a in readers[0].attributes.items()}
+    attributes = attributes_of(readers[0])
     done = emit(readers[0].op_type, split.inputs[0], **attributes)
     if split.inputs[0] is not None:
         done.shape = split.inputs[0].shape

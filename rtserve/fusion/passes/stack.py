@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.passes.affine import Refused
+from rtserve.fusion.passes.uses import attributes_of
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 
@@ -194,11 +195,6 @@ class Stacker:
     def collapse(self, value: ir.Value, dims: tuple[int, ...]) -> ir.Value:
         """Return (batch, N, dims) in the stacked form."""
         return self.emit("Reshape", value, [0, self.n * dims[0], *dims[1:]])
-
-
-def attributes_of(node: ir.Node) -> dict[str, Any]:
-    """Return a node's attributes as keyword arguments."""
-    return {key: attribute.value for key, attribute in node.attributes.items()}
 
 
 def _needed(model: ir.Model, stop: Any, known: set[Any]) -> set[Any]:

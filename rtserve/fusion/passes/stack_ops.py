@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.passes.affine import Refused
-from rtserve.fusion.passes.stack import Parts, Stacker, attributes_of
+from rtserve.fusion.passes.stack import Parts, Stacker
+from rtserve.fusion.passes.uses import attributes_of
 from rtserve.graphs.fold import constant
 
 if TYPE_CHECKING:

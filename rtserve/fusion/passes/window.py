@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.uses import axes_of
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -68,8 +69,8 @@ def split_of(conv: ir.Node) -> ir.Node | None:
     up = conv.inputs[0].producer() if conv.inputs[0] is not None else None
     if up is None or up.op_type != "Unsqueeze" or up.inputs[0] is None:
         return None
-    axes, split = constant(up.inputs[1]), up.inputs[0].producer()
-    if axes is None or axes.reshape(-1).tolist() != [2] or split is None or split.op_type != "Split":
+    split = up.inputs[0].producer()
+    if axes_of(up) != (2,) or split is None or split.op_type != "Split":
         return None
     return split if split.attributes.get_int("axis", 0) == 1 else None
 
