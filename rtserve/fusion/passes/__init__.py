@@ -6,6 +6,7 @@ graph as one engine likes it. What onnxruntime likes costs OpenVINO up to a fift
 """
 
 from rtserve.fusion.passes import (
+    chains,
     channel_step,
     dense,
     depth,
@@ -32,6 +33,7 @@ MEMBER_PASSES = (
     (shapes.NAME, shapes.run),
     (prefix.NAME, prefix.run),
     (siblings.NAME, siblings.run),
+    (chains.NAME, chains.run),
     (fourier.NAME, fourier.run),
     (dense.NAME, dense.run),
     (heads.NAME, heads.run),

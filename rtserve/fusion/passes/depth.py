@@ -175,6 +175,8 @@ def _takes_phases(node: ir.Node, value: ir.Value, axis: int) -> bool:
     weight = constant(node.inputs[1]) if node.op_type == "Conv" and node.inputs[0] is value else None
     if weight is None or any(constant(v) is None for v in node.inputs[2:]) or node.outputs[0].shape is None:
         return False
+    if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", ""):
+        return False
     time = axis - 2
     pads = node.attributes.get_ints("pads") or (0, 0, 0, 0)
     strides = node.attributes.get_ints("strides") or (1, 1)

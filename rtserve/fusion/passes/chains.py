@@ -1,0 +1,213 @@
+r"""Chains that do the same to every electrode, and are joined again, as one chain on a larger batch.
+
+A network that takes the electrodes one by one (a spectrum of each, the same embedding, its own token) exports as N chains
+of the same nodes. The same function on every row of x is one call,
+
+.. math:: [f(x_1); \dots; f(x_N)] = f\bigl((batch\,N, 1, time)\bigr),
+
+with every constant that is the same in all chains used once, and a constant of their own, added or multiplied, laid on an
+axis of electrodes. A constant that is repeated to a value's shape before it is added is added as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rtserve.fusion.passes.affine import Refused
+from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.siblings import ELEMENTWISE
+from rtserve.fusion.passes.uses import attributes_of, axes_of
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.fold import constant, supersede
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["NAME", "run"]
+
+NAME = "chains"
+FEWEST = 4
+"""Chains from which one is worth the two changes of shape."""
+ARITHMETIC = ("Add", "Sub", "Mul", "Div")
+ALONG_AXIS = ("LayerNormalization", "Softmax")
+REDUCING = ("ReduceL2", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceL1")
+
+
+def run(model: ir.Model) -> PassResult:
+    """Rewrite every Concat of alike chains, in place."""
+    plain = sum(_unrepeated(model, node) for node in list(model.graph))
+    merged, notes = 0, []
+    for node in list(model.graph):
+        if node.op_type != "Concat" or len(node.inputs) < FEWEST:
+            continue
+        try:
+            _merge(model, node)
+            merged += 1
+        except Refused as refusal:
+            notes.append(f"Concat {node.outputs[0].name}: {refusal}")
+    if merged + plain:
+        return PassResult(changed=merged + plain, notes=(f"{merged} groups of chains, {plain} constants not repeated",))
+    return PassResult(notes=tuple(notes) or ("no chains that do the same",))
+
+
+def _unrepeated(model: ir.Model, node: ir.Node) -> int:
+    """Let arithmetic read a constant itself where it was repeated along axes of length 1 first."""
+    changed = 0
+    for index, value in enumerate(node.inputs if node.op_type in ARITHMETIC else ()):
+        repeat = value.producer() if value is not None else None
+        if repeat is None or repeat.op_type not in ("Tile", "Expand") or constant(repeat.inputs[0]) is None:
+            continue
+        source, other = repeat.inputs[0], node.inputs[1 - index]
+        if _same_shape(other, node.outputs[0]) and _only_ones_repeated(source, value):
+            node.replace_input_with(index, source)
+            changed += 1
+    return changed
+
+
+def _same_shape(one: ir.Value | None, other: ir.Value | None) -> bool:
+    """Whether two values have the same axes; the first, the batch, may go by two names."""
+    if one is None or other is None or one.shape is None or other.shape is None or len(one.shape) != len(other.shape):
+        return False
+    known = [isinstance(d, int) for d in list(one.shape)[1:]]
+    return one.shape[0] != 1 and all(known) and list(one.shape)[1:] == list(other.shape)[1:]
+
+
+def _only_ones_repeated(source: ir.Value | None, repeated: ir.Value | None) -> bool:
+    if source is None or repeated is None or source.shape is None or repeated.shape is None:
+        return False
+    if len(source.shape) != len(repeated.shape):
+        return False
+    return all(a in (1, b) for a, b in zip(source.shape, repeated.shape, strict=True))
+
+
+def _merge(model: ir.Model, node: ir.Node) -> None:
+    if node.attributes.get_int("axis", 0) != 1 or any(value is None for value in node.inputs):
+        raise Refused("it joins along another axis than the first")
+    dims = _inner(node.inputs[0])
+    emit = Emitter(model.graph, before=node, prefix="chains")
+    chain = _Chain(emit, len(node.inputs))
+    y = chain.of(list(node.inputs))
+    if not chain.steps:
+        raise Refused("no chain in front of it")
+    y = emit("Reshape", y, [-1, len(node.inputs) * dims[0], *dims[1:]])
+    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
+    supersede(model, node.outputs[0], y)
+
+
+def _inner(value: ir.Value | None) -> list[int]:
+    """Return all axes but the first."""
+    shape = value.shape if value is not None else None
+    if shape is None or not all(isinstance(d, int) for d in list(shape)[1:]):
+        raise Refused("a shape that is not known")
+    return [int(d) for d in list(shape)[1:]]  # type: ignore[arg-type]
+
+
+class _Chain:
+    """Writes what N chains do, once, on (batch N, ...).
+
+    Parameters
+    ----------
+    emit : Emitter
+        Where the nodes go.
+    n : int
+        How many chains.
+    """
+
+    def __init__(self, emit: Emitter, n: int) -> None:
+        self.emit, self.n = emit, n
+        self.steps = 0
+        self._done: dict[Any, ir.Value] = {}
+
+    def of(self, values: list[ir.Value]) -> ir.Value:
+        """Return the values of all chains at one place as one.
+
+        Raises
+        ------
+        Refused
+            Where the chains differ.
+        """
+        if values[0] not in self._done:
+            self._done[values[0]] = self._made(values)
+        return self._done[values[0]]
+
+    def _made(self, values: list[ir.Value]) -> ir.Value:
+        nodes = [value.producer() for value in values]
+        first = nodes[0]
+        if first is None or len(set(values)) != self.n:
+            raise Refused("the chains share a value in front")
+        if any(node is None or node.op_type != first.op_type for node in nodes):
+            raise Refused("the chains differ")
+        if any(len(node.outputs) != 1 or attributes_of(node) != attributes_of(first) for node in nodes):  # type: ignore[union-attr,arg-type]
+            raise Refused("the chains differ")
+        if first.op_type == "Slice":
+            return self._rows(nodes)  # type: ignore[arg-type]
+        if not _keeps_batch(first):
+            raise Refused(f"{first.op_type} may mix windows")
+        self.steps += 1
+        return self._step(nodes, values[0])  # type: ignore[arg-type]
+
+    def _rows(self, nodes: Sequence[ir.Node]) -> ir.Value:
+        """Return rows 0 to N of one value, one in each chain, as (batch N, 1, ...)."""
+        x = nodes[0].inputs[0]
+        for number, node in enumerate(nodes):
+            known = [constant(v) for v in node.inputs[1:]]
+            if node.inputs[0] is not x or len(known) < 3 or any(array is None or array.size != 1 for array in known):
+                raise Refused("the chains begin with different values")
+            if [int(array.reshape(())) for array in known[:3] if array is not None] != [number, number + 1, 1]:
+                raise Refused("the chains do not read one row each, in order")
+        dims = _inner(x)
+        if dims[0] != self.n:
+            raise Refused("the chains do not read every row")
+        return self.emit("Reshape", x, [-1, 1, *dims[1:]])
+
+    def _step(self, nodes: Sequence[ir.Node], value: ir.Value) -> ir.Value:
+        inputs: list[Any] = []
+        own: np.ndarray | None = None
+        for column in zip(*[node.inputs for node in nodes], strict=True):
+            arrays = [constant(v) for v in column]
+            if column[0] is None:
+                inputs.append(None)
+            elif arrays[0] is None:
+                inputs.append(self.of(list(column)))
+            elif any(array is None or array.shape != arrays[0].shape for array in arrays):
+                raise Refused("the chains differ")
+            elif all(np.array_equal(array, arrays[0], equal_nan=True) for array in arrays[1:]):  # type: ignore[arg-type]
+                inputs.append(column[0])
+            else:
+                own = np.stack(arrays)  # type: ignore[arg-type]
+                inputs.append(own)
+        if own is None:
+            return self.emit(nodes[0].op_type, *inputs, **attributes_of(nodes[0]))
+        return self._with_own(nodes[0], inputs, own, _inner(value))
+
+    def _with_own(self, node: ir.Node, inputs: list[Any], own: np.ndarray, dims: list[int]) -> ir.Value:
+        """Do arithmetic with a constant of each chain's own: on (batch, N, ...)."""
+        if node.op_type not in ARITHMETIC or own.ndim > len(dims) + 2:
+            raise Refused(f"{node.op_type} has weights of its own in every chain")
+        if own.ndim == len(dims) + 2:  # the constant has an axis for the batch
+            if own.shape[1] != 1:
+                raise Refused("a constant that differs between windows")
+            own = own[:, 0]
+        own = own.reshape(self.n, *(1,) * (len(dims) + 1 - own.ndim), *own.shape[1:])
+        apart = [own if v is not None and isinstance(v, np.ndarray) else self._apart(v, dims) for v in inputs]
+        return self.emit("Reshape", self.emit(node.op_type, *apart), [-1, *dims])
+
+    def _apart(self, value: ir.Value, dims: list[int]) -> ir.Value:
+        return self.emit("Reshape", value, [-1, self.n, *dims])
+
+
+def _keeps_batch(node: ir.Node) -> bool:
+    """Whether a node does the same to every entry of its first axis, whatever their number."""
+    kind = node.op_type
+    if kind in ELEMENTWISE or kind in ARITHMETIC or kind in ("STFT", "Conv", "MatMul"):
+        return constant(node.inputs[0]) is None
+    if kind == "Transpose":
+        return (node.attributes.get_ints("perm") or (1,))[0] == 0
+    if kind in ("Squeeze", "Unsqueeze") or kind in REDUCING:
+        whole = node.outputs[0] if kind == "Unsqueeze" else node.inputs[0]
+        axes, rank = axes_of(node), len(whole.shape) if whole is not None and whole.shape is not None else 0
+        return axes is not None and rank > 0 and all(axis % rank for axis in axes)
+    return kind in ALONG_AXIS and node.attributes.get_int("axis", -1) != 0
