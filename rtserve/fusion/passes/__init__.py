@@ -25,8 +25,9 @@ from rtserve.fusion.passes import (
     siblings,
     window,
 )
+from rtserve.fusion.passes.running import Pass
 
-__all__ = ["ENGINES", "MEMBER_PASSES", "WHOLE_PASSES"]
+__all__ = ["ENGINES", "MEMBER_PASSES", "WHOLE_PASSES", "member_passes"]
 
 MEMBER_PASSES = (
     (fold.NAME, fold.run),
@@ -58,3 +59,10 @@ ENGINES = {
     "torch": tuple(entry for entry in WHOLE_PASSES if entry[0] not in BLOCKED),
 }
 """Passes on the whole graph by the engine that is to run it."""
+
+
+def member_passes(engine: str, *, shared: bool) -> tuple[tuple[str, Pass], ...]:
+    """Return the passes on one member for an engine; `shared` says whether views will share its first stage."""
+    if engine != "openvino" or shared:
+        return MEMBER_PASSES
+    return tuple((name, prefix.run_in_place if name == prefix.NAME else run) for name, run in MEMBER_PASSES)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rtserve.fusion.join import prepare_member
-from rtserve.fusion.passes import ENGINES, MEMBER_PASSES
+from rtserve.fusion.passes import ENGINES, member_passes
 from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.assemble import assemble
 from rtserve.fusion.passes.check import Reference
@@ -141,6 +141,7 @@ def _whole(task: _Task, members: list[tuple[str, ir.Model]]) -> tuple[ir.Model, 
 def _optimise_members(task: _Task) -> tuple[list[tuple[str, ir.Model]], list[Outcome]]:
     members, outcomes = [], []
     alone = task.plan.n_branches == 1 and task.plan.views[0].kind == "identity" and not task.plan.calibration
+    passes = member_passes(task.engine, shared=any(view.kind != "identity" for view in task.plan.views))
     for digest, graph in dict(zip(task.plan.members, task.graphs, strict=True)).items():
         number = task.plan.members.index(digest) + 1
         model = prepare_member(graph, f"member {number}")
@@ -148,7 +149,7 @@ def _optimise_members(task: _Task) -> tuple[list[tuple[str, ir.Model]], list[Out
         if task.reference is not None:
             own = task.reference if alone else Reference(replace(graph, model=model), seed=task.seed, brief=True)
             check = own.check
-        model, found = run_passes(model, MEMBER_PASSES, subject=f"member {number}", wanted=task.passes, check=check)
+        model, found = run_passes(model, passes, subject=f"member {number}", wanted=task.passes, check=check)
         members.append((digest, model))
         outcomes += found
     return members, outcomes

@@ -278,3 +278,23 @@ def test_many_rolls_cut_their_seams_by_one_split():
     assert len(split.outputs) > 5
     products = [node for node in fused.model.graph if node.op_type == "Gemm"]
     assert len(products) == 3  # the seams of all views, and the two layers of the head
+
+
+def merged_step(emit, x, weights):
+    """Electrodes and time in one convolution over a rearranged window, as an exporter writes it."""
+    h = emit("Unsqueeze", emit("Transpose", x, perm=[0, 2, 1]), [1])
+    h = emit("Squeeze", emit("Conv", h, weights(8, 1, 5, N_CHANS), weights(8)), [3])
+    return head(emit, emit("Relu", h), weights, 8, axes=(2,))
+
+
+@pytest.mark.parametrize(
+    ("engine", "views", "rank"),
+    [("onnxruntime", "identity", 3), ("openvino", "identity", 4), ("openvino", "identity,roll:+3", 3)],
+)
+def test_a_merged_step_moves_for_openvino_only_where_views_share_it(engine, views, rank):
+    fused, report, parity = fuse_with_report(
+        [network(merged_step)], views=views, engine=engine, passes=["linear-prefix", "stack"]
+    )
+    assert parity.passed
+    first = next(node for node in fused.model.graph if node.op_type == "Conv")
+    assert len(first.inputs[1].shape) == rank
