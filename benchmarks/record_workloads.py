@@ -1,6 +1,6 @@
 """Measure W1..W4 and their growth, and write ``results/workloads.json`` and ``results/workloads.md``.
 
-    python benchmarks/record_workloads.py [--only CompactRT] [--lock FILE]
+    python benchmarks/record_workloads.py [--only CompactRT] [--missing] [--lock FILE]
 
 With one thread the processor's time of the process is taken, so that other work on the machine does not count.
 Every row is one interleaved run: all engines by turns, one process, batch and threads as named. Raw medians, ratios with
@@ -50,7 +50,8 @@ def row(family: str, workload: str, batch: int, threads: int) -> dict[str, Any]:
     for call in calls.values():
         call()  # what compiles does so here, not in a round
     clock = time.process_time_ns if threads == 1 else time.perf_counter_ns
-    rounds, least = (20 if family == "CompactRT" else 8, 3) if batch == 1 else (6, 1)
+    # the first call of a burst finds the caches full of another engine's weights; of eight, that is a small part
+    rounds, least = (20 if family == "CompactRT" else 8, 8) if batch == 1 else (6, 1)
     timings = interleave(calls, rounds=rounds, min_calls=least, threads=threads, clock=clock)
     return {
         "family": family,
@@ -143,29 +144,45 @@ def table(result: dict[str, Any]) -> str:
 @click.option("--only", multiple=True, help="Families to measure anew; the other rows are kept.")
 @click.option("--lock", help="A lock file to hold while timing.")
 @click.option("--batch-one", is_flag=True, help="Batch 1, one thread only.")
-def main(only: tuple[str, ...], lock: str | None, batch_one: bool) -> None:
+@click.option("--missing", is_flag=True, help="Go on with a run that was interrupted: measure only what has no row.")
+def main(only: tuple[str, ...], lock: str | None, batch_one: bool, missing: bool) -> None:
     """Measure and write."""
     path = RESULTS / "workloads.json"
     old: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": [], "growth": [], "footprint": []}
     families = [f for f in FAMILIES if not only or f in only]
-    kept = {key: [r for r in old[key] if r["family"] not in families] for key in ("rows", "growth", "footprint")}
+    kept = {
+        key: [r for r in old[key] if missing or r["family"] not in families] for key in ("rows", "growth", "footprint")
+    }
+    there = {(r["family"], r["workload"], r["batch"], r["threads"]) for r in kept["rows"]}
     for family in families:
         for workload in WORKLOADS:
             for batch, threads in [(1, 1)] if batch_one else conditions(family, workload):
+                if (family, workload, batch, threads) in there:
+                    continue
                 with held(lock):
                     kept["rows"].append(row(family, workload, batch, threads))
                 middle, low, high = kept["rows"][-1]["ratio"][OURS]
                 where = f"{family} {workload} batch {batch} threads {threads}"
                 print(f"{where}: {middle:.4f} [{low:.4f}, {high:.4f}]", file=sys.stderr)
                 _write(path, kept)
+        if any(r["family"] == family for r in kept["footprint"]):
+            continue
         with held(lock):
             kept["growth"] += [growth(family, "members"), growth(family, "views")]
             kept["footprint"].append(footprint(family))
         _write(path, kept)
 
 
+def _order(row: dict[str, Any]) -> tuple[int, int, int]:
+    """Return where a row stands: by family, workload, and condition."""
+    family, workload = row["family"], row["workload"]
+    place = conditions(family, workload).index((row["batch"], row["threads"]))
+    return list(FAMILIES).index(family), list(WORKLOADS).index(workload), place
+
+
 def _write(path: Path, kept: dict[str, Any]) -> None:
     """Write what there is so far, whole: an interrupted run keeps its rows."""
+    kept["rows"].sort(key=_order)
     result = {"schema": "rtserve.workloads/1", "environment": environment(), **kept}
     write_bytes(path, (json.dumps(result, indent=1) + "\n").encode(), force=True)
     write_bytes(path.with_suffix(".md"), table(result).encode(), force=True)

@@ -161,7 +161,8 @@ def peers(family: str, workload: str, *, batch: int = 1, threads: int = 1, induc
     x = window(batch)
     tensor = torch.from_numpy(x)
     merged = fuse(graphs, views=views, optimize=False, parity=False)
-    ours, for_openvino = (fuse(graphs, views=views, engine=engine) for engine in ("onnxruntime", "openvino"))
+    engines = ("onnxruntime", "openvino", "torch")
+    ours, for_openvino, for_torch = (fuse(graphs, views=views, engine=engine) for engine in engines)
     calls: dict[str, Call] = {
         "one eager forward": _torch_loop(modules[:1], parse_views("identity"), tensor),
         "torch eager, loop": _torch_loop(modules, views, tensor),
@@ -170,7 +171,7 @@ def peers(family: str, workload: str, *, batch: int = 1, threads: int = 1, induc
         "onnxruntime, branches merged": _call(OnnxruntimeRunner(merged, threads=threads), x),
         "OpenVINO, branches merged": _call(OpenvinoRunner(merged, threads=threads), x),
         "rtserve, OpenVINO": _call(OpenvinoRunner(for_openvino, threads=threads), x),
-        "rtserve, torch executor": _call(PlanRunner(ours), x),
+        "rtserve, torch executor": _call(PlanRunner(for_torch), x),
         "rtserve, onnxruntime": _call(OnnxruntimeRunner(ours, threads=threads), x),
     }
     if inductor:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import ARITHMETIC
-from rtserve.fusion.passes.uses import attributes_of, axes_of
+from rtserve.fusion.passes.uses import attributes_of, axes_of, private_producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -129,11 +129,27 @@ def _behind_conv(value: ir.Value | None) -> bool:
     return False
 
 
+def _turned_rows(emit: Emitter, value: ir.Value | None) -> ir.Value | None:
+    """Return (batch, b, 1, a) where a value is (batch a, b) reshaped to (batch, a, b) and turned: one node less."""
+    turn = private_producer(value)
+    rows = private_producer(turn.inputs[0]) if turn is not None and turn.op_type == "Transpose" else None
+    if turn is None or rows is None or rows.op_type != "Reshape":
+        return None
+    target = constant(rows.inputs[1])
+    if tuple(turn.attributes.get_ints("perm") or ()) != (0, 2, 1) or target is None or target.size != 3:
+        return None
+    if target[0] != -1 or (target[1:] <= 0).any():
+        return None
+    apart = emit("Reshape", rows.inputs[0], [-1, 1, *(int(d) for d in target[1:])])
+    return emit("Transpose", apart, perm=[0, 3, 1, 2])
+
+
 def _up(emit: Emitter, value: ir.Value | None) -> ir.Value:
     """Return (batch, channels, 1, time) of (batch, channels, time)."""
     import onnx_ir as ir
 
-    y = emit("Unsqueeze", value, [2])
+    y = _turned_rows(emit, value)
+    y = emit("Unsqueeze", value, [2]) if y is None else y
     if value is not None and value.shape is not None and len(value.shape) == 3:
         batch, channels, time = value.shape
         y.shape = ir.Shape([batch, channels, 1, time])
@@ -189,7 +205,7 @@ def _pushable(node: ir.Node, closing: str, axes: tuple[int, ...]) -> bool:
         simple = node.op_type in ARITHMETIC or along_channels
         return simple and _fit(node, closing, axes, lambda array: array.size == 1 and not along_channels)
     if node.op_type in ("Slice", "Split"):
-        return _closed(node.inputs[0], closing, axes) and _movedaxes_of(node) is not None
+        return _closed(node.inputs[0], closing, axes) and _moved_axes(node) is not None
     if node.op_type in ARITHMETIC:
         return _fit(node, closing, axes, lambda array: array.ndim <= 3)
     if node.op_type == "Concat":
@@ -206,7 +222,7 @@ def _fit(node: ir.Node, closing: str, axes: tuple[int, ...], allowed: Callable[[
     return any(closed) and all(c or (a is not None and allowed(a)) for c, a in zip(closed, arrays, strict=True))
 
 
-def _movedaxes_of(node: ir.Node) -> list[int] | None:
+def _moved_axes(node: ir.Node) -> list[int] | None:
     """Return the axes of a rank-3 Slice or Split on the value with an axis of length 1 put in at 2; None if unknown."""
     if node.op_type == "Split":
         axes: Any = [node.attributes.get_int("axis", 0)]
@@ -223,10 +239,10 @@ def _push_down(model: ir.Model, node: ir.Node, closing: str, axes: tuple[int, ..
     attributes = attributes_of(node)
     feeds = [_opened(emit, v, closing, axes) for v in node.inputs]
     if node.op_type == "Slice":
-        feeds[1:] = [*node.inputs[1:3], emit.constant(np.array(_movedaxes_of(node), np.int64)), *node.inputs[4:]]
+        feeds[1:] = [*node.inputs[1:3], emit.constant(np.array(_moved_axes(node), np.int64)), *node.inputs[4:]]
     elif node.op_type == "Split":
         feeds[1:] = node.inputs[1:]
-        attributes["axis"] = (_movedaxes_of(node) or [0])[0]
+        attributes["axis"] = (_moved_axes(node) or [0])[0]
     elif node.op_type == "Concat":
         axis = node.attributes.get_int("axis", 0)
         attributes["axis"] = axis if closing == "Unsqueeze" else axis + (axis >= axes[0])
@@ -267,7 +283,7 @@ def _hoist(model: ir.Model, node: ir.Node) -> None:
     if node.op_type != "Split" or any(len(out.uses()) != 1 for out in node.outputs):
         return
     readers = [next(iter(out.uses())).node for out in node.outputs]
-    moved = _movedaxes_of(node)
+    moved = _moved_axes(node)
     source = node.inputs[0]
     if moved is None or source is None or source.shape is None or len(source.shape) != 3:
         return

@@ -298,3 +298,16 @@ def test_a_merged_step_moves_for_openvino_only_where_views_share_it(engine, view
     assert parity.passed
     first = next(node for node in fused.model.graph if node.op_type == "Conv")
     assert len(first.inputs[1].shape) == rank
+
+
+def test_seam_windows_are_turned_straight_to_rank_four():
+    def body(emit, x, weights):
+        h = emit("Relu", emit("Conv", x, weights(16, N_CHANS, 7), weights(16), strides=[2], pads=[3, 3]))
+        h = emit("Relu", emit("Conv", h, weights(16, 16, 3), weights(16), strides=[2]))
+        return head(emit, h, weights, 16, axes=(2,))
+
+    fused, _, parity = fuse_with_report([network(body)], views="identity,roll:+3,roll:-3", passes=["stack", "layout"])
+    assert parity.passed
+    turns = [node for node in fused.model.graph if node.op_type == "Transpose"]
+    assert any(tuple(node.attributes.get_ints("perm")) == (0, 3, 1, 2) for node in turns)
+    assert not [reader for node in turns for reader in node.outputs[0].consumers() if reader.op_type == "Unsqueeze"]
