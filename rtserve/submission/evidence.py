@@ -81,7 +81,7 @@ def _cite(path: Path, graphs: Mapping[str, str]) -> dict[str, Any]:
         raise BundleError(
             f"evidence {path.name} is about graph {', '.join(sorted(d[:12] for d in about)) or '?'}, the zip holds"
             f" {', '.join(d[:12] for d in graphs.values())}",
-            hint="measure the graph that is built, or leave this file out",
+            hint="measure the graph that is built (fuse with --engine torch for a zip that runs on torch), or leave it out",
         )
     return {
         "file": path.name,
