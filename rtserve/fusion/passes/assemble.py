@@ -22,6 +22,7 @@ from rtserve.fusion.passes.share import Stage, share_views
 from rtserve.fusion.passes.share_filter import share_filter
 from rtserve.fusion.passes.stack import Stacker, signature
 from rtserve.fusion.passes.stack_ops import HANDLERS, gemm_weights
+from rtserve.fusion.passes.uses import auto_padded
 from rtserve.fusion.plan import FusionPlan
 from rtserve.fusion.views import View
 from rtserve.graphs.emit import Emitter
@@ -169,7 +170,7 @@ def _first_stage(model: ir.Model) -> Any:
         return None
     conv = readers[0]
     weight = constant(conv.inputs[1])
-    plain = conv.attributes.get_string("auto_pad", "NOTSET") in ("NOTSET", "")
+    plain = not auto_padded(conv)
     return (
         conv if weight is not None and weight.ndim == 3 and conv.attributes.get_int("group", 1) == 1 and plain else None
     )

@@ -19,7 +19,7 @@ import numpy as np
 from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.siblings import ELEMENTWISE
-from rtserve.fusion.passes.uses import attributes_of, axes_of
+from rtserve.fusion.passes.uses import attributes_of, axes_of, inner_dims
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -69,10 +69,8 @@ def _unrepeated(model: ir.Model, node: ir.Node) -> int:
 
 def _same_shape(one: ir.Value | None, other: ir.Value | None) -> bool:
     """Whether two values have the same axes; the first, the batch, may go by two names."""
-    if one is None or other is None or one.shape is None or other.shape is None or len(one.shape) != len(other.shape):
-        return False
-    known = [isinstance(d, int) for d in list(one.shape)[1:]]
-    return one.shape[0] != 1 and all(known) and list(one.shape)[1:] == list(other.shape)[1:]
+    dims = inner_dims(one)
+    return dims is not None and dims == inner_dims(other) and one.shape[0] != 1  # type: ignore[union-attr,index]
 
 
 def _only_ones_repeated(source: ir.Value | None, repeated: ir.Value | None) -> bool:
@@ -93,16 +91,15 @@ def _merge(model: ir.Model, node: ir.Node) -> None:
     if not chain.steps:
         raise Refused("no chain in front of it")
     y = emit("Reshape", y, [-1, len(node.inputs) * dims[0], *dims[1:]])
-    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
     supersede(model, node.outputs[0], y)
 
 
 def _inner(value: ir.Value | None) -> list[int]:
     """Return all axes but the first."""
-    shape = value.shape if value is not None else None
-    if shape is None or not all(isinstance(d, int) for d in list(shape)[1:]):
+    dims = inner_dims(value)
+    if dims is None:
         raise Refused("a shape that is not known")
-    return [int(d) for d in list(shape)[1:]]  # type: ignore[arg-type]
+    return dims
 
 
 class _Chain:
@@ -192,11 +189,8 @@ class _Chain:
                 raise Refused("a constant that differs between windows")
             own = own[:, 0]
         own = own.reshape(self.n, *(1,) * (len(dims) + 1 - own.ndim), *own.shape[1:])
-        apart = [own if v is not None and isinstance(v, np.ndarray) else self._apart(v, dims) for v in inputs]
+        apart = [own if isinstance(v, np.ndarray) else self.emit("Reshape", v, [-1, self.n, *dims]) for v in inputs]
         return self.emit("Reshape", self.emit(node.op_type, *apart), [-1, *dims])
-
-    def _apart(self, value: ir.Value, dims: list[int]) -> ir.Value:
-        return self.emit("Reshape", value, [-1, self.n, *dims])
 
 
 def _keeps_batch(node: ir.Node) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.passes.blocks import BLOCK
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "run"]
 
 NAME = "channel-step"
-BLOCK = 16
-"""Channels of onnxruntime's blocked layout."""
 
 
 def run(model: ir.Model) -> PassResult:
@@ -44,7 +43,6 @@ def run(model: ir.Model) -> PassResult:
             continue
         emit = Emitter(model.graph, before=node, prefix="step")
         y = emit("Conv", x, scale.reshape(-1, 1, 1, 1), shift, group=channels)
-        y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
         supersede(model, node.outputs[0], y)
         changed += 1
     return PassResult(changed=changed, notes=(f"{changed} steps" if changed else "nothing to do",))

@@ -123,6 +123,5 @@ def _join(model: ir.Model, layers: list[ir.Node]) -> int:
     sizes = [weight.shape[1] for weight in weights]
     parts = emit.many("Split", y, sizes, n=len(sizes), axis=rank - 1)
     for part, (add, _) in zip(parts, biased, strict=True):
-        part.shape, part.type = add.outputs[0].shape, add.outputs[0].type
         supersede(model, add.outputs[0], part)
     return len(layers)

@@ -107,7 +107,6 @@ def _put(emit: Emitter, model: ir.Model, node: ir.Node, y: ir.Value, dims: tuple
     wanted = [d for d in old.shape or [] if isinstance(d, int)]
     if wanted != list(dims):
         y = emit("Reshape", y, [0, *wanted])
-    y.shape, y.type = old.shape, old.type
     supersede(model, old, y)
 
 
@@ -123,7 +122,6 @@ def on_the_window(emit: Emitter, model: ir.Model, node: ir.Node, joint: JointMix
     old = node.outputs[0]
     dims = [int(d) for d in list(old.shape or [])[1:] if isinstance(d, int)]
     y = emit("Unsqueeze", y, [3 if dims[2] == 1 else 2]) if len(dims) == 3 else y
-    y.shape, y.type = old.shape, old.type
     supersede(model, old, y)
     notes.append(f"{old.name}: written on the window as it is")
     return 1

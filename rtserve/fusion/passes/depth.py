@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.passes.blocks import BLOCK, FUSED, whole
 from rtserve.fusion.passes.cost import MACS_PER_US, NODE_US
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.pool import FUSED
 from rtserve.fusion.passes.siblings import ELEMENTWISE
-from rtserve.fusion.passes.uses import attributes_of
+from rtserve.fusion.passes.uses import attributes_of, auto_padded, inner_dims
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -37,7 +37,6 @@ __all__ = ["NAME", "run"]
 NAME = "space-to-depth"
 PHASES = (2, 4, 8)
 """How many phases are weighed."""
-BLOCK = 16
 MOST_CHANNELS = 8
 SHORTEST = 8
 POOLS = ("AveragePool", "MaxPool")
@@ -130,8 +129,8 @@ def _match(node: ir.Node) -> _Temporal | str | None:
         or node.attributes.get_int("group", 1) != 1
     ):
         return None
-    shape, out = node.inputs[0].shape, node.outputs[0].shape  # type: ignore[union-attr]
-    if shape is None or out is None or not all(isinstance(d, int) for d in [*list(shape)[1:], *list(out)[1:]]):
+    dims, out = inner_dims(node.inputs[0]), inner_dims(node.outputs[0])
+    if dims is None or out is None:
         return "its shape is not known"
     if 1 not in weight.shape[2:] or max(weight.shape[2:]) < SHORTEST:
         return f"a kernel of {weight.shape[2:]}"
@@ -140,7 +139,7 @@ def _match(node: ir.Node) -> _Temporal | str | None:
     axis = 3 if weight.shape[2] == 1 else 2
     pads = node.attributes.get_ints("pads") or (0, 0, 0, 0)
     other = 5 - axis
-    if pads[other - 2] or pads[other] or node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", ""):
+    if pads[other - 2] or pads[other] or auto_padded(node):
         return "it pads another axis"
     if len(node.inputs) > 2 and constant(node.inputs[2]) is None:
         return "its bias is computed"
@@ -148,7 +147,7 @@ def _match(node: ir.Node) -> _Temporal | str | None:
     last = (node, *steps)[-1].outputs[0]
     end = reader if reader is not None and _takes_phases(reader, last, axis) else None
     return _Temporal(node=node, weight=weight.reshape(*weight.shape[:2], -1).astype(np.float64), axis=axis,
-                     rows=int(shape[other]), n_in=int(shape[axis]), n_out=int(out[axis]),  # type: ignore[arg-type]
+                     rows=dims[other - 1], n_in=dims[axis - 1], n_out=out[axis - 1],
                      left=pads[axis - 2], steps=steps, end=end,
                      pooled=reader is not None and reader.op_type in POOLS)  # fmt: skip
 
@@ -175,7 +174,7 @@ def _takes_phases(node: ir.Node, value: ir.Value, axis: int) -> bool:
     weight = constant(node.inputs[1]) if node.op_type == "Conv" and node.inputs[0] is value else None
     if weight is None or any(constant(v) is None for v in node.inputs[2:]) or node.outputs[0].shape is None:
         return False
-    if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", ""):
+    if auto_padded(node):
         return False
     time = axis - 2
     pads = node.attributes.get_ints("pads") or (0, 0, 0, 0)
@@ -197,19 +196,15 @@ def _fits(channels: int) -> bool:
     return channels < BLOCK or channels % 4 == 0
 
 
-def _full(channels: int) -> int:
-    return -(-channels // BLOCK) * BLOCK
-
-
 def _estimate(found: _Temporal, s: int) -> float:
     """Return microseconds from the input to where all outputs are in turn, pooled if a pool follows."""
     elements = found.filters * found.rows * found.n_out
     if s == 1:
-        macs = _full(found.filters) * found.weight[0].size * found.rows * found.n_out
+        macs = whole(found.filters) * found.weight[0].size * found.rows * found.n_out
         pool_us = (BLOCKED_POOL_US if _stays_blocked(found) else POOL_US) * elements * found.pooled
         return float(macs / MACS_PER_US + pool_us)
-    read = found.channels * s if found.channels * s < BLOCK else _full(found.channels * s)
-    macs = _full(found.filters * s) * read * found.span(s) * found.rows * found.frames(s)
+    read = found.channels * s if found.channels * s < BLOCK else whole(found.channels * s)
+    macs = whole(found.filters * s) * read * found.span(s) * found.rows * found.frames(s)
     us: float = macs / MACS_PER_US + 7 * NODE_US + found.channels * found.rows * found.n_in * APART_US
     if found.end is not None:  # what is put in turn behind a spatial convolution is small
         return us
@@ -230,7 +225,6 @@ def _rewrite(model: ir.Model, found: _Temporal, s: int) -> None:
         y = _in_turn(emit, found, s, y, found.filters, found.rows)
     else:
         y = _spatial(emit, found, found.end, s, y)
-    y.shape, y.type = last.outputs[0].shape, last.outputs[0].type
     supersede(model, last.outputs[0], y)
 
 

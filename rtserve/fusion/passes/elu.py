@@ -47,7 +47,6 @@ def run(model: ir.Model) -> PassResult:
             y = emit("Max", x, emit("Add", below, np.float32(-1.0)))
         else:
             y = emit("Add", emit("Add", emit("Relu", x), np.float32(-alpha)), emit("Mul", below, np.float32(alpha)))
-        y.shape, y.type = shape, node.outputs[0].type
         supersede(model, node.outputs[0], y)
         changed += 1
     return PassResult(changed=changed, notes=tuple(notes) if not changed else (f"{changed} written with Exp",))

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.polynomial import polynomial
 
 from rtserve.fusion.passes.affine import Refused
+from rtserve.fusion.passes.blocks import BLOCK, filled
 from rtserve.fusion.passes.cost import EVALUATED_US, MACS_PER_US, NODE_US
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import Geometry, Phases, absorb, geometry_of, reaches
@@ -48,9 +49,7 @@ TILE = 2
 POINTS = (0.0, 1.0, -1.0, 2.0)
 """Where polynomials are evaluated, besides infinity; small numbers keep the rounding small."""
 LONGEST = len(POINTS)
-BLOCK = 16
-"""Channels of onnxruntime's blocked layout, in which all of this runs."""
-_Pair = tuple[Any, np.ndarray]
+_Term = tuple[Any, np.ndarray]
 """Samples evaluated at a point, and the weights changed for it, their groups last."""
 IN_TURN_US = 0.002
 """Microseconds for one output put in turn."""
@@ -174,9 +173,8 @@ def _written_here(node: ir.Node) -> bool:
 
 def _filled(conv: Geometry) -> Geometry:
     """Return a convolution with outputs of zero up to whole blocks, as the engine fills them up in any case."""
-    fill = -len(conv.weight) % BLOCK
-    bias = None if conv.bias is None else np.pad(conv.bias, (0, fill))
-    return replace(conv, weight=np.pad(conv.weight, ((0, fill), (0, 0), (0, 0), (0, 0))), bias=bias)
+    weight, bias = filled(conv.weight, conv.bias)
+    return replace(conv, weight=weight, bias=bias)
 
 
 def _in_turn(model: ir.Model, node: ir.Node, conv: Geometry) -> int:
@@ -190,7 +188,6 @@ def _in_turn(model: ir.Model, node: ir.Node, conv: Geometry) -> int:
     y = emit("Reshape", pairs, [-1, outputs, conv.rows, TILE * n])
     if TILE * n != conv.n_out:
         y = emit.slice(y, 3, 0, conv.n_out)
-    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
     supersede(model, node.outputs[0], y)
     return 1
 
@@ -199,7 +196,6 @@ def _rewrite(model: ir.Model, node: ir.Node, conv: Geometry, windows: Callable[[
     emit = Emitter(model.graph, before=node, prefix=PREFIX)
     phases = Phases(emit, TILE, lambda n, g: fast(emit, n, g) if pays(g, windows(n)) else None)
     y = absorb(emit, node, conv, phases)
-    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
     supersede(model, node.outputs[0], y)
     return phases.fast
 
@@ -217,7 +213,7 @@ def fast(emit: Emitter, node: ir.Node, conv: Geometry) -> list[ir.Value]:
         Of it.
     """
     n = -(-conv.n_out // TILE)
-    terms: dict[int, list[_Pair]] = {}
+    terms: dict[int, list[_Term]] = {}
     for phase in filters_of(conv):
         _evaluate(emit, node.inputs[0], conv, phase, n, terms)
     infinity = LONGEST
@@ -232,7 +228,7 @@ def fast(emit: Emitter, node: ir.Node, conv: Geometry) -> list[ir.Value]:
 
 
 def _evaluate(
-    emit: Emitter, x: ir.Value | None, conv: Geometry, phase: _Filter, n: int, terms: dict[int, list[_Pair]]
+    emit: Emitter, x: ir.Value | None, conv: Geometry, phase: _Filter, n: int, terms: dict[int, list[_Term]]
 ) -> None:
     """Evaluate samples and taps of one phase at every point."""
     taps = phase.taps.shape[3]
@@ -264,7 +260,7 @@ def _depthwise(emit: Emitter, x: ir.Value | None, conv: Geometry, row: np.ndarra
 
 def _chain(
     emit: Emitter,
-    pairs: list[_Pair],
+    pairs: list[_Term],
     total: ir.Value | None,
     bias: np.ndarray | None,
     group: int,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.uses import inner_dims
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -41,14 +42,6 @@ def run(model: ir.Model) -> PassResult:
     )
 
 
-def _known(value: ir.Value | None) -> list[int] | None:
-    """Return the shape behind the first axis, or None where it is not known."""
-    shape = value.shape if value is not None else None
-    if shape is None or not all(isinstance(d, int) for d in list(shape)[1:]):
-        return None
-    return [int(d) for d in list(shape)[1:]]  # type: ignore[arg-type]
-
-
 def dft_matrix(n: int, length: int, bins: int, parts: int, *, inverse: bool, onesided: bool = False) -> np.ndarray:
     """Return a transform as (n * parts, bins * out), in float64.
 
@@ -64,7 +57,7 @@ def dft_matrix(n: int, length: int, bins: int, parts: int, *, inverse: bool, one
 
 
 def _dft(model: ir.Model, node: ir.Node) -> str:
-    dims, out = _known(node.inputs[0]), _known(node.outputs[0])
+    dims, out = inner_dims(node.inputs[0]), inner_dims(node.outputs[0])
     if dims is None or out is None:
         return "its shape is not known"
     axis_value = constant(node.inputs[2]) if len(node.inputs) > 2 else None
@@ -84,13 +77,12 @@ def _dft(model: ir.Model, node: ir.Node) -> str:
     flat = emit("Reshape", node.inputs[0], [-1, *dims[:-2], n * parts])
     y = emit("MatMul", flat, dft_matrix(n, length, bins, parts, inverse=inverse, onesided=onesided).astype(np.float32))
     y = emit("Reshape", y, [-1, *out])
-    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
     supersede(model, node.outputs[0], y)
     return ""
 
 
 def _stft(model: ir.Model, node: ir.Node) -> str:
-    dims, out = _known(node.inputs[0]), _known(node.outputs[0])
+    dims, out = inner_dims(node.inputs[0]), inner_dims(node.outputs[0])
     hop = constant(node.inputs[1])
     window = constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
     frame = constant(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] is not None else None
@@ -110,6 +102,5 @@ def _stft(model: ir.Model, node: ir.Node) -> str:
     signal = emit("Reshape", node.inputs[0], [-1, 1, dims[0]])
     y = emit("Conv", signal, kernels, strides=[int(np.asarray(hop).reshape(()))])
     y = emit("Transpose", emit("Reshape", y, [-1, 2, bins, out[0]]), perm=[0, 3, 2, 1])
-    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
     supersede(model, node.outputs[0], y)
     return ""

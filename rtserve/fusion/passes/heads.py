@@ -63,6 +63,5 @@ def _once(model: ir.Model, split: ir.Node) -> int:
     parts = emit.many("Split", apart, [heads] * n, n=n, axis=1)
     for part, (permute, perm, _) in zip(parts, ways, strict=True):
         done = part if perm == APART else emit("Transpose", part, perm=[0, 1, 3, 2])
-        done.shape, done.type = permute.outputs[0].shape, permute.outputs[0].type
         supersede(model, permute.outputs[0], done)
     return n

@@ -15,7 +15,7 @@ import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import ARITHMETIC
-from rtserve.fusion.passes.uses import attributes_of, axes_of, private_producer
+from rtserve.fusion.passes.uses import attributes_of, auto_padded, axes_of, private_producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -67,7 +67,7 @@ def _lift(model: ir.Model, node: ir.Node) -> int:
 
 def _lift_conv(model: ir.Model, node: ir.Node) -> int:
     weight = constant(node.inputs[1])
-    if weight is None or node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", ""):
+    if weight is None or auto_padded(node):
         return 0
     if weight.shape[2] == 1 and _reads_input(model, node):
         return 0
@@ -114,7 +114,6 @@ def _lift_mean(model: ir.Model, node: ir.Node) -> int:
     pooled = emit("GlobalAveragePool", _up(emit, node.inputs[0]))
     keep = node.attributes.get_int("keepdims", 1)
     y = emit("Squeeze", pooled, [2] if keep else [2, 3])
-    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
     supersede(model, node.outputs[0], y)
     return 1
 
@@ -165,7 +164,6 @@ def _replace(model: ir.Model, emit: Emitter, node: ir.Node, y: ir.Value) -> int:
         batch, channels, time = old.shape
         y.shape = ir.Shape([batch, channels, 1, time])
     down = emit("Squeeze", y, [2])
-    down.shape, down.type = old.shape, old.type
     supersede(model, old, down)
     return 1
 
@@ -250,7 +248,6 @@ def _push_down(model: ir.Model, node: ir.Node, closing: str, axes: tuple[int, ..
     for old, new in zip(list(node.outputs), moved, strict=True):
         new.shape = _opened_shape(old, closing, axes)
         closed = emit(closing, new, list(axes))
-        closed.shape, closed.type = old.shape, old.type
         supersede(model, old, closed)
 
 
@@ -292,7 +289,6 @@ def _hoist(model: ir.Model, node: ir.Node) -> None:
     emit = Emitter(model.graph, before=node, prefix="layout")
     parts = emit.many("Split", _up(emit, source), *node.inputs[1:], n=len(readers), axis=moved[0])
     for part, reader in zip(parts, readers, strict=True):
-        part.shape, part.type = reader.outputs[0].shape, reader.outputs[0].type
         supersede(model, reader.outputs[0], part)
 
 
@@ -329,14 +325,13 @@ def _flatten_tail(model: ir.Model, node: ir.Node) -> int:
     y = emit(node.op_type, x, *rest, **attributes)
     y.shape = ir.Shape(list(out)[:3])
     up = emit("Unsqueeze", y, [3])
-    up.shape, up.type = out, node.outputs[0].type
     supersede(model, node.outputs[0], up)
     return 1
 
 
 def _without_last(node: ir.Node) -> dict[str, Any] | None:
     """Return a rank-4 node's attributes without its last spatial axis, or None where that axis is not idle."""
-    if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", ""):
+    if auto_padded(node):
         return None
     kept: dict[str, Any] = {}
     for key, attribute in node.attributes.items():
@@ -375,7 +370,6 @@ def _split_channels(model: ir.Model, node: ir.Node) -> int:
         fill = -channels % 4
         padded = emit("Pad", node.inputs[0], [0, 0, 0, 0, 0, fill, 0, 0])
         y = emit("Conv", padded, np.pad(weight, ((0, 0), (0, fill), (0, 0), (0, 0))), *node.inputs[2:], **attributes)
-    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
     supersede(model, node.outputs[0], y)
     return 1
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.passes.blocks import BLOCK
 from rtserve.fusion.passes.cost import EVALUATED_US, MACS_PER_US, NODE_US
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import Geometry, cut, geometry_of
@@ -37,7 +38,6 @@ __all__ = ["NAME", "run"]
 NAME = "paired"
 PREFIX = "pair"
 STRIDE = 2
-BLOCK = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,9 +91,7 @@ def _pays(two: _Pair) -> bool:
         taps * sum(conv.n_out for conv in two.convs) - (taps + (taps + 1) // 2) * (high - low)
     )  # fmt: skip
     moved = 2 * channels * two.convs[0].rows * (high - low + taps // 2)
-    return bool(
-        saved / MACS_PER_US > 1.5 * (3 * NODE_US + moved * EVALUATED_US) + (SAVED_US if _of_input(two) else 0.0)
-    )
+    return bool(saved / MACS_PER_US > 1.5 * (3 * NODE_US + moved * EVALUATED_US) + SAVED_US * _of_input(two))
 
 
 def _of_input(two: _Pair) -> bool:
@@ -137,15 +135,15 @@ def _replace(model: ir.Model, emit: Emitter, two: _Pair, number: int, y: ir.Valu
     low, high = two.span
     offset = (two.ahead if number else 0) - low
     if (offset, two.convs[number].n_out) == (0, high - low):
-        _stand_in(model, two.nodes[number].outputs[0], y)
+        replace_value(model, two.nodes[number].outputs[0], y)
         return
     old, y = _with_sum(emit, two.nodes[number].outputs[0], y, offset, high - low)
     for node in list(old.consumers()):
         span = cut(node) if node.op_type == "Slice" else None
         if span is not None:
-            _stand_in(model, node.outputs[0], emit.slice(y, 3, offset + span[0], offset + span[1]))
+            replace_value(model, node.outputs[0], emit.slice(y, 3, offset + span[0], offset + span[1]))
     if old.uses() or old.is_graph_output():
-        _stand_in(model, old, emit.slice(y, 3, offset, offset + two.convs[number].n_out))
+        replace_value(model, old, emit.slice(y, 3, offset, offset + two.convs[number].n_out))
 
 
 def _with_sum(emit: Emitter, old: ir.Value, y: ir.Value, offset: int, n: int) -> tuple[ir.Value, ir.Value]:
@@ -162,8 +160,3 @@ def _with_sum(emit: Emitter, old: ir.Value, y: ir.Value, offset: int, n: int) ->
     start = -conv.left - STRIDE * offset
     more = _read(emit, node.inputs[0], conv.n_in, conv.weight, start, n, *extra, spread=conv.dilation)
     return readers[0].outputs[0], emit("Add", more, y)
-
-
-def _stand_in(model: ir.Model, old: ir.Value, new: ir.Value) -> None:
-    new.shape, new.type = old.shape, old.type
-    replace_value(model, old, new)

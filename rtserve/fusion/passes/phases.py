@@ -16,7 +16,7 @@ import numpy as np
 
 from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.siblings import ELEMENTWISE
-from rtserve.fusion.passes.uses import attributes_of
+from rtserve.fusion.passes.uses import attributes_of, auto_padded, inner_dims
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 
@@ -65,10 +65,8 @@ class Geometry:
 
 def _samples(value: ir.Value | None) -> int | None:
     """Return the length of the last axis of a rank-4 value; None for another, or where it is not known."""
-    shape = value.shape if value is not None else None
-    if shape is None or len(shape) != 4 or not all(isinstance(d, int) for d in list(shape)[1:]):
-        return None
-    return int(shape[3])
+    dims = inner_dims(value)
+    return dims[2] if dims is not None and len(dims) == 3 else None
 
 
 def geometry_of(node: ir.Node) -> Geometry | None:
@@ -80,7 +78,7 @@ def geometry_of(node: ir.Node) -> Geometry | None:
     bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
     if len(node.inputs) > 2 and node.inputs[2] is not None and bias is None:
         return None
-    if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", ""):
+    if auto_padded(node):
         return None
     pads = node.attributes.get_ints("pads") or (0, 0, 0, 0)
     if pads[0] or pads[2] or (node.attributes.get_ints("strides") or (1, 1))[0] != 1:

@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from rtserve.fusion.passes.blocks import BLOCK
 from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.uses import auto_padded, inner_dims
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "run"]
 
 NAME = "planes"
-BLOCK = 16
 SMALLEST = 4_000
 """Elements from which a pool is worth two changes of shape."""
 
@@ -42,16 +43,8 @@ def run(model: ir.Model) -> PassResult:
     return PassResult(changed=convs + pools, notes=notes)
 
 
-def _dims(value: ir.Value | None) -> list[int] | None:
-    """Return all axes but the batch, or None where one is not known."""
-    shape = value.shape if value is not None else None
-    if shape is None or not all(isinstance(d, int) for d in list(shape)[1:]):
-        return None
-    return [int(d) for d in list(shape)[1:]]  # type: ignore[arg-type]
-
-
 def _conv(model: ir.Model, node: ir.Node) -> int:
-    weight, dims, out = constant(node.inputs[1]), _dims(node.inputs[0]), _dims(node.outputs[0])
+    weight, dims, out = constant(node.inputs[1]), inner_dims(node.inputs[0]), inner_dims(node.outputs[0])
     if weight is None or weight.ndim != 5 or dims is None or out is None or weight.shape[2:4] != (1, 1):
         return 0
     last = _along_last(node)
@@ -61,7 +54,6 @@ def _conv(model: ir.Model, node: ir.Node) -> int:
     x = emit("Reshape", node.inputs[0], [-1, dims[0], dims[1] * dims[2], dims[3]])
     y = emit("Conv", x, weight[:, :, 0], *node.inputs[2:], group=node.attributes.get_int("group", 1), **last)
     y = emit("Reshape", y, [-1, *out])
-    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
     supersede(model, node.outputs[0], y)
     return 1
 
@@ -73,13 +65,13 @@ def _along_last(node: ir.Node) -> dict[str, Any] | None:
     pads = node.attributes.get_ints("pads") or (0,) * 6
     if strides[:2] != (1, 1) or any((*pads[0:2], *pads[3:5])):
         return None
-    if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", ""):
+    if auto_padded(node):
         return None
     return {"strides": [1, strides[2]], "dilations": [1, dilations[2]], "pads": [0, pads[2], 0, pads[5]]}
 
 
 def _pool(model: ir.Model, node: ir.Node) -> int:
-    dims, out = _dims(node.inputs[0]), _dims(node.outputs[0])
+    dims, out = inner_dims(node.inputs[0]), inner_dims(node.outputs[0])
     kernel: Sequence[int] = node.attributes.get_ints("kernel_shape") or ()
     if dims is None or out is None or len(node.outputs) != 1 or len(dims) != len(kernel) + 1 or len(kernel) < 2:
         return 0
@@ -101,6 +93,5 @@ def _pool(model: ir.Model, node: ir.Node) -> int:
     planes = emit("Reshape", x, [-1, channels, window, dims[-1]])
     y = emit(node.op_type, planes, kernel_shape=[window, 1], strides=[window, 1])
     y = emit("Reshape", y, [-1, *out])
-    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
     supersede(model, node.outputs[0], y)
     return 1

@@ -13,22 +13,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.passes.blocks import BLOCK, FUSED, filled
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import attributes_of
+from rtserve.fusion.passes.uses import attributes_of, inner_dims, private_producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["FUSED", "NAME", "run"]
+__all__ = ["NAME", "run"]
 
 NAME = "pool-as-matrix"
 SMALLEST_WINDOW = 8
-BLOCK = 16
-"""Channels of onnxruntime's blocked layout; a multiple of it is pooled quickly as it is."""
-FUSED = ("Relu", "LeakyRelu")
-"""Activations that the engine does within a convolution."""
 FEWEST = BLOCK // 2
 SMALLEST = 20_000
 """Fewest filters worth filling up, and elements from which the cut behind costs less than it saves."""
@@ -38,11 +35,13 @@ def run(model: ir.Model) -> PassResult:
     """Rewrite every pool behind an unfilled convolution, and every other wide AveragePool along the last axis, in place."""
     changed, notes = 0, []
     for node in list(model.graph):
-        source = _unfilled(node) if node.op_type in ("AveragePool", "MaxPool") else None
-        if source is not None:
-            _fill(model, node, source)
+        if node.op_type not in ("AveragePool", "MaxPool"):
+            continue
+        if before := _unfilled(node):
+            _fill(model, node, *before)
             changed += 1
-        if source is not None or node.op_type != "AveragePool":
+            continue
+        if node.op_type != "AveragePool":
             continue
         reason = _refuse(node)
         if reason:
@@ -55,43 +54,35 @@ def run(model: ir.Model) -> PassResult:
     )
 
 
-def _unfilled(node: ir.Node) -> ir.Node | None:
-    """Return the convolution behind which a pool would stay blocked if its channels were filled up, or None."""
-    value = node.inputs[0]
-    source = value.producer() if value is not None else None
-    if source is not None and source.op_type in FUSED and len(source.outputs[0].uses()) == 1:
-        value, source = source.inputs[0], source.inputs[0].producer()  # type: ignore[union-attr]
-    if source is None or source.op_type != "Conv" or len(source.outputs[0].uses()) != 1:
-        return None
-    weight = constant(source.inputs[1])
-    if weight is None or weight.ndim != 4 or any(constant(v) is None for v in source.inputs[2:]):
-        return None
+def _unfilled(node: ir.Node) -> tuple[ir.Node, ...]:
+    """Return the convolution, and what is fused with it, behind which a pool would stay blocked if filled up; or nothing."""
+    source = private_producer(node.inputs[0])
+    steps = () if source is None or source.op_type not in FUSED else (source,)
+    source = private_producer(source.inputs[0]) if source is not None and steps else source
+    weight = constant(source.inputs[1]) if source is not None and source.op_type == "Conv" else None
+    if source is None or weight is None or weight.ndim != 4 or any(constant(v) is None for v in source.inputs[2:]):
+        return ()
     if source.attributes.get_int("group", 1) != 1 or len(weight) % BLOCK == 0 or len(weight) < FEWEST:
-        return None
+        return ()
     size = int(np.prod([d for d in node.inputs[0].shape or () if isinstance(d, int)]))  # type: ignore[union-attr]
-    return source if size >= SMALLEST else None
+    return (source, *steps) if size >= SMALLEST else ()
 
 
-def _fill(model: ir.Model, node: ir.Node, source: ir.Node) -> None:
-    weight, channels = constant(source.inputs[1]), int(node.outputs[0].shape[1])  # type: ignore[index,arg-type]
+def _fill(model: ir.Model, node: ir.Node, source: ir.Node, *steps: ir.Node) -> None:
+    weight, *bias = (constant(v) for v in source.inputs[1:])
     assert weight is not None
-    fill = -len(weight) % BLOCK
+    more, offset = filled(weight, bias[0] if bias else None)
     emit = Emitter(model.graph, before=node, prefix="pool")
-    extra = [np.pad(array, (0, fill)) for array in map(constant, source.inputs[2:]) if array is not None]
-    filled = np.pad(weight, ((0, fill), (0, 0), (0, 0), (0, 0)))
-    y = emit("Conv", source.inputs[0], filled, *extra, **attributes_of(source))
-    step = node.inputs[0].producer()  # type: ignore[union-attr]
-    if step is not None and step is not source:
+    y = emit("Conv", source.inputs[0], more, *([] if offset is None else [offset]), **attributes_of(source))
+    for step in (*steps, node):
         y = emit(step.op_type, y, **attributes_of(step))
-    y = emit.slice(emit(node.op_type, y, **attributes_of(node)), 1, 0, channels)
-    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
-    supersede(model, node.outputs[0], y)
+    supersede(model, node.outputs[0], emit.slice(y, 1, 0, len(weight)))
 
 
 def _refuse(node: ir.Node) -> str:
     kernel = list(node.attributes.get_ints("kernel_shape") or (1,))
-    shape = node.inputs[0].shape  # type: ignore[union-attr]
-    if shape is None or not all(isinstance(d, int) for d in list(shape)[1:]):
+    dims = inner_dims(node.inputs[0])
+    if dims is None:
         return "its shape is not known"
     if any(k != 1 for k in kernel[:-1]) or kernel[-1] < SMALLEST_WINDOW:
         return f"a window of {kernel} is pooled quickly as it is"
@@ -100,8 +91,8 @@ def _refuse(node: ir.Node) -> str:
         return "it strides over another axis"
     if any(node.attributes.get_ints("pads") or ()) or node.attributes.get_int("ceil_mode", 0):
         return "it pads"
-    if int(shape[1]) % BLOCK == 0:  # type: ignore[arg-type]
-        return f"{shape[1]} channels fit the blocked layout"
+    if dims[0] % BLOCK == 0:
+        return f"{dims[0]} channels fit the blocked layout"
     return ""
 
 
@@ -114,5 +105,4 @@ def _rewrite(model: ir.Model, node: ir.Node) -> None:
     band = np.where((lag >= 0) & (lag < kernel), 1.0 / kernel, 0.0).astype(np.float32)
     emit = Emitter(model.graph, before=node, prefix="pool")
     y = emit("MatMul", node.inputs[0], band)
-    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
     supersede(model, node.outputs[0], y)

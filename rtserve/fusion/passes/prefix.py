@@ -146,7 +146,6 @@ def _collapse(emit: Emitter, model: ir.Model, values: list[ir.Value], found: Tra
     sizes = [affine.dims[0] for affine in affines]
     parts = emit.many("Split", result, sizes, n=len(sizes), axis=1) if len(sizes) > 1 else [result]
     for value, part in zip(values, parts, strict=True):
-        part.shape, part.type = value.shape, value.type
         supersede(model, value, part)
     kind = (
         "dense in time"

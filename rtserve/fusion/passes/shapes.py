@@ -94,7 +94,6 @@ def _shorten(model: ir.Model, node: ir.Node) -> int:
 
 def _put(model: ir.Model, node: ir.Node, y: ir.Value, *chain: ir.Node) -> int:
     """Let `y` take the place of the node that ends a chain, and remove the chain, nearest first."""
-    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
     supersede(model, node.outputs[0], y)
     model.graph.remove(chain, safe=True)
     return 1

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,10 +133,9 @@ def _moving_outputs(emit: Emitter, x: ir.Value, stage: Stage, views: Sequence[Vi
         for start in begins:
             if start is not None:
                 starts.setdefault(start % stage.stride, set()).add(start)
-        places = seams.places(windows, begins)
+        places = seams.places(windows, [i for i, start in enumerate(begins) if start is None])
         reads[view.name] = [
-            (-1, place) if start is None else (start % stage.stride, start)
-            for start, place in zip(begins, places, strict=True)
+            (-1, places[i]) if start is None else (start % stage.stride, start) for i, start in enumerate(begins)
         ]
     phases = {phase: _phase_output(emit, x, stage, sorted(wanted)) for phase, wanted in sorted(starts.items())}
     seam = _seam_output(emit, x, stage, seams.windows) if seams.windows else None
@@ -150,9 +149,7 @@ def _moving_outputs(emit: Emitter, x: ir.Value, stage: Stage, views: Sequence[Vi
     lengths = {id(value): length for value, _, length in phases.values()}
     lengths |= {id(seam): len(seams.windows)} if seam is not None else {}
     runs = {name: _runs(places) for name, places in located.items()}
-    cuts = _cut_seam(
-        emit, seam, [run for found in runs.values() for run in found if run[0] is seam], len(seams.windows)
-    )
+    cuts = _cut_seam(emit, seam, seams.lengths)
     return {name: _assemble(emit, found, lengths, cuts) for name, found in runs.items()}
 
 
@@ -166,18 +163,21 @@ class _Seams:
         self.windows: list[tuple[int, ...]] = []
         self._runs: dict[tuple[tuple[int, ...], ...], int] = {}
 
-    def places(self, windows: np.ndarray, begins: Sequence[int | None]) -> list[int]:
-        """Return where each window without a regular beginning stands among the seams; -1 for the others."""
-        places = [-1] * len(begins)
-        seam = [i for i, begin in enumerate(begins) if begin is None]
+    @property
+    def lengths(self) -> list[int]:
+        """Lengths of the runs, which follow each other."""
+        return [len(run) for run in self._runs]
+
+    def places(self, windows: np.ndarray, seam: Sequence[int]) -> dict[int, int]:
+        """Return where the windows numbered in `seam`, in ascending order, stand among all seams."""
+        places: dict[int, int] = {}
         for _, group in groupby(enumerate(seam), key=lambda pair: pair[1] - pair[0]):
             run = [i for _, i in group]
             key = tuple(tuple(windows[i].tolist()) for i in run)
             if key not in self._runs:
                 self._runs[key] = len(self.windows)
                 self.windows += key
-            for offset, i in enumerate(run):
-                places[i] = self._runs[key] + offset
+            places |= {i: self._runs[key] + offset for offset, i in enumerate(run)}
         return places
 
 
@@ -200,15 +200,13 @@ Cuts = dict[tuple[int, int, int], Any]
 """Pieces that are there already, by the value's id and their span."""
 
 
-def _cut_seam(emit: Emitter, seam: ir.Value | None, runs: list[Run], n: int) -> Cuts:
-    """Return the pieces of the seam, cut by one Split; nothing where they overlap."""
-    spans = sorted({(low, high) for _, low, high in runs})
-    edges = [0, *(high for _, high in spans)]
-    if seam is None or len(spans) < 2 or [low for low, _ in spans] != edges[:-1] or edges[-1] != n:
+def _cut_seam(emit: Emitter, seam: ir.Value | None, sizes: Sequence[int]) -> Cuts:
+    """Return the runs of the seam, cut by one Split; nothing where it is a single one."""
+    if seam is None or len(sizes) < 2:
         return {}
-    sizes = [high - low for low, high in spans]
     parts = emit.many("Split", seam, sizes, n=len(sizes), axis=2)
-    return {(id(seam), low, high): part for (low, high), part in zip(spans, parts, strict=True)}
+    edges = pairwise(accumulate(sizes, initial=0))
+    return {(id(seam), low, high): part for (low, high), part in zip(edges, parts, strict=True)}
 
 
 def _regular_start(window: np.ndarray, stage: Stage) -> int | None:

@@ -87,7 +87,6 @@ def _move(model: ir.Model, split: ir.Node) -> bool:
         return False
     parts = emit.many("Split", done, sizes, n=len(readers), axis=split.attributes.get_int("axis", 0))
     for part, reader in zip(parts, readers, strict=True):
-        part.shape, part.type = reader.outputs[0].shape, reader.outputs[0].type
         supersede(model, reader.outputs[0], part)
     return True
 

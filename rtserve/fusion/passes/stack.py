@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.passes.affine import Refused
-from rtserve.fusion.passes.uses import attributes_of
+from rtserve.fusion.passes.uses import attributes_of, inner_dims
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 
@@ -136,10 +136,10 @@ class Stacker:
 
     def dims(self, value: Any) -> tuple[int, ...]:
         """Return the first member's shape of a value without the batch."""
-        shape = value.shape
-        if shape is None or not len(shape) or not all(isinstance(d, int) for d in list(shape)[1:]):
+        dims = inner_dims(value)
+        if dims is None or not len(value.shape):
             raise Refused(f"the shape of {value.name} is not known")
-        return tuple(int(d) for d in list(shape)[1:])
+        return tuple(dims)
 
     def feeds(self, index: int, node: ir.Node) -> list[Any]:
         """Return what a copy of the first member's node reads, constants made on the way."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.passes.affine import Refused
+from rtserve.fusion.passes.blocks import BLOCK
 from rtserve.fusion.passes.stack import Parts, Stacker
 from rtserve.fusion.passes.uses import attributes_of
 from rtserve.graphs.fold import constant
@@ -19,8 +20,6 @@ __all__ = ["HANDLERS", "gemm_weights"]
 
 PARTS = 8
 """Up to so many members a dense layer is one Gemm each, whose weights the engine packs once; beyond, a batched product."""
-BLOCK = 16
-"""Channels of onnxruntime's blocked layout: with whole blocks a dense layer is a grouped 1x1 convolution."""
 UNARY = frozenset(
     {
         "Relu",
@@ -141,7 +140,7 @@ def _gemm(s: Stacker, index: int, node: ir.Node) -> list[Any]:
     if constant(node.inputs[0]) is not None or node.attributes.get_int("transA", 0):
         raise Refused("Gemm of an unusual form")
     weights, biases = gemm_weights(s, index, node)
-    if not any(side % BLOCK for side in weights[0].shape):
+    if not any(side % BLOCK for side in weights[0].shape):  # whole blocks: a grouped 1x1 convolution
         return [_pointwise(s, node, weights, biases)]
     if s.n <= PARTS:
         layers = zip(s.pieces(node.inputs[0]), weights, biases, strict=True)

@@ -11,7 +11,7 @@ from rtserve.graphs.fold import constant
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["attributes_of", "axes_of", "only_reader", "private_producer"]
+__all__ = ["attributes_of", "auto_padded", "axes_of", "inner_dims", "only_reader", "private_producer"]
 
 
 def attributes_of(node: ir.Node) -> dict[str, Any]:
@@ -23,6 +23,19 @@ def axes_of(node: ir.Node) -> tuple[int, ...] | None:
     """Return the axes of a Squeeze or an Unsqueeze, None where they are not constant."""
     axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
     return tuple(int(a) for a in np.atleast_1d(axes)) if axes is not None else None
+
+
+def auto_padded(node: ir.Node) -> bool:
+    """Whether a convolution or a pool leaves its padding to the engine instead of naming it."""
+    return node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "")
+
+
+def inner_dims(value: ir.Value | None) -> list[int] | None:
+    """Return the shape behind the first axis, the batch; None where it is not known."""
+    shape = value.shape if value is not None else None
+    if shape is None or not all(isinstance(d, int) for d in list(shape)[1:]):
+        return None
+    return [int(d) for d in list(shape)[1:]]  # type: ignore[arg-type]
 
 
 def private_producer(value: ir.Value | None) -> ir.Node | None:

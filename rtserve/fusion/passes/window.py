@@ -11,12 +11,13 @@ multiply-adds and their rate are the same; the copies are gone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import axes_of
+from rtserve.fusion.passes.uses import axes_of, private_producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -28,7 +29,6 @@ __all__ = ["NAME", "SAVED_US", "run", "split_of"]
 NAME = "whole-window"
 SAVED_US = 9.0
 """What it saves on a window of 129 x 200, as measured; what needs the channels in blocks must save more."""
-BLOCK = 16
 
 
 def run(model: ir.Model) -> PassResult:
@@ -37,78 +37,75 @@ def run(model: ir.Model) -> PassResult:
     for node in list(model.graph):
         if node.op_type != "Add":
             continue
-        parts = sorted((part for part in map(_part, node.inputs) if part is not None), key=lambda part: part[0])
-        if len(parts) != 2 or not _one_after_the_other(parts):
-            continue
-        _rewrite(model, node, [conv for _, conv in parts])
-        changed += 1
-    return PassResult(
-        changed=changed, notes=(f"{changed} convolutions" if changed else "nothing was split by channels",)
-    )
+        parts = sorted((part for part in map(_part, node.inputs) if part is not None), key=lambda part: part.start)
+        if len(parts) == 2 and _one_after_the_other(*parts):
+            _rewrite(model, node, parts)
+            changed += 1
+    note = f"{changed} convolutions" if changed else "nothing was split by channels"
+    return PassResult(changed=changed, notes=(note,))
 
 
-def _part(value: ir.Value | None) -> tuple[int, ir.Node] | None:
-    """Return the first channel of the input that a convolution reads, and the convolution; None for another value."""
-    conv = value.producer() if value is not None else None
-    if conv is None or conv.op_type != "Conv" or len(conv.outputs[0].uses()) != 1:
-        return None
-    weight = constant(conv.inputs[1])
-    if weight is None or weight.ndim != 4 or weight.shape[2] != 1 or conv.attributes.get_int("group", 1) != 1:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Part:
+    """A convolution that reads channels of the window `x` from `start` on."""
+
+    conv: ir.Node
+    weight: np.ndarray
+    x: ir.Value
+    start: int
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        plain = {"strides": (1, 1), "dilations": (1, 1), "pads": (0, 0, 0, 0)}
+        return {name: list(self.conv.attributes.get_ints(name) or default) for name, default in plain.items()}
+
+
+def _part(value: ir.Value | None) -> _Part | None:
+    """Return the convolution that computes a value from some channels of the graph's input; None for another value."""
+    conv = private_producer(value)
+    weight = constant(conv.inputs[1]) if conv is not None and conv.op_type == "Conv" else None
+    if conv is None or weight is None or weight.ndim != 4 or weight.shape[2] != 1:
         return None
     split = split_of(conv)
-    if split is None:
+    sizes = constant(split.inputs[1]) if split is not None and len(split.inputs) > 1 else None
+    x = split.inputs[0] if split is not None else None
+    if (
+        conv.attributes.get_int("group", 1) != 1
+        or split is None
+        or sizes is None
+        or x is None
+        or not x.is_graph_input()
+    ):
         return None
-    sizes = constant(split.inputs[1]) if len(split.inputs) > 1 else None
-    if sizes is None or split.inputs[0] is None or not split.inputs[0].is_graph_input():
-        return None
-    return int(np.sum(sizes[: _place(split, conv)])), conv
+    place = split.outputs.index(conv.inputs[0].producer().inputs[0])  # type: ignore[union-attr,arg-type]
+    return _Part(conv=conv, weight=weight, x=x, start=int(sizes[:place].sum()))
 
 
 def split_of(conv: ir.Node) -> ir.Node | None:
     """Return the Split along channels whose part, as (batch, channels, 1, time), a convolution reads."""
     up = conv.inputs[0].producer() if conv.inputs[0] is not None else None
-    if up is None or up.op_type != "Unsqueeze" or up.inputs[0] is None:
-        return None
-    split = up.inputs[0].producer()
-    if axes_of(up) != (2,) or split is None or split.op_type != "Split":
+    split = (
+        up.inputs[0].producer() if up is not None and up.op_type == "Unsqueeze" and up.inputs[0] is not None else None
+    )
+    if up is None or axes_of(up) != (2,) or split is None or split.op_type != "Split":
         return None
     return split if split.attributes.get_int("axis", 0) == 1 else None
 
 
-def _place(split: ir.Node, conv: ir.Node) -> int:
-    up = conv.inputs[0].producer() if conv.inputs[0] is not None else None
-    part = up.inputs[0] if up is not None else None
-    return next(index for index, out in enumerate(split.outputs) if out is part)
-
-
-def _one_after_the_other(parts: list[tuple[int, ir.Node]]) -> bool:
+def _one_after_the_other(first: _Part, second: _Part) -> bool:
     """Whether two convolutions of one geometry read the first channels and all the others, with one bias at most."""
-    (start, first), (middle, second) = parts
-    split, other = split_of(first), split_of(second)
-    if start or other is not split or _geometry(first) != _geometry(second):
+    if first.x is not second.x or first.start or first.geometry != second.geometry:
         return False
-    weights = [constant(first.inputs[1]), constant(second.inputs[1])]
-    counts = [weight.shape[1] for weight in weights if weight is not None]
-    window = split.inputs[0] if split is not None else None
-    whole = window is not None and window.shape is not None and window.shape[1] == sum(counts)
-    alike = len({(weight.shape[0], weight.shape[3]) for weight in weights if weight is not None}) == 1
-    return bool(whole and alike and middle == counts[0] and len(first.inputs) + len(second.inputs) < 6)
+    counts = first.weight.shape[1], second.weight.shape[1]
+    whole = first.x.shape is not None and first.x.shape[1] == sum(counts)
+    alike = first.weight.shape[::3] == second.weight.shape[::3]
+    return bool(whole and alike and second.start == counts[0]) and len(first.conv.inputs) + len(second.conv.inputs) < 6
 
 
-def _geometry(conv: ir.Node) -> list[tuple[int, ...]]:
-    names = (("strides", (1, 1)), ("dilations", (1, 1)), ("pads", (0, 0, 0, 0)))
-    return [tuple(conv.attributes.get_ints(name) or default) for name, default in names]
-
-
-def _rewrite(model: ir.Model, node: ir.Node, convs: list[ir.Node]) -> None:
+def _rewrite(model: ir.Model, node: ir.Node, parts: list[_Part]) -> None:
     emit = Emitter(model.graph, before=node, prefix="window")
-    weight = np.concatenate([constant(conv.inputs[1]) for conv in convs], axis=1)  # type: ignore[misc]
-    bias = [v for conv in convs for v in conv.inputs[2:]]
-    split = split_of(convs[0])
-    assert split is not None
-    plane = emit("Unsqueeze", split.inputs[0], [1])
-    strides, dilations, pads = _geometry(convs[0])
-    y = emit("Conv", plane, np.ascontiguousarray(weight.transpose(0, 2, 1, 3)), *bias, strides=list(strides),
-             dilations=list(dilations), pads=list(pads), group=1)  # fmt: skip
-    y.shape, y.type = node.outputs[0].shape, node.outputs[0].type
+    weight = np.concatenate([part.weight for part in parts], axis=1)
+    bias = [v for part in parts for v in part.conv.inputs[2:]]
+    plane = emit("Unsqueeze", parts[0].x, [1])
+    y = emit("Conv", plane, np.ascontiguousarray(weight.transpose(0, 2, 1, 3)), *bias, **parts[0].geometry, group=1)
     supersede(model, node.outputs[0], y)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
 from rtserve.fusion.join import empty_model, set_output
+from rtserve.fusion.passes import layout
+from rtserve.fusion.passes.running import clean
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.graph import Graph
+from rtserve.graphs.parity import probe_inputs, relative_error
+from rtserve.graphs.runners import PlanRunner
 from rtserve.spec import InputSpec, OutputSpec, Provenance
 
 N_CHANS, N_TIMES = 6, 40
@@ -46,6 +51,24 @@ def network(body: Body, *, seed: int = 0, n_chans: int = N_CHANS, n_times: int =
         output_spec=OutputSpec(n_outputs=n_outputs),
         provenance=Provenance(kind="export", details={"seed": seed}),
     )
+
+
+def laid_out(graph: Graph) -> ir.Model:
+    """Return the graph's model as the passes behind the layout see it: rank 4."""
+    model = clean(graph.clone_model())
+    layout.run(model)
+    return clean(model)
+
+
+def require_same(graph: Graph, model: ir.Model, *, tolerance: float = 2e-6) -> None:
+    """Require a rewritten model to give the graph's numbers.
+
+    Both sides are evaluated in float64, so that what is seen is the rewrite (and its weights, rounded once) alone.
+    """
+    for _, x in probe_inputs(graph.input_spec, scales=(1e-5, 1.0)):
+        expected = PlanRunner(graph, double=True).infer(x)
+        got = PlanRunner(replace(graph, model=model), double=True).infer(x)
+        assert relative_error(got, expected) < tolerance
 
 
 def head(emit: Emitter, h: ir.Value, weights: Weights, width: int, *, axes: tuple[int, ...]) -> ir.Value:

@@ -10,12 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
-from rtserve.fusion.passes import fast_fir, layout, rows
+from rtserve.fusion.passes import fast_fir, rows
 from rtserve.fusion.passes.phases import geometry_of
 from rtserve.fusion.passes.running import clean
-from rtserve.graphs.parity import probe_inputs, relative_error
-from rtserve.graphs.runners import PlanRunner
-from tests.fusion.passes.networks import head, network
+from tests.fusion.passes.networks import head, laid_out, network, require_same
 
 C = 16
 
@@ -34,25 +32,12 @@ def only_in_turn(conv, windows=1, *, in_turn=False):
     return conv.dilation in (1, conv.stride) and conv.taps > 1 and in_turn
 
 
-def laid_out(graph):
-    """Return the graph's model as the pass sees it: rank 4."""
-    model = clean(graph.clone_model())
-    layout.run(model)
-    return clean(model)
-
-
 def rewritten(graph):
-    """Run the pass and check the numbers; return its result and the operators.
-
-    Both sides are evaluated in float64, so that what is seen is the rewrite (and its weights, rounded once) alone.
-    """
+    """Run the pass and check the numbers; return its result and the operators."""
     model = laid_out(graph)
     result = fast_fir.run(model)
     model = clean(model)
-    for _, x in probe_inputs(graph.input_spec, scales=(1e-5, 1.0)):
-        expected = PlanRunner(graph, double=True).infer(x)
-        got = PlanRunner(replace(graph, model=model), double=True).infer(x)
-        assert relative_error(got, expected) < 2e-6
+    require_same(graph, model)
     return result, [node.op_type for node in model.graph]
 
 

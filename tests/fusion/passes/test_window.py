@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
-from rtserve.fusion.passes import layout, window
+from rtserve.fusion.passes import window
 from rtserve.fusion.passes.running import clean
 from rtserve.graphs.fold import constant
-from rtserve.graphs.parity import probe_inputs, relative_error
-from rtserve.graphs.runners import PlanRunner
-from tests.fusion.passes.networks import head, network
+from tests.fusion.passes.networks import head, laid_out, network, require_same
 
 
 def first(taps, stride, dilation, pads, *, n_chans, outputs=16, more=None):
@@ -31,15 +27,10 @@ def first(taps, stride, dilation, pads, *, n_chans, outputs=16, more=None):
 
 def rewritten(graph):
     """Lay the graph out, run the pass, check the numbers in float64; return the result and the nodes."""
-    model = clean(graph.clone_model())
-    layout.run(model)
-    model = clean(model)
+    model = laid_out(graph)
     result = window.run(model)
     model = clean(model)
-    for _, x in probe_inputs(graph.input_spec, scales=(1e-5, 1.0)):
-        expected = PlanRunner(graph, double=True).infer(x)
-        got = PlanRunner(replace(graph, model=model), double=True).infer(x)
-        assert relative_error(got, expected) < 2e-6
+    require_same(graph, model)
     return result, list(model.graph)
 
 
