@@ -20,6 +20,7 @@ from rtserve.fusion.passes import (
     planes,
     pool,
     prefix,
+    row_gather,
     rows,
     shapes,
     siblings,
@@ -46,12 +47,13 @@ WHOLE_PASSES = (
     (channel_step.NAME, channel_step.run),
     (paired.NAME, paired.run),
     (fast_fir.NAME, fast_fir.run),
+    (row_gather.NAME, row_gather.run),
     (window.NAME, window.run),
     (pool.NAME, pool.run),
     (elu.NAME, elu.run),
     (rows.NAME, rows.run),
 )
-BLOCKED = (channel_step.NAME, paired.NAME, fast_fir.NAME, window.NAME)
+BLOCKED = (channel_step.NAME, paired.NAME, fast_fir.NAME, row_gather.NAME, window.NAME)
 """Passes for onnxruntime alone: short depthwise steps and kernels as high as the window are slow in torch."""
 ENGINES = {
     "onnxruntime": WHOLE_PASSES,

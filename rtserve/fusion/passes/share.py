@@ -239,24 +239,46 @@ def _seam_output(emit: Emitter, x: ir.Value, stage: Stage, seams: Sequence[tuple
     would cost more than the convolution. A row of zeros stands for zero padding.
     """
     index = np.array(list(seams), dtype=np.int64)
-    spans = _spans(np.unique(index[index >= 0]))
     n_chans = stage.weight.shape[1]
-    if not spans:
-        pieces = emit("Mul", emit.slice(x, 2, 0, 1), np.float32(0.0))
-        spans = [(0, 1)]
-    else:
-        cut = [emit.slice(x, 2, low, high) for low, high in spans]
-        pieces = emit("Concat", *cut, axis=2) if len(cut) > 1 else cut[0]
-    place = {t: i for i, t in enumerate(t for low, high in spans for t in range(low, high))}
-    rows = emit("Transpose", pieces, perm=[0, 2, 1])
+    rows, samples = _sample_rows(emit, x, stage, np.unique(index[index >= 0]))
     if (index < 0).any():
         rows = emit("Pad", rows, [0, 0, 0, 0, 1, 0])
+    place = {t: i for i, t in enumerate(samples)}
     order = np.array([place.get(int(t), len(place)) for t in index.reshape(-1)], dtype=np.int64)
     windows = emit("Reshape", emit("Gather", rows, order, axis=1), [-1, stage.taps * n_chans])
     kernel = stage.weight.transpose(2, 1, 0).reshape(stage.taps * n_chans, -1).astype(np.float32)
     bias = [] if stage.bias is None else [stage.bias.astype(np.float32)]
     y = emit("Reshape", emit("Gemm", windows, kernel, *bias), [-1, len(seams), len(stage.weight)])
     return emit("Transpose", y, perm=[0, 2, 1])
+
+
+SHORTEST = 4
+"""Samples that a piece must have for one Gather of pieces to be cheaper than cutting and joining."""
+
+
+def _sample_rows(emit: Emitter, x: ir.Value, stage: Stage, wanted: np.ndarray) -> tuple[ir.Value, list[int]]:
+    """Return samples of x as rows, (batch, samples, n_chans), and which they are: those wanted, and perhaps others."""
+    n_chans, spans = stage.weight.shape[1], _spans(wanted)
+    size = _piece(wanted, stage.n_times) if len(spans) > 1 else 0
+    if size:  # x as pieces of one length, of which some are taken
+        taken = np.unique(wanted // size)
+        pieces = emit("Gather", emit("Reshape", x, [-1, n_chans, stage.n_times // size, size]), taken, axis=2)
+        rows = emit("Reshape", emit("Transpose", pieces, perm=[0, 2, 3, 1]), [-1, len(taken) * size, n_chans])
+        return rows, [int(k) * size + i for k in taken for i in range(size)]
+    if not spans:
+        spans = [(0, 1)]
+        pieces = emit("Mul", emit.slice(x, 2, 0, 1), np.float32(0.0))
+    else:
+        cut = [emit.slice(x, 2, low, high) for low, high in spans]
+        pieces = emit("Concat", *cut, axis=2) if len(cut) > 1 else cut[0]
+    return emit("Transpose", pieces, perm=[0, 2, 1]), [t for low, high in spans for t in range(low, high)]
+
+
+def _piece(wanted: np.ndarray, n_times: int) -> int:
+    """Return the length of pieces that hold the wanted samples in the fewest rows; 0 where that is twice as many."""
+    rows = {k: len(np.unique(wanted // k)) * k for k in range(SHORTEST, n_times) if n_times % k == 0}
+    best = min(rows, key=lambda k: (rows[k], -k), default=0)
+    return best if best and rows[best] <= 2 * len(wanted) else 0
 
 
 def _spans(samples: np.ndarray) -> list[tuple[int, int]]:

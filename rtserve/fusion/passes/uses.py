@@ -20,9 +20,9 @@ def attributes_of(node: ir.Node) -> dict[str, Any]:
 
 
 def axes_of(node: ir.Node) -> tuple[int, ...] | None:
-    """Return the axes of a Squeeze or an Unsqueeze, None where they are not constant."""
+    """Return the axes of a Squeeze, an Unsqueeze or a reduction; None where they are not constant or are no axes."""
     axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    return tuple(int(a) for a in np.atleast_1d(axes)) if axes is not None else None
+    return tuple(int(a) for a in np.atleast_1d(axes)) if axes is not None and axes.ndim < 2 else None
 
 
 def auto_padded(node: ir.Node) -> bool:

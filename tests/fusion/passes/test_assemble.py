@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rtserve.errors import InputError
 from rtserve.fusion.fuse import fuse_with_report
-from rtserve.fusion.passes import share_filter
+from rtserve.fusion.passes import share, share_filter
 from rtserve.fusion.plan import Calibration
 from rtserve.graphs.runners import OnnxruntimeRunner, OpenvinoRunner, PlanRunner, ReferenceRunner
 from rtserve.spec import Provenance
@@ -311,3 +311,16 @@ def test_seam_windows_are_turned_straight_to_rank_four():
     turns = [node for node in fused.model.graph if node.op_type == "Transpose"]
     assert any(tuple(node.attributes.get_ints("perm")) == (0, 3, 1, 2) for node in turns)
     assert not [reader for node in turns for reader in node.outputs[0].consumers() if reader.op_type == "Unsqueeze"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "n_times", "size"),
+    [
+        ([*range(8), *range(191, 200)], 200, 10),  # 20 rows for 17 samples
+        ([0, 199], 200, 0),  # 8 rows for 2
+        ([*range(8), *range(190, 199)], 199, 0),  # a prime
+        ([*range(4), *range(36, 40)], 40, 4),
+    ],
+)
+def test_seam_samples_are_taken_in_pieces_where_few_are_idle(wanted, n_times, size):
+    assert share._piece(np.array(wanted), n_times) == size

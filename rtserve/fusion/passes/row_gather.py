@@ -1,0 +1,215 @@
+r"""Views put together out of rows by one Gather.
+
+Behind a shared first stage every view that moves samples is a few runs of the stage's outputs and of seam windows. Each
+run is cut out and joined, every view is joined to the batch, and the batch is put in blocks for the next convolution:
+a handful of small nodes for each view. With time in front of the channels an output is one contiguous row, so
+
+.. math:: v_b[n, :] = R[\,i_b(n), :\,], \qquad R = [\,y_0; y_1; \dots; s\,],
+
+is one Gather for all views, however many, of a table R that holds every phase, every scaled copy of one and every distinct
+seam window once. The engine writes its blocks out as rows and reads rows into blocks at no more cost than the other way.
+What follows elementwise is done on the table.
+
+The views then lie behind the batch, (batch x views), and where they are put apart again a mean over them is part of the
+dense layer behind it, :math:`W \sum_b w_b h_b = [w_1 W \dots w_B W]\,[h_1; \dots; h_B]`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rtserve.fusion.passes.batchwise import places_apart
+from rtserve.fusion.passes.blocks import BLOCK
+from rtserve.fusion.passes.layout import SAME_RANK
+from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.uses import attributes_of, inner_dims, only_reader
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.fold import constant, replace_value, supersede
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["NAME", "run"]
+
+NAME = "row-gather"
+PREFIX = "rows"
+MOST_WEIGHTS = 1 << 14
+"""Weights up to which a mean over views goes into the dense layer; more would cost more to read than the mean."""
+
+Place = tuple[Any, int]
+"""A value (batch, channels, 1, time) and which of its samples."""
+
+
+def run(model: ir.Model) -> PassResult:
+    """Rewrite every batch of views that is put together out of pieces, in place."""
+    notes: list[str] = []
+    changed = 0
+    for node in list(model.graph):
+        if node.op_type != "Concat" or node.attributes.get_int("axis", 0) != 0:
+            continue
+        views = [_places(value) for value in node.inputs]
+        reason = _unfit(node, views)
+        ends = None if reason else places_apart(model, node.outputs[0], len(views))
+        if ends is None:
+            notes.append(f"{node.outputs[0].name}: {reason or 'what follows looks across windows'}")
+            continue
+        _rewrite(model, node, views)
+        for end in ends:
+            _turn(model, end, len(views))
+        changed += 1
+    done = f"{changed} batches of views put together at once"
+    return PassResult(changed=changed, notes=(done,) if changed else tuple(notes) or ("no views on the batch",))
+
+
+def _unfit(node: ir.Node, views: list[list[Place]]) -> str:
+    """Return why views are left as they are, or an empty text."""
+    dims = [inner_dims(value) for value in node.inputs]
+    if any(d is None or len(d) != 3 or d[1] != 1 or d != dims[0] for d in dims):
+        return "not (batch, channels, 1, time)"
+    if dims[0][0] % BLOCK or only_reader(_behind(node.outputs[0])[0], "Conv") is None:  # type: ignore[index]
+        return "not in front of one convolution on whole blocks"
+    if not any(source is not view[0][0] for view in views for source, _ in view):
+        return "no view is put together out of pieces"
+    return ""
+
+
+def _behind(value: ir.Value) -> tuple[ir.Value, list[ir.Node]]:
+    """Return the value behind the elementwise nodes that alone read it, and these."""
+    chain: list[ir.Node] = []
+    while True:
+        readers = list(value.consumers())
+        if len(readers) != 1 or readers[0].op_type not in SAME_RANK or value.is_graph_output():
+            return value, chain
+        chain.append(readers[0])
+        value = readers[0].outputs[0]
+
+
+def _places(value: ir.Value | None) -> list[Place]:
+    """Return of which samples of which values a value is put together along time."""
+    node = value.producer() if value is not None else None
+    dims = inner_dims(value)
+    if value is None or dims is None or len(dims) != 3:
+        return []
+    if node is not None and node.op_type == "Concat" and node.attributes.get_int("axis", 0) == 3:
+        return [place for part in node.inputs for place in _places(part)]
+    if node is not None and node.op_type == "Slice":
+        span = _span(node)
+        if span is not None:
+            return _places(node.inputs[0])[span]
+    if node is not None and node.op_type == "Split" and node.attributes.get_int("axis", 0) == 3:
+        sizes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+        if sizes is not None:
+            at = node.outputs.index(value)
+            return _places(node.inputs[0])[int(sizes[:at].sum()) : int(sizes[: at + 1].sum())]
+    return [(value, t) for t in range(dims[2])]
+
+
+def _span(node: ir.Node) -> slice | None:
+    """Return what a Slice along time keeps, or None for another one."""
+    given = [constant(v) for v in node.inputs[1:]]
+    if len(given) < 3 or any(a is None or a.size != 1 for a in given) or int(given[2][0]) not in (3, -1):  # type: ignore[index]
+        return None
+    low, high = (int(a.reshape(-1)[0]) for a in given[:2])  # type: ignore[union-attr]
+    step = int(given[3].reshape(-1)[0]) if len(given) > 3 else 1  # type: ignore[union-attr]
+    return slice(low, None if high <= np.iinfo(np.int64).min + 1 else high, step)
+
+
+def _rewrite(model: ir.Model, node: ir.Node, views: list[list[Place]]) -> None:
+    emit = Emitter(model.graph, before=node, prefix=PREFIX)
+    channels, _, n_out = inner_dims(node.inputs[0])  # type: ignore[misc]
+    rows, at = _table(emit, dict.fromkeys(source for view in views for source, _ in view))
+    last, chain = _behind(node.outputs[0])
+    for step in chain:
+        rows = emit(step.op_type, rows, *step.inputs[1:], **attributes_of(step))
+    index = np.array([[at[source][t] for source, t in view] for view in views], dtype=np.int64)
+    windows = emit("Reshape", emit("Gather", rows, index, axis=1), [-1, 1, n_out, channels])
+    supersede(model, last, emit("Transpose", windows, perm=[0, 3, 1, 2]))
+
+
+def _table(emit: Emitter, sources: dict[Any, None]) -> tuple[ir.Value, dict[Any, np.ndarray]]:
+    """Return all samples as rows, (batch, rows, channels), and for every source which of them its samples are."""
+    parts, at, length = [], {}, 0
+    for source in sources:
+        rows, which = _distinct_windows(emit, source) or _as_rows(emit, source)
+        parts.append(rows)
+        at[source] = length + which
+        length += int(which.max()) + 1
+    return (emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]), at
+
+
+def _as_rows(emit: Emitter, source: ir.Value) -> tuple[ir.Value, np.ndarray]:
+    """Return the samples of (batch, channels, 1, time) as rows.
+
+    The Reshape keeps onnxruntime from moving the Transpose behind what follows, out of the reach of its blocked layout.
+    """
+    channels, _, n = inner_dims(source)  # type: ignore[misc]
+    return emit("Reshape", emit("Transpose", source, perm=[0, 2, 3, 1]), [-1, n, channels]), np.arange(n)
+
+
+def _distinct_windows(emit: Emitter, source: ir.Value) -> tuple[ir.Value, np.ndarray] | None:
+    """Return a product of gathered windows as rows, each window once, and which row every sample is; None for others."""
+    chain: list[ir.Node] = []
+    value: ir.Value | None = source
+    for kind in ("Transpose", "Reshape", "Gemm", "Reshape", "Gather"):
+        node = value.producer() if value is not None else None
+        if node is None or node.op_type != kind:
+            return None
+        chain.append(node)
+        value = node.inputs[0]
+    turn, _, product, flat, gather = chain
+    order, (channels, _, n) = constant(gather.inputs[1]), inner_dims(source) or (0, 0, 0)
+    if order is None or order.ndim != 1 or order.size % n or gather.attributes.get_int("axis", 0) != 1:
+        return None
+    if tuple(turn.attributes.get_ints("perm") or ()) != (0, 3, 1, 2):
+        return None
+    order = order.reshape(n, -1)
+    _, first, which = np.unique(order, axis=0, return_index=True, return_inverse=True)
+    picked = emit("Gather", gather.inputs[0], order[first].reshape(-1), axis=1)
+    y = emit("Gemm", emit("Reshape", picked, *flat.inputs[1:]), *product.inputs[1:], **attributes_of(product))
+    return emit("Reshape", y, [-1, len(first), channels]), which.reshape(-1)
+
+
+def _turn(model: ir.Model, apart: ir.Node, views: int) -> None:
+    """Put the views apart where they lie behind the batch; a mean or weighted sum over them goes into the dense layer."""
+    emit = Emitter(model.graph, before=apart, prefix=PREFIX)
+    h, target = apart.inputs[0], constant(apart.inputs[1])
+    rest = [int(d) for d in target[2:]]  # type: ignore[index]
+    weighted = _weights_of(apart, views) if len(rest) == 1 else None
+    dense = only_reader(weighted[0], "Gemm") if weighted is not None else None
+    kernel = _kernel(dense, weighted[0]) if dense is not None and weighted is not None else None
+    if weighted is None or dense is None or kernel is None or kernel.size * views > MOST_WEIGHTS:
+        turned = emit("Transpose", emit("Reshape", h, [-1, views, *rest]), perm=[1, 0, *range(2, 2 + len(rest))])
+        replace_value(model, apart.outputs[0], turned)
+        return
+    attributes = attributes_of(dense)
+    tiled = [w * kernel.astype(np.float64) for w in weighted[1]]
+    kernel = np.concatenate(tiled, axis=1 if attributes.get("transB", 0) else 0)
+    emit.before = dense
+    flat = emit("Reshape", h, [-1, views * rest[0]])
+    replace_value(model, dense.outputs[0], emit("Gemm", flat, kernel, *dense.inputs[2:], **attributes))
+
+
+def _kernel(dense: ir.Node, h: ir.Value) -> np.ndarray | None:
+    """Return the weights of a dense layer that reads `h`, (batch, features); None for another product."""
+    plain = dense.inputs[0] is h and not dense.attributes.get_int("transA", 0)
+    return constant(dense.inputs[1]) if plain else None
+
+
+def _weights_of(apart: ir.Node, views: int) -> tuple[ir.Value, np.ndarray] | None:
+    """Return the mean or weighted sum over the views and its weights; None for anything else."""
+    mean = only_reader(apart.outputs[0], "ReduceMean")
+    if mean is not None:
+        return (mean.outputs[0], np.full(views, 1.0 / views)) if _over_views(mean) else None
+    mul = only_reader(apart.outputs[0], "Mul")
+    total = only_reader(mul.outputs[0], "ReduceSum") if mul is not None else None
+    weights = next((a for a in map(constant, mul.inputs) if a is not None), None) if mul is not None else None
+    if total is None or weights is None or weights.shape != (views, 1, 1) or not _over_views(total):
+        return None
+    return total.outputs[0], weights.reshape(-1).astype(np.float64)
+
+
+def _over_views(node: ir.Node) -> bool:
+    axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    return axes is not None and axes.reshape(-1).tolist() == [0] and not node.attributes.get_int("keepdims", 1)
