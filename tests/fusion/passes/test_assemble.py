@@ -317,6 +317,7 @@ def test_seam_windows_are_turned_straight_to_rank_four():
     ("wanted", "n_times", "size"),
     [
         ([*range(8), *range(191, 200)], 200, 10),  # 20 rows for 17 samples
+        ([*range(14), *range(191, 200)], 200, 10),  # 30 rows in 3 pieces, not 25 in 5
         ([0, 199], 200, 0),  # 8 rows for 2
         ([*range(8), *range(190, 199)], 199, 0),  # a prime
         ([*range(4), *range(36, 40)], 40, 4),
