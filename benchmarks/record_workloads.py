@@ -13,6 +13,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from rtserve.fusion.fuse import fuse
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.runners import OnnxruntimeRunner
 from rtserve.measure.results import environment
-from rtserve.measure.timing import interleave, set_threads
+from rtserve.measure.timing import Timings, interleave, set_threads
 
 RESULTS = Path(__file__).resolve().parent / "results"
 UNIT, OURS = "one eager forward", "rtserve, onnxruntime"
@@ -75,11 +76,18 @@ def growth(family: str, by: str) -> dict[str, Any]:
         graphs = found.graphs[:n] if by == "members" else found.graphs[:1]
         calls[str(n)] = _call(fuse(graphs, views=views, parity=False))
     set_threads(1)
-    timings = interleave(calls, rounds=12, threads=1, clock=time.process_time_ns)
+    timings = interleave(calls, rounds=24, min_calls=8, threads=1, clock=time.process_time_ns)
     ratios = {name: timings.ratio(name, "plain")[0] for name in calls}
+    return {"family": family, "by": by, "ratio_to_plain": ratios, "marginal": _slope(timings, counts)}
+
+
+def _slope(timings: Timings, counts: Sequence[int]) -> list[float]:
+    """Return the median over rounds of the slope over 1 to 8, and the ends of its 95 % bootstrap interval."""
     fitted = [n for n in counts if n <= 8]
-    slope = float(np.polyfit(fitted, [ratios[str(n)] for n in fitted], 1)[0])
-    return {"family": family, "by": by, "ratio_to_plain": ratios, "marginal": slope}
+    ratios = [timings.blocks_us(str(n)) / timings.blocks_us("plain") for n in fitted]
+    slopes = np.polyfit(fitted, np.array(ratios), 1)[0]
+    drawn = np.random.default_rng(0).choice(slopes, size=(2000, len(slopes)))
+    return [float(v) for v in (np.median(slopes), *np.quantile(np.median(drawn, axis=1), [0.025, 0.975]))]
 
 
 def _many_views(n: int) -> list[str]:
@@ -130,9 +138,11 @@ def table(result: dict[str, Any]) -> str:
     lines = [HEAD, f"{env['cpu']}; {', '.join(f'{k} {v}' for k, v in env['versions'].items())}.", ""]
     for r in result["rows"]:
         lines += section(r)
-    lines += ["## Growth", "", "In units of one plain onnxruntime pass; slope over 1 to 8.", ""]
+    lines += ["## Growth", "", "In units of one plain onnxruntime pass; slope over 1 to 8, 95 % interval.", ""]
     lines += ["| | per extra |", "|--|--|"]
-    lines += [f"| {g['family']}, {g['by']} | {g['marginal']:.3f} |" for g in result["growth"]]
+    for g in result["growth"]:
+        middle, low, high = g["marginal"]
+        lines.append(f"| {g['family']}, {g['by']} | {middle:.3f} [{low:.3f}, {high:.3f}] |")
     lines += ["", "## Footprint of the fused W4", "", "| | cold start ms | file bytes | peak MiB |", "|--|--|--|--|"]
     for f in result["footprint"]:
         cells = f"{f['cold_start_ms']:.1f} | {f['file_bytes']:,} | {f['peak_memory_mib']:.0f}"
@@ -165,12 +175,15 @@ def main(only: tuple[str, ...], lock: str | None, batch_one: bool, missing: bool
                 where = f"{family} {workload} batch {batch} threads {threads}"
                 print(f"{where}: {middle:.4f} [{low:.4f}, {high:.4f}]", file=sys.stderr)
                 _write(path, kept)
-        if any(r["family"] == family for r in kept["footprint"]):
-            continue
-        with held(lock):
-            kept["growth"] += [growth(family, "members"), growth(family, "views")]
-            kept["footprint"].append(footprint(family))
-        _write(path, kept)
+        for by in ("members", "views"):
+            if not any((g["family"], g["by"]) == (family, by) for g in kept["growth"]):
+                with held(lock):
+                    kept["growth"].append(growth(family, by))
+                _write(path, kept)
+        if not any(r["family"] == family for r in kept["footprint"]):
+            with held(lock):
+                kept["footprint"].append(footprint(family))
+            _write(path, kept)
 
 
 def _order(row: dict[str, Any]) -> tuple[int, int, int]:
@@ -183,6 +196,8 @@ def _order(row: dict[str, Any]) -> tuple[int, int, int]:
 def _write(path: Path, kept: dict[str, Any]) -> None:
     """Write what there is so far, whole: an interrupted run keeps its rows."""
     kept["rows"].sort(key=_order)
+    for key in ("growth", "footprint"):
+        kept[key].sort(key=lambda r: (list(FAMILIES).index(r["family"]), r.get("by", "")))
     result = {"schema": "rtserve.workloads/1", "environment": environment(), **kept}
     write_bytes(path, (json.dumps(result, indent=1) + "\n").encode(), force=True)
     write_bytes(path.with_suffix(".md"), table(result).encode(), force=True)
