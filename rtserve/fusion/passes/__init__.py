@@ -8,6 +8,7 @@ graph as one engine likes it. What onnxruntime likes costs OpenVINO up to a fift
 from rtserve.fusion.passes import (
     chains,
     channel_step,
+    deep_sharing,
     dense,
     depth,
     elu,
@@ -46,14 +47,15 @@ WHOLE_PASSES = (
     (layout.NAME, layout.run),
     (channel_step.NAME, channel_step.run),
     (paired.NAME, paired.run),
-    (fast_fir.NAME, fast_fir.run),
     (row_gather.NAME, row_gather.run),
+    (deep_sharing.NAME, deep_sharing.run),
+    (fast_fir.NAME, fast_fir.run),
     (window.NAME, window.run),
     (pool.NAME, pool.run),
     (elu.NAME, elu.run),
     (rows.NAME, rows.run),
 )
-BLOCKED = (channel_step.NAME, paired.NAME, fast_fir.NAME, row_gather.NAME, window.NAME)
+BLOCKED = (channel_step.NAME, paired.NAME, row_gather.NAME, deep_sharing.NAME, fast_fir.NAME, window.NAME)
 """Passes for onnxruntime alone: short depthwise steps and kernels as high as the window are slow in torch."""
 ENGINES = {
     "onnxruntime": WHOLE_PASSES,

@@ -40,7 +40,7 @@ from rtserve.graphs.macs import renew_shapes, shapes_at
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["NAME", "run", "toom_cook"]
+__all__ = ["NAME", "run", "toom_cook", "wants"]
 
 NAME = "fast-fir"
 PREFIX = "fir"
@@ -145,6 +145,14 @@ def run(model: ir.Model) -> PassResult:
     if not phased + whole:
         return PassResult(notes=tuple(dict.fromkeys(notes)) or ("no convolution large enough",))
     return PassResult(changed=phased + whole, notes=(f"{phased} convolutions in phases, {whole} put in turn again",))
+
+
+def wants(model: ir.Model, node: ir.Node) -> bool:
+    """Whether this pass would rewrite a convolution or what it reads, were its input left as it is."""
+    windows, conv = _windows(model), geometry_of(node)
+    if conv is None or conv.stride % TILE:
+        return False
+    return pays(conv, windows(node)) or reaches(node, lambda n, g: pays(g, windows(n)))
 
 
 def _windows(model: ir.Model) -> Callable[[ir.Node], int]:

@@ -16,14 +16,17 @@ dense layer behind it, :math:`W \sum_b w_b h_b = [w_1 W \dots w_B W]\,[h_1; \dot
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.passes import deep_sharing, fast_fir
 from rtserve.fusion.passes.batchwise import places_apart
 from rtserve.fusion.passes.blocks import BLOCK
 from rtserve.fusion.passes.layout import SAME_RANK
 from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.phases import geometry_of
 from rtserve.fusion.passes.uses import attributes_of, inner_dims, only_reader
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, replace_value, supersede
@@ -51,11 +54,13 @@ def run(model: ir.Model) -> PassResult:
             continue
         views = [_places(value) for value in node.inputs]
         reason = _unfit(node, views)
+        table = None if reason else _tabulate(views)
+        reason = reason or _better_in_phases(model, node, table)  # type: ignore[arg-type]
         ends = None if reason else places_apart(model, node.outputs[0], len(views))
-        if ends is None:
+        if table is None or ends is None:
             notes.append(f"{node.outputs[0].name}: {reason or 'what follows looks across windows'}")
             continue
-        _rewrite(model, node, views)
+        _rewrite(model, node, table)
         for end in ends:
             _turn(model, end, len(views))
         changed += 1
@@ -116,40 +121,71 @@ def _span(node: ir.Node) -> slice | None:
     return slice(low, None if high <= np.iinfo(np.int64).min + 1 else high, step)
 
 
-def _rewrite(model: ir.Model, node: ir.Node, views: list[list[Place]]) -> None:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Seams:
+    """A product of gathered windows, and how each of them is had once."""
+
+    gather: ir.Node
+    flat: ir.Node
+    product: ir.Node
+    order: np.ndarray
+    """(distinct windows, taps): what is gathered."""
+    which: np.ndarray
+    """Which of the distinct windows every sample is."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Table:
+    """What is in the table, in order, and which row of it every sample of every view is, (views, samples)."""
+
+    sources: list[tuple[Any, _Seams | None]]
+    index: np.ndarray
+
+
+def _tabulate(views: list[list[Place]]) -> _Table:
+    sources, at, length = [], {}, 0
+    for source in dict.fromkeys(source for view in views for source, _ in view):
+        seams = _seams(source)
+        which = np.arange(inner_dims(source)[2]) if seams is None else seams.which  # type: ignore[index]
+        sources.append((source, seams))
+        at[source] = length + which
+        length += int(which.max()) + 1
+    index = np.array([[at[source][t] for source, t in view] for view in views], dtype=np.int64)
+    return _Table(sources=sources, index=index)
+
+
+def _better_in_phases(model: ir.Model, node: ir.Node, table: _Table) -> str:
+    """Return that fast FIR, which wants the views in phases, is worth more than this and what builds on it, or nothing."""
+    reader = only_reader(_behind(node.outputs[0])[0], "Conv")
+    conv = geometry_of(reader) if reader is not None else None
+    if reader is None or conv is None or deep_sharing.pays(conv, table.index, deep_sharing.pack(table.index, conv)):
+        return ""
+    return "fast FIR keeps it in phases" * fast_fir.wants(model, reader)
+
+
+def _rewrite(model: ir.Model, node: ir.Node, table: _Table) -> None:
     emit = Emitter(model.graph, before=node, prefix=PREFIX)
     channels, _, n_out = inner_dims(node.inputs[0])  # type: ignore[misc]
-    rows, at = _table(emit, dict.fromkeys(source for view in views for source, _ in view))
+    parts = [_as_rows(emit, source) if seams is None else _product(emit, seams) for source, seams in table.sources]
+    rows = emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
     last, chain = _behind(node.outputs[0])
     for step in chain:
         rows = emit(step.op_type, rows, *step.inputs[1:], **attributes_of(step))
-    index = np.array([[at[source][t] for source, t in view] for view in views], dtype=np.int64)
-    windows = emit("Reshape", emit("Gather", rows, index, axis=1), [-1, 1, n_out, channels])
+    windows = emit("Reshape", emit("Gather", rows, table.index, axis=1), [-1, 1, n_out, channels])
     supersede(model, last, emit("Transpose", windows, perm=[0, 3, 1, 2]))
 
 
-def _table(emit: Emitter, sources: dict[Any, None]) -> tuple[ir.Value, dict[Any, np.ndarray]]:
-    """Return all samples as rows, (batch, rows, channels), and for every source which of them its samples are."""
-    parts, at, length = [], {}, 0
-    for source in sources:
-        rows, which = _distinct_windows(emit, source) or _as_rows(emit, source)
-        parts.append(rows)
-        at[source] = length + which
-        length += int(which.max()) + 1
-    return (emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]), at
-
-
-def _as_rows(emit: Emitter, source: ir.Value) -> tuple[ir.Value, np.ndarray]:
+def _as_rows(emit: Emitter, source: ir.Value) -> ir.Value:
     """Return the samples of (batch, channels, 1, time) as rows.
 
     The Reshape keeps onnxruntime from moving the Transpose behind what follows, out of the reach of its blocked layout.
     """
     channels, _, n = inner_dims(source)  # type: ignore[misc]
-    return emit("Reshape", emit("Transpose", source, perm=[0, 2, 3, 1]), [-1, n, channels]), np.arange(n)
+    return emit("Reshape", emit("Transpose", source, perm=[0, 2, 3, 1]), [-1, n, channels])
 
 
-def _distinct_windows(emit: Emitter, source: ir.Value) -> tuple[ir.Value, np.ndarray] | None:
-    """Return a product of gathered windows as rows, each window once, and which row every sample is; None for others."""
+def _seams(source: ir.Value) -> _Seams | None:
+    """Return what a value is if it is a product of gathered windows, turned; None for another."""
     chain: list[ir.Node] = []
     value: ir.Value | None = source
     for kind in ("Transpose", "Reshape", "Gemm", "Reshape", "Gather"):
@@ -159,16 +195,27 @@ def _distinct_windows(emit: Emitter, source: ir.Value) -> tuple[ir.Value, np.nda
         chain.append(node)
         value = node.inputs[0]
     turn, _, product, flat, gather = chain
-    order, (channels, _, n) = constant(gather.inputs[1]), inner_dims(source) or (0, 0, 0)
-    if order is None or order.ndim != 1 or order.size % n or gather.attributes.get_int("axis", 0) != 1:
+    order, dims = constant(gather.inputs[1]), inner_dims(source)
+    if (
+        order is None
+        or dims is None
+        or order.ndim != 1
+        or order.size % dims[2]
+        or gather.attributes.get_int("axis", 0) != 1
+    ):
         return None
     if tuple(turn.attributes.get_ints("perm") or ()) != (0, 3, 1, 2):
         return None
-    order = order.reshape(n, -1)
-    _, first, which = np.unique(order, axis=0, return_index=True, return_inverse=True)
-    picked = emit("Gather", gather.inputs[0], order[first].reshape(-1), axis=1)
-    y = emit("Gemm", emit("Reshape", picked, *flat.inputs[1:]), *product.inputs[1:], **attributes_of(product))
-    return emit("Reshape", y, [-1, len(first), channels]), which.reshape(-1)
+    distinct, which = np.unique(order.reshape(dims[2], -1), axis=0, return_inverse=True)
+    return _Seams(gather=gather, flat=flat, product=product, order=distinct, which=which.reshape(-1))
+
+
+def _product(emit: Emitter, seams: _Seams) -> ir.Value:
+    """Return the product of every distinct window, (batch, windows, channels)."""
+    product = seams.product
+    picked = emit("Gather", seams.gather.inputs[0], seams.order.reshape(-1), axis=1)
+    y = emit("Gemm", emit("Reshape", picked, *seams.flat.inputs[1:]), *product.inputs[1:], **attributes_of(product))
+    return emit("Reshape", y, [-1, len(seams.order), int(product.outputs[0].shape[1])])  # type: ignore[index,arg-type]
 
 
 def _turn(model: ir.Model, apart: ir.Node, views: int) -> None:

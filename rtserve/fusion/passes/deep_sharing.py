@@ -1,0 +1,237 @@
+r"""Views share further layers, not only the first.
+
+Behind `rtserve.fusion.passes.row_gather` a view is a list of rows of a table, :math:`v_b[n] = R[i_b(n)]`. A convolution of
+stride s computes its output n from the rows :math:`i_b(s n + d j - l)`, j = 0 .. K - 1, and from nothing else: where two
+views read the same rows, in whatever places, the output is the same. Rolls that differ by a multiple of the strides so
+far read the same rows everywhere but at their seams. So the convolution gets
+
+- whole views, each of which brings mostly windows that no other has, and
+- patches: views put together of the pieces that hold the windows which are still missing, zeros of the padding included,
+
+and its outputs are again a table of which every view is a list of rows. Windows that lie across two pieces of a patch are
+computed and read by nobody. The next convolution can do the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtserve.fusion.passes.cost import EVALUATED_US, MACS_PER_US, NODE_US
+from rtserve.fusion.passes.layout import SAME_RANK
+from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.phases import Geometry, geometry_of
+from rtserve.fusion.passes.uses import private_producer
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.fold import constant
+from rtserve.graphs.macs import renew_shapes
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["NAME", "Packing", "pack", "pays", "run"]
+
+NAME = "deep-sharing"
+PREFIX = "deep"
+ZERO = -1
+"""In place of a row: the zeros of the padding."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Packing:
+    """What a convolution computes for all views.
+
+    Parameters
+    ----------
+    rows : ndarray, (entries, n_in)
+        The rows that the entries on the batch axis are made of; `ZERO` for zeros.
+    place : ndarray, (views, n_out)
+        Which output of the entries, counted through, every view's output is.
+    """
+
+    rows: np.ndarray
+    place: np.ndarray
+
+
+ROW_US = 0.006
+"""What one row of a Gather takes, as measured."""
+
+
+def pays(conv: Geometry, index: np.ndarray, packing: Packing) -> bool:
+    """Whether the windows that are not computed again cost clearly more time than putting the outputs together.
+
+    Parameters
+    ----------
+    conv : Geometry
+        The convolution.
+    index : ndarray, (views, n_in)
+        Which row every sample of a view is.
+    packing : Packing
+        What `pack` made of it.
+    """
+    views = len(index)
+    saved = (views - len(packing.rows)) * conv.n_out * conv.rows * conv.weight.size / MACS_PER_US
+    moved = views * conv.n_out * (ROW_US + len(conv.weight) * EVALUATED_US)
+    return bool(saved > 1.25 * (5 * NODE_US + moved))
+
+
+def pack(index: np.ndarray, conv: Geometry) -> Packing:
+    """Return the entries that hold every distinct window of the views.
+
+    Parameters
+    ----------
+    index : ndarray, (views, n_in)
+        Which row every sample of a view is.
+    conv : Geometry
+        The convolution.
+    """
+    packer = _Packer(index=index, conv=conv)
+    for view in range(len(index)):
+        packer.add(view)
+    return packer.packing()
+
+
+@dataclass(kw_only=True, eq=False)
+class _Packer:
+    """Entries so far. A window is known by the rows it reads."""
+
+    index: np.ndarray
+    conv: Geometry
+    whole: list[np.ndarray] = field(default_factory=list)
+    patches: list[np.ndarray] = field(default_factory=list)
+    free: int = 0
+    """The first output of the last patch that is not taken."""
+    known: dict[bytes, tuple[bool, int, int]] = field(default_factory=dict)
+    """Where a window is: in a patch or a whole view, which one, which output."""
+
+    def __post_init__(self) -> None:
+        conv = self.conv
+        at = conv.stride * np.arange(conv.n_out)[:, None] + conv.dilation * np.arange(conv.taps) - conv.left
+        inside = (at >= 0) & (at < conv.n_in)
+        self.windows = np.where(inside, self.index[:, np.clip(at, 0, conv.n_in - 1)], ZERO)
+
+    def add(self, view: int) -> None:
+        """See to it that all windows of a view are computed."""
+        keys = [window.tobytes() for window in self.windows[view]]
+        missing = [n for n, key in enumerate(keys) if key not in self.known]
+        runs = [[n for _, n in run] for _, run in groupby(enumerate(missing), key=lambda pair: pair[1] - pair[0])]
+        first = -(-self.conv.left // self.conv.stride)
+        taken = sum(self._length(len(run)) for run in runs)
+        if 2 * taken > self.conv.n_in or not all(self._fits(first, len(run)) for run in runs):
+            for n, key in enumerate(keys):
+                self.known.setdefault(key, (False, len(self.whole), n))
+            self.whole.append(self.index[view])
+            return
+        for run in runs:
+            first = self._put(self.windows[view, run])
+            for offset, n in enumerate(run):
+                self.known.setdefault(keys[n], (True, len(self.patches) - 1, first + offset))
+
+    def _length(self, count: int) -> int:
+        """Return the samples that consecutive windows take."""
+        conv = self.conv
+        span = conv.stride * (count - 1) + conv.dilation * (conv.taps - 1) + 1
+        return -(-span // conv.stride) * conv.stride
+
+    def _put(self, windows: np.ndarray) -> int:
+        """Put consecutive windows in a patch; return which output of it the first one is."""
+        conv = self.conv
+        if not self.patches or not self._fits(self.free, len(windows)):
+            self.patches.append(np.full(conv.n_in, int(self.index[0, 0])))
+            self.free = -(-conv.left // conv.stride)
+        first = self.free
+        for offset, window in enumerate(windows):
+            start = conv.stride * (first + offset) - conv.left
+            self.patches[-1][start : start + conv.dilation * (conv.taps - 1) + 1 : conv.dilation] = window
+        self.free = first + self._length(len(windows)) // conv.stride
+        return first
+
+    def _fits(self, first: int, count: int) -> bool:
+        conv = self.conv
+        last = first + count - 1
+        end = conv.stride * last - conv.left + conv.dilation * (conv.taps - 1)
+        return last < conv.n_out and end < conv.n_in
+
+    def packing(self) -> Packing:
+        """Return everything added, whole views first."""
+
+        def number(key: bytes) -> int:
+            patched, entry, n = self.known[key]
+            return (entry + len(self.whole) * patched) * self.conv.n_out + n
+
+        place = [[number(window.tobytes()) for window in windows] for windows in self.windows]
+        return Packing(rows=np.stack([*self.whole, *self.patches]), place=np.array(place, dtype=np.int64))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Found:
+    """A convolution that alone reads views put together by a Gather."""
+
+    gather: ir.Node
+    node: ir.Node
+    conv: Geometry
+    index: np.ndarray
+
+
+def run(model: ir.Model) -> PassResult:
+    """Rewrite every convolution behind a Gather of rows that pays, in place, one after the other."""
+    notes = []
+    changed = 0
+    found = [one for node in model.graph if (one := _found(node)) is not None]
+    while found:
+        one = found.pop(0)
+        packing = pack(one.index, one.conv)
+        counts = f"{len(packing.rows)} for {len(one.index)} views"
+        if not pays(one.conv, one.index, packing):
+            notes.append(f"Conv {one.node.outputs[0].name}: {counts}")
+            continue
+        last = _rewrite(model, one, packing)
+        renew_shapes(model)
+        notes.append(f"Conv {one.node.outputs[0].name} computes {counts}")
+        changed += 1
+        found += [more for node in last.consumers() if (more := _found(node)) is not None]
+    return PassResult(changed=changed, notes=tuple(notes) or ("no views put together by a Gather",))
+
+
+def _found(node: ir.Node) -> _Found | None:
+    turn = private_producer(node.inputs[0]) if node.op_type == "Conv" else None
+    flat = private_producer(turn.inputs[0]) if turn is not None and turn.op_type == "Transpose" else None
+    gather = private_producer(flat.inputs[0]) if flat is not None and flat.op_type == "Reshape" else None
+    if turn is None or flat is None or gather is None or gather.op_type != "Gather":
+        return None
+    index, conv, target = constant(gather.inputs[1]), geometry_of(node), constant(flat.inputs[1])
+    turned = tuple(turn.attributes.get_ints("perm") or ()) == (0, 3, 1, 2) and gather.attributes.get_int("axis", 0) == 1
+    if index is None or index.ndim != 2 or conv is None or target is None or not turned:
+        return None
+    if target.tolist() != [-1, 1, index.shape[1], conv.weight.shape[1] * conv.group]:
+        return None
+    return _Found(gather=gather, node=node, conv=conv, index=index)
+
+
+def _rewrite(model: ir.Model, one: _Found, packing: Packing) -> ir.Value:
+    """Compute the entries, and put the views together behind the convolution; return them."""
+    node, conv = one.node, one.conv
+    rows, table = packing.rows, one.gather.inputs[0]
+    emit = Emitter(model.graph, before=one.gather, prefix=PREFIX)
+    if (rows == ZERO).any():
+        zero = int(table.shape[1])  # type: ignore[union-attr,index,arg-type]
+        table, rows = emit("Pad", table, [0, 0, 0, 0, 1, 0]), np.where(rows == ZERO, zero, rows)
+    channels = conv.weight.shape[1] * conv.group
+    windows = emit("Reshape", emit("Gather", table, rows, axis=1), [-1, 1, conv.n_in, channels])
+    node.replace_input_with(0, emit("Transpose", windows, perm=[0, 3, 1, 2]))
+    last = node.outputs[0]
+    while len(readers := list(last.consumers())) == 1 and readers[0].op_type in SAME_RANK:
+        last = readers[0].outputs[0]
+    behind, outputs = list(last.consumers()), len(conv.weight)
+    emit.before = next(reader for reader in model.graph if reader in behind)
+    made = emit("Reshape", emit("Transpose", last, perm=[0, 2, 3, 1]), [-1, rows.shape[0] * conv.n_out, outputs])
+    views = emit("Reshape", emit("Gather", made, packing.place, axis=1), [-1, 1, conv.n_out, outputs])
+    y = emit("Transpose", views, perm=[0, 3, 1, 2])
+    for reader in behind:
+        for place, value in enumerate(reader.inputs):
+            if value is last:
+                reader.replace_input_with(place, y)
+    return y
