@@ -222,9 +222,9 @@ def _rewrite(model: ir.Model, one: _Found, packing: Packing) -> ir.Value:
     channels = conv.weight.shape[1] * conv.group
     windows = emit("Reshape", emit("Gather", table, rows, axis=1), [-1, 1, conv.n_in, channels])
     node.replace_input_with(0, emit("Transpose", windows, perm=[0, 3, 1, 2]))
-    last = node.outputs[0]
+    last = _of_entries(node.outputs[0])
     while len(readers := list(last.consumers())) == 1 and readers[0].op_type in SAME_RANK:
-        last = readers[0].outputs[0]
+        last = _of_entries(readers[0].outputs[0])
     behind, outputs = list(last.consumers()), len(conv.weight)
     emit.before = next(reader for reader in model.graph if reader in behind)
     made = emit("Reshape", emit("Transpose", last, perm=[0, 2, 3, 1]), [-1, rows.shape[0] * conv.n_out, outputs])
@@ -235,3 +235,12 @@ def _rewrite(model: ir.Model, one: _Found, packing: Packing) -> ir.Value:
             if value is last:
                 reader.replace_input_with(place, y)
     return y
+
+
+def _of_entries(value: ir.Value) -> ir.Value:
+    """Forget the name of a value's first axis: an engine takes axes of one name for equal, and it is no longer the views."""
+    import onnx_ir as ir
+
+    if value.shape is not None:
+        value.shape = ir.Shape([None, *list(value.shape)[1:]])
+    return value
