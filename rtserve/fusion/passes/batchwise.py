@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rtserve.fusion.passes.layout import SAME_RANK
 from rtserve.fusion.passes.phases import ARITHMETIC
-from rtserve.fusion.passes.siblings import ELEMENTWISE
 from rtserve.fusion.passes.uses import axes_of
 from rtserve.graphs.fold import constant
 from rtserve.graphs.macs import shapes_at
@@ -23,6 +23,7 @@ __all__ = ["places_apart"]
 
 SIZE = 7
 """A batch size that no other axis is likely to have."""
+ELEMENTWISE = SAME_RANK | ARITHMETIC | {"Div", "Pow", "Abs", "Reciprocal", "Max", "Min"}
 BY_WINDOW = frozenset({"Conv", "AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"})
 
 
@@ -61,7 +62,7 @@ def _keeps(node: ir.Node, inside: set[Any]) -> bool:
     """Whether a node computes every window's result from that window; shapes are looked at elsewhere."""
     if node.op_type in BY_WINDOW:
         return all(v not in inside for v in node.inputs[1:])
-    if node.op_type in ELEMENTWISE | ARITHMETIC:
+    if node.op_type in ELEMENTWISE:
         return all(v is None or v in inside or _broadcast(v, node) for v in node.inputs)
     rule = _RULES.get(node.op_type)
     return rule is not None and node.inputs[0] in inside and rule(node, inside)

@@ -5,10 +5,12 @@ Let u be the mixed electrodes, h a filter of K taps with zero padding l, and Y t
 :math:`Y[n - l - k]`, except for the k samples that went round: they must be taken off where the shift would leave them, and
 put where they came to,
 
-.. math:: y_k[n] = Y[n - l - k] + \sum_{j<k} u[T - k + j]\,(h[j - n + l] - h[T + j - n + l]).
+.. math:: y_k[n] = Y[m - l] + \sum_{i=1}^{k} u[T - i]\,D[i, m], \qquad D[i, m] = h[-i - m + l] - h[T - i - m + l],
+          \qquad m = n - k.
 
-So all such views are slices of one longer filter output and a correction of a few samples each: for a filter longer than
-the shifts, a small product instead of a whole convolution per view. A crop-shift only takes off.
+D is the same for all k, only the sum is longer: the last samples of u, masked for every view, times one small matrix are
+the corrections of all views, whose outputs are pieces of the corrected Y. For a filter longer than the shifts that is much
+less than a convolution per view. Rolls to the other side take the first samples; a crop-shift only takes off.
 """
 
 from __future__ import annotations
@@ -62,9 +64,9 @@ class Tap:
     n_times: int
     n_out: int
 
-    def at(self, start: int) -> np.ndarray:
-        """Return h[start - n] for every output n, (features, n_out); zero outside of the filter."""
-        index = start - np.arange(self.n_out)
+    def at(self, start: int, places: np.ndarray) -> np.ndarray:
+        """Return h[start - m] for every place m, (features, places); zero outside of the filter."""
+        index = start - places
         inside = (index >= 0) & (index < self.kernel.shape[1])
         return np.where(inside, self.kernel[:, np.clip(index, 0, self.kernel.shape[1] - 1)], 0.0)
 
@@ -97,12 +99,17 @@ def share_filter(
     kernel = tap.kernel[:, None, None].astype(np.float32)
     pads = [0, tap.left + back, 0, tap.right + ahead]
     whole = emit("Conv", u, kernel, *extra, group=len(kernel), pads=pads)
-    corrections = _corrections(emit, u, tap, [view for view in views if view.shift], back, ahead)
+    moved = [view for view in views if view.shift]
+    corrected = emit("Add", _corrections(emit, u, tap, moved, back, ahead), whole)
     parts = []
     for view in views:
-        start = back - view.shift
-        y = emit.slice(whole, 3, start, start + tap.n_out)
-        parts.append(emit("Add", y, corrections.pop(0)) if view.shift else y)
+        start, end = back - view.shift, back - view.shift + tap.n_out
+        if view.shift:
+            number = moved.index(view)
+            y = emit("Slice", corrected, [number, start], [number + 1, end], [0, 4])
+            parts.append(emit("Reshape", y, [-1, len(kernel), 1, tap.n_out]))
+        else:
+            parts.append(emit.slice(whole, 3, start, end))
     return {tap.node.outputs[0]: emit("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]}
 
 
@@ -147,32 +154,32 @@ def _pays(tap: Tap, views: Sequence[View]) -> bool:
     return bool(saved > 1.5 * (FIXED_US + VIEW_US * len(moved)))
 
 
-def _matrix(tap: Tap, view: View, back: int, ahead: int) -> np.ndarray:
-    """Return the correction of a view, (features, ahead + back, n_out), on u's first `ahead` and last `back` samples."""
-    features = len(tap.kernel)
-    result = np.zeros((features, ahead + back, tap.n_out))
-    wraps, k = view.kind == "roll", abs(view.shift)
-    for j in range(k):
-        if view.shift > 0:
-            row, leaves, comes = ahead + back - k + j, tap.n_times + j, j
-        else:
-            row, leaves, comes = j, j - k, tap.n_times - k + j
-        result[:, row] -= tap.at(leaves + tap.left)
-        if wraps:
-            result[:, row] += tap.at(comes + tap.left)
-    return result
+def _matrix(tap: Tap, back: int, ahead: int, *, wraps: bool) -> np.ndarray:
+    """Return D, (features, ahead + back, places), for u's first `ahead` and last `back` samples."""
+    places = np.arange(-back, tap.n_out + ahead) - tap.left
+    rows = []
+    for sample, other in [(j, tap.n_times + j) for j in range(ahead)] + [
+        (tap.n_times - i, -i) for i in range(back, 0, -1)
+    ]:
+        rows.append((tap.at(other, places) if wraps else 0.0) - tap.at(sample, places))
+    return np.stack(rows, axis=1)
 
 
-def _corrections(emit: Emitter, u: ir.Value, tap: Tap, views: Sequence[View], back: int, ahead: int) -> list[ir.Value]:
-    """Return the correction of every view that moves, (batch, features, 1, n_out) each, by one product per filter."""
-    whole = np.concatenate([_matrix(tap, view, back, ahead) for view in views], axis=2)
-    matrices, run = distinct(whole)
-    filters, samples, width = len(whole) // run, ahead + back, whole.shape[2]
+def _corrections(emit: Emitter, u: ir.Value, tap: Tap, views: Sequence[View], back: int, ahead: int) -> ir.Value:
+    """Return what is added to the filter's output for every view that moves, (views, batch, features, 1, places)."""
+    kinds = list(dict.fromkeys(view.kind == "roll" for view in views))
+    matrices, run = distinct(np.concatenate([_matrix(tap, back, ahead, wraps=wraps) for wraps in kinds], axis=1))
+    filters, samples, places = matrices.shape
+    masks = np.zeros((len(views), len(kinds), ahead + back), np.float32)
+    for mask, view in zip(masks, views, strict=True):
+        row = mask[kinds.index(view.kind == "roll")]
+        row[: max(-view.shift, 0)] = 1.0
+        row[len(row) - max(view.shift, 0) :] = 1.0
     ends = [emit.slice(u, 3, 0, ahead)] if ahead else []
     ends += [emit.slice(u, 3, tap.n_times - back, tap.n_times)] if back else []
-    edge = emit("Concat", *ends, axis=3) if len(ends) > 1 else ends[0]
-    front = emit("Transpose", emit("Reshape", edge, [-1, filters, run, samples]), perm=[1, 0, 2, 3])
-    product = emit("MatMul", emit("Reshape", front, [filters, -1, samples]), matrices.astype(np.float32))
-    rear = emit("Transpose", emit("Reshape", product, [filters, -1, run, width]), perm=[1, 0, 2, 3])
-    fix = emit("Reshape", rear, [-1, len(whole), 1, width])
-    return emit.many("Split", fix, [tap.n_out] * len(views), n=len(views), axis=3) if len(views) > 1 else [fix]
+    edge = emit("Concat", *ends * len(kinds), axis=3) if len(ends) * len(kinds) > 1 else ends[0]
+    masked = emit("Mul", emit("Reshape", edge, [-1, filters, run, 1, samples]), masks.reshape(len(views), samples))
+    front = emit("Reshape", emit("Transpose", masked, perm=[1, 3, 0, 2, 4]), [filters, -1, samples])
+    product = emit("MatMul", front, matrices.astype(np.float32))
+    rear = emit("Reshape", product, [filters, len(views), -1, run, places])
+    return emit("Reshape", emit("Transpose", rear, perm=[1, 2, 0, 3, 4]), [len(views), -1, filters * run, 1, places])
