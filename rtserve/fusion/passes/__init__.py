@@ -56,7 +56,7 @@ WHOLE_PASSES = (
     (rows.NAME, rows.run),
 )
 BLOCKED = (channel_step.NAME, paired.NAME, row_gather.NAME, deep_sharing.NAME, fast_fir.NAME, window.NAME)
-"""Passes for onnxruntime alone: short depthwise steps and kernels as high as the window are slow in torch."""
+"""Passes for onnxruntime alone, whose blocked layout they serve: short depthwise steps, say, are slow in torch."""
 ENGINES = {
     "onnxruntime": WHOLE_PASSES,
     "openvino": (),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-__all__ = ["places_apart"]
+__all__ = ["places_apart", "spares_first_axis"]
 
 SIZE = 7
 """A batch size that no other axis is likely to have."""
@@ -71,7 +71,16 @@ def _keeps(node: ir.Node, inside: set[Any]) -> bool:
 def _broadcast(value: ir.Value, node: ir.Node) -> bool:
     """Whether a constant operand is the same for all windows."""
     array, shape = constant(value), node.outputs[0].shape
-    return array is not None and shape is not None and (array.ndim < len(shape) or array.shape[:1] in ((), (1,)))
+    return array is not None and shape is not None and (array.ndim < len(shape) or array.shape[0] == 1)
+
+
+def spares_first_axis(node: ir.Node) -> bool:
+    """Whether a Transpose, a Squeeze, an Unsqueeze or a reduction leaves the first axis as it is and where it is."""
+    if node.op_type == "Transpose":
+        return (node.attributes.get_ints("perm") or (1,))[0] == 0
+    whole = node.outputs[0] if node.op_type == "Unsqueeze" else node.inputs[0]
+    axes, rank = axes_of(node), len(whole.shape) if whole is not None and whole.shape is not None else 0
+    return axes is not None and rank > 0 and all(axis % rank for axis in axes)
 
 
 def _rank(node: ir.Node) -> int:
@@ -85,17 +94,9 @@ def _along_axis(node: ir.Node, inside: set[Any]) -> bool:
     return same and rank > 0 and axis % rank > 0
 
 
-def _along_axes(at: int) -> Callable[[ir.Node, set[Any]], bool]:
-    def rule(node: ir.Node, inside: set[Any]) -> bool:
-        axes, rank = constant(node.inputs[at]) if len(node.inputs) > at else None, _rank(node)
-        return axes is not None and rank > 0 and all(int(a) % rank for a in axes.reshape(-1))
-
-    return rule
-
-
-def _rank_changed(node: ir.Node, inside: set[Any]) -> bool:
-    axes = axes_of(node)
-    return axes is not None and all(a > 0 for a in axes)
+def _sliced(node: ir.Node, inside: set[Any]) -> bool:
+    axes, rank = constant(node.inputs[3]) if len(node.inputs) > 3 else None, _rank(node)
+    return axes is not None and rank > 0 and all(int(a) % rank for a in axes.reshape(-1))
 
 
 def _reshaped(node: ir.Node, inside: set[Any]) -> bool:
@@ -121,13 +122,9 @@ _RULES: dict[str, Callable[[ir.Node, set[Any]], bool]] = {
     "Softmax": _along_axis,
     "Gather": _along_axis,
     "Flatten": lambda node, inside: node.attributes.get_int("axis", 1) == 1,
-    "Slice": _along_axes(3),
-    "ReduceMean": _along_axes(1),
-    "ReduceSum": _along_axes(1),
-    "ReduceMax": _along_axes(1),
-    "Squeeze": _rank_changed,
-    "Unsqueeze": _rank_changed,
-    "Transpose": lambda node, inside: (node.attributes.get_ints("perm") or (1,))[0] == 0,
+    "Slice": _sliced,
+    **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax"), lambda node, inside: spares_first_axis(node)),
+    **dict.fromkeys(("Squeeze", "Unsqueeze", "Transpose"), lambda node, inside: spares_first_axis(node)),
     "Reshape": _reshaped,
     "Gemm": _product,
     "MatMul": _product,

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.passes.affine import Refused
+from rtserve.fusion.passes.batchwise import spares_first_axis
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.siblings import ELEMENTWISE
-from rtserve.fusion.passes.uses import attributes_of, axes_of, inner_dims
+from rtserve.fusion.passes.uses import attributes_of, inner_dims
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -198,10 +199,6 @@ def _keeps_batch(node: ir.Node) -> bool:
     kind = node.op_type
     if kind in ELEMENTWISE or kind in ARITHMETIC or kind in ("STFT", "Conv", "MatMul"):
         return constant(node.inputs[0]) is None
-    if kind == "Transpose":
-        return (node.attributes.get_ints("perm") or (1,))[0] == 0
-    if kind in ("Squeeze", "Unsqueeze") or kind in REDUCING:
-        whole = node.outputs[0] if kind == "Unsqueeze" else node.inputs[0]
-        axes, rank = axes_of(node), len(whole.shape) if whole is not None and whole.shape is not None else 0
-        return axes is not None and rank > 0 and all(axis % rank for axis in axes)
+    if kind in ("Transpose", "Squeeze", "Unsqueeze", *REDUCING):
+        return spares_first_axis(node)
     return kind in ALONG_AXIS and node.attributes.get_int("axis", -1) != 0

@@ -15,7 +15,6 @@ computed and read by nobody. The next convolution can do the same.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +23,8 @@ from rtserve.fusion.passes.cost import EVALUATED_US, MACS_PER_US, NODE_US
 from rtserve.fusion.passes.layout import SAME_RANK
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import Geometry, geometry_of
-from rtserve.fusion.passes.uses import private_producer
+from rtserve.fusion.passes.row_table import FROM_ROWS, ZERO, as_rows, from_rows, reads, spans
+from rtserve.fusion.passes.uses import followers, private_producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 from rtserve.graphs.macs import renew_shapes
@@ -36,8 +36,6 @@ __all__ = ["NAME", "Packing", "pack", "pays", "run"]
 
 NAME = "deep-sharing"
 PREFIX = "deep"
-ZERO = -1
-"""In place of a row: the zeros of the padding."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,26 +107,24 @@ class _Packer:
 
     def __post_init__(self) -> None:
         conv = self.conv
-        at = conv.stride * np.arange(conv.n_out)[:, None] + conv.dilation * np.arange(conv.taps) - conv.left
-        inside = (at >= 0) & (at < conv.n_in)
-        self.windows = np.where(inside, self.index[:, np.clip(at, 0, conv.n_in - 1)], ZERO)
+        self.windows = reads(self.index, n_out=conv.n_out, taps=conv.taps, stride=conv.stride, dilation=conv.dilation,
+                             left=conv.left)  # fmt: skip
+        self.first = -(-conv.left // conv.stride)  # the first output of a patch that reads no padding in front
 
     def add(self, view: int) -> None:
         """See to it that all windows of a view are computed."""
         keys = [window.tobytes() for window in self.windows[view]]
-        missing = [n for n, key in enumerate(keys) if key not in self.known]
-        runs = [[n for _, n in run] for _, run in groupby(enumerate(missing), key=lambda pair: pair[1] - pair[0])]
-        first = -(-self.conv.left // self.conv.stride)
-        taken = sum(self._length(len(run)) for run in runs)
-        if 2 * taken > self.conv.n_in or not all(self._fits(first, len(run)) for run in runs):
+        runs = spans(n for n, key in enumerate(keys) if key not in self.known)
+        taken = sum(self._length(high - low) for low, high in runs)
+        if 2 * taken > self.conv.n_in or not all(self._fits(self.first, high - low) for low, high in runs):
             for n, key in enumerate(keys):
                 self.known.setdefault(key, (False, len(self.whole), n))
             self.whole.append(self.index[view])
             return
-        for run in runs:
-            first = self._put(self.windows[view, run])
-            for offset, n in enumerate(run):
-                self.known.setdefault(keys[n], (True, len(self.patches) - 1, first + offset))
+        for low, high in runs:
+            first = self._put(self.windows[view, low:high])
+            for n in range(low, high):
+                self.known.setdefault(keys[n], (True, len(self.patches) - 1, first + n - low))
 
     def _length(self, count: int) -> int:
         """Return the samples that consecutive windows take."""
@@ -141,7 +137,7 @@ class _Packer:
         conv = self.conv
         if not self.patches or not self._fits(self.free, len(windows)):
             self.patches.append(np.full(conv.n_in, int(self.index[0, 0])))
-            self.free = -(-conv.left // conv.stride)
+            self.free = self.first
         first = self.free
         for offset, window in enumerate(windows):
             start = conv.stride * (first + offset) - conv.left
@@ -203,7 +199,7 @@ def _found(node: ir.Node) -> _Found | None:
     if turn is None or flat is None or gather is None or gather.op_type != "Gather":
         return None
     index, conv, target = constant(gather.inputs[1]), geometry_of(node), constant(flat.inputs[1])
-    turned = tuple(turn.attributes.get_ints("perm") or ()) == (0, 3, 1, 2) and gather.attributes.get_int("axis", 0) == 1
+    turned = tuple(turn.attributes.get_ints("perm") or ()) == FROM_ROWS and gather.attributes.get_int("axis", 0) == 1
     if index is None or index.ndim != 2 or conv is None or target is None or not turned:
         return None
     if target.tolist() != [-1, 1, index.shape[1], conv.weight.shape[1] * conv.group]:
@@ -220,16 +216,14 @@ def _rewrite(model: ir.Model, one: _Found, packing: Packing) -> ir.Value:
         zero = int(table.shape[1])  # type: ignore[union-attr,index,arg-type]
         table, rows = emit("Pad", table, [0, 0, 0, 0, 1, 0]), np.where(rows == ZERO, zero, rows)
     channels = conv.weight.shape[1] * conv.group
-    windows = emit("Reshape", emit("Gather", table, rows, axis=1), [-1, 1, conv.n_in, channels])
-    node.replace_input_with(0, emit("Transpose", windows, perm=[0, 3, 1, 2]))
-    last = _of_entries(node.outputs[0])
-    while len(readers := list(last.consumers())) == 1 and readers[0].op_type in SAME_RANK:
-        last = _of_entries(readers[0].outputs[0])
+    node.replace_input_with(0, from_rows(emit, table, rows, channels))
+    steps = (node, *followers(node.outputs[0], SAME_RANK))
+    for step in steps:
+        _forget_batch(step.outputs[0])
+    last = steps[-1].outputs[0]
     behind, outputs = list(last.consumers()), len(conv.weight)
     emit.before = next(reader for reader in model.graph if reader in behind)
-    made = emit("Reshape", emit("Transpose", last, perm=[0, 2, 3, 1]), [-1, rows.shape[0] * conv.n_out, outputs])
-    views = emit("Reshape", emit("Gather", made, packing.place, axis=1), [-1, 1, conv.n_out, outputs])
-    y = emit("Transpose", views, perm=[0, 3, 1, 2])
+    y = from_rows(emit, as_rows(emit, last, len(rows) * conv.n_out, outputs), packing.place, outputs)
     for reader in behind:
         for place, value in enumerate(reader.inputs):
             if value is last:
@@ -237,10 +231,9 @@ def _rewrite(model: ir.Model, one: _Found, packing: Packing) -> ir.Value:
     return y
 
 
-def _of_entries(value: ir.Value) -> ir.Value:
+def _forget_batch(value: ir.Value) -> None:
     """Forget the name of a value's first axis: an engine takes axes of one name for equal, and it is no longer the views."""
     import onnx_ir as ir
 
     if value.shape is not None:
         value.shape = ir.Shape([None, *list(value.shape)[1:]])
-    return value

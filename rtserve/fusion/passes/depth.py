@@ -25,7 +25,7 @@ from rtserve.fusion.passes.blocks import BLOCK, FUSED, whole
 from rtserve.fusion.passes.cost import MACS_PER_US, NODE_US
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.siblings import ELEMENTWISE
-from rtserve.fusion.passes.uses import attributes_of, auto_padded, inner_dims
+from rtserve.fusion.passes.uses import attributes_of, auto_padded, followers, inner_dims
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -143,8 +143,9 @@ def _match(node: ir.Node) -> _Temporal | str | None:
         return "it pads another axis"
     if len(node.inputs) > 2 and constant(node.inputs[2]) is None:
         return "its bias is computed"
-    steps, reader = _behind(node)
+    steps = tuple(followers(node.outputs[0], ELEMENTWISE))
     last = (node, *steps)[-1].outputs[0]
+    reader = next(iter(last.consumers())) if len(last.uses()) == 1 and not last.is_graph_output() else None
     end = reader if reader is not None and _takes_phases(reader, last, axis) else None
     return _Temporal(node=node, weight=weight.reshape(*weight.shape[:2], -1).astype(np.float64), axis=axis,
                      rows=dims[other - 1], n_in=dims[axis - 1], n_out=out[axis - 1],
@@ -154,19 +155,6 @@ def _match(node: ir.Node) -> _Temporal | str | None:
 
 def _any_not_one(node: ir.Node, name: str) -> bool:
     return any(v != 1 for v in node.attributes.get_ints(name) or ())
-
-
-def _behind(node: ir.Node) -> tuple[tuple[ir.Node, ...], ir.Node | None]:
-    """Return the elementwise nodes behind a convolution, and the node that alone reads what they make."""
-    steps: list[ir.Node] = []
-    while True:
-        out = (node, *steps)[-1].outputs[0]
-        if len(out.uses()) != 1 or out.is_graph_output():
-            return tuple(steps), None
-        (reader,) = out.consumers()
-        if reader.op_type not in ELEMENTWISE or len(reader.inputs) != 1:
-            return tuple(steps), reader
-        steps.append(reader)
 
 
 def _takes_phases(node: ir.Node, value: ir.Value, axis: int) -> bool:

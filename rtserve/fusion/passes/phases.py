@@ -23,7 +23,7 @@ from rtserve.graphs.fold import constant
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["ARITHMETIC", "Geometry", "Phases", "absorb", "cut", "geometry_of", "reaches"]
+__all__ = ["ARITHMETIC", "Geometry", "Phases", "absorb", "cut", "geometry_of", "reaches", "sliced"]
 
 ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Sum"})
 TIME = 3
@@ -112,17 +112,22 @@ def _one_tap(conv: Geometry | None) -> bool:
     return conv is not None and (conv.taps, conv.stride, conv.left, conv.n_in) == (1, 1, 0, conv.n_out)
 
 
-def cut(node: ir.Node) -> tuple[int, int] | None:
-    """Return the span of a Slice of consecutive samples along time, or None."""
+def sliced(node: ir.Node) -> range | None:
+    """Return which samples a Slice along time keeps, in its order; None for another Slice, and where it is not known."""
     known = [constant(v) for v in node.inputs[1:]]
     n = _samples(node.inputs[0])
     if n is None or len(known) < 3 or any(a is None or a.size != 1 for a in known):
         return None
     start, stop, axis, step = (*(int(np.asarray(a).reshape(())) for a in known), 1)[:4]
-    if axis % 4 != TIME or step != 1:
+    if axis % 4 != TIME:
         return None
-    span = range(n)[slice(start, stop)]
-    return (span.start, span.stop) if len(span) else None
+    return range(n)[start : None if step < 0 and stop < -n else stop : step]
+
+
+def cut(node: ir.Node) -> tuple[int, int] | None:
+    """Return the span of a Slice of consecutive samples along time, or None."""
+    span = sliced(node)
+    return (span.start, span.stop) if span and span.step == 1 else None
 
 
 def reaches(node: ir.Node, wanted: Callable[[ir.Node, Geometry], bool]) -> bool:

@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.passes import deep_sharing, fast_fir
+from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.batchwise import places_apart
 from rtserve.fusion.passes.blocks import BLOCK
 from rtserve.fusion.passes.layout import SAME_RANK
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.phases import geometry_of
-from rtserve.fusion.passes.uses import attributes_of, inner_dims, only_reader
+from rtserve.fusion.passes.phases import geometry_of, sliced
+from rtserve.fusion.passes.row_table import FROM_ROWS, as_rows, from_rows
+from rtserve.fusion.passes.uses import attributes_of, axes_of, followers, inner_dims, only_reader
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, replace_value, supersede
 
@@ -52,43 +54,53 @@ def run(model: ir.Model) -> PassResult:
     for node in list(model.graph):
         if node.op_type != "Concat" or node.attributes.get_int("axis", 0) != 0:
             continue
-        views = [_places(value) for value in node.inputs]
-        reason = _unfit(node, views)
-        table = None if reason else _tabulate(views)
-        reason = reason or _better_in_phases(model, node, table)  # type: ignore[arg-type]
-        ends = None if reason else places_apart(model, node.outputs[0], len(views))
-        if table is None or ends is None:
-            notes.append(f"{node.outputs[0].name}: {reason or 'what follows looks across windows'}")
-            continue
-        _rewrite(model, node, table)
-        for end in ends:
-            _turn(model, end, len(views))
-        changed += 1
+        try:
+            _rewrite(model, node)
+            changed += 1
+        except Refused as refusal:
+            notes.append(f"{node.outputs[0].name}: {refusal}")
     done = f"{changed} batches of views put together at once"
     return PassResult(changed=changed, notes=(done,) if changed else tuple(notes) or ("no views on the batch",))
 
 
-def _unfit(node: ir.Node, views: list[list[Place]]) -> str:
-    """Return why views are left as they are, or an empty text."""
+def _rewrite(model: ir.Model, node: ir.Node) -> None:
+    """Rewrite one batch of views.
+
+    Raises
+    ------
+    Refused
+        Where it is none of the kind, or is better left as it is.
+    """
+    steps = followers(node.outputs[0], SAME_RANK)
+    last = (node, *steps)[-1].outputs[0]
+    table = _tabulate(_views(node, last))
+    if _better_in_phases(model, last, table):
+        raise Refused("fast FIR keeps it in phases")
+    n_views = len(table.index)
+    ends = places_apart(model, node.outputs[0], n_views)
+    if ends is None:
+        raise Refused("what follows looks across windows")
+    emit = Emitter(model.graph, before=node, prefix=PREFIX)
+    parts = [_samples(emit, source) if seams is None else _product(emit, seams) for source, seams in table.sources]
+    rows = emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+    for step in steps:
+        rows = emit(step.op_type, rows, *step.inputs[1:], **attributes_of(step))
+    supersede(model, last, from_rows(emit, rows, table.index, inner_dims(last)[0]))  # type: ignore[index]
+    for end in ends:
+        _turn(model, end, n_views)
+
+
+def _views(node: ir.Node, last: ir.Value) -> list[list[Place]]:
+    """Return of which samples every view on the batch is put together; `last` is what the next layer reads."""
     dims = [inner_dims(value) for value in node.inputs]
     if any(d is None or len(d) != 3 or d[1] != 1 or d != dims[0] for d in dims):
-        return "not (batch, channels, 1, time)"
-    if dims[0][0] % BLOCK or only_reader(_behind(node.outputs[0])[0], "Conv") is None:  # type: ignore[index]
-        return "not in front of one convolution on whole blocks"
+        raise Refused("not (batch, channels, 1, time)")
+    if dims[0][0] % BLOCK or only_reader(last, "Conv") is None:  # type: ignore[index]
+        raise Refused("not in front of one convolution on whole blocks")
+    views = [_places(value) for value in node.inputs]
     if not any(source is not view[0][0] for view in views for source, _ in view):
-        return "no view is put together out of pieces"
-    return ""
-
-
-def _behind(value: ir.Value) -> tuple[ir.Value, list[ir.Node]]:
-    """Return the value behind the elementwise nodes that alone read it, and these."""
-    chain: list[ir.Node] = []
-    while True:
-        readers = list(value.consumers())
-        if len(readers) != 1 or readers[0].op_type not in SAME_RANK or value.is_graph_output():
-            return value, chain
-        chain.append(readers[0])
-        value = readers[0].outputs[0]
+        raise Refused("no view is put together out of pieces")
+    return views
 
 
 def _places(value: ir.Value | None) -> list[Place]:
@@ -99,26 +111,15 @@ def _places(value: ir.Value | None) -> list[Place]:
         return []
     if node is not None and node.op_type == "Concat" and node.attributes.get_int("axis", 0) == 3:
         return [place for part in node.inputs for place in _places(part)]
-    if node is not None and node.op_type == "Slice":
-        span = _span(node)
-        if span is not None:
-            return _places(node.inputs[0])[span]
+    if node is not None and node.op_type == "Slice" and (kept := sliced(node)) is not None:
+        places = _places(node.inputs[0])
+        return [places[t] for t in kept]
     if node is not None and node.op_type == "Split" and node.attributes.get_int("axis", 0) == 3:
         sizes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
         if sizes is not None:
             at = node.outputs.index(value)
             return _places(node.inputs[0])[int(sizes[:at].sum()) : int(sizes[: at + 1].sum())]
     return [(value, t) for t in range(dims[2])]
-
-
-def _span(node: ir.Node) -> slice | None:
-    """Return what a Slice along time keeps, or None for another one."""
-    given = [constant(v) for v in node.inputs[1:]]
-    if len(given) < 3 or any(a is None or a.size != 1 for a in given) or int(given[2][0]) not in (3, -1):  # type: ignore[index]
-        return None
-    low, high = (int(a.reshape(-1)[0]) for a in given[:2])  # type: ignore[union-attr]
-    step = int(given[3].reshape(-1)[0]) if len(given) > 3 else 1  # type: ignore[union-attr]
-    return slice(low, None if high <= np.iinfo(np.int64).min + 1 else high, step)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,34 +155,18 @@ def _tabulate(views: list[list[Place]]) -> _Table:
     return _Table(sources=sources, index=index)
 
 
-def _better_in_phases(model: ir.Model, node: ir.Node, table: _Table) -> str:
-    """Return that fast FIR, which wants the views in phases, is worth more than this and what builds on it, or nothing."""
-    reader = only_reader(_behind(node.outputs[0])[0], "Conv")
+def _better_in_phases(model: ir.Model, last: ir.Value, table: _Table) -> bool:
+    """Whether fast FIR, which wants the views in phases, is worth more than this and what builds on it."""
+    reader = only_reader(last, "Conv")
     conv = geometry_of(reader) if reader is not None else None
-    if reader is None or conv is None or deep_sharing.pays(conv, table.index, deep_sharing.pack(table.index, conv)):
-        return ""
-    return "fast FIR keeps it in phases" * fast_fir.wants(model, reader)
+    if reader is None or conv is None or not fast_fir.wants(model, reader):
+        return False
+    return not deep_sharing.pays(conv, table.index, deep_sharing.pack(table.index, conv))
 
 
-def _rewrite(model: ir.Model, node: ir.Node, table: _Table) -> None:
-    emit = Emitter(model.graph, before=node, prefix=PREFIX)
-    channels, _, n_out = inner_dims(node.inputs[0])  # type: ignore[misc]
-    parts = [_as_rows(emit, source) if seams is None else _product(emit, seams) for source, seams in table.sources]
-    rows = emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
-    last, chain = _behind(node.outputs[0])
-    for step in chain:
-        rows = emit(step.op_type, rows, *step.inputs[1:], **attributes_of(step))
-    windows = emit("Reshape", emit("Gather", rows, table.index, axis=1), [-1, 1, n_out, channels])
-    supersede(model, last, emit("Transpose", windows, perm=[0, 3, 1, 2]))
-
-
-def _as_rows(emit: Emitter, source: ir.Value) -> ir.Value:
-    """Return the samples of (batch, channels, 1, time) as rows.
-
-    The Reshape keeps onnxruntime from moving the Transpose behind what follows, out of the reach of its blocked layout.
-    """
+def _samples(emit: Emitter, source: ir.Value) -> ir.Value:
     channels, _, n = inner_dims(source)  # type: ignore[misc]
-    return emit("Reshape", emit("Transpose", source, perm=[0, 2, 3, 1]), [-1, n, channels])
+    return as_rows(emit, source, n, channels)
 
 
 def _seams(source: ir.Value) -> _Seams | None:
@@ -204,7 +189,7 @@ def _seams(source: ir.Value) -> _Seams | None:
         or gather.attributes.get_int("axis", 0) != 1
     ):
         return None
-    if tuple(turn.attributes.get_ints("perm") or ()) != (0, 3, 1, 2):
+    if tuple(turn.attributes.get_ints("perm") or ()) != FROM_ROWS:
         return None
     distinct, which = np.unique(order.reshape(dims[2], -1), axis=0, return_inverse=True)
     return _Seams(gather=gather, flat=flat, product=product, order=distinct, which=which.reshape(-1))
@@ -258,5 +243,4 @@ def _weights_of(apart: ir.Node, views: int) -> tuple[ir.Value, np.ndarray] | Non
 
 
 def _over_views(node: ir.Node) -> bool:
-    axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    return axes is not None and axes.reshape(-1).tolist() == [0] and not node.attributes.get_int("keepdims", 1)
+    return axes_of(node) == (0,) and not node.attributes.get_int("keepdims", 1)

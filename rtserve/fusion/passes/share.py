@@ -18,11 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby, pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.passes.row_table import reads, spans
 from rtserve.fusion.views import View
 
 if TYPE_CHECKING:
@@ -68,10 +69,8 @@ class Stage:
 
     def windows(self, view: View) -> np.ndarray:
         """Return (n_out, taps): which sample each tap reads in a moving view, -1 for a zero."""
-        source = _source(view, self.n_times)
-        position = self.stride * np.arange(self.n_out)[:, None] + self.dilation * np.arange(self.taps)[None] - self.left
-        inside = (position >= 0) & (position < self.n_times)
-        return np.where(inside, source[np.clip(position, 0, self.n_times - 1)], -1)
+        return reads(_source(view, self.n_times), n_out=self.n_out, taps=self.taps, stride=self.stride,
+                     dilation=self.dilation, left=self.left)  # fmt: skip
 
 
 def _source(view: View, n_times: int) -> np.ndarray:
@@ -171,13 +170,12 @@ class _Seams:
     def places(self, windows: np.ndarray, seam: Sequence[int]) -> dict[int, int]:
         """Return where the windows numbered in `seam`, in ascending order, stand among all seams."""
         places: dict[int, int] = {}
-        for _, group in groupby(enumerate(seam), key=lambda pair: pair[1] - pair[0]):
-            run = [i for _, i in group]
-            key = tuple(tuple(windows[i].tolist()) for i in run)
+        for low, high in spans(seam):
+            key = tuple(map(tuple, windows[low:high].tolist()))
             if key not in self._runs:
                 self._runs[key] = len(self.windows)
                 self.windows += key
-            places |= {i: self._runs[key] + offset for offset, i in enumerate(run)}
+            places |= {i: self._runs[key] + i - low for i in range(low, high)}
         return places
 
 
@@ -260,20 +258,20 @@ PIECE = 8
 
 def _sample_rows(emit: Emitter, x: ir.Value, stage: Stage, wanted: np.ndarray) -> tuple[ir.Value, list[int]]:
     """Return samples of x as rows, (batch, samples, n_chans), and which they are: those wanted, and perhaps others."""
-    n_chans, spans = stage.weight.shape[1], _spans(wanted)
-    size = _piece(wanted, stage.n_times) if len(spans) > 1 else 0
+    n_chans, runs = stage.weight.shape[1], spans(wanted.tolist())
+    size = _piece(wanted, stage.n_times) if len(runs) > 1 else 0
     if size:  # x as pieces of one length, of which some are taken
         taken = np.unique(wanted // size)
         pieces = emit("Gather", emit("Reshape", x, [-1, n_chans, stage.n_times // size, size]), taken, axis=2)
         rows = emit("Reshape", emit("Transpose", pieces, perm=[0, 2, 3, 1]), [-1, len(taken) * size, n_chans])
         return rows, [int(k) * size + i for k in taken for i in range(size)]
-    if not spans:
-        spans = [(0, 1)]
+    if not runs:
+        runs = [(0, 1)]
         pieces = emit("Mul", emit.slice(x, 2, 0, 1), np.float32(0.0))
     else:
-        cut = [emit.slice(x, 2, low, high) for low, high in spans]
+        cut = [emit.slice(x, 2, low, high) for low, high in runs]
         pieces = emit("Concat", *cut, axis=2) if len(cut) > 1 else cut[0]
-    return emit("Transpose", pieces, perm=[0, 2, 1]), [t for low, high in spans for t in range(low, high)]
+    return emit("Transpose", pieces, perm=[0, 2, 1]), [t for low, high in runs for t in range(low, high)]
 
 
 def _piece(wanted: np.ndarray, n_times: int) -> int:
@@ -281,17 +279,6 @@ def _piece(wanted: np.ndarray, n_times: int) -> int:
     pieces = {k: len(np.unique(wanted // k)) for k in range(SHORTEST, n_times) if n_times % k == 0}
     best = min(pieces, key=lambda k: pieces[k] * (k + PIECE), default=0)
     return best if best and pieces[best] * best <= 2 * len(wanted) else 0
-
-
-def _spans(samples: np.ndarray) -> list[tuple[int, int]]:
-    """Return the runs of consecutive samples as half-open spans."""
-    spans: list[tuple[int, int]] = []
-    for t in samples.tolist():
-        if spans and spans[-1][1] == t:
-            spans[-1] = (spans[-1][0], t + 1)
-        else:
-            spans.append((t, t + 1))
-    return spans
 
 
 def _assemble(emit: Emitter, runs: list[Run], lengths: dict[int, int], cuts: Cuts) -> ir.Value:

@@ -157,11 +157,8 @@ def _pays(tap: Tap, views: Sequence[View]) -> bool:
 def _matrix(tap: Tap, back: int, ahead: int, *, wraps: bool) -> np.ndarray:
     """Return D, (features, ahead + back, places), for u's first `ahead` and last `back` samples."""
     places = np.arange(-back, tap.n_out + ahead) - tap.left
-    rows = []
-    for sample, other in [(j, tap.n_times + j) for j in range(ahead)] + [
-        (tap.n_times - i, -i) for i in range(back, 0, -1)
-    ]:
-        rows.append((tap.at(other, places) if wraps else 0.0) - tap.at(sample, places))
+    moves = [(j, tap.n_times + j) for j in range(ahead)] + [(tap.n_times - i, -i) for i in range(back, 0, -1)]
+    rows = [(tap.at(to, places) if wraps else 0.0) - tap.at(sample, places) for sample, to in moves]
     return np.stack(rows, axis=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from rtserve.graphs.fold import constant
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["attributes_of", "auto_padded", "axes_of", "inner_dims", "only_reader", "private_producer"]
+__all__ = ["attributes_of", "auto_padded", "axes_of", "followers", "inner_dims", "only_reader", "private_producer"]
 
 
 def attributes_of(node: ir.Node) -> dict[str, Any]:
@@ -43,6 +44,18 @@ def private_producer(value: ir.Value | None) -> ir.Node | None:
     if value is None or len(value.uses()) != 1 or value.is_graph_output():
         return None
     return value.producer()
+
+
+def followers(value: ir.Value, kinds: Collection[str]) -> list[ir.Node]:
+    """Return the nodes of some kinds behind a value, each the only reader of what is in front of it."""
+    found: list[ir.Node] = []
+    while len(value.uses()) == 1 and not value.is_graph_output():
+        (reader,) = value.consumers()
+        if reader.op_type not in kinds:
+            break
+        found.append(reader)
+        value = reader.outputs[0]
+    return found
 
 
 def only_reader(value: ir.Value, op_type: str) -> ir.Node | None:

@@ -1,0 +1,64 @@
+"""Signals as lists of rows: which rows a convolution reads, and the nodes that go from samples to rows and back.
+
+With time in front of the channels a sample is one contiguous row, (batch, rows, channels), and a signal is a list of row
+numbers. `ZERO` stands where padding is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from rtserve.graphs.emit import Emitter
+
+__all__ = ["FROM_ROWS", "ZERO", "as_rows", "from_rows", "reads", "spans"]
+
+ZERO = -1
+"""In place of a row: the zeros of the padding."""
+FROM_ROWS = (0, 3, 1, 2)
+"""The turn from (batch, 1, time, channels) to (batch, channels, 1, time)."""
+
+
+def spans(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Return ascending numbers as half-open spans of consecutive ones."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number:
+            found[-1] = (found[-1][0], number + 1)
+        else:
+            found.append((number, number + 1))
+    return found
+
+
+def reads(signal: np.ndarray, *, n_out: int, taps: int, stride: int, dilation: int, left: int) -> np.ndarray:
+    """Return which rows every output of a convolution reads, (..., n_out, taps).
+
+    Parameters
+    ----------
+    signal : ndarray, (..., n_in)
+        Rows; `ZERO` for zeros.
+    n_out, taps, stride, dilation, left : int
+        The convolution along time; `left` is its padding in front.
+    """
+    n_in = signal.shape[-1]
+    at = stride * np.arange(n_out)[:, None] + dilation * np.arange(taps) - left
+    return np.where((at >= 0) & (at < n_in), signal[..., np.clip(at, 0, n_in - 1)], ZERO)
+
+
+def as_rows(emit: Emitter, value: ir.Value, n: int, channels: int) -> ir.Value:
+    """Return (batch, n, channels) of (batch, channels, 1, time), n samples of each window; entries of one are joined.
+
+    The Reshape keeps onnxruntime from moving the Transpose behind what follows, out of the reach of its blocked layout.
+    """
+    return emit("Reshape", emit("Transpose", value, perm=[0, 2, 3, 1]), [-1, n, channels])
+
+
+def from_rows(emit: Emitter, table: ir.Value, signals: np.ndarray, channels: int) -> ir.Value:
+    """Return signals, (number, time), put together from the rows of a table: (batch x number, channels, 1, time)."""
+    rows = emit("Reshape", emit("Gather", table, signals, axis=1), [-1, 1, signals.shape[1], channels])
+    return emit("Transpose", rows, perm=list(FROM_ROWS))
