@@ -16,6 +16,7 @@ from rtserve.fusion.passes import (
     fold,
     fourier,
     heads,
+    height,
     layout,
     paired,
     planes,
@@ -47,6 +48,7 @@ WHOLE_PASSES = (
     (layout.NAME, layout.run),
     (channel_step.NAME, channel_step.run),
     (paired.NAME, paired.run),
+    (height.NAME, height.run),
     (row_gather.NAME, row_gather.run),
     (deep_sharing.NAME, deep_sharing.run),
     (fast_fir.NAME, fast_fir.run),
@@ -55,7 +57,7 @@ WHOLE_PASSES = (
     (elu.NAME, elu.run),
     (rows.NAME, rows.run),
 )
-BLOCKED = (channel_step.NAME, paired.NAME, row_gather.NAME, deep_sharing.NAME, fast_fir.NAME, window.NAME)
+BLOCKED = (channel_step.NAME, paired.NAME, height.NAME, row_gather.NAME, deep_sharing.NAME, fast_fir.NAME, window.NAME)
 """Passes for onnxruntime alone, whose blocked layout they serve: short depthwise steps, say, are slow in torch."""
 ENGINES = {
     "onnxruntime": WHOLE_PASSES,

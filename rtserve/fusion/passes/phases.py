@@ -62,6 +62,11 @@ class Geometry:
         """Length of the kernel."""
         return int(self.weight.shape[3])
 
+    @property
+    def by_sample(self) -> bool:
+        """Whether it acts on every sample by itself."""
+        return (self.taps, self.stride, self.left, self.n_in) == (1, 1, 0, self.n_out)
+
 
 def _samples(value: ir.Value | None) -> int | None:
     """Return the length of the last axis of a rank-4 value; None for another, or where it is not known."""
@@ -103,13 +108,9 @@ def _passes(node: ir.Node | None) -> bool:
     if node.op_type in ELEMENTWISE or node.op_type in ARITHMETIC or node.op_type == "Concat":
         return True
     if node.op_type == "Conv":
-        return _one_tap(geometry_of(node))
+        conv = geometry_of(node)
+        return conv is not None and conv.by_sample
     return node.op_type == "Slice" and cut(node) is not None
-
-
-def _one_tap(conv: Geometry | None) -> bool:
-    """Whether a convolution acts on every sample by itself."""
-    return conv is not None and (conv.taps, conv.stride, conv.left, conv.n_in) == (1, 1, 0, conv.n_out)
 
 
 def sliced(node: ir.Node) -> range | None:
@@ -200,7 +201,7 @@ class Phases:
             raise Refused(f"{value.name} has no single time axis at the end")
         if node is not None and node.op_type == "Conv":
             geometry = geometry_of(node)
-            if _one_tap(geometry):
+            if geometry is not None and geometry.by_sample:
                 return self._elementwise(node, n)
             if geometry is not None:
                 return self._conv(node, geometry)

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
     from rtserve.graphs.emit import Emitter
 
-__all__ = ["FROM_ROWS", "ZERO", "as_rows", "from_rows", "reads", "spans"]
+__all__ = ["FROM_ROWS", "TO_ROWS", "ZERO", "as_rows", "from_rows", "reads", "spans"]
 
 ZERO = -1
 """In place of a row: the zeros of the padding."""
 FROM_ROWS = (0, 3, 1, 2)
 """The turn from (batch, 1, time, channels) to (batch, channels, 1, time)."""
+TO_ROWS = (0, 2, 3, 1)
+"""The turn back."""
 
 
 def spans(numbers: Iterable[int]) -> list[tuple[int, int]]:
@@ -55,7 +57,7 @@ def as_rows(emit: Emitter, value: ir.Value, n: int, channels: int) -> ir.Value:
 
     The Reshape keeps onnxruntime from moving the Transpose behind what follows, out of the reach of its blocked layout.
     """
-    return emit("Reshape", emit("Transpose", value, perm=[0, 2, 3, 1]), [-1, n, channels])
+    return emit("Reshape", emit("Transpose", value, perm=list(TO_ROWS)), [-1, n, channels])
 
 
 def from_rows(emit: Emitter, table: ir.Value, signals: np.ndarray, channels: int) -> ir.Value:

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
-from rtserve.fusion.passes import deep_sharing, fast_fir, row_gather
+from rtserve.fusion.passes import deep_sharing, fast_fir, height, row_gather
 from rtserve.fusion.passes.deep_sharing import pack
 from rtserve.fusion.passes.phases import Geometry
 from rtserve.fusion.passes.row_table import ZERO
@@ -137,7 +137,8 @@ def test_any_shifts(shifts, taps, stride, seed):
     assert outcome.status in ("applied", "refused"), outcome.reason
 
 
-def test_small_convolutions_are_left_alone():
+def test_small_convolutions_are_left_alone(monkeypatch):
+    monkeypatch.setattr(height, "_pays", lambda plan: False)
     _, _, outcome = fused(net(), n_times=200, views="identity,roll:+4,roll:-4")
     assert outcome.status == "refused"
     assert "2 for 3 views" in outcome.reason

@@ -8,13 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
-from rtserve.fusion.passes import row_gather
+from rtserve.fusion.passes import apart, height, row_gather
 from rtserve.fusion.passes.batchwise import places_apart
 from rtserve.fusion.passes.running import clean
 from tests.fusion.passes.networks import N_CHANS, N_TIMES, head, network
 
 C = 16
 VIEWS = "identity,roll:+3,roll:-3,scale:1.02,scale:0.98"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _gathered():
+    """Leave the views to this pass: `height` comes first and takes those with whole copies."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(height, "_pays", lambda plan: False)
+        yield
 
 
 def net(*, channels=C, taps=7, stride=2, pads=(3, 3), activation="Relu", twice=False, n_outputs=1):
@@ -102,7 +110,7 @@ def test_the_mean_over_views_is_part_of_the_dense_layer():
 
 
 def test_a_mean_that_would_cost_more_in_the_dense_layer_stays(monkeypatch):
-    monkeypatch.setattr(row_gather, "MOST_WEIGHTS", 24)
+    monkeypatch.setattr(apart, "MOST_WEIGHTS", 24)
     graph, outcome = fused(net())
     assert outcome.status == "applied"
     assert "ReduceMean" in kinds(graph)

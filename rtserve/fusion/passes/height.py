@@ -1,0 +1,210 @@
+r"""Views one above the other on the height axis, where those that move nothing never leave the blocked layout.
+
+Behind a shared first stage without its offset, :math:`x = W w`, every view is :math:`a_v x + \beta` as a whole (identity,
+scale, sign flip) or put together by a Gather of rows :math:`r_v` (rolls), see `rtserve.fusion.passes.row_gather`. With the
+views v on the height axis, (batch, channels, views, time),
+
+.. math:: h_v = f\Big(\beta + \sum_s a_{s,v}\, x_s + r_v\Big),
+
+the sum over the sources s is for each of them one depthwise convolution, as high as it has views, over a source of height
+one, and the gathered rows get to their place by one of a single tap: all other rows see padding alone. The engine adds one
+to the other and applies f in the same go. A scaled view is then a row of a kernel; before it was a step, a turn out of the
+blocks, a copy into the table, one out of it and a turn back into blocks.
+
+The kernels of the layers behind are of height one and run as they are. Where the network leaves the blocks the views are
+turned to the batch again, (batch x views), as the Gather left them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtserve.fusion.passes import deep_sharing
+from rtserve.fusion.passes.affine import Refused
+from rtserve.fusion.passes.apart import put_apart
+from rtserve.fusion.passes.batchwise import places_apart
+from rtserve.fusion.passes.cost import NODE_US
+from rtserve.fusion.passes.offsets import Offsets, Scaled, scaled
+from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.phases import geometry_of
+from rtserve.fusion.passes.row_table import FROM_ROWS, as_rows
+from rtserve.fusion.passes.upright import stand_up
+from rtserve.fusion.passes.uses import attributes_of, inner_dims, only_reader
+from rtserve.fusion.passes.view_table import ViewTable, better_in_phases, seam_rows, tabulate
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.fold import constant
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["NAME", "run"]
+
+NAME = "height"
+PREFIX = "tall"
+PLACED_US = 0.00007
+"""Microseconds for one sample written by a convolution that puts views in their place, as measured."""
+ALIKE = 1e-6
+"""Offsets that differ by no more than this part of the largest are one: they were rounded to float32 once."""
+
+
+def run(model: ir.Model) -> PassResult:
+    """Put the views of every batch that pays one above the other, in place."""
+    notes: list[str] = []
+    changed = 0
+    for node in list(model.graph):
+        if node.op_type != "Concat" or node.attributes.get_int("axis", 0) != 0:
+            continue
+        try:
+            notes.append(_rewrite(model, node))
+            changed += 1
+        except Refused as refusal:
+            notes.append(f"{node.outputs[0].name}: {refusal}")
+    return PassResult(changed=changed, notes=tuple(notes) or ("no views on the batch",))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Plan:
+    """Which views are whole copies of what, and which are gathered; the offset of all of them."""
+
+    table: ViewTable
+    copies: list[Scaled | None]
+    """What every source is a copy of; None for a product of seam windows."""
+    whole: dict[int, int]
+    """The source of every view that is whole, by view."""
+    gathered: list[int]
+    """The other views."""
+    offsets: Offsets
+    offset: np.ndarray
+
+    @property
+    def bases(self) -> dict[ir.Value, dict[int, np.ndarray]]:
+        """The views that are copies of each value, with their factors."""
+        found: dict[ir.Value, dict[int, np.ndarray]] = {}
+        for view, number in self.whole.items():
+            copy = self.copies[number]
+            found.setdefault(copy.base, {})[view] = copy.factor  # type: ignore[union-attr]
+        return found
+
+    @property
+    def order(self) -> list[int]:
+        """The views from the top: copies of one value are neighbours."""
+        return [*(view for copies in self.bases.values() for view in copies), *self.gathered]
+
+
+def _rewrite(model: ir.Model, node: ir.Node) -> str:
+    """Rewrite one batch of views; return what was done.
+
+    Raises
+    ------
+    Refused
+        Where it is none of the kind, or is better left as it is.
+    """
+    table = tabulate(node)
+    if better_in_phases(model, table):
+        raise Refused("fast FIR keeps it in phases")
+    if _shared_deeper(table):
+        raise Refused("further layers are shared")
+    plan = _planned(table, node)
+    if not _pays(plan):
+        raise Refused(f"{len(plan.whole)} of {len(table.index)} views are whole, too few")
+    ends = places_apart(model, node.outputs[0], len(table.index))
+    if ends is None:
+        raise Refused("what follows looks across windows")
+    emit = Emitter(model.graph, before=node, prefix=PREFIX)
+    y = _tall(emit, plan)
+    for step in table.steps:
+        y = emit(step.op_type, y, *step.inputs[1:], **attributes_of(step))
+    layers = stand_up(model, table.last, y, PREFIX)
+    for end in ends:
+        put_apart(model, end, plan.order)
+    return (
+        f"{len(plan.whole)} whole views and {len(plan.gathered)} gathered ones above each other through {layers} nodes"
+    )
+
+
+def _shared_deeper(table: ViewTable) -> bool:
+    conv = geometry_of(only_reader(table.last, "Conv"))  # type: ignore[arg-type]
+    return conv is not None and deep_sharing.pays(conv, table.index, deep_sharing.pack(table.index, conv))
+
+
+def _planned(table: ViewTable, joint: ir.Node) -> _Plan:
+    """Return how the views are put together.
+
+    Raises
+    ------
+    Refused
+        Where they have no common offset, or something else reads it.
+    """
+    channels = inner_dims(table.last)[0]  # type: ignore[index]
+    copies = [None if seams is not None else scaled(source, channels) for source, seams in table.sources]
+    whole = {int(v): number for number in range(len(copies)) for v in np.flatnonzero(table.whole(number))}
+    gathered = [v for v in range(len(table.index)) if v not in whole]
+    offsets = Offsets(channels=channels)
+    held = []
+    for copy, (_, seams) in zip(copies, table.sources, strict=True):
+        if copy is not None:
+            held.append(copy.factor * offsets.of(copy.base) + copy.offset)
+        else:
+            bias = constant(seams.product.inputs[2]) if len(seams.product.inputs) > 2 else None  # type: ignore[union-attr]
+            held.append(np.zeros(channels) if bias is None else np.broadcast_to(bias.astype(np.float64), (channels,)))
+    offset = held[0]
+    if any(np.abs(other - offset).max() > ALIKE * np.abs(offset).max() for other in held):
+        raise Refused("the views have no offset in common")
+    if not offsets.private({joint}, {copy.step for copy in copies if copy is not None}):
+        raise Refused("the first stage is read elsewhere")
+    return _Plan(table=table, copies=copies, whole=whole, gathered=gathered, offsets=offsets, offset=offset)
+
+
+def _pays(plan: _Plan) -> bool:
+    """Whether the turns and copies of whole views take more time than putting all views in their place."""
+    views, n = plan.table.index.shape
+    samples = len(plan.offset) * n
+    saved = len(set(plan.whole.values())) * (3 * NODE_US + 5 * samples * PLACED_US)
+    added = (len(plan.bases) + bool(plan.gathered)) * (NODE_US + views * samples * PLACED_US)
+    return bool(saved > added)
+
+
+def _tall(emit: Emitter, plan: _Plan) -> ir.Value:
+    """Return the views, (batch, channels, views, time), before what is done elementwise."""
+    parts: list[tuple[ir.Value, np.ndarray, int]] = []
+    views, channels, top = len(plan.table.index), len(plan.offset), 0
+    for base, copies in plan.bases.items():
+        kernel = np.stack([*copies.values()][::-1], axis=1)
+        parts.append((plan.offsets.without(emit, base), kernel, top))
+        top += len(copies)
+    if plan.gathered:
+        parts.append((_gathered(emit, plan), np.ones((channels, 1)), top))
+    y = None
+    for number, (x, kernel, top) in enumerate(parts):
+        bias = [plan.offset.astype(np.float32)] if number == len(parts) - 1 else []
+        height, rows = kernel.shape[1], len(plan.gathered) if number == len(plan.bases) else 1
+        pads = [top + height - 1, 0, views - top - rows, 0]
+        part = emit("Conv", x, kernel.reshape(channels, 1, height, 1), *bias, group=channels, pads=pads)
+        y = part if y is None else emit("Add", part, y)
+    return y  # type: ignore[return-value]
+
+
+def _gathered(emit: Emitter, plan: _Plan) -> ir.Value:
+    """Return the gathered views without their offset, (batch, channels, gathered views, time)."""
+    table, channels = plan.table, len(plan.offset)
+    index = table.index[plan.gathered]
+    number = np.searchsorted(table.starts, index, side="right") - 1
+    rows, shift, length = [], np.zeros(len(table.sources), dtype=np.int64), 0
+    for used in np.unique(number):
+        source, seams = table.sources[used]
+        shift[used] = length - table.starts[used]
+        if seams is not None:
+            rows.append(seam_rows(emit, seams, offset=False))
+            length += len(seams.order)
+            continue
+        copy = plan.copies[used]
+        x = plan.offsets.without(emit, copy.base)  # type: ignore[union-attr]
+        if copy.step is not None:  # type: ignore[union-attr]
+            x = emit("Conv", x, copy.step.inputs[1], **attributes_of(copy.step))  # type: ignore[union-attr]
+        length += inner_dims(source)[2]  # type: ignore[index]
+        rows.append(as_rows(emit, x, inner_dims(source)[2], channels))  # type: ignore[index]
+    joined = emit("Concat", *rows, axis=1) if len(rows) > 1 else rows[0]
+    return emit("Transpose", emit("Gather", joined, index + shift[number], axis=1), perm=list(FROM_ROWS))

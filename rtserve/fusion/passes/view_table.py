@@ -1,0 +1,193 @@
+"""Of which samples of which values the views on the batch are put together.
+
+Behind a shared first stage a view is runs of the stage's outputs, copies of them times a factor, and products of gathered
+windows (seams). Read back from where the views are joined on the batch, each of its samples is one row of a table of these
+sources, every distinct seam window once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rtserve.fusion.passes import deep_sharing, fast_fir
+from rtserve.fusion.passes.affine import Refused
+from rtserve.fusion.passes.blocks import BLOCK
+from rtserve.fusion.passes.layout import SAME_RANK
+from rtserve.fusion.passes.phases import geometry_of, sliced
+from rtserve.fusion.passes.row_table import FROM_ROWS
+from rtserve.fusion.passes.uses import attributes_of, followers, inner_dims, only_reader
+from rtserve.graphs.fold import constant
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from rtserve.graphs.emit import Emitter
+
+__all__ = ["Seams", "ViewTable", "better_in_phases", "seam_rows", "tabulate"]
+
+Place = tuple[Any, int]
+"""A value (batch, channels, 1, time) and which of its samples."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seams:
+    """A product of gathered windows, and how each of them is had once.
+
+    Parameters
+    ----------
+    gather, flat, product : onnx_ir.Node
+        The Gather, the Reshape to one window a row, the Gemm.
+    order : ndarray, (distinct windows, taps)
+        What is gathered.
+    which : ndarray
+        Which of the distinct windows every sample is.
+    """
+
+    gather: ir.Node
+    flat: ir.Node
+    product: ir.Node
+    order: np.ndarray
+    which: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ViewTable:
+    """What the views on the batch are put together of.
+
+    Parameters
+    ----------
+    sources : list of (onnx_ir.Value, Seams or None)
+        Values (batch, channels, 1, time) in the order of the table.
+    starts : list of int
+        The first row of each.
+    index : ndarray, (views, samples)
+        Which row of the table every sample of every view is.
+    steps : list of onnx_ir.Node
+        What is done elementwise with the joined views.
+    last : onnx_ir.Value
+        What the next layer reads.
+    """
+
+    sources: list[tuple[Any, Seams | None]]
+    starts: list[int]
+    index: np.ndarray
+    steps: list[ir.Node]
+    last: ir.Value
+
+    @property
+    def pieced(self) -> bool:
+        """Whether a view is put together out of samples of several sources."""
+        source = np.searchsorted(self.starts, self.index, side="right")
+        return bool((source != source[:, :1]).any())
+
+    def whole(self, number: int) -> np.ndarray:
+        """Return which views are all of one source, sample by sample."""
+        source, seams = self.sources[number]
+        n = inner_dims(source)[2]  # type: ignore[index]
+        if seams is not None or n != self.index.shape[1]:
+            return np.zeros(len(self.index), dtype=bool)
+        return np.asarray((self.index == self.starts[number] + np.arange(n)).all(axis=1))
+
+
+def tabulate(node: ir.Node) -> ViewTable:
+    """Return the table of the views that a Concat joins on the batch.
+
+    Parameters
+    ----------
+    node : onnx_ir.Node
+        A Concat along the first axis.
+
+    Raises
+    ------
+    Refused
+        Where the views are not put together of samples in front of one convolution on whole blocks.
+    """
+    steps = followers(node.outputs[0], SAME_RANK)
+    last = (node, *steps)[-1].outputs[0]
+    views = _views(node, last)
+    sources, starts, at, length = [], [], {}, 0
+    for source in dict.fromkeys(source for view in views for source, _ in view):
+        seams = _seams(source)
+        which = np.arange(inner_dims(source)[2]) if seams is None else seams.which  # type: ignore[index]
+        sources.append((source, seams))
+        starts.append(length)
+        at[source] = length + which
+        length += int(which.max()) + 1
+    index = np.array([[at[source][t] for source, t in view] for view in views], dtype=np.int64)
+    return ViewTable(sources=sources, starts=starts, index=index, steps=steps, last=last)
+
+
+def _views(node: ir.Node, last: ir.Value) -> list[list[Place]]:
+    """Return of which samples every view on the batch is put together; `last` is what the next layer reads."""
+    dims = [inner_dims(value) for value in node.inputs]
+    if any(d is None or len(d) != 3 or d[1] != 1 or d != dims[0] for d in dims):
+        raise Refused("not (batch, channels, 1, time)")
+    if dims[0][0] % BLOCK or only_reader(last, "Conv") is None:  # type: ignore[index]
+        raise Refused("not in front of one convolution on whole blocks")
+    return [_places(value) for value in node.inputs]
+
+
+def _places(value: ir.Value | None) -> list[Place]:
+    """Return of which samples of which values a value is put together along time."""
+    node = value.producer() if value is not None else None
+    dims = inner_dims(value)
+    if value is None or dims is None or len(dims) != 3:
+        return []
+    if node is not None and node.op_type == "Concat" and node.attributes.get_int("axis", 0) == 3:
+        return [place for part in node.inputs for place in _places(part)]
+    if node is not None and node.op_type == "Slice" and (kept := sliced(node)) is not None:
+        places = _places(node.inputs[0])
+        return [places[t] for t in kept]
+    if node is not None and node.op_type == "Split" and node.attributes.get_int("axis", 0) == 3:
+        sizes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+        if sizes is not None:
+            at = node.outputs.index(value)
+            return _places(node.inputs[0])[int(sizes[:at].sum()) : int(sizes[: at + 1].sum())]
+    return [(value, t) for t in range(dims[2])]
+
+
+def _seams(source: ir.Value) -> Seams | None:
+    """Return what a value is if it is a product of gathered windows, turned; None for another."""
+    chain: list[ir.Node] = []
+    value: ir.Value | None = source
+    for kind in ("Transpose", "Reshape", "Gemm", "Reshape", "Gather"):
+        node = value.producer() if value is not None else None
+        if node is None or node.op_type != kind:
+            return None
+        chain.append(node)
+        value = node.inputs[0]
+    turn, _, product, flat, gather = chain
+    order, dims = constant(gather.inputs[1]), inner_dims(source)
+    if (
+        order is None
+        or dims is None
+        or order.ndim != 1
+        or order.size % dims[2]
+        or gather.attributes.get_int("axis", 0) != 1
+    ):
+        return None
+    if tuple(turn.attributes.get_ints("perm") or ()) != FROM_ROWS:
+        return None
+    distinct, which = np.unique(order.reshape(dims[2], -1), axis=0, return_inverse=True)
+    return Seams(gather=gather, flat=flat, product=product, order=distinct, which=which.reshape(-1))
+
+
+def better_in_phases(model: ir.Model, table: ViewTable) -> bool:
+    """Whether fast FIR, which wants the views in phases, is worth more than one table and what builds on it."""
+    reader = only_reader(table.last, "Conv")
+    conv = geometry_of(reader) if reader is not None else None
+    if reader is None or conv is None or not fast_fir.wants(model, reader):
+        return False
+    return not deep_sharing.pays(conv, table.index, deep_sharing.pack(table.index, conv))
+
+
+def seam_rows(emit: Emitter, seams: Seams, *, offset: bool = True) -> ir.Value:
+    """Return the product of every distinct window, (batch, windows, channels), with or without its offset."""
+    product = seams.product
+    picked = emit("Gather", seams.gather.inputs[0], seams.order.reshape(-1), axis=1)
+    flat = emit("Reshape", picked, *seams.flat.inputs[1:])
+    y = emit("Gemm", flat, *product.inputs[1 : 3 if offset else 2], **attributes_of(product))
+    return emit("Reshape", y, [-1, len(seams.order), int(product.outputs[0].shape[1])])  # type: ignore[index,arg-type]
