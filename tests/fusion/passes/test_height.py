@@ -62,7 +62,7 @@ whole = st.sampled_from(["identity", "sign-flip", "scale:0.5", "scale:-1.5", "sc
 others = st.sampled_from(["time-reverse", "drop:1+4"])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     names=st.lists(st.one_of(whole, whole, moving, others), min_size=2, max_size=6, unique=True),
     taps=st.integers(2, 8),
