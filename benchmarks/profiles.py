@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 import numpy as np
-from workloads import FAMILIES, VIEWS, WORKLOADS, Call, members, window
+from workloads import FAMILIES, VIEWS, WORKLOADS, calling, members, window
 from zoo_lock import held
 
 from rtserve.files import write_bytes
@@ -143,10 +143,12 @@ def main(lock: str | None) -> None:
     x, lines, result = window(1), [HEAD], []
     set_threads(1)
     for family in FAMILIES:
-        graphs = {}
-        for workload, (n_members, n_views) in WORKLOADS.items():
-            graphs[workload] = fuse(members(family, n_members).graphs[:n_members], views=VIEWS[:n_views], parity=False)
-        calls = {name: _call(graph, x) for name, graph in graphs.items()}
+        exported = members(family).graphs
+        graphs = {
+            workload: fuse(exported[:n_members], views=VIEWS[:n_views], parity=False)
+            for workload, (n_members, n_views) in WORKLOADS.items()
+        }
+        calls = {name: calling(OnnxruntimeRunner(graph), x) for name, graph in graphs.items()}
         with held(lock):
             timings = interleave(calls, rounds=12, min_calls=8, threads=1, clock=time.process_time_ns)
             nodes = {name: profiled(graph, x) for name, graph in graphs.items()}
@@ -158,11 +160,6 @@ def main(lock: str | None) -> None:
     stored = {"schema": "rtserve.profiles/1", "environment": environment(), "profiles": result}
     write_bytes(RESULTS / "profiles.json", (json.dumps(stored, indent=1) + "\n").encode(), force=True)
     write_bytes(RESULTS / "profiles.md", ("\n".join(lines).rstrip() + "\n").encode(), force=True)
-
-
-def _call(graph: Graph, x: np.ndarray) -> Call:
-    runner = OnnxruntimeRunner(graph)
-    return lambda: runner.infer(x)
 
 
 if __name__ == "__main__":

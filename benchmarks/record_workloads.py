@@ -21,12 +21,11 @@ from typing import Any
 
 import click
 import numpy as np
-from workloads import FAMILIES, VIEWS, WORKLOADS, Call, members, peers, window
+from workloads import FAMILIES, VIEWS, WORKLOADS, Call, calling, members, peers, window
 from zoo_lock import held
 
 from rtserve.files import write_bytes
 from rtserve.fusion.fuse import fuse
-from rtserve.graphs.graph import Graph
 from rtserve.graphs.runners import OnnxruntimeRunner
 from rtserve.measure.results import environment
 from rtserve.measure.timing import Timings, interleave, set_threads
@@ -88,11 +87,12 @@ def growth(family: str, by: str) -> dict[str, Any]:
     """Measure how cost grows with members or views, in units of one plain onnxruntime pass of the single model."""
     found = members(family, max(COUNTS) if by == "members" and family == "CompactRT" else 5)
     counts = COUNTS if len(found.graphs) >= max(COUNTS) or by == "views" else (1, 2, 3, 4, 5)
-    calls: dict[str, Call] = {"plain": _call(found.graphs[0])}
+    x = window(1)
+    calls: dict[str, Call] = {"plain": calling(OnnxruntimeRunner(found.graphs[0]), x)}
     for n in counts:
         views = [v for v in _many_views(n)] if by == "views" else ["identity"]
         graphs = found.graphs[:n] if by == "members" else found.graphs[:1]
-        calls[str(n)] = _call(fuse(graphs, views=views, parity=False))
+        calls[str(n)] = calling(OnnxruntimeRunner(fuse(graphs, views=views, parity=False)), x)
     set_threads(1)
     timings = interleave(calls, rounds=24, min_calls=8, threads=1, clock=time.process_time_ns)
     ratios = {name: timings.ratio(name, "plain")[0] for name in calls}
@@ -111,11 +111,6 @@ def _slope(timings: Timings, counts: Sequence[int]) -> list[float]:
 def _many_views(n: int) -> list[str]:
     names = [*VIEWS, *(f"roll:{k:+d}" for k in range(5, 40, 2)), *(f"scale:{1 + k / 100}" for k in range(3, 30, 2))]
     return names[:n]
-
-
-def _call(graph: Graph) -> Call:
-    runner, x = OnnxruntimeRunner(graph), window(1)
-    return lambda: runner.infer(x)
 
 
 def footprint(family: str) -> dict[str, Any]:

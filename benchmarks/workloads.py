@@ -168,11 +168,11 @@ def peers(family: str, workload: str, *, batch: int = 1, threads: int = 1, induc
         "torch eager, loop": _torch_loop(modules, views, tensor),
         "torch.jit frozen, loop": _torch_loop(tuple(_scripted(m, tensor) for m in modules), views, tensor),
         "onnxruntime, loop of sessions": _session_loop(graphs, views, x, threads),
-        "onnxruntime, branches merged": _call(OnnxruntimeRunner(merged, threads=threads), x),
-        "OpenVINO, branches merged": _call(OpenvinoRunner(merged, threads=threads), x),
-        "rtserve, OpenVINO": _call(OpenvinoRunner(for_openvino, threads=threads), x),
-        "rtserve, torch executor": _call(PlanRunner(for_torch), x),
-        "rtserve, onnxruntime": _call(OnnxruntimeRunner(ours, threads=threads), x),
+        "onnxruntime, branches merged": calling(OnnxruntimeRunner(merged, threads=threads), x),
+        "OpenVINO, branches merged": calling(OpenvinoRunner(merged, threads=threads), x),
+        "rtserve, OpenVINO": calling(OpenvinoRunner(for_openvino, threads=threads), x),
+        "rtserve, torch executor": calling(PlanRunner(for_torch), x),
+        "rtserve, onnxruntime": calling(OnnxruntimeRunner(ours, threads=threads), x),
     }
     if inductor:
         calls["torch inductor, loop"] = _torch_loop(_compiled(family)[:n_members], views, tensor)
@@ -185,5 +185,6 @@ def _compiled(family: str) -> tuple[nn.Module, ...]:
     return tuple(torch.compile(module) for module in members(family).modules)  # type: ignore[misc]
 
 
-def _call(runner: OnnxruntimeRunner | OpenvinoRunner | PlanRunner, x: np.ndarray) -> Call:
+def calling(runner: OnnxruntimeRunner | OpenvinoRunner | PlanRunner, x: np.ndarray) -> Call:
+    """Return one pass of a runner over windows as a call without arguments."""
     return lambda: runner.infer(x)

@@ -24,7 +24,7 @@ from rtserve.fusion.passes.layout import SAME_RANK
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import Geometry, geometry_of
 from rtserve.fusion.passes.row_table import FROM_ROWS, ZERO, as_rows, from_rows, reads, spans
-from rtserve.fusion.passes.uses import followers, private_producer
+from rtserve.fusion.passes.uses import followers, private_producer, reread
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 from rtserve.graphs.macs import renew_shapes
@@ -224,10 +224,7 @@ def _rewrite(model: ir.Model, one: _Found, packing: Packing) -> ir.Value:
     behind, outputs = list(last.consumers()), len(conv.weight)
     emit.before = next(reader for reader in model.graph if reader in behind)
     y = from_rows(emit, as_rows(emit, last, len(rows) * conv.n_out, outputs), packing.place, outputs)
-    for reader in behind:
-        for place, value in enumerate(reader.inputs):
-            if value is last:
-                reader.replace_input_with(place, y)
+    reread(behind, last, y)
     return y
 
 

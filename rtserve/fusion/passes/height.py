@@ -22,18 +22,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtserve.fusion.passes import deep_sharing
+from rtserve.fusion.passes import fast_fir
 from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.apart import put_apart
-from rtserve.fusion.passes.batchwise import places_apart
 from rtserve.fusion.passes.cost import NODE_US
 from rtserve.fusion.passes.offsets import Offsets, Scaled, scaled
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.phases import geometry_of
 from rtserve.fusion.passes.row_table import FROM_ROWS, as_rows
 from rtserve.fusion.passes.upright import stand_up
-from rtserve.fusion.passes.uses import attributes_of, inner_dims, only_reader
-from rtserve.fusion.passes.view_table import ViewTable, better_in_phases, seam_rows, tabulate
+from rtserve.fusion.passes.uses import attributes_of, inner_dims
+from rtserve.fusion.passes.view_table import (
+    ViewTable,
+    ends_of,
+    rewrite_joins,
+    seam_rows,
+    shared_deeper,
+)
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 
@@ -52,17 +56,8 @@ ALIKE = 1e-6
 
 def run(model: ir.Model) -> PassResult:
     """Put the views of every batch that pays one above the other, in place."""
-    notes: list[str] = []
-    changed = 0
-    for node in list(model.graph):
-        if node.op_type != "Concat" or node.attributes.get_int("axis", 0) != 0:
-            continue
-        try:
-            notes.append(_rewrite(model, node))
-            changed += 1
-        except Refused as refusal:
-            notes.append(f"{node.outputs[0].name}: {refusal}")
-    return PassResult(changed=changed, notes=tuple(notes) or ("no views on the batch",))
+    changed, notes = rewrite_joins(model, _rewrite)
+    return PassResult(changed=changed, notes=notes)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,40 +89,30 @@ class _Plan:
         return [*(view for copies in self.bases.values() for view in copies), *self.gathered]
 
 
-def _rewrite(model: ir.Model, node: ir.Node) -> str:
+def _rewrite(model: ir.Model, node: ir.Node, table: ViewTable) -> str:
     """Rewrite one batch of views; return what was done.
 
     Raises
     ------
     Refused
-        Where it is none of the kind, or is better left as it is.
+        Where it is better left as it is.
     """
-    table = tabulate(node)
-    if better_in_phases(model, table):
-        raise Refused("fast FIR keeps it in phases")
-    if _shared_deeper(table):
+    if shared_deeper(table):
         raise Refused("further layers are shared")
+    if fast_fir.wants(model, table.reader):
+        raise Refused("fast FIR keeps it in phases")
     plan = _planned(table, node)
     if not _pays(plan):
         raise Refused(f"{len(plan.whole)} of {len(table.index)} views are whole, too few")
-    ends = places_apart(model, node.outputs[0], len(table.index))
-    if ends is None:
-        raise Refused("what follows looks across windows")
+    ends = ends_of(model, node)
     emit = Emitter(model.graph, before=node, prefix=PREFIX)
-    y = _tall(emit, plan)
-    for step in table.steps:
-        y = emit(step.op_type, y, *step.inputs[1:], **attributes_of(step))
+    y = table.stepped(emit, _tall(emit, plan))
     layers = stand_up(model, table.last, y, PREFIX)
     for end in ends:
         put_apart(model, end, plan.order)
     return (
         f"{len(plan.whole)} whole views and {len(plan.gathered)} gathered ones above each other through {layers} nodes"
     )
-
-
-def _shared_deeper(table: ViewTable) -> bool:
-    conv = geometry_of(only_reader(table.last, "Conv"))  # type: ignore[arg-type]
-    return conv is not None and deep_sharing.pays(conv, table.index, deep_sharing.pack(table.index, conv))
 
 
 def _planned(table: ViewTable, joint: ir.Node) -> _Plan:

@@ -50,7 +50,7 @@ class Offsets:
     """The offsets in sums of convolutions."""
 
     channels: int
-    nodes: dict[Any, None] = field(default_factory=dict)
+    nodes: set[Any] = field(default_factory=set)
     """What computes the sums asked about and holds an offset, or is between."""
     _bare: dict[Any, Any] = field(default_factory=dict)
 
@@ -58,12 +58,12 @@ class Offsets:
         """Return the offset that a value holds, (channels,)."""
         node = value.producer()
         if node is not None and node.op_type == "Add" and all(constant(v) is None for v in node.inputs):
-            self.nodes[node] = None
+            self.nodes.add(node)
             return np.asarray(sum(self.of(v) for v in node.inputs if v is not None))
         conv = geometry_of(node) if node is not None and node.op_type == "Conv" else None
         if node is None or conv is None or conv.bias is None:
             return np.zeros(self.channels)
-        self.nodes[node] = None
+        self.nodes.add(node)
         return conv.bias.astype(np.float64)
 
     def without(self, emit: Emitter, value: ir.Value) -> ir.Value:
@@ -72,9 +72,9 @@ class Offsets:
         if node not in self.nodes:
             return value
         if value not in self._bare:
-            inputs = node.inputs if node.op_type == "Add" else node.inputs[:2]
-            parts = [self.without(emit, v) if node.op_type == "Add" else v for v in inputs]
-            self._bare[value] = emit(node.op_type, *parts, **attributes_of(node))
+            summed = node.op_type == "Add"
+            inputs = [self.without(emit, v) for v in node.inputs] if summed else node.inputs[:2]
+            self._bare[value] = emit(node.op_type, *inputs, **attributes_of(node))
         return self._bare[value]
 
     def private(self, ends: set[Any], between: set[Any]) -> bool:

@@ -17,13 +17,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rtserve.fusion.passes import fast_fir
 from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.apart import put_apart
-from rtserve.fusion.passes.batchwise import places_apart
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.row_table import as_rows, from_rows
-from rtserve.fusion.passes.uses import attributes_of, inner_dims
-from rtserve.fusion.passes.view_table import better_in_phases, seam_rows, tabulate
+from rtserve.fusion.passes.uses import inner_dims
+from rtserve.fusion.passes.view_table import (
+    ViewTable,
+    ends_of,
+    rewrite_joins,
+    seam_rows,
+    shared_deeper,
+)
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 
@@ -38,46 +44,33 @@ PREFIX = "rows"
 
 def run(model: ir.Model) -> PassResult:
     """Rewrite every batch of views that is put together out of pieces, in place."""
-    notes: list[str] = []
-    changed = 0
-    for node in list(model.graph):
-        if node.op_type != "Concat" or node.attributes.get_int("axis", 0) != 0:
-            continue
-        try:
-            _rewrite(model, node)
-            changed += 1
-        except Refused as refusal:
-            notes.append(f"{node.outputs[0].name}: {refusal}")
-    done = f"{changed} batches of views put together at once"
-    return PassResult(changed=changed, notes=(done,) if changed else tuple(notes) or ("no views on the batch",))
+    changed, notes = rewrite_joins(model, _rewrite)
+    return PassResult(
+        changed=changed, notes=(f"{changed} batches of views put together at once",) if changed else notes
+    )
 
 
-def _rewrite(model: ir.Model, node: ir.Node) -> None:
-    """Rewrite one batch of views.
+def _rewrite(model: ir.Model, node: ir.Node, table: ViewTable) -> str:
+    """Rewrite one batch of views; return what was done.
 
     Raises
     ------
     Refused
-        Where it is none of the kind, or is better left as it is.
+        Where it is better left as it is.
     """
-    table = tabulate(node)
     if not table.pieced:
         raise Refused("no view is put together out of pieces")
-    if better_in_phases(model, table):
+    if fast_fir.wants(model, table.reader) and not shared_deeper(table):
         raise Refused("fast FIR keeps it in phases")
-    views = len(table.index)
-    ends = places_apart(model, node.outputs[0], views)
-    if ends is None:
-        raise Refused("what follows looks across windows")
+    ends = ends_of(model, node)
     emit = Emitter(model.graph, before=node, prefix=PREFIX)
     channels = inner_dims(table.last)[0]  # type: ignore[index]
     parts = [
         as_rows(emit, source, inner_dims(source)[2], channels) if seams is None else seam_rows(emit, seams)  # type: ignore[index]
         for source, seams in table.sources
     ]
-    rows = emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
-    for step in table.steps:
-        rows = emit(step.op_type, rows, *step.inputs[1:], **attributes_of(step))
+    rows = table.stepped(emit, emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0])
     supersede(model, table.last, from_rows(emit, rows, table.index, channels))
     for end in ends:
-        put_apart(model, end, range(views))
+        put_apart(model, end, range(len(table.index)))
+    return f"{len(table.index)} views put together at once"

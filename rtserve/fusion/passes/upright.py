@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rtserve.fusion.passes.layout import SAME_RANK
 from rtserve.fusion.passes.phases import geometry_of
 from rtserve.fusion.passes.row_table import TO_ROWS
-from rtserve.fusion.passes.uses import attributes_of, auto_padded, axes_of, inner_dims
+from rtserve.fusion.passes.uses import attributes_of, auto_padded, axes_of, inner_dims, reread
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, replace_value
 
@@ -94,12 +94,9 @@ def _lay_down(model: ir.Model, emit: Emitter, value: ir.Value, tall: ir.Value, b
         flat = emit("Reshape", turned, [-1, channels * n])
         for node in flattening:
             replace_value(model, node.outputs[0], flat)
-    if len(flattening) < len(behind):
-        laid = emit("Reshape", turned, [-1, channels, 1, n])
-        for node in behind:
-            for place, read in enumerate(node.inputs):
-                if read is value and node not in flattening:
-                    node.replace_input_with(place, laid)
+    others = [node for node in behind if node not in flattening]
+    if others:
+        reread(others, value, emit("Reshape", turned, [-1, channels, 1, n]))
 
 
 def _flattens(node: ir.Node) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from rtserve.graphs.fold import constant
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["attributes_of", "auto_padded", "axes_of", "followers", "inner_dims", "only_reader", "private_producer"]
+__all__ = ["attributes_of", "auto_padded", "axes_of", "followers", "inner_dims", "only_reader", "private_producer",
+           "reread"]  # fmt: skip
 
 
 def attributes_of(node: ir.Node) -> dict[str, Any]:
@@ -56,6 +57,14 @@ def followers(value: ir.Value, kinds: Collection[str]) -> list[ir.Node]:
         found.append(reader)
         value = reader.outputs[0]
     return found
+
+
+def reread(readers: Iterable[ir.Node], old: ir.Value, new: ir.Value) -> None:
+    """Let some of the nodes that read a value read another in its place."""
+    for reader in readers:
+        for place, value in enumerate(reader.inputs):
+            if value is old:
+                reader.replace_input_with(place, new)
 
 
 def only_reader(value: ir.Value, op_type: str) -> ir.Node | None:

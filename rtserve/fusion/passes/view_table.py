@@ -7,13 +7,15 @@ sources, every distinct seam window once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rtserve.fusion.passes import deep_sharing, fast_fir
+from rtserve.fusion.passes import deep_sharing
 from rtserve.fusion.passes.affine import Refused
+from rtserve.fusion.passes.batchwise import places_apart
 from rtserve.fusion.passes.blocks import BLOCK
 from rtserve.fusion.passes.layout import SAME_RANK
 from rtserve.fusion.passes.phases import geometry_of, sliced
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from rtserve.graphs.emit import Emitter
 
-__all__ = ["Seams", "ViewTable", "better_in_phases", "seam_rows", "tabulate"]
+__all__ = ["Seams", "ViewTable", "ends_of", "rewrite_joins", "seam_rows", "shared_deeper"]
 
 Place = tuple[Any, int]
 """A value (batch, channels, 1, time) and which of its samples."""
@@ -69,6 +71,8 @@ class ViewTable:
         What is done elementwise with the joined views.
     last : onnx_ir.Value
         What the next layer reads.
+    reader : onnx_ir.Node
+        The convolution that alone reads it.
     """
 
     sources: list[tuple[Any, Seams | None]]
@@ -76,6 +80,13 @@ class ViewTable:
     index: np.ndarray
     steps: list[ir.Node]
     last: ir.Value
+    reader: ir.Node
+
+    def stepped(self, emit: Emitter, value: ir.Value) -> ir.Value:
+        """Return another value after the same elementwise steps."""
+        for step in self.steps:
+            value = emit(step.op_type, value, *step.inputs[1:], **attributes_of(step))
+        return value
 
     @property
     def pieced(self) -> bool:
@@ -92,7 +103,7 @@ class ViewTable:
         return np.asarray((self.index == self.starts[number] + np.arange(n)).all(axis=1))
 
 
-def tabulate(node: ir.Node) -> ViewTable:
+def _tabulate(node: ir.Node) -> ViewTable:
     """Return the table of the views that a Concat joins on the batch.
 
     Parameters
@@ -107,7 +118,10 @@ def tabulate(node: ir.Node) -> ViewTable:
     """
     steps = followers(node.outputs[0], SAME_RANK)
     last = (node, *steps)[-1].outputs[0]
-    views = _views(node, last)
+    reader = only_reader(last, "Conv")
+    views = _views(node)
+    if reader is None:
+        raise Refused("not in front of one convolution on whole blocks")
     sources, starts, at, length = [], [], {}, 0
     for source in dict.fromkeys(source for view in views for source, _ in view):
         seams = _seams(source)
@@ -117,15 +131,15 @@ def tabulate(node: ir.Node) -> ViewTable:
         at[source] = length + which
         length += int(which.max()) + 1
     index = np.array([[at[source][t] for source, t in view] for view in views], dtype=np.int64)
-    return ViewTable(sources=sources, starts=starts, index=index, steps=steps, last=last)
+    return ViewTable(sources=sources, starts=starts, index=index, steps=steps, last=last, reader=reader)
 
 
-def _views(node: ir.Node, last: ir.Value) -> list[list[Place]]:
-    """Return of which samples every view on the batch is put together; `last` is what the next layer reads."""
+def _views(node: ir.Node) -> list[list[Place]]:
+    """Return of which samples every view on the batch is put together."""
     dims = [inner_dims(value) for value in node.inputs]
     if any(d is None or len(d) != 3 or d[1] != 1 or d != dims[0] for d in dims):
         raise Refused("not (batch, channels, 1, time)")
-    if dims[0][0] % BLOCK or only_reader(last, "Conv") is None:  # type: ignore[index]
+    if dims[0][0] % BLOCK:  # type: ignore[index]
         raise Refused("not in front of one convolution on whole blocks")
     return [_places(value) for value in node.inputs]
 
@@ -175,13 +189,49 @@ def _seams(source: ir.Value) -> Seams | None:
     return Seams(gather=gather, flat=flat, product=product, order=distinct, which=which.reshape(-1))
 
 
-def better_in_phases(model: ir.Model, table: ViewTable) -> bool:
-    """Whether fast FIR, which wants the views in phases, is worth more than one table and what builds on it."""
-    reader = only_reader(table.last, "Conv")
-    conv = geometry_of(reader) if reader is not None else None
-    if reader is None or conv is None or not fast_fir.wants(model, reader):
-        return False
-    return not deep_sharing.pays(conv, table.index, deep_sharing.pack(table.index, conv))
+def rewrite_joins(
+    model: ir.Model, rewrite: Callable[[ir.Model, ir.Node, ViewTable], str]
+) -> tuple[int, tuple[str, ...]]:
+    """Rewrite every Concat that joins views on the batch; return how many, and what was done or why not for each.
+
+    Parameters
+    ----------
+    model : onnx_ir.Model
+        Changed in place.
+    rewrite : callable
+        Rewrites the views of one Concat and says what was done, or raises `Refused`.
+    """
+    notes: list[str] = []
+    changed = 0
+    for node in list(model.graph):
+        if node.op_type != "Concat" or node.attributes.get_int("axis", 0) != 0:
+            continue
+        try:
+            notes.append(rewrite(model, node, _tabulate(node)))
+            changed += 1
+        except Refused as refusal:
+            notes.append(f"{node.outputs[0].name}: {refusal}")
+    return changed, tuple(notes) or ("no views on the batch",)
+
+
+def ends_of(model: ir.Model, joint: ir.Node) -> list[ir.Node]:
+    """Return where the views that a Concat joins on the batch are put apart again.
+
+    Raises
+    ------
+    Refused
+        Where what is in between does not treat every window for itself.
+    """
+    ends = places_apart(model, joint.outputs[0], len(joint.inputs))
+    if ends is None:
+        raise Refused("what follows looks across windows")
+    return ends
+
+
+def shared_deeper(table: ViewTable) -> bool:
+    """Whether the layer behind the views is worth sharing between them."""
+    conv = geometry_of(table.reader)
+    return conv is not None and deep_sharing.pays(conv, table.index, deep_sharing.pack(table.index, conv))
 
 
 def seam_rows(emit: Emitter, seams: Seams, *, offset: bool = True) -> ir.Value:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.join import empty_model, set_output
 from rtserve.fusion.passes import layout
 from rtserve.fusion.passes.running import clean
@@ -69,6 +71,19 @@ def require_same(graph: Graph, model: ir.Model, *, tolerance: float = 2e-6) -> N
         expected = PlanRunner(graph, double=True).infer(x)
         got = PlanRunner(replace(graph, model=model), double=True).infer(x)
         assert relative_error(got, expected) < tolerance
+
+
+def fused_with(name: str, body: Body, views: str, *, members: int = 1, n_outputs: int = 1, **options: Any):
+    """Return a plan over members of one network fused, parity required, and the outcome of one pass."""
+    graphs = [network(body, seed=seed, n_outputs=n_outputs) for seed in range(members)]
+    graph, report, parity = fuse_with_report(graphs, views=views, **options)
+    assert parity.passed
+    return graph, next(outcome for outcome in report.outcomes if outcome.name == name)
+
+
+def kinds(graph: Graph) -> list[str]:
+    """Return the operators of a graph in order."""
+    return [node.op_type for node in graph.model.graph]
 
 
 def head(emit: Emitter, h: ir.Value, weights: Weights, width: int, *, axes: tuple[int, ...]) -> ir.Value:

@@ -11,7 +11,7 @@ from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.passes import height
 from rtserve.fusion.passes.offsets import Offsets
 from rtserve.fusion.passes.running import clean
-from tests.fusion.passes.networks import N_CHANS, N_TIMES, head, network
+from tests.fusion.passes.networks import N_CHANS, N_TIMES, fused_with, head, kinds, network
 
 C = 16
 VIEWS = "identity,roll:+3,roll:-3,scale:1.02,scale:0.98"
@@ -37,15 +37,7 @@ def net(*, taps=7, stride=2, activation="Relu", behind=lambda emit, h, w: h, twi
 
 
 def fused(body, views=VIEWS, **options):
-    members, n_outputs = options.pop("members", 1), options.pop("n_outputs", 1)
-    graphs = [network(body, seed=seed, n_outputs=n_outputs) for seed in range(members)]
-    graph, report, parity = fuse_with_report(graphs, views=views, **options)
-    assert parity.passed
-    return graph, next(o for o in report.outcomes if o.name == height.NAME)
-
-
-def kinds(graph):
-    return [node.op_type for node in graph.model.graph]
+    return fused_with(height.NAME, body, views, **options)
 
 
 @pytest.fixture
@@ -162,12 +154,6 @@ def test_others_are_left_alone(body, views, why):
     _, outcome = fused(body, views)
     assert outcome.status == "refused"
     assert why in outcome.reason
-
-
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
-def test_other_engines_get_no_such_step(engine):
-    _, report, _ = fuse_with_report([network(net())], views=VIEWS, engine=engine)
-    assert height.NAME not in [o.name for o in report.outcomes]
 
 
 def summed(read_elsewhere=False):
