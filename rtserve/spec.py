@@ -1,6 +1,8 @@
 """What goes into a network, what comes out, and where a graph came from.
 
 These three ride inside the ONNX file, so a graph found years later still says its channels, rate, unit and ancestry.
+What nobody stated is *unknown*: a unit of None, a rate of 0, an empty target. Nothing is filled in for it. Two things
+are compared where both say something; who needs an unknown asks for it (`require_known`).
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,17 +18,24 @@ from rtserve.errors import InputError, SpecMismatchError
 from rtserve.files import canonical_json
 
 __all__ = [
+    "FORMS",
+    "UNITS",
     "InputSpec",
     "OutputSpec",
     "Provenance",
     "channel_difference",
     "electrode",
+    "require_known",
     "require_same_input",
     "require_same_output",
+    "require_same_target",
+    "unit_factor",
 ]
 
 UNITS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "1": 1.0}
-"""Known units and their size in volts; ``"1"`` is a number without a unit."""
+"""Known units and their size in volts; ``"1"`` is standardised data, which no factor turns into volts."""
+FORMS = ("logits", "probabilities", "log-probabilities")
+"""What the numbers of a classifier can be: before the softmax (or sigmoid), after it, or its logarithm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +47,13 @@ class InputSpec:
     n_chans, n_times : int
         Channels and samples of one window.
     sfreq : float
-        Sampling rate in Hz; 0 where it is not known (a graph made elsewhere), and then it fits any.
+        Sampling rate in Hz; 0 where it is not known.
     ch_names : tuple of str
         Channel names in order, or empty where they are not known.
-    unit : str
-        Unit of the samples: ``"V"``, ``"mV"``, ``"uV"``, or ``"1"``.
+    unit : str or None
+        Unit of the samples: ``"V"``, ``"mV"``, ``"uV"``, ``"1"`` (standardised, no unit); None where not known.
+    preprocessing : tuple of (str, str)
+        What was done to the samples, by key, as far as it is known: ``(("highpass_hz", "0.5"), ...)``, sorted.
 
     Raises
     ------
@@ -51,9 +63,10 @@ class InputSpec:
 
     n_chans: int
     n_times: int
-    sfreq: float
+    sfreq: float = 0.0
     ch_names: tuple[str, ...] = ()
-    unit: str = "V"
+    unit: str | None = None
+    preprocessing: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.n_chans < 1 or self.n_times < 1:
@@ -66,16 +79,34 @@ class InputSpec:
             raise InputError(
                 f"{len(self.ch_names)} channel names for {self.n_chans} channels", hint="name every channel, or none"
             )
-        if self.unit not in UNITS:
+        if self.unit is not None and self.unit not in UNITS:
             raise InputError(f"unknown unit {self.unit!r}", hint=f"use one of {', '.join(UNITS)}")
 
     def __str__(self) -> str:
-        rate = f"{self.sfreq:g} Hz" if self.sfreq else "a rate not known"
-        return f"{self.n_chans} channels x {self.n_times} samples at {rate} in {self.unit}"
+        rate = f"{self.sfreq:g} Hz" if self.sfreq else "an unknown rate"
+        unit = {None: "an unknown unit", "1": "standardised units"}.get(self.unit, self.unit)
+        return f"{self.n_chans} channels x {self.n_times} samples at {rate} in {unit}"
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Names of what is not known of ``unit`` and ``sfreq``."""
+        return tuple(key for key in ("unit", "sfreq") if not getattr(self, key))
+
+    def completed_by(self, other: InputSpec) -> InputSpec:
+        """Return the spec with what it leaves unknown as `other` states it."""
+        steps = dict(other.preprocessing) | dict(self.preprocessing)
+        return dataclasses.replace(
+            self,
+            sfreq=self.sfreq or other.sfreq,
+            ch_names=self.ch_names or (other.ch_names if other.n_chans == self.n_chans else ()),
+            unit=self.unit or other.unit,
+            preprocessing=tuple(sorted(steps.items())),
+        )
 
     def to_json(self) -> str:
         """Return the spec as canonical JSON; `from_json` reads it back."""
-        return canonical_json(dataclasses.asdict(self) | {"ch_names": list(self.ch_names)})
+        values = dataclasses.asdict(self) | {"ch_names": list(self.ch_names)}
+        return canonical_json(_said(values, {"preprocessing": dict(self.preprocessing)}))
 
     @classmethod
     def from_json(cls, text: str) -> InputSpec:
@@ -90,7 +121,11 @@ class InputSpec:
         names = values.get("ch_names", [])
         if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
             raise InputError(f"the input spec's ch_names {names!r:.40} are no list of names", hint=_EDITED)
-        return _built(cls, values | {"ch_names": tuple(names)}, "input spec")
+        steps = values.get("preprocessing", {})
+        if not (isinstance(steps, dict) and all(isinstance(value, str) for value in steps.values())):
+            raise InputError(f"the input spec's preprocessing {steps!r:.40} is no table of texts", hint=_EDITED)
+        read = {"ch_names": tuple(names), "preprocessing": tuple(sorted(steps.items()))}
+        return _built(cls, values | read, "input spec")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,26 +138,69 @@ class OutputSpec:
         Numbers per window.
     target : str
         What they are: ``"response_time"`` (s), ``"externalizing"`` (score), ``"class"``, or ``""`` where not known.
+    classes : tuple of str
+        Names of the classes in order: one per output, or two for one output; empty where not known.
+    form : str
+        Of a classifier: one of `FORMS`, or ``""`` where not known.
     """
 
     n_outputs: int = 1
     target: str = ""
+    classes: tuple[str, ...] = ()
+    form: str = ""
 
     def __post_init__(self) -> None:
         if self.n_outputs < 1:
             raise InputError(f"{self.n_outputs} outputs", hint="a network gives at least 1 number per window")
+        if self.classes and len(self.classes) != max(2, self.n_outputs):
+            raise InputError(
+                f"{len(self.classes)} classes ({', '.join(self.classes)}) for {self.n_outputs} outputs",
+                hint="name one class per output; two where one output decides between them",
+            )
+        if self.classes and self.target not in ("", "class"):
+            raise InputError(
+                f"classes {', '.join(self.classes)} of a target {self.target}",
+                hint="name classes for the target 'class' alone",
+            )
+        if self.form and self.form not in FORMS:
+            raise InputError(f"unknown form {self.form!r} of a classifier's output", hint=f"use {', '.join(FORMS)}")
 
     def __str__(self) -> str:
-        return f"{self.n_outputs} output{'s' * (self.n_outputs > 1)}" + (f" ({self.target})" if self.target else "")
+        said = [part for part in (self.target, self.form, "/".join(self.classes)) if part]
+        return f"{self.n_outputs} output{'s' * (self.n_outputs > 1)}" + (f" ({', '.join(said)})" if said else "")
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the numbers are said to stand for classes."""
+        return self.target == "class" or bool(self.classes)
+
+    @property
+    def threshold(self) -> float:
+        """Above which one output of a binary classifier means the second class: logit 0, probability 1/2."""
+        return {"probabilities": 0.5, "log-probabilities": math.log(0.5)}.get(self.form, 0.0)
+
+    def completed_by(self, other: OutputSpec) -> OutputSpec:
+        """Return the spec with what it leaves unknown as `other` states it."""
+        return dataclasses.replace(
+            self,
+            target=self.target or other.target,
+            classes=self.classes or other.classes,
+            form=self.form or other.form,
+        )
 
     def to_json(self) -> str:
         """Return the spec as canonical JSON; `from_json` reads it back."""
-        return canonical_json(dataclasses.asdict(self))
+        values = {"n_outputs": self.n_outputs, "target": self.target}
+        return canonical_json(_said(values, {"classes": list(self.classes), "form": self.form}))
 
     @classmethod
     def from_json(cls, text: str) -> OutputSpec:
         """Read what `to_json` wrote; `InputError` where it is not that."""
-        return _built(cls, _object(text, "output spec"), "output spec")
+        values = _object(text, "output spec")
+        names = values.get("classes", [])
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise InputError(f"the output spec's classes {names!r:.40} are no list of names", hint=_EDITED)
+        return _built(cls, values | {"classes": tuple(names)}, "output spec")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +236,12 @@ _EDITED = "the file was edited or cut short; make it again"
 _Spec = TypeVar("_Spec", InputSpec, OutputSpec, Provenance)
 
 
+def _said(values: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with those of `later` that say something: a graph of 0.1 keeps its bytes, and so its digest."""
+    kept = {key: value for key, value in values.items() if key not in later}
+    return kept | {key: value for key, value in later.items() if value}
+
+
 def _object(text: str, what: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
@@ -189,19 +273,54 @@ def channel_difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
     return ""
 
 
+def unit_factor(of: str | None, into: str | None, *, names: tuple[str, str]) -> float:
+    """Return what samples in unit `of` are multiplied with to be in unit `into`.
+
+    Where either unit is unknown the factor is 1: the samples go in as they are, and the caller says so.
+
+    Raises
+    ------
+    SpecMismatchError
+        Where one is standardised and the other is not: no factor leads from one to the other.
+    """
+    if of is None or into is None or of == into:
+        return 1.0
+    if "1" in (of, into):
+        raise SpecMismatchError(
+            f"{names[0]} {'is standardised (unit 1)' if of == '1' else f'is in {of}'}, {names[1]} takes"
+            f" {'standardised windows (unit 1)' if into == '1' else into}",
+            hint="no factor turns one into the other: use windows prepared as those the network was trained on",
+        )
+    return UNITS[of] / UNITS[into]
+
+
+def require_known(spec: InputSpec, keys: Iterable[str], *, name: str, hint: str) -> None:
+    """Raise `InputError` naming which of `keys` (``"unit"``, ``"sfreq"``) the spec of `name` does not state."""
+    missing = [key for key in keys if key in spec.unknown]
+    if missing:
+        raise InputError(f"{name} does not state its {' and its '.join(missing)}", hint=hint)
+
+
+def _apart(first: object, second: object) -> bool:
+    """Whether both say something, and not the same."""
+    return bool(first) and bool(second) and first != second
+
+
 def require_same_input(first: InputSpec, second: InputSpec, *, names: tuple[str, str]) -> None:
     """Raise `SpecMismatchError` naming both values of everything in which two input specs differ.
 
-    Channel names and rates are compared where both know them.
+    Rates, units, channel names and preprocessing are compared where both know them.
     """
+    sizes = ("n_chans", "n_times")
     differences = [
         f"{key} {getattr(first, key)} against {getattr(second, key)}"
-        for key in ("n_chans", "n_times", "sfreq", "unit")
-        if getattr(first, key) != getattr(second, key) and not (key == "sfreq" and 0 in (first.sfreq, second.sfreq))
+        for key in (*sizes, "sfreq", "unit")
+        if (getattr(first, key) != getattr(second, key) if key in sizes else _apart(*_both(first, second, key)))
     ]
     names_differ = channel_difference(first.ch_names, second.ch_names)
     if names_differ:
         differences.append(names_differ)
+    differences += _steps_differ(dict(first.preprocessing), dict(second.preprocessing))
     if differences:
         raise SpecMismatchError(
             f"{names[0]} and {names[1]} take different input: {'; '.join(differences)}",
@@ -209,15 +328,37 @@ def require_same_input(first: InputSpec, second: InputSpec, *, names: tuple[str,
         )
 
 
+def _both(first: InputSpec, second: InputSpec, key: str) -> tuple[object, object]:
+    return getattr(first, key), getattr(second, key)
+
+
+def _steps_differ(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
+    return [
+        f"{key} {first[key]} against {second[key]}" for key in sorted(first.keys() & second.keys())
+        if first[key] != second[key]
+    ]  # fmt: skip
+
+
+def require_same_target(first: str, second: str, *, names: tuple[str, str], hint: str) -> None:
+    """Raise `SpecMismatchError` where two targets are both known and differ."""
+    if _apart(first, second):
+        raise SpecMismatchError(f"{names[0]} predicts {first}, {names[1]} {second}", hint=hint)
+
+
 def require_same_output(first: OutputSpec, second: OutputSpec, *, names: tuple[str, str]) -> None:
-    """Raise `SpecMismatchError` where two output specs differ in size, or in a target that both name."""
+    """Raise `SpecMismatchError` where two output specs differ in size, or in a target or classes that both name."""
     if first.n_outputs != second.n_outputs:
         raise SpecMismatchError(
             f"{names[0]} gives {first.n_outputs} numbers per window, {names[1]} gives {second.n_outputs}",
             hint="only networks with the same output can be merged",
         )
-    if first.target and second.target and first.target != second.target:
+    if _apart(first.target, second.target):
         raise SpecMismatchError(
             f"{names[0]} predicts {first.target}, {names[1]} predicts {second.target}",
             hint="merge networks of one target; a submission takes one graph per challenge",
+        )
+    if _apart(first.classes, second.classes):
+        raise SpecMismatchError(
+            f"{names[0]} knows the classes {', '.join(first.classes)}, {names[1]} {', '.join(second.classes)}",
+            hint="only networks whose outputs stand for the same classes in the same order can be merged",
         )

@@ -125,6 +125,8 @@ def fuse_with_report(
     model = join(graphs, plan, labels=called)
     normalise(model, name="fused")
     joined = Graph(model=model, input_spec=inputs, output_spec=outputs, provenance=_provenance(plan, graphs))
+    if assumed := _assumed(plan, graphs, joined):
+        joined.provenance.details["assumed"] = assumed
     fused, report = optimize_graph(
         joined, graphs=graphs, plan=plan, passes=passes if optimize else (), engine=engine, tune=tune, check=parity,
         seed=seed,
@@ -168,17 +170,35 @@ def _label(member: Graph | str | Path, number: int) -> str:
 
 
 def _common_specs(graphs: Sequence[Graph], labels: Sequence[str]) -> tuple[InputSpec, OutputSpec]:
-    """Return the specs all members share; a foreign graph knows only its shapes."""
-    known = next((g for g in graphs if g.provenance.kind != "foreign"), graphs[0])
-    first, output = labels[graphs.index(known)], known.output_spec
-    for label, graph in zip(labels, graphs, strict=True):
-        mine = graph.input_spec
-        if graph.provenance.kind == "foreign":
-            mine = replace(known.input_spec, n_chans=mine.n_chans, n_times=mine.n_times, ch_names=())
-        require_same_input(known.input_spec, mine, names=(first, label))
-        require_same_output(output, graph.output_spec, names=(first, label))
-        output = output if output.target else graph.output_spec
-    return known.input_spec, output
+    """Return what the members say together: what one leaves open is taken from the first that states it.
+
+    Raises
+    ------
+    SpecMismatchError
+        Where two members contradict each other.
+    """
+    inputs, outputs = graphs[0].input_spec, graphs[0].output_spec
+    for index, (label, graph) in enumerate(zip(labels, graphs, strict=True)):
+        for other, earlier in zip(labels[:index], graphs[:index], strict=True):
+            require_same_input(earlier.input_spec, graph.input_spec, names=(other, label))
+            require_same_output(earlier.output_spec, graph.output_spec, names=(other, label))
+        inputs, outputs = inputs.completed_by(graph.input_spec), outputs.completed_by(graph.output_spec)
+    return inputs, outputs
+
+
+def _assumed(plan: FusionPlan, graphs: Sequence[Graph], joined: Graph) -> list[dict[str, str]]:
+    """Return per member what it does not state and was taken as the others state it."""
+    found = {}
+    for digest, graph in zip(plan.members, graphs, strict=True):
+        inputs, outputs = graph.input_spec, graph.output_spec
+        taken = {
+            key: str(getattr(joined.input_spec, key)) for key in inputs.unknown if key not in joined.input_spec.unknown
+        }
+        if joined.output_spec.target and not outputs.target:
+            taken["target"] = joined.output_spec.target
+        if taken:
+            found[digest] = {"member": digest} | taken
+    return list(found.values())
 
 
 def _refuse_views(plan: FusionPlan, inputs: InputSpec, outputs: OutputSpec, *, force: bool) -> None:

@@ -70,6 +70,7 @@ def fuse_to_file(
         "views": [view["name"] for view in details["plan"]["views"]],
         "merge": details["plan"]["merge"],
         "removed": details["removed"],
+        "assumed": details.get("assumed", []),
         "input": str(graph.input_spec),
         "output_spec": str(graph.output_spec),
         "passes": [dataclasses.asdict(outcome) for outcome in report.outcomes],
@@ -104,6 +105,15 @@ def _architecture_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"  members {', '.join(texts)}", *notes]
 
 
+def _assumed_lines(assumed: Sequence[Mapping[str, str]]) -> list[str]:
+    """Say what a member leaves open and was taken as the other members state it."""
+    return [
+        f"  assumed {', '.join(f'{key} {value}' for key, value in one.items() if key != 'member')} of"
+        f" {one['member'][:12]}, which does not state it: as the other members"
+        for one in assumed
+    ]
+
+
 def fuse_text(report: dict[str, Any], *, explain: bool) -> str:
     """Return the report as a few lines for a person."""
     removed = [
@@ -116,6 +126,7 @@ def fuse_text(report: dict[str, Any], *, explain: bool) -> str:
             f" view{'s' * (len(report['views']) > 1)}, {report['merge']['kind']}, {report['bytes']:,} bytes",
             f"  input   {report['input']}; output {report['output_spec']}",
             *_architecture_lines(report["architectures"]),
+            *_assumed_lines(report["assumed"]),
             *removed,
             *(f"  {line}" for line in (report["explain"].splitlines()[:-1] if explain else ())),
             f"  work    {macs['before'] / 1e6:.2f} M -> {macs['after'] / 1e6:.2f} M multiply-adds per window,"

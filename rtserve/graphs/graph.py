@@ -120,7 +120,7 @@ class Graph:
         (_, n_chans, n_times), (_, n_outputs) = _shapes(model, name)
         props = model.metadata_props
         producer = f"{model.producer_name or ''} {model.producer_version or ''}".strip()
-        inputs = InputSpec(n_chans=n_chans, n_times=n_times, sfreq=0.0)
+        inputs = InputSpec(n_chans=n_chans, n_times=n_times)
         outputs = OutputSpec(n_outputs=n_outputs)
         provenance = Provenance(kind="foreign", details={"producer": producer})
         try:

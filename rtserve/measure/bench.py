@@ -127,7 +127,7 @@ def n_branches(graph: Graph) -> int:
 
 def bench_input(spec: InputSpec, *, batch: int, seed: int = 0) -> np.ndarray:
     """Return window-shaped noise (batch, n_chans, n_times) at the size EEG has in the spec's unit, float32."""
-    scale = 1.0 if spec.unit == "1" else 1e-5 / UNITS[spec.unit]
+    scale = 1.0 if spec.unit in (None, "1") else 1e-5 / UNITS[spec.unit]
     return probe_inputs(spec, batches=(batch,), scales=(scale,), seed=seed)[1][1]
 
 

@@ -176,9 +176,9 @@ def _fixed_batch(graph: Graph) -> int:
 
 
 def unit_scale(graph: Graph) -> float:
-    """Return what volts are multiplied with to be in the graph's unit; a graph without a unit takes volts."""
+    """Return what volts are multiplied with to be in the graph's unit; 1 where that is not known, or there is none."""
     unit = graph.input_spec.unit
-    return 1.0 if unit == "1" else 1.0 / UNITS[unit]
+    return 1.0 if unit in (None, "1") else 1.0 / UNITS[unit]
 
 
 def learned_parameters(graph: Graph) -> int:

@@ -14,7 +14,7 @@ from rtserve.graphs.graph import Graph
 from rtserve.spec import InputSpec, OutputSpec, Provenance
 
 N_CHANS, N_TIMES = 4, 20
-SPEC = InputSpec(n_chans=N_CHANS, n_times=N_TIMES, sfreq=100.0, ch_names=("F3", "F4", "Cz", "Pz"))
+SPEC = InputSpec(n_chans=N_CHANS, n_times=N_TIMES, sfreq=100.0, ch_names=("F3", "F4", "Cz", "Pz"), unit="V")
 
 
 def network(seed=0, *, kind="conv", spec=SPEC, n_outputs=1, target="response_time"):

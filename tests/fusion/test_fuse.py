@@ -170,7 +170,7 @@ def test_repeated_branches_and_weightless_ones_are_recorded(tmp_path):
     ],
 )
 def test_members_for_other_windows_are_refused_with_both_values(change, message):
-    spec = InputSpec(**{"n_chans": 4, "n_times": 20, "sfreq": 100.0, "ch_names": SPEC.ch_names} | change)
+    spec = InputSpec(**{"n_chans": 4, "n_times": 20, "sfreq": 100.0, "ch_names": SPEC.ch_names, "unit": "V"} | change)
     with pytest.raises(SpecMismatchError, match=f"member 1 and member 2 take different input: {message}"):
         fuse([A, network(5, spec=spec)])
 
@@ -197,9 +197,17 @@ def test_graphs_of_others_fuse_whatever_their_opset_and_names(opset, where):
     assert ([o.version for o in model.opset_import], model.ir_version) == ([20], 10)
 
 
-def test_graphs_of_others_alone_fuse_at_a_rate_not_known():
+def test_what_a_member_does_not_state_is_taken_from_the_others_and_recorded():
+    theirs = foreign()
+    taken = fuse([A, theirs]).provenance.details["assumed"]
+    assert taken == [{"member": theirs.digest, "unit": "V", "sfreq": "100.0", "target": "response_time"}]
+    assert "assumed" not in fuse([A, A]).provenance.details
+
+
+def test_graphs_of_others_alone_fuse_at_a_rate_and_in_a_unit_not_known():
     fused = fuse([foreign(), foreign(opset=17)])
-    assert fused.input_spec.sfreq == 0
+    assert fused.input_spec.unknown == ("unit", "sfreq")
+    assert "assumed" not in fused.provenance.details
     assert same(infer(fused, windows(2)), infer(foreign(), windows(2)))
 
 

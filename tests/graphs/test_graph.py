@@ -40,7 +40,7 @@ def test_a_foreign_graph_is_read_by_its_shapes(tmp_path):
     graph = Graph.load(tmp_path / "m.onnx")
     spec = graph.input_spec
     assert (spec.n_chans, spec.n_times, spec.sfreq, graph.output_spec.n_outputs) == (3, 16, 0.0, 2)
-    assert str(spec) == "3 channels x 16 samples at a rate not known in V"
+    assert str(spec) == "3 channels x 16 samples at an unknown rate in an unknown unit"
     assert graph.provenance.kind == "foreign"
     assert graph.provenance.details == {"producer": "theirs"}
 
