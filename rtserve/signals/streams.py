@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,17 @@ class Part:
         The file.
     arrays : dict of str to (tuple of int, str)
         Shape and dtype of each array.
+    added : dict of str to ndarray, (n_windows,)
+        Columns that are not in the file, but for every part known when parts are joined.
     """
 
     path: Path
     arrays: dict[str, tuple[tuple[int, ...], str]]
+    added: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Return shape and dtype of each array, added ones too."""
+        return self.arrays | {name: (array.shape, array.dtype.str) for name, array in self.added.items()}
 
 
 def join_parts(parts: Sequence[Part], path: Path, constants: dict[str, Any], *, force: bool) -> int:
@@ -61,9 +68,10 @@ def join_parts(parts: Sequence[Part], path: Path, constants: dict[str, Any], *, 
                 hint="recordings with different channels or rates: name --channels and --sfreq",
             )
     total = sum(part.arrays["X"][0][0] for part in parts)
+    shapes = [part.shapes() for part in parts]
     columns = {
-        name: ((total, *shape[1:]), np.result_type(*(np.dtype(part.arrays[name][1]) for part in parts)))
-        for name, (shape, _) in sorted(first.items())
+        name: ((total, *shape[1:]), np.result_type(*(np.dtype(own[name][1]) for own in shapes)))
+        for name, (shape, _) in sorted(shapes[0].items())
     }
     with replacing(path, force=force) as temporary:
         (_write_hdf5 if path.suffix in (".h5", ".hdf5") else _write_npz)(temporary, parts, columns, constants)
@@ -75,6 +83,9 @@ Columns = dict[str, tuple[tuple[int, ...], "np.dtype[Any]"]]
 
 def _arrays(parts: Sequence[Part], name: str) -> Iterator[np.ndarray]:
     for part in parts:
+        if name in part.added:
+            yield part.added[name]
+            continue
         with np.load(part.path, allow_pickle=False) as archive:
             yield archive[name]
 
