@@ -29,6 +29,7 @@ __all__ = [
     "require_same_input",
     "require_same_output",
     "require_same_target",
+    "steps_differ",
     "unit_factor",
 ]
 
@@ -320,7 +321,7 @@ def require_same_input(first: InputSpec, second: InputSpec, *, names: tuple[str,
     names_differ = channel_difference(first.ch_names, second.ch_names)
     if names_differ:
         differences.append(names_differ)
-    differences += _steps_differ(dict(first.preprocessing), dict(second.preprocessing))
+    differences += steps_differ(dict(first.preprocessing), dict(second.preprocessing))
     if differences:
         raise SpecMismatchError(
             f"{names[0]} and {names[1]} take different input: {'; '.join(differences)}",
@@ -332,7 +333,8 @@ def _both(first: InputSpec, second: InputSpec, key: str) -> tuple[object, object
     return getattr(first, key), getattr(second, key)
 
 
-def _steps_differ(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
+def steps_differ(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
+    """Return every step of preprocessing that both know and did differently."""
     return [
         f"{key} {first[key]} against {second[key]}" for key in sorted(first.keys() & second.keys())
         if first[key] != second[key]

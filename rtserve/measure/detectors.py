@@ -11,6 +11,7 @@ import re
 import numpy as np
 
 from rtserve.measure.sides import Claim, Cost
+from rtserve.signals.stored import fingerprints
 from rtserve.signals.windows import WindowSet
 
 __all__ = [
@@ -100,9 +101,7 @@ def shared_windows(train: WindowSet, test: WindowSet) -> str | None:
     """Warn where windows of the test set are in the training set, bit for bit."""
     if train.X.shape[1:] != test.X.shape[1:]:
         return None
-    known = {row.tobytes() for row in np.ascontiguousarray(train.X).reshape(len(train), -1)}
-    rows = np.ascontiguousarray(test.X).reshape(len(test), -1)
-    count = sum(row.tobytes() in known for row in rows)
+    count = int(np.isin(fingerprints(test.X), fingerprints(train.X)).sum())
     if not count:
         return None
     return f"{count} of {len(test)} test windows are in the training set: their score is memory, not prediction"

@@ -13,7 +13,6 @@ from rtserve.measure.metrics import Metric, parse_metric
 from rtserve.measure.results import environment, save_result
 from rtserve.measure.signature import Score
 from rtserve.measure.statistics import RESAMPLES, Units, interval
-from rtserve.signals.subjects import subjects_note
 from rtserve.signals.windows import WindowSet
 
 __all__ = ["REGRESSION", "Evaluation", "score_predictions"]
@@ -166,7 +165,7 @@ def score_predictions(
         predictions=np.asarray(predictions, np.float32),
         targets=windows.y,
         subject=windows.subject.astype("U"),
-        notes=_notes(scores, predictions, y, units) + tuple(filter(None, [subjects_note(windows)])),
+        notes=_notes(scores, predictions, y, units),
         engine=engine,
         threads=threads,
         parameters=parameters,

@@ -14,6 +14,7 @@ from rtserve.fusion.plan import Calibration, FusionPlan, Merge
 from rtserve.fusion.views import View
 from rtserve.graphs.graph import Graph
 from rtserve.measure.predict import in_batches, make_runner, require_finite, unit_scale
+from rtserve.signals.stored import StoredArray
 from rtserve.signals.windows import WindowSet
 
 __all__ = ["BranchOutputs", "branch_outputs", "find_members", "merge_outputs"]
@@ -117,7 +118,10 @@ def branch_outputs(
     labels = tuple(names) or tuple(f"member {k}" for k in range(1, len(members) + 1))
     for graph, label in zip(members, labels, strict=True):
         windows.require_spec(graph.input_spec, name=label)
-    tasks = [(graph.to_bytes(), views, windows.X, label) for graph, label in zip(members, labels, strict=True)]
+    tasks = [
+        (graph.to_bytes(), views, windows.X, unit_scale(graph, windows.unit, name=label), label)
+        for graph, label in zip(members, labels, strict=True)
+    ]
     values = _in_parallel(tasks, jobs=jobs, backend=backend)
     return BranchOutputs(values=np.stack(values), members=labels, views=tuple(view.name for view in views))
 
@@ -146,12 +150,12 @@ def _dask_client(jobs: int) -> Any:
     return Client(processes=False, n_workers=1, threads_per_worker=max(1, jobs), dashboard_address=None)
 
 
-def _one_member(data: bytes, views: Sequence[View], X: np.ndarray, name: str) -> np.ndarray:
+def _one_member(data: bytes, views: Sequence[View], X: np.ndarray | StoredArray, scale: float, name: str) -> np.ndarray:
     """Return (n_views, n_windows, n_outputs); a function of plain values, so that any backend can run it."""
     import torch
 
     graph = Graph.from_bytes(data, name=name)
-    runner, scale = make_runner(graph), unit_scale(graph)
+    runner = make_runner(graph)
 
     def infer(view: View) -> Any:
         return lambda x: runner.infer(np.ascontiguousarray(view.torch(torch.from_numpy(x)).numpy()))

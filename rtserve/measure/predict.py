@@ -10,8 +10,9 @@ import numpy as np
 
 from rtserve.errors import InputError, RtserveError
 from rtserve.graphs.graph import Graph
+from rtserve.signals.stored import StoredArray
 from rtserve.signals.windows import WindowSet, load_windows
-from rtserve.spec import UNITS
+from rtserve.spec import unit_factor
 
 if TYPE_CHECKING:
     from rtserve.graphs.runners import Runner
@@ -100,7 +101,7 @@ def predict(
     graph : Graph or path
         What predicts.
     windows : WindowSet
-        In volts; brought to the unit the graph takes.
+        Brought to the unit the graph takes.
     engine, threads : str, int
         One of `ENGINES`; one thread gives the same numbers on every machine of a kind.
     batch : int, optional
@@ -124,7 +125,7 @@ def predict(
         runner.infer,
         windows.X,
         batch=_fixed_batch(graph) or batch,
-        scale=unit_scale(graph),
+        scale=unit_scale(graph, windows.unit, name=name),
         pad=bool(_fixed_batch(graph)),
         progress=progress,
     )
@@ -144,7 +145,7 @@ def require_finite(y: np.ndarray, name: str) -> None:
 
 def in_batches(
     infer: Callable[[np.ndarray], np.ndarray],
-    X: np.ndarray,
+    X: np.ndarray | StoredArray,
     *,
     batch: int | None = None,
     scale: float = 1.0,
@@ -155,7 +156,7 @@ def in_batches(
 
     Windows are multiplied by `scale`; with `pad` the last batch is filled up to a fixed size.
     """
-    size = batch or max(1, min(256, _BATCH_BYTES // max(1, X[0].nbytes)))
+    size = batch or max(1, min(256, _BATCH_BYTES // max(1, 4 * int(np.prod(X.shape[1:])))))
     parts = []
     for start in range(0, len(X), size):
         x = np.ascontiguousarray(X[start : start + size], dtype=np.float32)
@@ -175,10 +176,15 @@ def _fixed_batch(graph: Graph) -> int:
     return first if isinstance(first, int) and first > 0 else 0
 
 
-def unit_scale(graph: Graph) -> float:
-    """Return what volts are multiplied with to be in the graph's unit; 1 where that is not known, or there is none."""
-    unit = graph.input_spec.unit
-    return 1.0 if unit in (None, "1") else 1.0 / UNITS[unit]
+def unit_scale(graph: Graph, unit: str | None, *, name: str) -> float:
+    """Return what windows in `unit` are multiplied with to be in the graph's; 1 where either is not known.
+
+    Raises
+    ------
+    SpecMismatchError
+        Where one is standardised and the other is not.
+    """
+    return unit_factor(unit, graph.input_spec.unit, names=("the window set", name))
 
 
 def learned_parameters(graph: Graph) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,17 @@ import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.files import sha256_file
-from rtserve.signals.windows import WindowSet, load_windows
+from rtserve.signals.hdf5 import list_hdf5
+from rtserve.signals.kinds import is_hdf5, require_window_file
+from rtserve.signals.npz import list_npz
+from rtserve.signals.windows import Stated, WindowSet, load_windows
 
 __all__ = ["describe_windows"]
 
+_NOTHING = Stated()
 
-def describe_windows(path: Path) -> dict[str, Any]:
+
+def describe_windows(path: Path, *, stated: Stated = _NOTHING) -> dict[str, Any]:
     """Return the arrays of an .npz or .h5 file, and of a window set its windows, target, subjects and unit.
 
     Raises
@@ -22,55 +28,43 @@ def describe_windows(path: Path) -> dict[str, Any]:
     InputError
         Where the file is neither.
     """
-    arrays = _hdf5_arrays(path) if path.suffix in (".h5", ".hdf5") else _npz_arrays(path)
+    require_window_file(path)
+    arrays = list_hdf5(path) if is_hdf5(path) else list_npz(path)
     report: dict[str, Any] = {"kind": "window set", "sha256": sha256_file(path), "arrays": arrays}
     try:
-        return report | _meaning(load_windows(path, allow_nonfinite=True))
+        return report | _meaning(load_windows(path, allow_nonfinite=True, stated=stated))
     except InputError as error:
         return report | {"kind": "arrays", "not_a_window_set": error.message}
 
 
-def _npz_arrays(path: Path) -> list[dict[str, Any]]:
-    from zipfile import BadZipFile
+@dataclass(kw_only=True)
+class _Spread:
+    """Mean square of the finite samples about their mean, block by block."""
 
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return [_header(archive, name) for name in archive.files]
-    except (OSError, ValueError, EOFError, BadZipFile, KeyError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} is not an .npz file ({reason})", hint="make one with numpy.savez") from None
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    not_finite: int = 0
 
+    def add(self, block: np.ndarray) -> None:
+        finite = np.isfinite(block)
+        self.not_finite += int((~finite.all(axis=(1, 2))).sum())
+        values = block.ravel() if finite.all() else block[finite]
+        self.count += values.size
+        self.total += float(values.sum(dtype=np.float64))
+        self.squares += float(np.dot(values.astype(np.float64), values)) if values.size else 0.0
 
-def _header(archive: Any, name: str) -> dict[str, Any]:
-    """Read shape and type from an array's header: an object array is named, never unpickled."""
-    with archive.zip.open(f"{name}.npy") as handle:
-        version = np.lib.format.read_magic(handle)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(handle)
-    return {"key": name, "shape": list(shape), "dtype": str(dtype)}
-
-
-def _hdf5_arrays(path: Path) -> list[dict[str, Any]]:
-    import h5py
-
-    found: list[dict[str, Any]] = []
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            found.append({"key": name, "shape": list(item.shape or ()), "dtype": str(item.dtype)})
-
-    try:
-        with h5py.File(path, "r") as archive:
-            archive.visititems(visit)
-    except OSError as error:
-        raise InputError(
-            f"{path} is not an HDF5 file ({' '.join(str(error).split())})", hint="check the file"
-        ) from None
-    return found
+    @property
+    def std(self) -> float | None:
+        if not self.count:
+            return None
+        return float(np.sqrt(max(0.0, self.squares / self.count - (self.total / self.count) ** 2)))
 
 
 def _meaning(windows: WindowSet) -> dict[str, Any]:
-    finite = windows.X[np.isfinite(windows.X)]
+    spread = _Spread()
+    for block in windows.batches():
+        spread.add(block)
     y = windows.y[np.isfinite(windows.y)]
     return {
         "digest": windows.digest,
@@ -78,9 +72,12 @@ def _meaning(windows: WindowSet) -> dict[str, Any]:
         "input": str(windows.input_spec),
         "first_sample_s": windows.t0,
         "channels": list(windows.ch_names),
-        "spread_v": float(finite.std()) if finite.size else None,
-        "not_finite": int((~np.isfinite(windows.X).all(axis=(1, 2))).sum()),
+        "unit": windows.unit or "not said",
+        "spread_v" if windows.unit == "V" else "spread": spread.std,
+        "not_finite": spread.not_finite,
         "target": windows.target or "not said",
+        "classes": list(windows.classes),
+        "other_targets": list(windows.targets),
         "target_mean": float(y.mean()) if y.size else None,
         "target_std": float(y.std()) if y.size else None,
         "subjects": len(np.unique(windows.subject)),

@@ -173,5 +173,5 @@ def oracle_prediction(windows: WindowSet) -> tuple[np.ndarray, np.ndarray]:
             f"the windows come from {made_by}, not from {GENERATOR}", hint="only simulated windows have an oracle"
         )
     r, target = float(windows.extra["planted_r"]), windows.target
-    estimate = oracle().marker(windows.X)
+    estimate = np.concatenate([oracle().marker(block) for block in windows.batches()])
     return hbn.MEAN[target] + hbn.SD[target] * r * estimate, estimate

@@ -1,16 +1,18 @@
-"""`WindowSet`: windows of EEG with their target, subject and run, in volts.
+"""`WindowSet`: windows of EEG with their targets, subject and run.
 
-The file format is .npz or .h5 with the arrays ``X (n_windows, n_chans, n_times)``, ``y (n_windows,)``, ``subject``,
-``run_id``, ``ch_names``, ``sfreq`` (Hz), ``t0`` (s, first sample relative to the event) and ``unit``. Files may be in
-microvolt; in memory X is always volts.
+The file format is .npz or .h5 (for large sets) with the arrays ``X (n_windows, n_chans, n_times)``, ``y (n_windows,)``,
+``subject``, ``run_id``, ``ch_names``, ``sfreq`` (Hz), ``t0`` (s, first sample relative to the event), ``unit``,
+``target``, ``classes``, and further targets ``y.NAME`` with ``classes.NAME``. What a file does not state is unknown.
+Files may be in microvolt; in memory X is volts, or standardised (unit ``"1"``), or as it stands where the unit is
+unknown. X of more than one block stays in its file and is read as it is needed (`rtserve.signals.stored`).
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import zipfile
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,28 @@ import numpy as np
 
 from rtserve.errors import InputError, SpecMismatchError
 from rtserve.files import readable_file, replacing
-from rtserve.spec import UNITS, InputSpec, channel_difference, electrode
+from rtserve.signals import fields
+from rtserve.signals.fields import Stated, Target
+from rtserve.signals.hdf5 import read_hdf5, write_hdf5
+from rtserve.signals.kinds import is_hdf5, require_window_file
+from rtserve.signals.npz import read_npz, write_npz
+from rtserve.signals.soundness import require_sound
+from rtserve.signals.stored import BLOCK_BYTES, StoredArray, blocks
+from rtserve.spec import UNITS, InputSpec, channel_difference, electrode, steps_differ
 
-__all__ = ["WindowSet", "load_windows", "save_windows"]
+__all__ = ["Stated", "Target", "WindowSet", "load_windows", "save_windows", "write_arrays"]
+
+_NOTHING = Stated()
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSet:
-    """Windows in volts.
+    """Windows in volts, or standardised.
 
     Parameters
     ----------
-    X : ndarray, float32, (n_windows, n_chans, n_times)
-        Samples in volts.
+    X : ndarray or StoredArray, float32, (n_windows, n_chans, n_times)
+        Samples; a `StoredArray` is indexed like an array and reads what is indexed from its file.
     y : ndarray, float32, (n_windows,)
         Target of each window.
     subject, run_id : ndarray of str, (n_windows,)
@@ -38,24 +49,83 @@ class WindowSet:
     ch_names : tuple of str
         Channel names in order, or empty.
     sfreq : float
-        Hz.
+        Hz; 0 where not known.
     t0 : float
         Time in s of the first sample relative to the event.
     target : str
         What y is, as in `rtserve.spec.OutputSpec`; empty where not said.
+    unit : str or None
+        ``"V"``, ``"1"`` (standardised), or None where not known.
+    classes : tuple of str
+        Names of the classes 0, 1, ... that y numbers; empty where y is no class or they are not named.
+    targets : dict of str to Target
+        Further targets of the same windows, by name; `with_target` makes one of them y.
+    preprocessing : tuple of (str, str)
+        What was done to the samples, as in `rtserve.spec.InputSpec`; empty where not known.
     extra : dict
-        Further arrays (n_windows, ...) and scalars that the file carried.
+        Further arrays (n_windows, ...), such as ``split`` and ``session``, and scalars that the file carried.
+    source : str
+        The file they come from, as messages call it; empty where they were made here.
+
+    Raises
+    ------
+    InputError
+        Where shapes contradict each other, samples or targets are not finite, or the samples' scale contradicts the
+        unit: standardised samples are no volts.
     """
 
-    X: np.ndarray
+    X: np.ndarray | StoredArray
     y: np.ndarray
     subject: np.ndarray = field(default_factory=lambda: np.empty(0, "U1"))
     run_id: np.ndarray = field(default_factory=lambda: np.empty(0, "U1"))
     ch_names: tuple[str, ...] = ()
-    sfreq: float = 100.0
+    sfreq: float = 0.0
     t0: float = 0.0
     target: str = ""
+    unit: str | None = "V"
+    classes: tuple[str, ...] = ()
+    targets: dict[str, Target] = field(default_factory=dict)
+    preprocessing: tuple[tuple[str, str], ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
+    source: str = field(default="", repr=False, compare=False)
+    checked: tuple[Any, str | None] = field(default=(None, None), repr=False, compare=False)
+    """The X, and in which unit, that was looked through already, so that a part or a copy is not again."""
+
+    def __post_init__(self) -> None:
+        X = self.X if isinstance(self.X, StoredArray) else np.asarray(self.X)
+        if X.ndim != 3 or X.dtype.kind not in "fiu":
+            raise InputError(f"X is {X.dtype} {X.shape}", hint="X is (n_windows, n_chans, n_times), numbers")
+        if self.unit not in ("V", "1", None):
+            raise InputError(
+                f"windows in unit {self.unit!r}", hint="in memory they are in V (uV times 1e-6), in '1', or None"
+            )
+        known = self.checked[0] is self.X and self.checked[1] == self.unit
+        X = X if isinstance(X, StoredArray) else X.astype(np.float32, copy=False)
+        object.__setattr__(self, "X", X)
+        object.__setattr__(self, "y", np.asarray(self.y))
+        self._require_lengths()
+        if not known and len(X):
+            require_sound(X, self.y, self.unit, name="the window set")
+        object.__setattr__(self, "checked", (X, self.unit))
+
+    def _require_lengths(self) -> None:
+        n, n_chans = self.X.shape[:2]
+        if self.y.shape[:1] != (n,) or self.y.ndim > 2 or self.y.dtype.kind not in "fiub":
+            raise InputError(f"y is {self.y.dtype} {self.y.shape} for {n} windows", hint="one target per window")
+        for key in ("subject", "run_id"):
+            if len(getattr(self, key)) not in (0, n):
+                raise InputError(
+                    f"{len(getattr(self, key))} entries in {key} for {n} windows", hint="one per window, or none"
+                )
+        wrong = next((name for name, target in self.targets.items() if target.values.shape[:1] != (n,)), None)
+        if wrong is not None:
+            raise InputError(
+                f"target {wrong} is {self.targets[wrong].values.shape} for {n} windows", hint="one value per window"
+            )
+        if self.ch_names and len(self.ch_names) != n_chans:
+            raise InputError(f"{len(self.ch_names)} channel names for {n_chans}", hint="name every channel, or none")
+        if not (np.isfinite(self.sfreq) and self.sfreq >= 0):
+            raise InputError(f"sampling rate {self.sfreq} Hz is impossible", hint="give sfreq in Hz")
 
     def __len__(self) -> int:
         return int(self.X.shape[0])
@@ -64,33 +134,66 @@ class WindowSet:
     def input_spec(self) -> InputSpec:
         """The spec a network for these windows has."""
         return InputSpec(
-            n_chans=self.X.shape[1], n_times=self.X.shape[2], sfreq=self.sfreq, ch_names=self.ch_names, unit="V"
+            n_chans=self.X.shape[1],
+            n_times=self.X.shape[2],
+            sfreq=self.sfreq,
+            ch_names=self.ch_names,
+            unit=self.unit,
+            preprocessing=self.preprocessing,
         )
+
+    def batches(self, size: int | None = None) -> Iterator[np.ndarray]:
+        """Yield X in order as float32 arrays of `size` windows, by default what makes a block of 32 MiB."""
+        return blocks(self.X, size)
 
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over X, y and subject: the name of this data in a metric's signature."""
-        digest = hashlib.sha256()
-        for array in (self.X.astype("<f4"), self.y.astype("<f4"), self.subject.astype("U")):
-            digest.update(repr(array.shape).encode())
-            digest.update(
-                np.ascontiguousarray(array).tobytes() if array.dtype.kind == "f" else "\0".join(array).encode()
-            )
+        digest = hashlib.sha256(repr(tuple(int(size) for size in self.X.shape)).encode())
+        for block in self.batches():
+            digest.update(block.astype("<f4", copy=False).data)
+        y = np.ascontiguousarray(self.y.astype("<f4"))
+        digest.update(repr(y.shape).encode() + y.tobytes())
+        digest.update(repr(self.subject.shape).encode())
+        digest.update("\0".join(self.subject.astype("U").tolist()).encode())
+        if self.unit == "1":
+            digest.update(b"standardised")
         return digest.hexdigest()
 
     def take(self, index: np.ndarray) -> WindowSet:
-        """Return the windows that `index` (integers or a mask) names."""
-        return WindowSet(
-            X=self.X[index],
+        """Return the windows that `index` (integers or a mask) names; what is in a file stays there."""
+        X = self.X.take(index) if isinstance(self.X, StoredArray) else self.X[index]
+        return replace(
+            self,
+            X=X,
             y=self.y[index],
             subject=self.subject[index] if self.subject.size else self.subject,
             run_id=self.run_id[index] if self.run_id.size else self.run_id,
-            ch_names=self.ch_names,
-            sfreq=self.sfreq,
-            t0=self.t0,
-            target=self.target,
+            targets={k: replace(v, values=v.values[index]) for k, v in self.targets.items()},
             extra={k: v[index] if np.shape(v)[:1] == (len(self),) else v for k, v in self.extra.items()},
+            checked=(X, self.unit),
         )
+
+    def with_target(self, name: str) -> WindowSet:
+        """Return the windows with the target called `name` as y, and what was y among the others.
+
+        Raises
+        ------
+        InputError
+            Where there is no such target.
+        """
+        if name == self.target:
+            return self
+        if name not in self.targets:
+            known = [label for label in (self.target, *self.targets) if label]
+            raise InputError(
+                f"the windows have no target {name!r}", hint=f"they have {', '.join(known) or 'one without a name'}"
+            )
+        chosen = self.targets[name]
+        rest = {label: target for label, target in self.targets.items() if label != name}
+        if self.target:
+            rest[self.target] = Target(values=self.y, classes=self.classes)
+        return replace(self, y=chosen.values, target=name, classes=chosen.classes, targets=rest)
 
     def require_spec(self, spec: InputSpec, *, name: str) -> str:
         """Make sure that a network with `spec` (called `name`) can take these windows.
@@ -101,17 +204,19 @@ class WindowSet:
         Returns
         -------
         str
-            What is worth saying about the channel names, or ``""``.
+            What is worth saying about channel names and an unknown rate, or ``""``.
 
         Raises
         ------
         SpecMismatchError
-            Where channels, samples or rate differ, or the channels stand in another order.
+            Where channels, samples, rate or kind of unit differ, or the channels stand in another order.
+        InputError
+            Where the network says its unit, or its rate, and the file of the windows does not.
         """
         mine = self.input_spec
         pairs = [(key, getattr(mine, key), getattr(spec, key)) for key in ("n_chans", "n_times", "sfreq")]
-        known = [pair for pair in pairs if not (pair[0] == "sfreq" and pair[2] == 0)]
-        wrong = [f"{key} {data} against {graph}" for key, data, graph in known if data != graph]
+        wrong = [f"{key} {data} against {graph}" for key, data, graph in pairs if data and graph and data != graph]
+        wrong += steps_differ(dict(mine.preprocessing), dict(spec.preprocessing))
         note = "" if wrong else channel_difference(mine.ch_names, spec.ch_names)
         reordered = sorted(map(electrode, mine.ch_names)) == sorted(map(electrode, spec.ch_names))
         if note and reordered:
@@ -121,166 +226,140 @@ class WindowSet:
                 f"the windows do not fit {name} (data against graph): {'; '.join(wrong)}",
                 hint="use windows cut for this network: same channels in the same order, samples and rate",
             )
-        return f"channel names of the windows and of {name} differ: {note}" if note else ""
+        said = [f"channel names of the windows and of {name} differ: {note}"] if note else []
+        return "; ".join(said + self._unstated(spec, name))
+
+    def _unstated(self, spec: InputSpec, name: str) -> list[str]:
+        """Ask for what the network is particular about and the windows do not say; of a rate not said here, say so."""
+        for key, said in (("unit", spec.unit), ("sfreq", f"{spec.sfreq:g}" if spec.sfreq else "")):
+            if said and not getattr(self, key) and (self.source or key == "unit"):
+                file = self.source or "WINDOWS"
+                raise InputError(
+                    f"{self.source or 'the window set'} does not say its {key}; {name} takes {key} {said}",
+                    hint=f"state it: --{key} ..., or once and for all: rtserve annotate {file} --{key} ...",
+                )
+        unknown = spec.sfreq and not self.sfreq
+        return [f"the windows do not say their rate; {name} takes {spec.sfreq:g} Hz"] if unknown else []
 
 
-def load_windows(path: str | Path, *, allow_nonfinite: bool = False) -> WindowSet:
-    """Read a window set; X comes back in volts.
+def load_windows(path: str | Path, *, allow_nonfinite: bool = False, stated: Stated = _NOTHING) -> WindowSet:
+    """Read a window set; X comes back in volts, or as it is where it is standardised or in an unknown unit.
 
     Parameters
     ----------
     path : path
-        An .npz or .h5 file.
+        An .npz or .h5 file. X of more than one block (32 MiB) stays in it.
     allow_nonfinite : bool
         Keep windows with NaN or Inf in them instead of refusing the file.
+    stated : Stated
+        What the caller says where the file says nothing: unit, rate, target, classes.
 
     Raises
     ------
     InputError
-        Where the file is no window set, shapes contradict each other, values are not finite, or the scale contradicts
-        the unit.
+        Where the file is no window set, reads outside itself, claims more than it holds, shapes contradict each other,
+        values are not finite, the scale contradicts the unit, or `stated` contradicts the file.
     """
     path = readable_file(path, "window set")
-    arrays = _read_hdf5(path) if path.suffix in (".h5", ".hdf5") else _read_npz(path)
-    return _from_arrays(arrays, path, allow_nonfinite=allow_nonfinite)
+    require_window_file(path)
+    arrays = read_hdf5(path) if is_hdf5(path) else read_npz(path)
+    return _from_arrays(arrays, path, allow_nonfinite=allow_nonfinite, stated=stated)
 
 
 def save_windows(path: str | Path, windows: WindowSet, *, force: bool = False) -> Path:
     """Write a window set whole or not at all, as .npz or .h5 by the name's ending; same windows, same bytes (.npz)."""
-    arrays = _to_arrays(windows)
+    return write_arrays(path, _to_arrays(windows), force=force)
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, Any], *, force: bool = False) -> Path:
+    """Write the arrays of a window set by their names; X may be a `StoredArray`, and no block of it is kept."""
     path = Path(path)
     with replacing(path, force=force) as temporary:
-        if path.suffix in (".h5", ".hdf5"):
-            _write_hdf5(temporary, arrays)
-        else:
-            with open(temporary, "wb") as handle:
-                np.savez(handle, **arrays)
+        (write_hdf5 if path.suffix.lower() in (".h5", ".hdf5") else write_npz)(temporary, arrays)
     return path
 
 
 def _to_arrays(windows: WindowSet) -> dict[str, Any]:
     arrays: dict[str, Any] = {
-        "X": windows.X.astype(np.float32),
+        "X": windows.X,
         "y": windows.y.astype(np.float32),
-        "sfreq": np.float64(windows.sfreq),
         "t0": np.float64(windows.t0),
-        "unit": np.array("V"),
         "target": np.array(windows.target),
         "ch_names": np.array(windows.ch_names, dtype="U"),
     }
-    if windows.subject.size:
-        arrays["subject"] = windows.subject.astype("U")
-    if windows.run_id.size:
-        arrays["run_id"] = windows.run_id.astype("U")
-    return windows.extra | arrays
+    known = {
+        "sfreq": np.float64(windows.sfreq) if windows.sfreq else None,
+        "unit": np.array(windows.unit) if windows.unit else None,
+        "classes": np.array(windows.classes, dtype="U") if windows.classes else None,
+        "preprocessing": np.array(list(map("=".join, windows.preprocessing))) if windows.preprocessing else None,
+        "subject": windows.subject.astype("U") if windows.subject.size else None,
+        "run_id": windows.run_id.astype("U") if windows.run_id.size else None,
+    }
+    said = {key: value for key, value in known.items() if value is not None}
+    return windows.extra | arrays | said | fields.columns(windows.targets)
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
-    hint = "a window set is an .npz with X (n_windows, n_chans, n_times), y and sfreq; see `rtserve inspect`"
-    try:
-        # Opened here and not by numpy, which leaves a broken file open.
-        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise InputError(f"{path} holds one array, not a window set", hint=hint)
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError, AttributeError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is not a window set ({' '.join(str(error).split())})", hint=hint) from None
-
-
-def _read_hdf5(path: Path) -> dict[str, Any]:
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as archive:
-            arrays = {name: archive[name][()] for name in archive if isinstance(archive[name], h5py.Dataset)}
-            arrays |= {name: value for name, value in archive.attrs.items() if name not in arrays}
-    except OSError as error:
-        raise InputError(
-            f"{path} is not an HDF5 file ({' '.join(str(error).split())})", hint="see `rtserve inspect`"
-        ) from None
-    return {name: _decoded(value) for name, value in arrays.items()}
-
-
-def _decoded(value: Any) -> Any:
-    array = np.asarray(value)
-    if array.dtype.kind in "OS":
-        return np.array([v.decode() if isinstance(v, bytes) else str(v) for v in array.ravel()]).reshape(array.shape)
-    return array
-
-
-def _write_hdf5(path: Path, arrays: dict[str, Any]) -> None:
-    import h5py
-
-    with h5py.File(path, "w") as archive:
-        for name, value in arrays.items():
-            array = np.asarray(value)
-            if array.dtype.kind == "U":
-                array = np.array([str(v).encode() for v in array.ravel()], dtype="S").reshape(array.shape)
-            archive.create_dataset(name, data=array, compression="gzip" if array.ndim == 3 else None)
-
-
-def _from_arrays(arrays: dict[str, Any], path: Path, *, allow_nonfinite: bool) -> WindowSet:
-    missing = [name for name in ("X", "y") if name not in arrays]
+def _from_arrays(arrays: dict[str, Any], path: Path, *, allow_nonfinite: bool, stated: Stated) -> WindowSet:
+    name = str(path)
+    missing = [key for key in ("X", "y") if key not in arrays]
     if missing:
         raise InputError(
             f"{path} has no {' and no '.join(missing)}; it has {', '.join(sorted(arrays)) or 'nothing'}",
             hint="a window set holds X (n_windows, n_chans, n_times) and y (n_windows,)",
         )
-    X, y = np.asarray(arrays.pop("X")), np.asarray(arrays.pop("y"))
+    X = arrays.pop("X")
     if X.ndim != 3 or X.dtype.kind not in "fiu":
         raise InputError(f"X in {path} is {X.dtype} {X.shape}", hint="X is (n_windows, n_chans, n_times), numbers")
-    if not len(X):
-        raise InputError(f"{path} holds no windows", hint="give at least one window")
-    if y.shape[:1] != X.shape[:1] or y.ndim > 2 or y.dtype.kind not in "fiu":
-        raise InputError(f"y in {path} is {y.dtype} {y.shape} for {X.shape[0]} windows", hint="one target per window")
-    unit = str(arrays.pop("unit", "V"))
-    X = _in_volts(X.astype(np.float32, copy=False), unit, path)
-    if not allow_nonfinite:
-        _require_finite(X, y, path)
-    names = [str(name) for name in np.atleast_1d(arrays.pop("ch_names", np.empty(0, "U1")))]
-    if names and len(names) != X.shape[1]:
-        raise InputError(f"{path} names {len(names)} channels for {X.shape[1]}", hint="name every channel, or none")
-    sfreq = float(arrays.pop("sfreq", 100.0))
-    t0, target = float(arrays.pop("t0", 0.0)), str(arrays.pop("target", ""))
-    subject = _labels(arrays, "subject", len(X), path)
-    run_id = _labels(arrays, "run_id", len(X), path)
-    y = y.astype(np.float32)
-    return WindowSet(
-        X=X, y=y.reshape(len(X)) if y.size == len(X) else y,
-        subject=subject, run_id=run_id, ch_names=tuple(names), sfreq=sfreq, t0=t0, target=target, extra=arrays,
-    )  # fmt: skip
+    n, n_chans = int(X.shape[0]), int(X.shape[1])
+    if not all(X.shape):
+        raise InputError(f"{path} holds no windows ({X.shape})", hint="give at least one window")
+    classes = stated.agree("classes", fields.names_of(arrays, "classes"), name)
+    y = fields.target_values(arrays.pop("y"), classes, n, "y", name)
+    said = stated.agree("unit", fields.file_unit(arrays, name), name)
+    X, unit = _in_memory(X, said)
+    require_sound(X, y, unit, name=name, stated=said or "", finite=not allow_nonfinite)
+    names = fields.names_of(arrays, "ch_names")
+    if names and len(names) != n_chans:
+        raise InputError(f"{path} names {len(names)} channels for {n_chans}", hint="name every channel, or none")
+    windows = WindowSet(
+        X=X,
+        y=y,
+        subject=fields.labels(arrays, "subject", n, name),
+        run_id=fields.labels(arrays, "run_id", n, name),
+        ch_names=names,
+        sfreq=stated.agree("sfreq", fields.number(arrays, "sfreq", name), name),
+        t0=fields.number(arrays, "t0", name),
+        target=fields.text(arrays, "target", name),
+        unit=unit,
+        classes=classes,
+        targets=fields.read_targets(arrays, n, name),
+        preprocessing=fields.steps(arrays, name),
+        extra=arrays,
+        source=name,
+        checked=(X, unit),
+    )
+    return _with_stated_target(windows, stated.target, name)
 
 
-def _labels(arrays: dict[str, Any], key: str, n: int, path: Path) -> np.ndarray:
-    labels = np.atleast_1d(np.asarray(arrays.pop(key, np.empty(0, "U1")))).astype("U")
-    if labels.size not in (0, n):
-        raise InputError(f"{path} has {labels.size} entries in {key} for {n} windows", hint="one per window, or none")
-    return labels
+def _in_memory(X: Any, unit: str | None) -> tuple[np.ndarray | StoredArray, str | None]:
+    """Return X as a window set has it, with its unit: volts, and read where it is but one block."""
+    factor = UNITS[unit] if unit not in (None, "1") else 1.0
+    if not isinstance(X, StoredArray):
+        X = X.astype(np.float32, copy=False)
+        X = X if factor == 1.0 else X * np.float32(factor)
+    else:
+        X = X if factor == 1.0 else X.scaled(factor)
+        X = np.asarray(X) if X.nbytes <= BLOCK_BYTES else X
+    return X, unit if unit in (None, "1") else "V"
 
 
-def _in_volts(X: np.ndarray, unit: str, path: Path) -> np.ndarray:
-    """Return X in volts; refuse a scale no scalp EEG in that unit can have."""
-    if unit not in UNITS or unit == "1":
-        raise InputError(f"{path} has unknown unit {unit!r}", hint="use V, mV or uV")
-    volts = X if unit == "V" else X * np.float32(UNITS[unit])
-    few = volts.ravel()[:: max(1, volts.size // 1_000_000)]
-    spread = float(np.median(np.abs(few[np.isfinite(few)]))) if np.isfinite(few).any() else 0.0
-    if spread > 1e-2:
+def _with_stated_target(windows: WindowSet, target: str, name: str) -> WindowSet:
+    """Choose or name the target as the caller says."""
+    if target and (target in windows.targets or target == windows.target):
+        return windows.with_target(target)
+    if target and windows.target:
+        others = f", and beside it {', '.join(windows.targets)}" if windows.targets else ""
         raise InputError(
-            f"{path} says its unit is {unit}, but half its samples exceed {spread:.3g} V; EEG is about 1e-5 V",
-            hint="if the samples are microvolt, set unit to 'uV' (a factor of 1e6)",
+            f"{name} holds the target {windows.target}{others}, not {target}", hint="use --target with one it holds"
         )
-    return volts
-
-
-def _require_finite(X: np.ndarray, y: np.ndarray, path: Path) -> None:
-    bad = ~np.isfinite(X).all(axis=(1, 2))
-    bad_y = ~np.isfinite(y.reshape(len(y), -1)).all(axis=1)
-    if bad.any() or bad_y.any():
-        which = np.flatnonzero(bad | bad_y)
-        raise InputError(
-            f"{path}: {int(bad.sum())} windows hold NaN or Inf, {int(bad_y.sum())} targets do (first: {which[0]})",
-            hint="drop or repair those windows first; a score over them would be NaN",
-        )
+    return replace(windows, target=target) if target else windows

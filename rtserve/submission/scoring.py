@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from rtserve.errors import InputError, RtserveError, SpecMismatchError
 from rtserve.signals.windows import WindowSet
-from rtserve.spec import UNITS
+from rtserve.spec import unit_factor
 from rtserve.submission.archive import read_zip, unpack
 from rtserve.submission.drive import drive
-from rtserve.submission.profile import load_profile
+from rtserve.submission.profile import Profile, load_profile
 from rtserve.submission.sandbox import Limits
 
 __all__ = ["predict_zip"]
 
 WALL_S = 1800.0
 """Longest time the whole set may take."""
+PIECE = 4096
+"""Windows that one process of the submission is given; a larger set is scored by several, one after the other."""
 
 
 def predict_zip(
@@ -56,25 +60,32 @@ def predict_zip(
             f"the windows are {windows.X.shape[1]} x {windows.X.shape[2]}, {profile} gives a zip {size[0]} x {size[1]}",
             hint="use windows cut for that contest",
         )
-    name, count = Path(path).name, len(windows)
+    factor = unit_factor(windows.unit, contest.signal.unit, names=("the window set", f"a zip for {profile}"))
+    contest = dataclasses.replace(contest, challenges=tuple(chosen))
+    ends = time.monotonic() + wall_s
+    parts: list[np.ndarray] = []
     with tempfile.TemporaryDirectory(prefix="rtserve-") as folder:
         unpack(read_zip(path), Path(folder))
-        seen = drive(
-            Path(folder),
-            dataclasses.replace(contest, challenges=tuple(chosen)),
-            windows=windows.X / np.float32(UNITS[contest.signal.unit]),
-            n_windows=count,
-            budget_s=wall_s,
-            limits=Limits(wall_s=wall_s),
-        )
-    event = seen.first("windows", challenge)
+        for X in windows.batches(PIECE):
+            X = X if factor == 1.0 else X * np.float32(factor)
+            parts.append(_answers(Path(folder), contest, X, done=parts, name=Path(path).name, ends=ends))
+    return np.concatenate(parts)
+
+
+def _answers(
+    folder: Path, contest: Profile, X: np.ndarray, *, done: Sequence[np.ndarray], name: str, ends: float
+) -> np.ndarray:
+    """Return what the unpacked submission answers to X (n, n_chans, n_times), one window at a time."""
+    left, before, key = max(1.0, ends - time.monotonic()), sum(map(len, done)), contest.challenges[0].key
+    seen = drive(folder, contest, windows=X, n_windows=len(X), budget_s=left, limits=Limits(wall_s=left))
+    event = seen.first("windows", key)
     values = np.array((event or {}).get("values", ()), np.float32)
-    if len(values) < count:
+    if len(values) < len(X):
         raise RtserveError(
-            f"{name} answered {len(values)} of {count} windows of challenge {challenge}",
+            f"{name} answered {before + len(values)} windows of challenge {key} and stopped at the next",
             hint="`rtserve check` says what stops it",
         )
     if not np.isfinite(values).all():
-        bad = int(np.argmin(np.isfinite(values)))
+        bad = before + int(np.argmin(np.isfinite(values)))
         raise RtserveError(f"{name} answers NaN or Inf (first: window {bad})", hint="`rtserve check` looks closer")
-    return values[:count]
+    return values[: len(X)]

@@ -19,6 +19,8 @@ from torch import nn
 from rtserve.errors import RtserveError
 from rtserve.measure.metrics import parse_metric
 from rtserve.measure.signature import Signature
+from rtserve.signals.stored import StoredArray
+from rtserve.training.batches import rows
 from rtserve.training.gates import Gate, Verdict, judge
 
 __all__ = ["METRICS", "GateStop", "Scorer", "Seeder", "StopEarly", "infer"]
@@ -39,12 +41,12 @@ class GateStop(Exception):  # noqa: N818 -- an outcome, no error
         self.verdict = verdict
 
 
-def infer(network: nn.Module, X: torch.Tensor, index: np.ndarray, *, batch: int = 256) -> np.ndarray:
+def infer(network: nn.Module, X: torch.Tensor | StoredArray, index: np.ndarray, *, batch: int = 256) -> np.ndarray:
     """Return predictions (n,) float32 of a network in evaluation mode for the windows that `index` names."""
     was_training = network.training
     network.eval()
     with torch.inference_mode():
-        parts = [network(X[torch.from_numpy(part)])[:, 0] for part in np.array_split(index, -(-len(index) // batch))]
+        parts = [network(rows(X, part))[:, 0] for part in np.array_split(index, -(-len(index) // batch))]
     network.train(was_training)
     predictions: np.ndarray = torch.cat(parts).float().numpy()
     return predictions

@@ -20,7 +20,7 @@ from rtserve.files import write_bytes
 from rtserve.measure.evaluation import Evaluation, score_predictions
 from rtserve.signals.splits import Split
 from rtserve.signals.windows import WindowSet
-from rtserve.training.batches import Batches
+from rtserve.training.batches import Batches, samples
 from rtserve.training.callbacks import Average, GateStop, Scorer, Seeder, StopEarly, best_epoch, infer
 from rtserve.training.gates import Gate
 from rtserve.training.keeping import Keeper, load_state
@@ -194,8 +194,9 @@ def _prepare(
         verbose=0,
         **loss,
     ).initialize()
-    X = torch.from_numpy(np.require(windows.X, requirements=["C", "W"]))
-    net.batches_ = Batches(X=X, y=torch.from_numpy(windows.y.copy()), index=train, recipe=recipe, seed=job.seed)
+    net.batches_ = Batches(
+        X=samples(windows), y=torch.from_numpy(windows.y.copy()), index=train, recipe=recipe, seed=job.seed
+    )
     net.rows_ = json.loads(state["rows"]) if state else []
     return net
 
@@ -257,7 +258,7 @@ def _test(job: SeedJob, windows: WindowSet, split: Split) -> Evaluation:
     network = build_network(job.recipe, windows, seed=job.seed)
     network.load_state_dict(load_state(job.folder / "best.pth")["model_state_dict"])
     index = split.part("test")
-    predictions = infer(network, torch.from_numpy(np.require(windows.X, requirements=["C", "W"])), index)
+    predictions = infer(network, samples(windows), index)
     name = f"seed {job.seed}" + (" (LEAKING split)" if split.leaks else "")
     metrics = tuple(dict.fromkeys(("nrmse", "rmse", "mse", "smooth_l1", job.recipe.monitor)))
     return score_predictions(

@@ -25,7 +25,7 @@ def build_network(recipe: Recipe, windows: WindowSet, *, seed: int) -> nn.Module
     recipe : Recipe
         Names the model and its dropout.
     windows : WindowSet
-        Gives n_chans, n_times and sfreq; in volts, so the network gets the input scale.
+        Gives n_chans, n_times and sfreq; where it is in volts the network gets the input scale.
     seed : int
         Of the initialiser.
 
@@ -43,13 +43,23 @@ def build_network(recipe: Recipe, windows: WindowSet, *, seed: int) -> nn.Module
             windows.X.shape[1],
             dropout=tuple(recipe.dropout),  # type: ignore[arg-type]
             head_dropout=tuple(recipe.head_dropout),  # type: ignore[arg-type]
-            input_scale=VOLT_SCALE,
+            input_scale=_input_scale(windows),
         )
     if family == "braindecode" and name:
-        return with_input_scale(_braindecode(name, windows))
+        scale = _input_scale(windows)
+        return with_input_scale(_braindecode(name, windows), scale or 1.0)
     raise InputError(
         f"unknown model {recipe.model!r}", hint="use compact_rt or braindecode:NAME, e.g. braindecode:EEGNeX"
     )
+
+
+def _input_scale(windows: WindowSet) -> float | None:
+    """Return what brings the samples near 1: a factor for volts, none for standardised samples."""
+    if windows.unit is None:
+        raise InputError(
+            "the windows do not say their unit, and a network is trained for one", hint="state it: --unit uV"
+        )
+    return VOLT_SCALE if windows.unit == "V" else None
 
 
 def _braindecode(name: str, windows: WindowSet) -> nn.Module:
@@ -64,6 +74,8 @@ def _braindecode(name: str, windows: WindowSet) -> nn.Module:
     found = getattr(models, name, None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise InputError(f"braindecode has no model {name!r}", hint="for example braindecode:EEGNeX")
+    if not windows.sfreq:
+        raise InputError("the windows do not say their sampling rate", hint="state it in Hz: --sfreq 100")
     shape: dict[str, Any] = {"n_chans": windows.X.shape[1], "n_times": windows.X.shape[2], "sfreq": windows.sfreq}
     try:
         with warnings.catch_warnings():

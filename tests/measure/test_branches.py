@@ -28,7 +28,8 @@ def two_halves(seed: int = 0) -> WindowSet:
     signal = rng.standard_normal((n, 3))
     X = 1e-5 * signal[:, :, None] + 1e-7 * rng.standard_normal((n, 3, N_TIMES))
     y = 1.6 + 0.2 * (signal[:, 0] + signal[:, 1]) + 0.1 * rng.standard_normal(n)
-    return WindowSet(X=X.astype("f4"), y=y.astype("f4"), subject=np.array([f"S{i % 20:02}" for i in range(n)]))
+    subject = np.array([f"S{i % 20:02}" for i in range(n)])
+    return WindowSet(X=X.astype("f4"), y=y.astype("f4"), subject=subject, sfreq=100.0)
 
 
 GOOD = [linear_graph(w, 1.6, target="response_time") for w in ([[4e4], [0], [0]], [[0], [4e4], [0.0]])]

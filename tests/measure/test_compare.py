@@ -212,7 +212,7 @@ def test_any_zip_is_scored_through_its_entry_point(tmp_path, run_cli):
 def test_real_checkpoints_scored_with_one_metric(shared_dir, tmp_path):
     rng = np.random.default_rng(0)
     X = (1e-5 * rng.standard_normal((60, 129, 200))).astype("f4")
-    w = WindowSet(X=X, y=(1.6 + 0.4 * rng.standard_normal(60)).astype("f4"))
+    w = WindowSet(X=X, y=(1.6 + 0.4 * rng.standard_normal(60)).astype("f4"), sfreq=100.0)
     folder = shared_dir / "checkpoints/compact_rt"
     found = compare(
         folder / "v8_weights_challenge_1.pt", folder / "seed42.pth", data=save_windows(tmp_path / "w.npz", w)

@@ -1,6 +1,7 @@
 """`rtserve evaluate`: the numbers, the constant beside them, and every bad input it may meet."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile  # noqa: TID251  (to make a file that must be refused)
 
@@ -62,7 +63,7 @@ def test_a_graph_in_microvolts_gets_microvolts(windows):
 def test_classes_get_balanced_accuracy():
     windows = make_windows()
     y = (windows.X[:, 0].mean(axis=1) > 0).astype("f4")
-    windows = WindowSet(X=windows.X, y=y, subject=windows.subject)
+    windows = replace(windows, y=y)
     result = evaluate(linear_graph(np.array([[-1e5, 1e5], [0, 0], [0, 0]]), target="class"), windows)
     assert result["balanced_accuracy"].value == 1.0
     assert result.baseline[0].value == 0.5
@@ -92,7 +93,7 @@ def test_nan_answers_are_an_error(windows):
 def test_split_scores_only_those(graph):
     windows = make_windows()
     marks = np.where(np.arange(120) < 30, "train", "test")
-    windows = WindowSet(X=windows.X, y=windows.y, subject=windows.subject, extra={"split": marks})
+    windows = replace(windows, extra={"split": marks})
     result = evaluate(graph, windows, split="test")
     assert result.n == 90
     assert result["nrmse"].signature.split == "test"
@@ -135,21 +136,24 @@ def test_command_json_overall(graph, windows, tmp_path, run_cli):
 
 def spoil_windows(case: str, windows: WindowSet) -> WindowSet:
     X, y, subject = windows.X.copy(), windows.y.copy(), windows.subject
-    if case == "nan":
-        X[5, 1, 3] = np.nan
-    elif case == "channels":
+    if case == "channels":
         X = X[:, :2]
     elif case == "constant":
         y[:] = 1.5
     elif case == "empty":
         X, y, subject = X[:0], y[:0], subject[:0]
-    return WindowSet(X=X, y=y, subject=subject)
+    return WindowSet(X=X, y=y, subject=subject, sfreq=100.0)
 
 
 def spoil_files(case: str, f: Path, w: Path) -> None:
     if case == "zip":
         with ZipFile(w, "w") as archive:
             archive.writestr("submission.py", "pass")
+    elif case == "nan":
+        with np.load(w) as archive:
+            arrays = dict(archive)
+        arrays["X"][5, 1, 3] = np.nan
+        np.savez(w, **arrays)
     elif case == "text":
         w.write_text("not windows")
     elif case == "missing":
@@ -161,7 +165,7 @@ def spoil_files(case: str, f: Path, w: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "says"),
     [
-        ("zip", "no X and no y; it has submission.py"),
+        ("zip", "not a window set but a zip of other files (submission.py)"),
         ("nan", "1 windows hold NaN or Inf"),
         ("channels", "n_chans 2 against 3"),
         ("constant", "std of y is 0"),

@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_nothing_within_the_budget_is_said_with_the_cheapest():
 def test_choosing_among_noise_is_not_reported_as_a_gain():
     rng = np.random.default_rng(3)
     windows = two_halves()
-    shuffled = WindowSet(X=windows.X, y=rng.permutation(windows.y), subject=windows.subject)
+    shuffled = replace(windows, y=rng.permutation(windows.y))
     members = [linear_graph(1e4 * rng.standard_normal((3, 1)), 1.6, target="response_time") for _ in range(3)]
     report = search(members, shuffled, views="identity,scale:0.9", resamples=300)
     assert report.gain.constant == pytest.approx(1.0)

@@ -18,7 +18,7 @@ def people(counts, runs=2, seed=0):
     subject = np.repeat([f"s{i}" for i in range(len(counts))], counts)
     run = np.array([f"r{i % runs}" for i in range(len(subject))])
     X = np.random.default_rng(seed).standard_normal((len(subject), 2, 4)).astype("f4")
-    return WindowSet(X=X, y=np.arange(len(subject), dtype="f4"), subject=subject, run_id=run)
+    return WindowSet(X=X, y=np.arange(len(subject), dtype="f4"), subject=subject, run_id=run, unit="1")
 
 
 @given(counts=st.lists(st.integers(1, 9), min_size=3, max_size=12), seed=st.integers(0, 5))
