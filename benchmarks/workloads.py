@@ -68,14 +68,13 @@ def _compact(path: Path | None, seed: int) -> nn.Module:
 
 
 def _eegnex(path: Path | None, seed: int) -> nn.Module:
+    models = braindecode_models()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from braindecode.models import EEGNeX
-
         torch.manual_seed(seed)
         # Tracing asks for every attribute, and one that is not set raises; so the channels are named.
         channels = [{"ch_name": f"E{i}"} for i in range(1, 130)]
-        network = EEGNeX(n_chans=129, n_outputs=1, n_times=200, sfreq=100, chs_info=channels)
+        network = models.EEGNeX(n_chans=129, n_outputs=1, n_times=200, sfreq=100, chs_info=channels)
     if path is not None:
         network.load_state_dict(fit_keys(load_checkpoint(path).state_dict, network.state_dict(), name="EEGNeX"))
     generator = torch.Generator().manual_seed(seed)

@@ -185,7 +185,8 @@ def braindecode_names() -> list[str]:
     """Return every network class of braindecode.models, found in a process of its own (the import is heavy)."""
     code = (
         "import inspect, json, warnings; warnings.simplefilter('ignore')\n"
-        "from torch import nn\nfrom braindecode import models\n"
+        "from torch import nn\nfrom rtserve.graphs.braindecode import braindecode_models\n"
+        "models = braindecode_models()\n"
         "print('NAMES' + json.dumps(sorted(n for n, v in vars(models).items()"
         " if inspect.isclass(v) and issubclass(v, nn.Module))))"
     )

@@ -18,7 +18,8 @@ import torch
 from braindecode_quirks import apply_quirks, quirks_of  # type: ignore[import-not-found]
 from torch import nn
 
-from rtserve.errors import EnvironmentMissingError, ExportError, InputError
+from rtserve.errors import ExportError, InputError
+from rtserve.graphs.braindecode import braindecode_models
 from rtserve.graphs.exporter import Built, Exporter, Quirk, Shapes
 from rtserve.spec import InputSpec, OutputSpec
 from rtserve.training.networks import SCALE_QUIRK, with_input_scale
@@ -29,14 +30,7 @@ DEFAULTS: dict[str, Any] = {"n_chans": 129, "n_times": 200, "sfreq": 100, "n_out
 
 def _class(name: str) -> type[nn.Module]:
     """Return the class of braindecode.models called `name`."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from braindecode import models
-    except ImportError as error:
-        raise EnvironmentMissingError(
-            f"braindecode cannot be imported ({error})", hint='pip install "rtserve[braindecode]"'
-        ) from None
+    models = braindecode_models()
     found = getattr(models, name, None)
     if not (inspect.isclass(found) and issubclass(found, nn.Module)):
         import difflib

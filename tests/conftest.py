@@ -13,8 +13,12 @@ import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
+from rtserve.graphs.pure_torchaudio import allow_pure_torchaudio
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RTSERVE_SHARED", ROOT.parent / "shared"))
+
+allow_pure_torchaudio()  # tests import braindecode beside whatever torchaudio the index gave
 
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtserve.errors import InputError
+from rtserve.graphs.pure_torchaudio import allow_pure_torchaudio
 from rtserve.spec import InputSpec, OutputSpec
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def resolve_exporter(reference: str) -> Exporter:
     InputError
         Where the file, module or object is missing, or the object is not callable.
     """
+    allow_pure_torchaudio()  # an exporter that imports braindecode shall not fail on what its networks do not use
     path = exporter_file(reference)
     if path is not None:
         _, _, name = reference.partition(".py")

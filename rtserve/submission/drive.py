@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from rtserve.errors import EnvironmentMissingError
+from rtserve.graphs import pure_torchaudio
 from rtserve.submission import sandbox
 from rtserve.submission.profile import Profile
 
@@ -223,7 +224,8 @@ def _stage_harness(work: Path, windows: np.ndarray) -> None:
     source = Path(__file__).parent / "harness"
     target = work / "run" / "rtserve_harness"
     target.mkdir(parents=True)
-    for file in source.glob("*.py"):
+    # Beside a CPU build of torch the scorer's torchaudio would load; this machine's may not, and that is no fault inside.
+    for file in (*source.glob("*.py"), Path(pure_torchaudio.__file__)):
         shutil.copyfile(file, target / file.name)
     (work / "run" / "windows.bin").write_bytes(np.ascontiguousarray(windows, dtype="<f4").tobytes())
 

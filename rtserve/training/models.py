@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from rtserve.errors import CheckpointError, EnvironmentMissingError, InputError
+from rtserve.errors import CheckpointError, InputError
+from rtserve.graphs.braindecode import braindecode_models
 from rtserve.graphs.checkpoint import load_checkpoint, strip_prefixes
 from rtserve.signals.windows import WindowSet
 from rtserve.training.networks import VOLT_SCALE, CompactRT, count_parameters, with_input_scale
@@ -34,7 +35,7 @@ def build_network(recipe: Recipe, windows: WindowSet, *, seed: int) -> nn.Module
     InputError
         Where the model is unknown or cannot take such windows.
     EnvironmentMissingError
-        Where it needs braindecode and that is not installed.
+        Where it needs braindecode and that is not installed or cannot be imported.
     """
     torch.manual_seed(seed)
     family, _, name = recipe.model.partition(":")
@@ -63,15 +64,7 @@ def _input_scale(windows: WindowSet) -> float | None:
 
 
 def _braindecode(name: str, windows: WindowSet) -> nn.Module:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from braindecode import models
-    except ImportError:
-        raise EnvironmentMissingError(
-            "braindecode is not installed", hint='pip install "rtserve[braindecode]"'
-        ) from None
-    found = getattr(models, name, None)
+    found = getattr(braindecode_models(), name, None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise InputError(f"braindecode has no model {name!r}", hint="for example braindecode:EEGNeX")
     if not windows.sfreq:

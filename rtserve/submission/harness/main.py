@@ -7,6 +7,7 @@ this folder as FOLDER/rtserve_harness.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import platform
@@ -28,6 +29,8 @@ def main() -> None:
 
     channel = channel_module.Channel(spec.pop("fd"), bytes.fromhex(spec.pop("key")))
     guards.limit_resources(spec["limits"])
+    # Copied here from rtserve.graphs: this machine's torchaudio may lack what the scorer's has.
+    importlib.import_module(f"{__package__}.pure_torchaudio").allow_pure_torchaudio()
     warnings.simplefilter("ignore")
     sys.dont_write_bytecode = True
     try:
