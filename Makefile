@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install test test-browser test-envs demo zoo bench lint types contract readme clean
+.PHONY: install test quick test-browser test-install test-envs demo zoo bench lint types contract readme clean
 
 install: $(STAMP)
 
@@ -15,13 +15,15 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
 	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[braindecode,openvino,dask,test,dev]"
-	@# The torchaudio that braindecode imports is a CUDA build; without its compiled half it runs in pure Python.
-	@rm -f $(VENV)/lib/python3*/site-packages/torchaudio/lib/*.so
 	@touch $(STAMP)
 
 # Two workers on two cores; the graphs they share are exported once. One thread each, so that they do not fight.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=20 $(PYTEST)
+
+# The fast loop while something is being built: one short test of everything, no torch export, no training.
+quick: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m quick $(PYTEST)
 
 # The report in headless Chromium; fetched by apt where there is none and we may.
 test-browser: install
@@ -33,6 +35,10 @@ test-browser: install
 
 demo: install
 	$(BIN)/rtserve demo
+
+# The wheel in clean environments: alone, with each extra, with all; every Python that is there.
+test-install: install
+	$(BIN)/python benchmarks/installs.py
 
 zoo: install
 	$(BIN)/python benchmarks/zoo.py

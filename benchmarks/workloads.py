@@ -22,6 +22,7 @@ from torch import nn
 
 from rtserve.fusion.fuse import fuse
 from rtserve.fusion.views import View, parse_views
+from rtserve.graphs.braindecode import braindecode_models
 from rtserve.graphs.checkpoint import fit_keys, load_checkpoint
 from rtserve.graphs.export import export
 from rtserve.graphs.graph import Graph
