@@ -69,6 +69,7 @@ def test_whole_environment_of_the_same_packages_is_kept(tmp_path):
     assert kept.versions == {"torch": "2.2.2"}
 
 
+@pytest.mark.tools
 @needs_compiler
 def test_stub_stands_for_a_library_with_versioned_symbols(tmp_path):
     real, lib = tmp_path / "real", tmp_path / "lib"

@@ -76,6 +76,7 @@ for act in (network, outside, submission_folder, links, parents, daemon, fake, k
 """
 
 KINDS = [kind for kind in ("bubblewrap", "unshare") if sandbox._works(kind)]
+pytestmark = pytest.mark.tools
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from rtserve.submission.validate import check
 
 KINDS = [*[kind for kind in ("bubblewrap", "unshare") if sandbox._works(kind)], "plain"]
 
+pytestmark = pytest.mark.tools
+
 
 def run(code: str, kind: str, tmp_path: Path, **limits: float) -> sandbox.Outcome:
     plain = kind == "plain"
