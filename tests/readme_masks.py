@@ -41,8 +41,8 @@ class Mask:
 MASKS = (
     Mask(
         kind="REMARK",  # dropped with its line: what a machine's load, or what it lacks, makes a command add
-        pattern=r"^(?:note|unstable): .*",
-        alike=("note: p99 needs 500 bursts; there were 360", "unstable: the slowest takes 3 times the fastest"),
+        pattern=r"^ *(?:note|unstable): .*",
+        alike=("note: p99 needs 500 bursts; there were 360", "  unstable: the slowest takes 3 times the fastest"),
         other="next: note: upload submission.zip",
     ),
     Mask(
@@ -74,14 +74,17 @@ MASKS = (
     ),
     Mask(
         kind="TIMES",
-        pattern=rf"(\[[a-z]+\](?: x \d+)?)(?: +{_NUMBER})+$",
-        alike=("F.onnx [openvino] x 10   481.8   514 572.4   2,077", "F.onnx [openvino] x 10   48   51.4 57   20,077"),
+        pattern=rf"(\[[a-z]+\](?: x \d+)?)(?: +(?:{_NUMBER}|-))+$",
+        alike=("F.onnx [openvino] x 10   481.8   514 572.4   2,077", "F.onnx [openvino] x 10   48   51.4 -   20,077"),
         other="F.onnx [openvino] x 20   481.8   514 572.4   2,077",
     ),
     Mask(
         kind="SPEED",
-        pattern=rf"(takes ){_DECIMAL} \[[^\]]*\](?: of it: ){_NUMBER} times as (?:fast|long)",
-        alike=("takes 0.318 [0.318, 0.320] of it: 3.14 times as fast", "takes 0.9 [0.2, 1] of it: 1 times as long"),
+        pattern=rf"(takes ){_DECIMAL} \[[^\]]*\](?: of it: ){_NUMBER} times as (?:fast|long)(?: +\([^)]*\))?$",
+        alike=(
+            "takes 0.318 [0.318, 0.320] of it: 3.14 times as fast",
+            "takes 0.9 [0.2, 1] of it: 1 times as long   (no)",
+        ),
         other="takes 0.318 of it",
     ),
     Mask(
