@@ -7,6 +7,7 @@ batch sizes: what comes out is constant or ``a * batch + c``, and is written so.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rtserve.graphs.graph import Graph
+    from rtserve.runtime.executor import Program
 
 __all__ = ["Plan", "graph_to_plan"]
 
@@ -59,7 +61,56 @@ def graph_to_plan(graph: Graph) -> tuple[Plan, dict[str, Tensor]]:
     relay(plan, reader.tensors)
     _drop_unread(plan, reader.tensors)
     plan["tensors"] = sorted(reader.tensors)
-    return plan, dict(sorted(reader.tensors.items()))
+    tensors = dict(sorted(reader.tensors.items()))
+    _try(plan, tensors, graph)
+    return plan, tensors
+
+
+def _bind(plan: Plan, tensors: Mapping[str, Tensor]) -> Program:
+    """Return a plan as a program; `ExportError` where the executor lacks a form of an operator."""
+    import torch
+
+    from rtserve.runtime.executor import Program
+    from rtserve.runtime.node import UnsupportedOperatorError
+
+    try:
+        with torch.no_grad():
+            return Program(plan, tensors, torch.zeros(()))
+    except UnsupportedOperatorError as error:
+        raise ExportError(
+            f"the submission's executor has no {error}",
+            hint="rewrite the network without this form, or add it to rtserve/runtime/",
+        ) from None
+
+
+def _try(plan: Plan, tensors: Mapping[str, Tensor], graph: Graph) -> None:
+    """Run a plan once on noise; `ExportError` that names the operator where torch has no kernel for what it asks."""
+    import torch
+
+    program, spec = _bind(plan, tensors), graph.input_spec
+    x = torch.randn(_batches(graph)[0], spec.n_chans, spec.n_times, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.inference_mode():
+            program.run(x)
+    except Exception as error:  # whatever torch says, it is about a form that does not run
+        raise ExportError(
+            f"the submission's executor cannot run {_failing(plan, program, x)}: {str(error).splitlines()[0][:300]}",
+            hint="rewrite the network without this form; onnxruntime and OpenVINO may run it all the same",
+        ) from None
+
+
+def _failing(plan: Plan, program: Program, x: Tensor) -> str:
+    """Return the operator, and the value, at which a program stops on `x`."""
+
+    def fails(node: Mapping[str, Any]) -> bool:
+        try:
+            program.trace(x, [name for name in node["outputs"] if name])
+        except Exception:
+            return True
+        return False
+
+    node = plan["nodes"][min(bisect_left(plan["nodes"], True, key=fails), len(plan["nodes"]) - 1)]
+    return f"{node['op']} (value {next(filter(None, node['outputs']))})"
 
 
 def read_model(model: ir.Model) -> tuple[_Reader, Plan]:
@@ -100,9 +151,11 @@ class _Reader:
         self.outputs = list(model.graph.outputs)
         for value in self.inputs:
             self.name(value)
+            require_type(value.dtype, f"input {value.name}")
         for value in model.graph.initializers.values():
             if value.const_value is None:
                 raise ExportError(f"initializer {value.name} has no values", hint="export with external_data=False")
+            require_type(value.const_value.dtype, f"initializer {value.name}")
             self.constant(value, value.const_value.numpy())
         for node in model.graph:
             self.node(node)
@@ -165,10 +218,24 @@ def store_sizes(sizes: dict[str, Any], name: str, array: np.ndarray) -> bool:
     return True
 
 
+def require_type(kind: Any, what: str) -> None:
+    """Raise `ExportError` where values are of a type that the executor does not hold: strings, uint16, float8, ..."""
+    from rtserve.runtime.node import DTYPES
+
+    if kind is None or int(kind) not in DTYPES:
+        name = "no plain tensor" if kind is None else f"of type {getattr(kind, 'name', kind)}"
+        raise ExportError(
+            f"{what} is {name}, which the submission's executor does not hold",
+            hint="export the network in float32, with int64 and bool beside it",
+        )
+
+
 def to_tensor(array: np.ndarray) -> Tensor:
-    """Return a contiguous tensor that owns its memory."""
+    """Return a contiguous tensor that owns its memory; numpy has bfloat16 by a package that torch does not know."""
     import torch
 
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(np.array(array, order="C", copy=True).view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(np.array(array, order="C", copy=True))
 
 
@@ -178,6 +245,7 @@ def _attribute(node: ir.Node, attr: Any) -> Any:
 
     value = attr.value
     if attr.type == ir.AttributeType.TENSOR:
+        require_type(value.dtype, f"attribute {attr.name} of {node.op_type}")
         return value.numpy()
     if attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
         raise ExportError(
@@ -186,12 +254,19 @@ def _attribute(node: ir.Node, attr: Any) -> Any:
         )
     if attr.type in (ir.AttributeType.INTS, ir.AttributeType.FLOATS, ir.AttributeType.STRINGS):
         return list(value)
+    if attr.type not in (ir.AttributeType.INT, ir.AttributeType.FLOAT, ir.AttributeType.STRING):
+        raise ExportError(
+            f"operator {node.op_type} has attribute {attr.name} of kind {attr.type.name}, which the executor does not read",
+            hint="export the network with plain numbers, texts and tensors",
+        )
     return value
 
 
 def _constant_array(attrs: Mapping[str, Any]) -> np.ndarray:
     """Return what a Constant node holds, whichever attribute it uses."""
     (name, value), *_ = attrs.items()
+    if name.startswith("value_string"):
+        raise ExportError("a Constant holds text, which the submission's executor does not", hint="leave it out")
     types: dict[str, Any] = {"value_int": np.int64, "value_ints": np.int64}
     return np.asarray(value) if name == "value" else np.asarray(value, dtype=types.get(name, np.float32))
 
@@ -259,9 +334,7 @@ def _probe(
     """Run the plan on zeros and return the wanted values."""
     import torch
 
-    from rtserve.runtime.executor import Program
-
-    program = Program({**plan, "tensors": sorted(tensors)}, tensors, torch.zeros(()))
+    program = _bind({**plan, "tensors": sorted(tensors)}, tensors)
     spec = graph.input_spec
     with torch.inference_mode():
         values = program.trace(torch.zeros(batch, spec.n_chans, spec.n_times), wanted)

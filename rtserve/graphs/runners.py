@@ -114,11 +114,19 @@ class PlanRunner:
             self.module.double()
 
     def infer(self, x: np.ndarray) -> np.ndarray:
-        """Return (batch, n_outputs) in the runner's precision."""
+        """Return (batch, n_outputs) in the runner's precision; `RtserveError` where torch cannot run it."""
         import torch
 
-        with torch.inference_mode():
-            y: np.ndarray = self.module(torch.from_numpy(np.ascontiguousarray(x)).to(self._dtype)).numpy()
+        try:
+            with torch.inference_mode():
+                y: np.ndarray = self.module(torch.from_numpy(np.ascontiguousarray(x)).to(self._dtype)).numpy()
+        except (
+            Exception
+        ) as error:  # whatever torch says, it is about these windows: the plan was tried when it was made
+            raise RtserveError(
+                f"the torch executor cannot run the graph on {x.shape}: {str(error).splitlines()[0][:300]}",
+                hint="does the input fit, and does the graph take any batch?",
+            ) from None
         return y
 
 

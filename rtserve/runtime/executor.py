@@ -16,8 +16,10 @@ from torch import Tensor, nn
 import rtserve.runtime.indexing
 import rtserve.runtime.linear
 import rtserve.runtime.pointwise
+import rtserve.runtime.pooling
 import rtserve.runtime.recurrent
 import rtserve.runtime.reduction
+import rtserve.runtime.resampling
 import rtserve.runtime.shaping
 import rtserve.runtime.signal  # noqa: F401  (each fills the table of operators)
 from rtserve.runtime.node import OPERATORS, Node, Scalar, UnsupportedOperatorError, as_tensor
@@ -233,6 +235,8 @@ class PlanModule(nn.Module):  # type: ignore[misc]
         self.plan = dict(plan)
         for name in plan["tensors"]:
             self.register_buffer(name, tensors[name])
+        # What a graph computes in another type on purpose stays in it, whatever the module is turned to.
+        self.fixed = tuple(n for n, t in self.named_buffers() if t.is_floating_point() and t.dtype != torch.float32)
         # Says which floating type and device the module is on, also where a plan has no float tensor.
         self.register_buffer("anchor", torch.zeros((), dtype=torch.float32), persistent=False)
         self.program: Program | None = self._bind()
@@ -252,7 +256,10 @@ class PlanModule(nn.Module):  # type: ignore[misc]
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         """Move or convert the tensors; what was derived from them is made anew."""
+        kept = {name: self.get_buffer(name) for name in self.fixed}
         result = super()._apply(fn, *args, **kwargs)
+        for name, tensor in kept.items():
+            setattr(self, name, tensor.to(self.anchor.device))
         self.program = None
         return result
 

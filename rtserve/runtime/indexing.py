@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,10 +114,12 @@ def gather_nd(node: Node) -> Call:
     def call(x: Tensor, index: Tensor) -> Tensor:
         if not batch:
             return x[tuple(index.unbind(-1))]
-        rows = x.reshape((-1, *x.shape[batch:]))
-        picks = index.reshape((-1, *index.shape[batch:]))
-        taken = torch.stack([row[tuple(pick.unbind(-1))] for row, pick in zip(rows, picks, strict=False)])
-        return taken.reshape(x.shape[:batch] + taken.shape[1:])
+        lead = x.shape[:batch]
+        rows = x.reshape((math.prod(lead), *x.shape[batch:]))
+        picks = index.reshape((math.prod(lead), *index.shape[batch:]))
+        which = torch.arange(rows.shape[0], device=x.device).reshape((-1,) + (1,) * (picks.dim() - 2))
+        taken = rows[(which.expand(picks.shape[:-1]), *picks.unbind(-1))]
+        return taken.reshape(lead + taken.shape[1:])
 
     return call
 

@@ -1,9 +1,8 @@
-"""Convolutions, matrix products and pools: where the time goes."""
+"""Convolutions and matrix products: where the time goes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +12,6 @@ from rtserve.runtime.node import Call, Node, operator
 
 CONVOLUTIONS: dict[int, Call] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED: dict[int, Call] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
-MAX_POOLS: dict[int, Call] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
-AVERAGE_POOLS: dict[int, Call] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 def torch_pads(begins: Sequence[int], ends: Sequence[int]) -> list[int]:
@@ -45,14 +42,14 @@ class Window:
     def padder(self, value: float = 0.0) -> Call:
         """Return what pads an input: by amounts put in torch's order at load, or for SAME_* by its size."""
         if self.auto != "NOTSET":
-            return lambda x: F.pad(x, self._same_pads(x), "constant", value)
+            return lambda x: F.pad(x, self.same_pads(x.shape), "constant", value)
         order = torch_pads(self.begins, self.ends)
         return lambda x: F.pad(x, order, "constant", value)
 
-    def _same_pads(self, x: Tensor) -> list[int]:
+    def same_pads(self, shape: Sequence[int]) -> list[int]:
         """Return the pads of SAME_UPPER and SAME_LOWER, in torch's order."""
         begins, ends = [], []
-        for size, k, s, d in zip(x.shape[2:], self.kernel, self.strides, self.dilations, strict=False):
+        for size, k, s, d in zip(shape[2:], self.kernel, self.strides, self.dilations, strict=False):
             total = max(0, (-(-size // s) - 1) * s + d * (k - 1) + 1 - size)
             small = total // 2
             begins.append(small if self.auto == "SAME_UPPER" else total - small)
@@ -113,8 +110,10 @@ def conv_transpose(node: Node) -> Call:
     """ConvTranspose (opset 1, 11): pads crop the output; unequal pads are cropped afterwards."""
     weight = node.constants[1]
     kernel = node.attrs.get("kernel_shape") or (None if weight is None else weight.shape[2:])
-    if kernel is None or len(kernel) not in TRANSPOSED or "output_shape" in node.attrs:
-        raise node.refuse(f"with kernel {kernel} or a prescribed output_shape")
+    if kernel is None or len(kernel) not in TRANSPOSED:
+        raise node.refuse(f"with kernel {kernel}")
+    if "output_shape" in node.attrs:
+        raise node.refuse("with a prescribed output_shape")
     window = Window(node, kernel)
     if window.auto != "NOTSET":
         raise node.refuse(f"with auto_pad={window.auto}")
@@ -164,64 +163,3 @@ def einsum(node: Node) -> Call:
     """Einsum (opset 12): products summed over the letters of the equation that its result lacks."""
     equation = node.attrs["equation"].replace(" ", "")
     return lambda *values: torch.einsum(equation, *values)
-
-
-def _innermost(node: Node, window: Window) -> Call:
-    """Return what lays an input channels-last: torch's pools over two axes are several times faster so on a CPU."""
-    if window.rank != 2 or node.dtype != torch.float32 or node.device.type != "cpu":
-        return lambda x: x
-    return lambda x: x.contiguous(memory_format=torch.channels_last) if x.shape[1] >= 8 else x
-
-
-@operator("MaxPool")
-def max_pool(node: Node) -> Call:
-    """MaxPool (opset 1 to 12), values only."""
-    if any(node.outputs[1:]):
-        raise node.refuse("with its indices read")
-    window = Window(node, node.attrs["kernel_shape"])
-    ceil = bool(node.attrs.get("ceil_mode", 0))
-    function, kernel, strides, dilations = MAX_POOLS[window.rank], window.kernel, window.strides, window.dilations
-    lay = _innermost(node, window)
-    # torch pads by at most half a kernel; anything else is padded with -inf first.
-    if window.symmetric and all(2 * p <= k for p, k in zip(window.begins, kernel, strict=False)):
-        begins = window.begins
-        return lambda x: function(lay(x), kernel, strides, begins, dilations, ceil)
-    none, padded = (0,) * window.rank, window.padder(float("-inf"))
-    return lambda x: function(lay(padded(x)), kernel, strides, none, dilations, ceil)
-
-
-@operator("AveragePool")
-def average_pool(node: Node) -> Call:
-    """AveragePool (opset 7 to 22): the padding counts only with count_include_pad=1."""
-    window = Window(node, node.attrs["kernel_shape"])
-    if any(d != 1 for d in window.dilations):
-        raise node.refuse(f"with dilations {window.dilations}")
-    ceil, count = bool(node.attrs.get("ceil_mode", 0)), bool(node.attrs.get("count_include_pad", 0))
-    function: Any = AVERAGE_POOLS[window.rank]
-    kernel, strides, lay = window.kernel, window.strides, _innermost(node, window)
-    if window.symmetric and all(2 * p <= k for p, k in zip(window.begins, kernel, strict=False)):
-        begins = window.begins
-        return lambda x: function(lay(x), kernel, strides, begins, ceil, count)
-    none, padded = (0,) * window.rank, window.padder()
-    shares: dict[tuple[tuple[int, ...], torch.dtype, torch.device], Tensor] = {}
-
-    def call(x: Tensor) -> Tensor:
-        pooled: Tensor = function(lay(padded(x)), kernel, strides, none, ceil)
-        if count:
-            return pooled
-        # How much of each window is no padding follows from the input's size: worked out once for each.
-        key = (tuple(x.shape[2:]), x.dtype, x.device)
-        if key not in shares:
-            with torch.inference_mode(False):  # kept for calls that may want gradients
-                ones = torch.ones((1, 1, *x.shape[2:]), dtype=x.dtype, device=x.device)
-                shares[key] = function(padded(ones), kernel, strides, none, ceil)
-        return pooled / shares[key]
-
-    return call
-
-
-@operator("GlobalAveragePool", "GlobalMaxPool")
-def global_pool(node: Node) -> Call:
-    """GlobalAveragePool and GlobalMaxPool (opset 1): over all axes behind the channels, which stay as ones."""
-    function: Call = torch.mean if node.op == "GlobalAveragePool" else torch.amax
-    return lambda x: function(x, dim=tuple(range(2, x.dim())), keepdim=True)

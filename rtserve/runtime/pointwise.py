@@ -91,7 +91,7 @@ def identity(node: Node) -> Call:
     """Identity (opset 1); Dropout (opset 7) outside training is one too."""
     if any(node.outputs[1:]):
         raise node.refuse("with its mask read")
-    if node.op == "Dropout" and node.is_constant(2) and bool(node.tensor(2)):
+    if node.op == "Dropout" and node.has(2) and not (node.is_constant(2) and not bool(node.tensor(2))):
         raise node.refuse("in training mode")
     node.absorbed.update(range(1, len(node.present)))
     return lambda x: x
@@ -147,12 +147,26 @@ def prelu(node: Node) -> Call:
 @operator("Clip")
 def clip(node: Node) -> Call:
     """Clip (opset 6 by attributes, 11 by inputs); NaN stays NaN."""
+    if any(node.has(i) and not node.is_constant(i) for i in (1, 2)):
+        return _clip_between(node)
     low, high = node.scalar(1, attribute="min"), node.scalar(2, attribute="max")
     if low is None and high is None:
         return lambda x: x
     if node.inplace:
         return lambda x: torch.clamp_(x, low, high)
     return lambda x: torch.clamp(x, low, high)
+
+
+def _clip_between(node: Node) -> Call:
+    """Clip between bounds of which a call computes one or both."""
+    lower = node.has(1)
+
+    def call(x: Tensor, first: Tensor, second: Tensor | None = None) -> Tensor:
+        low, high = (first, second) if lower else (None, first)
+        x = x if low is None else torch.maximum(x, low)
+        return x if high is None else torch.minimum(x, high)
+
+    return call
 
 
 @operator("Div")
@@ -181,9 +195,9 @@ def power(node: Node) -> Call:
         value = node.scalar(1)
         if value == 2:
             return lambda x: x * x
-        if value == int(value):
+        if isinstance(value, float) and value.is_integer():
             value = int(value)
-        return lambda x: torch.pow(x, value)
+        return lambda x: torch.pow(x, value).to(x.dtype)
     return _power
 
 

@@ -12,7 +12,7 @@ from rtserve.runtime.node import Call, Node, operator
 
 GATES = {"GRU": (1, 0, 2), "LSTM": (0, 2, 3, 1), "RNN": (0,)}
 """torch's order of gates in terms of ONNX's (z r h; i o f c)."""
-DEFAULTS = {"GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh"), "RNN": ("Tanh",)}
+DEFAULTS = {"GRU": ("sigmoid", "tanh"), "LSTM": ("sigmoid", "tanh", "tanh"), "RNN": ("tanh",)}
 
 
 def _reorder(gates: Tensor, order: Sequence[int], hidden: int) -> Tensor:
@@ -32,21 +32,43 @@ def _flat_weights(node: Node, hidden: int) -> list[Tensor]:
     return [weight.contiguous() for weight in flat]
 
 
+def _activations(node: Node) -> tuple[str, ...]:
+    """Return the names of the activations in small letters: ONNX leaves their case free."""
+    names = (a.decode() if isinstance(a, bytes) else a for a in node.attrs.get("activations", ()))
+    return tuple(name.lower() for name in names)
+
+
 def _check(node: Node, directions: int) -> None:
-    activations = [a.decode() if isinstance(a, bytes) else a for a in node.attrs.get("activations", ())]
-    if activations and tuple(activations) != DEFAULTS[node.op] * directions:
-        raise node.refuse(f"with activations {activations}")
-    if "clip" in node.attrs or node.attrs.get("layout", 0) or node.attrs.get("input_forget", 0):
-        raise node.refuse("with clip, layout=1 or coupled gates")
+    activations = _activations(node)
+    known = [DEFAULTS[node.op] * directions, ("relu",) * directions if node.op == "RNN" else ()]
+    if activations and activations not in known:
+        raise node.refuse(f"with activations {', '.join(activations)}")
+    if "clip" in node.attrs or node.attrs.get("input_forget", 0):
+        raise node.refuse("with clip or coupled gates")
     if node.has(4) or node.has(7):
-        raise node.refuse("with sequence lengths or peepholes")
+        raise node.refuse("with sequence lengths" if node.has(4) else "with peepholes")
     if not (node.is_constant(1) and node.is_constant(2)):
         raise node.refuse("with weights computed at run time")
 
 
 @operator("GRU", "LSTM", "RNN")
 def recurrent(node: Node) -> Call:
-    """GRU, LSTM, RNN (opset 7 to 22): X (time, batch, in) to Y (time, directions, batch, hidden) and last states."""
+    """GRU, LSTM, RNN (opset 7 to 22): X (time, batch, in) to Y (time, directions, batch, hidden) and last states.
+
+    With layout=1 (opset 14) the batch comes first everywhere: X (batch, time, in), Y (batch, time, directions, hidden).
+    """
+    call = _time_first(node)
+    if not node.attrs.get("layout", 0):
+        return call
+
+    def batch_first(x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        y, *last = call(x.transpose(0, 1), *[state.transpose(0, 1) for state in states])
+        return (y.permute(2, 0, 1, 3), *[state.transpose(0, 1) for state in last])
+
+    return batch_first
+
+
+def _time_first(node: Node) -> Call:
     direction, hidden = node.attrs.get("direction", "forward"), int(node.attrs["hidden_size"])
     both, backwards = direction == "bidirectional", direction == "reverse"
     directions = 2 if both else 1
@@ -54,7 +76,8 @@ def recurrent(node: Node) -> Call:
     if node.op == "GRU" and not node.attrs.get("linear_before_reset", 0):
         return _gru_reset_first(node, hidden, directions, backwards)
     flat = _flat_weights(node, hidden)
-    function: Any = {"GRU": torch.gru, "LSTM": torch.lstm, "RNN": torch.rnn_tanh}[node.op]
+    plain = torch.rnn_relu if "relu" in _activations(node) else torch.rnn_tanh
+    function: Any = {"GRU": torch.gru, "LSTM": torch.lstm, "RNN": plain}[node.op]
     given = [i for i in (5, 6) if node.has(i)]
 
     def call(x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:

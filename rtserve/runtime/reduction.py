@@ -14,24 +14,45 @@ from rtserve.runtime.node import Call, Node, as_ints, operator
 
 Reduce = Callable[[Tensor, Sequence[int], bool], Tensor]
 
+
+def _sum(x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
+    return torch.sum(x, axes, keep, dtype=x.dtype)  # torch would widen integers
+
+
+def _mean(x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
+    if x.is_floating_point():
+        return torch.mean(x, axes, keep)
+    count = math.prod(x.shape[axis] for axis in axes)
+    return torch.div(_sum(x, axes, keep), count, rounding_mode="trunc")
+
+
+def _as_floats(function: Reduce) -> Reduce:
+    """Reduce integers as float64, and turn the result back."""
+
+    def call(x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
+        return function(x, axes, keep) if x.is_floating_point() else function(x.double(), axes, keep).to(x.dtype)
+
+    return call
+
+
 REDUCTIONS: dict[str, Reduce] = {
-    "ReduceL1": lambda x, axes, keep: torch.sum(torch.abs(x), axes, keep),
-    "ReduceL2": lambda x, axes, keep: torch.sqrt(torch.sum(x * x, axes, keep)),
-    "ReduceLogSum": lambda x, axes, keep: torch.log(torch.sum(x, axes, keep)),
-    "ReduceLogSumExp": lambda x, axes, keep: torch.logsumexp(x, axes, keep),
+    "ReduceL1": lambda x, axes, keep: _sum(torch.abs(x), axes, keep),
+    "ReduceL2": _as_floats(lambda x, axes, keep: torch.sqrt(torch.sum(x * x, axes, keep))),
+    "ReduceLogSum": _as_floats(lambda x, axes, keep: torch.log(torch.sum(x, axes, keep))),
+    "ReduceLogSumExp": _as_floats(lambda x, axes, keep: torch.logsumexp(x, axes, keep)),
     "ReduceMax": lambda x, axes, keep: (
         torch.amax(x, axes, keep) if x.numel() else _of_nothing(x, axes, keep, -math.inf)
     ),
-    "ReduceMean": lambda x, axes, keep: torch.mean(x, axes, keep),
+    "ReduceMean": _mean,
     "ReduceMin": lambda x, axes, keep: torch.amin(x, axes, keep) if x.numel() else _of_nothing(x, axes, keep, math.inf),
-    "ReduceSum": lambda x, axes, keep: torch.sum(x, axes, keep),
-    "ReduceSumSquare": lambda x, axes, keep: torch.sum(x * x, axes, keep),
+    "ReduceSum": _sum,
+    "ReduceSumSquare": lambda x, axes, keep: _sum(x * x, axes, keep),
 }
 
 
 def _product(x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
     for axis in sorted((a % x.dim() for a in axes), reverse=True):
-        x = torch.prod(x, axis, keep)
+        x = torch.prod(x, axis, keep, dtype=x.dtype)
     return x
 
 
@@ -89,7 +110,7 @@ def cumsum(node: Node) -> Call:
 
     def call(x: Tensor) -> Tensor:
         x = torch.flip(x, (axis,)) if reverse else x
-        total = torch.cumsum(x, axis)
+        total = torch.cumsum(x, axis, dtype=x.dtype)
         total = total - x if exclusive else total
         return torch.flip(total, (axis,)) if reverse else total
 
@@ -110,6 +131,15 @@ def top_k(node: Node) -> Call:
     return call
 
 
+def _moments(x: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return variance (ddof 0) and mean along axes that stay as ones; of nothing without a warning."""
+    if x.numel():
+        variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
+        return variance, mean
+    nothing = torch.sum(x, axes, True)
+    return nothing, nothing
+
+
 @operator("BatchNormalization")
 def batch_normalization(node: Node) -> Call:
     """BatchNormalization (opset 9 to 15) with its stored statistics."""
@@ -127,7 +157,7 @@ def instance_normalization(node: Node) -> Call:
     def call(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
         # By hand: torch refuses one sample per channel, and rounds otherwise with a large batch.
         axes = tuple(range(2, x.dim()))
-        variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
+        variance, mean = _moments(x, axes)
         shape = (1, -1) + (1,) * len(axes)
         return (x - mean) * (torch.rsqrt(variance + epsilon) * scale.reshape(shape)) + bias.reshape(shape)
 
@@ -140,7 +170,7 @@ def layer_normalization(node: Node) -> Call:
     axis, epsilon = node.attrs.get("axis", -1), node.attrs.get("epsilon", 1e-5)
 
     def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-        variance, mean = torch.var_mean(x, tuple(range(axis % x.dim(), x.dim())), correction=0, keepdim=True)
+        variance, mean = _moments(x, tuple(range(axis % x.dim(), x.dim())))
         return mean, torch.rsqrt(variance + epsilon)
 
     def call(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -183,7 +213,7 @@ def vector_normalization(node: Node) -> Call:
     axes = tuple(node.attrs.get("axes") or (0, 2, 3))
 
     def call(x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
+        variance, mean = _moments(x, axes)
         return (x - mean) / (torch.sqrt(variance) + 1e-9)
 
     return call

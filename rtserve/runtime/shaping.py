@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,10 +24,22 @@ def reshape(node: Node) -> Call:
     def call(x: Tensor, sizes: Any = shape) -> Tensor:
         wanted = as_ints(sizes)
         if not keep_zero and 0 in wanted:
-            wanted = tuple(x.shape[i] if size == 0 else size for i, size in enumerate(wanted))
+            wanted = _copied(wanted, x.shape)
         return x.reshape(wanted)
 
     return call
+
+
+def _copied(wanted: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
+    """Return a shape with the input's sizes in place of zeros; what -1 stands for follows from the other sizes.
+
+    Inferred here where a copied size may be 0, as in an empty batch: torch would have to divide 0 by 0.
+    """
+    sizes = [shape[i] if size == 0 else size for i, size in enumerate(wanted)]
+    if -1 in wanted and 0 in sizes:
+        whole = math.prod(n for i, n in enumerate(shape) if i >= len(wanted) or wanted[i] != 0)
+        sizes[wanted.index(-1)] = whole // math.prod(size for size in wanted if size > 0)
+    return tuple(sizes)
 
 
 @operator("Flatten")
@@ -35,10 +48,9 @@ def flatten(node: Node) -> Call:
     axis = node.attrs.get("axis", 1)
 
     def call(x: Tensor) -> Tensor:
-        rows = 1
-        for size in x.shape[:axis]:
-            rows *= size
-        return x.reshape(rows, -1)
+        if x.numel():
+            return x.reshape(math.prod(x.shape[:axis]), -1)
+        return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
 
     return call
 
@@ -106,10 +118,18 @@ def split(node: Node) -> Call:
 @operator("Pad")
 def pad(node: Node) -> Call:
     """Pad (by attributes before opset 11; axes since 18): constant, reflect, edge or wrap; negative pads crop."""
-    mode, pads = node.attrs.get("mode", "constant"), node.fixed_ints(1, "pads")
-    if pads is None:
-        raise node.refuse("without pads")
+    mode, pads = node.attrs.get("mode", "constant"), node.ints(1, "pads")
     value, axes = node.scalar(2, attribute="value"), node.fixed_ints(3)
+    if mode not in ("constant", *PICKS):
+        raise node.refuse(f"with mode {mode}")
+    if pads is not None:
+        return _pad(mode, pads, value, axes)
+    if not node.has(1):
+        raise node.refuse("without pads")
+    return lambda x, computed: _pad(mode, as_ints(computed), value, axes)(x)
+
+
+def _pad(mode: str, pads: Sequence[int], value: Any, axes: Sequence[int] | None) -> Call:
     half = len(pads) // 2
     begins, ends = pads[:half], pads[half:]
     if mode != "constant":
@@ -131,7 +151,7 @@ def pad(node: Node) -> Call:
 
 def _pad_by_index(mode: str, begins: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None) -> Call:
     """Pad by picking positions of the input: any rank and width, which torch's own modes do not take."""
-    pick: Callable[[int, int], int] = {"edge": _edge, "reflect": _reflect, "wrap": _wrap}[mode]
+    pick = PICKS[mode]
     where = range(len(begins)) if axes is None else axes
     places: dict[tuple[int, int, int, torch.device], Tensor] = {}
 
@@ -162,6 +182,10 @@ def _reflect(i: int, size: int) -> int:
 
 def _wrap(i: int, size: int) -> int:
     return i % size
+
+
+PICKS: dict[str, Callable[[int, int], int]] = {"edge": _edge, "reflect": _reflect, "wrap": _wrap}
+"""Mode of Pad to what finds the sample that stands at a place outside."""
 
 
 @operator("Expand")

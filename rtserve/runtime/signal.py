@@ -1,15 +1,13 @@
-"""Fourier transforms, windows and resampling."""
+"""Fourier transforms and windows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from rtserve.runtime.node import Call, Node, as_ints, operator
+from rtserve.runtime.node import Call, Node, operator
 
 
 def _complex(x: Tensor) -> Tensor:
@@ -17,6 +15,21 @@ def _complex(x: Tensor) -> Tensor:
     if x.shape[-1] == 1:
         return x.squeeze(-1)
     return torch.view_as_complex(x.contiguous())
+
+
+def _also_of_nothing(function: Call) -> Call:
+    """Give an empty batch its shape: the library behind torch's transforms refuses it."""
+
+    def call(x: Tensor, *rest: Tensor) -> Tensor:
+        if x.numel():
+            whole: Tensor = function(x, *rest)
+            return whole
+        whole = function(x.new_zeros([max(1, n) for n in x.shape]), *rest)
+        for axis, n in enumerate(x.shape):
+            whole = whole if n else whole.narrow(axis, 0, 0)
+        return whole
+
+    return call
 
 
 @operator("DFT")
@@ -35,7 +48,7 @@ def dft(node: Node) -> Call:
             return torch.view_as_real(torch.fft.rfft(z, length, along))
         return torch.view_as_real(torch.fft.ifft(z, length, along) if inverse else torch.fft.fft(z, length, along))
 
-    return call
+    return _also_of_nothing(call)
 
 
 @operator("STFT")
@@ -56,7 +69,7 @@ def stft(node: Node) -> Call:
             transformed = transformed[..., : size // 2 + 1]
         return torch.view_as_real(transformed)
 
-    return call
+    return _also_of_nothing(call)
 
 
 @operator("HannWindow", "HammingWindow", "BlackmanWindow")
@@ -76,105 +89,3 @@ def window(node: Node) -> Call:
         return curve.to(dtype)
 
     return call
-
-
-@operator("Resize", "Upsample")
-def resize(node: Node) -> Call:
-    """Resize (opset 11 to 19), Upsample (9): nearest, linear, cubic, as a product with one small matrix per axis."""
-    scales_at = 1 if node.op == "Upsample" else 2
-    scales = None if not node.has(scales_at) else [float(s) for s in node.tensor(scales_at).reshape(-1).tolist()]
-    sizes = node.ints(3)
-    if node.has(1):
-        node.absorbed.add(1)
-    rule = _Interpolation(node)
-    axes, policy = node.attrs.get("axes"), node.attrs.get("keep_aspect_ratio_policy", "stretch")
-    matrices: dict[tuple[int, int, float, torch.dtype, torch.device], Tensor] = {}
-
-    def call(x: Tensor, wanted: Any = sizes) -> Tensor:
-        where = range(x.dim()) if axes is None else axes
-        before = [int(x.shape[axis]) for axis in where]
-        for axis, size, (target, scale) in zip(where, before, _targets(before, wanted, scales, policy), strict=True):
-            if target == size and scale == 1.0:
-                continue
-            key = (size, target, scale, x.dtype, x.device)
-            if key not in matrices:
-                with torch.inference_mode(False):  # kept for calls that may want gradients
-                    matrices[key] = rule.matrix(size, target, scale).to(x.dtype).to(x.device)
-            x = torch.matmul(x.movedim(axis, -1), matrices[key].t()).movedim(-1, axis)
-        return x
-
-    return call
-
-
-def _targets(before: Sequence[int], wanted: Any, scales: Any, policy: str) -> list[tuple[int, float]]:
-    """Return size and scale of every axis after resizing."""
-    if wanted is None:
-        return [(math.floor(size * scale), scale) for size, scale in zip(before, scales, strict=True)]
-    after = as_ints(wanted)
-    if policy == "stretch":
-        return [(target, target / size) for size, target in zip(before, after, strict=True)]
-    ratios = [target / size for size, target in zip(before, after, strict=True)]
-    scale = min(ratios) if policy == "not_larger" else max(ratios)
-    return [(math.floor(scale * size + 0.5), scale) for size in before]
-
-
-class _Interpolation:
-    """How Resize finds and weighs the samples of one axis."""
-
-    def __init__(self, node: Node) -> None:
-        attrs = node.attrs
-        self.mode = attrs.get("mode", "nearest")
-        self.place = attrs.get("coordinate_transformation_mode", "half_pixel" if node.op == "Resize" else "asymmetric")
-        self.nearest = attrs.get("nearest_mode", "round_prefer_floor" if node.op == "Resize" else "floor")
-        self.cubic = float(attrs.get("cubic_coeff_a", -0.75))
-        self.exclude = attrs.get("exclude_outside", 0)
-        if attrs.get("antialias", 0) or self.place in ("tf_crop_and_resize", "half_pixel_symmetric"):
-            raise node.refuse(f"with antialias or coordinates {self.place}")
-
-    def coordinate(self, i: int, size: int, target: int, scale: float) -> float:
-        """Return where output sample `i` lies on the input axis."""
-        if self.place == "align_corners":
-            return 0.0 if target == 1 else i * (size - 1) / (scale * size - 1)
-        if self.place == "asymmetric":
-            return i / scale
-        if self.place == "pytorch_half_pixel" and target == 1:
-            return 0.0
-        return (i + 0.5) / scale - 0.5
-
-    def taps(self, position: float) -> list[tuple[int, float]]:
-        """Return input samples and weights for one output position."""
-        low = math.floor(position)
-        part = position - low
-        if self.mode == "nearest":
-            return [(self._round(position), 1.0)]
-        if self.mode == "linear":
-            return [(low, 1.0 - part), (low + 1, part)]
-        return [(low + j, self._cubic(abs(part - j))) for j in (-1, 0, 1, 2)]
-
-    def _round(self, position: float) -> int:
-        rules: dict[str, Callable[[float], int]] = {
-            "floor": math.floor,
-            "ceil": math.ceil,
-            "round_prefer_floor": lambda p: math.ceil(p - 0.5),
-            "round_prefer_ceil": lambda p: math.floor(p + 0.5),
-        }
-        return rules[self.nearest](position)
-
-    def _cubic(self, t: float) -> float:
-        a: float = self.cubic
-        if t <= 1:
-            return ((a + 2) * t - (a + 3)) * t * t + 1
-        return (((t - 5) * t + 8) * t - 4) * a if t < 2 else 0.0
-
-    def matrix(self, size: int, target: int, scale: float) -> Tensor:
-        """Return the (target, size) matrix of this axis."""
-        matrix = torch.zeros(target, size, dtype=torch.float64)
-        for i in range(target):
-            taps = self.taps(self.coordinate(i, size, target, scale))
-            if self.exclude:
-                taps = [(j, w) for j, w in taps if 0 <= j < size]
-                total = sum(w for _, w in taps)
-                taps = [(j, w / total) for j, w in taps]
-            for j, w in taps:
-                matrix[i, min(max(j, 0), size - 1)] += w
-        return matrix

@@ -136,3 +136,55 @@ def test_a_trace_keeps_what_is_wanted_and_stops_behind_it():
     torch.testing.assert_close(part["e"], whole["e"])
     assert "y" in whole
     assert not {"a", "p", "y"} & set(part)
+
+
+ISLAND = """
+<ir_version: 10, opset_import: ["" : 20]>
+net (float[N, 2, 3] x) => (float[N, 2] y)
+<double[3] w = {0.1, 0.2, 0.3}, float[3] v = {0.1, 0.2, 0.3}, int64[1] last = {2}>
+{
+  wide = Cast <to = 11> (x)
+  product = Mul (wide, w)
+  total = ReduceSum <keepdims = 0> (product, last)
+  narrow = Cast <to = 1> (total)
+  other = Mul (x, v)
+  plain = ReduceSum <keepdims = 0> (other, last)
+  y = Add (narrow, plain)
+}
+"""
+
+
+def test_what_is_double_on_purpose_stays_double_in_every_module():
+    module = PlanModule(*graph_to_plan(Graph.from_bytes(parser.parse_model(ISLAND).SerializeToString())))
+    x = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
+    expected = ReferenceEvaluator(parser.parse_model(ISLAND)).run(None, {"x": x.numpy()})[0]
+    for turned in (module, copy.deepcopy(module).double().float()):
+        y = turned(x)
+        assert y.dtype == torch.float32
+        np.testing.assert_allclose(y.numpy(), expected, rtol=1e-6)
+    kinds = {tensor.dtype for name, tensor in module.half().named_buffers()}
+    assert kinds == {torch.float64, torch.float16}
+
+
+FORMS = {
+    "text": ('c = Constant <value_string = "a"> ()\n  z = Where (x, c, c)', "text"),
+    "antialias": ('z = Resize <antialias = 1, mode = "linear"> (x, , up)', "Resize with antialias"),
+    "training": ("t = Constant <value = bool {1}> ()\n  z = Dropout (x, , t)", "Dropout in training"),
+    "operator": ("z = LpPool <kernel_shape = [2]> (x)", "no operator LpPool"),
+    "kernel": ("z = MaxPool <kernel_shape = [9]> (x)", "cannot run MaxPool (value z)"),
+    "type": ("h = Cast <to = 13> (x)\n  z = Cast <to = 1> (h)", "Cast to"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_a_form_that_is_lacking_is_refused_by_name_when_the_plan_is_made(form):
+    from rtserve.errors import ExportError
+
+    body, told = FORMS[form]
+    text = '<ir_version: 10, opset_import: ["" : 20]>\nnet (float[N, 2, 3] x) => (float[N, 2] y)\n'
+    text += "<int64[1] last = {2}, float[3] up = {1.0, 1.0, 0.5}>\n"
+    text += f"{{\n  {body}\n  y = ReduceMax <keepdims = 0> (z, last)\n}}"
+    with pytest.raises(ExportError) as refusal:
+        graph_to_plan(Graph.from_bytes(parser.parse_model(text).SerializeToString()))
+    assert told in refusal.value.message
+    assert refusal.value.hint
