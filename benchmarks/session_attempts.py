@@ -13,7 +13,9 @@ import numpy as np
 from rtserve.errors import CheckpointError
 from rtserve.measure.evaluation import score_predictions
 from rtserve.measure.metrics import parse_metric
-from rtserve.measure.statistics import Units, difference
+from rtserve.measure.signature import Score
+from rtserve.measure.standing import standing_of
+from rtserve.measure.statistics import Difference, Units, corrected, difference
 from rtserve.signals.simulate import simulate
 from rtserve.signals.splits import Split, make_split
 from rtserve.signals.windows import WindowSet
@@ -75,32 +77,21 @@ class Bench:
                 "mse": evaluation["mse"].value,
                 "smooth_l1": evaluation["smooth_l1"].value,
                 "signature": str(score.signature),
-                "verdict": verdict(score.interval, note),
+                "verdict": verdict(score, note),
             }
         )
 
-    def paired(self, first: str, second: str) -> dict[str, Any]:
+    def paired(self, first: str, second: str) -> Difference:
         """Return how `second` differs from `first` on the same test windows."""
         test = self.test
         pair = (self.predictions[first], self.predictions[second])
-        found = difference(parse_metric("nrmse"), test.y, *pair, Units.of(test.subject, len(test)))
-        return {"planted_r": self.r, "first_name": first, "second_name": second} | found.to_dict()
+        return difference(parse_metric("nrmse"), test.y, *pair, Units.of(test.subject, len(test)))
 
 
-def verdict(interval: Any, note: str) -> str:
-    """Say what the interval says, and the note.
-
-    A constant that is not the test windows' own mean scores a little over 1.00, never under it; up to 1.005, which
-    prints as 1.00, that is no finding.
-    """
-    if interval is None:
-        return note
-    said = (
-        "learned: the interval is under 1.00" if interval.high < 1.0
-        else "worse than the constant" if interval.low > 1.005
-        else "not told apart from predicting the mean"
-    )  # fmt: skip
-    return f"{said}{'; ' + note if note else ''}"
+def verdict(score: Score, note: str) -> str:
+    """Say where the score stands by the one rule, and the note."""
+    where = standing_of(score)
+    return "; ".join(text for text in (where.verdict if where else "", note) if text)
 
 
 def raw(run: TrainingRun) -> np.ndarray:
@@ -194,4 +185,8 @@ def comparisons(bench: Bench) -> list[dict[str, Any]]:
         ("V8", "V8 + 5 views"),
         ("V8", "aggressive"),
     ]
-    return [bench.paired(*pair) for pair in pairs]
+    found = corrected([bench.paired(*pair) for pair in pairs], "claims at one planted r")
+    return [
+        {"planted_r": bench.r, "first_name": first, "second_name": second} | each.to_dict()
+        for (first, second), each in zip(pairs, found, strict=True)
+    ]

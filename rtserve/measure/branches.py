@@ -25,7 +25,7 @@ from rtserve.measure.folds import held_out_choice
 from rtserve.measure.metrics import Metric, parse_metric
 from rtserve.measure.outputs import BranchOutputs, branch_outputs, find_members
 from rtserve.measure.predict import as_graph, as_windows, predict
-from rtserve.measure.statistics import RESAMPLES, Difference, Units, difference
+from rtserve.measure.statistics import RESAMPLES, Difference, Units, corrected, difference
 from rtserve.signals.windows import WindowSet
 
 __all__ = ["try_branches"]
@@ -115,8 +115,22 @@ def try_branches(
     counts = {"view": len(case.plan.views), "member": len(case.members)}
     costs = _costs(case, by, progress) if cost else {}
     kinds = [kind for kind in counts if kind in by]
-    trials = tuple(_trial(case, kind, k, costs.get((kind, k))) for kind in kinds for k in range(counts[kind]))
-    return BranchReport(metric=case.metric.name, trials=trials, whole=tuple(_whole(case)), notes=tuple(notes))
+    trials = [_trial(case, kind, k, costs.get((kind, k))) for kind in kinds for k in range(counts[kind])]
+    trials, whole = _as_family(trials, _whole(case))
+    notes += case.units.caveats()
+    return BranchReport(metric=case.metric.name, trials=tuple(trials), whole=tuple(whole), notes=tuple(notes))
+
+
+def _as_family(
+    trials: list[Trial], whole: list[tuple[str, Difference]]
+) -> tuple[list[Trial], list[tuple[str, Difference]]]:
+    """Return both with the verdicts of the one report corrected for each other."""
+    judged = [k for k, trial in enumerate(trials) if trial.change is not None and trial.status == "active"]
+    changes = [change for k in judged if (change := trials[k].change) is not None]
+    found = corrected([*changes, *(change for _, change in whole)], "the branches of this report")
+    for k, change in zip(judged, found, strict=False):
+        trials[k] = replace(trials[k], change=change)
+    return trials, [(question, change) for (question, _), change in zip(whole, found[len(judged) :], strict=True)]
 
 
 def _case(

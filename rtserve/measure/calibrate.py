@@ -50,6 +50,8 @@ class CalibrationReport:
         Split and number of windows and subjects.
     change : Difference or None
         NRMSE before and after on the test windows, paired; None where the file marks none.
+    notes : tuple of str
+        What a reader must know before believing the difference.
     """
 
     graph: Graph
@@ -57,6 +59,7 @@ class CalibrationReport:
     ridge: float
     fitted_on: str
     change: Difference | None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -66,6 +69,7 @@ class CalibrationReport:
             "fitted_on": self.fitted_on,
             "graph_sha256": self.graph.digest,
             "test": self.change.to_dict() if self.change else None,
+            "notes": list(self.notes),
         }
 
     def lines(self) -> list[str]:
@@ -78,6 +82,7 @@ class CalibrationReport:
         return [
             *out,
             f"test NRMSE {self.change.first:.4f} before, {self.change.second:.4f} after; {self.change.sentence()}",
+            *(f"note: {note}" for note in self.notes),
         ]
 
 
@@ -150,7 +155,7 @@ def calibrate(
     low, high = (float(clip[0]), float(clip[1])) if len(clip) == 2 else (None, None)
     calibration = Calibration(scale=scale, offset=offset, low=low, high=high)
     calibrated = fuse([source], calibration=calibration)
-    change = _judge(source, calibrated, data, fitted, threads)
+    change, notes = _judge(source, calibrated, data, fitted, threads)
     if output is not None:
         calibrated.save(output, force=force)
     people = f" of {len(set(fitted.subject.tolist()))} subjects" if fitted.subject.size else ""
@@ -160,6 +165,7 @@ def calibrate(
         ridge=chosen,
         fitted_on=f"{len(fitted)} {split} windows{people}",
         change=change,
+        notes=notes,
     )
 
 
@@ -179,10 +185,12 @@ def _choose_ridge(p: np.ndarray, windows: WindowSet) -> float:
     return min(reversed(RIDGES), key=error)
 
 
-def _judge(before: Graph, after: Graph, data: WindowSet, fitted: WindowSet, threads: int) -> Difference | None:
+def _judge(
+    before: Graph, after: Graph, data: WindowSet, fitted: WindowSet, threads: int
+) -> tuple[Difference | None, tuple[str, ...]]:
     marks = np.asarray(data.extra.get("split", np.empty(0, "U1"))).astype("U")
     if "test" not in marks:
-        return None
+        return None, ()
     test = as_windows(data, split="test")
     shared = sorted(set(test.subject.tolist()) & set(fitted.subject.tolist()))
     if shared:
@@ -192,4 +200,4 @@ def _judge(before: Graph, after: Graph, data: WindowSet, fitted: WindowSet, thre
         )
     first, second = (predict(graph, test, threads=threads)[:, 0] for graph in (before, after))
     units = Units.of(test.subject, len(test))
-    return difference(parse_metric("nrmse"), test.y, first, second, units)
+    return difference(parse_metric("nrmse"), test.y, first, second, units), units.caveats()

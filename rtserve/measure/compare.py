@@ -21,7 +21,7 @@ from rtserve.measure.predict import as_windows
 from rtserve.measure.rescore import rescore
 from rtserve.measure.sides import Claim, Raw, Side, read_side
 from rtserve.measure.signature import Signature
-from rtserve.measure.statistics import Difference, Units, difference
+from rtserve.measure.statistics import Difference, Units, corrected, difference
 from rtserve.measure.suspicions import alike, leaks, suspicions
 from rtserve.signals.windows import WindowSet
 
@@ -146,7 +146,8 @@ def _paired(
         metric = METRICS[name]
         signature = metric.signature(n=len(a.targets), data=a.data, split=signatures[metric.name].split)
         found.append((signature, difference(metric, a.targets, a.predictions, b.predictions, units, seed=seed)))
-    return found, []
+    together = corrected([each for _, each in found], "metrics of one pair")
+    return [(signature, each) for (signature, _), each in zip(found, together, strict=True)], []
 
 
 def _plain(first: Sequence[Claim], second: Sequence[Claim]) -> list[tuple[Claim, Claim]]:

@@ -11,6 +11,7 @@ import re
 import numpy as np
 
 from rtserve.measure.sides import Claim, Cost
+from rtserve.measure.standing import Standing
 from rtserve.signals.stored import fingerprints
 from rtserve.signals.windows import WindowSet
 
@@ -69,19 +70,13 @@ def equal_to_six_digits(first: Claim, second: Claim) -> str | None:
     return f"{first.name} and {second.name} agree to six digits ({first.value:.6g}): is it the same model twice?"
 
 
-def predicts_the_mean(claim: Claim, *, low: float | None = None, high: float | None = None) -> str | None:
-    """Warn where an NRMSE by std is 1.00 or more, by its interval where one is given: the mean of y scores that."""
+def predicts_the_mean(claim: Claim) -> str | None:
+    """Warn where a stated NRMSE by std, which has no predictions beside it, is 1.00 or more: the mean scores that."""
     options = dict(claim.signature.options) if claim.signature else {}
     if "nrmse" not in claim.name.lower() or options.get("norm", "std") != "std":
         return None
-    least, most = (low, high) if low is not None and high is not None else (claim.value - 0.005, claim.value + 0.005)
-    if least > 1.0:
-        return f"{claim.name} {claim.value:.5f} is worse than 1.00, what predicting the mean scores"
-    if most < 1.0:
-        return None
-    return (
-        f"{claim.name} {claim.value:.5f} is 1.00, what predicting the mean scores: nothing was learned that shows here"
-    )
+    where = Standing(metric=claim.name, value=claim.value, constant=1.0, interval=None)
+    return None if where.side > 0 else where.sentence()
 
 
 def faster_with_more_work(first: Cost, second: Cost) -> str | None:

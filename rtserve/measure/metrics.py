@@ -41,6 +41,16 @@ class Metric:
         ``y -> (n,)``: the best prediction that is the same for every window.
     higher_is_better : bool
         Direction.
+    scale : str
+        On which its interval is taken: ``"log"``, ``"fisher"``, ``"logit"`` or ``"identity"``.
+    bounds : (float, float) or None
+        Ends that it can reach: there its interval is exact.
+    strata : callable or None
+        ``(count, k) -> (n_shares,)``: of the sums of units, how many units each of its equally weighted shares has.
+    share : (int, int, float) or None
+        For a ratio of two sums to a power: their columns and the power.
+    order : int
+        Power of the error in it; 0 where its size does not matter.
     """
 
     name: str
@@ -49,6 +59,11 @@ class Metric:
     options: tuple[tuple[str, str], ...] = ()
     constant: Callable[[Array], Array]
     higher_is_better: bool = False
+    scale: str = "identity"
+    bounds: tuple[float, float] | None = None
+    strata: Callable[[Array], Array] | None = None
+    share: tuple[int, int, float] | None = None
+    order: int = 0
 
     def __call__(self, y: Array, p: Array) -> float:
         """Return the metric of predictions p (n,) for targets y (n,).
@@ -170,11 +185,15 @@ def _scaled_rmse(scale: Callable[[Array], float], name: str) -> Metric:
         statistics=statistics,
         of_sums=lambda s: np.sqrt(_ratio(s)),
         constant=_mean,
+        scale="log",
+        share=(1, 0, 0.5),
+        order=2,
     )
 
 
 def _mean_metric(name: str, error: Callable[[Array], Array], **more: Any) -> Metric:
-    return Metric(name=name, statistics=_mean_of(error), **({"of_sums": _ratio, "constant": _mean} | more))
+    plain: dict[str, Any] = {"of_sums": _ratio, "constant": _mean, "scale": "log", "share": (1, 0, 1.0), "order": 1}
+    return Metric(name=name, statistics=_mean_of(error), **(plain | more))
 
 
 METRICS: dict[str, Metric] = {
@@ -184,9 +203,12 @@ METRICS: dict[str, Metric] = {
         statistics=_nrmse_statistics,
         of_sums=_nrmse_of_sums,
         constant=_mean,
+        scale="log",
+        share=(1, 3, 0.5),
+        order=2,
     ),
-    "rmse": _mean_metric("rmse", np.square, of_sums=lambda s: np.sqrt(_ratio(s))),
-    "mse": _mean_metric("mse", np.square),
+    "rmse": _mean_metric("rmse", np.square, of_sums=lambda s: np.sqrt(_ratio(s)), share=(1, 0, 0.5), order=2),
+    "mse": _mean_metric("mse", np.square, order=2),
     "mae": _mean_metric("mae", np.abs, constant=_median),
     "smooth_l1": _mean_metric("smooth_l1", _smooth_l1, options=(("beta", "1"),)),
     "pearson": Metric(
@@ -195,6 +217,8 @@ METRICS: dict[str, Metric] = {
         of_sums=_pearson_of_sums,
         constant=_mean,
         higher_is_better=True,
+        scale="fisher",
+        order=2,
     ),
     "balanced_accuracy": Metric(
         name="balanced_accuracy",
@@ -202,6 +226,9 @@ METRICS: dict[str, Metric] = {
         of_sums=_recall_of_sums,
         constant=_commonest,
         higher_is_better=True,
+        scale="logit",
+        bounds=(0.0, 1.0),
+        strata=lambda s: (s[:, : s.shape[1] // 2] > 0).sum(axis=0),
     ),
     "nrmse:range": _scaled_rmse(lambda y: float(np.ptp(y)), "range"),
     "nrmse:iqr": _scaled_rmse(lambda y: float(np.subtract(*np.percentile(y, [75, 25]))), "iqr"),

@@ -13,7 +13,7 @@ from rtserve.measure.evaluate import Evaluation, evaluate
 from rtserve.measure.metrics import WEIGHTS, overall, parse_metric
 from rtserve.measure.results import save_result
 from rtserve.measure.signature import Interval
-from rtserve.measure.statistics import RESAMPLES, Units, bootstrap_ends, resampled
+from rtserve.measure.statistics import RESAMPLES, Units, ends, replicate, weighted_sum
 from rtserve.signals.windows import WindowSet
 
 __all__ = ["Overall", "evaluate_overall"]
@@ -63,7 +63,7 @@ class Overall:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        ends = f" [{self.interval.low:.5f}, {self.interval.high:.5f}]" if self.interval else ""
+        ends = f" {self.interval.text('.5f')}" if self.interval else ""
         c1, c2 = self.c1["nrmse"].value, self.c2["nrmse"].value
         total = f"overall = 0.3 x {c1:.5f} + 0.7 x {c2:.5f} = {self.value:.5f}{ends}   constant: {self.constant:.5f}"
         return [*self.c1.lines(), *self.c2.lines(), total]
@@ -104,14 +104,15 @@ def _constant(evaluation: Evaluation) -> float:
 
 def _overall_interval(c1: Evaluation, c2: Evaluation, *, resamples: int, seed: int) -> Interval | None:
     metric = parse_metric("nrmse")
-    draws, kinds = [], []
+    found, kinds = [], []
     for k, e in enumerate((c1, c2)):
         units = Units.of(e.subject, e.n)
         sums = units.sums(metric.statistics(e.targets.astype(np.float64), e.predictions.astype(np.float64)))
-        draws.append(resampled(sums, metric.of_sums, resamples=resamples, seed=seed + k))
+        found.append(replicate(sums, metric.of_sums, resamples=resamples, seed=seed + k))
         kinds.append(units)
     fewest = min(kinds, key=lambda u: u.count)
-    estimate = WEIGHTS[0] * c1["nrmse"].value + WEIGHTS[1] * c2["nrmse"].value
-    ends = bootstrap_ends(WEIGHTS[0] * draws[0] + WEIGHTS[1] * draws[1], estimate, fewest.count)
+    both = weighted_sum(found, WEIGHTS)
+    pair = ends(both, scale="log")
     over = "subjects" if all(u.over == "subjects" for u in kinds) else "windows"
-    return Interval(low=ends[0], high=ends[1], over=over, units=fewest.count) if ends else None
+    mark = next((s.interval.mark for e in (c1, c2) if (s := e["nrmse"]).interval and s.interval.mark), "")
+    return Interval(low=pair[0], high=pair[1], over=over, units=fewest.count, mark=mark) if pair else None

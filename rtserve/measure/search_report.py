@@ -149,7 +149,7 @@ class SearchReport:
         out = [f"{self.candidates:,} combinations, {how}{limit}; {self.signature}"]
         for o in sorted(self.options, key=lambda o: o.cost_us[0]):
             mark = ">" if o.chosen else "*" if o.single else " "
-            ends = f" [{o.interval.low:.4f}, {o.interval.high:.4f}]" if o.interval else ""
+            ends = f" {o.interval.text('.4f')}" if o.interval else ""
             out.append(f"{mark} {o.cost_us[0]:8.1f} us  {o.value:.5f}{ends}  {o.label}")
         out.append("> chosen, * best single member; these values are of the windows they were chosen on: optimistic")
         ends = f" [{self.nested_interval.low:.4f}, {self.nested_interval.high:.4f}]" if self.nested_interval else ""

@@ -11,10 +11,12 @@ from typing import Any
 
 from rtserve.errors import InputError
 
-__all__ = ["VERSION", "Interval", "Score", "Signature"]
+__all__ = ["FEW", "VERSION", "Interval", "Score", "Signature"]
 
 VERSION = 1
 """Raised whenever a definition below changes, so that old and new numbers are not comparable by accident."""
+FEW = 6
+"""With fewer subjects no paired test can reach p 0.05: the smallest possible is ``2 / 2 ** n``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,8 @@ class Interval:
         What was resampled: ``"subjects"``, or ``"windows"`` where subjects are not known.
     units : int
         How many of those.
+    mark : str
+        What makes it shorter than it says ("heavy tails: too short"); no verdict rests on a marked interval.
     """
 
     low: float
@@ -123,13 +127,24 @@ class Interval:
     level: float = 0.95
     over: str = "windows"
     units: int = 0
+    mark: str = ""
 
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
 
+    def text(self, form: str = ".4g") -> str:
+        """Return the ends in brackets, followed by what they do not say by themselves."""
+        said = [self.mark] if self.mark else []
+        if self.over == "windows" and self.units:
+            said.append("over windows, not people")
+        elif 0 < self.units < FEW:
+            said.append(f"{self.units} people")
+        return f"[{self.low:{form}}, {self.high:{form}}]" + (f" ({'; '.join(said)})" if said else "")
+
     def to_dict(self) -> dict[str, Any]:
         """Return the interval as JSON values."""
-        return {"low": self.low, "high": self.high, "level": self.level, "over": self.over, "units": self.units}
+        values = {"low": self.low, "high": self.high, "level": self.level, "over": self.over, "units": self.units}
+        return values | ({"mark": self.mark} if self.mark else {})
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Interval:
@@ -156,7 +171,7 @@ class Score:
     interval: Interval | None = None
 
     def __str__(self) -> str:
-        ends = f" [{self.interval.low:.4g}, {self.interval.high:.4g}]" if self.interval else ""
+        ends = f" {self.interval.text()}" if self.interval else ""
         return f"{self.signature} = {self.value:.5g}{ends}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from itertools import product
 from pathlib import Path
 
 from rtserve.measure import detectors
-from rtserve.measure.metrics import METRICS
+from rtserve.measure.side_standing import side_standing, with_seeds
 from rtserve.measure.sides import Claim, Side
 from rtserve.measure.signature import Signature
-from rtserve.measure.statistics import Difference, Units, interval
+from rtserve.measure.standing import together
+from rtserve.measure.statistics import Difference
 from rtserve.signals.windows import load_windows
 
 __all__ = ["alike", "leaks", "suspicions"]
@@ -80,20 +81,20 @@ def _about_numbers(stated: Sequence[Side], scored: Sequence[Side], *, stated_cou
         found += [detectors.half_or_double(a, b), detectors.equal_to_six_digits(a, b)]
     if stated_count:
         found += [detectors.predicts_the_mean(claim) for side in stated for claim in side.claims if side.raw is None]
-    for name, side in zip("AB", scored, strict=True):
-        found += [f"{name}: {note}" for note in _mean_notes(side)]
+    for name, before, side in zip("AB", stated, scored, strict=True):
+        found += [f"{name}: {note}" for note in _mean_notes(before, side)]
     return found
 
 
-def _mean_notes(side: Side) -> list[str]:
-    """Return the warning for a re-scored side whose NRMSE interval holds 1.00."""
-    if side.raw is None:
-        return []
-    units = Units.of(side.raw.subject, len(side.raw.targets))
-    out = []
-    for claim in side.claims:
-        if claim.signature and claim.signature.metric == "nrmse" and ("norm", "std") in claim.signature.options:
-            ends = interval(METRICS["nrmse"], side.raw.targets, side.raw.predictions, units)
-            said = detectors.predicts_the_mean(claim, low=ends.low, high=ends.high) if ends else None
-            out += [said] if said else []
-    return out
+def _mean_notes(stated: Side, scored: Side) -> list[str]:
+    """Return a warning for all that was scored on predictions at hand and is no better than the constant.
+
+    A side that was scored again is its one prediction; a run as it is stored is each of its seeds, and their mean.
+    """
+    sides = [scored] if scored is not stated else with_seeds(stated)
+    found = together([side_standing(one) for one in sides], "predictions of one side")
+    return [
+        f"{one.name}: {where.sentence()}" if len(sides) > 1 else where.sentence()
+        for one, where in zip(sides, found, strict=True)
+        if where is not None and where.side <= 0
+    ]

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from rtserve.measure.metrics import METRICS
-from rtserve.measure.sides import Claim, Side, read_side
-from rtserve.measure.statistics import Units, interval
+from rtserve.measure.side_standing import side_standing, with_seeds
+from rtserve.measure.sides import Claim, Side
+from rtserve.measure.signature import Score
+from rtserve.measure.standing import Standing, constant_score, standing, standing_of, together
+from rtserve.measure.statistics import Units
 from rtserve.report.collect import Document
 from rtserve.report.page import Section, Table
 
@@ -28,8 +33,12 @@ def attempts_section(
     causes : mapping of str to str
         What was found to be the cause, by name; it goes before what the run itself says.
     """
-    rows = [_side_row(one, causes) for side in sides for one in _with_seeds(side)]
-    rows += [_evaluation_row(name, document, causes) for name, document in evaluations]
+    every = [one for side in sides for one in with_seeds(side)]
+    found = [side_standing(one) for one in every] + [_evaluation_standing(document) for _, document in evaluations]
+    judged = together(found, "attempts of this report")
+    rows = [_side_row(one, where, causes) for one, where in zip(every, judged, strict=False)]
+    rest = judged[len(every) :]
+    rows += [_evaluation_row(*each, where, causes) for each, where in zip(evaluations, rest, strict=True)]
     if not rows:
         return None
     known = {str(row["version"]).partition(" (")[0] for row in rows}
@@ -37,13 +46,17 @@ def attempts_section(
     return Section(title="Attempts", tables=(Table.of(rows),), notes=tuple(unknown))
 
 
-def _with_seeds(side: Side) -> list[Side]:
-    """Return a run's seeds before the run itself, whose numbers are those of the mean of their predictions."""
-    folders = sorted(side.path.glob("seed*/best.pth")) if side.kind == "run" else []
-    return [*(read_side(file.parent) for file in folders), side] if len(folders) > 1 else [side]
+def _evaluation_standing(document: Mapping[str, Any]) -> Standing | None:
+    """Return where a scored graph stands: by its predictions, or by the interval stored where those were left out."""
+    raw, score = document.get("raw"), Score.from_dict(document["scores"][0])
+    name = {"nrmse": "nrmse", "balanced_accuracy": "balanced_accuracy"}.get(score.signature.metric)
+    if not raw or name is None or (name == "nrmse" and constant_score(score.signature) is None):
+        return standing_of(score)
+    y, subject = np.array(raw["targets"]), np.array(raw["subject"], "U")
+    return standing(METRICS[name], y, np.array(raw["predictions"]), Units.of(subject, len(y)))
 
 
-def _side_row(side: Side, causes: Mapping[str, str]) -> dict[str, Any]:
+def _side_row(side: Side, where: Standing | None, causes: Mapping[str, str]) -> dict[str, Any]:
     claim = _merged_claim(side) or _headline(side.claims)
     against = claim.value - 1.0 if claim and claim.signature and claim.signature.metric == "nrmse" else None
     mean = f" ({side.settings['seeds'].partition(':')[0]})" if "seeds" in side.settings else ""
@@ -51,7 +64,8 @@ def _side_row(side: Side, causes: Mapping[str, str]) -> dict[str, Any]:
         "version": side.name + mean,
         "value": claim.value if claim else None,
         "against the constant": f"{against:+.4f}" if against is not None else None,
-        "verdict": _verdict(claim, _interval(side)),
+        "verdict": _verdict(claim, where),
+        "p": where.p_text() if where else None,
         "cause": causes.get(side.name) or _own_cause(side),
         "architecture": _architecture(side),
         "metric": str(claim.signature or f"{claim.name} (no signature)") if claim else None,
@@ -74,17 +88,19 @@ def _merged_claim(side: Side) -> Claim | None:
     return Claim(name="nrmse", value=metric(side.raw.targets, side.raw.predictions), signature=signature)
 
 
-def _evaluation_row(name: str, document: Mapping[str, Any], causes: Mapping[str, str]) -> dict[str, Any]:
+def _evaluation_row(
+    name: str, document: Mapping[str, Any], where: Standing | None, causes: Mapping[str, str]
+) -> dict[str, Any]:
     score, constant = document["scores"][0], document["baseline"][0]
     against = score["value"] - constant["value"] if constant else None
-    ends = score["interval"]
     claim = Claim.of(score)
     parameters = f", {document['parameters']:,} parameters" if document.get("parameters") else ""
     return {
         "version": name,
         "value": score["value"],
         "against the constant": f"{against:+.4f}" if against is not None else None,
-        "verdict": _verdict(claim, (ends["low"], ends["high"]) if ends else None),
+        "verdict": _verdict(claim, where),
+        "p": where.p_text() if where else None,
         "cause": causes.get(name),
         "architecture": f"graph {document['graph_sha256'][:12]}{parameters}" if document["graph_sha256"] else None,
         "metric": score["signature"],
@@ -104,26 +120,15 @@ def _own_cause(side: Side) -> str:
     return "; ".join(text for text in said if text)
 
 
-def _interval(side: Side) -> tuple[float, float] | None:
-    if side.raw is None:
-        return None
-    units = Units.of(side.raw.subject, len(side.raw.targets))
-    ends = interval(METRICS["nrmse"], side.raw.targets, side.raw.predictions, units)
-    return (ends.low, ends.high) if ends else None
-
-
-def _verdict(claim: Claim | None, ends: tuple[float, float] | None) -> str:
+def _verdict(claim: Claim | None, where: Standing | None) -> str:
     """Return what the number shows: never more than its signature and interval allow."""
     if claim is None:
         return "states no number"
+    if where is not None:
+        return where.verdict
     if claim.signature is None:
         return "no signature: cannot be placed; score it again"
-    if claim.signature.metric != "nrmse" or ("norm", "std") not in claim.signature.options:
+    constant = constant_score(claim.signature)
+    if constant is None:
         return "see the constant beside it"
-    low, high = ends if ends else (claim.value - 0.005, claim.value + 0.005)
-    how = "" if ends else " (no interval)"
-    if high < 1.0:
-        return f"better than the constant{how}"
-    if low > 1.0:
-        return f"worse than the constant{how}"
-    return f"not told apart from the constant{how}"
+    return Standing(metric="NRMSE", value=claim.value, constant=constant, interval=None).verdict

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rtserve.measure.sides import Side
+from rtserve.measure.signature import Interval
 from rtserve.measure.timing import Timings
 from rtserve.report.collect import Document
 from rtserve.report.figures import Figure, Point, cost_accuracy
@@ -28,7 +29,7 @@ __all__ = [
 
 def interval_text(interval: Mapping[str, Any] | None) -> str:
     """Return an interval as text, empty where there is none."""
-    return f"[{interval['low']:.4g}, {interval['high']:.4g}]" if interval else ""
+    return Interval.from_dict(dict(interval)).text() if interval else ""
 
 
 def score_section(evaluations: Sequence[Document], overalls: Sequence[Document]) -> Section:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.measure.metrics import parse_metric
-from rtserve.measure.statistics import Difference, Units, difference
+from rtserve.measure.statistics import Difference, Units, corrected, difference
 from rtserve.signals.splits import Split
 from rtserve.signals.windows import WindowSet
 from rtserve.training.recipe import Recipe, recipe_from
@@ -38,12 +38,15 @@ class Ablation:
         Of each seed against itself.
     runs : tuple of TrainingRun
         Without and with the change.
+    notes : tuple of str
+        What a reader must know before believing the differences.
     """
 
     changes: dict[str, tuple[Any, Any]]
     ensemble: Difference
     seeds: dict[int, Difference]
     runs: tuple[TrainingRun, TrainingRun]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the ablation as JSON values."""
@@ -52,6 +55,7 @@ class Ablation:
             "ensemble": self.ensemble.to_dict(),
             "seeds": {str(seed): found.to_dict() for seed, found in self.seeds.items()},
             "runs": [run.to_dict() for run in self.runs],
+            "notes": list(self.notes),
         }
 
     def lines(self) -> list[str]:
@@ -60,7 +64,8 @@ class Ablation:
         out = [f"{what}; test NRMSE on held-out windows, paired"]
         out += [f"  seed {seed}: {found.sentence()}" for seed, found in self.seeds.items()]
         both = f"{self.ensemble.first:.4f} without, {self.ensemble.second:.4f} with"
-        return [*out, f"  mean of {len(self.seeds)} seeds: {both}; {self.ensemble.sentence()}"]
+        out.append(f"  mean of {len(self.seeds)} seeds: {both}; {self.ensemble.sentence()}")
+        return [*out, *(f"  note: {note}" for note in self.notes)]
 
 
 def ablate(
@@ -124,14 +129,14 @@ def ablate(
     units = Units.of(test.subject, len(test))
     first, second = (np.array([r["test"]["raw"]["predictions"] for r in run.results]) for run in runs)
     metric = parse_metric("nrmse")
+    pairs = [(first.mean(axis=0), second.mean(axis=0)), *zip(first, second, strict=True)]
+    found = corrected([difference(metric, test.y, one, two, units) for one, two in pairs], "seeds and their mean")
     return Ablation(
         changes=differs,
-        ensemble=difference(metric, test.y, first.mean(axis=0), second.mean(axis=0), units),
-        seeds={
-            int(seed): difference(metric, test.y, one, two, units)
-            for seed, one, two in zip(seeds, first, second, strict=True)
-        },
+        ensemble=found[0],
+        seeds={int(seed): each for seed, each in zip(seeds, found[1:], strict=True)},
         runs=(runs[0], runs[1]),
+        notes=units.caveats(),
     )
 
 

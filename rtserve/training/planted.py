@@ -66,7 +66,7 @@ class PlantedReport:
 
 
 def _with_ends(score: Score) -> str:
-    ends = f" [{score.interval.low:.3f}, {score.interval.high:.3f}]" if score.interval else ""
+    ends = f" {score.interval.text('.3f')}" if score.interval else ""
     return f"{score.value:.3f}{ends}"
 
 

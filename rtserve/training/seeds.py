@@ -13,6 +13,7 @@ from typing import Any
 
 from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.files import write_bytes
+from rtserve.measure.signature import Interval
 from rtserve.signals.splits import Split
 from rtserve.signals.windows import WindowSet
 from rtserve.training.fit import SeedJob, fit_seed
@@ -74,7 +75,7 @@ class TrainingRun:
             ends = score["interval"]
             reused = ", reused" if result["seed"] in self.reused else ""
             note = " MARGINAL" if result["marginal"] else ""
-            interval = f" [{ends['low']:.3f}, {ends['high']:.3f}]" if ends else ""
+            interval = f" {Interval.from_dict(ends).text('.3f')}" if ends else ""
             out.append(
                 f"  seed {result['seed']}: test NRMSE {score['value']:.3f}{interval}, constant {constant:.3f};"
                 f" best epoch {result['best_epoch']} of {result['epochs']} ({result['outcome']}{reused}){note}"
