@@ -58,7 +58,7 @@ def simulate(
 @click.option("--unit", type=click.Choice(["V", "mV", "uV"]), help="Unit of the samples where the file's is wrong.")
 @click.option("--max-uv", default=0.0, help="Drop windows with a larger range in a channel; 0 for none.")
 @click.option("--task", default="", help="Only this task of a BIDS folder.")
-@click.option("--subject", default="", help="Whose a single recording is.")
+@click.option("--subject", default="", metavar="PATTERN", help="Whose the files are: a name, or '{subject}_*'.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Recordings at a time.")
 @click.option("--keep-going", is_flag=True, help="Go on past recordings that fail, and report them.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")

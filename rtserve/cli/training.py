@@ -39,6 +39,7 @@ __all__ = ["ablate", "calibrate", "soup", "train"]
 @click.option("--split", "split_by", default="auto", show_default=True, help="auto, file, subject, run or window.")
 @click.option("--split-seed", type=int, default=0, show_default=True)
 @click.option("--allow-leakage", is_flag=True, help="Train on a leaking split; every figure is marked.")
+@click.option("--trust-subjects", is_flag=True, help="Guessed subjects are right: each file is another person's.")
 @click.option("--gate", "gates", multiple=True, metavar="RULE", help="METRIC:marginal=A,stop=B[,after=N][,fallback=X].")
 @click.option("--like", type=click.Path(), help="Checkpoint whose architecture the network must have.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Seeds at a time.")
@@ -121,6 +122,7 @@ def soup(checkpoints: tuple[str, ...], settings: tuple[str, ...], output: str, a
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings, over the recipe's.")
 @click.option("--max-epochs", type=int)
 @click.option("--split", "split_by", default="auto", show_default=True, help="auto, file, subject or run.")
+@click.option("--trust-subjects", is_flag=True, help="Guessed subjects are right: each file is another person's.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Seeds at a time.")
 @click.option("--resume", is_flag=True, help="Go on with unfinished seeds.")
 @json_option

@@ -14,6 +14,7 @@ from rtserve.measure.results import environment, save_result
 from rtserve.measure.signature import Score
 from rtserve.measure.standing import Standing, standing
 from rtserve.measure.statistics import RESAMPLES, Units, interval
+from rtserve.signals.subjects import subjects_note
 from rtserve.signals.windows import WindowSet
 
 __all__ = ["REGRESSION", "Evaluation", "score_predictions"]
@@ -164,7 +165,8 @@ def score_predictions(
         predictions=np.asarray(predictions, np.float32),
         targets=windows.y,
         subject=windows.subject.astype("U"),
-        notes=_notes(_standing(chosen, y, predictions, units, seed, resamples), predictions, y, units),
+        notes=_notes(_standing(chosen, y, predictions, units, seed, resamples), predictions, y, units)
+        + tuple(filter(None, [subjects_note(windows)])),
         engine=engine,
         threads=threads,
         parameters=parameters,

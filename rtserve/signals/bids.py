@@ -1,9 +1,7 @@
-"""Finding recordings: single files, a BIDS folder, its participants and their targets."""
+"""Finding recordings: single files and BIDS folders."""
 
 from __future__ import annotations
 
-import csv
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +9,9 @@ from pathlib import Path
 
 from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.signals.recordings import SUFFIXES
+from rtserve.signals.subjects import name_recordings
 
-__all__ = ["Recording", "find_recordings", "read_participants"]
+__all__ = ["Recording", "Recordings", "find_recordings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +23,37 @@ class Recording:
     path : Path
         The file.
     subject, run_id : str
-        Of every window cut from it.
+        Of every window cut from it; unique across everything prepared together.
+    bare : str
+        The subject's id within its data set.
+    session, dataset : str
+        Empty where not known.
+    source : str
+        How the subject is known; see `rtserve.signals.subjects.Named`.
+    root : Path or None
+        Folder of its data set.
     """
 
     path: Path
     subject: str
     run_id: str
+    bare: str = ""
+    session: str = ""
+    dataset: str = ""
+    source: str = "bids"
+    root: Path | None = None
 
 
-def find_recordings(sources: Sequence[str | Path], *, task: str = "", subject: str = "") -> list[Recording]:
-    """Return the recordings that files and BIDS folders hold, in order of subject and name.
+@dataclass(frozen=True, kw_only=True)
+class Recordings:
+    """What was found, in order of subject and name, and what is worth saying about whose it is."""
+
+    items: tuple[Recording, ...]
+    notes: tuple[str, ...] = ()
+
+
+def find_recordings(sources: Sequence[str | Path], *, task: str = "", subject: str = "") -> Recordings:
+    """Return the recordings that files and BIDS folders hold.
 
     Parameters
     ----------
@@ -42,37 +62,31 @@ def find_recordings(sources: Sequence[str | Path], *, task: str = "", subject: s
     task : str
         Only this BIDS task.
     subject : str
-        Whose a single file without a BIDS name is.
+        Whose files are that were named themselves: a name, or a pattern (`rtserve.signals.subjects.name_recordings`).
 
     Raises
     ------
     InputError
-        Where a source does not exist or a folder holds no recording.
+        Where a source does not exist, a folder holds no recording, one is named twice, or the pattern does not fit.
     EnvironmentMissingError
         Where EEGDash is asked for and not installed.
     """
-    found: list[Recording] = []
+    found: list[tuple[Path, Path | None]] = []
     for source in sources:
-        if str(source).startswith("eegdash:"):
-            found += _in_folder(_eegdash(str(source).partition(":")[2]), task)
-            continue
-        path = Path(source)
+        eegdash = str(source).startswith("eegdash:")
+        path = _eegdash(str(source).partition(":")[2]) if eegdash else Path(source)
         if path.is_dir():
-            found += _in_folder(path, task)
+            found += [(recording, path) for recording in _in_folder(path, task)]
         elif path.exists():
-            found.append(_recording(path, subject))
+            found.append((path, None))
         else:
             raise InputError(f"source {path} does not exist", hint="name recordings or a BIDS folder")
-    names = [recording.run_id for recording in found]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(
-            f"two recordings are called {twice}", hint="run ids must differ, or windows could not be told apart"
-        )
-    return sorted(found, key=lambda recording: (recording.subject, recording.run_id))
+    named, notes = name_recordings(found, subject=subject)
+    items = [Recording(path=path, **vars(who)) for (path, _), who in zip(found, named, strict=True)]
+    return Recordings(items=tuple(sorted(items, key=lambda item: (item.subject, item.run_id))), notes=notes)
 
 
-def _in_folder(folder: Path, task: str) -> list[Recording]:
+def _in_folder(folder: Path, task: str) -> list[Path]:
     pattern = f"sub-*/**/*_task-{task}_*eeg.*" if task else "sub-*/**/*_eeg.*"
     paths = [path for path in sorted(folder.glob(pattern)) if path.name.lower().endswith(SUFFIXES)]
     if not paths:
@@ -82,16 +96,10 @@ def _in_folder(folder: Path, task: str) -> list[Recording]:
         hint = (
             f"it has the tasks {', '.join(sorted(tasks))}"
             if tasks
-            else "a BIDS folder has sub-*/eeg/*_eeg.bdf or the like"
+            else "a BIDS folder has sub-*/eeg/*_eeg.bdf or the like; other files are named one by one, with --subject"
         )
         raise InputError(f"{folder} holds no recording{f' of task {task}' if task else ''}", hint=hint)
-    return [_recording(path, "") for path in paths]
-
-
-def _recording(path: Path, subject: str) -> Recording:
-    stem = path.name.split(".")[0].removesuffix("_eeg")
-    found = re.match(r"(sub-[A-Za-z0-9]+)", stem)
-    return Recording(path=path, subject=subject or (found.group(1) if found else stem), run_id=stem)
+    return paths
 
 
 def _eegdash(dataset: str) -> Path:
@@ -106,30 +114,3 @@ def _eegdash(dataset: str) -> Path:
     for record in EEGDashDataset(cache_dir=cache, dataset=dataset).datasets:
         record.raw  # noqa: B018 -- reading it is what downloads it
     return cache / dataset
-
-
-def read_participants(folder: Path, column: str) -> dict[str, float]:
-    """Return a subject-level target by subject from a BIDS folder's participants.tsv; subjects without one are absent.
-
-    Raises
-    ------
-    InputError
-        Where the table or the column is missing.
-    """
-    table = folder / "participants.tsv"
-    if not table.exists():
-        raise InputError(f"{folder} has no participants.tsv", hint="a subject's target comes from there")
-    with open(table, newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle, delimiter="\t"))
-    if not rows or column not in rows[0] or "participant_id" not in rows[0]:
-        columns = ", ".join(map(str, rows[0])) if rows else "nothing"
-        raise InputError(f"{table} has no column {column}", hint=f"it has {columns}")
-    values = {row["participant_id"]: _number(row[column]) for row in rows}
-    return {subject: value for subject, value in values.items() if math.isfinite(value)}
-
-
-def _number(text: str | None) -> float:
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return math.nan

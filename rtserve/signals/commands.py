@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from rtserve.errors import InputError
-from rtserve.signals.bids import find_recordings, read_participants
+from rtserve.signals.bids import Recording, find_recordings
 from rtserve.signals.caches import is_cache, read_cache
 from rtserve.signals.cutting import Cutting
 from rtserve.signals.electrodes import CHANNELS
 from rtserve.signals.events import HBN_EVENTS, EventRule
+from rtserve.signals.participants import read_participants
 from rtserve.signals.prepare import Prepared, Progress, prepare
 from rtserve.signals.recordings import Cleaning
 from rtserve.signals.windows import save_windows
@@ -55,13 +56,13 @@ def run_prepare(
     recordings = find_recordings(sources, task=task, subject=subject)
     by_subject = target != "response_time"
     folders = [Path(source) for source in sources if Path(source).is_dir()]
-    targets = _targets(folders, target) if by_subject else None
+    targets = _targets(recordings.items, target) if by_subject else None
     wanted = CHANNELS if channels == "contest" else tuple(_names(channels))
     if channels == "auto":
         wanted = CHANNELS if folders else ()
     low, high = _pair(band, "band", "0.5,50")
     return prepare(
-        recordings,
+        recordings.items,
         output,
         cleaning=Cleaning(
             drop=tuple(_names(drop)),
@@ -76,6 +77,7 @@ def run_prepare(
         cutting=_cutting(by_subject, start, stop, fixed, crop, _rule(stimulus, response, trial_start), max_uv),
         targets=targets,
         target=target,
+        notes=recordings.notes,
         n_jobs=jobs,
         keep_going=keep_going,
         resume=resume,
@@ -126,16 +128,19 @@ def _cutting(
     return Cutting(rule=None, start=0.0, stop=length, every=every, crop=piece, max_uv=max_uv)
 
 
-def _targets(folders: list[Path], column: str) -> dict[str, float]:
-    if not folders:
+def _targets(recordings: Sequence[Recording], column: str) -> dict[str, float]:
+    """Return the target of every subject that has one, from its own data set's participants.tsv."""
+    lost = [r.path for r in recordings if r.root is None]
+    if lost:
         raise InputError(
-            f"target {column!r} is a subject's, and comes from a BIDS folder's participants.tsv",
+            f"target {column!r} is a subject's, and comes from a BIDS folder's participants.tsv; {lost[0]} is in none",
             hint="name the folder; for single recordings use --target response_time",
         )
-    merged: dict[str, float] = {}
-    for folder in folders:
-        merged |= read_participants(folder, column)
-    return merged
+    values = read_participants([(r.subject, r.root, r.bare) for r in recordings if r.root is not None], column)
+    if values.categorical:
+        words = sorted({str(value) for value in values.by_subject.values()})
+        raise InputError(f"{column} is no number: {', '.join(words[:5]) or 'no subject has a value'}", hint="")
+    return {subject: float(value) for subject, value in values.by_subject.items()}
 
 
 def _from_cache(path: Path, output: Path, *, force: bool, **about: Any) -> Prepared:

@@ -23,6 +23,7 @@ from rtserve.signals.bids import Recording
 from rtserve.signals.cutting import Cutting, cut_windows
 from rtserve.signals.recordings import Cleaning, open_recording
 from rtserve.signals.streams import Part, join_parts
+from rtserve.signals.subjects import GUESSED
 
 __all__ = ["Prepared", "prepare"]
 
@@ -47,6 +48,8 @@ class Prepared:
         Parts that an earlier run had made.
     mean_y, sd_y : float
         Of the target.
+    notes : tuple of str
+        What was assumed, and what else is worth knowing.
     """
 
     path: Path
@@ -58,6 +61,7 @@ class Prepared:
     reused: int = 0
     mean_y: float = 0.0
     sd_y: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -69,6 +73,7 @@ class Prepared:
             f"{self.n_windows} windows from {self.n_recordings} recordings of {self.n_subjects} subjects,"
             f" target {self.mean_y:.4g} +- {self.sd_y:.4g}"
         ]
+        out += [f"  note: {note}" for note in self.notes]
         out += [f"  dropped: {n} {reason}" for reason, n in sorted(self.dropped.items())]
         out += [f"  failed: {name}: {reason}" for name, reason in self.failed.items()]
         return out + ([f"  reused {self.reused} recordings of an earlier run"] if self.reused else [])
@@ -101,6 +106,7 @@ def prepare(
     cutting: Cutting,
     targets: dict[str, float] | None = None,
     target: str = "response_time",
+    notes: Sequence[str] = (),
     n_jobs: int = 1,
     keep_going: bool = False,
     resume: bool = False,
@@ -121,6 +127,8 @@ def prepare(
         A subject-level target; subjects without one are counted and left out.
     target : str
         What y is.
+    notes : sequence of str
+        What is worth saying of the recordings.
     n_jobs : int
         Recordings at a time.
     keep_going : bool
@@ -154,8 +162,9 @@ def prepare(
         shutil.rmtree(folder, ignore_errors=True)
         raise InputError(f"none of {len(recordings)} recordings gave a window: {reasons}", hint="see the first reason")
     _require_same_channels(done)
-    parts = [_part(job) for job in done]
-    total = join_parts(parts, output, _constants(done[0], cutting, target), force=force)
+    known = [key for key in ("dataset", "session") if any(getattr(job.recording, key) for job in done)]
+    parts = [_part(job, ("subject", "run_id", *known)) for job in done]
+    total = join_parts(parts, output, _constants(done, cutting, target), force=force)
     sums = np.sum([job.facts()["sums"] for job in done], axis=0)
     if without:
         counts["recordings of subjects without a target"] += without
@@ -168,6 +177,7 @@ def prepare(
         dropped=counts,
         failed=failed,
         reused=reused,
+        notes=tuple(notes),
         mean_y=float(sums[0] / total),
         sd_y=float(np.sqrt(max(0.0, sums[1] / total - (sums[0] / total) ** 2))),
     )
@@ -189,7 +199,7 @@ def _jobs(
             cleaning=cleaning,
             cutting=cutting,
             target=None if targets is None else targets[r.subject],
-            part=folder / f"{r.run_id}.{hashlib.sha256(str(r.path).encode()).hexdigest()[:8]}.npz",
+            part=folder / f"{r.path.name}.{hashlib.sha256(str(r.path).encode()).hexdigest()[:8]}.npz",
         )
         for r in kept
     ]
@@ -259,8 +269,6 @@ def _one(job: _Job) -> tuple[_Job, dict[str, int], tuple[str, str] | None]:
         "X": cut.X,
         "y": y.astype(np.float32),
         "onset_s": cut.onset_s,
-        "subject": np.full(n, job.recording.subject),
-        "run_id": np.full(n, job.recording.run_id),
     }
     with replacing(job.part, force=True) as temporary, open(temporary, "wb") as handle:
         np.savez(handle, **arrays)
@@ -275,9 +283,12 @@ def _one(job: _Job) -> tuple[_Job, dict[str, int], tuple[str, str] | None]:
     return job, dict(cut.dropped), None
 
 
-def _part(job: _Job) -> Part:
+def _part(job: _Job, names: Sequence[str]) -> Part:
+    """Return the part with the names that windows get now: what a resumed run calls them may differ."""
     arrays = {name: (tuple(shape), dtype) for name, (shape, dtype) in job.facts()["arrays"].items()}
-    return Part(path=job.part, arrays=arrays)
+    n = arrays["X"][0][0]
+    added = {name: np.full(n, getattr(job.recording, name)) for name in names}
+    return Part(path=job.part, arrays=arrays, added=added)
 
 
 def _require_same_channels(jobs: list[_Job]) -> None:
@@ -298,10 +309,13 @@ def _require_same_channels(jobs: list[_Job]) -> None:
             )
 
 
-def _constants(job: _Job, cutting: Cutting, target: str) -> dict[str, Any]:
+def _constants(jobs: list[_Job], cutting: Cutting, target: str) -> dict[str, Any]:
+    facts, sources = jobs[0].facts(), {job.recording.source for job in jobs}
     return {
-        "ch_names": np.array(job.facts()["ch_names"], "U"),
-        "sfreq": np.float64(job.facts()["sfreq"]),
+        "ch_names": np.array(facts["ch_names"], "U"),
+        "sfreq": np.float64(facts["sfreq"]),
+        # One guess makes all of them one: a split by subject is as good as its worst label.
+        "subject_source": np.array(GUESSED if GUESSED in sources else "+".join(sorted(sources))),
         "t0": np.float64(cutting.start if cutting.rule is not None else 0.0),
         "unit": np.array("V"),
         "target": np.array(target),

@@ -17,6 +17,7 @@ import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.signals.stored import fingerprints
+from rtserve.signals.subjects import is_guessed, people
 from rtserve.signals.windows import WindowSet
 
 __all__ = ["PARTS", "Split", "find_leaks", "folds", "make_split", "split_from_marks"]
@@ -68,6 +69,7 @@ def make_split(
     fractions: Sequence[float] = (0.64, 0.16, 0.2),
     seed: int = 0,
     allow_leakage: bool = False,
+    trust_subjects: bool = False,
 ) -> Split:
     """Split windows into train, valid and test.
 
@@ -83,17 +85,20 @@ def make_split(
         Same seed, same split.
     allow_leakage : bool
         Accept a split by window although subjects or runs are known.
+    trust_subjects : bool
+        Take guessed subjects (one per file, `rtserve.signals.subjects`) for right: the caller knows that they are.
 
     Raises
     ------
     InputError
-        Where the groups are unknown or too few, or the split would leak.
+        Where the groups are unknown, only guessed or too few, or the split would leak.
     """
     if by not in WAYS:
         raise InputError(f"cannot split by {by!r}", hint=f"use one of {', '.join(WAYS)}")
     shares = np.asarray(fractions, float)
     if shares.shape != (3,) or (shares <= 0).any() or not np.isclose(shares.sum(), 1.0):
         raise InputError(f"fractions {list(fractions)} are not three positive shares of 1", hint="e.g. 0.64,0.16,0.2")
+    _require_known(windows, by, trust_subjects)
     groups = _groups(windows, by)
     marks = _deal(groups, shares, np.random.default_rng(seed), by)
     return _checked(windows, Split(marks=marks, by=by, seed=seed), allow_leakage=allow_leakage)
@@ -119,7 +124,9 @@ def split_from_marks(windows: WindowSet, *, allow_leakage: bool = False) -> Spli
     return _checked(windows, Split(marks=marks, by="file"), allow_leakage=allow_leakage)
 
 
-def folds(windows: WindowSet, *, by: str = "subject", n_folds: int = 5, valid: float = 0.2) -> list[Split]:
+def folds(
+    windows: WindowSet, *, by: str = "subject", n_folds: int = 5, valid: float = 0.2, trust_subjects: bool = False
+) -> list[Split]:
     """Return a cross-validation: each group is tested once, groups in order of appearance are dealt out contiguously.
 
     Parameters
@@ -132,12 +139,15 @@ def folds(windows: WindowSet, *, by: str = "subject", n_folds: int = 5, valid: f
         At most the number of groups.
     valid : float
         Share of the groups not tested that is set aside for early stopping, at least one where there are three or more.
+    trust_subjects : bool
+        As in `make_split`.
 
     Raises
     ------
     InputError
-        Where there are fewer groups than folds.
+        Where there are fewer groups than folds, or subjects are only guessed.
     """
+    _require_known(windows, by, trust_subjects)
     groups = _groups(windows, by)
     names = list(dict.fromkeys(groups.tolist()))
     if not 2 <= n_folds <= len(names):
@@ -162,7 +172,7 @@ def find_leaks(windows: WindowSet, split: Split) -> tuple[str, ...]:
     """
     reasons = []
     if split.by != "run":
-        reasons += _shared(windows.subject, split.marks, "subjects")
+        reasons += _shared(people(windows), split.marks, "subjects")
     if windows.run_id.size:
         reasons += _shared(_groups(windows, "run"), split.marks, "runs")
     twice = _twice(fingerprints(windows.X), split.marks)
@@ -198,15 +208,28 @@ def _checked(windows: WindowSet, split: Split, *, allow_leakage: bool) -> Split:
     return Split(marks=split.marks, by=split.by, seed=split.seed, leaks=leaks)
 
 
+def _require_known(windows: WindowSet, by: str, trust_subjects: bool) -> None:
+    """Refuse to keep people apart whom nobody named: recordings of one person would be in several parts."""
+    if by != "subject" or trust_subjects or not is_guessed(windows):
+        return
+    names = list(dict.fromkeys(windows.subject.tolist()))
+    raise InputError(
+        f"the {len(names)} subjects are only guessed, one per file ({', '.join(names[:3])}{', ...' * (len(names) > 3)}):"
+        " if some are one person, a split by subject leaks and its score says how well people are recognised",
+        hint="prepare again with --subject PATTERN, or --split run; --trust-subjects says that each file is another"
+        " person's",
+    )
+
+
 def _groups(windows: WindowSet, by: str) -> np.ndarray:
     if by == "window":
         return np.arange(len(windows)).astype("U")
-    labels = windows.subject if by == "subject" else windows.run_id
+    labels = people(windows) if by == "subject" else windows.run_id.astype("U")
     if not labels.size:
         raise InputError(f"the windows do not say their {by}", hint="add it to the file, or split by something known")
     if by == "run" and windows.subject.size:
-        return np.char.add(np.char.add(windows.subject.astype("U"), "/"), labels.astype("U"))
-    return labels.astype("U")
+        return np.char.add(np.char.add(people(windows), "/"), labels)
+    return labels
 
 
 def _deal(groups: np.ndarray, shares: np.ndarray, rng: np.random.Generator, by: str) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,17 @@ class Part:
         The file.
     arrays : dict of str to (tuple of int, str)
         Shape and dtype of each array.
+    added : dict of str to ndarray, (n_windows,)
+        Columns that are not in the file, but for every part known when parts are joined.
     """
 
     path: Path
     arrays: dict[str, tuple[tuple[int, ...], str]]
+    added: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Return shape and dtype of each array, added ones too."""
+        return self.arrays | {name: (array.shape, array.dtype.str) for name, array in self.added.items()}
 
 
 def join_parts(parts: Sequence[Part], path: Path, constants: dict[str, Any], *, force: bool) -> int:
@@ -61,7 +68,7 @@ def join_parts(parts: Sequence[Part], path: Path, constants: dict[str, Any], *, 
                 hint="recordings with different channels or rates: name --channels and --sfreq",
             )
     X = StoredArray(_Joined(parts))
-    columns = {name: _column(parts, name) for name in sorted(first) if name != "X"}
+    columns = {name: _column(parts, name) for name in sorted(parts[0].shapes()) if name != "X"}
     arrays = {"X": X, **columns, **{name: np.asanyarray(value) for name, value in sorted(constants.items())}}
     write_arrays(path, arrays, force=force)
     return len(X)
@@ -70,6 +77,9 @@ def join_parts(parts: Sequence[Part], path: Path, constants: dict[str, Any], *, 
 def _column(parts: Sequence[Part], name: str) -> np.ndarray:
     columns = []
     for part in parts:
+        if name in part.added:
+            columns.append(part.added[name])
+            continue
         with np.load(part.path, allow_pickle=False) as archive:
             columns.append(archive[name])
     return np.concatenate(columns)

@@ -33,6 +33,7 @@ def run_train(
     split_by: str,
     split_seed: int,
     allow_leakage: bool,
+    trust_subjects: bool,
     gates: Sequence[str],
     like: str | None,
     jobs: int,
@@ -45,7 +46,7 @@ def run_train(
     recipe = make_recipe(base, config, settings)
     rules = [parse_gate(gate) for gate in gates]
     data = load_windows(windows)
-    split = choose_split(data, split_by, seed=split_seed, allow_leakage=allow_leakage)
+    split = choose_split(data, split_by, seed=split_seed, allow_leakage=allow_leakage, trust_subjects=trust_subjects)
     with _dask_client(dask):
         return train(
             data,
@@ -71,6 +72,7 @@ def run_ablate(
     base: str,
     config: Path | None,
     split_by: str,
+    trust_subjects: bool,
     jobs: int,
     resume: bool,
     progress: Progress | None = None,
@@ -82,7 +84,7 @@ def run_ablate(
     data = load_windows(windows)
     return ablate(
         data,
-        choose_split(data, split_by),
+        choose_split(data, split_by, trust_subjects=trust_subjects),
         recipe=recipe,
         change={key: tuple(value) if isinstance(value, list) else value for key, value in change.items()},
         seeds=_numbers(seeds, int, "seeds"),
@@ -122,20 +124,28 @@ def _numbers(text: str, kind: type, what: str) -> list[Any]:
         raise InputError(f"{what} {text!r} are not numbers with commas", hint=f"for example --{what} 1,2,3") from None
 
 
-def choose_split(windows: WindowSet, by: str, *, seed: int = 0, allow_leakage: bool = False) -> Split:
+def choose_split(
+    windows: WindowSet, by: str, *, seed: int = 0, allow_leakage: bool = False, trust_subjects: bool = False
+) -> Split:
     """Return the file's own split (``"file"``), a new one by subject, run or window, or the best there is (``"auto"``).
 
     Raises
     ------
     InputError
-        Where the file marks none, or the split leaks.
+        Where the file marks none, the split leaks, or would be by subjects that are only guessed.
     """
     marked = split_from_marks(windows, allow_leakage=allow_leakage) if by in ("auto", "file") else None
     if marked is not None:
         return marked
     if by == "file":
         raise InputError("the file marks no windows as train, valid and test", hint="use --split subject")
-    return make_split(windows, by="subject" if by == "auto" else by, seed=seed, allow_leakage=allow_leakage)
+    return make_split(
+        windows,
+        by="subject" if by == "auto" else by,
+        seed=seed,
+        allow_leakage=allow_leakage,
+        trust_subjects=trust_subjects,
+    )
 
 
 @contextlib.contextmanager

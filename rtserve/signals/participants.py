@@ -1,0 +1,125 @@
+"""What participants.tsv says of each subject, data set by data set: a number, or a category."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rtserve.errors import InputError
+from rtserve.signals.tables import MISSING, read_table
+
+__all__ = ["Values", "read_participants"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Values:
+    """A column of participants.tsv.
+
+    Parameters
+    ----------
+    by_subject : dict of str to float or str
+        Numbers where every value is one, else categories; subjects without a value are absent.
+    categorical : bool
+        Which of the two.
+    """
+
+    by_subject: dict[str, float | str]
+    categorical: bool
+
+
+def read_participants(roots: Iterable[tuple[str, Path, str]], column: str, *, categorical: bool = False) -> Values:
+    """Match recordings with the participants.tsv of their own data set.
+
+    Parameters
+    ----------
+    roots : iterable of (subject, root, bare)
+        A subject as it is called here, the folder of its data set, and its id there, with or without ``sub-``.
+    column : str
+        Of the tables.
+    categorical : bool
+        Take values for categories although all are numbers.
+
+    Raises
+    ------
+    InputError
+        Where a table or the column is missing, a subject has two values, numbers and words are mixed, or no subject
+        is in its table.
+    """
+    tables: dict[Path, dict[str, tuple[str, str]]] = {}
+    found: dict[str, tuple[str, str]] = {}
+    asked = sorted(set(roots), key=str)
+    for subject, root, bare in asked:
+        if root not in tables:
+            tables[root] = _column(root, column)
+        cell = tables[root].get(_id(bare))
+        if cell is not None:
+            found[subject] = cell
+    for root, cells in tables.items():
+        _require_some(root, cells, [bare for _, home, bare in asked if home == root])
+    present = {subject: cell for subject, cell in found.items() if cell[0].lower() not in MISSING}
+    texts = {text for text, _ in present.values()}
+    numeric = not categorical and any(_number(text) is not None or _has_comma(text) for text in texts)
+    if not numeric:
+        return Values(by_subject={subject: text for subject, (text, _) in present.items()}, categorical=True)
+    return Values(by_subject={s: _finite(cell, column) for s, cell in present.items()}, categorical=False)
+
+
+def _column(root: Path, column: str) -> dict[str, tuple[str, str]]:
+    """Return id to (text, where it stands)."""
+    path = root / "participants.tsv"
+    if not path.exists():
+        raise InputError(
+            f"{root} has no participants.tsv, where {column!r} would stand",
+            hint="a subject's target comes from there; --target response_time takes it from events",
+        )
+    table = read_table(path, what="participants table")
+    if column not in table.columns or "participant_id" not in table.columns:
+        missing = column if "participant_id" in table.columns else "participant_id"
+        raise InputError(f"{path} has no column {missing}", hint=f"it has {', '.join(table.columns) or 'nothing'}")
+    cells: dict[str, tuple[str, str]] = {}
+    for row, line in zip(table.rows, table.lines, strict=True):
+        key, text = _id(row["participant_id"]), row[column]
+        if key in cells and cells[key][0] != text:
+            raise InputError(
+                f"{path}, line {line}: {row['participant_id']} has {column} {text!r}, and {cells[key][0]!r} above",
+                hint="one value per subject; remove the wrong row",
+            )
+        cells.setdefault(key, (text, f"{path}, line {line}"))
+    return cells
+
+
+def _id(text: str) -> str:
+    return text.strip().removeprefix("sub-")
+
+
+def _require_some(root: Path, cells: dict[str, tuple[str, str]], asked: list[str]) -> None:
+    """Refuse a table in which none of the recordings' subjects stands, e.g. since it lost its leading zeros."""
+    if cells and not any(_id(bare) in cells for bare in asked):
+        raise InputError(
+            f"{root / 'participants.tsv'} has none of the subjects of its recordings: it has {next(iter(cells))!r},"
+            f" the recordings {_id(asked[0])!r}",
+            hint="participant_id must be the id in the files' names; did a spreadsheet drop leading zeros?",
+        )
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _has_comma(text: str) -> bool:
+    return "," in text and _number(text.replace(",", ".", 1)) is not None
+
+
+def _finite(cell: tuple[str, str], column: str) -> float:
+    number = _number(cell[0])
+    if number is None or not math.isfinite(number):
+        raise InputError(
+            f"{cell[1]}: {column} {cell[0]!r} is no number that can be used, and other values are numbers",
+            hint="write a point for the decimal comma" if _has_comma(cell[0]) else "write n/a where there is none",
+        )
+    return number
