@@ -258,8 +258,15 @@ def subjects_note(windows: WindowSet) -> str:
     )
 
 
-def people(windows: WindowSet) -> np.ndarray:
+def people(windows: WindowSet, *, bare: bool = False) -> np.ndarray:
     """Return who each window is of, as ``DATASET/id`` where the data set is known: the same in every set prepared.
+
+    Parameters
+    ----------
+    windows : WindowSet
+        With ``subject``, and perhaps ``dataset``.
+    bare : bool
+        Leave the data set out.
 
     Returns
     -------
@@ -275,7 +282,6 @@ def people(windows: WindowSet) -> np.ndarray:
     pairs = zip(subject.tolist(), dataset.tolist() if known else [""] * len(subject), strict=True)
     keys = list(pairs)
     for whole, home in set(keys):
-        bare = whole.removeprefix(f"{home}/") if home else whole
-        bare = bare.strip().removeprefix("sub-")
-        names[whole, home] = f"{home}/{bare}" if home else bare
+        own = (whole.removeprefix(f"{home}/") if home else whole).strip().removeprefix("sub-")
+        names[whole, home] = f"{home}/{own}" if home and not bare else own
     return np.array([names[key] for key in keys], "U")

@@ -14,6 +14,7 @@ from typing import Any
 from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.files import write_bytes
 from rtserve.measure.signature import Interval
+from rtserve.signals.membership import KEY, training_record
 from rtserve.signals.splits import Split
 from rtserve.signals.windows import WindowSet
 from rtserve.training.fit import SeedJob, fit_seed
@@ -196,6 +197,7 @@ def describe(windows: WindowSet, split: Split, recipe: Recipe, network: Any) -> 
             **counts,
             "text": f"split by {split.by}: " + ", ".join(f"{n} {part}" for part, n in counts.items()),
         },
+        KEY: training_record(windows, split.marks),
         "n_parameters": count_parameters(network),
         "architecture": architecture_digest(network),
         "exporter": export_reference(recipe),
@@ -236,9 +238,9 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     out = []
     for key in [*old, *(k for k in new if k not in old)]:
         before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
+        if key != KEY and isinstance(before, dict) and isinstance(after, dict):
             out += _differences(before, after, f"{prefix}{key}.")
-        elif before != after and key != "text":
+        elif before != after and key not in ("text", KEY):  # what was trained on follows from data and split
             out.append(f"{prefix}{key}: {before} against {after}")
     return out
 
