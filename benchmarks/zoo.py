@@ -46,7 +46,7 @@ def run_stage(stage: str, job: dict[str, Any], *, timeout_s: float) -> dict[str,
         folder = Path(name)
         (folder / "job.json").write_text(json.dumps(job))
         command = [sys.executable, str(HERE / f"zoo_{stage}.py"), str(folder / "job.json"), str(folder / "result.json")]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "RTSERVE_STRICT": "1"}
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=timeout_s, check=False, cwd=ROOT, env=environment

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RTSERVE_SHARED", ROOT.parent / "shared"))
 
 allow_pure_torchaudio()  # tests import braindecode beside whatever torchaudio the index gave
+os.environ.setdefault("RTSERVE_STRICT", "1")  # a rewrite that raises is undone for a user, and is a defect here
 
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])

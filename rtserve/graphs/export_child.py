@@ -24,20 +24,15 @@ import torch
 from torch import nn
 
 from rtserve.errors import ExportError, InputError, RtserveError
-from rtserve.files import canonical_json, sha256_bytes
+from rtserve.graphs.architecture import architecture_digest
 from rtserve.graphs.checkpoint import fit_keys, load_checkpoint, strip_prefixes
 from rtserve.graphs.exporter import Built, resolve_exporter
 from rtserve.graphs.graph import OPSET
 from rtserve.graphs.parity import probe_inputs
+from rtserve.graphs.rounding import expected_error
 
 EXAMPLE_BATCH = 3
 """Not 1 and not 2: the exporter specialises those, and reports success."""
-
-
-def architecture_digest(network: nn.Module) -> str:
-    """Return a digest of a network's class and the names and shapes of its weights; equal architectures agree."""
-    shapes = sorted((key, list(value.shape)) for key, value in network.state_dict().items())
-    return sha256_bytes(canonical_json([type(network).__name__, shapes]).encode())
 
 
 def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
@@ -67,7 +62,7 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
     facts = {
         "network": type(network).__name__,
         "n_parameters": sum(p.numel() for p in network.parameters()),
-        "architecture": architecture_digest(network),
+        "architecture": architecture_digest({key: tuple(value.shape) for key, value in network.state_dict().items()}),
         "quirks": [dataclasses.asdict(quirk) for quirk in built.quirks],
         "input": built.input_spec.to_json(),
         "output": built.output_spec.to_json(),
@@ -140,7 +135,7 @@ def export_module(module: nn.Module, built: Built, path: Path) -> None:
 
 
 def reference_outputs(module: nn.Module, built: Built, seed: int) -> tuple[dict[str, np.ndarray], str]:
-    """Return probe inputs with the module's float64 and float32 answers, and which precision is the reference."""
+    """Return probe inputs with the module's float64 and float32 answers, what rounding costs, and which is the reference."""
     probes = probe_inputs(built.input_spec, seed=seed)
     double, precision = copy.deepcopy(module).double(), "torch float64"
     arrays: dict[str, np.ndarray] = {"names": np.array([name for name, _ in probes])}
@@ -155,7 +150,10 @@ def reference_outputs(module: nn.Module, built: Built, seed: int) -> tuple[dict[
                     precision = "torch float32 (the network does not run in float64)"
             if precision != "torch float64":
                 truth = own
-        arrays |= {f"x{index}": x, f"y{index}": truth.double().numpy(), f"own{index}": own.numpy()}
+        call, given = (double, single.double()) if precision == "torch float64" else (module, single)
+        y = truth.double().numpy()
+        arrays |= {f"x{index}": x, f"y{index}": y, f"own{index}": own.numpy()}
+        arrays[f"rounding{index}"] = np.array(expected_error(call, given, y))
     return arrays, precision
 
 

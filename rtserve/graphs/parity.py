@@ -1,9 +1,33 @@
-"""How close is equal: the one place that says so.
+r"""How close is equal: the one place that says so.
 
-A float32 graph is **exact** when, against the unoptimised graph (or the network) evaluated in float64, its error is at
-most ``max(1e-5, 2 x the plain float32 graph's own error)``, both relative to ``max(1e-3, max|y_ref|)``. Non-finite
-input that gave non-finite output still must; finite reference with non-finite output is a failure, whatever a
-difference would say (NaN passes a bare ``max|d| > tol``).
+**The question.** A graph in float32 is compared with the same network in float64. It differs by rounding, and must not
+differ by more. How much rounding explains depends on the input and on the network, not on how well an engine did.
+
+**The analysis.** An elementary operation on floating-point numbers gives :math:`fl(a \circ b) = (a \circ b)(1 +
+\delta)`, :math:`|\delta| \le u = 2^{-24}` in float32 (Higham, *Accuracy and Stability of Numerical Algorithms*,
+section 2.2). To first order the answer :math:`y` is off by :math:`\sum_k J_k a_k \delta_k` over all operations
+:math:`k`: :math:`a_k` the number rounded, :math:`J_k` the derivative of the answer by it. With :math:`\delta_k`
+independent and of mean zero (Higham and Mary, SIAM J. Sci. Comput. 2019: it is what is observed) this has the standard
+deviation :math:`\sigma = u \sqrt{\sum_k (J_k a_k)^2 / 3}`: the depth of the network is in the number of terms, the
+magnitude of what it adds up (and cancels) in :math:`a_k`, its condition in :math:`J_k`. `rtserve.graphs.rounding`
+draws from that sum by letting every operation err in float64. Two additions to the model, both measured: an operation
+is charged two roundings, and a function that engines compute as a difference (Elu is exp(x) - 1) errs by a rounding of
+what is subtracted.
+
+**The rule.** Let r be the largest of the draws, relative to ``max(1e-3, max|y_ref|)`` as every error here. A float32
+evaluation is one more draw of the same sum, with errors of its own making in place of the uniform ones.
+
+- error <= ``max(1e-5, 4 r)`` and both error and r <= 1e-4: **equal**. 1e-5 is what nobody can tell apart and what a
+  single lucky r must not undercut.
+- error <= ``4 r``, and one of the two above 1e-4: **ill-conditioned**. The graph does no worse than float32 must, but
+  float32 itself is off by r; that is not called equal. So is an answer that overflows in the plain float32 network.
+- otherwise **not equal**.
+
+A comparison passes where no input is unequal and at least one is equal. The ceiling of 1e-4 does not move: a network
+whose float32 answers are wrong by 4 % (noise, say) has not excused anything by being bad.
+
+Non-finite input that gave non-finite output still must; finite reference with non-finite output is a failure, whatever
+a difference would say (NaN passes a bare ``max|d| > tol``), unless the plain float32 network has no number there either.
 """
 
 from __future__ import annotations
@@ -17,19 +41,33 @@ import numpy as np
 from rtserve.errors import ParityError
 from rtserve.spec import InputSpec
 
-__all__ = ["BATCHES", "SCALES", "TOLERANCE", "ParityCase", "ParityReport", "check_parity", "probe_inputs"]
+__all__ = [
+    "BATCHES",
+    "CEILING",
+    "SCALES",
+    "SLACK",
+    "TOLERANCE",
+    "ParityCase",
+    "ParityReport",
+    "check_parity",
+    "compare_outputs",
+    "probe_inputs",
+    "relative_error",
+]
 
 TOLERANCE = 1e-5
-"""Largest relative error of a float32 graph against float64."""
-SLACK = 2.0
-"""How many times the plain float32 graph's own error is allowed where that is larger than `TOLERANCE` / 2."""
-SPECTRAL_TOLERANCE = 1e-4
+"""Relative error that is equal whatever rounding explains."""
+CEILING = 1e-4
+"""Relative error above which nothing is called equal, whatever rounding explains."""
+SLACK = 4.0
+"""How many times the largest of the drawn rounding errors is allowed. The graph's error is a draw of the same sum: over
+the zoo's networks and three seeds its ratio to the largest of the draws is recorded by ``benchmarks/parity_rule.py``."""
+SPECTRAL_TOLERANCE = CEILING
 """Largest relative error of onnxruntime on a graph that holds DFT or STFT nodes: its kernels for them sum naively in
 float32. Evaluated in float64 such a graph must agree within `TOLERANCE`; the optimiser replaces the nodes."""
 FLOOR = 1e-3
 """Outputs smaller than this are compared absolutely, in units of this."""
-POOLED = 5e-5
-"""Up to here a graph's own error is the largest over all inputs: on a single window it can be small by luck."""
+EQUAL, ILL, UNEQUAL = "equal", "ill-conditioned", "NOT EQUAL"
 BATCHES = (1, 2, 5)
 SCALES = (1e-6, 1e-5, 1e-3, 1.0, 1e2)
 """Input scales: microvolt-sized volts up to normalised and unscaled data."""
@@ -48,34 +86,71 @@ class ParityCase:
     error : float
         Largest difference relative to ``max(FLOOR, max|y_ref|)``; NaN where finiteness differs.
     allowed : float
-        Largest error that passes.
+        Largest error that rounding explains (at least `TOLERANCE`, or what the caller set).
     finite : bool
         Whether both results are finite in the same places.
+    rounding : float
+        Relative error that float32 is expected to make on this input; 0 where nobody asked.
+    overflows : bool
+        Whether the plain float32 network has no number here where float64 has one.
     """
 
     name: str
     error: float
     allowed: float
     finite: bool
+    rounding: float = 0.0
+    overflows: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """``equal``, ``ill-conditioned`` or ``NOT EQUAL``."""
+        if not self.finite:
+            return ILL if self.overflows else UNEQUAL
+        if not self.error <= self.allowed:
+            return UNEQUAL
+        return EQUAL if max(self.error, self.rounding) <= CEILING and not self.overflows else ILL
 
     @property
     def passed(self) -> bool:
-        """Whether the error is a number and within what is allowed."""
-        return self.finite and self.error <= self.allowed
+        """Whether the difference is one that float32 explains."""
+        return self.verdict != UNEQUAL
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParityReport:
-    """All cases of one comparison."""
+    """All cases of one comparison.
+
+    Parameters
+    ----------
+    cases : tuple of ParityCase
+        One per input.
+    subject, reference : str
+        What the two are called.
+    notes : tuple of str
+        What a reader must know besides: a witness that was not obeyed, an engine that is not installed.
+    """
 
     cases: tuple[ParityCase, ...]
     subject: str = "graph"
     reference: str = "float64"
+    notes: tuple[str, ...] = ()
+
+    def of(self, verdict: str) -> tuple[ParityCase, ...]:
+        """Return the cases with a verdict."""
+        return tuple(case for case in self.cases if case.verdict == verdict)
+
+    @property
+    def verdict(self) -> str:
+        """``equal`` on every input, ``ill-conditioned`` on some, or ``NOT EQUAL``."""
+        if self.of(UNEQUAL) or not self.cases:
+            return UNEQUAL
+        return ILL if self.of(ILL) else EQUAL
 
     @property
     def passed(self) -> bool:
-        """Whether every case passed; no case at all is no pass."""
-        return bool(self.cases) and all(case.passed for case in self.cases)
+        """Whether no case is unequal and at least one is equal; no case at all is no pass."""
+        return self.verdict != UNEQUAL and bool(self.of(EQUAL))
 
     @property
     def max_error(self) -> float:
@@ -93,26 +168,38 @@ class ParityReport:
         return max(self.cases, key=lambda c: c.error / c.allowed if c.finite else float("inf"))
 
     def summary(self) -> str:
-        """Return one line: the verdict, the largest error, the case it came from."""
-        verdict = "equal" if self.passed else "NOT EQUAL"
+        """Return one line: the verdict, the largest error, the case it came from, and the notes."""
+        return "; ".join((self._verdict_text(), *self.notes))
+
+    def _verdict_text(self) -> str:
         if not self.cases:
             return f"{self.subject} against {self.reference}: nothing compared"
+        ill = self.of(ILL)
+        if self.verdict == ILL:
+            rest = len(self.cases) - len(ill)
+            return (
+                f"{self.subject} against {self.reference}: ill-conditioned: {_what_float32_does(ill)}; equal on"
+                f" {f'the other {rest}' if rest else 'none'} of {len(self.cases)} inputs"
+            )
         worst = self.worst
         detail = f"{worst.error:.2e}" if worst.finite else "NaN, Inf or another shape"
         needed = self.tolerance_needed
         smallest = f"smallest tolerance that passes {needed:.2e}" if np.isfinite(needed) else "no tolerance passes"
         return (
-            f"{self.subject} against {self.reference}: {verdict}, worst {detail} (allowed {worst.allowed:.1e}) on"
-            f" {worst.name}, {len(self.cases)} inputs; {smallest}"
+            f"{self.subject} against {self.reference}: {self.verdict}, worst {detail} (allowed"
+            f" {min(worst.allowed, CEILING):.1e}) on {worst.name}, {len(self.cases)} inputs; {smallest}"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
         return {
             "passed": self.passed,
+            "verdict": self.verdict,
             "max_error": self.max_error if np.isfinite(self.max_error) else None,
             "inputs": len(self.cases),
             "worst": self.worst.name if self.cases else None,
+            "ill_conditioned": [case.name for case in self.of(ILL)],
+            "notes": list(self.notes),
         }
 
     def require(self, *, hint: str) -> ParityReport:
@@ -176,8 +263,30 @@ def probe_inputs(
     return probes
 
 
+def _what_float32_does(ill: Sequence[ParityCase]) -> str:
+    """Return by how much float32 itself is off on ill-conditioned inputs, or that it overflows there, and on which."""
+    off = max((max(case.rounding, case.error) for case in ill if not case.overflows), default=0.0)
+    said = []
+    if off:
+        named = [case.name for case in ill if not case.overflows]
+        said.append(f"float32 itself is off by {off:.1e} (more than {CEILING:.0e}) on {_listed(named)}")
+    if any(case.overflows for case in ill):
+        said.append(f"float32 itself overflows on {_listed([case.name for case in ill if case.overflows])}")
+    return " and ".join(said)
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    return "; ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def compare_outputs(
-    name: str, got: np.ndarray, reference: np.ndarray, *, own_error: float = 0.0, tolerance: float = TOLERANCE
+    name: str,
+    got: np.ndarray,
+    reference: np.ndarray,
+    *,
+    rounding: float = 0.0,
+    tolerance: float = TOLERANCE,
+    single: np.ndarray | None = None,
 ) -> ParityCase:
     """Compare one result with its float64 reference.
 
@@ -187,34 +296,31 @@ def compare_outputs(
         What the input was.
     got, reference : ndarray
         Results (batch, n_outputs); the reference in float64.
-    own_error : float
-        Relative error of the plain float32 graph on this input.
+    rounding : float
+        Relative error that float32 is expected to make on this input (`rtserve.graphs.rounding`).
     tolerance : float
-        Largest relative error that passes whatever `own_error` is.
+        Relative error that is equal whatever `rounding` is.
+    single : ndarray, optional
+        What the plain network answers in float32: where it overflows, the result may too.
     """
     got = np.asarray(got, dtype=np.float64)
     reference = np.asarray(reference, dtype=np.float64)
-    allowed = max(tolerance, SLACK * own_error) if np.isfinite(own_error) else tolerance
-    if got.shape != reference.shape:
+    allowed = max(tolerance, SLACK * rounding) if np.isfinite(rounding) else tolerance
+
+    def case(error: float, *, finite: bool, called: str = name, overflows: bool = False) -> ParityCase:
         return ParityCase(
-            name=f"{name}: shape {got.shape} against {reference.shape}",
-            error=float("nan"),
-            allowed=allowed,
-            finite=False,
+            name=called, error=error, allowed=allowed, finite=finite, rounding=rounding, overflows=overflows
         )
+
+    if got.shape != reference.shape:
+        return case(float("nan"), finite=False, called=f"{name}: shape {got.shape} against {reference.shape}")
     fine = np.isfinite(reference)
+    lost = fine & ~np.isfinite(single) if single is not None and single.shape == reference.shape else fine & ~fine
+    if lost.any():  # there the graph may answer what it likes; elsewhere it must answer as the network does
+        got, reference = np.where(lost, 0.0, got), np.where(lost, 0.0, reference)
     if not np.array_equal(fine, np.isfinite(got)):
-        return ParityCase(name=name, error=float("nan"), allowed=allowed, finite=False)
-    return ParityCase(name=name, error=relative_error(got, reference), allowed=allowed, finite=True)
-
-
-def pooled_errors(own: Sequence[float]) -> list[float]:
-    """Return the plain float32 graph's own error for each input: its own there, or the largest anywhere up to `POOLED`.
-
-    The cap keeps one ill-conditioned input (a softmax driven into saturation, say) from excusing all the others.
-    """
-    common = min(max(own, default=0.0), POOLED)
-    return [max(error, common) for error in own]
+        return case(float("nan"), finite=False)
+    return case(relative_error(got, reference), finite=True, overflows=bool(lost.any()))
 
 
 def relative_error(got: np.ndarray, reference: np.ndarray) -> float:
@@ -231,7 +337,6 @@ def check_parity(
     reference: Infer,
     inputs: Iterable[tuple[str, np.ndarray]],
     *,
-    plain: Infer | None = None,
     subject: str = "graph",
     reference_name: str = "float64",
 ) -> ParityReport:
@@ -245,14 +350,8 @@ def check_parity(
         The float64 truth.
     inputs : iterable of (str, ndarray)
         From `probe_inputs`, and real windows where there are some.
-    plain : callable, optional
-        The unoptimised float32 graph; twice its own error is allowed where it is the larger.
     subject, reference_name : str
         What the report calls the two.
     """
-    cases = []
-    for name, x in inputs:
-        truth = reference(x)
-        own = relative_error(np.asarray(plain(x)), truth) if plain is not None else 0.0
-        cases.append(compare_outputs(name, infer(x), truth, own_error=own))
+    cases = [compare_outputs(name, infer(x), reference(x)) for name, x in inputs]
     return ParityReport(cases=tuple(cases), subject=subject, reference=reference_name)

@@ -10,12 +10,31 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rtserve.errors import EnvironmentMissingError, ExportError, RtserveError
+from rtserve.errors import EnvironmentMissingError, ExportError, InputError, RtserveError
 
 if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
 
-__all__ = ["OnnxruntimeRunner", "OpenvinoRunner", "PlanRunner", "ReferenceRunner", "Runner", "TorchRunner"]
+__all__ = [
+    "ENGINES",
+    "ENGINE_NAMES",
+    "OnnxruntimeRunner",
+    "OpenvinoRunner",
+    "PlanRunner",
+    "ReferenceRunner",
+    "Runner",
+    "TorchRunner",
+    "make_runner",
+]
+
+ENGINE_NAMES = {
+    "onnxruntime": "onnxruntime",
+    "torch_plan": "the torch executor",
+    "openvino": "OpenVINO",
+    "reference": "onnx's own evaluator",
+}
+"""Engines by the name that a command takes, and what a person reads."""
+ENGINES = tuple(ENGINE_NAMES)
 
 
 class Runner(Protocol):
@@ -129,6 +148,15 @@ class PlanRunner:
             ) from None
         return y
 
+    def rounding(self, x: np.ndarray, truth: np.ndarray, *, windows: int = 4) -> float:
+        """Return the relative error that float32 is expected to make; see `rtserve.graphs.rounding.expected_error`."""
+        import torch
+
+        from rtserve.graphs.rounding import expected_error
+
+        given = torch.from_numpy(np.ascontiguousarray(x)).to(self._dtype)
+        return expected_error(self.module, given, truth, windows=windows)
+
 
 class TorchRunner:
     """A torch module as it is (eager), in evaluation mode."""
@@ -174,3 +202,24 @@ class OpenvinoRunner:
         """Return (batch, n_outputs) float32."""
         result: np.ndarray = self._request.infer({0: x}, share_inputs=True)[0].copy()
         return result
+
+
+def make_runner(graph: Graph, engine: str = "onnxruntime", *, threads: int = 1) -> Runner:
+    """Return a runner of `graph` in the named engine.
+
+    Raises
+    ------
+    InputError
+        Where no engine has that name.
+    EnvironmentMissingError
+        Where it is not installed.
+    """
+    if engine == "onnxruntime":
+        return OnnxruntimeRunner(graph, threads=threads)
+    if engine == "torch_plan":
+        return PlanRunner(graph, threads=threads)
+    if engine == "openvino":
+        return OpenvinoRunner(graph, threads=threads)
+    if engine == "reference":
+        return ReferenceRunner(graph)
+    raise InputError(f"unknown engine {engine!r}", hint=f"use one of {', '.join(ENGINES)}")

@@ -1,33 +1,147 @@
-"""A third witness: onnx's own evaluator, heard where the executor and onnxruntime differ by more than rounding explains.
+"""What a graph answers, on the word of two witnesses out of three.
 
-The executor in float64 says quickly what a graph answers. It may not vouch for itself: were one of its operators wrong,
-onnxruntime's difference from it would count as rounding, and widen what a rewrite is allowed.
+The executor in float64 says quickly what a graph answers, and what float32 costs there. It may not vouch for itself:
+onnxruntime on the plain graph must agree within that cost. Where it does not, onnx's own evaluator is heard, and the one
+of the three that the other two contradict is named and not obeyed (the evaluator itself is wrong on some forms of
+AveragePool). Where no two agree there is no truth, and an error.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.errors import ParityError, RtserveError
+from rtserve.graphs.parity import CEILING, SLACK, TOLERANCE, ParityCase, compare_outputs, relative_error
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rtserve.graphs.graph import Graph
+    from rtserve.graphs.runners import PlanRunner
 
-__all__ = ["DOUBT", "hear_evaluator"]
+__all__ = ["Answer", "Testimony", "hear"]
 
-DOUBT = 5e-6
-"""Relative difference between two witnesses from which a third is heard: below it, no allowance grows."""
+EXECUTOR, ENGINE, EVALUATOR = "the executor in float64", "onnxruntime on the plain graph", "onnx's own evaluator"
 
 
-def hear_evaluator(graph: Graph, doubtful: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> None:
-    """Raise `ParityError` where onnx's own evaluator contradicts the plan: (name, input, the plan's answer) each."""
-    from rtserve.graphs.parity import ParityReport, compare_outputs
-    from rtserve.graphs.runners import ReferenceRunner
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a graph answers to one input.
 
-    evaluator = ReferenceRunner(graph)
-    cases = tuple(compare_outputs(name, truth, evaluator.infer(x)) for name, x, truth in doubtful)
-    ParityReport(cases=cases, subject="the plan in float64", reference="onnx's own evaluator").require(
-        hint="an operator of the executor does not do what ONNX says: a defect of rtserve"
-    )
+    Parameters
+    ----------
+    name : str
+        What the input is.
+    x, truth, single : ndarray
+        The input (batch, n_chans, n_times); what is right (batch, n_outputs) in float64; what onnxruntime gives.
+    rounding : float
+        Relative error that float32 is expected to make.
+    """
+
+    name: str
+    x: np.ndarray
+    truth: np.ndarray
+    single: np.ndarray
+    rounding: float
+
+    def compare(self, got: np.ndarray) -> ParityCase:
+        """Compare what another evaluation of the graph gives."""
+        return compare_outputs(self.name, got, self.truth, rounding=self.rounding, single=self.single)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Testimony:
+    """The answers to all inputs, and who was not obeyed."""
+
+    answers: tuple[Answer, ...]
+    notes: tuple[str, ...] = ()
+
+
+def hear(graph: Graph, inputs: Sequence[tuple[str, np.ndarray]], *, windows: int = 4) -> Testimony:
+    """Return what `graph` answers to each input (name, (batch, n_chans, n_times)).
+
+    Parameters
+    ----------
+    graph : Graph
+        Plain: as exported, or as joined.
+    inputs : sequence of (str, ndarray)
+        Probes; they may hold NaN and infinite samples.
+    windows : int
+        See `rtserve.graphs.rounding.expected_error`.
+
+    Raises
+    ------
+    ParityError
+        Where no two of executor, onnxruntime and evaluator agree.
+    ExportError
+        Where onnxruntime cannot load the graph.
+    """
+    from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner, ReferenceRunner
+
+    engine = OnnxruntimeRunner(graph).infer
+    try:
+        plan = PlanRunner(graph, double=True)
+        answers = [_by_plan(plan, engine, name, x, windows) for name, x in inputs]
+    except RtserveError:  # an operator that the executor lacks
+        return Testimony(answers=tuple(_by_evaluator(ReferenceRunner(graph).infer, engine, inputs)))
+    doubtful = [a for a in answers if _in_doubt(a)]
+    if not doubtful:
+        return Testimony(answers=tuple(answers))
+    evaluator = ReferenceRunner(graph).infer
+    odd = _odd_one_out(max(doubtful, key=lambda a: _distance(a.single, a.truth)), evaluator)
+    if odd == EXECUTOR:
+        answers = _by_evaluator(evaluator, engine, inputs)
+    return Testimony(answers=tuple(answers), notes=(f"{odd} contradicts the other two witnesses and is not obeyed",))
+
+
+def _by_plan(
+    plan: PlanRunner, engine: Callable[[np.ndarray], np.ndarray], name: str, x: np.ndarray, windows: int
+) -> Answer:
+    truth = plan.infer(x)
+    rounding = plan.rounding(x, truth, windows=windows if np.isfinite(x).all() else 1)
+    return Answer(name=name, x=x, truth=truth, single=engine(x), rounding=rounding)
+
+
+def _by_evaluator(
+    evaluator: Callable[[np.ndarray], np.ndarray],
+    engine: Callable[[np.ndarray], np.ndarray],
+    inputs: Sequence[tuple[str, np.ndarray]],
+) -> list[Answer]:
+    """Return answers by the evaluator; the engine's own error, within the ceiling, stands for that of float32."""
+    answers = []
+    for name, x in inputs:
+        truth, single = evaluator(x), engine(x)
+        own = min(relative_error(single, truth), CEILING / SLACK) if single.shape == truth.shape else 0.0
+        answers.append(Answer(name=name, x=x, truth=truth, single=single, rounding=own))
+    return answers
+
+
+def _in_doubt(answer: Answer) -> bool:
+    """Whether executor and onnxruntime differ by more than rounding, on an input and answer that are numbers."""
+    finite = all(np.isfinite(part).all() for part in (answer.x, answer.truth, answer.single))
+    return finite and _distance(answer.single, answer.truth) > max(TOLERANCE, SLACK * answer.rounding)
+
+
+def _distance(got: np.ndarray, truth: np.ndarray) -> float:
+    return relative_error(np.asarray(got), np.asarray(truth)) if np.shape(got) == np.shape(truth) else float("inf")
+
+
+def _odd_one_out(answer: Answer, evaluator: Callable[[np.ndarray], np.ndarray]) -> str:
+    """Return which of the three witnesses the other two contradict on the input that is most in doubt.
+
+    One window of it: the evaluator is slow.
+    """
+    said = {EXECUTOR: answer.truth[:1], ENGINE: answer.single[:1], EVALUATOR: evaluator(answer.x[:1])}
+    pairs = [(EXECUTOR, ENGINE, EVALUATOR), (EXECUTOR, EVALUATOR, ENGINE), (ENGINE, EVALUATOR, EXECUTOR)]
+    apart = {odd: _distance(said[one], said[two]) for one, two, odd in pairs}
+    odd = min(apart, key=lambda name: apart[name])
+    if apart[odd] > max(CEILING, SLACK * answer.rounding):
+        numbers = ", ".join(f"{name} {float(np.ravel(values)[0]):.7g}" for name, values in said.items())
+        raise ParityError(
+            f"on {answer.name} no two witnesses agree on what the graph answers: {numbers}",
+            hint="an operator of the graph means different things to different engines; export it in another form",
+        )
+    return odd

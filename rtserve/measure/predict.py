@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rtserve.errors import InputError, RtserveError
 from rtserve.graphs.graph import Graph
+from rtserve.graphs.runners import ENGINES, make_runner
 from rtserve.signals.stored import StoredArray
 from rtserve.signals.windows import WindowSet, load_windows
 from rtserve.spec import unit_factor
-
-if TYPE_CHECKING:
-    from rtserve.graphs.runners import Runner
 
 __all__ = [
     "ENGINES",
@@ -29,7 +26,6 @@ __all__ = [
     "unit_scale",
 ]
 
-ENGINES = ("onnxruntime", "torch_plan", "openvino", "reference")
 Progress = Callable[[int, int], None]
 _BATCH_BYTES = 2 << 20
 """Input bytes of one batch. Activations are about 50 times the input in the widest of the known networks."""
@@ -59,29 +55,6 @@ def as_windows(windows: WindowSet | str | Path, *, split: str = "all") -> Window
     if split not in marks:
         raise InputError(f"no window is marked {split!r}", hint=f"the splits are {', '.join(np.unique(marks))}, all")
     return windows.take(marks == split)
-
-
-def make_runner(graph: Graph, engine: str = "onnxruntime", *, threads: int = 1) -> Runner:
-    """Return a runner of `graph` in the named engine.
-
-    Raises
-    ------
-    InputError
-        Where no engine has that name.
-    EnvironmentMissingError
-        Where it is not installed.
-    """
-    from rtserve.graphs import runners
-
-    if engine == "onnxruntime":
-        return runners.OnnxruntimeRunner(graph, threads=threads)
-    if engine == "torch_plan":
-        return runners.PlanRunner(graph, threads=threads)
-    if engine == "openvino":
-        return runners.OpenvinoRunner(graph, threads=threads)
-    if engine == "reference":
-        return runners.ReferenceRunner(graph)
-    raise InputError(f"unknown engine {engine!r}", hint=f"use one of {', '.join(ENGINES)}")
 
 
 def predict(

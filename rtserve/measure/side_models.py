@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.graphs.architecture import architecture_digest
 from rtserve.graphs.graph import Graph
 from rtserve.measure.predict import learned_parameters
 from rtserve.measure.side_results import evaluation_claims, evaluation_raw, flat
@@ -33,14 +34,13 @@ def checkpoint_side(path: Path) -> Side:
     checkpoint = load_checkpoint(path)
     state = strip_prefixes(checkpoint.state_dict)
     learned = [t.numel() for key, t in state.items() if key.rpartition(".")[2] not in _BUFFERS]
-    shapes = json.dumps(sorted((key, list(t.shape)) for key, t in state.items() if key != "input_scale"))
     claims, settings = _told_apart({key: text.strip("'\"") for key, text in checkpoint.riders.items()})
     return Side(
         name=path.name,
         kind="checkpoint",
         path=path,
         digest=checkpoint.sha256,
-        architecture="shapes:" + hashlib.sha256(shapes.encode()).hexdigest()[:16],
+        architecture=architecture_digest({key: tuple(tensor.shape) for key, tensor in state.items()}),
         parameters=sum(learned),
         settings=settings,
         claims=claims,

@@ -15,13 +15,12 @@ import numpy as np
 from rtserve.errors import BundleError, EnvironmentMissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from rtserve.graphs.graph import Graph
     from rtserve.graphs.parity import ParityReport
     from rtserve.submission.artefacts import Artefact
 
-__all__ = ["require_agreement", "truths_of"]
+__all__ = ["require_agreement"]
 
 
 def require_agreement(artefact: Artefact) -> dict[str, ParityReport]:
@@ -34,10 +33,10 @@ def require_agreement(artefact: Artefact) -> dict[str, ParityReport]:
     BundleError
         Where a route cannot be taken in this environment at all, or fails on one of the inputs.
     """
-    from rtserve.graphs.parity import ParityReport, compare_outputs, probe_inputs
+    from rtserve.graphs.parity import ParityReport, probe_inputs
+    from rtserve.graphs.witness import hear
 
-    inputs = probe_inputs(artefact.graph.input_spec)
-    truths, own = truths_of(artefact.graph, inputs)
+    heard = hear(artefact.graph, probe_inputs(artefact.graph.input_spec))
     reports = {}
     with tempfile.TemporaryDirectory(prefix="rtserve-routes-") as name:
         folder = Path(name)
@@ -45,49 +44,11 @@ def require_agreement(artefact: Artefact) -> dict[str, ParityReport]:
             (folder / file).write_bytes(data)
         for route in artefact.routes:
             infer, subject = _open(folder, artefact.name, route), f"challenge {artefact.key} by {route}"
-            cases = [
-                compare_outputs(probe, _answer(infer, x, f"{subject} on {probe}"), truth, own_error=error)
-                for (probe, x), truth, error in zip(inputs, truths, own, strict=True)
-            ]
+            cases = [a.compare(_answer(infer, a.x, f"{subject} on {a.name}")) for a in heard.answers]
             reports[route] = ParityReport(
-                cases=tuple(cases), subject=subject, reference="the graph in float64"
+                cases=tuple(cases), subject=subject, reference="the graph in float64", notes=heard.notes
             ).require(hint='leave this route out with runtime = "torch"; if that is the one, it is a defect of rtserve')
     return reports
-
-
-def truths_of(graph: Graph, inputs: Sequence[tuple[str, np.ndarray]]) -> tuple[list[np.ndarray], list[float]]:
-    """Return what `graph` answers to each input in float64, and what float32 costs there.
-
-    The plan computes it, quickly; but a plan may not vouch for itself. It has a second witness: onnxruntime on the
-    graph, in float32. Where the two are further apart than rounding explains, onnx's own evaluator decides.
-
-    Parameters
-    ----------
-    graph : Graph
-        As it travels.
-    inputs : sequence of (str, ndarray)
-        Name and (batch, n_chans, n_times) each.
-
-    Raises
-    ------
-    ParityError
-        Where the plan does not compute the graph.
-    """
-    from rtserve.graphs.parity import compare_outputs, pooled_errors, relative_error
-    from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner
-    from rtserve.graphs.witness import DOUBT, hear_evaluator
-
-    exact, plain = PlanRunner(graph, double=True), OnnxruntimeRunner(graph)
-    truths, own, doubtful = [], [], []
-    for name, x in inputs:
-        truth, witness = exact.infer(x), plain.infer(x)
-        if not compare_outputs(name, witness, truth, tolerance=DOUBT).passed:
-            doubtful.append((name, x, truth))
-        truths.append(truth)
-        own.append(relative_error(witness, truth))
-    if doubtful:
-        hear_evaluator(graph, doubtful)
-    return truths, pooled_errors(own)
 
 
 def _answer(infer: Callable[[np.ndarray], np.ndarray], x: np.ndarray, what: str) -> np.ndarray:

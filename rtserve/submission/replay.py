@@ -86,12 +86,12 @@ def _compare(
     """Compare reference and answers with the graph in float64, allowing the answers what float32 costs on it."""
     from rtserve.graphs.graph import Graph
     from rtserve.graphs.parity import compare_outputs
-    from rtserve.submission.agreement import truths_of
+    from rtserve.graphs.witness import hear
 
     graph, windows = Graph.from_bytes(files[entry["graph"]], name=entry["graph"]), reference["windows"]
-    (truth,), (own,) = truths_of(graph, [("reference windows", windows)])
-    written = compare_outputs("", reference[entry["graph"].removesuffix(".onnx")], truth)
-    answered = compare_outputs("", got, np.resize(truth[:, 0], len(got)), own_error=own)
+    (answer,) = hear(graph, [("reference windows", windows)]).answers
+    written = compare_outputs("", reference[entry["graph"].removesuffix(".onnx")], answer.truth)
+    answered = compare_outputs("", got, np.resize(answer.truth[:, 0], len(got)), rounding=answer.rounding)
     for case, what in ((written, "the reference answers"), (answered, "what the submission answers")):
         if not case.passed:
             detail = (

@@ -181,7 +181,7 @@ def describe(windows: WindowSet, split: Split, recipe: Recipe, network: Any) -> 
     import torch
 
     import rtserve
-    from rtserve.graphs.export_child import architecture_digest
+    from rtserve.graphs.architecture import architecture_digest
 
     counts = {part: len(split.part(part)) for part in ("train", "valid", "test")}
     return {
@@ -199,7 +199,7 @@ def describe(windows: WindowSet, split: Split, recipe: Recipe, network: Any) -> 
         },
         KEY: training_record(windows, split.marks),
         "n_parameters": count_parameters(network),
-        "architecture": architecture_digest(network),
+        "architecture": architecture_digest({key: value.shape for key, value in network.state_dict().items()}),
         "exporter": export_reference(recipe),
         "versions": {
             "rtserve": rtserve.__version__,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from rtserve.graphs.architecture import architecture_digest
 from rtserve.measure.bench import bench
 from rtserve.measure.compare import compare
 from rtserve.measure.evaluate import evaluate
@@ -108,6 +109,21 @@ def test_other_architectures_are_warned_about(tmp_path):
     assert any("architectures differ" in w for w in warnings)
     assert any("parameter counts differ" in w for w in warnings)
     assert not compare(a, checkpoint(tmp_path / "c.pth", seed=2)).warnings
+
+
+def test_a_checkpoint_and_its_own_export_are_one_architecture(small_checkpoints, small_members):
+    found = compare(small_checkpoints[0], small_members[0])
+    assert {row.key: row.verdict for row in found.rows}["architecture"] == "same"
+    assert not any("architectures differ" in warning for warning in found.warnings)
+    assert architecture_digest({"a.weight_g": [3, 1], "a.weight_v": [3, 4], "a.bias": [3]}) == architecture_digest(
+        {
+            "a.bias": [3],
+            "a.parametrizations.weight.original0": [3, 1],
+            "a.parametrizations.weight.original1": [3, 4],
+            "n.num_batches_tracked": [],
+        }
+    )
+    assert architecture_digest({"a.weight": [3]}) != architecture_digest({"a.weight": [4]})
 
 
 def test_graphs_are_scored_again_each_in_its_own_process(graph, windows, tmp_path):

@@ -10,8 +10,9 @@ import numpy as np
 
 from rtserve.errors import RtserveError
 from rtserve.graphs.macs import count_macs
-from rtserve.graphs.parity import ParityReport, compare_outputs, pooled_errors, probe_inputs, relative_error
-from rtserve.graphs.witness import DOUBT, hear_evaluator
+from rtserve.graphs.parity import ParityReport, probe_inputs
+from rtserve.graphs.runners import ENGINE_NAMES
+from rtserve.graphs.witness import Testimony, hear
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -39,7 +40,7 @@ class Reference:
     """
 
     def __init__(self, graph: Graph, *, seed: int = 0, brief: bool = False) -> None:
-        self.graph = graph
+        self.graph, self.brief = graph, brief
         scales = {"scales": (1e-5, 1.0, 1e2), "batches": (1, 2)} if brief else {}
         self.probes = probe_inputs(graph.input_spec, seed=seed, **scales)  # type: ignore[arg-type]
         macs = count_macs(graph.model)
@@ -50,48 +51,24 @@ class Reference:
         self.probes += _broken(graph, seed, windows=2 if macs > HEAVY else 4)
 
     @cached_property
-    def _rows(self) -> list[tuple[str, np.ndarray, np.ndarray, float]]:
-        """Probes with their float64 answers and the plain graph's own float32 error.
+    def _heard(self) -> Testimony:
+        """What the plain graph answers to the probes.
 
-        A broken window on which the plain graph in onnxruntime is not finite where float64 is (engines differ on NaN in
-        Clip and Max) says nothing about a rewrite and is left out.
+        A broken window on which the plain graph in onnxruntime does not answer as float64 does (engines differ on NaN
+        in Clip and Max) says nothing about a rewrite and is left out.
         """
-        from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner, ReferenceRunner
+        heard = hear(self.graph, self.probes, windows=2 if self.brief else 4)
+        kept = tuple(a for a in heard.answers if np.isfinite(a.x).all() or a.compare(a.single).passed)
+        return replace(heard, answers=kept)
 
-        try:
-            truth_of = PlanRunner(self.graph, double=True).infer
-        except RtserveError:
-            truth_of = ReferenceRunner(self.graph).infer
-        plain_of = OnnxruntimeRunner(self.graph).infer
-        rows: list[tuple[str, np.ndarray, np.ndarray]] = []
-        own: list[float] = []
-        for name, x in self.probes:
-            truth, plain = truth_of(x), plain_of(x)
-            if np.isfinite(x).all() or np.array_equal(np.isfinite(truth), np.isfinite(plain)):
-                rows.append((name, x, truth))
-                own.append(relative_error(plain, truth))
-        self._require_witness(rows, own)
-        return [(*row, error) for row, error in zip(rows, pooled_errors(own), strict=True)]
+    def report(self, graph: Graph, engine: str = "onnxruntime") -> ParityReport:
+        """Compare a graph in an engine of `rtserve.graphs.runners.ENGINES` with the truth."""
+        from rtserve.graphs.runners import make_runner
 
-    def _require_witness(self, rows: list[tuple[str, np.ndarray, np.ndarray]], own: list[float]) -> None:
-        """Hear onnx's evaluator on the input on which the executor and onnxruntime differ most, where that is doubtful.
-
-        One window of it: the evaluator is slow.
-        """
-        finite = [i for i, (_, x, truth) in enumerate(rows) if np.isfinite(x).all() and np.isfinite(truth).all()]
-        worst = max(finite, key=lambda i: own[i], default=None)
-        if worst is None or own[worst] <= DOUBT:
-            return
-        name, x, truth = rows[worst]
-        hear_evaluator(self.graph, [(name, x[:1], truth[:1])])
-
-    def report(self, graph: Graph) -> ParityReport:
-        """Compare a graph in onnxruntime with the truth."""
-        from rtserve.graphs.runners import OnnxruntimeRunner
-
-        infer = OnnxruntimeRunner(graph).infer
-        cases = tuple(compare_outputs(name, infer(x), truth, own_error=own) for name, x, truth, own in self._rows)
-        return ParityReport(cases=cases, subject="onnxruntime on the fused graph", reference="the plan in float64")
+        infer = make_runner(graph, engine).infer
+        cases = tuple(answer.compare(infer(answer.x)) for answer in self._heard.answers)
+        subject = f"{ENGINE_NAMES[engine]} on the fused graph"
+        return ParityReport(cases=cases, subject=subject, reference="the plan in float64", notes=self._heard.notes)
 
     def check(self, model: ir.Model) -> str:
         """Return why a model is not the same, or an empty text."""

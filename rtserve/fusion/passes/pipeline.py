@@ -15,7 +15,7 @@ from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.assemble import assemble
 from rtserve.fusion.passes.check import Reference
 from rtserve.fusion.passes.outcome import OptimizationReport, Outcome
-from rtserve.fusion.passes.running import DEFECTS, clean, run_passes
+from rtserve.fusion.passes.running import DEFECTS, clean, failed, run_passes
 from rtserve.graphs.macs import count_macs
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _assembled(
     except Refused as refusal:
         return None, outcome("refused", str(refusal))
     except DEFECTS as error:
-        return None, outcome("undone", f"failed: {type(error).__name__}: {error}")
+        return None, outcome("undone", failed(error))
     model = clean(assembly.model)
     wrong = task.check(model)
     if wrong:

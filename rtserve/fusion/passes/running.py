@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from rtserve.graphs.macs import count_macs, infer_shapes
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["DEFECTS", "Checker", "Pass", "clean", "run_passes"]
+__all__ = ["DEFECTS", "STRICT", "Checker", "Pass", "clean", "failed", "run_passes"]
 
 Pass = Callable[["ir.Model"], PassResult]
 Checker = Callable[["ir.Model"], str]
@@ -33,6 +34,16 @@ def clean(model: ir.Model) -> ir.Model:
 
 DEFECTS = (ValueError, TypeError, KeyError, IndexError, AttributeError, np.linalg.LinAlgError)
 """What a rewrite raises on a graph that it did not foresee: it is undone then, and the graph stays as it was."""
+STRICT = "RTSERVE_STRICT"
+"""Environment variable: where it is set, a rewrite that raises is raised. The tests and the zoo set it: what a user is
+spared is a defect all the same."""
+
+
+def failed(error: Exception) -> str:
+    """Return the reason for which a rewrite that raised is undone; with `STRICT` raise it instead."""
+    if os.environ.get(STRICT):
+        raise error
+    return f"failed: {type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +102,7 @@ def _one(model: ir.Model, name: str, run: Pass, subject: str, check: Checker | N
         trial = clean(trial)
         wrong = check(trial) if check is not None else ""
     except DEFECTS as error:
-        return _Step(model=model, outcome=outcome("undone", f"failed: {type(error).__name__}: {error}"))
+        return _Step(model=model, outcome=outcome("undone", failed(error)))
     if wrong:
         return _Step(model=model, outcome=outcome("undone", f"the numbers changed: {wrong}"))
     return _Step(model=trial, outcome=outcome("applied", "; ".join(result.notes), count_macs(trial)))

@@ -114,11 +114,12 @@ def compare(case: Case, key: str, name: str, got: np.ndarray) -> Iterator[Findin
     """Yield a finding where the drive's numbers are not those of a graph.
 
     The graph runs in onnxruntime on the very windows of the drive. Where the two differ by more than one engine's
-    allowance, the graph's own error against float64 is measured and counted in, as `rtserve.graphs.parity` defines it.
+    allowance, what float32 costs on them is found and counted in, as `rtserve.graphs.parity` defines it.
     """
     from rtserve.graphs.graph import Graph
-    from rtserve.graphs.parity import compare_outputs, relative_error
-    from rtserve.graphs.runners import OnnxruntimeRunner, ReferenceRunner
+    from rtserve.graphs.parity import compare_outputs
+    from rtserve.graphs.runners import OnnxruntimeRunner
+    from rtserve.graphs.witness import hear
 
     assert case.unpacked.folder is not None
     graph = Graph.load(case.unpacked.folder / name)
@@ -130,9 +131,8 @@ def compare(case: Case, key: str, name: str, got: np.ndarray) -> Iterator[Findin
     expected = rows.argmax(axis=1).astype(np.float64) if classes else rows[:, 0]
     found = compare_outputs(name, got, expected)
     if not found.passed and found.finite and not classes:
-        truth = ReferenceRunner(graph).infer(windows[:4])[:, 0]
-        own = relative_error(expected[:4], truth)
-        found = compare_outputs(name, got[:4], truth, own_error=own)
+        (answer,) = hear(graph, [(name, windows[:4])]).answers
+        found = compare_outputs(name, got[:4], answer.truth[:, 0], rounding=answer.rounding)
     if not found.passed:
         detail = (
             f"{found.error:.2e}, {found.allowed:.1e} is allowed" if found.finite else "one is finite, the other is not"

@@ -1,0 +1,127 @@
+"""What float32 costs a computation: its rounding errors, drawn at random and carried through in float64.
+
+The error analysis is that of `rtserve.graphs.parity`. Each elementary operation is run in float64 and its result is
+perturbed by what float32 may make of it (Monte Carlo arithmetic: Parker, 1997, "Monte Carlo Arithmetic: exploiting
+randomness in floating-point arithmetic"): the depth of the network, the size of what it adds up and how it amplifies
+are in the result, and none of the engines that are on trial is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["UNIT", "RoundingErrors", "expected_error"]
+
+UNIT = 2.0**-24
+"""Unit roundoff of float32: the largest relative error of one rounding to nearest."""
+ULPS = 2.0
+"""Roundings that one operation is charged: its own, and that of a stored operand or of a polynomial's last step."""
+CONTRACTIONS = (
+    "convolution", "mm", "addmm", "bmm", "baddbmm", "sum", "mean", "batch_norm", "layer_norm", "group_norm", "scaled_dot",
+    "fft", "var", "einsum", "linear", "dot", "mv", "rnn", "lstm", "gru", "cumsum",
+)  # fmt: skip
+"""Parts of the names of operations that add up products: their terms are perturbed, which is what rounding them does."""
+BY_DIFFERENCE = {
+    "elu": 1.0,
+    "celu": 1.0,
+    "selu": 1.76,
+    "expm1": 1.0,
+    "softplus": 1.0,
+    "log1p": 1.0,
+    "sigmoid": 0.5,
+    "silu": 0.5,
+    "mish": 1.0,
+    "_log_softmax": 1.0,
+    "erfc": 1.0,
+}
+"""Functions that engines compute by a difference of numbers of this size, exp(x) - 1 for instance: their absolute
+error is a rounding of that size, however small the result."""
+BY_ARGUMENT = ("gelu", "hardswish", "sin", "cos")
+"""Functions whose absolute error is a rounding of their argument: x (1 + erf x) / 2 for a large negative x."""
+
+
+class RoundingErrors(TorchDispatchMode):  # type: ignore[misc]
+    """While active, every floating-point operation of torch errs as float32 might.
+
+    Parameters
+    ----------
+    seed : int
+        Of the errors: uniform in plus or minus `ULPS` roundings, independent of each other.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def _draw(self, like: Tensor) -> Tensor:
+        """Return errors in [-1, 1] x `ULPS` x `UNIT`, of the shape and real type of `like`."""
+        dtype = torch.float32 if like.dtype in (torch.float32, torch.complex64) else torch.float64
+        return (torch.rand(like.shape, generator=self.generator, dtype=dtype) * 2 - 1) * (ULPS * UNIT)
+
+    def _err(self, value: Any, size: Tensor | float = 0.0) -> Any:
+        """Return a tensor with relative errors, and absolute ones of numbers of `size`; anything else as it is.
+
+        A result of exactly 0 stays so: it is one of cancelling equals, of a flat channel, or of a Relu.
+        """
+        if not isinstance(value, torch.Tensor) or not (value.is_floating_point() or value.is_complex()):
+            return value
+        return value + (value + size * (value != 0)) * self._draw(value)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run one operation and let it err; views pass: they round nothing."""
+        name = func.overloadpacket.__name__.removesuffix("_")
+        if any(part in name for part in CONTRACTIONS):
+            args = tuple(self._err(arg) for arg in args)
+        size = args[0].abs() if name in BY_ARGUMENT else BY_DIFFERENCE.get(name, 0.0)
+        result = func(*args, **(kwargs or {}))
+        if func._schema.is_mutable:
+            return result.copy_(self._err(result, size)) if isinstance(result, torch.Tensor) else result
+        if any(returned.alias_info for returned in func._schema.returns):
+            return result
+        if isinstance(result, torch.Tensor):
+            return self._err(result, size)
+        if isinstance(result, tuple | list):
+            return type(result)(self._err(part) for part in result)
+        return result
+
+
+def expected_error(call: Callable[[Tensor], Tensor], x: Tensor, truth: np.ndarray, *, windows: int = 4) -> float:
+    """Return the relative error that float32 arithmetic is expected to make on an input.
+
+    Parameters
+    ----------
+    call : callable
+        The computation, in float64: x (batch, n_chans, n_times) to (batch, n_outputs).
+    x : Tensor
+        Its input.
+    truth : ndarray
+        What it answers without errors.
+    windows : int
+        The errors are drawn until so many windows have been seen: a single draw can be small by luck.
+
+    Returns
+    -------
+    float
+        The largest of the draws, as `rtserve.graphs.parity.relative_error` counts; infinite where an error makes a
+        finite answer no number.
+    """
+    from rtserve.graphs.parity import relative_error
+
+    worst = 0.0
+    for seed in range(max(1, -(-windows // max(1, len(x))))):
+        with torch.inference_mode(), RoundingErrors(seed):
+            drawn = call(x).double().numpy()
+        if drawn.shape != truth.shape or not np.array_equal(np.isfinite(drawn), np.isfinite(truth)):
+            return float("inf")
+        worst = max(worst, relative_error(drawn, truth))
+    return worst

@@ -1,0 +1,124 @@
+"""What float32 costs, against what it did cost; and who is believed where witnesses differ."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from rtserve.errors import ParityError
+from rtserve.graphs import runners
+from rtserve.graphs.graph import Graph
+from rtserve.graphs.parity import SLACK, relative_error
+from rtserve.graphs.rounding import expected_error
+from rtserve.graphs.witness import hear
+
+
+class Cancelling(nn.Module):
+    """Adds a large number and takes it away: the larger, the worse float32 is."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x):
+        return ((x + self.size) - self.size).mean(dim=(1, 2))[:, None]
+
+
+class Stack(nn.Module):
+    def __init__(self, depth, activation):
+        super().__init__()
+        parts = [part for _ in range(depth) for part in (nn.Linear(24, 24), activation())]
+        self.body, self.head = nn.Sequential(*parts), nn.Linear(24 * 3, 1)
+
+    def forward(self, x):
+        return self.head(self.body(x).flatten(1))
+
+
+def costs(module, x):
+    """What float32 is expected to cost, and what it does cost."""
+    double = module.double()(x.double()).detach().numpy()
+    expected = expected_error(module.double(), x.double(), double)
+    return expected, relative_error(module.float()(x).detach().numpy(), double)
+
+
+@pytest.mark.parametrize("depth", [1, 4, 16])
+@pytest.mark.parametrize("activation", [nn.ELU, nn.Tanh, nn.GELU, nn.ReLU])
+def test_the_expectation_bounds_what_float32_does_and_is_not_far_above(depth, activation):
+    torch.manual_seed(depth)
+    with torch.no_grad():
+        expected, found = costs(Stack(depth, activation), torch.randn(5, 3, 24))
+    assert found <= SLACK * expected
+    assert expected < 1e-5
+
+
+@pytest.mark.parametrize("size", [1.0, 1e2, 1e4])
+def test_it_grows_with_what_is_cancelled(size):
+    expected, found = costs(Cancelling(size), torch.randn(4, 3, 24))
+    assert found <= SLACK * expected
+    assert size * 1e-8 < expected < size * 1e-5
+
+
+def test_an_elu_in_place_errs_too():
+    torch.manual_seed(0)
+    x = 1e-3 * torch.randn(4, 3, 24)
+    expected = [costs(nn.Sequential(nn.ELU(inplace=i), nn.Flatten(), nn.LazyLinear(1)), x)[0] for i in (False, True)]
+    assert min(expected) > 1e-8
+
+
+CEIL = """
+<ir_version: 9, opset_import: ["" : 20]>
+net (float[batch, 2, 11] x) => (float[batch, 1] y)
+<int64[1] axes = {2}, float[2, 1] w = {1.0, -0.5}>
+{
+   p = AveragePool <kernel_shape = [3], strides = [2], pads = [1, 1], ceil_mode = 1, count_include_pad = 1> (x)
+   m = ReduceMean <keepdims = 0> (p, axes)
+   y = MatMul (m, w)
+}
+"""
+
+
+@pytest.fixture
+def graph():
+    return Graph.from_bytes(onnx.parser.parse_model(CEIL).SerializeToString())
+
+
+@pytest.fixture
+def inputs():
+    return [("noise", np.random.default_rng(0).standard_normal((2, 2, 11)).astype("f4"))]
+
+
+def lying(kind, factor, monkeypatch):
+    """Make one witness answer something else."""
+    honest = kind.infer
+    monkeypatch.setattr(kind, "infer", lambda self, x: honest(self, x) * factor)
+    monkeypatch.setattr(runners.PlanRunner, "rounding", lambda self, x, truth, windows: 1e-7)
+
+
+def test_executor_and_onnxruntime_agree_and_the_evaluator_is_not_asked(graph, inputs):
+    assert hear(graph, inputs).notes == ()
+
+
+def test_an_executor_that_errs_is_named_and_not_obeyed(graph, inputs, monkeypatch):
+    truth = runners.ReferenceRunner(graph).infer(inputs[0][1])
+    monkeypatch.setattr(runners.OnnxruntimeRunner, "infer", lambda self, x: truth[: len(x)].astype("f4"))
+    lying(runners.PlanRunner, 1.5, monkeypatch)
+    heard = hear(graph, inputs)
+    assert heard.notes == ("the executor in float64 contradicts the other two witnesses and is not obeyed",)
+    assert np.array_equal(heard.answers[0].truth, truth)
+
+
+def test_an_evaluator_that_errs_is_named_and_not_obeyed(graph, inputs, monkeypatch):
+    truth = runners.PlanRunner(graph, double=True).infer(inputs[0][1])
+    monkeypatch.setattr(runners.OnnxruntimeRunner, "infer", lambda self, x: (truth[: len(x)] * (1 + 3e-5)).astype("f4"))
+    lying(runners.ReferenceRunner, 2.0, monkeypatch)
+    heard = hear(graph, inputs)
+    assert heard.notes == ("onnx's own evaluator contradicts the other two witnesses and is not obeyed",)
+    assert np.array_equal(heard.answers[0].truth, truth)
+
+
+def test_three_opinions_are_no_truth(graph, inputs, monkeypatch):
+    lying(runners.PlanRunner, 1.5, monkeypatch)
+    lying(runners.ReferenceRunner, 2.5, monkeypatch)
+    with pytest.raises(ParityError, match="no two witnesses agree"):
+        hear(graph, inputs)
