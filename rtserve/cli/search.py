@@ -17,7 +17,14 @@ __all__ = ["search"]
 @click.option("--views", default="identity", show_default=True, help="Comma-separated; the first is the plain one.")
 @click.option("--also", multiple=True, type=click.Path(), help="Graphs that compete as they are, e.g. a soup.")
 @click.option("--data", required=True, type=click.Path(), help="Validation windows that no member was trained on.")
-@click.option("--split", default="all", show_default=True, help="Only the windows marked so.")
+@click.option("--split", default="all", show_default=True, help="Choose on the windows marked so; test is told on.")
+@click.option(
+    "--hold-out",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.4,
+    show_default=True,
+    help="Share of subjects set aside.",
+)
 @click.option("--budget-us", type=click.FloatRange(0, min_open=True), default=float("inf"), help="Per window, here.")
 @click.option("--metric", help="To be best in; NRMSE, or balanced accuracy for classes.")
 @click.option("--weights/--no-weights", default=True, help="Also fit weights of branches.")

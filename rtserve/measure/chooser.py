@@ -91,9 +91,9 @@ class Chooser:
         value = float(self.metric.of_sums(self.metric.statistics(y, p).sum(axis=0)))
         return -value if self.metric.higher_is_better else value
 
-    def front(self, ranked: Sequence[Candidate], best: Candidate) -> list[Candidate]:
+    def front(self, ranked: Sequence[Candidate], best: Candidate, train: np.ndarray) -> list[Candidate]:
         """Return the Pareto front by predicted cost among plain candidates, the single members, and the chosen one."""
-        every = np.arange(len(self.pool.windows))
+        every = train
         front: list[Candidate] = []
         least = float("inf")
         for candidate in sorted(ranked, key=self.pool.cost):

@@ -140,13 +140,15 @@ class Difference:
         """Return the verdict with its numbers; never a bare zero."""
         if self.identical:
             return f"identical predictions: {self.metric} {self.first:.5g} twice; the change does nothing on this data"
-        shown = f" {self.interval.text('+.3g')}" if self.interval else ""
+        if self.interval is None:
+            return f"no verdict: {self.metric} {self.value:+.3g}, without an interval"
+        shown = f" {self.interval.text('+.3g')}"
         numbers = f"{self.metric} {self.value:+.3g}{shown}, p {self.p:.3g}"
         if self.p_corrected is not None:
             numbers += f", corrected {self.p_corrected:.3g} ({self.family})"
         if self.different:
             return f"{self.verdict}: {numbers}"
-        if self.interval and self.interval.units < FEW:
+        if self.interval.units < FEW:
             least = f"no p under {smallest_p(self.interval.units):.3g} is possible"
             return f"no difference shown: {numbers}; {self._few()}: {least}"
         if abs(self.value) < self.detectable < float("inf"):

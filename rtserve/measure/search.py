@@ -1,8 +1,9 @@
 """A search for members, views and weights under a latency budget, with an honest estimate of what it gained.
 
 Every candidate is scored on cached branch predictions. What is best on the windows it was chosen on looks better than
-it is, so the gain that is reported comes from a nested cross-validation over subjects: the whole search, fitting
-included, is repeated without each fold and scored on it.
+it is, so the gain is told on people who had no say (`rtserve.measure.untouched`). Where they are too few to set any
+aside, the whole search, fitting included, is repeated without each fold and scored on it: an estimate without interval
+or verdict, because folds share the people they choose on.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from rtserve.measure.metrics import parse_metric
 from rtserve.measure.outputs import branch_outputs
 from rtserve.measure.predict import as_graph, as_windows, predict
 from rtserve.measure.search_report import Option, SearchReport
-from rtserve.measure.statistics import RESAMPLES, Units, difference, interval
+from rtserve.measure.statistics import RESAMPLES, Units, interval
+from rtserve.measure.told import tell
+from rtserve.measure.untouched import HOLD_OUT, Untouched, set_aside
 from rtserve.signals.windows import WindowSet
 from rtserve.spec import require_same_input, require_same_output
 
@@ -47,6 +50,7 @@ def search(
     calibrate: bool = True,
     metric: str | None = None,
     split: str = "all",
+    hold_out: float = HOLD_OUT,
     jobs: int = 1,
     backend: str = "loky",
     resamples: int = RESAMPLES,
@@ -70,7 +74,10 @@ def search(
     weights, calibrate : bool
         Whether weights of branches, and a scale and offset, may be fitted.
     metric, split : str
-        NRMSE by default, balanced accuracy for classes; the part of the windows.
+        NRMSE by default, balanced accuracy for classes; the part of the windows to choose on.
+    hold_out : float
+        Share of subjects that the search does not touch and tells its gain on, where the file marks no test windows;
+        with 0 it chooses on all and tells no interval.
     jobs, backend : int, str
         joblib's, for the branch predictions.
     resamples, seed : int
@@ -87,7 +94,10 @@ def search(
         raise InputError(f"a budget of {budget_us} us", hint="give microseconds above 0")
     graphs = [as_graph(member) for member in members]
     names = [Path(m).name if isinstance(m, str | Path) else f"member {k}" for k, m in enumerate(members, start=1)]
-    windows = as_windows(windows, split=split)
+    if not 0 <= hold_out < 1:
+        raise InputError(f"a share of {hold_out:g} cannot be set aside", hint="give --hold-out from 0 to under 1")
+    parts = set_aside(as_windows(windows), split=split, share=hold_out, seed=seed)
+    windows = parts.windows
     whole = {Path(path).name: as_graph(path) for path in also}
     _require_alike(graphs, names, whole)
     bound = [view.bind(graphs[0].input_spec) for view in parse_views(views)]
@@ -109,8 +119,8 @@ def search(
         calibrate=calibrate and one_output,
         seed=seed,
     )
-    chooser, front, costs = _fit_budget(chooser, graphs, bound, whole)
-    return _report(chooser, front, costs, budget_us=budget_us, resamples=resamples, split=split)
+    chooser, front, costs = _fit_budget(chooser, graphs, bound, whole, parts.chosen_on)
+    return _report(chooser, parts, front, costs, budget_us=budget_us, resamples=resamples, split=split)
 
 
 def _require_alike(graphs: Sequence[Graph], names: Sequence[str], whole: dict[str, Graph]) -> None:
@@ -126,10 +136,10 @@ def _cost_of(model: CostModel) -> Callable[[Candidate], float]:
 
 
 def _fit_budget(
-    chooser: Chooser, graphs: Sequence[Graph], views: Sequence[View], whole: dict[str, Graph]
+    chooser: Chooser, graphs: Sequence[Graph], views: Sequence[View], whole: dict[str, Graph], every: np.ndarray
 ) -> tuple[Chooser, list[Candidate], dict[Candidate, Cost]]:
     """Choose, fuse and time; where the choice measures over the budget, tighten the prediction and repeat."""
-    every, budget = np.arange(len(chooser.pool.windows)), chooser.budget_us
+    budget = chooser.budget_us
     for _ in range(ATTEMPTS):
         ranked = chooser.ranked(every)
         if not ranked:
@@ -139,7 +149,7 @@ def _fit_budget(
                 hint="raise --budget-us, or bring a smaller member",
             )
         best = chooser.choose(every)
-        front = chooser.front(ranked, best)
+        front = chooser.front(ranked, best, every)
         costs = _timed(chooser.pool, front, graphs, views, whole)
         if costs[best][0] <= budget:
             break
@@ -170,6 +180,7 @@ def _timed(
 
 def _report(
     chooser: Chooser,
+    parts: Untouched,
     front: Sequence[Candidate],
     costs: dict[Candidate, Cost],
     *,
@@ -178,13 +189,14 @@ def _report(
     split: str,
 ) -> SearchReport:
     pool, metric, seed = chooser.pool, chooser.metric, chooser.seed
-    units = Units.of(pool.windows.subject, len(pool.windows))
-    y, every = pool.windows.y.astype(np.float64), np.arange(len(pool.windows))
+    subject, every = pool.windows.subject, parts.chosen_on
+    y = pool.windows.y[every].astype(np.float64)
+    units = Units.of(subject[every] if len(subject) == len(pool.windows) else subject, len(every))
     best, single = chooser.choose(every), chooser.best_single(every)
-    chosen, alone = chooser.held_out()
+    told = tell(chooser, best, single, parts, resamples=resamples)
 
     def option(c: Candidate) -> Option:
-        p = pool.predict(c)
+        p = pool.predict(c)[every]
         return Option(
             label=pool.label(c),
             members=tuple(pool.outputs.members[m] for m in c.members),
@@ -206,11 +218,12 @@ def _report(
         higher_is_better=metric.higher_is_better,
         budget_us=budget_us,
         options=tuple(option(c) for c in front),
-        gain=difference(metric, y, alone, chosen, units, resamples=resamples, seed=seed),
-        nested=metric(y, chosen),
-        nested_interval=interval(metric, y, chosen, units, resamples=resamples, seed=seed),
+        gain=told.gain,
+        nested=told.value,
+        nested_interval=told.interval,
         candidates=len(pool.wholes) + combinations_of(pool),
         exact=combinations_of(pool) <= EXACT_LIMIT,
-        folds=min(FOLDS, chooser.units.count),
-        over=chooser.units.over,
+        folds=0 if parts.where else min(FOLDS, chooser.units.count),
+        over=parts.where or chooser.units.over,
+        notes=told.notes,
     )

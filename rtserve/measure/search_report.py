@@ -83,9 +83,9 @@ class SearchReport:
     options : tuple of Option
         The Pareto front by predicted cost, the best single member, graphs taken as they are, the choice.
     gain : Difference
-        Choice against best single member, both chosen without the fold they are scored on.
+        Choice against best single member, on people who had no say in either.
     nested : float
-        The choice's metric, so obtained.
+        The choice's metric, on the same.
     nested_interval : Interval or None
         Of that.
     candidates : int
@@ -93,7 +93,9 @@ class SearchReport:
     exact : bool
         Whether all were tried.
     folds, over : int, str
-        Of the nested cross-validation: how many, over subjects or windows.
+        0 and who was untouched; or, of a nested cross-validation, how many folds, over subjects or windows.
+    notes : tuple of str
+        What a reader must know before believing the gain.
     """
 
     signature: Signature
@@ -107,6 +109,7 @@ class SearchReport:
     exact: bool
     folds: int
     over: str
+    notes: tuple[str, ...] = ()
 
     @property
     def choice(self) -> Option:
@@ -134,6 +137,7 @@ class SearchReport:
                 "folds": self.folds,
                 "over": self.over,
                 "gain": self.gain.to_dict(),
+                "notes": list(self.notes),
             },
             "environment": environment(threads=1),
         }
@@ -152,10 +156,12 @@ class SearchReport:
             ends = f" {o.interval.text('.4f')}" if o.interval else ""
             out.append(f"{mark} {o.cost_us[0]:8.1f} us  {o.value:.5f}{ends}  {o.label}")
         out.append("> chosen, * best single member; these values are of the windows they were chosen on: optimistic")
-        ends = f" [{self.nested_interval.low:.4f}, {self.nested_interval.high:.4f}]" if self.nested_interval else ""
+        ends = f" {self.nested_interval.text('.4f')}" if self.nested_interval else ""
         constant = "" if self.gain.constant is None else f"   constant: {self.gain.constant:.5g}"
-        out.append(f"on {self.over} without a say ({self.folds} folds): {self.nested:.5f}{ends}{constant}")
+        how = f" ({self.folds} folds)" if self.folds else ""
+        out.append(f"on {self.over} without a say{how}: {self.nested:.5f}{ends}{constant}")
         out.append(f"  against the best single member, so chosen too: {self.gain.sentence()}")
+        out += [f"  note: {note}" for note in self.notes]
         if self.choice.scale == 0.0:
             out.append(
                 "  warning: the fitted scale is 0: no candidate predicts better than a constant on these windows"

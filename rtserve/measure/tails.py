@@ -85,7 +85,8 @@ def lognormal_upper(above: Array, below: Array, windows: int, level: float) -> f
     count = len(above)
     if count < 3 or not (above > 0).all() or not (below > 0).all():
         return None
-    related = stats.spearmanr(above / below, below).statistic if np.ptp(below) > 0 else 0.0
+    varied = np.ptp(below) > 0 and np.ptp(above / below) > 0
+    related = stats.spearmanr(above / below, below).statistic if varied else 0.0
     if not related * np.sqrt(count - 1) > _RELATED:
         return None
     little = _PRIOR_WINDOWS * below.sum() / windows

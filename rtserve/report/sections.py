@@ -86,6 +86,7 @@ def cost_section(
     if not found:
         return None
     notes = [_search_note(name, document) for name, document in searches]
+    notes += [f"{name}: {note}" for name, document in searches for note in document["nested"].get("notes", ())]
     return Section(title="Cost against accuracy", figures=tuple(found), notes=tuple(notes))
 
 
@@ -125,10 +126,14 @@ def _search_note(name: str, document: Mapping[str, Any]) -> str:
     nested = document["nested"]
     return (
         f"{name}: values in the picture are of the windows that were chosen on. On {nested['over']} without a say"
-        f" ({nested['folds']} folds) the choice scores {nested['value']:.4f} {interval_text(nested['interval'])};"
+        f"{_folds(nested)} the choice scores {nested['value']:.4f} {interval_text(nested['interval'])};"
         f" against the best single member: {nested['gain']['sentence']}"
         " (labels: members x views; w weighted, c calibrated)"
     )
+
+
+def _folds(nested: Mapping[str, Any]) -> str:
+    return f" ({nested['folds']} folds)" if nested["folds"] else ""
 
 
 def _bench_figure(name: str, document: Mapping[str, Any], evaluations: Sequence[Document]) -> Figure | None:

@@ -14,6 +14,7 @@ from rtserve.measure.evaluate import evaluate
 from rtserve.measure.metrics import METRICS
 from rtserve.measure.outputs import BranchOutputs
 from rtserve.measure.search import search
+from rtserve.measure.untouched import set_aside
 from rtserve.signals.windows import WindowSet, save_windows
 from rtserve.submission.recipe import load_recipe
 
@@ -74,6 +75,45 @@ def test_choosing_among_noise_is_not_reported_as_a_gain():
     assert report.nested > 0.99
 
 
+def test_the_gain_is_told_on_people_who_had_no_say():
+    windows = two_halves()
+    report = search([*GOOD, NOISE], windows, resamples=100)
+    assert (report.folds, report.over) == (0, "8 subjects set aside")
+    assert report.gain.interval.units == 8
+    parts = set_aside(windows)
+    assert not set(windows.subject[parts.told_on]) & set(windows.subject[parts.chosen_on])
+    fused = fuse([GOOD[0], GOOD[1]])
+    told = evaluate(fused, windows.take(parts.told_on))["nrmse"]
+    assert report.choice.members == ("member 1", "member 2")
+    if not report.choice.weights and report.choice.scale == 1.0:
+        assert report.nested == pytest.approx(told.value, abs=1e-5)
+
+
+def test_test_windows_of_the_file_are_told_on():
+    windows = two_halves()
+    marks = np.where(np.isin([s[-1] for s in windows.subject], ["1", "2", "3"]), "test", "valid")
+    marked = WindowSet(X=windows.X, y=windows.y, subject=windows.subject, extra={"split": marks})
+    parts = set_aside(marked)
+    assert (marks[parts.told_on] == "test").all()
+    assert (marks[parts.chosen_on] == "valid").all()
+    assert parts.where == "6 subjects of the file's test windows"
+    halves = np.where(np.arange(len(windows)) < 120, "test", "valid")
+    by_window = WindowSet(X=windows.X, y=windows.y, subject=windows.subject, extra={"split": halves})
+    assert "set aside" in set_aside(by_window).where
+    assert not len(set_aside(marked.take(marks == "valid").take(np.arange(40)), share=0.0).told_on)
+
+
+def test_too_few_people_to_set_aside_give_no_interval():
+    windows = two_halves()
+    few = WindowSet(X=windows.X, y=windows.y, subject=np.array([f"S{i % 11}" for i in range(len(windows))]))
+    report = search(GOOD, few, resamples=50)
+    assert report.gain.interval is None
+    assert report.gain.verdict == "no difference detectable"
+    assert "no verdict" in report.gain.sentence()
+    assert any("no one was set aside" in note for note in report.notes)
+    assert report.to_dict()["nested"]["gain"]["p"] is None
+
+
 def test_greedy_finds_what_the_exact_search_finds_here(monkeypatch):
     y = np.random.default_rng(0).standard_normal(80)
     p = pool(y + np.random.default_rng(1).standard_normal((4, 1, 80)), y)
@@ -123,10 +163,11 @@ def test_command_writes_a_recipe_that_builds_the_choice(tmp_path, run_cli):
     member = f'graph = "m1.onnx"\nsha256 = "{"0" * 64}"\n'
     base = tmp_path / "base.toml"
     base.write_text(f'profile = "eeg2025"\n\n[[challenges.2.members]]\n{member}')
-    argv = ["search", *paths, "--views", "identity,sign-flip", "--data", w, "--base", base, "-o", out]
+    argv = ["search", *paths, "--views", "identity,sign-flip", "--data", w, "--base", base, "-o", out, "--hold-out", 0]
     code, text, err = run_cli(*argv)
     assert code == 0, err
     assert "on subjects without a say (5 folds)" in text
+    assert "no verdict" in text
     assert run_cli(*argv)[0] == 2
     recipe = load_recipe(out).challenges["1"]
     report = json.loads(out.with_suffix(".json").read_text())
