@@ -13,6 +13,22 @@ from rtserve.cli.progress import progress
 __all__ = ["prepare", "simulate"]
 
 
+class _Integer(click.ParamType[int]):
+    """An integer, 0x for hexadecimal."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number that a text says."""
+        try:
+            return int(str(value), 0)
+        except ValueError:
+            self.fail(f"{value!r} is no integer (0x for hexadecimal)", param, ctx)
+
+
+_INTEGER = _Integer()
+
+
 @click.command()
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .npz or .h5 to write.")
 @click.option("--windows", "n_windows", type=click.IntRange(1), default=2000, show_default=True)
@@ -46,13 +62,42 @@ def simulate(
 @click.option("--stimulus", help="Event names with commas; HBN's contrast change targets by default.")
 @click.option("--response", help="Event names with commas; HBN's button presses by default.")
 @click.option("--trial-start", help="Event that begins a trial; every stimulus does where none is named.")
+@click.option(
+    "--trial-end", help="Event that ends the last trial (HBN: end_experiment, without which it is left out); none."
+)
+@click.option(
+    "--event-column", default="", help="Column of events.tsv that holds the names; by default where they are."
+)
+@click.option("--stim-channel", default="", help="Trigger channel to read events from; by default any.")
+@click.option("--trigger-mask", type=_INTEGER, help="Bits of it that count; 0xFFFF for BioSemi's Status by default.")
 @click.option("--window", default="0.5,2.5", show_default=True, metavar="A,B", help="s from the stimulus, half-open.")
 @click.option("--fixed", metavar="LENGTH,STEP", help="Windows for a subject's target, in s; 4,2 by default.")
 @click.option("--crop", type=float, help="A random piece of each fixed window, in s; 2 by default, 0 for all of it.")
 @click.option("--sfreq", default=100.0, show_default=True, help="New rate in Hz; 0 keeps the recording's.")
-@click.option("--band", default="0.5,50", show_default=True, metavar="LOW,HIGH", help="Hz; 0 for an open end.")
+@click.option("--band", metavar="LOW,HIGH", help="Hz, 0 for an open end; by default 0.5,50 where not filtered already.")
 @click.option("--drop", help="Channels to leave out, with commas.")
 @click.option("--channels", default="auto", show_default=True, help="contest, all, or names with commas, in order.")
+@click.option(
+    "--bads",
+    type=click.Choice(["auto", "drop", "keep", "interpolate"]),
+    default="auto",
+    show_default=True,
+    help="Channels marked as bad.",
+)
+@click.option(
+    "--bad-segments",
+    type=click.Choice(["drop", "keep"]),
+    default="drop",
+    show_default=True,
+    help="Windows in a segment marked BAD_...",
+)
+@click.option(
+    "--left-out",
+    type=click.Choice(["drop", "keep"]),
+    default="drop",
+    show_default=True,
+    help="The nine children whom the start kit leaves out.",
+)
 @click.option("--missing", type=click.Choice(["refuse", "interpolate"]), default="refuse", show_default=True)
 @click.option("--reference", default="none", show_default=True, help="none, average, or a channel.")
 @click.option("--unit", type=click.Choice(["V", "mV", "uV"]), help="Unit of the samples where the file's is wrong.")

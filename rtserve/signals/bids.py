@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rtserve.errors import EnvironmentMissingError, InputError
-from rtserve.signals.recordings import SUFFIXES
+from rtserve.signals.hbn import LEFT_OUT_BY_THE_KIT
+from rtserve.signals.reading import is_recording
+from rtserve.signals.sidecars import entities
 from rtserve.signals.subjects import name_recordings
 
-__all__ = ["Recording", "Recordings", "find_recordings"]
+__all__ = ["Recording", "Recordings", "find_recordings", "without_left_out"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,31 +78,61 @@ def find_recordings(sources: Sequence[str | Path], *, task: str = "", subject: s
     for source in sources:
         eegdash = str(source).startswith("eegdash:")
         path = _eegdash(str(source).partition(":")[2]) if eegdash else Path(source)
-        if path.is_dir():
+        if path.is_dir() and not is_recording(path):
             found += [(recording, path) for recording in _in_folder(path, task)]
         elif path.exists():
             found.append((path, None))
         else:
             raise InputError(f"source {path} does not exist", hint="name recordings or a BIDS folder")
+    found = _first_parts(found)
     named, notes = name_recordings(found, subject=subject)
     items = [Recording(path=path, **vars(who)) for (path, _), who in zip(found, named, strict=True)]
     return Recordings(items=tuple(sorted(items, key=lambda item: (item.subject, item.run_id))), notes=notes)
 
 
 def _in_folder(folder: Path, task: str) -> list[Path]:
-    pattern = f"sub-*/**/*_task-{task}_*eeg.*" if task else "sub-*/**/*_eeg.*"
-    paths = [path for path in sorted(folder.glob(pattern)) if path.name.lower().endswith(SUFFIXES)]
+    every = [path for path in sorted(folder.glob("sub-*/**/*_eeg.*")) if is_recording(path)]
+    paths = [path for path in every if not task or entities(path.name).get("task") == task]
     if not paths:
-        tasks = {
-            m.group(1) for p in folder.glob("sub-*/**/*_eeg.*") if (m := re.search(r"_task-([A-Za-z0-9]+)", p.name))
-        }
+        tasks = {entities(path.name).get("task", "") for path in every} - {""}
         hint = (
             f"it has the tasks {', '.join(sorted(tasks))}"
             if tasks
             else "a BIDS folder has sub-*/eeg/*_eeg.bdf or the like; other files are named one by one, with --subject"
         )
         raise InputError(f"{folder} holds no recording{f' of task {task}' if task else ''}", hint=hint)
+    stems = Counter(path.with_name(path.name.partition(".")[0]) for path in paths)
+    twice = next((stem for stem, n in stems.items() if n > 1), None)
+    if twice is not None:
+        both = " and ".join(path.name for path in paths if path.name.startswith(f"{twice.name}."))
+        raise InputError(
+            f"{folder} holds one recording in several formats: {both}",
+            hint="keep one of them in the folder, or name the files to use one by one",
+        )
     return paths
+
+
+def _first_parts(found: list[tuple[Path, Path | None]]) -> list[tuple[Path, Path | None]]:
+    """Leave out later parts of a recording in several files: MNE reads them with the first."""
+    there = {path for path, _ in found}
+    return [(path, root) for path, root in found if not _earlier_part(path) & there]
+
+
+def _earlier_part(path: Path) -> set[Path]:
+    """Return the names the part before this one may have: ``split-01`` for ``split-02``, ``x.fif`` for ``x-1.fif``."""
+    names = set()
+    if match := re.match(r"(.*_split-)(\d+)(.*)$", path.name):
+        names.add(f"{match[1]}{int(match[2]) - 1:0{len(match[2])}}{match[3]}")
+    if match := re.match(r"(.*)-(\d+)(\.fif(?:\.gz)?)$", path.name):
+        names.add(f"{match[1]}-{int(match[2]) - 1}{match[3]}" if int(match[2]) > 1 else f"{match[1]}{match[3]}")
+    return {path.with_name(name) for name in names}
+
+
+def without_left_out(recordings: Sequence[Recording]) -> tuple[list[Recording], Counter[str]]:
+    """Leave out the recordings of children that the contest's start kit leaves out, and count them."""
+    kept = [r for r in recordings if entities(r.path.name).get("sub", "") not in LEFT_OUT_BY_THE_KIT]
+    n = len(recordings) - len(kept)
+    return kept, Counter({"recordings of children that the start kit leaves out (--left-out keep)": n} if n else {})
 
 
 def _eegdash(dataset: str) -> Path:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rtserve.errors import InputError
-from rtserve.signals.bids import Recording, find_recordings
+from rtserve.signals.bids import Recording, find_recordings, without_left_out
 from rtserve.signals.caches import is_cache, read_cache
 from rtserve.signals.cutting import Cutting
 from rtserve.signals.electrodes import CHANNELS
@@ -28,14 +30,21 @@ def run_prepare(
     stimulus: str | None,
     response: str | None,
     trial_start: str | None,
+    trial_end: str | None,
+    event_column: str,
+    stim_channel: str,
+    trigger_mask: int | None,
     window: str,
     fixed: str | None,
     crop: float | None,
     sfreq: float,
-    band: str,
+    band: str | None,
     drop: str | None,
     channels: str,
     missing: str,
+    bads: str,
+    bad_segments: str,
+    left_out: str,
     reference: str,
     unit: str | None,
     max_uv: float,
@@ -55,26 +64,34 @@ def run_prepare(
         )
     recordings = find_recordings(sources, task=task, subject=subject)
     by_subject = target != "response_time"
-    folders = [Path(source) for source in sources if Path(source).is_dir()]
     targets = _targets(recordings.items, target) if by_subject else None
-    wanted = CHANNELS if channels == "contest" else tuple(_names(channels))
-    if channels == "auto":
-        wanted = CHANNELS if folders else ()
-    low, high = _pair(band, "band", "0.5,50")
+    items, counted = (recordings.items, Counter[str]()) if left_out == "keep" else without_left_out(recordings.items)
+    wanted = {"contest": CHANNELS, "auto": ("auto",), "all": ()}.get(channels, tuple(_names(channels)))
+    low, high = _pair(band or "0.5,50", "band", "0.5,50")
+    rule = _rule(stimulus, response, trial_start, trial_end)
     return prepare(
-        recordings.items,
+        items,
         output,
         cleaning=Cleaning(
             drop=tuple(_names(drop)),
             channels=wanted,
             interpolate=missing == "interpolate",
+            bads=bads,
             unit=unit or "",
             low=low or None,
             high=high or None,
+            filter_again=band is not None,
             sfreq=sfreq or None,
             reference="" if reference == "none" else reference,
+            column=event_column,
+            stim_channel=stim_channel,
+            mask=trigger_mask,
+            contest=by_subject or stimulus is None,
         ),
-        cutting=_cutting(by_subject, start, stop, fixed, crop, _rule(stimulus, response, trial_start), max_uv),
+        cutting=dataclasses.replace(
+            _cutting(by_subject, start, stop, fixed, crop, rule, max_uv), keep_bad=bad_segments == "keep"
+        ),
+        counted=counted,
         targets=targets,
         target=target,
         notes=recordings.notes,
@@ -100,15 +117,20 @@ def _pair(text: str, what: str, example: str) -> tuple[float, float]:
     return low, high
 
 
-def _rule(stimulus: str | None, response: str | None, trial_start: str | None) -> EventRule:
+def _rule(stimulus: str | None, response: str | None, trial_start: str | None, trial_end: str | None) -> EventRule:
     if stimulus is None and response is None and trial_start is None:
-        return HBN_EVENTS
+        if trial_end is None:
+            return HBN_EVENTS
+        return dataclasses.replace(HBN_EVENTS, trial_end=tuple(_names("" if trial_end == "none" else trial_end)))
     if not stimulus or not response:
         raise InputError(
             f"stimulus {stimulus!r} and response {response!r} go together", hint="--stimulus square --response rt"
         )
     return EventRule(
-        stimulus=tuple(_names(stimulus)), response=tuple(_names(response)), trial_start=tuple(_names(trial_start))
+        stimulus=tuple(_names(stimulus)),
+        response=tuple(_names(response)),
+        trial_start=tuple(_names(trial_start)),
+        trial_end=tuple(_names("" if trial_end == "none" else trial_end)),
     )
 
 

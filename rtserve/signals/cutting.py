@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from rtserve.errors import InputError
-from rtserve.signals.events import EventRule, Events, find_trials, read_events
+from rtserve.signals.clock import GAP, SKIP
+from rtserve.signals.events import EventRule, find_trials, read_events
+from rtserve.signals.recordings import Signal
 
 __all__ = ["Cut", "Cutting", "cut_windows"]
 
@@ -34,6 +34,8 @@ class Cutting:
         Of the pieces.
     max_uv : float
         Windows with a larger range in any channel are dropped; 0 for none.
+    keep_bad : bool
+        Keep windows that overlap a segment marked as bad.
     """
 
     rule: EventRule | None
@@ -43,6 +45,7 @@ class Cutting:
     crop: float = 0.0
     crop_seed: int = 42
     max_uv: float = 0.0
+    keep_bad: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,9 @@ class Cut:
     y : ndarray, (n,)
         Response time in s; NaN for fixed windows, whose target is the subject's.
     onset_s : ndarray, (n,)
-        Stimulus, or start of the fixed window.
+        Stimulus, or start of the fixed window, in s from the recording's first sample.
+    event : ndarray of str, (n,)
+        The stimulus's name; empty for fixed windows.
     dropped : Counter
         What was left out, by reason.
     """
@@ -64,10 +69,23 @@ class Cut:
     X: np.ndarray
     y: np.ndarray
     onset_s: np.ndarray
+    event: np.ndarray
     dropped: Counter[str]
 
 
-def cut_windows(raw: Any, path: Path, cutting: Cutting) -> Cut:
+@dataclass(frozen=True, kw_only=True)
+class _Places:
+    """Where windows shall lie: first samples, and per window its onset in s, target, event and stretch."""
+
+    start: np.ndarray
+    onset: np.ndarray
+    y: np.ndarray
+    event: np.ndarray
+    stretch: np.ndarray
+    dropped: Counter[str]
+
+
+def cut_windows(signal: Signal, cutting: Cutting) -> Cut:
     """Cut the windows of a cleaned recording.
 
     Raises
@@ -75,59 +93,97 @@ def cut_windows(raw: Any, path: Path, cutting: Cutting) -> Cut:
     InputError
         Where nothing is left; the reasons are counted.
     """
-    rate = float(raw.info["sfreq"])
+    rate = signal.clock.rate
     if cutting.rule is None:
-        starts, onset = _fixed(raw, path, cutting, rate)
-        y, dropped = np.full(len(starts), np.nan), Counter[str]()
-        n_times = round((cutting.crop or cutting.stop - cutting.start) * rate)
+        places, n_times = _fixed(signal, cutting), round((cutting.crop or cutting.stop - cutting.start) * rate)
     else:
-        events = read_events(path, raw)
-        _require_stimuli(events, cutting.rule, path)
-        found = find_trials(events, cutting.rule)
-        onset, y, dropped = found.onset, found.response_time, Counter(found.dropped)
-        starts = np.round((onset + cutting.start) * rate).astype(int)
-        n_times = round((cutting.stop - cutting.start) * rate)
-    inside = (starts >= 0) & (starts + n_times <= raw.n_times)
-    dropped["outside the recording"] += int((~inside).sum())
-    X = np.stack([raw._data[:, s : s + n_times] for s in starts[inside]]) if inside.any() else _none(raw, n_times)
-    X, y, onset = X.astype(np.float32), y[inside], onset[inside]
+        places, n_times = (
+            _around_stimuli(signal, cutting.rule, cutting.start),
+            round((cutting.stop - cutting.start) * rate),
+        )
+    dropped = Counter(places.dropped)
+    keep = _inside(places, n_times, signal, dropped)
+    if not cutting.keep_bad:
+        keep &= ~_marked_bad(places.start, n_times, signal, keep, dropped)
+    starts = places.start[keep]
+    X = np.empty((len(starts), len(signal.ch_names), n_times), np.float32)
+    for window, start in zip(X, starts, strict=True):
+        window[:] = signal.data[:, start : start + n_times]
     if cutting.max_uv:
         calm = np.ptp(X, axis=2).max(axis=1) <= cutting.max_uv * 1e-6
         dropped[f"over {cutting.max_uv:g} uV"] += int((~calm).sum())
-        X, y, onset = X[calm], y[calm], onset[calm]
+        X, keep[keep] = X[calm], calm
     dropped = Counter({reason: n for reason, n in dropped.items() if n})
     if not len(X):
         counted = ", ".join(f"{n} {reason}" for reason, n in dropped.items()) or "the recording is shorter than one"
-        duration = raw.n_times / rate
         raise InputError(
-            f"{path} gives no window: {counted} (it lasts {duration:.1f} s)",
+            f"{signal.path} gives no window: {counted} (it lasts {signal.clock.duration:.1f} s)",
             hint="do events and data belong together, and are the responses marked?",
         )
-    return Cut(X=X, y=y, onset_s=onset, dropped=dropped)
+    return Cut(X=X, y=places.y[keep], onset_s=places.onset[keep], event=places.event[keep], dropped=dropped)
 
 
-def _none(raw: Any, n_times: int) -> np.ndarray:
-    return np.empty((0, len(raw.ch_names), n_times))
+def _around_stimuli(signal: Signal, rule: EventRule, start: float) -> _Places:
+    events = read_events(signal, rule.needed)
+    assert events.stretch is not None
+    assert events.sample is not None
+    found = find_trials(events, rule)
+    return _Places(
+        start=events.sample[found.stimulus] + round(start * signal.clock.rate),
+        onset=found.onset,
+        y=found.response_time,
+        event=events.name[found.stimulus],
+        stretch=events.stretch[found.stimulus],
+        dropped=found.dropped,
+    )
 
 
-def _fixed(raw: Any, path: Path, cutting: Cutting, rate: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return first samples of the windows to cut and the starts in s of the windows they lie in."""
-    length = round((cutting.stop - cutting.start) * rate)
-    step, crop = round(cutting.every * rate), round(cutting.crop * rate)
-    outer = np.arange(0, raw.n_times - length + 1, max(1, step))
-    if not crop:
-        return outer, outer / rate
-    # The piece depends on the recording and not on its place in the set, so that a resumed run cuts the same.
-    name = int.from_bytes(hashlib.sha256(path.name.encode()).digest()[:8], "little")
-    rng = np.random.default_rng([cutting.crop_seed, name])
-    return outer + rng.integers(0, length - crop + 1, len(outer)), outer / rate
+def _fixed(signal: Signal, cutting: Cutting) -> _Places:
+    """Return windows at fixed steps of time, those that data is whole for; of each a random piece is kept."""
+    clock = signal.clock
+    length = round((cutting.stop - cutting.start) * clock.rate)
+    step, crop = round(cutting.every * clock.rate), round(cutting.crop * clock.rate)
+    end = round(clock.stretches[-1].time * clock.rate) + clock.lengths[-1]
+    placed = clock.at_times(np.arange(0, end - length + 1, max(1, step)) / clock.rate)
+    first = clock.first
+    whole = (placed.stretch >= 0) & (placed.sample + length <= first[placed.stretch + 1])
+    start = placed.sample
+    if crop:
+        # The piece depends on the recording and not on its place in the set, so that a resumed run cuts the same.
+        name = int.from_bytes(hashlib.sha256(signal.path.name.encode()).digest()[:8], "little")
+        rng = np.random.default_rng([cutting.crop_seed, name])
+        start = start + rng.integers(0, length - crop + 1, len(start))
+    n = int(whole.sum())
+    return _Places(
+        start=start[whole],
+        onset=placed.time[whole],
+        y=np.full(n, np.nan),
+        event=np.full(n, ""),
+        stretch=placed.stretch[whole],
+        dropped=Counter({"across a gap of the recording": int((~whole & (placed.stretch >= 0)).sum())}),
+    )
 
 
-def _require_stimuli(events: Events, rule: EventRule, path: Path) -> None:
-    for what, names in (("stimulus", rule.stimulus), ("response", rule.response), ("trial start", rule.trial_start)):
-        if names and not np.isin(events.name, names).any():
-            there = ", ".join(sorted(set(events.name.tolist()))[:10]) or "none at all"
-            raise InputError(
-                f"{path} has no {what} event {' or '.join(names)}",
-                hint=f"its events are {there}; name them with --{what.split()[0]}",
-            )
+def _inside(places: _Places, n_times: int, signal: Signal, dropped: Counter[str]) -> np.ndarray:
+    """Return which windows lie within the stretch of their event; count the others."""
+    first = signal.clock.first
+    known = places.stretch >= 0
+    low, high = first[np.where(known, places.stretch, 0)], first[np.where(known, places.stretch, 0) + 1]
+    inside = known & (places.start >= low) & (places.start + n_times <= high)
+    end = first[-1]
+    outside = np.where(known, (places.start < 0) | (places.start + n_times > end), places.stretch != GAP)
+    dropped["outside the recording"] += int((~inside & outside).sum())
+    dropped["across a gap of the recording"] += int((~inside & ~outside).sum())
+    return np.asarray(inside)
+
+
+def _marked_bad(start: np.ndarray, n_times: int, signal: Signal, keep: np.ndarray, dropped: Counter[str]) -> np.ndarray:
+    """Return which windows overlap a segment whose mark begins with BAD, by MNE's rule; count those of `keep`."""
+    begin = signal.clock.time_of(start)
+    end = begin + n_times / signal.clock.rate
+    bad = np.zeros(len(start), bool)
+    for onset, duration, name in (mark for marks in signal.marks for mark in marks):
+        if name.lower().startswith("bad") and not name.upper().startswith(SKIP):
+            bad |= (onset < end) & (onset + duration > begin)
+    dropped["in a segment marked as bad"] += int((bad & keep).sum())
+    return bad

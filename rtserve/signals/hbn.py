@@ -19,6 +19,7 @@ from scipy.stats import norm
 __all__ = [
     "BETWEEN_SUBJECT_SD_S",
     "FORE_PERIOD_SHIFT_S",
+    "LEFT_OUT_BY_THE_KIT",
     "MEAN",
     "QUANTILES",
     "RUN_SHIFT_S",
@@ -52,6 +53,14 @@ _FORE_PERIOD_MEAN_S = {2.8: 1.6707775836888978, 4.4: 1.6046184713033187, 6.0: 1.
 RUN_SHIFT_S = {run: mean - MEAN["response_time"] for run, mean in _RUN_MEAN_S.items()}
 FORE_PERIOD_SHIFT_S = {period: mean - MEAN["response_time"] for period, mean in _FORE_PERIOD_MEAN_S.items()}
 TRIALS_PER_SUBJECT = {0.05: 21.0, 0.25: 48.0, 0.5: 64.0, 0.75: 70.0, 0.95: 90.0}
+
+LEFT_OUT_BY_THE_KIT = frozenset(
+    {
+        "NDARWV769JM7", "NDARME789TD2", "NDARUA442ZVF", "NDARJP304NK1", "NDARTY128YLU", "NDARDW550GU6", "NDARLD243KRE",
+        "NDARUJ292JXV", "NDARBA381JGH",
+    }
+)  # fmt: skip
+"""Children whom the start kit of the NeurIPS 2025 EEG Foundation Challenge takes out of its windows."""
 
 _EXTREME = 3.7
 """Normal score at which the quantile function ends: beyond the outermost known quantile it goes on as a normal one."""

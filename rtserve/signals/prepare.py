@@ -20,8 +20,9 @@ import numpy as np
 from rtserve.errors import InputError, RtserveError
 from rtserve.files import check_writable, replacing, write_bytes
 from rtserve.signals.bids import Recording
-from rtserve.signals.cutting import Cutting, cut_windows
-from rtserve.signals.recordings import Cleaning, open_recording
+from rtserve.signals.cutting import Cut, Cutting, cut_windows
+from rtserve.signals.notes import Notes
+from rtserve.signals.recordings import Cleaning, Signal, open_recording
 from rtserve.signals.streams import Part, join_parts
 from rtserve.signals.subjects import GUESSED
 
@@ -44,12 +45,12 @@ class Prepared:
         Trials left out, by reason, over all recordings.
     failed : dict of str to str
         Recording to why nothing came of it; only with ``keep_going``.
+    notes : tuple of str
+        What was assumed and done, and what MNE warned of: each kind once with how often.
     reused : int
         Parts that an earlier run had made.
     mean_y, sd_y : float
         Of the target.
-    notes : tuple of str
-        What was assumed, and what else is worth knowing.
     """
 
     path: Path
@@ -58,10 +59,10 @@ class Prepared:
     n_subjects: int
     dropped: Counter[str] = field(default_factory=Counter)
     failed: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     reused: int = 0
     mean_y: float = 0.0
     sd_y: float = 0.0
-    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -73,9 +74,9 @@ class Prepared:
             f"{self.n_windows} windows from {self.n_recordings} recordings of {self.n_subjects} subjects,"
             f" target {self.mean_y:.4g} +- {self.sd_y:.4g}"
         ]
-        out += [f"  note: {note}" for note in self.notes]
         out += [f"  dropped: {n} {reason}" for reason, n in sorted(self.dropped.items())]
         out += [f"  failed: {name}: {reason}" for name, reason in self.failed.items()]
+        out += [f"  note: {note}" for note in self.notes]
         return out + ([f"  reused {self.reused} recordings of an earlier run"] if self.reused else [])
 
 
@@ -112,6 +113,7 @@ def prepare(
     resume: bool = False,
     force: bool = False,
     progress: Progress | None = None,
+    counted: Counter[str] | None = None,
 ) -> Prepared:
     """Cut windows from recordings into one window set.
 
@@ -139,6 +141,8 @@ def prepare(
         Replace an existing output.
     progress : callable, optional
         Called with (recordings done, recordings in all).
+    counted : Counter, optional
+        What was left out before, by reason; it is reported with the rest.
 
     Raises
     ------
@@ -151,7 +155,7 @@ def prepare(
     _claim(folder, cleaning, cutting, target, resume=resume, force=force)
     reused = sum(job.about.exists() for job in jobs)
     try:
-        counts, failed = _run_all(jobs, n_jobs, keep_going, progress)
+        counts, failed, said = _run_all(jobs, n_jobs, keep_going, progress)
     except BaseException:
         if not any(job.about.exists() for job in jobs):
             shutil.rmtree(folder, ignore_errors=True)
@@ -166,6 +170,7 @@ def prepare(
     parts = [_part(job, ("subject", "run_id", *known)) for job in done]
     total = join_parts(parts, output, _constants(done, cutting, target), force=force)
     sums = np.sum([job.facts()["sums"] for job in done], axis=0)
+    counts += counted or Counter()
     if without:
         counts["recordings of subjects without a target"] += without
     shutil.rmtree(folder, ignore_errors=True)
@@ -177,7 +182,7 @@ def prepare(
         dropped=counts,
         failed=failed,
         reused=reused,
-        notes=tuple(notes),
+        notes=(*notes, *said.lines()),
         mean_y=float(sums[0] / total),
         sd_y=float(np.sqrt(max(0.0, sums[1] / total - (sums[0] / total) ** 2))),
     )
@@ -232,20 +237,25 @@ def _claim(folder: Path, cleaning: Cleaning, cutting: Cutting, target: str, *, r
 
 def _run_all(
     jobs: list[_Job], n_jobs: int, keep_going: bool, progress: Progress | None
-) -> tuple[Counter[str], dict[str, str]]:
-    counts, failed = Counter[str](), dict[str, str]()
-    for done, (job, dropped, error) in enumerate(_outcomes(jobs, n_jobs), start=1):
+) -> tuple[Counter[str], dict[str, str], Notes]:
+    counts, failed, notes = Counter[str](), dict[str, str](), Notes()
+    for done, (job, error) in enumerate(_outcomes(jobs, n_jobs), start=1):
         if error and not keep_going:
             raise InputError(error[0], hint=error[1])
         if error:
             failed[str(job.recording.path)] = error[0]
-        counts += Counter(dropped)
+        else:
+            counts += Counter(job.facts()["dropped"])
+            notes.merge(Notes(job.facts()["notes"]))
         if progress:
             progress(done, len(jobs))
-    return counts, failed
+    return counts, failed, notes
 
 
-def _outcomes(jobs: list[_Job], n_jobs: int) -> Iterator[tuple[_Job, dict[str, int], tuple[str, str] | None]]:
+_Outcome = tuple[_Job, tuple[str, str] | None]
+
+
+def _outcomes(jobs: list[_Job], n_jobs: int) -> Iterator[_Outcome]:
     if n_jobs == 1:
         yield from (_one(job) for job in jobs)
         return
@@ -254,15 +264,27 @@ def _outcomes(jobs: list[_Job], n_jobs: int) -> Iterator[tuple[_Job, dict[str, i
     yield from Parallel(n_jobs=n_jobs, return_as="generator_unordered")(delayed(_one)(job) for job in jobs)
 
 
-def _one(job: _Job) -> tuple[_Job, dict[str, int], tuple[str, str] | None]:
-    """Make one part; return what was dropped, or why there is none."""
+def _one(job: _Job) -> _Outcome:
+    """Make one part; return why there is none where there is none."""
     if job.about.exists():
-        return job, job.facts()["dropped"], None
+        return job, None
     try:
-        raw = open_recording(job.recording.path, job.cleaning)
-        cut = cut_windows(raw, job.recording.path, job.cutting)
+        signal = open_recording(job.recording.path, job.cleaning)
+        cut = cut_windows(signal, job.cutting)
     except RtserveError as error:
-        return job, {}, (error.message, error.hint)
+        return job, (error.message, error.hint)
+    except Exception as error:
+        # Readers of formats raise what they like; one strange file must not end a run over many.
+        said = " ".join(str(error).split())[:300]
+        return job, (
+            f"{job.recording.path} cannot be prepared: {type(error).__name__}: {said}",
+            "is the file whole, and does mne.io.read_raw read it?",
+        )
+    _write_part(job, signal, cut)
+    return job, None
+
+
+def _write_part(job: _Job, signal: Signal, cut: Cut) -> None:
     n = len(cut.X)
     y = cut.y if job.target is None else np.full(n, job.target)
     arrays: dict[str, Any] = {
@@ -275,12 +297,12 @@ def _one(job: _Job) -> tuple[_Job, dict[str, int], tuple[str, str] | None]:
     facts = {
         "arrays": {name: (array.shape, array.dtype.str) for name, array in arrays.items()},
         "dropped": dict(cut.dropped),
-        "ch_names": raw.ch_names,
-        "sfreq": float(raw.info["sfreq"]),
+        "notes": signal.notes.to_dict(),
+        "ch_names": signal.ch_names,
+        "sfreq": signal.clock.rate,
         "sums": [float(y.sum()), float((y * y).sum())],
     }
     write_bytes(job.about, json.dumps(facts).encode(), force=True)
-    return job, dict(cut.dropped), None
 
 
 def _part(job: _Job, names: Sequence[str]) -> Part:
@@ -311,12 +333,13 @@ def _require_same_channels(jobs: list[_Job]) -> None:
 
 def _constants(jobs: list[_Job], cutting: Cutting, target: str) -> dict[str, Any]:
     facts, sources = jobs[0].facts(), {job.recording.source for job in jobs}
+    rate = float(facts["sfreq"])
     return {
         "ch_names": np.array(facts["ch_names"], "U"),
-        "sfreq": np.float64(facts["sfreq"]),
+        "sfreq": np.float64(rate),
         # One guess makes all of them one: a split by subject is as good as its worst label.
         "subject_source": np.array(GUESSED if GUESSED in sources else "+".join(sorted(sources))),
-        "t0": np.float64(cutting.start if cutting.rule is not None else 0.0),
+        "t0": np.float64(round(cutting.start * rate) / rate if cutting.rule is not None else 0.0),
         "unit": np.array("V"),
         "target": np.array(target),
     }

@@ -1,27 +1,32 @@
-"""One recording, read with MNE and cleaned: channels in order, band, rate, reference, volts.
+"""One recording, read and cleaned: channels in order, band, rate, reference, volts.
 
-Everything that can be wrong with it is an `InputError` that names the file.
+Everything that can be wrong with it is an `InputError` that names the file. Each stretch without a gap is filtered and
+resampled by itself, and resampling keeps every sample at its time: sample k of a stretch is its time k / rate, whatever
+the length (MNE's own resampling takes the ratio of rounded lengths for the ratio of rates, and so drifts).
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from rtserve.errors import InputError
-from rtserve.signals.electrodes import CHANNELS
-from rtserve.spec import UNITS
+from rtserve.signals.channels import Choice, choose_channels, interpolate
+from rtserve.signals.clock import Clock, Marks
+from rtserve.signals.notes import Notes, listening
+from rtserve.signals.reading import Reading, read_recording
+from rtserve.signals.volts import in_volts
 
-__all__ = ["SUFFIXES", "Cleaning", "open_recording"]
+__all__ = ["Cleaning", "Signal", "open_recording"]
 
-SUFFIXES = (".bdf", ".edf", ".set", ".fif", ".vhdr", ".gz")
-LARGEST_V = 5e-3
-SMALLEST_V = 1e-9
-"""Half of a recording's samples are under the first and over the second in volts, whatever the amplifier."""
+CONTEST_RATE = 100.0
+"""Hz of the files that the contest hands out: recorded at 500 Hz, filtered to 0.5 to 50 Hz, resampled."""
+DRIFT = 0.1
+"""Of a recording's spread: what its means over 10 s may vary by where it is high-passed at 0.5 Hz."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,31 +38,77 @@ class Cleaning:
     drop : tuple of str
         Channels left out first.
     channels : tuple of str
-        Channels to have, in this order; empty for the recording's own EEG channels.
+        Channels to have, in this order; ``("auto",)`` for the contest's where the recording is of that net and else
+        its own EEG channels, empty for its own EEG channels.
     interpolate : bool
         Fill missing channels from their neighbours instead of refusing.
+    bads : str
+        What becomes of channels marked as bad: ``"drop"``, ``"interpolate"``, ``"keep"``, or ``"auto"``: left out
+        among a recording's own channels, kept among the contest's (as its start kit does), refused among named ones.
     unit : str
-        Unit the samples really have, where the file's own claim is wrong; empty to trust it.
+        Unit the file's samples really are in, where its own claim is wrong; empty to trust it.
     low, high : float or None
         Band in Hz.
+    filter_again : bool
+        Filter also where the recording is filtered already, by its header or as one of the contest's files.
     sfreq : float or None
         New rate in Hz.
     reference : str
         ``"average"``, a channel's name, or empty for none.
+    column, stim_channel : str
+        Where events are named; see `rtserve.signals.reading.read_recording`.
+    mask : int or None
+        Bits of the trigger channel that count.
+    contest : bool
+        Whether windows are cut as the contest's start kit does: its files count as filtered whatever they look like.
     """
 
     drop: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     interpolate: bool = False
+    bads: str = "auto"
     unit: str = ""
     low: float | None = 0.5
     high: float | None = 50.0
+    filter_again: bool = True
     sfreq: float | None = 100.0
     reference: str = ""
+    column: str = ""
+    stim_channel: str = ""
+    mask: int | None = None
+    contest: bool = False
 
 
-def open_recording(path: Path, cleaning: Cleaning) -> Any:
-    """Return the cleaned recording as an `mne.io.Raw` with its data in volts.
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    """A cleaned recording.
+
+    Parameters
+    ----------
+    path : Path
+        Its file.
+    data : ndarray, (n_chans, n_times)
+        Volts; stretches one after the other.
+    ch_names : tuple of str
+        Of the rows.
+    clock : Clock
+        Of `data`.
+    marks : tuple of Marks
+        What happened, by source.
+    notes : Notes
+        What was assumed and done, and what MNE warned of.
+    """
+
+    path: Path
+    data: np.ndarray
+    ch_names: tuple[str, ...]
+    clock: Clock
+    marks: tuple[Marks, ...]
+    notes: Notes
+
+
+def open_recording(path: Path, cleaning: Cleaning) -> Signal:
+    """Return the cleaned recording.
 
     Raises
     ------
@@ -65,173 +116,111 @@ def open_recording(path: Path, cleaning: Cleaning) -> Any:
         Where it cannot be read whole, lacks channels, holds NaN, is in another unit than it says, or cannot be
         filtered as asked.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        raw = _read(path)
-        _choose(raw, path, cleaning)
-        _check_values(raw, path, cleaning)
-        _fill(raw, path, cleaning)
-        _filter(raw, path, cleaning)
-    return raw
+    reading = read_recording(path, column=cleaning.column, stim_channel=cleaning.stim_channel, mask=cleaning.mask)
+    notes = reading.notes
+    with listening(notes):
+        choice = choose_channels(
+            reading.raw, path, wanted=cleaning.channels, drop=cleaning.drop, bads=cleaning.bads,
+            fill=cleaning.interpolate, notes=notes,
+        )  # fmt: skip
+        data = in_volts(reading, choice.found, cleaning.unit)
+        data = interpolate(data, choice, reading.raw.info, path)
+        data = np.concatenate([data[:, part.start : part.stop] for part in reading.clock.stretches], axis=1)
+        data, clock = _filtered(data, choice, reading, cleaning)
+        data = _referenced(data, choice.names, cleaning.reference, path)
+    return Signal(path=path, data=data, ch_names=choice.names, clock=clock, marks=reading.marks, notes=notes)
 
 
-def _read(path: Path) -> Any:
+def _filtered(data: np.ndarray, choice: Choice, reading: Reading, cleaning: Cleaning) -> tuple[np.ndarray, Clock]:
+    """Filter and resample every stretch."""
     import mne
 
-    if not path.exists():
-        raise InputError(f"recording {path} does not exist", hint="check the path")
-    if not path.name.lower().endswith(SUFFIXES):
-        raise InputError(f"{path} is no recording that is read here", hint=f"one of {', '.join(SUFFIXES)}")
-    try:
-        with warnings.catch_warnings():
-            # MNE reads a file that was cut off as far as it goes and warns; half a recording is no recording.
-            warnings.filterwarnings("error", message="(?s).*(does not match the file size|truncated|incomplete).*")
-            raw = mne.io.read_raw(path, preload=True, verbose="error")
-            _require_whole(raw, path)
-    except InputError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(
-            f"recording {path} cannot be read whole: {reason}", hint="copy it again; is it cut off?"
-        ) from None
-    return raw
+    clock = reading.clock
+    low, high = _band(data, choice, reading, cleaning)
+    rate = cleaning.sfreq or clock.sfreq
+    pieces = []
+    for first, length in zip(clock.first, clock.lengths, strict=False):
+        piece = data[:, first : first + length]
+        try:
+            if low is not None or high is not None:
+                piece = np.asarray(mne.filter.filter_data(piece, clock.sfreq, low, high, verbose="warning"))
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"{reading.path} cannot be filtered: {error}", hint="see --band") from None
+        pieces.append(piece if rate == clock.sfreq else resample(piece, clock.sfreq, rate))
+    return np.concatenate(pieces, axis=1), clock.at_rate(rate, [piece.shape[1] for piece in pieces])
 
 
-def _require_whole(raw: Any, path: Path) -> None:
-    """Compare a BDF's or EDF's size with what its header promises: verbose readers only warn, quiet ones do not."""
-    if path.suffix.lower() not in (".bdf", ".edf"):
-        return
-    with open(path, "rb") as handle:
-        head = handle.read(256)
-        n_header, n_records, n_signals = int(head[184:192]), int(head[236:244]), int(head[252:256])
-        handle.seek(256 + n_signals * 216)
-        samples = sum(int(handle.read(8)) for _ in range(n_signals))
-    wanted = n_header + n_records * samples * (3 if path.suffix.lower() == ".bdf" else 2)
-    actual = path.stat().st_size
-    if n_records > 0 and actual < wanted:
-        raise InputError(
-            f"recording {path} is cut off: {actual} bytes, its header promises {wanted}", hint="copy it again"
-        )
+def resample(data: np.ndarray, old: float, new: float) -> np.ndarray:
+    """Return samples (n_chans, n) at another rate, sample k at the time k / new.
+
+    A polyphase filter with MNE's design (``method="polyphase"``: Kaiser window, beta 5), at the exact ratio of the rates;
+    where the new length comes out whole it gives MNE's numbers.
+    """
+    from scipy.signal import firwin, resample_poly
+
+    ratio = (Fraction(new).limit_denominator(10**6) / Fraction(old).limit_denominator(10**6)).limit_denominator(10**5)
+    up, down = ratio.numerator, ratio.denominator
+    up, down = up // gcd(up, down), down // gcd(up, down)
+    widest = max(up, down)
+    window = firwin(20 * widest + 1, 1.0 / widest, window=("kaiser", 5.0))
+    out: np.ndarray = resample_poly(data, up, down, axis=1, window=window, padtype="reflect")
+    return out
 
 
-def _choose(raw: Any, path: Path, cleaning: Cleaning) -> None:
-    """Leave the channels that are wanted; what is missing is filled later or named now."""
-    absent = [name for name in cleaning.drop if name not in raw.ch_names]
-    if absent:
-        raise InputError(f"{path} has no channel {', '.join(absent)} to drop", hint=f"it has {_few(raw.ch_names)}")
-    raw.drop_channels(list(cleaning.drop))
-    if not cleaning.channels:
-        raw.pick("eeg", exclude=())
-        return
-    if "E129" in raw.ch_names and "Cz" in cleaning.channels and "Cz" not in raw.ch_names:
-        raw.rename_channels({"E129": "Cz"}, verbose="error")
-    missing = [name for name in cleaning.channels if name not in raw.ch_names]
-    if missing and (not cleaning.interpolate or len(missing) > len(cleaning.channels) // 4):
-        raise InputError(
-            f"{path} lacks {len(missing)} of {len(cleaning.channels)} channels: {_few(missing)}",
-            hint="--missing interpolate fills up to a quarter from their neighbours; --channels names others",
-        )
-    raw.pick([name for name in cleaning.channels if name in raw.ch_names])
-
-
-def _few(names: Any) -> str:
-    listed = list(names)
-    return ", ".join(listed[:12]) + (f" and {len(listed) - 12} more" if len(listed) > 12 else "")
-
-
-def _check_values(raw: Any, path: Path, cleaning: Cleaning) -> None:
-    """Refuse NaN and a scale that no scalp EEG has in the unit the file claims."""
-    data = raw._data
-    if cleaning.unit:
-        data *= UNITS[cleaning.unit]
-    bad = ~np.isfinite(data)
-    if bad.any():
-        channel, sample = (int(i) for i in np.argwhere(bad)[0])
-        raise InputError(
-            f"{path} holds {int(bad.sum())} samples that are NaN or Inf, first in {raw.ch_names[channel]} at"
-            f" {sample / raw.info['sfreq']:.3f} s",
-            hint="cut or repair the segment: a filter would spread it over the whole channel",
-        )
-    if not data.size:
-        raise InputError(f"{path} holds no sample", hint="is it the right file?")
-    typical = float(np.median(np.abs(data - np.median(data, axis=1, keepdims=True))))
-    if typical > LARGEST_V:
-        raise InputError(
-            f"{path}: half its samples exceed {typical:.3g} V after MNE's conversion, EEG has about 1e-5 V;"
-            " a factor of 1e6 is microvolt declared as volt",
-            hint="--unit uV takes the samples for microvolt",
-        )
-    if 0.0 < typical < SMALLEST_V:
-        raise InputError(
-            f"{path}: half its samples are under {typical:.3g} V after MNE's conversion, EEG has about 1e-5 V;"
-            " a factor of 1e6 is volt declared as microvolt",
-            hint="write the file's unit as volt",
-        )
-
-
-def _fill(raw: Any, path: Path, cleaning: Cleaning) -> None:
-    """Interpolate missing channels from the montage's positions, and put all in order."""
-    import mne
-
-    missing = [name for name in cleaning.channels if name not in raw.ch_names]
-    if missing:
-        montage = _montage(cleaning.channels, path)
-        empty = mne.io.RawArray(
-            np.zeros((len(missing), raw.n_times)),
-            mne.create_info(missing, raw.info["sfreq"], "eeg", verbose="error"),
-            first_samp=raw.first_samp,
-            verbose="error",
-        )
-        raw.add_channels([empty], force_update_info=True)
-        raw.set_montage(montage, verbose="error")
-        raw.info["bads"] = missing
-        raw.interpolate_bads(reset_bads=True, verbose="error")
-    if cleaning.channels:
-        raw.reorder_channels(list(cleaning.channels))
-
-
-def _montage(channels: tuple[str, ...], path: Path) -> Any:
-    import mne
-
-    for name in ("GSN-HydroCel-129", "standard_1005"):
-        montage = mne.channels.make_standard_montage(name)
-        if set(channels) <= set(montage.ch_names):
-            return montage
-    raise InputError(
-        f"{path}: missing channels cannot be interpolated, the positions of {_few(channels)} are not known",
-        hint="channel names must be those of GSN-HydroCel-129 (E1..E128, Cz) or of the 10-05 system",
-    )
-
-
-def _filter(raw: Any, path: Path, cleaning: Cleaning) -> None:
-    rate = float(raw.info["sfreq"])
-    high = cleaning.high
+def _band(data: np.ndarray, choice: Choice, reading: Reading, cleaning: Cleaning) -> tuple[float | None, float | None]:
+    """Return the band to filter to: what was asked for, less what is done already."""
+    rate, notes = reading.clock.sfreq, reading.notes
+    low, high = cleaning.low, cleaning.high
+    if not cleaning.filter_again:
+        if choice.of_the_net and rate == CONTEST_RATE:
+            drifts = _drifts(data, rate)
+            if cleaning.contest or not drifts:
+                notes.add(
+                    f"recognised as the contest's own file ({len(choice.names)} channels of its net at 100 Hz, filtered"
+                    " to 0.5 to 50 Hz): not filtered again"
+                    + (", though it drifts as if it were not filtered; --band 0.5,50 filters it" if drifts else "")
+                )
+                return None, None
+        low, high = _less_declared(low, high, reading)
     if high is not None and high >= rate / 2:
         # At the recording's own Nyquist frequency there is nothing left to cut off; above it the request is a mistake.
         if high > rate / 2:
             raise InputError(
-                f"{path} is sampled at {rate:g} Hz, a band up to {high:g} Hz needs more than {2 * high:g} Hz",
+                f"{reading.path} is sampled at {rate:g} Hz, a band up to {high:g} Hz needs more than {2 * high:g} Hz",
                 hint="lower the band's end",
             )
         high = None
-    try:
-        if cleaning.low is not None or high is not None:
-            raw.filter(cleaning.low, high, verbose="error")
-        if cleaning.sfreq is not None and cleaning.sfreq != rate:
-            raw.resample(cleaning.sfreq, verbose="error")
-        if cleaning.reference:
-            raw.set_eeg_reference(
-                "average" if cleaning.reference == "average" else [cleaning.reference],
-                projection=False,
-                verbose="error",
-            )
-    except (ValueError, RuntimeError) as error:
-        raise InputError(
-            f"{path} cannot be filtered or referenced: {error}", hint="see the band and reference"
-        ) from None
+    return low, high
 
 
-def contest_channels(names: list[str]) -> tuple[str, ...]:
-    """Return the contest's 129 channels where the recording is one of that net, else none."""
-    return CHANNELS if len(set(names) & set(CHANNELS)) > len(CHANNELS) // 2 else ()
+def _less_declared(low: float | None, high: float | None, reading: Reading) -> tuple[float | None, float | None]:
+    """Leave out a filter that the file says was applied."""
+    info, rate = reading.raw.info, reading.clock.sfreq
+    if low is not None and info["highpass"] and info["highpass"] >= low * (1 - 1e-6):
+        reading.notes.add(f"high-passed at {info['highpass']:g} Hz already, says the file: not high-passed again")
+        low = None
+    if high is not None and info["lowpass"] and info["lowpass"] <= min(high, rate / 2) * (1 + 1e-6):
+        if info["lowpass"] < rate / 2 * (1 - 1e-6):
+            reading.notes.add(f"low-passed at {info['lowpass']:g} Hz already, says the file: not low-passed again")
+        high = None if high <= rate / 2 else high
+    return low, high
+
+
+def _drifts(data: np.ndarray, rate: float) -> bool:
+    """Whether means over 10 s vary as they cannot after a high-pass at 0.5 Hz."""
+    length = min(int(10 * rate), data.shape[1])
+    n = data.shape[1] // length
+    means = data[:, : n * length].reshape(len(data), n, length).mean(axis=2)
+    return bool(np.sqrt(np.mean(means**2)) > DRIFT * max(float(np.sqrt(np.mean(data**2))), 1e-30))
+
+
+def _referenced(data: np.ndarray, names: tuple[str, ...], reference: str, path: Path) -> np.ndarray:
+    if not reference:
+        return data
+    if reference == "average":
+        common: np.ndarray = data - data.mean(axis=0, keepdims=True)
+        return common
+    if reference not in names:
+        raise InputError(f"{path} has no channel {reference} to refer to", hint=f"it has {', '.join(names[:12])}")
+    out: np.ndarray = data - data[[names.index(reference)]]
+    return out

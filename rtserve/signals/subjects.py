@@ -157,7 +157,7 @@ def _stem(path: Path) -> str:
 
 def _by_name(path: Path) -> Named:
     stem = _stem(path)
-    run_id = stem.removesuffix("_eeg")
+    run_id = re.sub(r"_split-\d+", "", stem).removesuffix("_eeg")  # all parts of a file are one recording
     entity = re.match(r"(sub-[A-Za-z0-9+]+)(?:_ses-([A-Za-z0-9+]+))?(?=_|$)", stem)
     if entity is None:
         return Named(subject=run_id, run_id=run_id, bare=run_id, source=GUESSED)

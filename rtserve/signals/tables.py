@@ -1,49 +1,66 @@
-"""Reading tab-separated tables of a BIDS folder as people's programs wrote them: whatever the encoding, by column."""
+"""Tables beside recordings (events.tsv, channels.tsv, participants.tsv), as BIDS, Excel and MATLAB write them.
+
+BIDS says UTF-8 and tabs; found in the wild are byte-order marks, UTF-16, Latin-1, semicolons and decimal commas. They are
+read, and what was assumed is said. A table that is none after all is an `InputError` that names file and line.
+"""
 
 from __future__ import annotations
 
 import codecs
-import csv
-import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from rtserve.errors import InputError
 from rtserve.files import readable_file
 
-__all__ = ["MISSING", "Table", "read_table"]
+__all__ = ["MISSING", "Table", "is_empty", "number", "read_table"]
 
 MISSING = ("", "n/a", "na", "nan", "none", "null")
 """What stands for no value, in lower case; BIDS says ``n/a``."""
-LARGEST = 64 << 20
-"""Bytes; a table of a million events is smaller."""
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+LARGEST_BYTES = 1 << 28
+LONGEST_FIELD = 1 << 16
+"""Beyond these a file is no table of events, channels or people."""
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table's cells, without the blanks around them.
+    """A table as text.
 
     Parameters
     ----------
     path : Path
-        The file.
+        Where it stands.
     columns : tuple of str
-        Their names.
-    rows : tuple of dict
-        Column to text; the file's line is `lines`.
+        The head's names in order.
+    rows : tuple of dict of str to str
+        Every row's fields by column; a field that a short row lacks is ``""``.
     lines : tuple of int
-        Line of each row in the file.
+        The line of the file that each row stands on.
+    notes : tuple of str
+        What was assumed in reading it.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[dict[str, str], ...]
     lines: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+    def column(self, name: str) -> list[str]:
+        """Return one column's fields."""
+        return [row[name] for row in self.rows]
 
 
-def read_table(path: Path, *, what: str) -> Table:
-    """Read a table: UTF-8 or UTF-16 with or without a mark, else Latin-1; empty lines are left out.
+def read_table(path: Path, *, what: str = "table") -> Table:
+    """Read a table of fields with tabs (or semicolons or commas where its head has no tab); empty lines are left out.
 
     Parameters
     ----------
@@ -55,42 +72,81 @@ def read_table(path: Path, *, what: str) -> Table:
     Raises
     ------
     InputError
-        Where it cannot be read, is too large, has no header, names a column twice, or a row has too many cells.
+        Where it cannot be read, is no text, is too large, or a row has more fields than the head.
     """
     path = readable_file(path, what)
     size = path.stat().st_size
-    if size > LARGEST:
-        raise InputError(f"{what} {path} has {size:,} bytes, over {LARGEST:,}", hint="is it the right file?")
-    text = _decoded(path.read_bytes())
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
-        cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except csv.Error as error:
-        raise InputError(f"{what} {path} is no table: {error}", hint="a .tsv has cells between tabs") from None
-    cells = [(line, row) for line, row in cells if any(row)]
-    if not cells:
-        return Table(path=path, columns=(), rows=(), lines=())
-    columns = cells[0][1]
-    twice = next((name for name in columns if columns.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"{what} {path} has two columns {twice!r}", hint="rename one of them")
-    wide = next(((line, row) for line, row in cells[1:] if len(row) > len(columns)), None)
-    if wide is not None:
+    if size > LARGEST_BYTES:
         raise InputError(
-            f"{what} {path}, line {wide[0]}: {len(wide[1])} cells for {len(columns)} columns",
-            hint="a tab too many, or a header that lacks a name",
+            f"{what} {path} has {size:,} bytes, at most {LARGEST_BYTES:,} are read", hint="is it a table at all?"
         )
-    rows = tuple(dict(zip(columns, row + [""] * (len(columns) - len(row)), strict=True)) for _, row in cells[1:])
-    return Table(path=path, columns=tuple(columns), rows=rows, lines=tuple(line for line, _ in cells[1:]))
+    text, encoding = _decoded(path.read_bytes(), path)
+    lines = [(at, line) for at, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    if not lines:
+        return Table(path=path, columns=(), rows=(), lines=())
+    head = lines[0][1]
+    separator = "\t" if "\t" in head else next((mark for mark in ";," if mark in head), "\t")
+    columns = tuple(_bare(field) for field in head.split(separator))
+    if len(set(columns)) < len(columns):
+        twice = next(name for name in columns if columns.count(name) > 1)
+        raise InputError(f"{what} {path} has two columns {twice!r}", hint="rename one of them")
+    rows = tuple(_row(line, at, separator, columns, path) for at, line in lines[1:])
+    notes = [f"{path.name} read as {encoding}, not UTF-8"] if encoding not in ("utf-8", "utf-8-sig") else []
+    notes += [f"{path.name} read with {separator!r} between its fields, not tabs"] if separator != "\t" else []
+    return Table(path=path, columns=columns, rows=rows, lines=tuple(at for at, _ in lines[1:]), notes=tuple(notes))
 
 
-def _decoded(data: bytes) -> str:
-    for mark, encoding in _MARKS:
-        if data.startswith(mark):
-            return data.decode(encoding, errors="replace")
-    if b"\0" in data[:200]:  # UTF-16 without a mark
-        return data.decode("utf-16-le" if data[1:2] == b"\0" else "utf-16-be", errors="replace")
+def _decoded(data: bytes, path: Path) -> tuple[str, str]:
+    marked = next((codec for mark, codec in _MARKS if data.startswith(mark)), "")
+    if not marked and len(data) > 3 and 0 in (data[0], data[1]):
+        marked = "utf-16-be" if data[0] == 0 else "utf-16-le"  # text in two bytes a letter without a mark
     try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
+        return data.decode(marked or "utf-8"), marked or "utf-8"
+    except UnicodeDecodeError as error:
+        if marked or b"\0" in data:
+            raise InputError(
+                f"table {path} is no {marked or 'text'}: {error.reason} at byte {error.start}",
+                hint="save it as UTF-8 with tabs",
+            ) from None
+    return data.decode("cp1252", errors="replace"), "Latin-1 (Windows-1252)"
+
+
+def _row(line: str, at: int, separator: str, columns: tuple[str, ...], path: Path) -> dict[str, str]:
+    fields = [_bare(field) for field in line.split(separator)]
+    while len(fields) > len(columns) and not fields[-1]:
+        fields.pop()
+    if len(fields) > len(columns):
+        raise InputError(
+            f"{path}, line {at}: {len(fields)} cells for {len(columns)} columns",
+            hint="a tab too many, or a head that lacks a name",
+        )
+    longest = max(map(len, fields))
+    if longest > LONGEST_FIELD:
+        raise InputError(
+            f"{path}, line {at}: a field of {longest:,} letters, at most {LONGEST_FIELD:,} are read",
+            hint="is it a table of events, channels or people?",
+        )
+    return dict(zip(columns, fields + [""] * (len(columns) - len(fields)), strict=True))
+
+
+def _bare(field: str) -> str:
+    field = field.strip().strip("\0")
+    return field[1:-1].strip() if len(field) > 1 and field[0] == field[-1] == '"' else field
+
+
+def is_empty(field: str) -> bool:
+    """Whether a field says nothing: empty, or BIDS's ``n/a`` in its spellings."""
+    return field.strip().lower() in MISSING
+
+
+def number(field: str) -> float:
+    """Return a field as a number (with a decimal comma too), NaN where it is empty.
+
+    Raises
+    ------
+    ValueError
+        Where it is neither.
+    """
+    if is_empty(field):
+        return math.nan
+    return float(field.replace(",", ".") if field.count(",") == 1 and "." not in field else field)

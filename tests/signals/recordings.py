@@ -29,7 +29,7 @@ def write_bdf(path, data, *, rate=200, names=NAMES, unit="uV"):
 
 
 def trials(n=6, first=2.0, gap=5.5, fore=1.0, answered=lambda k: True):
-    """Rows of an events.tsv: trial start, target, button press; response times 0.4, 0.5, ..."""
+    """Rows of an events.tsv: trial start, target, button press, and the end; response times 0.4, 0.5, ..."""
     rows, times = [], []
     for k in range(n):
         start = first + gap * k
@@ -39,7 +39,7 @@ def trials(n=6, first=2.0, gap=5.5, fore=1.0, answered=lambda k: True):
             times.append(round(0.4 + 0.1 * k, 3))
             rows.append((start + fore + times[-1], "left_buttonPress"))
             rows.append((start + fore + times[-1] + 0.3, "left_buttonPress"))  # a second press does not count
-    return sorted(rows), times
+    return [*sorted(rows), (first + gap * n, "end_experiment")], times
 
 
 def write_events(recording, rows):

@@ -1,0 +1,177 @@
+"""What is marked in a recording, by every source that says so: its events.tsv, its annotations, its trigger channels."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtserve.errors import InputError
+from rtserve.signals.clock import Marks
+from rtserve.signals.edf import SUFFIXES as EDF_SUFFIXES
+from rtserve.signals.edf import Note, read_header, read_notes
+from rtserve.signals.tables import Table, is_empty, number
+
+__all__ = ["NAME_COLUMNS", "annotated", "from_notes", "tabled", "triggered"]
+
+NAME_COLUMNS = ("trial_type", "value", "event_type", "stim_type", "event", "type", "description", "name")
+"""Columns of an events.tsv that may hold the names, in the order in which they are tried."""
+BIOSEMI_MASK = 0xFFFF
+"""The trigger input of BioSemi's Status channel: its 16 low bits (the others are the amplifier's own state)."""
+
+
+def annotated(raw: Any, path: Path, *, lost: bool) -> Marks:
+    """Return the annotations of a recording, with their samples as `mne.events_from_annotations` rounds them.
+
+    Parameters
+    ----------
+    raw : mne.io.Raw
+        As it was read.
+    path : Path
+        Its file.
+    lost : bool
+        Whether MNE said that it left annotations out because they lie outside the data; they are read again, so that
+        trials there are counted.
+    """
+    notes = raw.annotations
+    stored = raw.time_as_index(notes.onset, use_rounding=True, origin=notes.orig_time)
+    if notes.orig_time is None:
+        stored = stored - raw.first_samp
+    onset, duration = notes.onset - raw.first_time, np.nan_to_num(np.asarray(notes.duration, float))
+    name = np.array([str(text) for text in notes.description], "U")
+    length = raw.n_times / float(raw.info["sfreq"])
+    outside = [note for note in (_all_notes(path, raw) if lost else []) if not 0 <= note.onset <= length]
+    if outside:
+        more = from_notes(outside)
+        onset, duration = np.concatenate([onset, more.onset]), np.concatenate([duration, more.duration])
+        name = np.concatenate([name, more.name])
+        stored = np.concatenate([stored, np.rint(more.onset * raw.info["sfreq"]).astype(int)])
+    return Marks(source="annotations", onset=onset, duration=duration, name=name, stored=stored)
+
+
+def from_notes(notes: list[Note]) -> Marks:
+    """Return annotations that were read by hand."""
+    return Marks(
+        source="annotations",
+        onset=np.array([note.onset for note in notes], float),
+        duration=np.array([note.duration for note in notes], float),
+        name=np.array([note.text for note in notes], "U"),
+    )
+
+
+def _all_notes(path: Path, raw: Any) -> list[Note]:
+    """Return a file's annotations whether or not there is data at their time; none where that cannot be read."""
+    import mne
+
+    if path.suffix.lower() in EDF_SUFFIXES:
+        return read_notes(path, read_header(path))[1]
+    source = path.with_suffix(".vmrk") if path.suffix.lower() == ".vhdr" else path
+    try:
+        found = mne.read_annotations(source, verbose="error")
+    except Exception:
+        return []
+    from_first = found.onset
+    if found.orig_time is not None:  # a .fif counts from the measurement's start
+        start = raw.info["meas_date"] or found.orig_time
+        from_first = found.onset + (found.orig_time - start).total_seconds() - raw.first_time
+    pairs = zip(from_first, found.duration, found.description, strict=True)
+    return [Note(onset=float(at), duration=float(lasts), text=str(text)) for at, lasts, text in pairs]
+
+
+def tabled(table: Table, column: str = "") -> list[Marks]:
+    """Return the marks of an events.tsv, once for each column that may hold their names.
+
+    Parameters
+    ----------
+    table : Table
+        As read.
+    column : str
+        The column to take; empty for all of `NAME_COLUMNS` that say something.
+
+    Raises
+    ------
+    InputError
+        Where it lacks its columns or holds an onset that is no number.
+    """
+    given = [column] if column else [name for name in NAME_COLUMNS if name in table.columns]
+    if "onset" not in table.columns or not given or not set(given) <= set(table.columns):
+        raise InputError(
+            f"{table.path} has columns {', '.join(sorted(table.columns)) or 'none'}",
+            hint=f"an events.tsv has onset and {column or 'one of ' + ', '.join(NAME_COLUMNS)}",
+        )
+    onset = np.array(_numbers(table, "onset"), float)
+    placed = np.isfinite(onset)
+    lasts = np.nan_to_num(_numbers(table, "duration", lenient=True), nan=0.0)
+    return [
+        Marks(
+            source=f"{table.path.name}, column {name}",
+            onset=onset[placed],
+            duration=np.maximum(lasts[placed], 0.0),
+            name=np.array([_name(text) for text in table.column(name)], "U")[placed],
+            unplaced=int((~placed).sum()),
+        )
+        for name in given
+        if column or not all(map(is_empty, table.column(name))) or name == given[-1]
+    ]
+
+
+def _name(text: str) -> str:
+    """Return an event's name; 201.0, as a column with gaps is often written, is 201."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
+
+
+def _numbers(table: Table, column: str, *, lenient: bool = False) -> list[float]:
+    if column not in table.columns:
+        return [math.nan] * len(table.rows)
+    out = []
+    for line, text in zip(table.lines, table.column(column), strict=True):
+        try:
+            out.append(number(text))
+        except ValueError:
+            if not lenient:
+                raise InputError(
+                    f"{table.path}, line {line}: an onset is no number: {text!r:.60}", hint="onsets are seconds"
+                ) from None
+            out.append(math.nan)
+    return out
+
+
+def triggered(raw: Any, *, channel: str = "", mask: int | None = None) -> list[Marks]:
+    """Return the marks of each trigger channel, as `mne.find_events` finds them; a mark is called by its number.
+
+    Parameters
+    ----------
+    raw : mne.io.Raw
+        With its channels of type stim.
+    channel : str
+        Only this one; empty for all of type stim.
+    mask : int, optional
+        Bits that count; by default all, and BioSemi's 16 low ones of ``Status``.
+    """
+    import mne
+
+    kinds = raw.get_channel_types()
+    names = [channel] if channel else [n for n, kind in zip(raw.ch_names, kinds, strict=True) if kind == "stim"]
+    out = []
+    for name in names:
+        bits = BIOSEMI_MASK if mask is None and name.lower() == "status" else mask
+        values = np.rint(raw.get_data([name])).astype(np.int64)
+        alone = mne.io.RawArray(
+            (values if bits is None else values & bits).astype(float),
+            mne.create_info([name], raw.info["sfreq"], "stim", verbose="error"),
+            verbose="error",
+        )
+        found = mne.find_events(alone, name, shortest_event=1, verbose="error")
+        out.append(
+            Marks(
+                source=f"trigger channel {name}",
+                onset=found[:, 0] / float(raw.info["sfreq"]),
+                duration=np.zeros(len(found)),
+                name=found[:, 2].astype("U"),
+                stored=found[:, 0],
+            )
+        )
+    return out

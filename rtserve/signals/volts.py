@@ -1,0 +1,118 @@
+"""Samples in volts: what the file's claim makes of them, or what they really are; checked at both ends and per channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rtserve.errors import InputError
+from rtserve.signals.reading import Reading
+from rtserve.spec import UNITS
+
+__all__ = ["in_volts"]
+
+LARGEST_V = 5e-3
+SMALLEST_V = 1e-7
+"""Half of a recording's samples are under the first, and its spread is over the second, whatever the amplifier."""
+ODD = 100.0
+"""Times the others' spread from which a channel is worth a word."""
+_CLAIMS = {"v": 1.0, "mv": 1e-3, "uv": 1e-6, "µv": 1e-6, "μv": 1e-6, "nv": 1e-9, "n/a": 1.0, "": 1.0}
+_BY_ENDING = {".set": 1e-6, ".cnt": 1e-6, ".mff": 1e-6, ".fif": 1.0, ".gz": 1.0}
+"""What MNE multiplies by where a format states no unit: EEGLAB, Neuroscan and EGI are in microvolt, a .fif in volt."""
+
+
+def in_volts(reading: Reading, names: list[str], unit: str) -> np.ndarray:
+    """Return the samples (n_chans, n_times) of some channels in volts.
+
+    Parameters
+    ----------
+    reading : Reading
+        The recording; MNE has multiplied its samples by the unit the file claims.
+    names : list of str
+        Channels, in order.
+    unit : str
+        What the file's samples really are in; it takes the place of the claim. Empty to trust the claim.
+
+    Raises
+    ------
+    InputError
+        Where there is no sample, NaN or Inf, or a scale that no scalp EEG has.
+    """
+    data: np.ndarray = reading.raw.get_data(names)
+    claimed = np.array([_claim(reading, name) for name in names])
+    if unit:
+        if not np.isfinite(claimed).all():
+            raise InputError(
+                f"{reading.path}: --unit {unit} cannot be applied, what MNE multiplied its samples by is not known",
+                hint="convert it to .fif or EDF in the right unit",
+            )
+        data = data * (UNITS[unit] / claimed)[:, None]
+    _require_finite(data, names, reading)
+    _require_plausible(data, claimed, unit, reading)
+    _compare_channels(data, claimed if not unit else np.full(len(names), UNITS[unit]), names, reading)
+    return data
+
+
+def _claim(reading: Reading, name: str) -> float:
+    """Return what MNE multiplied a channel's samples by to get volts; NaN where that is not known."""
+    units = reading.units
+    if name in units:
+        return _CLAIMS.get(units[name].lower(), 1.0)
+    if reading.path.suffix.lower() == ".gdf":
+        factors: Any = reading.raw._raw_extras[0].get("units", [])
+        place = reading.raw.ch_names.index(name)
+        return float(factors[place]) if place < len(factors) else np.nan
+    return _BY_ENDING.get(reading.path.suffix.lower(), np.nan)
+
+
+def _require_finite(data: np.ndarray, names: list[str], reading: Reading) -> None:
+    if not data.size:
+        raise InputError(f"{reading.path} holds no sample", hint="is it the right file?")
+    bad = ~np.isfinite(data)
+    for part in reading.clock.stretches:
+        if bad[:, part.start : part.stop].any():
+            channel, sample = (int(i) for i in np.argwhere(bad)[0])
+            raise InputError(
+                f"{reading.path} holds {int(bad.sum())} samples that are NaN or Inf, first in {names[channel]} at"
+                f" {sample / reading.clock.sfreq:.3f} s",
+                hint="cut or repair the segment: a filter would spread it over the whole channel",
+            )
+
+
+def _require_plausible(data: np.ndarray, claimed: np.ndarray, unit: str, reading: Reading) -> None:
+    """Refuse a scale that no scalp EEG has, and name the unit that would explain it."""
+    around = np.abs(data - np.median(data, axis=1, keepdims=True))
+    typical, spread = float(np.median(around)), float(np.sqrt(np.mean(around**2)))
+    if typical <= LARGEST_V and not 0.0 < spread < SMALLEST_V:
+        return
+    said = f"with --unit {unit}" if unit else "after MNE's conversion by the unit the file claims"
+    what = f"half its samples exceed {typical:.3g} V" if typical > LARGEST_V else f"its samples vary by {spread:.3g} V"
+    size = UNITS[unit] if unit else float(np.median(claimed))
+    numbers = (typical if typical > LARGEST_V else spread) / size if np.isfinite(size) else np.nan
+    fitting = [name for name in ("V", "mV", "uV") if 1e-6 <= numbers * UNITS[name] <= 1e-3]
+    factor = f"; a factor of {size / UNITS[fitting[0]]:.0e}".replace("e+0", "e") if fitting else ""
+    raise InputError(
+        f"{reading.path}: {what} {said}, EEG has about 1e-5 V{factor}",
+        hint=f"--unit {fitting[0]} takes the file's own numbers for {fitting[0]}"
+        if fitting
+        else "write the file again in the right unit",
+    )
+
+
+def _compare_channels(data: np.ndarray, claimed: np.ndarray, names: list[str], reading: Reading) -> None:
+    """Refuse channels that another unit explains, and speak of those on another scale than the rest."""
+    spread = np.median(np.abs(data - np.median(data, axis=1, keepdims=True)), axis=1)
+    usual = float(np.median(spread[spread > 0])) if (spread > 0).any() else 0.0
+    odd = [k for k in np.flatnonzero(spread > 0) if not 1 / ODD < spread[k] / usual < ODD]
+    other = [k for k in odd if claimed[k] != np.median(claimed)]
+    if other:
+        k = other[0]
+        raise InputError(
+            f"{reading.path}: channel {names[k]} is declared in another unit than the rest and is {spread[k] / usual:.3g}"
+            " times as large",
+            hint=f"--drop {names[k]}, or --unit for the unit that all channels are really in",
+        )
+    if odd:
+        listed = ", ".join(f"{names[k]} ({spread[k] / usual:.3g} times)" for k in odd[:8])
+        reading.notes.add(f"channels on another scale than the rest: {listed}; is their unit right, are they EEG?")
