@@ -161,6 +161,8 @@ def resample(data: np.ndarray, old: float, new: float) -> np.ndarray:
     ratio = (Fraction(new).limit_denominator(10**6) / Fraction(old).limit_denominator(10**6)).limit_denominator(10**5)
     up, down = ratio.numerator, ratio.denominator
     up, down = up // gcd(up, down), down // gcd(up, down)
+    if up == down:
+        return data
     widest = max(up, down)
     window = firwin(20 * widest + 1, 1.0 / widest, window=("kaiser", 5.0))
     out: np.ndarray = resample_poly(data, up, down, axis=1, window=window, padtype="reflect")
