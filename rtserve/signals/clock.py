@@ -168,10 +168,7 @@ class Clock:
         inside = (stretch >= 0) & (offset >= 0) & (offset < sizes[stretch])
         if self.rate != self.sfreq:
             begins = np.array([part.time for part in self.stretches])
-            seconds = time - begins[stretch]
-            # A .fif keeps onsets in single precision: one that is a sample but for that is the sample.
-            seconds = np.where(np.abs(seconds * self.sfreq - offset) < _SLACK, offset / self.sfreq, seconds)
-            offset = np.rint(seconds * self.rate)
+            offset = np.rint((time - begins[stretch]) * self.rate)
         sample = self.first[stretch] + offset.astype(int)
         between = (stretch >= 0) & (stretch < len(sizes) - 1)
         where = np.where(inside, stretch, np.where(between, GAP, OUTSIDE))

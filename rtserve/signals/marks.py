@@ -41,6 +41,10 @@ def annotated(raw: Any, path: Path, *, lost: bool) -> Marks:
     if notes.orig_time is None:
         stored = stored - raw.first_samp
     onset, duration = notes.onset - raw.first_time, np.nan_to_num(np.asarray(notes.duration, float))
+    if path.name.lower().endswith((".fif", ".fif.gz")):
+        # Onsets are kept there in single precision: one that is a sample but for that is the sample.
+        exact = stored / float(raw.info["sfreq"])
+        onset = np.where(np.abs(onset - exact) <= np.spacing(notes.onset.astype("f4")) + 1e-6, exact, onset)
     name = np.array([str(text) for text in notes.description], "U")
     length = raw.n_times / float(raw.info["sfreq"])
     outside = [note for note in (_all_notes(path, raw) if lost else []) if not 0 <= note.onset <= length]
