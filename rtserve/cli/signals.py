@@ -58,7 +58,14 @@ def simulate(
 @click.command()
 @click.argument("sources", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .npz or .h5 to write.")
-@click.option("--target", default="response_time", show_default=True, help="Or a column of participants.tsv.")
+@click.option(
+    "--target",
+    default="response_time",
+    show_default=True,
+    metavar="NAMES",
+    help="Or class, events:COLUMN, number, number:TEMPLATE, a column of participants.tsv; with commas, the first is y.",
+)
+@click.option("--classes", help="left=1,right=2 or left,right or all: values that are classes, of events by name.")
 @click.option("--stimulus", help="Event names with commas; HBN's contrast change targets by default.")
 @click.option("--response", help="Event names with commas; HBN's button presses by default.")
 @click.option("--trial-start", help="Event that begins a trial; every stimulus does where none is named.")

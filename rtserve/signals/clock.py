@@ -18,7 +18,7 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -64,6 +64,8 @@ class Marks:
         The stored sample of each where the source says it (MNE's rounding, a trigger's edge).
     unplaced : int
         Rows without an onset, which are left out.
+    fields : dict of str to ndarray of str, (n,)
+        What else it says of each, by column.
     """
 
     source: str
@@ -72,6 +74,7 @@ class Marks:
     name: np.ndarray
     stored: np.ndarray | None = None
     unplaced: int = 0
+    fields: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[float, float, str]]:
         return zip(self.onset.tolist(), self.duration.tolist(), self.name.tolist(), strict=True)

@@ -11,12 +11,15 @@ from typing import Any
 from rtserve.errors import InputError
 from rtserve.signals.bids import Recording, find_recordings, without_left_out
 from rtserve.signals.caches import is_cache, read_cache
+from rtserve.signals.chosen import EventChoice
 from rtserve.signals.cutting import Cutting
 from rtserve.signals.electrodes import CHANNELS
 from rtserve.signals.events import HBN_EVENTS, EventRule
+from rtserve.signals.numbering import Numbered
 from rtserve.signals.participants import read_participants
 from rtserve.signals.prepare import Prepared, Progress, prepare
 from rtserve.signals.recordings import Cleaning
+from rtserve.signals.wanted import Wanted, natural, parse_wanted
 from rtserve.signals.windows import save_windows
 
 __all__ = ["run_prepare"]
@@ -27,6 +30,7 @@ def run_prepare(
     output: Path,
     *,
     target: str,
+    classes: str | None,
     stimulus: str | None,
     response: str | None,
     trial_start: str | None,
@@ -63,18 +67,18 @@ def run_prepare(
             Path(sources[0]), output, unit=unit or "V", sfreq=sfreq, t0=start, target=target, force=force
         )
     recordings = find_recordings(sources, task=task, subject=subject)
-    by_subject = target != "response_time"
-    targets = _targets(recordings.items, target) if by_subject else None
+    wanted = parse_wanted(target, classes=classes)
+    people = {one.name: _people(recordings.items, one) for one in wanted if not one.of_event}
     items, counted = (recordings.items, Counter[str]()) if left_out == "keep" else without_left_out(recordings.items)
-    wanted = {"contest": CHANNELS, "auto": ("auto",), "all": ()}.get(channels, tuple(_names(channels)))
+    names = {"contest": CHANNELS, "auto": ("auto",), "all": ()}.get(channels, tuple(_names(channels)))
     low, high = _pair(band or "0.5,50", "band", "0.5,50")
-    rule = _rule(stimulus, response, trial_start, trial_end)
+    cutting = _cutting(wanted, start, stop, fixed, crop, (stimulus, response, trial_start, trial_end))
     return prepare(
         items,
         output,
         cleaning=Cleaning(
             drop=tuple(_names(drop)),
-            channels=wanted,
+            channels=names,
             interpolate=missing == "interpolate",
             bads=bads,
             unit=unit or "",
@@ -86,14 +90,12 @@ def run_prepare(
             column=event_column,
             stim_channel=stim_channel,
             mask=trigger_mask,
-            contest=by_subject or stimulus is None,
+            contest=stimulus is None and cutting.choice is None,
         ),
-        cutting=dataclasses.replace(
-            _cutting(by_subject, start, stop, fixed, crop, rule, max_uv), keep_bad=bad_segments == "keep"
-        ),
+        cutting=dataclasses.replace(cutting, max_uv=max_uv, keep_bad=bad_segments == "keep"),
         counted=counted,
-        targets=targets,
-        target=target,
+        wanted=wanted,
+        people=people,
         notes=recordings.notes,
         n_jobs=jobs,
         keep_going=keep_going,
@@ -135,11 +137,32 @@ def _rule(stimulus: str | None, response: str | None, trial_start: str | None, t
 
 
 def _cutting(
-    by_subject: bool, start: float, stop: float, fixed: str | None, crop: float | None, rule: EventRule, max_uv: float
+    wanted: Sequence[Wanted],
+    start: float,
+    stop: float,
+    fixed: str | None,
+    crop: float | None,
+    events: tuple[str | None, str | None, str | None, str | None],
 ) -> Cutting:
-    """Return windows around stimuli, or fixed ones for a subject's target: 4 s every 2 s, of which 2 s are kept."""
-    if not by_subject:
-        return Cutting(rule=rule, start=start, stop=stop, max_uv=max_uv)
+    """Return where windows lie: around answered stimuli for response times, around events for what is an event's.
+
+    A person's target alone has fixed windows, 4 s every 2 s, of which 2 s are kept, or those around ``--stimulus``.
+    """
+    of_events = tuple(one for one in wanted if one.of_event)
+    if any(one.kind == "response_time" for one in wanted):
+        return Cutting(rule=_rule(*events), wanted=of_events, start=start, stop=stop)
+    if any(events[1:]):
+        given = next(name for name in events[1:] if name)
+        raise InputError(
+            f"event {given} ends or begins a trial, and {', '.join(one.name for one in wanted)} needs none",
+            hint="--stimulus names the events; --target response_time,... takes trials",
+        )
+    if of_events or events[0]:
+        if fixed is not None or crop is not None:
+            raise InputError("windows are around events, not at fixed steps", hint="leave --fixed and --crop out")
+        return Cutting(
+            rule=None, choice=EventChoice(names=tuple(_names(events[0]))), wanted=of_events, start=start, stop=stop
+        )
     try:
         length, every = (float(part) for part in (fixed or "4,2").split(","))
     except ValueError:
@@ -147,22 +170,31 @@ def _cutting(
     piece = 2.0 if crop is None else crop
     if not every > 0 or not 0 <= piece <= length:
         raise InputError(f"windows of {length:g} s every {every:g} s cut to {piece:g} s", hint="--fixed 4,2 --crop 2")
-    return Cutting(rule=None, start=0.0, stop=length, every=every, crop=piece, max_uv=max_uv)
+    return Cutting(rule=None, start=0.0, stop=length, every=every, crop=piece)
 
 
-def _targets(recordings: Sequence[Recording], column: str) -> dict[str, float]:
-    """Return the target of every subject that has one, from its own data set's participants.tsv."""
+def _people(recordings: Sequence[Recording], one: Wanted) -> dict[str, float | str]:
+    """Return a target of every subject that has one, from its own data set's participants.tsv; classes by name."""
     lost = [r.path for r in recordings if r.root is None]
     if lost:
         raise InputError(
-            f"target {column!r} is a subject's, and comes from a BIDS folder's participants.tsv; {lost[0]} is in none",
-            hint="name the folder; for single recordings use --target response_time",
+            f"target {one.name!r} is a subject's, and comes from a BIDS folder's participants.tsv; {lost[0]} is in none",
+            hint="name the folder; of events there are response_time, class, events:COLUMN and number",
         )
-    values = read_participants([(r.subject, r.root, r.bare) for r in recordings if r.root is not None], column)
-    if values.categorical:
-        words = sorted({str(value) for value in values.by_subject.values()})
-        raise InputError(f"{column} is no number: {', '.join(words[:5]) or 'no subject has a value'}", hint="")
-    return {subject: float(value) for subject, value in values.by_subject.items()}
+    asked = [(r.subject, r.root, r.bare) for r in recordings if r.root is not None]
+    found = read_participants(asked, one.detail, categorical=one.classes is not None).by_subject
+    if not found:
+        raise InputError(f"no subject has a value of {one.detail}", hint="see participants.tsv; n/a is no value")
+    if one.classes is None:
+        return found
+    named = {subject: one.classes.name_of(str(value)) for subject, value in found.items()}
+    if not any(named.values()):
+        there = ", ".join(natural(sorted({str(value) for value in found.values()}))[:10])
+        raise InputError(
+            f"no subject's {one.detail} is of the classes {', '.join(one.classes.keys)}",
+            hint=f"participants.tsv has {there}; name those with --classes",
+        )
+    return {subject: name for subject, name in named.items() if name is not None}
 
 
 def _from_cache(path: Path, output: Path, *, force: bool, **about: Any) -> Prepared:
@@ -173,6 +205,5 @@ def _from_cache(path: Path, output: Path, *, force: bool, **about: Any) -> Prepa
         n_windows=len(windows),
         n_recordings=1,
         n_subjects=len(set(windows.subject.tolist())),
-        mean_y=float(windows.y.mean(dtype="f8")),
-        sd_y=float(windows.y.std(dtype="f8")),
+        targets=(Numbered(name=windows.target, values=(windows.y,)).to_dict(),),
     )

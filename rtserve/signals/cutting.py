@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.signals.chosen import EventChoice, choose_events, event_values
 from rtserve.signals.clock import GAP, SKIP
 from rtserve.signals.events import EventRule, find_trials, read_events
 from rtserve.signals.recordings import Signal
+from rtserve.signals.wanted import Wanted
 
 __all__ = ["Cut", "Cutting", "cut_windows"]
 
@@ -23,7 +25,11 @@ class Cutting:
     Parameters
     ----------
     rule : EventRule or None
-        Which events make a trial; None for fixed steps.
+        Which events make a trial.
+    choice : EventChoice or None
+        Without a rule: which events get a window each; None for windows at fixed steps.
+    wanted : tuple of Wanted
+        What is taken of each event; response times only by a rule.
     start, stop : float
         Window in s from the stimulus; half-open, so 2 s at 100 Hz are 200 samples.
     every : float
@@ -39,6 +45,8 @@ class Cutting:
     """
 
     rule: EventRule | None
+    choice: EventChoice | None = None
+    wanted: tuple[Wanted, ...] = ()
     start: float = 0.5
     stop: float = 2.5
     every: float = 2.0
@@ -46,6 +54,11 @@ class Cutting:
     crop_seed: int = 42
     max_uv: float = 0.0
     keep_bad: bool = False
+
+    @property
+    def around_events(self) -> bool:
+        """Whether a window lies around an event, not at a fixed step."""
+        return self.rule is not None or self.choice is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,30 +69,38 @@ class Cut:
     ----------
     X : ndarray, float32, (n, n_chans, n_times)
         Volts.
-    y : ndarray, (n,)
-        Response time in s; NaN for fixed windows, whose target is the subject's.
+    values : dict of str to ndarray, (n,)
+        What was wanted of each event: numbers, or texts where they are classes or it is not known yet.
     onset_s : ndarray, (n,)
         Stimulus, or start of the fixed window, in s from the recording's first sample.
     event : ndarray of str, (n,)
         The stimulus's name; empty for fixed windows.
+    overlap : tuple of int, float
+        How many windows share samples with another, and how many s of the next at most.
     dropped : Counter
         What was left out, by reason.
     """
 
     X: np.ndarray
-    y: np.ndarray
+    values: dict[str, np.ndarray]
     onset_s: np.ndarray
     event: np.ndarray
+    overlap: tuple[int, float]
     dropped: Counter[str]
+
+    @property
+    def y(self) -> np.ndarray:
+        """The first of `values` (n,): of trials their response times."""
+        return next(iter(self.values.values()))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Places:
-    """Where windows shall lie: first samples, and per window its onset in s, target, event and stretch."""
+    """Where windows shall lie: first samples, and per window its onset in s, targets, event and stretch."""
 
     start: np.ndarray
     onset: np.ndarray
-    y: np.ndarray
+    values: dict[str, np.ndarray]
     event: np.ndarray
     stretch: np.ndarray
     dropped: Counter[str]
@@ -94,13 +115,10 @@ def cut_windows(signal: Signal, cutting: Cutting) -> Cut:
         Where nothing is left; the reasons are counted.
     """
     rate = signal.clock.rate
-    if cutting.rule is None:
-        places, n_times = _fixed(signal, cutting), round((cutting.crop or cutting.stop - cutting.start) * rate)
+    if cutting.around_events:
+        places, n_times = _around_events(signal, cutting), round((cutting.stop - cutting.start) * rate)
     else:
-        places, n_times = (
-            _around_stimuli(signal, cutting.rule, cutting.start),
-            round((cutting.stop - cutting.start) * rate),
-        )
+        places, n_times = _fixed(signal, cutting), round((cutting.crop or cutting.stop - cutting.start) * rate)
     dropped = Counter(places.dropped)
     keep = _inside(places, n_times, signal, dropped)
     if not cutting.keep_bad:
@@ -120,22 +138,65 @@ def cut_windows(signal: Signal, cutting: Cutting) -> Cut:
             f"{signal.path} gives no window: {counted} (it lasts {signal.clock.duration:.1f} s)",
             hint="do events and data belong together, and are the responses marked?",
         )
-    return Cut(X=X, y=places.y[keep], onset_s=places.onset[keep], event=places.event[keep], dropped=dropped)
+    return Cut(
+        X=X,
+        values={name: values[keep] for name, values in places.values.items()},
+        onset_s=places.onset[keep],
+        event=places.event[keep],
+        overlap=_overlap(places.start[keep], n_times, rate),
+        dropped=dropped,
+    )
 
 
-def _around_stimuli(signal: Signal, rule: EventRule, start: float) -> _Places:
-    events = read_events(signal, rule.needed)
+def _overlap(start: np.ndarray, n_times: int, rate: float) -> tuple[int, float]:
+    """Return how many windows share samples with another, and for how many s at most with the next."""
+    start = np.sort(start)
+    shared = n_times - np.diff(start)
+    meets = shared > 0
+    both = np.append(meets, False) | np.append(False, meets)
+    return int(both.sum()), float(shared.max(initial=0) / rate) if meets.any() else 0.0
+
+
+def _around_events(signal: Signal, cutting: Cutting) -> _Places:
+    """Return windows around answered stimuli, or around every chosen event, with what is wanted of each."""
+    if cutting.rule is not None:
+        events = read_events(signal, cutting.rule.needed)
+        found = find_trials(events, cutting.rule)
+        index, dropped = found.stimulus, Counter(found.dropped)
+        values = {"response_time": found.response_time}
+    else:
+        assert cutting.choice is not None
+        events, index = choose_events(signal, cutting.choice, cutting.wanted)
+        dropped, values = Counter[str](), {}
     assert events.stretch is not None
     assert events.sample is not None
-    found = find_trials(events, rule)
+    others, keep = event_values(signal, events, index, cutting.wanted, dropped)
+    values |= others
+    if cutting.rule is None:
+        keep &= _alone(events.sample[index], events.name[index], keep, dropped)
+    values = {name: given[keep] for name, given in values.items()}
+    index = index[keep]
     return _Places(
-        start=events.sample[found.stimulus] + round(start * signal.clock.rate),
-        onset=found.onset,
-        y=found.response_time,
-        event=events.name[found.stimulus],
-        stretch=events.stretch[found.stimulus],
-        dropped=found.dropped,
+        start=events.sample[index] + round(cutting.start * signal.clock.rate),
+        onset=events.onset[index],
+        values=values,
+        event=events.name[index],
+        stretch=events.stretch[index],
+        dropped=dropped,
     )
+
+
+def _alone(sample: np.ndarray, name: np.ndarray, keep: np.ndarray, dropped: Counter[str]) -> np.ndarray:
+    """Return which events have no other chosen one at their sample; of one event marked twice the first is kept."""
+    alone = np.ones(len(sample), bool)
+    places = np.flatnonzero(keep)
+    values, counts = np.unique(sample[places], return_counts=True)
+    for at in values[counts > 1].tolist():
+        here = places[sample[places] == at]
+        same = len(set(name[here].tolist())) == 1
+        alone[here[1:] if same else here] = False
+        dropped["event marked twice" if same else "different events at the same time"] += len(here) - same
+    return alone
 
 
 def _fixed(signal: Signal, cutting: Cutting) -> _Places:
@@ -157,7 +218,7 @@ def _fixed(signal: Signal, cutting: Cutting) -> _Places:
     return _Places(
         start=start[whole],
         onset=placed.time[whole],
-        y=np.full(n, np.nan),
+        values={},
         event=np.full(n, ""),
         stretch=placed.stretch[whole],
         dropped=Counter({"across a gap of the recording": int((~whole & (placed.stretch >= 0)).sum())}),

@@ -72,6 +72,10 @@ class Events:
         Of the signal's data; None where no windows are cut.
     source : str
         Where it is from.
+    fields : dict of str to ndarray of str, (n,)
+        What else its source says of each, by column.
+    order : ndarray of int, (n,)
+        Place of each among the marks it was read from.
     """
 
     onset: np.ndarray
@@ -79,6 +83,8 @@ class Events:
     stretch: np.ndarray | None = None
     sample: np.ndarray | None = None
     source: str = ""
+    fields: dict[str, np.ndarray] = field(default_factory=dict)
+    order: np.ndarray = field(default_factory=lambda: np.empty(0, int))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +156,8 @@ def events_of(signal: Signal, marks: Marks) -> Events:
         stretch=placed.stretch[order],
         sample=placed.sample[order],
         source=marks.source,
+        fields={column: texts[order] for column, texts in marks.fields.items()},
+        order=order,
     )
 
 

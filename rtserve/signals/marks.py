@@ -109,6 +109,7 @@ def tabled(table: Table, column: str = "") -> list[Marks]:
     onset = np.array(_numbers(table, "onset"), float)
     placed = np.isfinite(onset)
     lasts = np.nan_to_num(_numbers(table, "duration", lenient=True), nan=0.0)
+    fields = {name: np.array(table.column(name), "U")[placed] for name in table.columns}
     return [
         Marks(
             source=f"{table.path.name}, column {name}",
@@ -116,6 +117,7 @@ def tabled(table: Table, column: str = "") -> list[Marks]:
             duration=np.maximum(lasts[placed], 0.0),
             name=np.array([_name(text) for text in table.column(name)], "U")[placed],
             unplaced=int((~placed).sum()),
+            fields=fields,
         )
         for name in given
         if column or not all(map(is_empty, table.column(name))) or name == given[-1]

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,18 @@ from rtserve.errors import InputError, RtserveError
 from rtserve.files import check_writable, replacing, write_bytes
 from rtserve.signals.bids import Recording
 from rtserve.signals.cutting import Cut, Cutting, cut_windows
+from rtserve.signals.fields import CLASSES, TARGET_PREFIX
 from rtserve.signals.notes import Notes
+from rtserve.signals.numbering import Numbered, notes_on, number_target
 from rtserve.signals.recordings import Cleaning, Signal, open_recording
 from rtserve.signals.streams import Part, join_parts
 from rtserve.signals.subjects import GUESSED
+from rtserve.signals.wanted import Wanted
 
 __all__ = ["Prepared", "prepare"]
 
 Progress = Callable[[int, int], None]
+_VALUE = "value."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +53,8 @@ class Prepared:
         What was assumed and done, and what MNE warned of: each kind once with how often.
     reused : int
         Parts that an earlier run had made.
-    mean_y, sd_y : float
-        Of the target.
+    targets : tuple of dict
+        Of each target its name and how its values lie: mean and standard deviation, or how many windows of each class.
     """
 
     path: Path
@@ -61,8 +65,7 @@ class Prepared:
     failed: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     reused: int = 0
-    mean_y: float = 0.0
-    sd_y: float = 0.0
+    targets: tuple[dict[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -72,12 +75,21 @@ class Prepared:
         """Return what a person reads."""
         out = [
             f"{self.n_windows} windows from {self.n_recordings} recordings of {self.n_subjects} subjects,"
-            f" target {self.mean_y:.4g} +- {self.sd_y:.4g}"
+            f" {_said_of(self.targets[0])}"
         ]
+        out += [f"  and {_said_of(target)}" for target in self.targets[1:]]
         out += [f"  dropped: {n} {reason}" for reason, n in sorted(self.dropped.items())]
         out += [f"  failed: {name}: {reason}" for name, reason in self.failed.items()]
         out += [f"  note: {note}" for note in self.notes]
         return out + ([f"  reused {self.reused} recordings of an earlier run"] if self.reused else [])
+
+
+def _said_of(target: dict[str, Any]) -> str:
+    """Return a target's distribution in words."""
+    if "classes" not in target:
+        return f"{target['name'] or 'target'} {target['mean']:.4g} +- {target['sd']:.4g}"
+    total = sum(target["classes"].values())
+    return f"{target['name']}: " + ", ".join(f"{n} {name} ({n / total:.0%})" for name, n in target["classes"].items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +97,6 @@ class _Job:
     recording: Recording
     cleaning: Cleaning
     cutting: Cutting
-    target: float | None
     part: Path
 
     @property
@@ -105,8 +116,8 @@ def prepare(
     *,
     cleaning: Cleaning,
     cutting: Cutting,
-    targets: dict[str, float] | None = None,
-    target: str = "response_time",
+    wanted: Sequence[Wanted],
+    people: Mapping[str, Mapping[str, float | str]] | None = None,
     notes: Sequence[str] = (),
     n_jobs: int = 1,
     keep_going: bool = False,
@@ -125,10 +136,10 @@ def prepare(
         .npz or .h5.
     cleaning, cutting : Cleaning, Cutting
         What is done to each.
-    targets : dict of str to float, optional
-        A subject-level target; subjects without one are counted and left out.
-    target : str
-        What y is.
+    wanted : sequence of Wanted
+        Targets; the first is y.
+    people : mapping, optional
+        Of each target of a person: subject to value; subjects without one are counted and left out.
     notes : sequence of str
         What is worth saying of the recordings.
     n_jobs : int
@@ -151,8 +162,9 @@ def prepare(
     """
     output = check_writable(output, force=force)
     folder = output.with_name(output.name + ".parts")
-    jobs, without = _jobs(recordings, cleaning, cutting, targets, folder)
-    _claim(folder, cleaning, cutting, target, resume=resume, force=force)
+    people = people or {}
+    jobs, without = _jobs(recordings, cleaning, cutting, people, folder)
+    _claim(folder, cleaning, cutting, resume=resume, force=force)
     reused = sum(job.about.exists() for job in jobs)
     try:
         counts, failed, said = _run_all(jobs, n_jobs, keep_going, progress)
@@ -167,24 +179,23 @@ def prepare(
         raise InputError(f"none of {len(recordings)} recordings gave a window: {reasons}", hint="see the first reason")
     _require_same_channels(done)
     known = [key for key in ("dataset", "session") if any(getattr(job.recording, key) for job in done)]
-    parts = [_part(job, ("subject", "run_id", *known)) for job in done]
-    total = join_parts(parts, output, _constants(done, cutting, target), force=force)
-    sums = np.sum([job.facts()["sums"] for job in done], axis=0)
-    counts += counted or Counter()
-    if without:
-        counts["recordings of subjects without a target"] += without
+    targets = [number_target(one, [_given(job, one, people) for job in done]) for one in wanted]
+    parts = [_part(job, ("subject", "run_id", *known), i, targets) for i, job in enumerate(done)]
+    total = join_parts(parts, output, _constants(done, cutting, targets), force=force)
+    subjects, overlaps = [job.recording.subject for job in done], [job.facts()["overlap"] for job in done]
+    more = notes_on(targets, subjects, overlaps)
+    counts += (counted or Counter()) + without
     shutil.rmtree(folder, ignore_errors=True)
     return Prepared(
         path=output,
         n_windows=total,
         n_recordings=len(done),
-        n_subjects=len({job.recording.subject for job in done}),
+        n_subjects=len(set(subjects)),
         dropped=counts,
         failed=failed,
         reused=reused,
-        notes=(*notes, *said.lines()),
-        mean_y=float(sums[0] / total),
-        sd_y=float(np.sqrt(max(0.0, sums[1] / total - (sums[0] / total) ** 2))),
+        notes=(*notes, *said.lines(), *more),
+        targets=tuple(target.to_dict() for target in targets),
     )
 
 
@@ -192,30 +203,29 @@ def _jobs(
     recordings: Sequence[Recording],
     cleaning: Cleaning,
     cutting: Cutting,
-    targets: dict[str, float] | None,
+    people: Mapping[str, Mapping[str, float | str]],
     folder: Path,
-) -> tuple[list[_Job], int]:
+) -> tuple[list[_Job], Counter[str]]:
     if not recordings:
         raise InputError("there is no recording", hint="name recordings or a BIDS folder")
-    kept = [r for r in recordings if targets is None or r.subject in targets]
+    lacks = [next((name for name, values in people.items() if r.subject not in values), None) for r in recordings]
+    kept = [r for r, lack in zip(recordings, lacks, strict=True) if lack is None]
     jobs = [
         _Job(
             recording=r,
             cleaning=cleaning,
             cutting=cutting,
-            target=None if targets is None else targets[r.subject],
             part=folder / f"{r.path.name}.{hashlib.sha256(str(r.path).encode()).hexdigest()[:8]}.npz",
         )
         for r in kept
     ]
-    return jobs, len(recordings) - len(kept)
+    return jobs, Counter(f"recordings of subjects without {name}" for name in lacks if name is not None)
 
 
-def _claim(folder: Path, cleaning: Cleaning, cutting: Cutting, target: str, *, resume: bool, force: bool) -> None:
+def _claim(folder: Path, cleaning: Cleaning, cutting: Cutting, *, resume: bool, force: bool) -> None:
     """Take the folder of parts: empty, or that of the same settings where the caller wants to resume."""
     settings = json.dumps(
-        {"cleaning": dataclasses.asdict(cleaning), "cutting": dataclasses.asdict(cutting), "target": target},
-        sort_keys=True,
+        {"cleaning": dataclasses.asdict(cleaning), "cutting": dataclasses.asdict(cutting)}, sort_keys=True
     )
     record = folder / "settings.json"
     if folder.exists() and not [path for path in folder.glob("*.json") if path != record]:
@@ -285,31 +295,37 @@ def _one(job: _Job) -> _Outcome:
 
 
 def _write_part(job: _Job, signal: Signal, cut: Cut) -> None:
-    n = len(cut.X)
-    y = cut.y if job.target is None else np.full(n, job.target)
-    arrays: dict[str, Any] = {
-        "X": cut.X,
-        "y": y.astype(np.float32),
-        "onset_s": cut.onset_s,
-    }
+    arrays: dict[str, Any] = {"X": cut.X, "onset_s": cut.onset_s}
+    if job.cutting.around_events:
+        arrays["event"] = cut.event
+    values: dict[str, Any] = {f"{_VALUE}{name}": given for name, given in cut.values.items()}
     with replacing(job.part, force=True) as temporary, open(temporary, "wb") as handle:
-        np.savez(handle, **arrays)
+        np.savez(handle, **arrays, **values)
     facts = {
         "arrays": {name: (array.shape, array.dtype.str) for name, array in arrays.items()},
         "dropped": dict(cut.dropped),
         "notes": signal.notes.to_dict(),
         "ch_names": signal.ch_names,
         "sfreq": signal.clock.rate,
-        "sums": [float(y.sum()), float((y * y).sum())],
+        "overlap": cut.overlap,
     }
     write_bytes(job.about, json.dumps(facts).encode(), force=True)
 
 
-def _part(job: _Job, names: Sequence[str]) -> Part:
+def _given(job: _Job, one: Wanted, people: Mapping[str, Mapping[str, float | str]]) -> np.ndarray:
+    """Return what a part's windows have of a target (n_windows,): of their events, or of their person."""
+    if one.of_event:
+        with np.load(job.part, allow_pickle=False) as archive:
+            return np.asarray(archive[_VALUE + one.name])
+    return np.full(job.facts()["arrays"]["X"][0][0], people[one.name][job.recording.subject])
+
+
+def _part(job: _Job, names: Sequence[str], place: int, targets: Sequence[Numbered]) -> Part:
     """Return the part with the names that windows get now: what a resumed run calls them may differ."""
     arrays = {name: (tuple(shape), dtype) for name, (shape, dtype) in job.facts()["arrays"].items()}
     n = arrays["X"][0][0]
     added = {name: np.full(n, getattr(job.recording, name)) for name in names}
+    added |= {"y" if t is targets[0] else TARGET_PREFIX + t.name: t.values[place] for t in targets}
     return Part(path=job.part, arrays=arrays, added=added)
 
 
@@ -331,7 +347,7 @@ def _require_same_channels(jobs: list[_Job]) -> None:
             )
 
 
-def _constants(jobs: list[_Job], cutting: Cutting, target: str) -> dict[str, Any]:
+def _constants(jobs: list[_Job], cutting: Cutting, targets: Sequence[Numbered]) -> dict[str, Any]:
     facts, sources = jobs[0].facts(), {job.recording.source for job in jobs}
     rate = float(facts["sfreq"])
     return {
@@ -339,7 +355,10 @@ def _constants(jobs: list[_Job], cutting: Cutting, target: str) -> dict[str, Any
         "sfreq": np.float64(rate),
         # One guess makes all of them one: a split by subject is as good as its worst label.
         "subject_source": np.array(GUESSED if GUESSED in sources else "+".join(sorted(sources))),
-        "t0": np.float64(round(cutting.start * rate) / rate if cutting.rule is not None else 0.0),
+        "t0": np.float64(round(cutting.start * rate) / rate if cutting.around_events else 0.0),
         "unit": np.array("V"),
-        "target": np.array(target),
+        "target": np.array(targets[0].name),
+        **{f"{CLASSES}.{t.name}": np.array(t.classes) for t in targets[1:] if t.classes},
+        **({CLASSES: np.array(targets[0].classes)} if targets[0].classes else {}),
+        **{f"codes.{t.name}": np.array(t.codes) for t in targets if t.codes},
     }

@@ -1,0 +1,158 @@
+"""Events that get a window each, and what is taken of every event: its class, a column of its row, a number."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rtserve.errors import InputError
+from rtserve.signals.clock import Marks
+from rtserve.signals.events import Events, events_of
+from rtserve.signals.recordings import Signal
+from rtserve.signals.tables import is_empty, number
+from rtserve.signals.wanted import Wanted
+
+__all__ = ["EventChoice", "choose_events", "event_values"]
+
+_TECHNICAL = ("bad", "edge", "boundary", "new segment", "start experiment", "recording ends")
+"""How names begin that say something of the recording and nothing of the experiment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventChoice:
+    """Which events get a window.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Any of these, with ``*`` for anything; empty for all that are the experiment's.
+    """
+
+    names: tuple[str, ...] = ()
+
+    def mask(self, marks: Marks, wanted: Sequence[Wanted]) -> np.ndarray:
+        """Return which of one source's events (n,) are chosen, and have what is wanted of them."""
+        chosen = np.array([self._takes(name) for name in marks.name.tolist()], bool)
+        for one in wanted:
+            chosen &= _has(marks, one)
+        return chosen
+
+    def _takes(self, name: str) -> bool:
+        if self.names:
+            return any(fnmatch.fnmatchcase(name, key) for key in self.names)
+        return not is_empty(name) and not name.lower().startswith(_TECHNICAL)
+
+
+def _has(marks: Marks, one: Wanted) -> np.ndarray:
+    if one.kind == "class" and one.classes is not None:
+        return np.array([one.classes.name_of(name) is not None for name in marks.name.tolist()], bool)
+    if one.kind == "number":
+        return np.array([one.number_in(name) is not None for name in marks.name.tolist()], bool)
+    if one.kind == "column":
+        return np.full(len(marks.name), one.detail in marks.fields)
+    return np.ones(len(marks.name), bool)
+
+
+def choose_events(signal: Signal, choice: EventChoice, wanted: Sequence[Wanted]) -> tuple[Events, np.ndarray]:
+    """Return the events of the first source that has some of them, and which are chosen (n_chosen,).
+
+    Raises
+    ------
+    InputError
+        Where no source has any.
+    """
+    for marks in signal.marks:
+        mask = choice.mask(marks, wanted)
+        if mask.any():
+            if marks is not signal.marks[0]:
+                signal.notes.add(f"events taken from {marks.source}")
+            events = events_of(signal, marks)
+            return events, np.flatnonzero(mask[events.order])
+    what = ", ".join([*choice.names, *(_said(one) for one in wanted if one.of_event)]) or "any"
+    listed = [f"{', '.join(sorted(set(m.name.tolist()))[:10])} ({m.source})" for m in signal.marks if len(m.name)]
+    columns = sorted({name for m in signal.marks for name in m.fields})
+    raise InputError(
+        f"{signal.path} has no event for {what}",
+        hint=f"its events are {'; '.join(listed) or 'none at all'}"
+        + (f"; columns {', '.join(columns)}" if columns else "")
+        + "; name them with --classes or --stimulus",
+    )
+
+
+def _said(one: Wanted) -> str:
+    if one.kind == "class" and one.classes is not None and one.classes.keys:
+        return "class " + "/".join(one.classes.keys)
+    return {"column": f"column {one.detail}", "number": f"a number {one.detail}".strip()}.get(one.kind, one.name)
+
+
+def event_values(
+    signal: Signal, events: Events, index: np.ndarray, wanted: Sequence[Wanted], dropped: Counter[str]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return what is wanted of each event, and which events have all of it.
+
+    Parameters
+    ----------
+    signal : Signal
+        For what errors say.
+    events : Events
+        Of one source.
+    index : ndarray of int, (n,)
+        Events that get a window.
+    wanted : sequence of Wanted
+        Targets; response times are not known here.
+    dropped : Counter
+        Counts what is left out, by reason.
+
+    Returns
+    -------
+    dict of str to ndarray, (n,)
+        Numbers, or texts where they are classes or it is not known yet.
+    ndarray of bool, (n,)
+
+    Raises
+    ------
+    InputError
+        Where the events have no such column.
+    """
+    keep = np.ones(len(index), bool)
+    values: dict[str, np.ndarray] = {}
+    for one in wanted:
+        if one.kind == "class" and one.classes is not None:
+            found = [one.classes.name_of(name) for name in events.name[index].tolist()]
+            values[one.name] = np.array([text or "" for text in found], "U")
+            missing = np.array([text is None for text in found], bool)
+            reason = "event of no class"
+        elif one.kind == "number":
+            numbers = [one.number_in(name) for name in events.name[index].tolist()]
+            values[one.name] = np.array([np.nan if value is None else value for value in numbers], float)
+            missing, reason = np.isnan(values[one.name]), "no number in the event's name"
+        elif one.kind == "column":
+            values[one.name], missing = _column(signal, events, index, one)
+            reason = f"no {one.detail}" if one.classes is None else f"{one.detail} of no class"
+        else:
+            continue
+        dropped[reason] += int((missing & keep).sum())
+        keep &= ~missing
+    return values, keep
+
+
+def _column(signal: Signal, events: Events, index: np.ndarray, one: Wanted) -> tuple[np.ndarray, np.ndarray]:
+    if one.detail not in events.fields:
+        raise InputError(
+            f"{signal.path}: its events ({events.source}) have no column {one.detail}",
+            hint=f"they have {', '.join(events.fields) or 'no columns'}; --event-column names another source",
+        )
+    texts = events.fields[one.detail][index]
+    missing = np.array([is_empty(text) for text in texts.tolist()], bool)
+    if one.classes is not None:
+        found = [one.classes.name_of(text) for text in texts.tolist()]
+        missing |= np.array([text is None for text in found], bool)
+        return np.array([text or "" for text in found], "U"), missing
+    try:
+        return np.array([number(text) for text in texts.tolist()], float), missing
+    except ValueError:
+        return texts, missing
