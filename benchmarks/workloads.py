@@ -23,8 +23,9 @@ from torch import nn
 from rtserve.fusion.fuse import fuse
 from rtserve.fusion.views import View, parse_views
 from rtserve.graphs.braindecode import braindecode_models
-from rtserve.graphs.checkpoint import fit_keys, load_checkpoint
+from rtserve.graphs.checkpoint import load_checkpoint
 from rtserve.graphs.export import export
+from rtserve.graphs.fit import load_weights
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.runners import OnnxruntimeRunner, OpenvinoRunner, PlanRunner
 
@@ -64,7 +65,7 @@ def _compact(path: Path | None, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     network = CompactRT(n_chans=129, input_scale=None)
     if path is not None:
-        network.load_state_dict(fit_keys(load_checkpoint(path).state_dict, network.state_dict(), name="CompactRT"))
+        load_weights(network, load_checkpoint(path).state_dict, name="CompactRT")
     return network.eval()
 
 
@@ -77,7 +78,7 @@ def _eegnex(path: Path | None, seed: int) -> nn.Module:
         channels = [{"ch_name": f"E{i}"} for i in range(1, 130)]
         network = models.EEGNeX(n_chans=129, n_outputs=1, n_times=200, sfreq=100, chs_info=channels)
     if path is not None:
-        network.load_state_dict(fit_keys(load_checkpoint(path).state_dict, network.state_dict(), name="EEGNeX"))
+        load_weights(network, load_checkpoint(path).state_dict, name="EEGNeX")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters() if seed else ():

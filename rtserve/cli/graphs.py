@@ -17,6 +17,7 @@ _SECONDS = click.FloatRange(0, min_open=True)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting for the exporter; repeatable.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .onnx to write.")
 @click.option("--timeout", "timeout_s", type=_SECONDS, default=600.0, show_default=True, help="For the torch exporter.")
+@click.option("--weights", default="", metavar="KEY", help="Which weights, where CHECKPOINT holds several (EMA).")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @json_option
 def export(
@@ -25,6 +26,7 @@ def export(
     settings: tuple[str, ...],
     output: Path,
     timeout_s: float,
+    weights: str,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -33,6 +35,7 @@ def export(
     from rtserve.graphs.exporter import parse_settings
 
     options = {"exporter": exporter, "settings": parse_settings(settings), "timeout_s": timeout_s, "force": force}
+    options["weights"] = weights
     with working(f"exporting {checkpoint.name}", limit_s=timeout_s):
         report = export_to_file(checkpoint, output, **options)  # type: ignore[arg-type]
     tell(export_text(report))
@@ -44,7 +47,7 @@ def export(
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
 def inspect(file: Path, as_json: bool) -> None:
-    """Say what FILE (.pth, .onnx, .npz, .h5 or .zip) holds, without running anything in it."""
+    """Say what FILE (.pth, .safetensors, .onnx, .npz, .h5 or .zip) holds, without running anything in it."""
     from rtserve.cli.inspecting import inspect_file, inspect_text
 
     report = inspect_file(file)

@@ -16,6 +16,9 @@ _SUFFIXES = {
     ".pth": "checkpoint",
     ".pt": "checkpoint",
     ".ckpt": "checkpoint",
+    ".bin": "checkpoint",
+    ".safetensors": "checkpoint",
+    ".json": "checkpoint",
     ".npz": "windows",
     ".h5": "windows",
     ".hdf5": "windows",
@@ -45,15 +48,19 @@ def inspect_file(path: Path) -> dict[str, Any]:
 
 
 def _kind(path: Path) -> str:
+    from rtserve.graphs.safetensors import looks_like_safetensors
+
     with open(path, "rb") as handle:
-        head = handle.read(8)
+        head = handle.read(16)
     if head.startswith(b"PK"):
         return _zip_kind(path)
     if head.startswith(b"\x89HDF"):
         return "windows"
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "checkpoint"
-    if path.suffix.lower() not in _SUFFIXES:
+    if looks_like_safetensors(head, path.stat().st_size):
+        return "checkpoint"
+    if path.suffix.lower() not in _SUFFIXES or (path.suffix == ".json" and not path.name.endswith(".index.json")):
         raise InputError(f"{path} is none of the files rtserve knows", hint=f"it inspects {', '.join(_SUFFIXES)}")
     return _SUFFIXES[path.suffix.lower()]
 

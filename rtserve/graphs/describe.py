@@ -24,12 +24,13 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
     """
     from rtserve.graphs.checkpoint import load_checkpoint
 
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, first=True)
     state = checkpoint.state_dict
     return {
         "kind": "checkpoint",
         "sha256": checkpoint.sha256,
         "state_dict_at": checkpoint.found_at or "the file itself",
+        "weights": list(checkpoint.sets) if len(checkpoint.sets) > 1 else [],
         "parameters": sum(t.numel() for key, t in state.items() if key.rpartition(".")[2] not in _BUFFERS),
         "values": checkpoint.n_values,
         "tensors": [

@@ -21,6 +21,7 @@ import numpy as np
 from rtserve import errors
 from rtserve.errors import ExportError
 from rtserve.files import readable_file, sha256_file
+from rtserve.graphs.checkpoint import checkpoint_digest
 from rtserve.graphs.exporter import exporter_file
 from rtserve.graphs.parity import (
     SPECTRAL_TOLERANCE,
@@ -46,6 +47,7 @@ def export(
     settings: Mapping[str, Any] | None = None,
     timeout_s: float = 600.0,
     seed: int = 0,
+    weights: str = "",
 ) -> Graph:
     """Export a checkpoint to a graph that is proven equal to its network.
 
@@ -61,6 +63,8 @@ def export(
         Seconds the child process may take.
     seed : int
         Seed of the initialiser where there is no checkpoint.
+    weights : str
+        Which set of weights to take where the checkpoint has several; see `rtserve.graphs.checkpoint.load_checkpoint`.
 
     Returns
     -------
@@ -77,7 +81,7 @@ def export(
         Where the graph's answers differ from the network's.
     """
     graph, report, _ = export_with_report(
-        checkpoint, exporter=exporter, settings=settings, timeout_s=timeout_s, seed=seed
+        checkpoint, exporter=exporter, settings=settings, timeout_s=timeout_s, seed=seed, weights=weights
     )
     report.require(hint="the network may need a quirk in its exporter; the smallest tolerance that passes is above")
     return graph
@@ -90,6 +94,7 @@ def export_with_report(
     settings: Mapping[str, Any] | None = None,
     timeout_s: float = 600.0,
     seed: int = 0,
+    weights: str = "",
 ) -> tuple[Graph, ParityReport, dict[str, Any]]:
     """Export as `export` does, and return the graph, its parity report and the child's facts, passed or not."""
     if checkpoint is not None:
@@ -101,6 +106,7 @@ def export_with_report(
         "exporter_name": exporter,
         "settings": dict(settings or {}),
         "seed": seed,
+        "weights": weights,
     }
     with tempfile.TemporaryDirectory(prefix="rtserve-export-") as name:
         folder = Path(name)
@@ -154,14 +160,16 @@ def _provenance(job: dict[str, Any], facts: dict[str, Any], checkpoint: Path | N
     if file is not None:
         name = f"{file.resolve().parent.name}/{file.name}" + job["exporter"].partition(".py")[2]
     details = {
-        "checkpoint": {"name": checkpoint.name, "sha256": sha256_file(checkpoint)} if checkpoint else None,
+        "checkpoint": {"name": checkpoint.name, "sha256": checkpoint_digest(checkpoint)} if checkpoint else None,
         "exporter": name,
         "exporter_sha256": sha256_file(file) if file else None,
         "settings": job["settings"],
         "seed": None if checkpoint else job["seed"],
     }
     kept = ("network", "n_parameters", "architecture", "quirks", "torch")
-    return Provenance(kind="export", details=details | {key: facts[key] for key in kept})
+    chosen = {"weights": job["weights"]} if job["weights"] else {}
+    left = {"left_out": facts["left_out"]} if facts["left_out"] else {}
+    return Provenance(kind="export", details=details | chosen | left | {key: facts[key] for key in kept})
 
 
 def _finish(model: ir.Model, facts: dict[str, Any], provenance: Provenance) -> Graph:

@@ -25,11 +25,13 @@ from torch import nn
 
 from rtserve.errors import ExportError, InputError, RtserveError
 from rtserve.graphs.architecture import architecture_digest
-from rtserve.graphs.checkpoint import fit_keys, load_checkpoint, strip_prefixes
+from rtserve.graphs.checkpoint import load_checkpoint
 from rtserve.graphs.exporter import Built, resolve_exporter
+from rtserve.graphs.fit import Loaded, load_weights, run_lazy_parts
 from rtserve.graphs.graph import OPSET
 from rtserve.graphs.parity import probe_inputs
 from rtserve.graphs.rounding import expected_error
+from rtserve.graphs.weights import exporter_shapes
 
 EXAMPLE_BATCH = 3
 """Not 1 and not 2: the exporter specialises those, and reports success."""
@@ -38,19 +40,19 @@ EXAMPLE_BATCH = 3
 def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
     """Build the network, load the weights, and return the module to export with what is known about it."""
     settings = job["settings"]
-    checkpoint = load_checkpoint(job["checkpoint"]) if job["checkpoint"] else None
-    state = strip_prefixes(checkpoint.state_dict) if checkpoint else {}
+    checkpoint = load_checkpoint(job["checkpoint"], weights=job.get("weights", "")) if job["checkpoint"] else None
     torch.manual_seed(job.get("seed", 0))
-    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    shapes = exporter_shapes(checkpoint.state_dict) if checkpoint else {}
     with _named(InputError, f"exporter {job['exporter_name']} cannot build its network", "check it, and its --set"):
         built = resolve_exporter(job["exporter"])(shapes, settings)
     if not isinstance(built, Built):
         kind = type(built).__name__
         raise InputError(f"exporter {job['exporter_name']} gives a {kind}, not a Built", hint="see exporters/README.md")
-    network = built.network
+    network, spec, loaded = built.network, built.input_spec, Loaded()
+    run_lazy_parts(network, torch.zeros(2, spec.n_chans, spec.n_times))
     if checkpoint is not None:
         name = f"{type(network).__name__} built by {job['exporter_name']}"
-        network.load_state_dict(fit_keys(checkpoint.state_dict, network.state_dict(), name=name))
+        loaded = load_weights(network, checkpoint.state_dict, name=name)
     module = (built.wrap(network) if built.wrap else network).eval()
     still_training = [name for name, part in module.named_modules() if part.training]
     if still_training:
@@ -64,6 +66,8 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
         "n_parameters": sum(p.numel() for p in network.parameters()),
         "architecture": architecture_digest({key: tuple(value.shape) for key, value in network.state_dict().items()}),
         "quirks": [dataclasses.asdict(quirk) for quirk in built.quirks],
+        "weights": ".".join(filter(None, (checkpoint.found_at if checkpoint else "", loaded.prefix.rstrip(".")))),
+        "left_out": list(loaded.left_out),
         "input": built.input_spec.to_json(),
         "output": built.output_spec.to_json(),
     }

@@ -19,6 +19,7 @@ def export_to_file(
     exporter: str,
     settings: Mapping[str, Any],
     timeout_s: float = 600.0,
+    weights: str = "",
     force: bool = False,
 ) -> dict[str, Any]:
     """Export to a file and return the report as JSON values; nothing is written unless parity holds.
@@ -29,7 +30,9 @@ def export_to_file(
         As `rtserve.graphs.export.export`, and where `output` may not be written.
     """
     check_writable(output, force=force)
-    graph, parity, facts = export_with_report(checkpoint, exporter=exporter, settings=settings, timeout_s=timeout_s)
+    graph, parity, facts = export_with_report(
+        checkpoint, exporter=exporter, settings=settings, timeout_s=timeout_s, weights=weights
+    )
     parity.require(hint="the exporter needs a quirk for this network; nothing was written")
     graph.save(output, force=force)
     return {
@@ -41,10 +44,20 @@ def export_to_file(
         "input": str(graph.input_spec),
         "output_spec": str(graph.output_spec),
         "quirks": facts["quirks"],
+        "weights": facts["weights"],
+        "left_out": facts["left_out"],
         "bytes": output.stat().st_size,
         "nodes": graph.model.graph.num_nodes(),
         "parity": parity.to_dict() | {"reference": parity.reference, "summary": parity.summary()},
     }
+
+
+def _left_out(keys: list[str]) -> list[str]:
+    """Say which tensors of the checkpoint are not the network's."""
+    if not keys:
+        return []
+    more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
+    return [f"  left    {len(keys)} tensors out, which are not the network's: {', '.join(keys[:8])}{more}"]
 
 
 def export_text(report: dict[str, Any]) -> str:
@@ -55,6 +68,8 @@ def export_text(report: dict[str, Any]) -> str:
             f"{report['output']}  {report['network']}, {report['n_parameters']:,} parameters, {report['nodes']} nodes,"
             f" {report['bytes']:,} bytes",
             f"  input   {report['input']}; output {report['output_spec']}; batch symbolic",
+            *([f"  weights {report['weights']}"] if report["weights"] else []),
+            *_left_out(report["left_out"]),
             *quirks,
             f"  parity  {report['parity']['summary']}",
             f"  sha256  {report['sha256']}",

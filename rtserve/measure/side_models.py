@@ -29,7 +29,8 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "input_scale")
 
 def checkpoint_side(path: Path) -> Side:
     """Read a checkpoint: shapes, learned values, and what rides beside the weights."""
-    from rtserve.graphs.checkpoint import load_checkpoint, strip_prefixes
+    from rtserve.graphs.checkpoint import load_checkpoint
+    from rtserve.graphs.weights import strip_prefixes
 
     checkpoint = load_checkpoint(path)
     state = strip_prefixes(checkpoint.state_dict)

@@ -148,7 +148,7 @@ def _member_graphs(
 
 
 def _identity(member: Member) -> str:
-    return repr((member.sha256, member.exporter, sorted(member.settings.items())))
+    return repr((member.sha256, member.exporter, member.weights, sorted(member.settings.items())))
 
 
 def _member_graph(recipe: Recipe, member: Member, path: Path) -> Graph:
@@ -157,7 +157,8 @@ def _member_graph(recipe: Recipe, member: Member, path: Path) -> Graph:
 
     if member.graph:
         return Graph.load(path)
-    return export(path, exporter=recipe.locate_exporter(member.exporter), settings=member.settings)
+    exporter = recipe.locate_exporter(member.exporter)
+    return export(path, exporter=exporter, settings=member.settings, weights=member.weights)
 
 
 def _artefact(

@@ -33,6 +33,7 @@ from typing import Any
 
 from rtserve.errors import InputError, ProfileError
 from rtserve.files import readable_file, sha256_file
+from rtserve.graphs.checkpoint import checkpoint_digest
 from rtserve.submission.tables import from_table
 
 __all__ = ["RUNTIMES", "CalibrationTable", "ChallengeRecipe", "Member", "Recipe", "Wheel", "load_recipe"]
@@ -55,6 +56,8 @@ class Member:
         An .onnx file instead of those two.
     settings : dict
         For the exporter, as ``rtserve export --set`` gives them.
+    weights : str
+        Which weights of a checkpoint that holds several, as ``rtserve export --weights`` takes it.
     """
 
     sha256: str
@@ -62,6 +65,7 @@ class Member:
     exporter: str = ""
     graph: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    weights: str = ""
 
     @property
     def file(self) -> str:
@@ -212,7 +216,7 @@ class Recipe:
             for number, member in enumerate(challenge.members, start=1)
         ]
         for key, member, path in found:
-            actual = sha256_file(path)
+            actual = checkpoint_digest(path) if member.checkpoint else sha256_file(path)
             if actual != member.sha256:
                 raise InputError(
                     f"{member.file} of challenge {key} has sha256 {actual}, the recipe says {member.sha256}",

@@ -10,7 +10,8 @@ from torch import nn
 
 from rtserve.errors import CheckpointError, InputError
 from rtserve.graphs.braindecode import braindecode_models
-from rtserve.graphs.checkpoint import load_checkpoint, strip_prefixes
+from rtserve.graphs.checkpoint import load_checkpoint
+from rtserve.graphs.weights import strip_prefixes
 from rtserve.signals.windows import WindowSet
 from rtserve.training.networks import VOLT_SCALE, CompactRT, count_parameters, with_input_scale
 from rtserve.training.recipe import Recipe

@@ -15,9 +15,10 @@ import torch
 
 from rtserve.errors import CheckpointError, InputError
 from rtserve.files import check_writable, write_bytes
-from rtserve.graphs.checkpoint import Checkpoint, load_checkpoint, strip_prefixes
+from rtserve.graphs.checkpoint import Checkpoint, load_checkpoint
 from rtserve.graphs.export import export
 from rtserve.graphs.graph import Graph
+from rtserve.graphs.weights import strip_prefixes
 from rtserve.measure.evaluate import Evaluation, evaluate
 from rtserve.spec import Provenance
 from rtserve.training.keeping import tensor_bytes

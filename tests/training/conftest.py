@@ -22,6 +22,7 @@ def small_windows(n=240, n_chans=3, n_times=40, subjects=24, strength=1.0, seed=
         subject=subject,
         run_id=np.array([f"{s}_r{i % 2}" for i, s in enumerate(subject)]),
         target="response_time",
+        sfreq=100.0,
     )
 
 
