@@ -76,20 +76,19 @@ def run_passes(
         The exactness check; without it every change is kept.
     """
     model = clean(model)
-    outcomes = []
+    outcomes, macs = [], count_macs(model)
     for name, run in passes:
         if wanted is not None and name not in wanted:
             continue
-        step = _one(model, name, run, subject, check)
-        model = step.model
+        step = _one(model, name, run, subject, check, macs)
+        model, macs = step.model, step.outcome.macs_after
         outcomes.append(step.outcome)
     return model, outcomes
 
 
-def _one(model: ir.Model, name: str, run: Pass, subject: str, check: Checker | None) -> _Step:
+def _one(model: ir.Model, name: str, run: Pass, subject: str, check: Checker | None, before: int) -> _Step:
     import onnx_ir as ir
 
-    before = count_macs(model)
     trial = ir.serde.deserialize_model(ir.serde.serialize_model(model))
 
     def outcome(status: str, reason: str, after: int = before) -> Outcome:

@@ -1,0 +1,120 @@
+"""Random small networks fused at random: how many are equal, refused by name, wrong, or end in a traceback.
+
+``python benchmarks/random_graphs.py [--count 20000] [-o benchmarks/results]`` judges the seeds that are not yet recorded
+(tests/fusion/random_graphs.py says how), and writes ``random_graphs.json`` and ``.md``; stopped, it goes on where it was.
+``--again`` judges once more the seeds that were not equal, with the code as it is now. Exit 1 where one is wrong or crashed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+EVERY = 50
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Return what is recorded, or nothing."""
+    from rtserve.measure.results import load_result
+
+    if path.exists():
+        return load_result(path, "random_graphs")
+    return {"seeds": 0, "equal": 0, "engines": {}, "others": {}, "undone": {}}
+
+
+def judge_one(record: dict[str, Any], seed: int) -> None:
+    """Judge a seed, and enter it."""
+    from tests.fusion.random_graphs import judge
+
+    verdict = judge(seed)
+    record["others"].pop(str(seed), None)
+    record["undone"].pop(str(seed), None)
+    if verdict.kind == "equal":
+        record["equal"] += 1
+    else:
+        record["others"][str(seed)] = {"kind": verdict.kind, "why": last_lines(verdict.why)}
+    if verdict.undone:
+        record["undone"][str(seed)] = [last_lines(text) for text in verdict.undone]
+    record["engines"][verdict.engine] = record["engines"].get(verdict.engine, 0) + 1
+
+
+def last_lines(text: str) -> str:
+    """Return a reason without what differs between machines: paths and line numbers of a traceback."""
+    lines = [line for line in text.strip().splitlines() if line.strip() and not line.lstrip().startswith("File ")]
+    return " | ".join(line.strip() for line in lines[-3:])[:300]
+
+
+def counts(record: dict[str, Any]) -> dict[str, int]:
+    """Return how many ended how."""
+    kinds = Counter(entry["kind"] for entry in record["others"].values())
+    return {"equal": record["equal"], **{kind: kinds[kind] for kind in ("refused", "wrong", "crash")}}
+
+
+def page(record: dict[str, Any]) -> str:
+    """Return the record as Markdown."""
+    found = counts(record)
+    engines = ", ".join(f"{count} for {engine}" for engine, count in sorted(record["engines"].items()))
+    lines = [
+        "# Random networks fused at random",
+        "",
+        f"{record['seeds']} seeds ({engines}): one to three networks of up to seven random layers, one to five views, mean,",
+        "weighted, median or trimmed merge. Truth: each member in onnxruntime on windows that numpy transformed, merged in",
+        "numpy. The fused graph is run in onnxruntime, in the torch executor, and in OpenVINO where it was laid out for it.",
+        "",
+        "| ended | seeds |",
+        "|---|--:|",
+        *(f"| {kind} | {count} |" for kind, count in found.items()),
+        "",
+        f"In {len(record['undone'])} of them the compiler took a step back that had raised or changed the numbers.",
+    ]
+    for title, entries in (("Not equal", {s: f"{e['kind']}: {e['why']}" for s, e in record["others"].items()}),
+                           ("Steps taken back", {s: "; ".join(e) for s, e in record["undone"].items()})):  # fmt: skip
+        if entries:
+            lines += ["", f"## {title}", ""]
+            lines += [
+                f"- {seed}: {text}" for seed, text in sorted(entries.items(), key=lambda item: int(item[0]))[:200]
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def save(folder: Path, record: dict[str, Any]) -> None:
+    """Write both files."""
+    from rtserve.files import write_bytes
+    from rtserve.measure.results import environment, save_result
+
+    payload = {key: value for key, value in record.items() if key != "schema"} | {"environment": environment()}
+    save_result(folder / "random_graphs.json", "random_graphs", payload, force=True)
+    write_bytes(folder / "random_graphs.md", page(record).encode(), force=True)
+
+
+@click.command()
+@click.option("--count", type=click.IntRange(1), default=20000, show_default=True, help="Seeds to have judged in all.")
+@click.option("--again", is_flag=True, help="Judge once more what was not equal.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=ROOT / "benchmarks" / "results")
+def main(count: int, again: bool, output: Path) -> None:
+    """Judge the seeds that are missing, and write the record."""
+    record = load(output / "random_graphs.json")
+    for seed in sorted({*map(int, record["others"]), *map(int, record["undone"])}) if again else ():
+        record["equal"] -= str(seed) not in record["others"]
+        engines = dict(record["engines"])
+        judge_one(record, seed)
+        record["engines"] = engines
+    for seed in range(record["seeds"], count):
+        judge_one(record, seed)
+        record["seeds"] = seed + 1
+        if record["seeds"] % EVERY == 0:
+            save(output, record)
+    save(output, record)
+    found = counts(record)
+    click.echo(f"{record['seeds']} seeds: {found}, steps taken back in {len(record['undone'])}")
+    sys.exit(1 if found["wrong"] or found["crash"] else 0)
+
+
+if __name__ == "__main__":
+    main()
