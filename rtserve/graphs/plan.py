@@ -1,20 +1,20 @@
 """From a graph to the plan that the torch executor runs: nodes as JSON, weights as tensors, shapes resolved.
 
-Shapes that an exporter computes from the batch size (Shape, Gather, Concat, ...) are found by running the plan at a few
-batch sizes: what comes out is constant or ``a * batch + c``, and is written so. The nodes that computed them are gone.
+Shapes that an exporter computes from the batch size (Shape, Gather, Concat, ...) become numbers: `rtserve.graphs.sizes`.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rtserve.errors import ExportError
 from rtserve.graphs.relay import relay
+from rtserve.graphs.sizes import batches_of, drop_unread, resolve_sizes, store_sizes, to_tensor
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "graph_to_plan"]
 
 Plan = dict[str, Any]
-MAX_SIZES = 64
-"""Integer vectors up to this length are kept as numbers in the plan (shapes, axes); longer ones are tensors."""
-PROBES = (2, 3, 5, 7)
-"""Batch sizes at which batch-dependent integers are read; four, so that a line through two is put to the test."""
 
 
 def graph_to_plan(graph: Graph) -> tuple[Plan, dict[str, Tensor]]:
@@ -56,10 +52,10 @@ def graph_to_plan(graph: Graph) -> tuple[Plan, dict[str, Tensor]]:
             f"the submission's executor has no operator {', '.join(missing)}",
             hint="rewrite the network without it, or add the operator to rtserve/runtime/",
         )
-    _drop_unread(plan, reader.tensors)
-    _resolve_sizes(plan, reader.tensors, graph)
+    drop_unread(plan, reader.tensors)
+    resolve_sizes(plan, reader.tensors, graph, _bind)
     relay(plan, reader.tensors)
-    _drop_unread(plan, reader.tensors)
+    drop_unread(plan, reader.tensors)
     plan["tensors"] = sorted(reader.tensors)
     tensors = dict(sorted(reader.tensors.items()))
     _try(plan, tensors, graph)
@@ -88,7 +84,7 @@ def _try(plan: Plan, tensors: Mapping[str, Tensor], graph: Graph) -> None:
     import torch
 
     program, spec = _bind(plan, tensors), graph.input_spec
-    x = torch.randn(_batches(graph)[0], spec.n_chans, spec.n_times, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(batches_of(graph)[0], spec.n_chans, spec.n_times, generator=torch.Generator().manual_seed(0))
     try:
         with torch.inference_mode():
             program.run(x)
@@ -210,14 +206,6 @@ class _Reader:
         )
 
 
-def store_sizes(sizes: dict[str, Any], name: str, array: np.ndarray) -> bool:
-    """Enter a small int64 array of rank 0 or 1 into the plan's integers; say whether it is one."""
-    if array.dtype != np.int64 or array.ndim > 1 or array.size > MAX_SIZES:
-        return False
-    sizes[name] = {"scalar": array.ndim == 0, "values": [int(v) for v in array.reshape(-1)]}
-    return True
-
-
 def require_type(kind: Any, what: str) -> None:
     """Raise `ExportError` where values are of a type that the executor does not hold: strings, uint16, float8, ..."""
     from rtserve.runtime.node import DTYPES
@@ -228,15 +216,6 @@ def require_type(kind: Any, what: str) -> None:
             f"{what} is {name}, which the submission's executor does not hold",
             hint="export the network in float32, with int64 and bool beside it",
         )
-
-
-def to_tensor(array: np.ndarray) -> Tensor:
-    """Return a contiguous tensor that owns its memory; numpy has bfloat16 by a package that torch does not know."""
-    import torch
-
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(np.array(array, order="C", copy=True).view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(np.array(array, order="C", copy=True))
 
 
 def _attribute(node: ir.Node, attr: Any) -> Any:
@@ -269,105 +248,3 @@ def _constant_array(attrs: Mapping[str, Any]) -> np.ndarray:
         raise ExportError("a Constant holds text, which the submission's executor does not", hint="leave it out")
     types: dict[str, Any] = {"value_int": np.int64, "value_ints": np.int64}
     return np.asarray(value) if name == "value" else np.asarray(value, dtype=types.get(name, np.float32))
-
-
-def _drop_unread(plan: Plan, tensors: dict[str, Tensor]) -> None:
-    """Remove nodes and constants from which no path leads to the output."""
-    wanted, kept = {plan["output"]}, []
-    for node in reversed(plan["nodes"]):
-        if wanted.intersection(node["outputs"]):
-            wanted.update(node["inputs"])
-            kept.append(node)
-    plan["nodes"] = kept[::-1]
-    for table in (plan["sizes"], tensors):
-        for name in [name for name in table if name not in wanted]:
-            del table[name]
-
-
-def _resolve_sizes(plan: Plan, tensors: dict[str, Tensor], graph: Graph) -> None:
-    """Replace nodes that only compute shapes by the numbers they compute."""
-    frontier = _static_values(plan, tensors)
-    if not frontier:
-        return
-    batches = _batches(graph)
-    seen = [_probe(plan, tensors, graph, batch, frontier) for batch in batches]
-    for name in sorted(frontier):
-        _settle(plan, tensors, name, [values[name] for values in seen], batches)
-    done = {name for name in frontier if name in plan["sizes"] or name in tensors}
-    plan["nodes"] = [node for node in plan["nodes"] if not done.issuperset(node["outputs"])]
-    _infer_reshapes(plan)
-    _drop_unread(plan, tensors)
-
-
-def _batches(graph: Graph) -> tuple[int, ...]:
-    """Return the batch sizes to probe: the graph's own where it is fixed."""
-    value = next(v for v in graph.model.graph.inputs if v.name not in graph.model.graph.initializers)
-    first = value.shape[0] if value.shape is not None else None
-    return (first,) if isinstance(first, int) else PROBES
-
-
-def _static_values(plan: Plan, tensors: Mapping[str, Tensor]) -> set[str]:
-    """Return the values that follow from constants and shapes alone and that another node, or the caller, reads."""
-    constants = {"", *plan["sizes"], *tensors}
-    integers = set(plan["sizes"])
-    static: set[str] = set()
-    for node in plan["nodes"]:
-        known = all(name in constants or name in static for name in node["inputs"])
-        shaped = node["op"] in ("Shape", "Size")
-        # A float that follows from float constants alone is left: it is computed at load, in the module's own type.
-        about_shapes = shaped or any(name in static or name in integers for name in node["inputs"])
-        if shaped or (known and about_shapes and not _reads_floats(node, tensors)):
-            static.update(node["outputs"])
-    static.discard("")
-    readers = [n for n in plan["nodes"] if not static.issuperset(filter(None, n["outputs"]))]
-    read = {name for node in readers for name in node["inputs"]} | {plan["output"]}
-    return static & read
-
-
-def _reads_floats(node: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
-    return any(name in tensors and tensors[name].is_floating_point() for name in node["inputs"])
-
-
-def _probe(
-    plan: Plan, tensors: Mapping[str, Tensor], graph: Graph, batch: int, wanted: Collection[str]
-) -> dict[str, np.ndarray]:
-    """Run the plan on zeros and return the wanted values."""
-    import torch
-
-    program = _bind({**plan, "tensors": sorted(tensors)}, tensors)
-    spec = graph.input_spec
-    with torch.inference_mode():
-        values = program.trace(torch.zeros(batch, spec.n_chans, spec.n_times), wanted)
-    return {name: np.asarray(values[name]) for name in wanted}
-
-
-def _settle(
-    plan: Plan, tensors: dict[str, Tensor], name: str, seen: list[np.ndarray], batches: tuple[int, ...]
-) -> None:
-    """Write one value as a constant or as ``a * batch + c``; leave it to run time where it is neither."""
-    first = seen[0]
-    if all(value.shape == first.shape and np.array_equal(value, first) for value in seen):
-        if not store_sizes(plan["sizes"], name, first):
-            tensors[name] = to_tensor(first)
-        return
-    if first.dtype != np.int64 or first.ndim > 1 or any(value.shape != first.shape for value in seen):
-        return
-    slope = (seen[1] - first) // (batches[1] - batches[0])
-    offset = first - slope * batches[0]
-    if all(np.array_equal(slope * b + offset, value) for b, value in zip(batches, seen, strict=True)):
-        pairs = zip(slope.reshape(-1).tolist(), offset.reshape(-1).tolist(), strict=True)
-        plan["sizes"][name] = {"scalar": first.ndim == 0, "values": [[a, c] if a else c for a, c in pairs]}
-
-
-def _infer_reshapes(plan: Plan) -> None:
-    """Let torch infer the one size of a Reshape that follows the batch: nothing is computed for it at run time."""
-    for node in plan["nodes"]:
-        entry = plan["sizes"].get(node["inputs"][1]) if node["op"] == "Reshape" else None
-        if entry is None:
-            continue
-        varying = [i for i, value in enumerate(entry["values"]) if not isinstance(value, int)]
-        if len(varying) == 1 and all(isinstance(v, list) or v > 0 for v in entry["values"]):
-            name = f"{node['inputs'][1]}__inferred"
-            values = [-1 if isinstance(value, list) else value for value in entry["values"]]
-            plan["sizes"][name] = {"scalar": False, "values": values}
-            node["inputs"] = [node["inputs"][0], name]

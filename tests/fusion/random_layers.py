@@ -283,7 +283,8 @@ def norm(net: Net) -> None:
 def activation(net: Net) -> None:
     x = net.value
     kind = net.one_of("Elu", "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Softplus", "Selu", "HardSigmoid", "Clip", "square",
-                      "gelu", "logpower", "PRelu", "Abs", "swish", "Neg", "Gelu", "Erf", "mish", "Sqrt", "Softsign")  # fmt: skip
+                      "gelu", "logpower", "PRelu", "Abs", "swish", "Neg", "Gelu", "Erf", "mish", "Sqrt",
+                      "Softsign")  # fmt: skip
     if kind == "Clip":
         net.op("Clip", x, net.const(-1.0), net.const(1.5) if net.chance(0.6) else "")
     elif kind == "square":
