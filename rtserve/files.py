@@ -7,6 +7,7 @@ the old file or none, never half of a new one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -114,8 +115,21 @@ def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
+    except OSError as error:
+        if not _is_full(error):
+            raise
+        raise InputError(
+            f"{path} could not be written: no space is left, or the file would be larger than is allowed",
+            hint="free some space or write elsewhere; what was there before is as it was",
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_full(error: OSError) -> bool:
+    """Whether the system refused to write more; HDF5 says so in its text alone."""
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return error.errno in codes or any(f"errno = {code}," in str(error) for code in codes)
 
 
 def write_bytes(path: str | Path, data: bytes, *, force: bool = False) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.stated import stated_options
 
 __all__ = ["compare"]
 
@@ -24,6 +25,7 @@ __all__ = ["compare"]
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("-o", "--output", type=click.Path(), help="Write the comparison here (.json).")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
+@stated_options
 @json_option
 def compare(first: str, second: str, output: str | None, force: bool, as_json: bool, **options: Any) -> None:
     """Compare FIRST and SECOND: settings line by line, and those numbers that mean the same (exit 3 where none do)."""

@@ -23,6 +23,7 @@ COMMANDS = {
     "ablate": "rtserve.cli.training:ablate",
     "soup": "rtserve.cli.training:soup",
     "calibrate": "rtserve.cli.training:calibrate",
+    "annotate": "rtserve.cli.stated:annotate",
     "inspect": "rtserve.cli.graphs:inspect",
     "export": "rtserve.cli.graphs:export",
     "fuse": "rtserve.cli.fusion:fuse",

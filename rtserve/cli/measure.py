@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.stated import stated_options
 
 __all__ = ["bench", "evaluate"]
 
@@ -30,6 +31,7 @@ _ENGINES = click.Choice(["onnxruntime", "torch_plan", "openvino", "reference"])
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("-o", "--output", type=click.Path(), help="Write scores and raw predictions here (.json).")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
+@stated_options
 @json_option
 def evaluate(
     graph: str | None, data: str | None, c1: tuple[str, str] | None, c2: tuple[str, str] | None, **options: Any

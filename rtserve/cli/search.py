@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.stated import stated_options
 
 __all__ = ["search"]
 
@@ -37,6 +38,7 @@ __all__ = ["search"]
 @click.option("--base", type=click.Path(), help="Recipe whose other challenges are kept.")
 @click.option("-o", "--output", type=click.Path(), help="Write the choice here (.toml), the report beside it (.json).")
 @click.option("--force", is_flag=True, help="Replace existing outputs.")
+@stated_options
 @json_option
 def search(graphs: tuple[str, ...], members: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Choose members of GRAPHS, views and weights under a budget; the gain is told on subjects without a say."""

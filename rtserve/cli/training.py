@@ -9,6 +9,7 @@ import click
 
 from rtserve.cli.output import emit_json, json_option, tell
 from rtserve.cli.progress import progress
+from rtserve.cli.stated import stated_options
 
 __all__ = ["ablate", "calibrate", "soup", "train"]
 
@@ -46,6 +47,7 @@ __all__ = ["ablate", "calibrate", "soup", "train"]
 @click.option("--dask", metavar="ADDRESS", help="Run seeds on this dask scheduler.")
 @click.option("--resume", is_flag=True, help="Go on with unfinished seeds.")
 @click.option("--background", is_flag=True, help="Go on without this terminal; log in RUNDIR.log.")
+@stated_options
 @json_option
 def train(windows: Path, output: Path, as_json: bool, background: bool, **options: Any) -> None:
     """Train networks on WINDOWS (.npz or .h5), one per seed; the score is on held-out subjects."""
@@ -74,6 +76,7 @@ def train(windows: Path, output: Path, as_json: bool, background: bool, **option
 @click.option("--ridge", type=float, help="Pull towards the mean; chosen by leaving subjects out by default.")
 @click.option("--clip", nargs=2, type=float, metavar="LOW HIGH", help="Bounds of the output.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
+@stated_options
 @json_option
 def calibrate(
     graph: str, data: str, output: str, clip: tuple[float, float] | None, as_json: bool, **options: Any
@@ -125,6 +128,7 @@ def soup(checkpoints: tuple[str, ...], settings: tuple[str, ...], output: str, a
 @click.option("--trust-subjects", is_flag=True, help="Guessed subjects are right: each file is another person's.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Seeds at a time.")
 @click.option("--resume", is_flag=True, help="Go on with unfinished seeds.")
+@stated_options
 @json_option
 def ablate(windows: Path, output: Path, as_json: bool, **options: Any) -> None:
     """Train with and without a change (mixup_alpha=0.2) and give the paired difference with its interval."""

@@ -21,7 +21,7 @@ from rtserve.fusion.plan import Calibration
 from rtserve.measure.metrics import parse_metric
 from rtserve.measure.predict import as_graph, as_windows, predict
 from rtserve.measure.statistics import Difference, Units, difference
-from rtserve.signals.windows import load_windows
+from rtserve.signals.windows import Stated, load_windows
 
 if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
@@ -32,6 +32,7 @@ __all__ = ["RIDGES", "CalibrationReport", "calibrate", "fit_affine"]
 RIDGES = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
 """Tried by leaving subjects out where none is given."""
 FOLDS = 5
+_NOTHING = Stated()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,7 @@ def calibrate(
     ridge: float | None = None,
     clip: Sequence[float] = (),
     threads: int = 1,
+    stated: Stated = _NOTHING,
     force: bool = False,
 ) -> CalibrationReport:
     """Fit a calibration on validation windows and put it into the graph.
@@ -131,6 +133,8 @@ def calibrate(
         Lower and upper bound after the map; empty for none.
     threads : int
         Of the engine.
+    stated : Stated
+        What the file of the windows does not say.
     force : bool
         Replace an existing output.
 
@@ -147,7 +151,7 @@ def calibrate(
         )
     output = None if output is None else check_writable(output, force=force)
     source = as_graph(graph)
-    data = windows if not isinstance(windows, str | Path) else load_windows(windows)
+    data = windows if not isinstance(windows, str | Path) else load_windows(windows, stated=stated)
     fitted = as_windows(data, split=split)
     p = predict(source, fitted, threads=threads)[:, 0]
     chosen = _choose_ridge(p, fitted) if ridge is None else ridge

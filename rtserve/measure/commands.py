@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rtserve.errors import InputError
 from rtserve.files import check_writable
+from rtserve.signals.fields import Stated
+
+if TYPE_CHECKING:
+    from rtserve.signals.windows import WindowSet
 
 __all__ = ["run_bench", "run_compare", "run_evaluate", "run_search"]
 
 Pair = tuple[str, str]
+_NOTHING = Stated()
 
 
 def run_evaluate(
@@ -21,6 +26,7 @@ def run_evaluate(
     *,
     output: str | None = None,
     force: bool = False,
+    stated: Stated = _NOTHING,
     **options: Any,
 ) -> Any:
     """Return an `Evaluation` of GRAPH on --data, or the `Overall` of --c1 and --c2; write it where asked.
@@ -32,6 +38,7 @@ def run_evaluate(
     """
     from rtserve.measure.evaluate import evaluate
     from rtserve.measure.overall import evaluate_overall
+    from rtserve.measure.predict import as_windows
 
     if output:
         check_writable(output, force=force)
@@ -43,10 +50,12 @@ def run_evaluate(
                 "--c1 and --c2 go together and alone (the overall score is of two NRMSE)",
                 hint="rtserve evaluate --c1 F1.onnx W1.npz --c2 F2.onnx W2.npz",
             )
-        result: Any = evaluate_overall(c1, c2, **options)
+        first, second = ((graph_of, as_windows(windows, stated=stated)) for graph_of, windows in (c1, c2))
+        result: Any = evaluate_overall(first, second, **options)
     elif graph and data:
-        result = evaluate(graph, data, **options)
-        result = _judged(result, graph, data, options, trial) if trial["by"] else result
+        windows = as_windows(data, stated=stated)
+        result = evaluate(graph, windows, **options)
+        result = _judged(result, graph, windows, options, trial) if trial["by"] else result
     else:
         raise InputError(f"no {'windows' if graph else 'graph'} to score", hint="rtserve evaluate F.onnx --data W.npz")
     if output:
@@ -54,7 +63,7 @@ def run_evaluate(
     return result
 
 
-def _judged(result: Any, graph: str, data: str, options: dict[str, Any], trial: dict[str, Any]) -> Any:
+def _judged(result: Any, graph: str, data: WindowSet, options: dict[str, Any], trial: dict[str, Any]) -> Any:
     """Return the evaluation with its branches judged by the first of its metrics."""
     from rtserve.measure.branch_report import Judged
     from rtserve.measure.branches import try_branches
@@ -106,9 +115,11 @@ def run_search(
     challenge: str = "1",
     profile: str = "eeg2025",
     base: str | None = None,
+    stated: Stated = _NOTHING,
     **options: Any,
 ) -> tuple[Any, list[Path]]:
     """Return the `SearchReport` and what was written: the recipe, its weights, the report. Raises as `search`."""
+    from rtserve.measure.predict import as_windows
     from rtserve.measure.search import search
     from rtserve.measure.search_recipe import write_recipe
 
@@ -119,7 +130,7 @@ def run_search(
     names = [Path(member).name for member in (*members, *options.get("also", ()))]
     if len(set(names)) < len(names):
         raise InputError("two graphs have the same file name", hint="rename one: the report names graphs by file")
-    report = search(members, data, **options)
+    report = search(members, as_windows(data, stated=stated), **options)
     if not output or not report_path:
         return report, []
     files = dict(zip(names, (*members, *options.get("also", ())), strict=True))

@@ -23,10 +23,11 @@ from rtserve.measure.sides import Claim, Raw, Side, read_side
 from rtserve.measure.signature import Signature
 from rtserve.measure.statistics import Difference, Units, corrected, difference
 from rtserve.measure.suspicions import alike, leaks, suspicions
-from rtserve.signals.windows import WindowSet
+from rtserve.signals.windows import Stated, WindowSet
 
 __all__ = ["Comparison", "compare"]
 
+_NOTHING = Stated()
 ZipPredictor = Callable[[Path, WindowSet], np.ndarray]
 
 
@@ -41,6 +42,7 @@ def compare(
     metrics: Sequence[str] = ("nrmse", "rmse", "mse"),
     seed: int = 0,
     predict_zip: ZipPredictor | None = None,
+    stated: Stated = _NOTHING,
 ) -> Comparison:
     """Compare two runs, checkpoints, graphs, zips or results.
 
@@ -63,6 +65,8 @@ def compare(
     predict_zip : callable, optional
         ``(path, windows) -> (n_windows,)`` through a zip's entry point; without it a zip built here is scored by the
         graph it holds, and any other is refused.
+    stated : Stated
+        What `data` does not say.
 
     Returns
     -------
@@ -74,28 +78,28 @@ def compare(
         Where a side or the windows cannot be read.
     """
     sides = [read_side(first), read_side(second)]
-    stated = list(sides)
+    as_stated = list(sides)
     warnings: list[str] = []
     if data is not None:
         with ThreadPoolExecutor(2) as pool:
             jobs = [
-                pool.submit(_scored, side, data, split, _nth(exporters, k), metrics, predict_zip)
+                pool.submit(_scored, side, data, split, _nth(exporters, k), metrics, predict_zip, stated)
                 for k, side in enumerate(sides)
             ]
             sides = [job.result() for job in jobs]
-        warnings += leaks(data, train)
+        warnings += leaks(data, train, stated)
     differences, refusals = _paired(sides[0], sides[1], metrics=metrics, seed=seed)
     plain = [] if differences else _plain(sides[0].claims, sides[1].claims)
     if not differences and not plain:
         refusals += _why_not(sides[0], sides[1])
     return Comparison(
-        first=stated[0],
-        second=stated[1],
-        rows=tuple(_rows(stated[0], stated[1])),
+        first=as_stated[0],
+        second=as_stated[1],
+        rows=tuple(_rows(as_stated[0], as_stated[1])),
         differences=tuple(differences),
         plain=tuple(plain),
         refusals=tuple(refusals),
-        warnings=tuple([*warnings, *suspicions(stated, sides, differences)]),
+        warnings=tuple([*warnings, *suspicions(as_stated, sides, differences)]),
     )
 
 
@@ -110,12 +114,13 @@ def _scored(
     exporter: str | None,
     metrics: Sequence[str],
     predict_zip: ZipPredictor | None,
+    stated: Stated,
 ) -> Side:
     if not side.scorable:
         return side
     if side.kind != "zip" or predict_zip is None:
-        return rescore(side, data, split=split, exporter=exporter, metrics=list(metrics))
-    windows = as_windows(data, split=split)
+        return rescore(side, data, split=split, exporter=exporter, stated=stated, metrics=list(metrics))
+    windows = as_windows(data, split=split, stated=stated)
     found = score_predictions(predict_zip(side.path, windows), windows, metrics=metrics, split=split, name=side.name)
     claims = tuple(Claim(name=s.signature.metric, value=s.value, signature=s.signature) for s in found.scores)
     raw = Raw(data=found.data_digest, predictions=found.predictions, targets=found.targets, subject=found.subject)

@@ -11,7 +11,7 @@ from rtserve.errors import InputError, RtserveError
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.runners import ENGINES, make_runner
 from rtserve.signals.stored import StoredArray
-from rtserve.signals.windows import WindowSet, load_windows
+from rtserve.signals.windows import Stated, WindowSet, load_windows
 from rtserve.spec import unit_factor
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 Progress = Callable[[int, int], None]
+_NOTHING = Stated()
 _BATCH_BYTES = 2 << 20
 """Input bytes of one batch. Activations are about 50 times the input in the widest of the known networks."""
 
@@ -36,7 +37,7 @@ def as_graph(graph: Graph | str | Path) -> Graph:
     return graph if isinstance(graph, Graph) else Graph.load(graph)
 
 
-def as_windows(windows: WindowSet | str | Path, *, split: str = "all") -> WindowSet:
+def as_windows(windows: WindowSet | str | Path, *, split: str = "all", stated: Stated = _NOTHING) -> WindowSet:
     """Return windows, read where a path was given, and of them the part that the file calls `split`.
 
     Raises
@@ -44,7 +45,7 @@ def as_windows(windows: WindowSet | str | Path, *, split: str = "all") -> Window
     InputError
         Where the file marks no splits, or none of that name.
     """
-    windows = windows if isinstance(windows, WindowSet) else load_windows(windows)
+    windows = windows if isinstance(windows, WindowSet) else load_windows(windows, stated=stated)
     if not len(windows):
         raise InputError("the window set is empty", hint="give at least one window")
     if split == "all":

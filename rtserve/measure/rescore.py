@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -19,15 +20,24 @@ from rtserve.errors import InputError, RtserveError
 from rtserve.graphs.graph import Graph
 from rtserve.measure.results import save_result
 from rtserve.measure.sides import CHECKPOINTS, Side, read_side
-from rtserve.signals.windows import WindowSet, load_windows
+from rtserve.signals.windows import Stated, WindowSet, load_windows
 
 __all__ = ["rescore", "side_graph"]
 
+_NOTHING = Stated()
 DEFAULT_EXPORTER = "rtserve.training.networks:exporter"
 """CompactRT's; any other architecture names its own."""
 
 
-def rescore(side: Side, data: str | Path, *, split: str = "all", exporter: str | None = None, **settings: Any) -> Side:
+def rescore(
+    side: Side,
+    data: str | Path,
+    *,
+    split: str = "all",
+    exporter: str | None = None,
+    stated: Stated = _NOTHING,
+    **settings: Any,
+) -> Side:
     """Return the side's evaluation on `data`, made in a child process.
 
     Parameters
@@ -40,6 +50,8 @@ def rescore(side: Side, data: str | Path, *, split: str = "all", exporter: str |
         Part of it.
     exporter : str, optional
         Of a checkpoint's architecture; CompactRT's by default.
+    stated : Stated
+        What the window set does not say.
     **settings
         Further choices of `evaluate` that JSON can carry (engine, metrics).
 
@@ -55,7 +67,7 @@ def rescore(side: Side, data: str | Path, *, split: str = "all", exporter: str |
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
-        job = {"split": split, "exporter": exporter, "options": settings}
+        job = {"split": split, "exporter": exporter, "stated": dataclasses.asdict(stated), "options": settings}
         command = [
             sys.executable,
             "-m",
@@ -123,7 +135,8 @@ def main(argv: Sequence[str]) -> int:
     from rtserve.measure.evaluate import evaluate
 
     try:
-        windows: WindowSet = load_windows(data)
+        stated = Stated(**job["stated"] | {"classes": tuple(job["stated"]["classes"])})
+        windows: WindowSet = load_windows(data, stated=stated)
         graph = side_graph(path, exporter=job["exporter"], target=windows.target)
         evaluate(graph, windows, split=job["split"], name=path.name, **job["options"]).save(out)
     except RtserveError as error:

@@ -12,9 +12,11 @@ from rtserve.measure.sides import Claim, Side
 from rtserve.measure.signature import Signature
 from rtserve.measure.standing import together
 from rtserve.measure.statistics import Difference
-from rtserve.signals.windows import load_windows
+from rtserve.signals.windows import Stated, load_windows
 
 __all__ = ["alike", "leaks", "suspicions"]
+
+_NOTHING = Stated()
 
 
 def alike(first: Sequence[Claim], second: Sequence[Claim]) -> list[tuple[Claim, Claim]]:
@@ -36,12 +38,13 @@ def _word(claim: Claim) -> str:
     return claim.signature.metric if claim.signature else claim.name.rpartition(".")[2].lower()
 
 
-def leaks(data: str | Path, train: str | Path | None) -> list[str]:
-    """Return warnings about subjects and windows that are where they were trained on."""
-    test = load_windows(data)
+def leaks(data: str | Path, train: str | Path | None, stated: Stated = _NOTHING) -> list[str]:
+    """Return warnings about subjects and windows that are where they were trained on; `stated` is what `data` lacks."""
+    test = load_windows(data, stated=stated)
     found = [detectors.subjects_across_splits(test)]
     if train is not None:
         known = load_windows(train)
+        known = known if known.unit else load_windows(train, stated=Stated(unit=stated.unit or test.unit))
         found += [detectors.shared_windows(known, test), detectors.shared_subjects(known, test)]
     return [warning for warning in found if warning]
 

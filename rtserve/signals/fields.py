@@ -15,7 +15,18 @@ import numpy as np
 from rtserve.errors import InputError
 from rtserve.spec import UNITS
 
-__all__ = ["Stated", "Target", "file_unit", "labels", "names_of", "number", "read_targets", "steps", "text"]
+__all__ = [
+    "Stated",
+    "Target",
+    "class_names",
+    "file_unit",
+    "labels",
+    "names_of",
+    "number",
+    "read_targets",
+    "steps",
+    "text",
+]
 
 _SPELLINGS = {"µV": "uV", "μV": "uV", "microvolt": "uV", "millivolt": "mV", "volt": "V", "volts": "V", "": None}
 TARGET_PREFIX, CLASSES = "y.", "classes"
@@ -57,6 +68,29 @@ class Stated:
                 hint=f"leave --{key} out; where the file is wrong: rtserve annotate {name} --{key} ... --force",
             )
         return mine or said
+
+
+def class_names(text: str | None) -> tuple[str, ...]:
+    """Return the names in ``A,B,C``; ``left=1,right=2`` in the order of the numbers.
+
+    Raises
+    ------
+    InputError
+        Where a name stands twice, or numbers do not go up by one from 0 or 1.
+    """
+    parts = [part.strip() for part in (text or "").split(",") if part.strip()]
+    pairs = [part.partition("=") for part in parts]
+    if any(equals for _, equals, _ in pairs):
+        numbers = sorted((number.strip(), label.strip()) for label, _, number in pairs)
+        digits = [number for number, _ in numbers]
+        if digits not in ([str(k) for k in range(len(pairs))], [str(k + 1) for k in range(len(pairs))]):
+            raise InputError(
+                f"classes {text!r} are not numbered 0, 1, ...", hint="for example --classes left=0,right=1"
+            )
+        parts = [label for _, label in numbers]
+    if len(set(parts)) < len(parts):
+        raise InputError(f"classes {text!r} name one twice", hint="for example --classes left,right")
+    return tuple(parts)
 
 
 def _shown(value: Any) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -76,21 +76,25 @@ def read_hdf5(path: Path) -> dict[str, Any]:
 
 
 def list_hdf5(path: Path) -> list[dict[str, Any]]:
-    """Return name, shape and dtype of every data set in the file; links that lead out of it are named as such."""
+    """Return name, shape and dtype of every data set in the file.
+
+    Raises
+    ------
+    InputError
+        As `read_hdf5`.
+    """
     found: list[dict[str, Any]] = []
 
     def walk(group: Any, prefix: str) -> None:
         import h5py
 
         for name in group:
-            link = group.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                found.append({"key": prefix + name, "shape": [], "dtype": type(link).__name__})
-                continue
+            require_inside(group, name, path)
             item = group[name]
             if isinstance(item, h5py.Group) and prefix.count("/") < 8:
                 walk(item, f"{prefix}{name}/")
             elif isinstance(item, h5py.Dataset):
+                _require_possible(item, path)
                 found.append({"key": prefix + name, "shape": list(item.shape or ()), "dtype": str(item.dtype)})
 
     with Opened(path) as archive:
@@ -106,6 +110,11 @@ def _datasets(archive: Any, path: Path) -> Iterator[tuple[str, Any]]:
         require_inside(archive, name, path)
         if archive.get(name, getclass=True) is h5py.Dataset:
             yield name, archive[name]
+
+
+def _require_possible(dataset: Any, path: Path) -> None:
+    held = dataset.id.get_storage_size()
+    refuse_bomb(dataset.name.lstrip("/"), dataset.shape or (), _claimed(dataset), held, path)
 
 
 def require_inside(archive: Any, name: str, path: Path) -> None:
@@ -158,7 +167,7 @@ def read_dataset(dataset: Any, path: Path) -> np.ndarray:
     if dataset.shape is None:
         raise InputError(f"{key} in {path} is empty (a null data set)", hint="save it with a shape")
     require_small({key: _claimed(dataset)}, path)
-    refuse_bomb(key, dataset.shape, _claimed(dataset), dataset.id.get_storage_size(), path)
+    _require_possible(dataset, path)
     kind = h5py.check_string_dtype(dataset.dtype)
     if kind is not None and kind.length is None and dataset.shape:
         return _decoded(_long_texts(dataset, key, path))
@@ -200,7 +209,7 @@ def rows_of(dataset: Any, path: Path) -> StoredArray:
         Where it claims more than it holds, or its chunks are too large to read windows one at a time.
     """
     key = dataset.name.lstrip("/")
-    refuse_bomb(key, dataset.shape, _claimed(dataset), dataset.id.get_storage_size(), path)
+    _require_possible(dataset, path)
     chunk = _size(dataset.chunks or (1,)) * dataset.dtype.itemsize
     if chunk > _LARGEST_CHUNK:
         raise InputError(
@@ -262,16 +271,63 @@ def write_hdf5(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays, X chunked by window with a checksum per chunk, block by block."""
     import h5py
 
-    with h5py.File(path, "w") as archive:
-        for name, value in arrays.items():
-            if name == "X":
-                _write_rows(archive, value)
-                continue
-            array = np.asanyarray(value)
-            archive.create_dataset(name, data=np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array)
+    with open(path, "w+b", buffering=0) as handle:
+        disk = _Disk(handle)
+        with h5py.File(disk, "w") as archive:
+            for name, value in arrays.items():
+                if name == "X":
+                    _write_rows(archive, value, disk)
+                    continue
+                array = np.asanyarray(value)
+                archive.create_dataset(name, data=np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array)
+        if disk.refused is not None:
+            raise disk.refused
 
 
-def _write_rows(archive: Any, X: Any) -> None:
+class _Disk:
+    """A file for HDF5 that keeps what the system refuses to write to itself until HDF5 has closed.
+
+    HDF5 tries to write again when it closes and when the process ends, and crashes where that fails too.
+    """
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        self._handle = handle
+        self.refused: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while self.refused is None and done < len(view):
+                done += self._handle.write(view[done:])
+        except OSError as error:
+            self.refused = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return self._handle.truncate(size)
+        except OSError as error:
+            self.refused = self.refused or error
+            return size or 0
+
+    def readinto(self, buffer: Any) -> int:
+        return int(self._handle.readinto(buffer))  # type: ignore[attr-defined]
+
+    def read(self, size: int = -1) -> bytes:
+        return self._handle.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._handle.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._handle.tell()
+
+    def flush(self) -> None:
+        """Nothing: the file is not buffered."""
+
+
+def _write_rows(archive: Any, X: Any, disk: _Disk) -> None:
     n, n_chans, n_times = (int(size) for size in X.shape)
     per_chunk = min(max(1, n), max(1, _CHUNK // max(1, 4 * n_chans * n_times)))
     shape = {"chunks": (per_chunk, n_chans, n_times), "fletcher32": True} if n and n_chans and n_times else {}
@@ -279,5 +335,7 @@ def _write_rows(archive: Any, X: Any) -> None:
     place = 0
     step = max(1, BLOCK_BYTES // max(1, 4 * n_chans * n_times) // per_chunk) * per_chunk
     for block in blocks(X, step):
+        if disk.refused is not None:
+            return
         target[place : place + len(block)] = block
         place += len(block)

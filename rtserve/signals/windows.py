@@ -29,7 +29,16 @@ from rtserve.signals.soundness import require_sound
 from rtserve.signals.stored import BLOCK_BYTES, StoredArray, blocks
 from rtserve.spec import UNITS, InputSpec, channel_difference, electrode, steps_differ
 
-__all__ = ["Stated", "Target", "WindowSet", "load_windows", "save_windows", "write_arrays"]
+__all__ = [
+    "Stated",
+    "Target",
+    "WindowSet",
+    "check_arrays",
+    "load_windows",
+    "read_arrays",
+    "save_windows",
+    "write_arrays",
+]
 
 _NOTHING = Stated()
 
@@ -261,9 +270,13 @@ def load_windows(path: str | Path, *, allow_nonfinite: bool = False, stated: Sta
         values are not finite, the scale contradicts the unit, or `stated` contradicts the file.
     """
     path = readable_file(path, "window set")
+    return check_arrays(read_arrays(path), path, allow_nonfinite=allow_nonfinite, stated=stated)
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """Return the arrays of a window file as they stand in it; X, where it is one of windows, stays there."""
     require_window_file(path)
-    arrays = read_hdf5(path) if is_hdf5(path) else read_npz(path)
-    return _from_arrays(arrays, path, allow_nonfinite=allow_nonfinite, stated=stated)
+    return read_hdf5(path) if is_hdf5(path) else read_npz(path)
 
 
 def save_windows(path: str | Path, windows: WindowSet, *, force: bool = False) -> Path:
@@ -299,7 +312,10 @@ def _to_arrays(windows: WindowSet) -> dict[str, Any]:
     return windows.extra | arrays | said | fields.columns(windows.targets)
 
 
-def _from_arrays(arrays: dict[str, Any], path: Path, *, allow_nonfinite: bool, stated: Stated) -> WindowSet:
+def check_arrays(
+    arrays: dict[str, Any], path: Path, *, allow_nonfinite: bool = False, stated: Stated = _NOTHING
+) -> WindowSet:
+    """Return the window set that the arrays of the file `path` are, taking them out of `arrays`; see `load_windows`."""
     name = str(path)
     missing = [key for key in ("X", "y") if key not in arrays]
     if missing:
@@ -316,7 +332,7 @@ def _from_arrays(arrays: dict[str, Any], path: Path, *, allow_nonfinite: bool, s
     classes = stated.agree("classes", fields.names_of(arrays, "classes"), name)
     y = fields.target_values(arrays.pop("y"), classes, n, "y", name)
     said = stated.agree("unit", fields.file_unit(arrays, name), name)
-    X, unit = _in_memory(X, said)
+    X, unit = in_memory(X, said)
     require_sound(X, y, unit, name=name, stated=said or "", finite=not allow_nonfinite)
     names = fields.names_of(arrays, "ch_names")
     if names and len(names) != n_chans:
@@ -341,7 +357,7 @@ def _from_arrays(arrays: dict[str, Any], path: Path, *, allow_nonfinite: bool, s
     return _with_stated_target(windows, stated.target, name)
 
 
-def _in_memory(X: Any, unit: str | None) -> tuple[np.ndarray | StoredArray, str | None]:
+def in_memory(X: Any, unit: str | None) -> tuple[np.ndarray | StoredArray, str | None]:
     """Return X as a window set has it, with its unit: volts, and read where it is but one block."""
     factor = UNITS[unit] if unit not in (None, "1") else 1.0
     if not isinstance(X, StoredArray):

@@ -14,13 +14,15 @@ from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.files import check_writable, readable_file
 from rtserve.graphs.exporter import parse_settings
 from rtserve.signals.splits import Split, make_split, split_from_marks
-from rtserve.signals.windows import WindowSet, load_windows
+from rtserve.signals.windows import Stated, WindowSet, load_windows
 from rtserve.training.ablation import Ablation, ablate
 from rtserve.training.gates import parse_gate
 from rtserve.training.recipe import RECIPES, Recipe, recipe_from
 from rtserve.training.seeds import Progress, TrainingRun, train
 
 __all__ = ["choose_split", "in_background", "make_recipe", "run_ablate", "run_train"]
+
+_NOTHING = Stated()
 
 
 def run_train(
@@ -39,13 +41,14 @@ def run_train(
     jobs: int,
     dask: str | None,
     resume: bool,
+    stated: Stated = _NOTHING,
     progress: Progress | None = None,
     **settings: Any,
 ) -> TrainingRun:
     """Train as the command line says; see `rtserve.training.seeds.train` for what can go wrong."""
     recipe = make_recipe(base, config, settings)
     rules = [parse_gate(gate) for gate in gates]
-    data = load_windows(windows)
+    data = load_windows(windows, stated=stated)
     split = choose_split(data, split_by, seed=split_seed, allow_leakage=allow_leakage, trust_subjects=trust_subjects)
     with _dask_client(dask):
         return train(
@@ -75,13 +78,14 @@ def run_ablate(
     trust_subjects: bool,
     jobs: int,
     resume: bool,
+    stated: Stated = _NOTHING,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Ablation:
     """Compare a recipe with and without a change; see `rtserve.training.ablation.ablate` for what can go wrong."""
     recipe = make_recipe(base, config, settings)
     change = parse_settings(list(changes))
-    data = load_windows(windows)
+    data = load_windows(windows, stated=stated)
     return ablate(
         data,
         choose_split(data, split_by, trust_subjects=trust_subjects),

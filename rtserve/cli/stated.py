@@ -1,0 +1,57 @@
+"""Options with which a command is told what a file of windows does not say, and ``rtserve annotate`` that writes it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from rtserve.cli.output import emit_json, json_option, tell
+
+__all__ = ["annotate", "stated_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+_UNITS = click.Choice(["V", "mV", "uV", "1"])
+
+
+def stated_options(command: F) -> F:
+    """Add --unit, --sfreq, --target and --classes; the command gets them as one `Stated`, ``stated``."""
+
+    @functools.wraps(command)
+    def told(
+        *args: Any, unit: str | None, sfreq: float | None, target: str | None, classes: str | None, **options: Any
+    ) -> Any:
+        from rtserve.signals.fields import Stated, class_names
+
+        stated = Stated(unit=unit, sfreq=sfreq or 0.0, target=target or "", classes=class_names(classes))
+        return command(*args, stated=stated, **options)
+
+    for option in (
+        click.option("--classes", metavar="A,B,...", help="Names of the classes 0, 1, ... where the file has none."),
+        click.option("--target", help="What y is where the file does not say, or which of its targets is meant."),
+        click.option("--sfreq", type=click.FloatRange(0, min_open=True), help="Hz, where the file does not say."),
+        click.option("--unit", type=_UNITS, help="Of the samples where the file does not say; 1 is standardised."),
+    ):
+        told = option(told)
+    return told  # type: ignore[return-value]
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@stated_options
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here instead; .npz or .h5 by its ending.")
+@click.option("--force", is_flag=True, help="Also change what FILE says already; replace an existing output.")
+@json_option
+def annotate(file: Path, output: Path | None, force: bool, as_json: bool, stated: Any) -> None:
+    """Write into FILE (a window set) what it does not say: unit, rate, target, classes."""
+    from rtserve.signals.annotate import annotate_windows
+
+    report = annotate_windows(file, stated, output=output, force=force)
+    if as_json:
+        emit_json("annotation", report.to_dict())
+    else:
+        click.echo("\n".join(report.lines()))
+    tell(f"wrote {report.path}")
