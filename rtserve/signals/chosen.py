@@ -13,7 +13,7 @@ from rtserve.errors import InputError
 from rtserve.signals.clock import Marks
 from rtserve.signals.events import Events, events_of
 from rtserve.signals.recordings import Signal
-from rtserve.signals.tables import is_empty, number
+from rtserve.signals.tables import is_empty, plain_number
 from rtserve.signals.wanted import Wanted
 
 __all__ = ["EventChoice", "choose_events", "event_values"]
@@ -152,7 +152,9 @@ def _column(signal: Signal, events: Events, index: np.ndarray, one: Wanted) -> t
         found = [one.classes.name_of(text) for text in texts.tolist()]
         missing |= np.array([text is None for text in found], bool)
         return np.array([text or "" for text in found], "U"), missing
-    try:
-        return np.array([number(text) for text in texts.tolist()], float), missing
-    except ValueError:
+    numbers = [plain_number(text) for text in texts[~missing].tolist()]
+    if any(value is None for value in numbers):
         return texts, missing
+    values = np.full(len(texts), np.nan)
+    values[~missing] = np.array(numbers, float)
+    return values, missing | ~np.isfinite(values)

@@ -16,7 +16,7 @@ from rtserve.signals.cutting import Cutting
 from rtserve.signals.electrodes import CHANNELS
 from rtserve.signals.events import HBN_EVENTS, EventRule
 from rtserve.signals.numbering import Numbered
-from rtserve.signals.participants import read_participants
+from rtserve.signals.participants import Values, read_participants
 from rtserve.signals.prepare import Prepared, Progress, prepare
 from rtserve.signals.recordings import Cleaning
 from rtserve.signals.wanted import Wanted, natural, parse_wanted
@@ -68,7 +68,7 @@ def run_prepare(
         )
     recordings = find_recordings(sources, task=task, subject=subject)
     wanted = parse_wanted(target, classes=classes)
-    people = {one.name: _people(recordings.items, one) for one in wanted if not one.of_event}
+    said = {one.name: _people(recordings.items, one) for one in wanted if not one.of_event}
     items, counted = (recordings.items, Counter[str]()) if left_out == "keep" else without_left_out(recordings.items)
     names = {"contest": CHANNELS, "auto": ("auto",), "all": ()}.get(channels, tuple(_names(channels)))
     low, high = _pair(band or "0.5,50", "band", "0.5,50")
@@ -95,8 +95,8 @@ def run_prepare(
         cutting=dataclasses.replace(cutting, max_uv=max_uv, keep_bad=bad_segments == "keep"),
         counted=counted,
         wanted=wanted,
-        people=people,
-        notes=recordings.notes,
+        people={name: values.by_subject for name, values in said.items()},
+        notes=list(dict.fromkeys([*recordings.notes, *(note for values in said.values() for note in values.notes)])),
         n_jobs=jobs,
         keep_going=keep_going,
         resume=resume,
@@ -173,7 +173,7 @@ def _cutting(
     return Cutting(rule=None, start=0.0, stop=length, every=every, crop=piece)
 
 
-def _people(recordings: Sequence[Recording], one: Wanted) -> dict[str, float | str]:
+def _people(recordings: Sequence[Recording], one: Wanted) -> Values:
     """Return a target of every subject that has one, from its own data set's participants.tsv; classes by name."""
     lost = [r.path for r in recordings if r.root is None]
     if lost:
@@ -182,11 +182,12 @@ def _people(recordings: Sequence[Recording], one: Wanted) -> dict[str, float | s
             hint="name the folder; of events there are response_time, class, events:COLUMN and number",
         )
     asked = [(r.subject, r.root, r.bare) for r in recordings if r.root is not None]
-    found = read_participants(asked, one.detail, categorical=one.classes is not None).by_subject
+    read = read_participants(asked, one.detail, categorical=one.classes is not None)
+    found = read.by_subject
     if not found:
         raise InputError(f"no subject has a value of {one.detail}", hint="see participants.tsv; n/a is no value")
     if one.classes is None:
-        return found
+        return read
     named = {subject: one.classes.name_of(str(value)) for subject, value in found.items()}
     if not any(named.values()):
         there = ", ".join(natural(sorted({str(value) for value in found.values()}))[:10])
@@ -194,7 +195,7 @@ def _people(recordings: Sequence[Recording], one: Wanted) -> dict[str, float | s
             f"no subject's {one.detail} is of the classes {', '.join(one.classes.keys)}",
             hint=f"participants.tsv has {there}; name those with --classes",
         )
-    return {subject: name for subject, name in named.items() if name is not None}
+    return dataclasses.replace(read, by_subject={s: name for s, name in named.items() if name is not None})
 
 
 def _from_cache(path: Path, output: Path, *, force: bool, **about: Any) -> Prepared:

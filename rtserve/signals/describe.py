@@ -13,6 +13,7 @@ from rtserve.files import sha256_file
 from rtserve.signals.hdf5 import list_hdf5
 from rtserve.signals.kinds import is_hdf5, require_window_file
 from rtserve.signals.npz import list_npz
+from rtserve.signals.subjects import people
 from rtserve.signals.windows import Stated, WindowSet, load_windows
 
 __all__ = ["describe_windows"]
@@ -77,9 +78,11 @@ def _meaning(windows: WindowSet) -> dict[str, Any]:
         "not_finite": spread.not_finite,
         "target": windows.target or "not said",
         "classes": list(windows.classes),
+        "windows_of_class": {name: int((windows.y == place).sum()) for place, name in enumerate(windows.classes)},
         "other_targets": list(windows.targets),
         "target_mean": float(y.mean()) if y.size else None,
         "target_std": float(y.std()) if y.size else None,
-        "subjects": len(np.unique(windows.subject)),
+        "subjects": len(np.unique(people(windows))),
+        "subjects_known_by": str(windows.extra.get("subject_source", "")),
         "runs": len(np.unique(windows.run_id)),
     }

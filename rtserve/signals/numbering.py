@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rtserve.errors import InputError
-from rtserve.signals.tables import number
+from rtserve.signals.tables import has_comma, plain_number
 from rtserve.signals.wanted import Wanted, natural
 
 __all__ = ["Numbered", "notes_on", "number_target"]
@@ -86,22 +86,16 @@ def number_target(one: Wanted, given: Sequence[np.ndarray]) -> Numbered:
 def _require_words(one: Wanted, texts: Sequence[np.ndarray], given: Sequence[np.ndarray]) -> None:
     """Refuse a target of which some values are numbers: they would be taken for classes."""
     words = sorted({text for array in texts for text in array.tolist()})
-    numbers = [f"{given[i].tolist()[0]:g}" for i in range(len(given)) if given[i].dtype.kind != "U" and len(given[i])]
-    numbers += [text for text in words if _is_number(text)]
-    odd = [text for text in words if not _is_number(text)]
+    numbers = [f"{array.tolist()[0]:g}" for array in given if array.dtype.kind != "U"]
+    numbers += [text for text in words if plain_number(text) is not None or has_comma(text)]
+    odd = next((text for text in words if plain_number(text) is None), "")
     if numbers:
         raise InputError(
-            f"{one.name} {odd[0]!r} is no number, and other values are, such as {numbers[0]}",
-            hint="--classes all takes every value for a class; n/a is no value",
+            f"{one.name} {odd!r} is no number, and other values are, such as {numbers[0]}",
+            hint="write a point for the decimal comma"
+            if has_comma(odd)
+            else "--classes all takes every value for a class; n/a is no value",
         )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        number(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _texts(array: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtserve.errors import InputError
-from rtserve.signals.tables import MISSING, read_table
+from rtserve.signals.tables import Table, has_comma, is_empty, plain_number, read_table
 
 __all__ = ["Values", "read_participants"]
 
@@ -23,10 +23,13 @@ class Values:
         Numbers where every value is one, else categories; subjects without a value are absent.
     categorical : bool
         Which of the two.
+    notes : tuple of str
+        What was assumed in reading the tables.
     """
 
     by_subject: dict[str, float | str]
     categorical: bool
+    notes: tuple[str, ...] = ()
 
 
 def read_participants(roots: Iterable[tuple[str, Path, str]], column: str, *, categorical: bool = False) -> Values:
@@ -48,26 +51,26 @@ def read_participants(roots: Iterable[tuple[str, Path, str]], column: str, *, ca
         is in its table.
     """
     tables: dict[Path, dict[str, tuple[str, str]]] = {}
+    notes: list[str] = []
     found: dict[str, tuple[str, str]] = {}
     asked = sorted(set(roots), key=str)
     for subject, root, bare in asked:
         if root not in tables:
-            tables[root] = _column(root, column)
+            table = _table(root, column)
+            tables[root], notes = _column(table, column), notes + [f"{root.name}: {note}" for note in table.notes]
         cell = tables[root].get(_id(bare))
         if cell is not None:
             found[subject] = cell
     for root, cells in tables.items():
         _require_some(root, cells, [bare for _, home, bare in asked if home == root])
-    present = {subject: cell for subject, cell in found.items() if cell[0].lower() not in MISSING}
+    present = {subject: cell for subject, cell in found.items() if not is_empty(cell[0])}
     texts = {text for text, _ in present.values()}
-    numeric = not categorical and any(_number(text) is not None or _has_comma(text) for text in texts)
-    if not numeric:
-        return Values(by_subject={subject: text for subject, (text, _) in present.items()}, categorical=True)
-    return Values(by_subject={s: _finite(cell, column) for s, cell in present.items()}, categorical=False)
+    numeric = not categorical and any(plain_number(text) is not None or has_comma(text) for text in texts)
+    values = {s: _finite(cell, column) if numeric else cell[0] for s, cell in present.items()}
+    return Values(by_subject=values, categorical=not numeric, notes=tuple(notes))
 
 
-def _column(root: Path, column: str) -> dict[str, tuple[str, str]]:
-    """Return id to (text, where it stands)."""
+def _table(root: Path, column: str) -> Table:
     path = root / "participants.tsv"
     if not path.exists():
         raise InputError(
@@ -78,7 +81,12 @@ def _column(root: Path, column: str) -> dict[str, tuple[str, str]]:
     if column not in table.columns or "participant_id" not in table.columns:
         missing = column if "participant_id" in table.columns else "participant_id"
         raise InputError(f"{path} has no column {missing}", hint=f"it has {', '.join(table.columns) or 'nothing'}")
-    cells: dict[str, tuple[str, str]] = {}
+    return table
+
+
+def _column(table: Table, column: str) -> dict[str, tuple[str, str]]:
+    """Return id to (text, where it stands)."""
+    path, cells = table.path, dict[str, tuple[str, str]]()
     for row, line in zip(table.rows, table.lines, strict=True):
         key, text = _id(row["participant_id"]), row[column]
         if key in cells and cells[key][0] != text:
@@ -104,22 +112,11 @@ def _require_some(root: Path, cells: dict[str, tuple[str, str]], asked: list[str
         )
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _has_comma(text: str) -> bool:
-    return "," in text and _number(text.replace(",", ".", 1)) is not None
-
-
 def _finite(cell: tuple[str, str], column: str) -> float:
-    number = _number(cell[0])
+    number = plain_number(cell[0])
     if number is None or not math.isfinite(number):
         raise InputError(
             f"{cell[1]}: {column} {cell[0]!r} is no number that can be used, and other values are numbers",
-            hint="write a point for the decimal comma" if _has_comma(cell[0]) else "write n/a where there is none",
+            hint="write a point for the decimal comma" if has_comma(cell[0]) else "write n/a where there is none",
         )
     return number

@@ -14,7 +14,7 @@ from pathlib import Path
 from rtserve.errors import InputError
 from rtserve.files import readable_file
 
-__all__ = ["MISSING", "Table", "is_empty", "number", "read_table"]
+__all__ = ["MISSING", "Table", "has_comma", "is_empty", "number", "plain_number", "read_table"]
 
 MISSING = ("", "n/a", "na", "nan", "none", "null")
 """What stands for no value, in lower case; BIDS says ``n/a``."""
@@ -137,6 +137,19 @@ def _bare(field: str) -> str:
 def is_empty(field: str) -> bool:
     """Whether a field says nothing: empty, or BIDS's ``n/a`` in its spellings."""
     return field.strip().lower() in MISSING
+
+
+def plain_number(field: str) -> float | None:
+    """Return a field as a number, None where it is none; a comma is no part of one: 1,234 may be two numbers."""
+    try:
+        return float(field)
+    except ValueError:
+        return None
+
+
+def has_comma(field: str) -> bool:
+    """Whether a field is a number but for its decimal comma."""
+    return "," in field and plain_number(field.replace(",", ".", 1)) is not None
 
 
 def number(field: str) -> float:

@@ -44,6 +44,8 @@ def ratings(rows):
         "rating": ["n/a", *(f"{0.5 * k:g}" for k in range(1, len(rows)))],
         "side": [("up", "down")[k % 2] for k in range(len(rows))],
         "mixed": [("3", "many")[k % 2] for k in range(len(rows))],
+        "comma": [f"{k},5" for k in range(len(rows))],
+        "last": ["2", *("inf" for _ in rows[2:]), "7"],
     }
 
 
@@ -257,6 +259,7 @@ def test_every_source_of_a_number_or_class_is_read_after_an_interruption(sets, t
         (["--target", "class", "--classes", "face,dog"], "no window is of class dog", "there are face"),
         (["--target", "events:rt"], "no event for column rt", "rating, side"),
         (["--target", "events:mixed"], "mixed 'many' is no number, and other values are", "--classes all"),
+        (["--target", "events:comma"], r"comma '0,5' is no number", "decimal comma"),
         (["--target", "number:{value} Hz"], "no event for a number {value} Hz", "face"),
         (["--target", "height"], "has no column height", "age"),
         (["--target", "class", "--response", "x"], "needs none", "trials"),
@@ -271,6 +274,13 @@ def test_what_cannot_be_had_is_named(sets, tmp_path, arguments, says, hint):
         run(folder, *arguments, "--window", "0,0.5", "--channels", "all", "-o", tmp_path / "w.npz")
     assert hint in caught.value.hint
     assert not (tmp_path / "w.npz").exists()
+
+
+def test_what_is_not_finite_is_no_value(sets, tmp_path):
+    folder, said = sets["n170"]
+    text = run(folder, "--target", "events:last", "--window", "0,0.5", "--channels", "all", "-o", tmp_path / "w.npz")
+    assert load_windows(tmp_path / "w.npz").y.tolist() == [2.0, 7.0] * 4
+    assert f"dropped: {sum(map(len, said.values())) - 8} no last" in text
 
 
 def test_a_column_can_be_taken_for_classes(sets, tmp_path):
