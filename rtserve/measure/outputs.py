@@ -118,6 +118,7 @@ def branch_outputs(
     labels = tuple(names) or tuple(f"member {k}" for k in range(1, len(members) + 1))
     for graph, label in zip(members, labels, strict=True):
         windows.require_spec(graph.input_spec, name=label)
+        windows.require_output(graph.output_spec, name=label)
     tasks = [
         (graph.to_bytes(), views, windows.X, unit_scale(graph, windows.unit, name=label), label)
         for graph, label in zip(members, labels, strict=True)

@@ -94,6 +94,7 @@ def predict(
     """
     graph = as_graph(graph)
     windows.require_spec(graph.input_spec, name=name)
+    windows.require_output(graph.output_spec, name=name)
     runner = make_runner(graph, engine, threads=threads)
     y = in_batches(
         runner.infer,

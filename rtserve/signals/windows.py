@@ -27,7 +27,7 @@ from rtserve.signals.kinds import is_hdf5, require_window_file
 from rtserve.signals.npz import read_npz, write_npz
 from rtserve.signals.soundness import require_sound
 from rtserve.signals.stored import BLOCK_BYTES, StoredArray, blocks
-from rtserve.spec import UNITS, InputSpec, channel_difference, electrode, steps_differ
+from rtserve.spec import UNITS, InputSpec, OutputSpec, channel_difference, electrode, steps_differ
 
 __all__ = [
     "Stated",
@@ -151,6 +151,11 @@ class WindowSet:
             preprocessing=self.preprocessing,
         )
 
+    @property
+    def predicts(self) -> str:
+        """What a network for these windows predicts, as `rtserve.spec.OutputSpec` has it: y may be the class of a sex."""
+        return "class" if self.classes else self.target
+
     def batches(self, size: int | None = None) -> Iterator[np.ndarray]:
         """Yield X in order as float32 arrays of `size` windows, by default what makes a block of 32 MiB."""
         return blocks(self.X, size)
@@ -249,6 +254,28 @@ class WindowSet:
                 )
         unknown = spec.sfreq and not self.sfreq
         return [f"the windows do not say their rate; {name} takes {spec.sfreq:g} Hz"] if unknown else []
+
+    def require_output(self, spec: OutputSpec, *, name: str) -> None:
+        """Make sure that y is what a network with `spec` (called `name`) predicts, where both say what that is.
+
+        Raises
+        ------
+        SpecMismatchError
+            Where targets differ, or classes do or stand in another order: its class 1 would be scored as another.
+        """
+        if spec.target and self.predicts and spec.target != self.predicts:
+            others = [label for label, target in self.targets.items() if label == spec.target or target.classes]
+            raise SpecMismatchError(
+                f"{name} predicts {spec.target}, y of the windows is {self.predicts}",
+                hint=f"the windows have {', '.join(others)} besides: name it with --target"
+                if others
+                else f"use windows with {spec.target} for y",
+            )
+        if spec.classes and self.classes and spec.classes != self.classes:
+            raise SpecMismatchError(
+                f"the classes of {name} are {', '.join(spec.classes)}, those of the windows {', '.join(self.classes)}",
+                hint=f"prepare the windows with --classes {','.join(spec.classes)}, in this order",
+            )
 
 
 def load_windows(path: str | Path, *, allow_nonfinite: bool = False, stated: Stated = _NOTHING) -> WindowSet:

@@ -187,7 +187,7 @@ def describe(windows: WindowSet, split: Split, recipe: Recipe, network: Any) -> 
     return {
         "settings": recipe.to_dict(),
         "input": json.loads(windows.input_spec.to_json()),
-        "target": windows.target,
+        "target": windows.predicts,
         "data": {"sha256": windows.digest, "n_windows": len(windows), "simulated": "generator" in windows.extra},
         "split": {
             "by": split.by,
