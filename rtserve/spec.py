@@ -33,6 +33,8 @@ __all__ = [
     "unit_factor",
 ]
 
+TRAINED_ON = "trained_on"
+"""Under which a record of the windows that trained it stands in a checkpoint and in a provenance."""
 UNITS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "1": 1.0}
 """Known units and their size in volts; ``"1"`` is standardised data, which no factor turns into volts."""
 FORMS = ("logits", "probabilities", "log-probabilities")

@@ -30,7 +30,7 @@ from rtserve.graphs.parity import (
     ParityReport,
     compare_outputs,
 )
-from rtserve.spec import InputSpec, OutputSpec, Provenance
+from rtserve.spec import TRAINED_ON, InputSpec, OutputSpec, Provenance
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -166,7 +166,14 @@ def _provenance(job: dict[str, Any], facts: dict[str, Any], checkpoint: Path | N
         "settings": job["settings"],
         "seed": None if checkpoint else job["seed"],
     }
-    kept = ("network", "n_parameters", "architecture", "quirks", "torch")
+    kept = (
+        "network",
+        "n_parameters",
+        "architecture",
+        "quirks",
+        "torch",
+        *([TRAINED_ON] if facts.get(TRAINED_ON) else []),
+    )
     chosen = {"weights": job["weights"]} if job["weights"] else {}
     left = {"left_out": facts["left_out"]} if facts["left_out"] else {}
     return Provenance(kind="export", details=details | chosen | left | {key: facts[key] for key in kept})

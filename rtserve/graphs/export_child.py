@@ -32,6 +32,7 @@ from rtserve.graphs.graph import OPSET
 from rtserve.graphs.parity import probe_inputs
 from rtserve.graphs.rounding import expected_error
 from rtserve.graphs.weights import exporter_shapes
+from rtserve.spec import TRAINED_ON
 
 EXAMPLE_BATCH = 3
 """Not 1 and not 2: the exporter specialises those, and reports success."""
@@ -65,6 +66,7 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
         "network": type(network).__name__,
         "n_parameters": sum(p.numel() for p in network.parameters()),
         "architecture": architecture_digest({key: tuple(value.shape) for key, value in network.state_dict().items()}),
+        TRAINED_ON: plain_record(checkpoint.content.get(TRAINED_ON)) if checkpoint else None,
         "quirks": [dataclasses.asdict(quirk) for quirk in built.quirks],
         "weights": ".".join(filter(None, (checkpoint.found_at if checkpoint else "", loaded.prefix.rstrip(".")))),
         "left_out": list(loaded.left_out),
@@ -72,6 +74,14 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
         "output": built.output_spec.to_json(),
     }
     return module, built, facts
+
+
+def plain_record(record: Any) -> dict[str, Any] | None:
+    """Return a training run's record of its windows as JSON values, or None where the file holds none."""
+    try:
+        return dict(json.loads(json.dumps(record))) if isinstance(record, Mapping) else None
+    except (TypeError, ValueError):
+        return None
 
 
 @contextlib.contextmanager

@@ -27,11 +27,10 @@ from rtserve.errors import InputError
 from rtserve.signals.fingerprints import BITS, among, hashed, pack, rise_hashes, unpack
 from rtserve.signals.subjects import people
 from rtserve.signals.windows import WindowSet
+from rtserve.spec import TRAINED_ON
 
-__all__ = ["KEY", "Membership", "find_records", "membership", "training_record"]
+__all__ = ["Membership", "find_records", "membership", "training_record"]
 
-KEY = "trained_on"
-"""Under which a record stands in a checkpoint and in a provenance."""
 SCHEMA = "rtserve.training_record/1"
 USED = ("train", "valid")
 SAMPLED = 2048
@@ -166,7 +165,7 @@ def find_records(details: Any) -> list[dict[str, Any]]:
 def _walk(value: Any) -> Iterator[dict[str, Any]]:
     if isinstance(value, Mapping):
         for key, item in value.items():
-            if key == KEY and isinstance(item, dict) and item.get("schema") == SCHEMA:
+            if key == TRAINED_ON and isinstance(item, dict) and item.get("schema") == SCHEMA:
                 yield item
             else:
                 yield from _walk(item)

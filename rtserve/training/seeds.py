@@ -14,9 +14,10 @@ from typing import Any
 from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.files import write_bytes
 from rtserve.measure.signature import Interval
-from rtserve.signals.membership import KEY, training_record
+from rtserve.signals.membership import training_record
 from rtserve.signals.splits import Split
 from rtserve.signals.windows import WindowSet
+from rtserve.spec import TRAINED_ON
 from rtserve.training.fit import SeedJob, fit_seed
 from rtserve.training.gates import Gate
 from rtserve.training.keeping import read_log
@@ -197,7 +198,7 @@ def describe(windows: WindowSet, split: Split, recipe: Recipe, network: Any) -> 
             **counts,
             "text": f"split by {split.by}: " + ", ".join(f"{n} {part}" for part, n in counts.items()),
         },
-        KEY: training_record(windows, split.marks),
+        TRAINED_ON: training_record(windows, split.marks),
         "n_parameters": count_parameters(network),
         "architecture": architecture_digest({key: value.shape for key, value in network.state_dict().items()}),
         "exporter": export_reference(recipe),
@@ -238,9 +239,9 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     out = []
     for key in [*old, *(k for k in new if k not in old)]:
         before, after = old.get(key), new.get(key)
-        if key != KEY and isinstance(before, dict) and isinstance(after, dict):
+        if key != TRAINED_ON and isinstance(before, dict) and isinstance(after, dict):
             out += _differences(before, after, f"{prefix}{key}.")
-        elif before != after and key not in ("text", KEY):  # what was trained on follows from data and split
+        elif before != after and key not in ("text", TRAINED_ON):  # what was trained on follows from data and split
             out.append(f"{prefix}{key}: {before} against {after}")
     return out
 
