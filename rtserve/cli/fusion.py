@@ -14,7 +14,13 @@ from rtserve.cli.output import emit_json, json_option, tell, working
 @click.option(
     "--views", default="identity", show_default=True, help="Comma-separated, e.g. identity,roll:+3,scale:1.02."
 )
-@click.option("--merge", default="mean", show_default=True, help="mean, weighted:FILE, median or trimmed:P.")
+@click.option(
+    "--merge",
+    default="mean",
+    show_default=True,
+    help="mean, weighted:FILE, median or trimmed:P; of classifiers mean-logits, ...",
+)
+@click.option("--average", type=click.Choice(["logits", "probabilities"]), help="What a merge of classifiers is of.")
 @click.option("--scale", default=1.0, help="Calibration: factor on the merged output.")
 @click.option("--offset", default=0.0, help="Calibration: added after the factor.")
 @click.option("--clip", metavar="LOW,HIGH", help="Calibration: bounds, applied last.")

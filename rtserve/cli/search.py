@@ -28,6 +28,7 @@ __all__ = ["search"]
 )
 @click.option("--budget-us", type=click.FloatRange(0, min_open=True), default=float("inf"), help="Per window, here.")
 @click.option("--metric", help="To be best in; NRMSE, or balanced accuracy for classes.")
+@click.option("--average", type=click.Choice(["logits", "probabilities"]), help="What a merge of classifiers is of.")
 @click.option("--weights/--no-weights", default=True, help="Also fit weights of branches.")
 @click.option("--calibrate/--no-calibrate", default=True, help="Also fit a scale and offset.")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Processes for the predictions; -1 for all cores.")
@@ -45,6 +46,7 @@ def search(graphs: tuple[str, ...], members: tuple[str, ...], as_json: bool, **o
     from rtserve.cli.progress import progress
     from rtserve.measure.commands import run_search
 
+    options["average"] = options["average"] or ""
     with progress("fusing and timing") as callback:
         report, written = run_search((*graphs, *members), progress=callback, **options)
     if as_json:

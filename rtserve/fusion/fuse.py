@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtserve.errors import InputError
+from rtserve.fusion.classes import in_form, merged_output, require_average
 from rtserve.fusion.plan import Calibration, FusionPlan, Merge, make_plan
 from rtserve.fusion.views import View
 from rtserve.spec import InputSpec, OutputSpec, Provenance, require_same_input, require_same_output
@@ -43,7 +44,8 @@ def fuse(
     views : str or sequence
         Names as in `rtserve.fusion.views`, e.g. ``"identity,roll:+3"``.
     merge : str or Merge
-        ``mean``, ``weighted:FILE``, ``median``, ``trimmed:p``; flat over all branches, member-major.
+        ``mean``, ``weighted:FILE``, ``median``, ``trimmed:p``; flat over all branches, member-major. Of classifiers
+        with what is averaged: ``mean-logits``, ``mean-probabilities``, ...
     calibration : Calibration, optional
         Scale, offset and clip of the merged output.
     optimize : bool
@@ -84,6 +86,7 @@ def fuse_with_report(
     passes: Sequence[str] | None = None,
     engine: str = "onnxruntime",
     tune: bool = False,
+    average: str = "",
     parity: bool = True,
     seed: int = 0,
 ) -> tuple[Graph, OptimizationReport, ParityReport | None]:
@@ -100,6 +103,8 @@ def fuse_with_report(
         engine runs it, with the same numbers; only the speed differs.
     tune : bool
         Time the candidates on this machine and keep the fastest.
+    average : str
+        What a merge of classifiers is of, ``logits`` or ``probabilities``, where `merge` does not say it.
     parity : bool
         Whether to compare with the unoptimised join in float64.
     seed : int
@@ -113,15 +118,18 @@ def fuse_with_report(
     _require_known(passes or ())
     _require_engine(engine)
     graphs = _load_all(members)
-    labels = [_label(member, number) for number, member in enumerate(members, start=1)]
+    labels = _labels(members)
     inputs, outputs = _common_specs(graphs, labels)
-    plan = make_plan([graph.digest for graph in graphs], views, merge, calibration)
+    plan = make_plan([graph.digest for graph in graphs], views, merge, calibration, average)
+    require_average(graphs, plan, labels)
     called = dict(zip(plan.members, labels, strict=True))
     if plan.merge.kind != "weighted":  # the order says nothing then, and must not change a bit of the result
         graphs.sort(key=lambda graph: graph.digest)
         plan = replace(plan, members=tuple(sorted(plan.members)))
     plan = replace(plan, views=tuple(view.bind(inputs) for view in plan.views))
     _refuse_views(plan, inputs, outputs, force=force)
+    outputs = merged_output(outputs, graphs, plan)
+    graphs = [in_form(graph, plan.merge.average) for graph in graphs]
     model = join(graphs, plan, labels=called)
     normalise(model, name="fused")
     joined = Graph(model=model, input_spec=inputs, output_spec=outputs, provenance=_provenance(plan, graphs))
@@ -131,7 +139,7 @@ def fuse_with_report(
         joined, graphs=graphs, plan=plan, passes=passes if optimize else (), engine=engine, tune=tune, check=parity,
         seed=seed,
     )  # fmt: skip
-    return fused, report, report.parity
+    return fused, report.with_names([called[digest] for digest in plan.members]), report.parity
 
 
 def _load_all(members: Sequence[Graph | str | Path]) -> list[Graph]:
@@ -164,9 +172,16 @@ def _require_engine(engine: str) -> None:
         raise InputError(f"unknown engine {engine!r}", hint=f"graphs are laid out for {' or '.join(ENGINES)}")
 
 
-def _label(member: Graph | str | Path, number: int) -> str:
-    """Return what an error calls a member."""
-    return f"member {number} ({Path(member).name})" if isinstance(member, (str, Path)) else f"member {number}"
+def _labels(members: Sequence[Graph | str | Path]) -> list[str]:
+    """Return what every table and error calls the members: their file names, with the folder where two are alike."""
+    files = {Path(m) for m in members if isinstance(m, (str, Path))}
+    alike = [file.name for file in files]
+    return [
+        f"member {k}"
+        if not isinstance(m, (str, Path))
+        else ("/".join(Path(m).parts[-2:]) if alike.count(Path(m).name) > 1 else Path(m).name)
+        for k, m in enumerate(members, start=1)
+    ]
 
 
 def _common_specs(graphs: Sequence[Graph], labels: Sequence[str]) -> tuple[InputSpec, OutputSpec]:

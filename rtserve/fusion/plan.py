@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rtserve.errors import InputError
@@ -21,6 +21,8 @@ __all__ = ["Calibration", "FusionPlan", "Merge", "parse_clip", "parse_merge"]
 
 KINDS = ("mean", "weighted", "median", "trimmed")
 """Ways of making one of many."""
+AVERAGES = ("logits", "probabilities")
+"""What a merge of classifiers can be of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +37,18 @@ class Merge:
         For weighted: one per branch, adding up to 1.
     proportion : float
         For trimmed: floor(proportion x branches) are dropped on each side.
+    average : str
+        Of classifiers: one of `AVERAGES`, which the branches are brought to first; else ``""``.
     """
 
     kind: str = "mean"
     weights: tuple[float, ...] = ()
     proportion: float = 0.0
+    average: str = ""
 
     def __post_init__(self) -> None:
+        if self.average and self.average not in AVERAGES:
+            raise InputError(f"an average of {self.average!r}", hint=f"classifiers average {' or '.join(AVERAGES)}")
         if self.kind not in KINDS:
             raise InputError(f"unknown merge {self.kind!r}", hint=f"merges are {', '.join(KINDS)}")
         if not 0 <= self.proportion < 0.5:
@@ -81,7 +88,11 @@ class Merge:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the merge as JSON values."""
-        return {"kind": self.kind, "weights": list(self.weights), "proportion": self.proportion}
+        said = {"average": self.average} if self.average else {}
+        return {"kind": self.kind, "weights": list(self.weights), "proportion": self.proportion} | said
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.average}" if self.average else self.kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +169,8 @@ class FusionPlan:
 def parse_merge(text: str | Merge, *, members: int, views: int) -> Merge:
     """Read ``mean``, ``weighted:FILE``, ``median`` or ``trimmed:p`` for so many branches.
 
+    Of classifiers each takes what is averaged: ``mean-logits``, ``weighted-probabilities:FILE``, ...
+
     A weights file is a JSON list (or numbers separated by white space) with one weight per branch, member-major; or
     ``{"members": [...], "views": [...]}``, whose products are the weights. They are divided by their sum.
 
@@ -168,14 +181,18 @@ def parse_merge(text: str | Merge, *, members: int, views: int) -> Merge:
     """
     if isinstance(text, Merge):
         return text.require_branches(members * views)
-    kind, _, argument = text.strip().partition(":")
+    name, _, argument = text.strip().partition(":")
+    kind, _, average = name.partition("-")
     if kind in ("mean", "median") and not argument:
-        return Merge(kind=kind)
+        return Merge(kind=kind, average=average)
     if kind == "trimmed":
-        return _trimmed(argument)
+        return replace(_trimmed(argument), average=average)
     if kind == "weighted" and argument:
-        return Merge(kind="weighted", weights=_weights(argument, members, views))
-    raise InputError(f"unknown merge {text!r}", hint="merges are mean, weighted:FILE, median, trimmed:0.2")
+        return Merge(kind="weighted", weights=_weights(argument, members, views), average=average)
+    raise InputError(
+        f"unknown merge {text!r}",
+        hint="merges are mean, weighted:FILE, median, trimmed:0.2; of classifiers mean-logits, mean-probabilities, ...",
+    )
 
 
 def _trimmed(argument: str) -> Merge:
@@ -227,15 +244,25 @@ def make_plan(
     views: str | Sequence[str] | Sequence[View],
     merge: str | Merge,
     calibration: Calibration | None,
+    average: str = "",
 ) -> FusionPlan:
-    """Put a plan together; views still unbound are bound by `rtserve.fusion.fuse`."""
+    """Put a plan together; views still unbound are bound by `rtserve.fusion.fuse`.
+
+    Raises
+    ------
+    InputError
+        Where a name is wrong, or `average` contradicts the merge.
+    """
     entries = views.split(",") if isinstance(views, str) else views
     parsed = tuple(v if isinstance(v, View) else parse_view(v) for v in entries if not isinstance(v, str) or v.strip())
     if not parsed:
         raise InputError("no view given", hint="at least identity")
+    chosen = parse_merge(merge, members=len(digests), views=len(parsed))
+    if average and chosen.average not in ("", average):
+        raise InputError(f"merge {merge} and --average {average} contradict each other", hint="give one of the two")
     return FusionPlan(
         members=tuple(digests),
         views=parsed,
-        merge=parse_merge(merge, members=len(digests), views=len(parsed)),
+        merge=replace(chosen, average=average) if average else chosen,
         calibration=calibration or Calibration(),
     )

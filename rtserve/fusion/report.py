@@ -22,6 +22,7 @@ def fuse_to_file(
     *,
     views: str = "identity",
     merge: str = "mean",
+    average: str | None = None,
     scale: float = 1.0,
     offset: float = 0.0,
     clip: str | None = None,
@@ -49,6 +50,7 @@ def fuse_to_file(
         members,
         views=views,
         merge=merge,
+        average=average or "",
         calibration=Calibration(scale=scale, offset=offset, low=low, high=high),
         optimize=not no_optimize,
         passes=[name.strip() for name in passes.split(",") if name.strip()] if passes else None,
@@ -61,6 +63,7 @@ def fuse_to_file(
         text = json.dumps(report.timings, indent=2) + "\n"
         write_bytes(output.with_suffix(".tuning.json"), text.encode(), force=True)
     details = graph.provenance.details
+    names = dict(zip(details["plan"]["members"], report.members, strict=True))
     return {
         "output": str(output),
         "sha256": graph.digest,
@@ -69,8 +72,9 @@ def fuse_to_file(
         "architectures": _architectures(details["members"]),
         "views": [view["name"] for view in details["plan"]["views"]],
         "merge": details["plan"]["merge"],
-        "removed": details["removed"],
-        "assumed": details.get("assumed", []),
+        "member_names": list(report.members),
+        "removed": [entry | {"member_name": report.members[entry["member"]]} for entry in details["removed"]],
+        "assumed": [entry | {"member_name": names[entry["member"]]} for entry in details.get("assumed", [])],
         "input": str(graph.input_spec),
         "output_spec": str(graph.output_spec),
         "passes": [dataclasses.asdict(outcome) for outcome in report.outcomes],
@@ -105,11 +109,15 @@ def _architecture_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"  members {', '.join(texts)}", *notes]
 
 
+def _merge_words(merge: Mapping[str, Any]) -> str:
+    return f"{merge['kind']} of {merge['average']}" if merge.get("average") else str(merge["kind"])
+
+
 def _assumed_lines(assumed: Sequence[Mapping[str, str]]) -> list[str]:
     """Say what a member leaves open and was taken as the other members state it."""
     return [
-        f"  assumed {', '.join(f'{key} {value}' for key, value in one.items() if key != 'member')} of"
-        f" {one['member'][:12]}, which does not state it: as the other members"
+        f"  assumed {', '.join(f'{key} {value}' for key, value in one.items() if not key.startswith('member'))} of"
+        f" {one['member_name']}, which does not state it: as the other members"
         for one in assumed
     ]
 
@@ -117,13 +125,13 @@ def _assumed_lines(assumed: Sequence[Mapping[str, str]]) -> list[str]:
 def fuse_text(report: dict[str, Any], *, explain: bool) -> str:
     """Return the report as a few lines for a person."""
     removed = [
-        f"  removed branch {r['branch']} (member {r['member'] + 1}, {r['view']}): {r['why']}" for r in report["removed"]
+        f"  removed branch {r['branch']} ({r['member_name']}, {r['view']}): {r['why']}" for r in report["removed"]
     ]
     macs, nodes = report["macs"], report["nodes"]
     return "\n".join(
         [
             f"{report['output']}  {report['members']} member{'s' * (report['members'] > 1)} x {len(report['views'])}"
-            f" view{'s' * (len(report['views']) > 1)}, {report['merge']['kind']}, {report['bytes']:,} bytes",
+            f" view{'s' * (len(report['views']) > 1)}, {_merge_words(report['merge'])}, {report['bytes']:,} bytes",
             f"  input   {report['input']}; output {report['output_spec']}",
             *_architecture_lines(report["architectures"]),
             *_assumed_lines(report["assumed"]),

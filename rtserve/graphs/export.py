@@ -183,6 +183,7 @@ def _finish(model: ir.Model, facts: dict[str, Any], provenance: Provenance) -> G
     """Fold, name and version the raw model, and wrap it."""
     from rtserve.graphs.fold import fold_batchnorm, fold_constants, normalise
     from rtserve.graphs.graph import Graph
+    from rtserve.graphs.heads import with_form
 
     fold_constants(model)
     fold_batchnorm(model)
@@ -191,7 +192,7 @@ def _finish(model: ir.Model, facts: dict[str, Any], provenance: Provenance) -> G
     return Graph(
         model=model,
         input_spec=InputSpec.from_json(facts["input"]),
-        output_spec=OutputSpec.from_json(facts["output"]),
+        output_spec=with_form(OutputSpec.from_json(facts["output"]), model),
         provenance=provenance,
     )
 

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.fusion.classes import in_form
 from rtserve.fusion.plan import FusionPlan, Merge
 from rtserve.fusion.views import parse_view
 from rtserve.graphs.graph import Graph
 from rtserve.measure.branch_report import BranchReport, Trial
-from rtserve.measure.evaluate import to_predictions
+from rtserve.measure.decisions import Decision, decide, to_predictions
 from rtserve.measure.folds import held_out_choice
 from rtserve.measure.metrics import Metric, parse_metric
 from rtserve.measure.outputs import BranchOutputs, branch_outputs, find_members
@@ -50,17 +51,18 @@ class _Case:
     units: Units
     seed: int
     resamples: int
+    decision: Decision | None = None
 
     def predictions(self, members: Sequence[int] | None = None, views: Sequence[int] | None = None) -> np.ndarray:
         merged = self.outputs.merged(members, views, merge=self.plan.merge, calibration=self.plan.calibration)
-        return to_predictions(merged, self.windows, name="the merge")
+        return to_predictions(merged, self.windows, name="the merge", decision=self.decision)
 
     def disabled(self, view: int) -> np.ndarray:
         """Return the predictions with one view put out of action: its branches see the window as it is."""
         values = self.outputs.values.copy()
         values[:, view] = self.identity.values[:, 0]
         merged = replace(self.outputs, values=values).merged(merge=self.plan.merge, calibration=self.plan.calibration)
-        return to_predictions(merged, self.windows, name="the merge")
+        return to_predictions(merged, self.windows, name="the merge", decision=self.decision)
 
     def difference(self, first: np.ndarray, second: np.ndarray) -> Difference:
         y = self.windows.y
@@ -147,9 +149,13 @@ def _case(
     graph = as_graph(graph)
     windows = as_windows(windows, split=split)
     given = [m for m in members if isinstance(m, Graph)]
-    found = given or find_members(graph, path=path, members=members)
+    by_name = (
+        {f"{k} ({g.digest[:8]})": g for k, g in enumerate(given, start=1)}
+        if given
+        else find_members(graph, path=path, members=members)
+    )
     plan = FusionPlan.from_dict(graph.provenance.details["plan"])
-    names = [f"{k} ({g.digest[:8]})" for k, g in enumerate(found, start=1)]
+    names, found = list(by_name), [in_form(member, plan.merge.average) for member in by_name.values()]
     outputs = branch_outputs(found, plan.views, windows, names=names)
     where = [view.name for view in plan.views]
     identity = (
@@ -157,7 +163,7 @@ def _case(
         if "identity" in where
         else branch_outputs(found, [parse_view("identity")], windows, names=names)
     )
-    classes = graph.output_spec.n_outputs > 1
+    decision = decide(graph, windows, [metric] if metric else [], name=path.name if path else "the graph")
     case = _Case(
         graph=graph,
         plan=plan,
@@ -165,10 +171,11 @@ def _case(
         outputs=outputs,
         identity=identity,
         windows=windows,
-        metric=parse_metric(metric or ("balanced_accuracy" if classes else "nrmse")),
+        metric=parse_metric(metric or ("balanced_accuracy" if decision else "nrmse")),
         units=Units.of(windows.subject, len(windows)),
         seed=seed,
         resamples=resamples,
+        decision=decision,
     )
     own = predict(graph, windows)
     merged = outputs.merged(merge=plan.merge, calibration=plan.calibration)
@@ -241,7 +248,7 @@ def _whole(case: _Case) -> list[tuple[str, Difference]]:
 
     def identity(members: Sequence[int] | None = None) -> np.ndarray:
         merged = case.identity.merged(members, merge=uniform.merge, calibration=case.plan.calibration)
-        return to_predictions(merged, case.windows, name="the merge")
+        return to_predictions(merged, case.windows, name="the merge", decision=case.decision)
 
     if not plain:
         out.append(("without views -> with views", case.difference(identity(), full)))

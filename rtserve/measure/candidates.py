@@ -9,7 +9,7 @@ from itertools import chain, combinations
 import numpy as np
 
 from rtserve.fusion.plan import Calibration, Merge
-from rtserve.measure.evaluate import to_predictions
+from rtserve.measure.decisions import Decision, to_predictions
 from rtserve.measure.metrics import Metric
 from rtserve.measure.outputs import BranchOutputs
 from rtserve.signals.windows import WindowSet
@@ -73,6 +73,10 @@ class Pool:
         Name and predictions (n_windows,) of graphs taken as they are.
     windows : WindowSet
         What was predicted.
+    decision : Decision, optional
+        How classes are read from the outputs.
+    average : str
+        Of classifiers: what a merge is of, as `rtserve.fusion.plan.Merge` says it.
     cost : callable
         Predicted microseconds of a candidate.
     """
@@ -81,6 +85,8 @@ class Pool:
     wholes: Mapping[str, np.ndarray]
     windows: WindowSet
     cost: Callable[[Candidate], float]
+    decision: Decision | None = None
+    average: str = ""
     _cache: dict[Candidate, np.ndarray] = field(default_factory=dict, repr=False)
 
     def predict(self, candidate: Candidate) -> np.ndarray:
@@ -101,7 +107,7 @@ class Pool:
         branches = self.branches(candidate)
         weights = np.array(candidate.weights or (1.0 / len(branches),) * len(branches))
         merged = np.tensordot(weights, branches.astype(np.float64), axes=1)
-        return np.asarray(to_predictions(merged, self.windows, name="a candidate"), np.float64)
+        return np.asarray(to_predictions(merged, self.windows, name="a candidate", decision=self.decision), np.float64)
 
     def branches(self, candidate: Candidate) -> np.ndarray:
         """Return (n_branches, n_windows, n_outputs), member-major."""

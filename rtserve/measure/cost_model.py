@@ -63,6 +63,7 @@ def measure_costs(
     views: Sequence[View],
     wholes: dict[str, Graph],
     *,
+    average: str = "",
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> CostModel:
@@ -76,7 +77,7 @@ def measure_costs(
     jobs["all"] = (members, views[:1])
     jobs |= {f"view {k}": (members, [views[0], view]) for k, view in enumerate(views) if k}
     for done, (name, (chosen, seen)) in enumerate(jobs.items(), start=1):
-        graphs[name] = fuse(chosen, views=list(seen), force=True, parity=False)
+        graphs[name] = fuse(chosen, views=list(seen), average=average, force=True, parity=False)
         if progress:
             progress(done, len(jobs))
     timings = time_graphs(graphs, seed=seed)

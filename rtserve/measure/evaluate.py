@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from rtserve.errors import InputError
 from rtserve.graphs.graph import Graph
+from rtserve.measure.decisions import CLASSIFICATION, decide, require_same_scores, to_predictions
 from rtserve.measure.evaluation import REGRESSION, Evaluation, score_predictions
 from rtserve.measure.predict import as_graph, as_windows, learned_parameters, predict
 from rtserve.measure.statistics import RESAMPLES
 from rtserve.signals.windows import WindowSet
 
-__all__ = ["Evaluation", "evaluate", "to_predictions"]
-
-CLASSIFICATION = ("balanced_accuracy",)
+__all__ = ["Evaluation", "evaluate"]
 
 
 def evaluate(
@@ -66,12 +63,14 @@ def evaluate(
     name = name or (Path(graph).name if isinstance(graph, str | Path) else "graph")
     graph = as_graph(graph)
     windows = as_windows(windows, split=split)
+    require_same_scores(graph.output_spec, windows, name=name)
     outputs = predict(graph, windows, engine=engine, threads=threads, batch=batch, name=name, progress=progress)
-    classes = graph.output_spec.target == "class" or graph.output_spec.n_outputs > 1
-    return score_predictions(
-        to_predictions(outputs, windows, name=name),
+    decision = decide(graph, windows, metrics or (), name=name)
+    found = score_predictions(
+        to_predictions(outputs, windows, name=name, decision=decision),
         windows,
-        metrics=metrics or (CLASSIFICATION if classes else REGRESSION),
+        metrics=metrics or (CLASSIFICATION if decision else REGRESSION),
+        decided=str(decision) if decision else "",
         split=split,
         resamples=resamples,
         seed=seed,
@@ -81,26 +80,19 @@ def evaluate(
         threads=threads,
         parameters=learned_parameters(graph),
     )
+    return replace(found, notes=(*found.notes, *_assumed(graph, windows, name)))
 
 
-def to_predictions(outputs: np.ndarray, windows: WindowSet, *, name: str) -> np.ndarray:
-    """Return one number per window: the output itself, or the class of the largest where there are several.
-
-    Raises
-    ------
-    InputError
-        Where several outputs meet targets that are no class numbers.
-    """
-    if windows.y.ndim != 1:
-        raise InputError(f"y is {windows.y.shape}: several targets per window", hint="score one target at a time")
-    if outputs.shape[1] == 1:
-        return outputs[:, 0]
-    k = outputs.shape[1]
-    bad = (windows.y != np.round(windows.y)) | (windows.y < 0) | (windows.y >= k)
-    if bad.any():
-        raise InputError(
-            f"{name} gives {k} outputs, so y must be classes 0..{k - 1}; window {int(np.argmax(bad))} has"
-            f" {float(windows.y[np.argmax(bad)]):g}",
-            hint="give class numbers from 0, or a graph with one output",
-        )
-    return np.asarray(outputs.argmax(axis=1), np.float32)
+def _assumed(graph: Graph, windows: WindowSet, name: str) -> list[str]:
+    """Say what the graph does not state and was taken as the windows have it."""
+    unknown = graph.input_spec.unknown
+    if not unknown:
+        return []
+    given = [f"in {windows.unit}"] if "unit" in unknown and windows.unit else []
+    given += [f"at {windows.sfreq:g} Hz"] if "sfreq" in unknown and windows.sfreq else []
+    missing = " and its ".join({"unit": "unit", "sfreq": "rate"}[key] for key in unknown)
+    return [
+        f"{name} does not state its {missing}: it was given the windows as they are"
+        + (f", {' '.join(given)}" if given else "")
+        + f"; where it takes another: rtserve annotate {name} --unit ... --sfreq ..."
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from rtserve.measure.metrics import Metric, parse_metric
 from rtserve.measure.results import environment, save_result
-from rtserve.measure.signature import Score
+from rtserve.measure.signature import FROM, Score
 from rtserve.measure.standing import Standing, standing
 from rtserve.measure.statistics import RESAMPLES, Units, interval
 from rtserve.signals.subjects import subjects_note
@@ -136,8 +136,12 @@ def score_predictions(
     engine: str = "onnxruntime",
     threads: int = 1,
     parameters: int = 0,
+    decided: str = "",
 ) -> Evaluation:
-    """Score predictions (n_windows,) that were made already; parameters and raises as `evaluate`."""
+    """Score predictions (n_windows,) that were made already; parameters and raises as `evaluate`.
+
+    `decided` says what class numbers were read from; it goes into the signatures.
+    """
     y = windows.y.astype(np.float64)
     units = Units.of(windows.subject, len(windows))
     chosen = [parse_metric(metric) for metric in metrics]
@@ -146,6 +150,8 @@ def score_predictions(
         value = metric(y, p)
         ends = interval(metric, y, p, units, resamples=draws, seed=seed) if draws else None
         signature = metric.signature(n=len(y), data=windows.digest, split=split)
+        if decided:
+            signature = replace(signature, options=(*signature.options, (FROM, decided)))
         return Score(value=value, signature=signature, interval=ends)
 
     scores = tuple(score(metric, predictions, draws=resamples) for metric in chosen)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rtserve.fusion.plan import FusionPlan, Merge
+from rtserve.fusion.plan import FusionPlan
 from rtserve.graphs.graph import Graph
 from rtserve.measure.bench import bench_input
 from rtserve.measure.predict import make_runner
@@ -33,7 +33,7 @@ def reduced(plan: FusionPlan, *, view: int | None = None, member: int | None = N
     merge = plan.merge
     if merge.kind == "weighted":
         table = np.array(merge.weights).reshape(len(plan.members), len(plan.views))[np.ix_(members, views)].ravel()
-        merge = Merge(kind="weighted", weights=tuple(float(w) for w in table / table.sum()))
+        merge = replace(merge, weights=tuple(float(w) for w in table / table.sum()))
     kept = tuple(plan.views[k] for k in views)
     return replace(plan, members=tuple(plan.members[k] for k in members), views=kept, merge=merge), members
 

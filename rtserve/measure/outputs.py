@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class BranchOutputs:
         if merge.kind == "weighted":
             table = np.array(merge.weights).reshape(len(self.members), len(self.views))[np.ix_(m, v)].ravel()
             total = float(table.sum())
-            merge = Merge(kind="weighted", weights=tuple(float(w) / total for w in table)) if total else Merge()
+            merge = replace(merge, weights=tuple(float(w) / total for w in table)) if total else Merge()
         return merge_outputs(chosen, merge, calibration)
 
 
@@ -167,8 +167,10 @@ def _one_member(data: bytes, views: Sequence[View], X: np.ndarray | StoredArray,
     return np.stack(outputs)
 
 
-def find_members(graph: Graph, *, path: Path | None = None, members: Sequence[str | Path] = ()) -> list[Graph]:
-    """Return the members of a fused graph in the order of its plan, found by their digests.
+def find_members(graph: Graph, *, path: Path | None = None, members: Sequence[str | Path] = ()) -> dict[str, Graph]:
+    """Return the members of a fused graph by their file names in the order of its plan, found by their digests.
+
+    A file that the plan names twice is called ``NAME`` and ``NAME (2)``.
 
     Parameters
     ----------
@@ -191,7 +193,7 @@ def find_members(graph: Graph, *, path: Path | None = None, members: Sequence[st
         )
     wanted = FusionPlan.from_dict(graph.provenance.details["plan"]).members
     files = [Path(m) for m in members] + (sorted(path.parent.glob("*.onnx")) if path else [])
-    found: dict[str, Graph] = {}
+    found: dict[str, tuple[str, Graph]] = {}
     for file in files:
         if set(wanted) <= set(found):
             break
@@ -203,7 +205,7 @@ def find_members(graph: Graph, *, path: Path | None = None, members: Sequence[st
             if file in [Path(m) for m in members]:
                 raise
             continue
-        found.setdefault(candidate.digest, candidate)
+        found.setdefault(candidate.digest, (file.name, candidate))
     missing = [digest for digest in dict.fromkeys(wanted) if digest not in found]
     if missing:
         raise InputError(
@@ -211,4 +213,14 @@ def find_members(graph: Graph, *, path: Path | None = None, members: Sequence[st
             f" {', '.join(digest[:12] for digest in missing)}",
             hint="name them: --members M1.onnx --members M2.onnx",
         )
-    return [found[digest] for digest in wanted]
+    return dict(_distinct([found[digest] for digest in wanted]))
+
+
+def _distinct(entries: Sequence[tuple[str, Graph]]) -> list[tuple[str, Graph]]:
+    """Return the entries with names that are all different."""
+    names = [name for name, _ in entries]
+    counts = [names[: k + 1].count(name) for k, name in enumerate(names)]
+    return [
+        (f"{name} ({count})" if count > 1 else name, graph)
+        for (name, graph), count in zip(entries, counts, strict=True)
+    ]

@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.fusion.classes import in_form, require_average
+from rtserve.fusion.plan import make_plan
 from rtserve.fusion.views import View, parse_views
 from rtserve.graphs.graph import Graph
 from rtserve.measure.candidates import EXACT_LIMIT, Candidate, Pool, combinations_of, explore
 from rtserve.measure.chooser import Chooser
 from rtserve.measure.cost_model import CostModel, measure_costs, time_graphs
-from rtserve.measure.evaluate import to_predictions
+from rtserve.measure.decisions import decide, to_predictions
 from rtserve.measure.folds import FOLDS
 from rtserve.measure.metrics import parse_metric
 from rtserve.measure.outputs import branch_outputs
@@ -46,6 +48,7 @@ def search(
     views: str | Sequence[str] = ("identity",),
     also: Sequence[str | Path] = (),
     budget_us: float = float("inf"),
+    average: str = "",
     weights: bool = True,
     calibrate: bool = True,
     metric: str | None = None,
@@ -71,6 +74,8 @@ def search(
         Graphs that compete as they are: a soup, a calibrated one.
     budget_us : float
         Most microseconds per window on this machine (onnxruntime, batch 1, one thread).
+    average : str
+        Of classifiers: what a merge is of, ``logits`` or ``probabilities``.
     weights, calibrate : bool
         Whether weights of branches, and a scale and offset, may be fitted.
     metric, split : str
@@ -101,22 +106,28 @@ def search(
     whole = {Path(path).name: as_graph(path) for path in also}
     _require_alike(graphs, names, whole)
     bound = [view.bind(graphs[0].input_spec) for view in parse_views(views)]
-    chosen = parse_metric(metric or ("balanced_accuracy" if graphs[0].output_spec.n_outputs > 1 else "nrmse"))
-    one_output = graphs[0].output_spec.n_outputs == 1
-    model = measure_costs(graphs, bound, whole, seed=seed, progress=progress)
+    require_average(graphs, make_plan([graph.digest for graph in graphs], bound, "mean", None, average), names)
+    asked = [metric] if metric else []
+    decision = decide(in_form(graphs[0], average), windows, asked, name=names[0])
+    chosen = parse_metric(metric or ("balanced_accuracy" if decision else "nrmse"))
+    fitted = graphs[0].output_spec.n_outputs == 1 and decision is None
+    model = measure_costs(graphs, bound, whole, average=average, seed=seed, progress=progress)
+    alike = [in_form(graph, average) for graph in graphs]
     pool = Pool(
-        outputs=branch_outputs(graphs, bound, windows, names=names, jobs=jobs, backend=backend),
-        wholes={name: to_predictions(predict(g, windows), windows, name=name) for name, g in whole.items()},
+        outputs=branch_outputs(alike, bound, windows, names=names, jobs=jobs, backend=backend),
+        wholes={name: _whole(name, graph, windows, asked) for name, graph in whole.items()},
         windows=windows,
         cost=_cost_of(model),
+        decision=decision,
+        average=average,
     )
     chooser = Chooser(
         pool=pool,
         metric=chosen,
         units=Units.of(windows.subject, len(windows), minimum=2),
         budget_us=budget_us,
-        weights=weights and one_output,
-        calibrate=calibrate and one_output,
+        weights=weights and fitted,
+        calibrate=calibrate and fitted,
         seed=seed,
     )
     chooser, front, costs = _fit_budget(chooser, graphs, bound, whole, parts.chosen_on)
@@ -129,6 +140,12 @@ def _require_alike(graphs: Sequence[Graph], names: Sequence[str], whole: dict[st
     for name, graph in [*zip(names, graphs, strict=True), *whole.items()]:
         require_same_input(graphs[0].input_spec, graph.input_spec, names=(names[0], name))
         require_same_output(graphs[0].output_spec, graph.output_spec, names=(names[0], name))
+
+
+def _whole(name: str, graph: Graph, windows: WindowSet, metrics: Sequence[str]) -> np.ndarray:
+    """Return the predictions (n_windows,) of a graph that competes as it is."""
+    decision = decide(graph, windows, metrics, name=name)
+    return to_predictions(predict(graph, windows, name=name), windows, name=name, decision=decision)
 
 
 def _cost_of(model: CostModel) -> Callable[[Candidate], float]:
@@ -167,7 +184,9 @@ def _timed(
         if c.whole:
             return whole[c.whole]
         chosen, seen = [graphs[m] for m in c.members], [views[v] for v in c.views]
-        return fuse(chosen, views=seen, merge=c.merge, calibration=pool.calibration(c), force=True)
+        return fuse(
+            chosen, views=seen, merge=c.merge, calibration=pool.calibration(c), average=pool.average, force=True
+        )
 
     timings = time_graphs({str(k): built(c) for k, c in enumerate(front)})
     base = timings.median_us("0")
@@ -205,6 +224,7 @@ def _report(
             scale=c.scale,
             offset=c.offset,
             whole=c.whole,
+            average=pool.average,
             value=metric(y, p),
             interval=interval(metric, y, p, units, resamples=resamples, seed=seed),
             cost_us=costs[c],

@@ -77,7 +77,8 @@ def _challenge(option: Option, files: Mapping[str, str | Path], folder: Path, we
     table: dict[str, Any] = {}
     if option.views:
         table["views"] = list(option.views)
-        table["merge"] = f"weighted:{weights.name}" if weights else "mean"
+        of = f"-{option.average}" if option.average else ""
+        table["merge"] = f"weighted{of}:{weights.name}" if weights else f"mean{of}"
     if (option.scale, option.offset) != (1.0, 0.0):
         table["calibration"] = {"scale": option.scale, "offset": option.offset}
     table["members"] = [

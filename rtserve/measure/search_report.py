@@ -29,6 +29,8 @@ class Option:
         Calibration.
     whole : str
         Name of a graph taken as it is, or empty.
+    average : str
+        Of classifiers: what the merge is of.
     value : float
         The metric on all windows: optimistic, because it was chosen on them.
     interval : Interval or None
@@ -48,6 +50,7 @@ class Option:
     scale: float = 1.0
     offset: float = 0.0
     whole: str = ""
+    average: str = ""
     value: float
     interval: Interval | None
     cost_us: tuple[float, float, float]

@@ -11,8 +11,11 @@ from typing import Any
 
 from rtserve.errors import InputError
 
-__all__ = ["FEW", "VERSION", "Interval", "Score", "Signature"]
+__all__ = ["FEW", "FROM", "VERSION", "Interval", "Score", "Signature"]
 
+FROM = "from"
+"""Option that says what a classifier's decision was read from ("logit > 0", "argmax of mean probabilities"). It is about
+the model and not about the measure: two scores that differ in it alone may be subtracted."""
 VERSION = 1
 """Raised whenever a definition below changes, so that old and new numbers are not comparable by accident."""
 FEW = 6
@@ -100,7 +103,7 @@ class Signature:
         return tuple(
             f"{key}: {mine.get(key, 'absent')} against {theirs.get(key, 'absent')}"
             for key in keys
-            if mine.get(key) != theirs.get(key)
+            if key != FROM and mine.get(key) != theirs.get(key)
         )
 
 

@@ -186,7 +186,11 @@ def _artefact(
 def _with_file(recipe: Recipe, text: str, root: Path | None) -> str:
     """Return a merge or view whose argument is a file with that file's path."""
     kind, _, argument = text.partition(":")
-    return f"{kind}:{recipe.locate(argument, root, f'{kind} file')}" if kind in ("weighted", "permute") else text
+    return (
+        f"{kind}:{recipe.locate(argument, root, f'{kind} file')}"
+        if kind.partition("-")[0] in ("weighted", "permute")
+        else text
+    )
 
 
 def _calibration(challenge: ChallengeRecipe) -> Any:

@@ -250,8 +250,9 @@ def _same_merge(text: str, truth: dict[str, Any]) -> bool:
     """Whether a merge in a recipe's words is the graph's; the weights of a file are in the graph alone."""
     from rtserve.fusion.plan import parse_merge
 
-    if text.startswith("weighted:"):
-        return truth.get("kind") == "weighted"
+    if text.startswith("weighted"):
+        average = text.partition(":")[0].partition("-")[2]
+        return truth.get("kind") == "weighted" and truth.get("average", "") == average
     return parse_merge(text, members=1, views=1).to_dict() == truth
 
 

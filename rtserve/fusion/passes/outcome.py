@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class OptimizationReport:
         The result against the join in float64.
     timings : dict
         With ``tune``: medians in us of the candidates; empty otherwise.
+    members : tuple of str
+        What the members are called, in the order of the plan.
     """
 
     outcomes: tuple[Outcome, ...]
@@ -85,6 +88,13 @@ class OptimizationReport:
     nodes_after: int
     parity: ParityReport | None = None
     timings: dict[str, Any] | None = None
+    members: tuple[str, ...] = ()
+
+    def with_names(self, names: Sequence[str]) -> OptimizationReport:
+        """Return the report with members called by `names`, in the order of the plan."""
+        numbers = {f"member {k}": name for k, name in enumerate(names, start=1)}
+        renamed = tuple(replace(one, subject=numbers.get(one.subject, one.subject)) for one in self.outcomes)
+        return replace(self, outcomes=renamed, members=tuple(names))
 
     def explain(self) -> str:
         """Return the report as lines for a person."""

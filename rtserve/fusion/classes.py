@@ -1,0 +1,102 @@
+"""Averaging classifiers: of logits or of probabilities, as it was asked for.
+
+Branches are brought to the asked form before they are merged: probabilities are the softmax of logits (of one output:
+its sigmoid) or the exponential of log-probabilities. There is no way back to logits from probabilities, which have
+lost what all logits had in common; so that is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rtserve.errors import InputError
+from rtserve.fusion.join import set_output
+from rtserve.fusion.plan import AVERAGES, FusionPlan
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.heads import classifies, form_of
+
+if TYPE_CHECKING:
+    from rtserve.graphs.graph import Graph
+    from rtserve.spec import OutputSpec
+
+__all__ = ["in_form", "merged_output", "require_average"]
+
+
+def require_average(graphs: Sequence[Graph], plan: FusionPlan, labels: Sequence[str]) -> None:
+    """Make sure that it is said what the branches of classifiers are averaged as.
+
+    Raises
+    ------
+    InputError
+        Where several branches of a classifier are merged and nothing is said, or the average is of a thing that a
+        member does not have.
+    """
+    average, merge = plan.merge.average, plan.merge.kind
+    classes = [label for label, graph in zip(labels, graphs, strict=True) if classifies(graph)]
+    if not average and classes and plan.n_branches > 1:
+        raise InputError(
+            f"{classes[0]} is a classifier: the {merge} of its branches can be of logits or of probabilities, which"
+            " can name different classes",
+            hint=f"say which: --merge {merge}-logits or --merge {merge}-probabilities"
+            " (or --average logits, --average probabilities)",
+        )
+    for label, graph in zip(labels, graphs, strict=True):
+        target, form = graph.output_spec.target, form_of(graph)
+        if average and target not in ("", "class"):
+            raise InputError(f"{label} predicts {target}, which has no {average}", hint=f"use --merge {merge}")
+        if average and not form:
+            raise InputError(
+                f"{label} was fused before it was said what a merge averages, so its numbers may be logits or not",
+                hint="fuse its members anew",
+            )
+        if average == "logits" and form == "probabilities":
+            raise InputError(
+                f"{label} gives probabilities (its softmax is inside), from which its logits cannot be had",
+                hint=f"--merge {merge}-probabilities, or export it without its softmax",
+            )
+
+
+def in_form(graph: Graph, average: str) -> Graph:
+    """Return a member whose outputs are what the merge averages; itself where they are already."""
+    import onnx_ir as ir
+
+    from rtserve.graphs.graph import Graph
+
+    form = form_of(graph)
+    if average != "probabilities" or form == "probabilities":
+        return graph
+    model = graph.clone_model()
+    value = model.graph.outputs[0]
+    value.name = f"{value.name}.{form}"
+    emit = Emitter(model.graph, prefix="head")
+    n = graph.output_spec.n_outputs
+    if form == "log-probabilities":
+        made: ir.Value = emit("Exp", value)
+    else:
+        made = emit("Softmax", value, axis=1) if n > 1 else emit("Sigmoid", value)
+    set_output(model.graph, made, n)
+    return Graph(
+        model=model,
+        input_spec=graph.input_spec,
+        output_spec=replace(graph.output_spec, form="probabilities"),
+        provenance=graph.provenance,
+    )
+
+
+def merged_output(outputs: OutputSpec, graphs: Sequence[Graph], plan: FusionPlan) -> OutputSpec:
+    """Return the output spec of a fusion: classes in the form that was averaged, or that its only branch has."""
+    if plan.merge.average:
+        return replace(outputs, target=outputs.target or "class", form=_forms_name(plan, graphs))
+    if plan.n_branches == 1 and classifies(graphs[0]):
+        return replace(outputs, form=form_of(graphs[0]))
+    return outputs
+
+
+def _forms_name(plan: FusionPlan, graphs: Sequence[Graph]) -> str:
+    forms = {form_of(graph) for graph in graphs}
+    assert plan.merge.average in AVERAGES
+    return (
+        "log-probabilities" if plan.merge.average == "logits" and forms == {"log-probabilities"} else plan.merge.average
+    )

@@ -1,0 +1,166 @@
+"""Merging classifiers: of logits or of probabilities, as asked for; the two differ, and neither is guessed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rtserve.errors import InputError
+from rtserve.fusion.fuse import fuse, fuse_with_report
+from rtserve.fusion.join import set_output
+from rtserve.fusion.plan import FusionPlan, Merge, parse_merge
+from rtserve.fusion.report import fuse_text, fuse_to_file
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.graph import Graph
+from rtserve.graphs.heads import classifies, form_of, output_form
+from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner
+from rtserve.spec import OutputSpec
+
+from .making import constant, network, windows
+
+
+def classifier(seed, *, n_outputs=3, head="", target="class", scale=2.0):
+    """A seeded network whose numbers are logits, or go through a softmax, sigmoid or log-softmax."""
+    made = network(seed, n_outputs=n_outputs, target=target)
+    model = made.clone_model()
+    value = model.graph.outputs[0]
+    value.name = "before"
+    emit = Emitter(model.graph, prefix="h")
+    value = emit("Mul", value, np.float32(scale))
+    if head:
+        value = emit(head, value, axis=1) if head != "Sigmoid" else emit("Sigmoid", value)
+    set_output(model.graph, value, n_outputs)
+    return replace(made, model=model)
+
+
+def softmax(z, axis=1):
+    e = np.exp(z - z.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def answers(graph, x):
+    return OnnxruntimeRunner(graph).infer(x).astype("f8")
+
+
+X = windows(40, seed=3)
+THREE = [classifier(s) for s in range(3)]
+
+
+def test_a_merge_of_classifiers_must_say_what_it_is_of():
+    for merge in ("mean", "median", "trimmed:0.2"):
+        kind = merge.partition(":")[0]
+        with pytest.raises(InputError, match=f"member 1 is a classifier: the {kind} of its branches") as caught:
+            fuse(THREE, merge=merge)
+        assert f"{kind}-logits" in caught.value.hint
+        assert f"{kind}-probabilities" in caught.value.hint
+    with pytest.raises(InputError, match="is a classifier"):
+        fuse(THREE[:1], views="identity,scale:1.1")
+    alone = fuse(THREE[:1])
+    assert alone.output_spec.form == "logits"
+
+
+@pytest.mark.parametrize(("merge", "n_outputs"), [("mean", 3), ("mean", 1), ("median", 3)])
+def test_logits_and_probabilities_are_averaged_as_asked(merge, n_outputs):
+    members = [classifier(s, n_outputs=n_outputs) for s in range(3)]
+    middle = {"mean": np.mean, "median": np.median}[merge]
+    each = np.stack([answers(member, X) for member in members])
+    of_logits, of_probabilities = fuse(members, merge=f"{merge}-logits"), fuse(members, merge=f"{merge}-probabilities")
+    assert (of_logits.output_spec.form, of_probabilities.output_spec.form) == ("logits", "probabilities")
+    inside = softmax(each, axis=2) if n_outputs > 1 else sigmoid(each)
+    for fused, wanted in ((of_logits, middle(each, axis=0)), (of_probabilities, middle(inside, axis=0))):
+        for runner in (OnnxruntimeRunner(fused), PlanRunner(fused)):
+            np.testing.assert_allclose(runner.infer(X), wanted, rtol=2e-5, atol=2e-5)
+
+
+def test_the_two_averages_can_name_different_classes():
+    spec = OutputSpec(n_outputs=2, target="class")
+    members = [replace(constant(logits), output_spec=spec) for logits in ([10.0, 0.0], [0.0, 3.0], [0.1, 3.1])]
+    named = [answers(fuse(members, merge=f"mean-{of}"), X[:1]).argmax() for of in ("logits", "probabilities")]
+    assert named == [0, 1]
+
+
+def test_softmax_inside_and_outside_are_averaged_together_as_probabilities():
+    outside, inside, logs = classifier(0), classifier(1, head="Softmax"), classifier(2, head="LogSoftmax")
+    assert [form_of(graph) for graph in (outside, inside, logs)] == ["logits", "probabilities", "log-probabilities"]
+    fused = fuse([outside, inside, logs], merge="mean-probabilities", views="identity,scale:0.9")
+    parts = [
+        f(answers(g, x.astype("f4")))
+        for g, f in ((outside, softmax), (inside, np.asarray), (logs, np.exp))
+        for x in (X, np.float32(0.9) * X)
+    ]
+    np.testing.assert_allclose(answers(fused, X), np.mean(parts, axis=0), rtol=2e-5, atol=2e-6)
+    np.testing.assert_allclose(answers(fused, X).sum(axis=1), 1.0, rtol=1e-5)
+    with pytest.raises(InputError, match=r"gives probabilities .*from which its logits cannot be had"):
+        fuse([outside, inside], merge="mean-logits")
+
+
+def test_weights_go_with_what_is_averaged(tmp_path):
+    (tmp_path / "w.json").write_text("[0.5, 0.3, 0.2]")
+    fused = fuse(THREE, merge=f"weighted-probabilities:{tmp_path / 'w.json'}")
+    each = softmax(np.stack([answers(member, X) for member in THREE]), axis=2)
+    np.testing.assert_allclose(answers(fused, X), np.tensordot([0.5, 0.3, 0.2], each, 1), rtol=2e-5, atol=2e-6)
+    plan = FusionPlan.from_dict(fused.provenance.details["plan"])
+    assert (plan.merge.kind, plan.merge.average, str(plan.merge)) == (
+        "weighted", "probabilities", "weighted of probabilities",
+    )  # fmt: skip
+
+
+def test_a_fused_classifier_can_be_fused_again():
+    pair = fuse(THREE[:2], merge="mean-probabilities")
+    whole = fuse([pair, THREE[2]], merge="mean-probabilities")
+    each = softmax(np.stack([answers(member, X) for member in THREE]), axis=2)
+    np.testing.assert_allclose(answers(whole, X), (each[:2].mean(0) + each[2]) / 2, rtol=2e-5, atol=2e-6)
+    with pytest.raises(InputError, match="cannot be had"):
+        fuse([pair, THREE[2]], merge="mean-logits")
+
+
+def test_what_has_no_classes_has_no_logits():
+    with pytest.raises(InputError, match="predicts response_time, which has no logits"):
+        fuse([network(0), network(1)], merge="mean-logits")
+    plain = [network(s, n_outputs=2, target="") for s in range(2)]
+    assert not classifies(plain[0])
+    assert fuse(plain).output_spec.form == ""
+    assert fuse(plain, merge="mean-probabilities").output_spec.form == "probabilities"
+
+
+def test_a_graph_that_ends_in_a_softmax_is_a_classifier_without_a_word():
+    silent = [classifier(s, head="Softmax", target="") for s in range(2)]
+    assert output_form(silent[0].model) == "probabilities"
+    with pytest.raises(InputError, match="is a classifier"):
+        fuse(silent)
+    assert not classifies(classifier(0, n_outputs=1, head="Sigmoid", target=""))
+
+
+@pytest.mark.parametrize("text", ["mean-odds", "mean-", "average", "logits", "weighted-logits"])
+def test_a_merge_that_is_none_is_refused(text):
+    if text == "mean-":
+        assert parse_merge(text, members=1, views=1) == Merge()
+        return
+    with pytest.raises(InputError):
+        parse_merge(text, members=1, views=1)
+
+
+def test_a_merge_and_an_average_that_contradict_each_other_are_refused():
+    with pytest.raises(InputError, match="contradict"):
+        fuse(THREE, merge="mean-logits", average="probabilities")
+
+
+def test_members_are_called_by_their_files_in_every_merge(tmp_path):
+    files = [graph.save(tmp_path / f"{name}.onnx") for name, graph in zip("cab", THREE, strict=True)]
+    (tmp_path / "w.json").write_text("[0, 0.5, 0.5]")
+    for merge in ("mean-logits", f"weighted-logits:{tmp_path / 'w.json'}"):
+        report = fuse_to_file([*files, files[0]][: 4 if merge == "mean-logits" else 3], tmp_path / "f.onnx",
+                              merge=merge, force=True)  # fmt: skip
+        names = {Graph.load(file).digest: file.name for file in files}
+        plan = Graph.load(tmp_path / "f.onnx").provenance.details["plan"]["members"]
+        assert report["member_names"] == [names[digest] for digest in plan]
+        removed = [entry["member_name"] for entry in report["removed"]]
+        assert removed == ["c.onnx"]
+        assert "(c.onnx, identity)" in fuse_text(report, explain=True)
+        assert "member " not in fuse_text(report, explain=True).replace("member's", "")
+    with pytest.raises(InputError, match=r"c\.onnx is a classifier"):
+        fuse_with_report(files)
