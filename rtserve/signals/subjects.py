@@ -103,7 +103,7 @@ def name_recordings(
         ]
     paths = [path for path, _ in found]
     named = _apart(named, paths, roots)
-    return named, _notes(named, paths)
+    return named, _notes(named, paths, names_alone=pattern is not None and not pattern.depth)
 
 
 def _require_once(paths: list[Path]) -> None:
@@ -221,7 +221,8 @@ def _renamed(one: Named, path: Path, depth: int) -> Named:
     return replace(one, run_id=run_id, subject=run_id, bare=run_id) if alone else replace(one, run_id=run_id)
 
 
-def _notes(named: list[Named], paths: list[Path]) -> tuple[str, ...]:
+def _notes(named: list[Named], paths: list[Path], *, names_alone: bool) -> tuple[str, ...]:
+    """Return what is worth saying; a pattern over files' names alone may join people of several folders."""
     guessed = [one for one in named if one.source == GUESSED]
     out = []
     if guessed and len(named) > 1:
@@ -232,7 +233,7 @@ def _notes(named: list[Named], paths: list[Path]) -> tuple[str, ...]:
         )
     folders: dict[str, set[Path]] = {}
     for one, path in zip(named, paths, strict=True):
-        if one.source == "pattern" and not one.dataset:
+        if names_alone and one.source == "pattern" and not one.dataset:
             folders.setdefault(one.subject, set()).add(path.resolve().parent)
     spread = sorted(subject for subject, places in folders.items() if len(places) > 1)
     if spread:

@@ -131,6 +131,8 @@ def test_a_pattern_over_names_alone_says_that_folders_are_joined(tmp_path):
     assert runs == ["x/s01_a", "y/s01_a"]
     assert "1 subjects are in more than one folder" in notes[0]
     assert named(paths, subject="{dataset}/{subject}_*")[0] == ["x/s01", "y/s01"]
+    sessions = touch(tmp_path, "anna/s1/rec.fif", "anna/s2/rec.fif")
+    assert named(sessions, subject="{subject}/s{session}/*")[3] == ()  # folders were spoken of
 
 
 def test_one_bids_id_in_two_folders_that_are_no_data_set_is_a_guess(tmp_path):
