@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib
 import json
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "shared" in item.keywords:
             item.add_marker(reason)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs an optional package where it cannot be imported, for whatever reason: ``needs("openvino")``."""
+    for mark in item.iter_markers("needs"):
+        if (reason := _failure(mark.args[0])) is not None:
+            pytest.skip(f"{mark.args[0]} cannot be imported here: {reason}")
+
+
+@functools.cache
+def _failure(package: str) -> str | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module(package)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"[:200]
+    return None
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rtserve.errors import EnvironmentMissingError, ExportError, InputError, RtserveError
+from rtserve.errors import ExportError, InputError, RtserveError
+from rtserve.extras import extra_module
 
 if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
@@ -185,10 +186,7 @@ class OpenvinoRunner:
     name = "openvino"
 
     def __init__(self, graph: Graph, *, threads: int = 1) -> None:
-        try:
-            import openvino
-        except ImportError:
-            raise EnvironmentMissingError("OpenVINO is not installed", hint='pip install "rtserve[openvino]"') from None
+        openvino = extra_module("openvino", title="OpenVINO", extra="openvino")
         core = openvino.Core()
         model = core.read_model(graph.to_bytes())
         options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}

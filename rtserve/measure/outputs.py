@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from rtserve.errors import EnvironmentMissingError, InputError
+from rtserve.errors import InputError
+from rtserve.extras import extra_module
 from rtserve.fusion.plan import Calibration, FusionPlan, Merge
 from rtserve.fusion.views import View
 from rtserve.graphs.graph import Graph
@@ -141,11 +142,9 @@ def _in_parallel(tasks: Sequence[tuple[Any, ...]], *, jobs: int, backend: str) -
 
 def _dask_client(jobs: int) -> Any:
     """Return a client of the scheduler that the environment names, or of threads in this process."""
-    try:
-        import dask
-        from distributed import Client
-    except ImportError:
-        raise EnvironmentMissingError("dask is not installed", hint='pip install "rtserve[dask]"') from None
+    Client = extra_module("distributed", title="dask", extra="dask").Client
+    import dask
+
     if dask.config.get("scheduler-address", None):
         return Client()
     return Client(processes=False, n_workers=1, threads_per_worker=max(1, jobs), dashboard_address=None)

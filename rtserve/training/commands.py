@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rtserve.errors import EnvironmentMissingError, InputError
+from rtserve.errors import InputError
+from rtserve.extras import extra_module
 from rtserve.files import check_writable, readable_file
 from rtserve.graphs.exporter import parse_settings
 from rtserve.signals.splits import Split, make_split, split_from_marks
@@ -157,10 +158,7 @@ def _dask_client(address: str | None) -> Iterator[None]:
     if address is None:
         yield
         return
-    try:
-        from distributed import Client
-    except ImportError:
-        raise EnvironmentMissingError("dask is not installed", hint='pip install "rtserve[dask]"') from None
+    Client = extra_module("distributed", title="dask", extra="dask").Client
     try:
         client = Client(address, timeout=10)
     except (OSError, TimeoutError, ValueError) as error:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rtserve.errors import EnvironmentMissingError, InputError
+from rtserve.errors import InputError
+from rtserve.extras import extra_module
 from rtserve.files import write_bytes
 from rtserve.measure.signature import Interval
 from rtserve.signals.membership import training_record
@@ -265,12 +266,9 @@ def _run(jobs: list[SeedJob], windows: WindowSet, split: Split, n_jobs: int, bac
 
 
 def _require_dask() -> None:
+    distributed = extra_module("distributed", title="dask", extra="dask")
     try:
-        import distributed
-
         distributed.get_client()
-    except ImportError:
-        raise EnvironmentMissingError("dask is not installed", hint='pip install "rtserve[dask]"') from None
     except ValueError:
         raise InputError(
             "there is no dask scheduler", hint="give --dask ADDRESS, or make a distributed.Client first"

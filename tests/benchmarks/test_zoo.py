@@ -57,9 +57,9 @@ NEEDS = [(m, shape) for m, shapes in zoo_catalogue.NEEDS.items() for shape in sh
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+@pytest.mark.needs("braindecode.models")
 @pytest.mark.parametrize(("model", "shape"), NEEDS)
 def test_a_class_refuses_its_shape_without_what_it_needs_and_takes_it_with(model: str, shape: str) -> None:
-    pytest.importorskip("braindecode")
     import zoo_network
 
     window = zoo_catalogue.Shape.parse(shape)
@@ -176,6 +176,8 @@ def test_the_page_tells_every_failure() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.needs("braindecode.models")
+@pytest.mark.needs("openvino")
 def test_one_row_for_real(tmp_path: Path) -> None:
     command = [sys.executable, "benchmarks/zoo.py", "--only", "CompactRT", "--rounds", "2"]
     command += ["--cache", str(tmp_path / "cache"), "-o", str(tmp_path)]

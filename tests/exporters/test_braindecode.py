@@ -15,8 +15,10 @@ import torch
 from rtserve.errors import ExportError, InputError
 from rtserve.graphs.export import export
 
-pytest.importorskip("braindecode")
-pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+pytestmark = [
+    pytest.mark.needs("braindecode.models"),
+    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning"),
+]
 Load = Callable[[str], ModuleType]
 SMALL_CODEBRAIN = {"n_chans": 4, "ch_names": ["Fz", "Cz", "Pz", "Oz"], "num_res_layers": 1, "s4_lmax": 16}
 CASES: dict[str, tuple[dict[str, Any], str]] = {

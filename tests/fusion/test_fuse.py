@@ -129,13 +129,12 @@ def test_a_member_that_is_not_finite_is_not_outvoted(odd, merge):
     assert not np.isfinite(y).any()
 
 
+@pytest.mark.needs("openvino")
 def test_one_graph_runs_in_every_engine():
     fused = fuse([A, B, C], views="identity,roll:+3,drop:F3,crop-shift:-1", merge="median")
     onnx.checker.check_model(onnx.load_model_from_string(fused.to_bytes()), full_check=True)
     wanted = ReferenceRunner(fused).infer(windows(4))
     runners = [OnnxruntimeRunner(fused), PlanRunner(fused)]
-    openvino = pytest.importorskip("openvino")
-    assert openvino
     from rtserve.graphs.runners import OpenvinoRunner
 
     for runner in [*runners, OpenvinoRunner(fused)]:

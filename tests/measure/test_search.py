@@ -204,13 +204,11 @@ def test_bad_usage_is_exit_2(argv, tmp_path, run_cli):
     assert run_cli("search", "--data", w)[0] == 2
 
 
-@pytest.mark.parametrize("backend", ["loky", "dask"])
+@pytest.mark.parametrize("backend", ["loky", pytest.param("dask", marks=pytest.mark.needs("distributed"))])
 def test_predictions_do_not_depend_on_where_they_were_made(backend):
     from rtserve.fusion.views import parse_views
     from rtserve.measure.outputs import branch_outputs
 
-    if backend == "dask":
-        pytest.importorskip("distributed")
     views = parse_views("identity,scale:0.5")
     alone = branch_outputs(GOOD, views, two_halves())
     spread = branch_outputs(GOOD, views, two_halves(), jobs=2, backend=backend)

@@ -105,9 +105,11 @@ def test_the_background_leaves_a_log_with_the_result(folder):
     assert "test NRMSE" in (folder / "later.log").read_text()
 
 
+@pytest.mark.needs("distributed")
 @pytest.mark.filterwarnings("ignore")
 def test_seeds_on_a_dask_cluster_are_those_of_one_process(folder, tmp_path):
-    distributed = pytest.importorskip("distributed")
+    import distributed
+
     from rtserve.signals.splits import make_split
     from rtserve.training.recipe import Recipe
     from rtserve.training.seeds import train

@@ -95,8 +95,8 @@ def test_contest_checkpoints_fit(shared_dir, repo_dir):
         assert [quirk.name for quirk in built.quirks] == ["squeeze"]
 
 
+@pytest.mark.needs("braindecode.models")
 def test_a_braindecode_network_trains_and_exports_with_its_scale(tmp_path, repo_dir):
-    pytest.importorskip("braindecode")
     from rtserve.measure.predict import predict
     from rtserve.signals.splits import make_split
     from rtserve.training.recipe import Recipe

@@ -193,6 +193,7 @@ def test_members_of_equal_weights_but_different_names(body):
     assert parity.passed
 
 
+@pytest.mark.needs("openvino")
 def test_a_graph_for_openvino_is_the_same_plan_without_what_onnxruntime_likes():
     graphs = [network(conv_net, seed=seed) for seed in range(3)]
     usual, _, _ = fuse_with_report(graphs, views=VIEWS)
@@ -206,6 +207,7 @@ def test_a_graph_for_openvino_is_the_same_plan_without_what_onnxruntime_likes():
         np.testing.assert_allclose(runner(fused).infer(x), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.needs("openvino")
 def test_tuning_for_openvino_times_openvino():
     _, report, parity = fuse_with_report([network(conv_net)], engine="openvino", tune=True)
     assert parity.passed
