@@ -59,10 +59,10 @@ def _slice(x: Tensor, bounds: Sequence[tuple[int, slice]]) -> Tensor:
             index = (slice(None),) * (axis % x.dim()) + (part,)
             x = x[index]
         else:
-            # torch has no negative steps; ONNX writes "to the very first" as an end below -size.
-            size = x.shape[axis]
-            stop = None if part.stop < -size else part.stop
-            rows = range(*slice(part.start, stop, part.step).indices(size))
+            # torch has no negative steps; ONNX holds the start to the axis, and the end to one before it.
+            size = int(x.shape[axis])
+            first, stop = (bound + size if bound < 0 else bound for bound in (part.start, part.stop))
+            rows = range(min(max(first, 0), size - 1), min(max(stop, -1), size - 1), part.step) if size else ()
             x = x.index_select(axis, torch.tensor(list(rows), dtype=torch.int64, device=x.device))
     return x
 

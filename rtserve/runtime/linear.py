@@ -124,10 +124,7 @@ def conv_transpose(node: Node) -> Call:
         begins = window.begins
         return lambda x, w, b=None: function(x, w, b, strides, begins, extra, groups, dilations)
     none, crop = (0,) * window.rank, [-p for p in torch_pads(window.begins, window.ends)]
-    # Output padding lengthens the end, as a smaller end pad would: it joins the crop.
-    for axis, more in enumerate(reversed(extra)):
-        crop[2 * axis + 1] += more
-    return lambda x, w, b=None: F.pad(function(x, w, b, strides, none, none, groups, dilations), crop)
+    return lambda x, w, b=None: F.pad(function(x, w, b, strides, none, extra, groups, dilations), crop)
 
 
 @operator("Gemm")

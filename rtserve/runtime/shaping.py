@@ -150,7 +150,10 @@ def _pad(mode: str, pads: Sequence[int], value: Any, axes: Sequence[int] | None)
 
 
 def _pad_by_index(mode: str, begins: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None) -> Call:
-    """Pad by picking positions of the input: any rank and width, which torch's own modes do not take."""
+    """Pad by picking positions of the input: any rank and width, which torch's own modes do not take.
+
+    Negative pads cut off first, so that the others repeat what is left.
+    """
     pick = PICKS[mode]
     where = range(len(begins)) if axes is None else axes
     places: dict[tuple[int, int, int, torch.device], Tensor] = {}
@@ -161,7 +164,8 @@ def _pad_by_index(mode: str, begins: Sequence[int], ends: Sequence[int], axes: S
                 size = int(x.shape[axis])
                 key = (size, begin, end, x.device)
                 if key not in places:
-                    rows = [pick(i, size) for i in range(-begin, size + end)]
+                    first, left = max(0, -begin), size - max(0, -begin) - max(0, -end)
+                    rows = [first + pick(i, left) for i in range(-max(begin, 0), left + max(end, 0))]
                     with torch.inference_mode(False):  # kept for calls that may want gradients
                         places[key] = torch.tensor(rows, dtype=torch.int64, device=x.device)
                 x = x.index_select(axis, places[key])

@@ -199,23 +199,23 @@ def answers(task: Task, runners, x: np.ndarray) -> np.ndarray:
     )
 
 
-def judge(seed: int) -> Verdict:
-    """Draw, fuse and compare one seed."""
+def judge(seed: int, *, checked: bool = True) -> Verdict:
+    """Draw, fuse and compare one seed; without the compiler's own checks, every rewrite stands or falls here."""
     task = draw(seed)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _judge(task)
+            return _judge(task, checked)
     except Exception:
         return Verdict(seed=seed, kind="crash", engine=task.engine, why=traceback.format_exc(limit=-6))
 
 
-def _judge(task: Task) -> Verdict:
+def _judge(task: Task, checked: bool) -> Verdict:
     plain = [OnnxruntimeRunner(graph) for graph in task.members]
     try:
         fused, report, _ = fuse_with_report(
             task.members, views=list(task.views), merge=task.merge, calibration=task.calibration, engine=task.engine,
-            force=True,
+            force=True, parity=checked,
         )  # fmt: skip
         undone = tuple(f"{one.name} ({one.subject}): {one.reason}" for one in report.outcomes if one.status == "undone")
         engines = {"onnxruntime": OnnxruntimeRunner(fused), "executor": PlanRunner(fused)}

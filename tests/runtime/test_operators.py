@@ -48,3 +48,31 @@ def test_a_wrong_operator_is_found(monkeypatch, op, broken, kind):
     monkeypatch.setitem(OPERATORS, op, broken)
     case = next(case for case in onnx_nodes.node_cases() if onnx_nodes.row_of(case) == op)
     assert onnx_nodes.judge(case).kind == kind
+
+
+FORMS = {
+    "Slice": "y = Slice (x, far, end, axis, back)",  # onnx holds the start to the axis: numpy would give nothing
+    "Pad": 'y = Pad <mode = "wrap"> (x, sides, , axis)',  # cuts off one end before the other repeats it
+    "ReduceL1": "y = ReduceL1 <noop_with_empty_axes = 1> (x)",  # of each number alone
+    "ReduceLogSum": "a = Abs (x)\n  y = ReduceLogSum <noop_with_empty_axes = 1> (a)",
+    "ConvTranspose": "y = ConvTranspose <strides = [3], pads = [1, 0], output_padding = [2]> (x, w, b)",
+}
+
+
+@pytest.mark.parametrize("op", sorted(FORMS))
+def test_a_form_without_a_node_test_is_as_in_onnxruntime(op):
+    import numpy as np
+    import onnxruntime
+    import torch
+    from onnx import parser
+
+    text = '<ir_version: 9, opset_import: ["" : 20]>\none (float[2, 3, 6] x) => (float[A, B, C] y)\n'
+    text += "<int64[1] far = {-8}, int64[1] end = {-99}, int64[1] axis = {2}, int64[1] back = {-1},\n"
+    text += " int64[2] sides = {2, -1},"
+    text += " float[3, 1, 1] w = {1.0, 2.0, 3.0}, float[1] b = {0.5}>\n"
+    model = parser.parse_model(f"{text}{{\n  {FORMS[op]}\n}}")
+    x = np.random.default_rng(0).standard_normal((2, 3, 6)).astype("f4")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    program, _, (name,) = onnx_nodes.program_of(model)
+    got = program.trace(torch.from_numpy(x))[name].numpy()
+    np.testing.assert_allclose(got, session.run(None, {"x": x})[0], rtol=1e-5, atol=1e-6)
