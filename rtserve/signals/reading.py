@@ -37,6 +37,9 @@ _BY_NAME = re.compile(
 )
 
 
+_PARTIAL = re.compile(r"[^.]*\b(does not match the file size|truncated|incomplete)\b[^.]*")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """A recording as it is in its file.
@@ -96,7 +99,11 @@ def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask
     records, kept = None, None
     with listening(notes):
         raw = _read(path)
-    lost = any("omitted" in line.lower() for line in notes.lines())
+    said = " ".join(notes.lines()).lower()
+    if part := _PARTIAL.search(said):
+        # MNE reads a file that was cut off as far as it goes and warns; half a recording is no recording.
+        raise InputError(f"recording {path} cannot be read whole: {part[0]}", hint="copy it again; is it cut off?")
+    lost = "omitted" in said
     with listening(notes):
         if path.suffix.lower() in EDF_SUFFIXES:
             header = read_header(path)

@@ -30,7 +30,8 @@ def read_xdf(path: Path) -> Any:
         import pyxdf
     except ImportError:
         raise EnvironmentMissingError(f"recording {path} needs pyxdf", hint="pip install pyxdf") from None
-    streams, _ = pyxdf.load_xdf(path)
+    with open(path, "rb") as handle:  # opened here: pyxdf leaves a file that is none of its kind open
+        streams, _ = pyxdf.load_xdf(handle)
     eeg = [s for s in streams if s["info"]["type"][0].lower() == "eeg" and float(s["info"]["nominal_srate"][0]) > 0]
     if len(eeg) != 1:
         there = ", ".join(f"{s['info']['name'][0]} ({s['info']['type'][0]})" for s in streams) or "none"
