@@ -1,19 +1,26 @@
 """Who was measured when, and what the target was: subjects, runs, trials, response times or scores.
 
-A response time is a subject's own mean plus run, fore-period and trial effects (`rtserve.signals.hbn`). The sum decides
-the order; the value at that rank is the real distribution's, so a set of any size has the real quantiles.
+A response time is a subject's own mean plus run, fore-period and trial effects (`rtserve.signals.hbn`). Where that sum
+lies in the population of all children and trials is looked up in the real distribution, so the population has the real
+quantiles and every set is a new draw from it: a small set's own mean, spread and quantiles vary as a study's would.
+(Until version 1 of the generator each set was given the real quantiles exactly, which made intervals look better than
+they are.)
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
 
 from rtserve.signals import hbn
 
 __all__ = ["Trials", "default_subjects", "draw_trials"]
 
+_NODES, _POINTS, _REACH_S = 40, 2001, 6.0
 _BETWEEN_STRETCH = 1.05
 """The heavy left tail of the real distribution takes some of the subjects' share; this gives it back (tested)."""
 
@@ -64,9 +71,10 @@ def draw_trials(rng: np.random.Generator, n_windows: int, n_subjects: int, targe
     run = _runs(subject)
     fore_period = rng.choice(list(hbn.FORE_PERIOD_SHIFT_S), size=n_windows)
     if target == "externalizing":
-        y = _at_ranks(rng.standard_normal(n_subjects), target)[subject]
+        y = hbn.quantile_function(target, norm.cdf(rng.standard_normal(n_subjects)))[subject]
     else:
-        y = _at_ranks(_latent_response_time(rng, subject, run, fore_period), target)
+        latent = _latent_response_time(rng, subject, run, fore_period)
+        y = hbn.quantile_function(target, np.interp(latent, *_population()))
     return Trials(subject=subject, run=run, fore_period=fore_period, y=y)
 
 
@@ -100,8 +108,19 @@ def _latent_response_time(
     return latent
 
 
-def _at_ranks(latent: np.ndarray, target: str) -> np.ndarray:
-    """Return the real distribution's values in the order of `latent`."""
-    rank = np.empty(len(latent))
-    rank[np.argsort(latent, kind="stable")] = np.arange(len(latent))
-    return hbn.quantile_function(target, (rank + 0.5) / len(latent))
+@functools.cache
+def _population() -> tuple[np.ndarray, np.ndarray]:
+    """Return points (n,) and the share of all children's trials whose latent response time lies below each.
+
+    Of a child whose own standard deviation is s, in one run and fore-period, the latent time is normal with the
+    variance between children plus s squared; s is lognormal (Gauss-Hermite nodes), runs and fore-periods are equally
+    frequent.
+    """
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
+    middle, spread = hbn.WITHIN_SD_LOGNORMAL
+    scale = np.sqrt((_BETWEEN_STRETCH * hbn.BETWEEN_SUBJECT_SD_S) ** 2 + np.exp(middle + spread * nodes) ** 2)
+    points = np.linspace(-_REACH_S, _REACH_S, _POINTS)
+    pairs = itertools.product(hbn.RUN_SHIFT_S.values(), hbn.FORE_PERIOD_SHIFT_S.values())
+    shares = [norm.cdf((points[:, None] - run - period) / scale) @ weights for run, period in pairs]
+    below: np.ndarray = np.mean(shares, axis=0) / weights.sum()
+    return points, np.clip(below, 1e-9, 1 - 1e-9)
