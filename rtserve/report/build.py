@@ -141,5 +141,6 @@ def _standing_section(
         "next worse": standing.behind,
         "best": standing.best,
     }
-    skipped = (f"{board.skipped} rows of the leaderboard have no number",) if board.skipped else ()
+    skipped: tuple[str, ...] = (f"{board.skipped} rows of the leaderboard have no number",) if board.skipped else ()
+    skipped += board.notes
     return Section(title="Leaderboard", text=(standing.sentence() + ".",), tables=(Table.of([row]),), notes=skipped)

@@ -1,4 +1,9 @@
-"""Where a score stands on a leaderboard file."""
+"""Where a score stands on a leaderboard file.
+
+Files come as people save them: with a byte-order mark, lines of talk before the head, decimal commas, percent, a rank
+behind the score. What a cell means is decided for the whole column; a cell that then is no number is named by its line
+and refused, but for what plainly says that there is none.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +22,10 @@ from rtserve.files import readable_file
 
 __all__ = ["Leaderboard", "Standing", "load_leaderboard"]
 
+_NONE = ("", "-", "--", "n/a", "na", "nan", "none", "null", "tbd", "dnf")
+"""What people write where an entry has no score."""
+_CELL = re.compile(r"^([-+]?(?:\d[\d.,' \u00a0]*|[.,]\d+)(?:[eE][-+]?\d+)?)\s*(%?)\s*(?:\(.*\)|\*+|#\d+)?$")
+"""A number, perhaps in percent, perhaps followed by a rank in brackets as Codabench shows it."""
 SCORES = ("overall", "score", "overall_score", "final", "nrmse", "value")
 NAMES = ("team", "name", "participant", "user", "entry")
 
@@ -63,12 +73,15 @@ class Leaderboard:
     higher_is_better : bool
         Direction.
     skipped : int
-        Rows without a number.
+        Rows that say they have no score.
+    notes : tuple of str
+        How cells were read that are no plain numbers.
     """
 
     entries: tuple[tuple[str, float], ...]
     higher_is_better: bool = False
     skipped: int = 0
+    notes: tuple[str, ...] = ()
 
     def standing(self, score: float) -> Standing:
         """Return where `score` would stand, the better of equals being counted ahead of nobody.
@@ -113,35 +126,142 @@ def load_leaderboard(path: str | Path, *, column: str | None = None, higher_is_b
     Raises
     ------
     InputError
-        Where it cannot be read, has no such column, or no score.
+        Where it cannot be read, has no such column, no score, or a cell that is no number (its line is named).
     """
     path = readable_file(path, "leaderboard")
+    wanted = (column,) if column else SCORES
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = _json_rows(json.loads(text)) if path.suffix == ".json" else _csv_rows(text)
+        text = _decoded(path.read_bytes())
+        delimiter, rows = ("", _json_rows(json.loads(text))) if path.suffix == ".json" else _csv_rows(text, wanted)
     except (ValueError, csv.Error) as error:
         raise InputError(f"{path} is no leaderboard ({error})", hint="give a CSV with a head, or JSON") from None
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    scored = _find(keys, (column,) if column else SCORES)
+    keys = list(dict.fromkeys(key for row in rows for key in row if key != _LINE))
+    scored = _find(keys, wanted)
     if scored is None:
-        wanted = repr(column) if column else "score"
-        raise InputError(f"{path} has no column {wanted}; it has {', '.join(keys) or 'nothing'}", hint="pass --column")
+        asked = repr(column) if column else "score"
+        raise InputError(f"{path} has no column {asked}; it has {', '.join(keys) or 'nothing'}", hint="pass --column")
     named = _find(keys, NAMES)
-    entries = [(str(row.get(named, "")) if named else "", _number(row.get(scored))) for row in rows]
-    kept = [(name or f"entry {k}", score) for k, (name, score) in enumerate(entries, start=1) if score is not None]
+    lines = [int(row.get(_LINE, k)) for k, row in enumerate(rows, start=1)]
+    scores, notes = _scores([row.get(scored) for row in rows], lines, path, scored, delimiter == ";")
+    names = [str(row.get(named, "")).strip() if named else "" for row in rows]
+    kept = [
+        (name or f"entry {k}", score)
+        for k, (name, score) in enumerate(zip(names, scores, strict=True), start=1)
+        if score is not None
+    ]
     if not kept:
         raise InputError(f"no row of {path} has a number in {scored}", hint="pass --column")
     kept.sort(key=lambda entry: -entry[1] if higher_is_better else entry[1])
-    return Leaderboard(entries=tuple(kept), higher_is_better=higher_is_better, skipped=len(rows) - len(kept))
+    return Leaderboard(
+        entries=tuple(kept), higher_is_better=higher_is_better, skipped=len(rows) - len(kept), notes=notes
+    )
 
 
-def _csv_rows(text: str) -> list[dict[str, Any]]:
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    return [
-        {k: v for k, v in row.items() if k is not None}
-        for row in csv.DictReader(io.StringIO(text), delimiter=delimiter)
+def _decoded(data: bytes) -> str:
+    """Return the text of a file: UTF-16 where it has that mark, else UTF-8 with or without one."""
+    return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+
+
+def _csv_rows(text: str, wanted: Sequence[str]) -> tuple[str, list[dict[str, Any]]]:
+    """Return what separates cells, and the rows, each with its own line; talk before the head is passed over.
+
+    The head is the first line with a column that is wanted, else the first line that is no comment.
+    """
+    lines = text.splitlines()
+    plain = [k for k, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")]
+    heads = [k for k in plain if _find(_cells(lines[k]), wanted)]
+    if not plain:
+        raise ValueError("it is empty")
+    head = (heads or plain)[0]
+    delimiter = _delimiter(lines[head])
+    reader = csv.reader(io.StringIO("\n".join(lines[head:])), delimiter=delimiter, skipinitialspace=True)
+    keys = [key.strip() for key in next(reader)]
+    rows = []
+    for cells in reader:
+        if not any(cell.strip() for cell in cells) or cells[0].lstrip().startswith("#"):
+            continue
+        if len(cells) > len(keys) and any(cell.strip() for cell in cells[len(keys) :]):
+            raise ValueError(f"line {head + reader.line_num} has {len(cells)} cells under {len(keys)} columns")
+        rows.append(dict(zip(keys, cells, strict=False)) | {_LINE: head + reader.line_num})
+    return delimiter, rows
+
+
+_LINE = "\0line"
+
+
+def _delimiter(line: str) -> str:
+    return max(",;\t|", key=line.count)
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip().strip('"') for cell in line.split(_delimiter(line))]
+
+
+def _scores(
+    cells: Sequence[Any], lines: Sequence[int], path: Path, column: str, semicolons: bool
+) -> tuple[list[float | None], tuple[str, ...]]:
+    """Return the number of each cell, None for one that says there is none, and how they were read.
+
+    Raises
+    ------
+    InputError
+        Where a cell is no number, or a comma may be a decimal one as well as one of thousands.
+    """
+    texts = ["" if cell is None else str(cell).strip() for cell in cells]
+    found: list[tuple[str, bool] | None] = []
+    for text, line in zip(texts, lines, strict=True):
+        match = None if text.lower() in _NONE else _CELL.match(text)
+        if match is None and text.lower() not in _NONE:
+            raise InputError(
+                f"line {line} of {path} has {text!r} in {column}, which is no number",
+                hint="mend that cell, or pass --column for another column",
+            )
+        found.append((match[1], bool(match[2])) if match else None)
+    comma = _decimal_comma([pair[0] for pair in found if pair], path, column, semicolons)
+    values = [None if pair is None else _value(pair, comma) for pair in found]
+    for value, line, text in zip(values, lines, texts, strict=True):
+        if value is not None and not math.isfinite(value):
+            raise InputError(
+                f"line {line} of {path} has {text!r} in {column}, which is no number", hint="mend that cell"
+            )
+    percent = sum(pair[1] for pair in found if pair)
+    if percent and percent < sum(pair is not None for pair in found):
+        raise InputError(f"{column} of {path} mixes percent with plain numbers", hint="write all of them in one way")
+    notes = [f"commas in {column} are read as decimal ones"] if comma else []
+    notes += [f"{column} is in percent: 95% is read as 0.95"] if percent else []
+    return values, tuple(notes)
+
+
+def _decimal_comma(numbers: Sequence[str], path: Path, column: str, semicolons: bool) -> bool:
+    """Whether commas are decimal ones: where semicolons part the cells, or where they cannot be of thousands."""
+    commas = [n for n in numbers if "," in n]
+    if not commas:
+        return False
+    decimal = [n for n in commas if n.rfind(",") > n.rfind(".") and n.count(",") == 1]
+    thousands = [
+        n for n in commas if re.fullmatch(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?", n) and not n.startswith(("0,", "-0,"))
     ]
+    sure = [n for n in decimal if n not in thousands]
+    if len(decimal) == len(commas) and (semicolons or sure or not thousands):
+        return True
+    if len(thousands) == len(commas) and any("." in n for n in commas):
+        return False
+    raise InputError(
+        f"{column} of {path} has {commas[0]!r}: whether its comma is a decimal one or one of thousands is not known",
+        hint="write the numbers with a decimal point and without separators",
+    )
+
+
+def _value(pair: tuple[str, bool], comma: bool) -> float:
+    text, percent = pair
+    text = re.sub("[' \u00a0]", "", text)
+    if comma and "," in text:
+        text = text.replace(".", "").replace(",", ".")
+    try:
+        number = float(text.replace(",", ""))
+    except ValueError:
+        return math.nan
+    return number / 100 if percent else number
 
 
 def _json_rows(value: Any) -> list[dict[str, Any]]:
@@ -158,11 +278,3 @@ def _json_rows(value: Any) -> list[dict[str, Any]]:
 def _find(keys: Sequence[str], wanted: Sequence[str]) -> str | None:
     by_lower = {key.strip().lower(): key for key in keys}
     return next((by_lower[w.lower()] for w in wanted if w.lower() in by_lower), None)
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(str(value).strip())
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

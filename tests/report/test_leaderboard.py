@@ -65,3 +65,56 @@ def test_no_leaderboard_is_refused(name, text, tmp_path):
 def test_a_score_that_is_no_number_has_no_rank():
     with pytest.raises(InputError):
         Leaderboard(entries=(("A", 0.9),)).standing(float("nan"))
+
+
+BOARD = [0.95, 0.97, 1.01, 1.02]
+WRITTEN = {
+    "comma.csv": "Team;Score\nA;0,95\nB;0,97\nC;1,01\nD;1,02\n",
+    "three.csv": "Team;Score\nA;0,950\nB;0,970\nC;1,010\nD;1,020\n",
+    "quoted.csv": 'Team,Score\nA,"0,95"\nB,"0,97"\nC,"1,01"\nD,"1,02"\n',
+    "partly.csv": "Team;Score\nA;0,95\nB;0.97\nC;1,01\nD;1.02\n",
+    "codabench.csv": "Participant,Overall\nA,0.95 (1)\nB,0.97 (2)\nC,1.01 (3)\nD,1.02 (4)\n",
+    "percent.csv": "team,score\nA,95%\nB,97 %\nC,101%\nD,102%\n",
+    "preamble.csv": "# exported, 2026\nLeaderboard of the final phase\nteam,score\nA,0.95\nB,0.97\nC,1.01\nD,1.02\n",
+    "bom.csv": "\ufeffteam,score\nA,0.95\nB,0.97\n\nC,1.01\nD,1.02\n",
+    "crlf.tsv": "team\tscore\r\nA\t0.95\r\nB\t0.97\r\nC\t1.01\r\nD\t1.02\r\n",
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_numbers_as_people_write_them(name, encoding, tmp_path):
+    (tmp_path / name).write_text(WRITTEN[name], encoding=encoding)
+    board = load_leaderboard(tmp_path / name)
+    assert [score for _, score in board.entries] == pytest.approx(BOARD)
+    assert board.standing(0.98).rank == 3
+    assert board.skipped == 0
+
+
+def test_how_commas_and_percent_were_read_is_said(tmp_path):
+    for name, word in (("comma.csv", "decimal"), ("percent.csv", "percent")):
+        (tmp_path / name).write_text(WRITTEN[name])
+        assert word in load_leaderboard(tmp_path / name).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("team,score\nA,0.95\nB,good\n", "line 3 .*'good'"),
+        ("# talk\nteam,score\nA,0.95\n\nB,1.2.3.x\n", "line 5"),
+        ("team\tscore\nA\t1,234\nB\t2,345\n", "decimal one or one of thousands"),
+        ("team,score\nA,95%\nB,0.97\n", "mixes percent"),
+        ("team,score\nA,0,95\nB,0,97\n", "line 2 has 3 cells under 2 columns"),
+        ("team,score\nA,1e999\n", "line 2"),
+    ],
+)
+def test_what_is_no_number_is_refused_by_its_line(text, says, tmp_path):
+    (tmp_path / "b.csv").write_text(text)
+    with pytest.raises(InputError, match=says):
+        load_leaderboard(tmp_path / "b.csv")
+
+
+def test_ties_read_from_a_file_share_a_rank(tmp_path):
+    (tmp_path / "tie.csv").write_text("team,score\nA,0.95\nB,0.98\nC,0.98\nD,1.02\n")
+    standing = load_leaderboard(tmp_path / "tie.csv").standing(0.98)
+    assert (standing.rank, standing.ties, standing.behind) == (2, 2, "D 1.02")
