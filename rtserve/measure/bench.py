@@ -18,13 +18,16 @@ from rtserve.errors import InputError
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.parity import probe_inputs
 from rtserve.measure.bench_report import AGAIN, BenchReport, Contender
+from rtserve.measure.hops import HopTimes, stream
+from rtserve.measure.machine import watched
 from rtserve.measure.predict import as_graph, make_runner
-from rtserve.measure.timing import P99_MIN, RESTARTS, Call, Factory, repeat, set_threads
+from rtserve.measure.timing import P99_MIN, RESTARTS, Call, Factory, collector_paused, repeat, set_threads
 from rtserve.spec import UNITS, InputSpec
 
 __all__ = ["BenchReport", "Contender", "bench"]
 
 _P99_BUDGET_S = 10.0
+_ROUND_MS, _MIN_HOPS, _MAX_HOPS = 200.0, 5, 20_000
 
 
 def bench(
@@ -38,6 +41,7 @@ def bench(
     loop: int = 1,
     rounds: int = 54,
     hop_ms: float | None = None,
+    hops: int | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> BenchReport:
@@ -58,7 +62,9 @@ def bench(
     rounds : int
         Rounds of bursts in all, spread over restarts; see `rtserve.measure.timing.repeat`.
     hop_ms : float, optional
-        Deadline per call: the share of calls that miss it is reported.
+        Deadline per call: each graph is also called once per hop, and jitter, p99.9 and misses are reported.
+    hops : int, optional
+        How many of those calls; by default as many as take 0.2 s per round.
     seed : int
         Of the input and of the order.
     progress : callable, optional
@@ -73,7 +79,7 @@ def bench(
     InputError
         Where a graph cannot be read, or a number is impossible.
     """
-    if min(batch, threads, loop, rounds) < 1 or (hop_ms is not None and hop_ms <= 0):
+    if min(batch, threads, loop, rounds, hops or 1) < 1 or (hop_ms is not None and hop_ms <= 0):
         raise InputError(
             f"batch {batch}, threads {threads}, loop {loop}, rounds {rounds}, hop {hop_ms} ms",
             hint="all are at least 1, the hop above 0",
@@ -94,15 +100,17 @@ def bench(
     if others:
         factories[AGAIN] = factories[names[1]]
     restarts = max(1, min(RESTARTS, rounds // 2))
-    timings = repeat(
-        factories,
-        restarts=restarts,
-        rounds=math.ceil(rounds / restarts),
-        min_calls=_min_calls(factories, rounds),
-        threads=threads,
-        seed=seed,
-        progress=progress,
-    )
+    with watched() as machine:
+        timings = repeat(
+            factories,
+            restarts=restarts,
+            rounds=math.ceil(rounds / restarts),
+            min_calls=_min_calls(factories, rounds),
+            threads=threads,
+            seed=seed,
+            progress=progress,
+        )
+        paced = _paced({name: factories[name] for name in names}, hop_ms, hops, rounds) if hop_ms else {}
     return BenchReport(
         contenders=tuple(contenders),
         timings=timings,
@@ -113,7 +121,16 @@ def bench(
             for n, y in zip(names[1:], outputs[1:], strict=True)
         },
         hop_ms=hop_ms,
+        hops=paced,
+        machine=machine,
     )
+
+
+def _paced(factories: dict[str, Factory], hop_ms: float, hops: int | None, rounds: int) -> dict[str, HopTimes]:
+    """Call each at the pace of the hop, one after the other."""
+    count = hops or max(_MIN_HOPS, min(_MAX_HOPS, math.ceil(rounds * _ROUND_MS / hop_ms)))
+    with collector_paused():
+        return {name: stream(factory(), hop_ms=hop_ms, hops=count) for name, factory in factories.items()}
 
 
 def n_branches(graph: Graph) -> int:

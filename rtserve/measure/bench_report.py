@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rtserve.measure.hops import HopTimes, share_ends
+from rtserve.measure.machine import Machine
 from rtserve.measure.results import environment, save_result
 from rtserve.measure.timing import P99_MIN, Timings
 
@@ -61,6 +63,10 @@ class BenchReport:
         Per other contender the largest difference of the outputs on the timed input; None where they differ in shape.
     hop_ms : float or None
         Deadline of one call.
+    hops : dict
+        Per contender its calls at the pace of the hop; empty where none was given.
+    machine : Machine or None
+        What else the machine did meanwhile.
     """
 
     contenders: tuple[Contender, ...]
@@ -69,6 +75,13 @@ class BenchReport:
     threads: int
     max_difference: dict[str, float | None]
     hop_ms: float | None = None
+    hops: dict[str, HopTimes] = field(default_factory=dict)
+    machine: Machine | None = None
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Why the tail of these times is not to be quoted; empty is good."""
+        return self.machine.loaded if self.machine else ()
 
     @property
     def noise_floor(self) -> float | None:
@@ -88,6 +101,7 @@ class BenchReport:
         name, first = contender.name, self.contenders[0]
         per = self.timings.percentile_us
         p50, p90, p99 = ((value / self.batch if value else None) for value in (per(name, q) for q in (50, 90, 99)))
+        p99 = None if self.loaded else p99
         values: dict[str, Any] = vars(contender) | {
             "latency_us": {"p50": p50, "p90": p90, "p99": p99},
             "calls": len(self.timings.calls_us(name)),
@@ -95,12 +109,28 @@ class BenchReport:
             "unstable": list(self.timings.unstable(name)),
         }
         if self.hop_ms is not None:
-            values["deadline_misses"] = float(np.mean(self.timings.calls_us(name) > 1e3 * self.hop_ms))
+            values |= self._deadlines(name, self.hop_ms)
         if name != first.name:
             ratio, low, high = self.timings.ratio(first.name, name)
             values["ratio"] = {"value": ratio, "low": low, "high": high, "different": self.different(name)}
             values["max_difference"] = self.max_difference[name]
         return values
+
+    def _deadlines(self, name: str, hop_ms: float) -> dict[str, Any]:
+        """Return the share of missed deadlines with its interval: at the pace of the hop where that was run."""
+        if name in self.hops:
+            found = self.hops[name].summary()
+            misses = found["misses"]
+            return {
+                "deadline_misses": misses["share"],
+                "deadline_interval": [misses["low"], misses["high"]],
+                "hop": found,
+            }
+        missed = self.timings.calls_us(name) > 1e3 * hop_ms
+        return {
+            "deadline_misses": float(np.mean(missed)),
+            "deadline_interval": list(share_ends(int(missed.sum()), len(missed))),
+        }
 
     def notes(self) -> tuple[str, ...]:
         """Return what a reader must know before believing the numbers."""
@@ -114,7 +144,9 @@ class BenchReport:
                     f"{first.name} holds {first.branches} branches and costs less than {other.loop} x {other.branches},"
                     " and no pass explains it: were all branches run?"
                 )
-        if len(self.timings.calls_us(first.name)) < P99_MIN:
+        if self.loaded:
+            out.append(f"a loaded machine, so p99 is not quoted: {'; '.join(self.loaded)}")
+        elif len(self.timings.calls_us(first.name)) < P99_MIN:
             out.append(f"p99 needs {P99_MIN} calls; there were {len(self.timings.calls_us(first.name))}")
         return tuple(out)
 
@@ -129,9 +161,13 @@ class BenchReport:
             "contenders": [self.row(contender) for contender in self.contenders],
             "noise_floor": self.noise_floor,
             "notes": list(self.notes()),
+            "machine": self.machine.to_dict() if self.machine else None,
             "environment": environment(threads=self.threads),
         }
-        return values | ({"raw": self.timings.to_dict()} if raw else {})
+        if not raw:
+            return values
+        hops = {"hops": {name: times.to_dict() for name, times in self.hops.items()}} if self.hops else {}
+        return values | {"raw": self.timings.to_dict() | hops}
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the report with its raw values as JSON."""
@@ -162,6 +198,10 @@ class BenchReport:
             speed = f"{1 / r['value']:.2f} times as fast" if r["value"] < 1 else f"{r['value']:.2f} times as long"
             ends = f"{r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}]"
             out.append(f"  {self.contenders[0].name} takes {ends} of it: {speed}{verdict}")
-        if "deadline_misses" in row:
-            out.append(f"  {row['deadline_misses']:.2%} of calls miss the {self.hop_ms:g} ms hop")
+        if contender.name in self.hops:
+            out += self.hops[contender.name].lines()
+        elif "deadline_misses" in row:
+            low, high = row["deadline_interval"]
+            share = f"{row['deadline_misses']:.2%} [{low:.2%}, {high:.2%}]"
+            out.append(f"  {share} of calls miss the {self.hop_ms:g} ms hop")
         return out + [f"  unstable: {reason}" for reason in row["unstable"]]

@@ -25,7 +25,7 @@ import numpy as np
 
 from rtserve.errors import InputError
 
-__all__ = ["Timings", "interleave", "repeat", "set_threads"]
+__all__ = ["Timings", "collector_paused", "interleave", "repeat", "set_threads"]
 
 P99_MIN = 1000
 """A 99th percentile of fewer calls rests on under ten of them: refused."""
@@ -201,7 +201,7 @@ def interleave(
         for name, call in calls.items()
     }
     taken = []
-    with _collector_paused():
+    with collector_paused():
         for done, order in enumerate(_orders(list(calls), total, seed), start=1):
             times = {name: _burst(calls[name], burst[name], clock) for name in order}
             taken.append({name: times[name] for name in calls})
@@ -302,7 +302,7 @@ def _burst(call: Call, n: int, clock: Callable[[], int] = time.perf_counter_ns) 
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Keep Python's garbage collector out of the measured calls."""
     was_on = gc.isenabled()
     gc.collect()

@@ -263,7 +263,9 @@ def _contender_row(contender: Mapping[str, Any]) -> dict[str, Any]:
         "ours takes of it": f"{ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]" if ratio else None,
     }
     if "deadline_misses" in contender:
-        row["deadline misses"] = f"{contender['deadline_misses']:.2%}"
+        low, high = contender.get("deadline_interval", (None, None))
+        ends = f" [{low:.2%}, {high:.2%}]" if low is not None else ""
+        row["deadline misses"] = f"{contender['deadline_misses']:.2%}{ends}"
     return row
 
 
