@@ -10,7 +10,7 @@ import numpy as np
 from rtserve.signals import hbn
 from rtserve.signals.targets import draw_trials
 
-__all__ = ["SITUATIONS", "Situation", "Study"]
+__all__ = ["SITUATIONS", "Situation", "Study", "family"]
 
 Array = np.ndarray
 TRUTH_PEOPLE = 40_000
@@ -108,3 +108,35 @@ SITUATIONS = (
     Situation(name="5 people, unequal, t3", people=5, draw=_plain("unequal", student=True)),
     Situation(name="3 people, unequal", people=3, draw=_plain("unequal")),
 )
+
+
+def family(rng: np.random.Generator, people: int, trials: int, count: int, *, better: float = 0.0) -> Study:
+    """Return response times and ``count + 1`` predictors with r = 0.46 that share most of their error.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    people, trials : int
+        Size of the study.
+    count : int
+        Predictors beside the first.
+    better : float
+        How much smaller their NRMSE is than the first's, in the population.
+    """
+    drawn = draw_trials(rng, trials, people, "response_time")
+    standard = (drawn.y - hbn.MEAN["response_time"]) / hbn.SD["response_time"]
+
+    def noise() -> Array:
+        each: Array = rng.standard_normal(trials) + 0.7 * rng.standard_normal(people)[drawn.subject]
+        return each / np.sqrt(1.49)
+
+    r = 0.46
+    further = float(np.sqrt(max(0.0, 1.0 - (np.sqrt(1.0 - r * r) - better) ** 2)))
+    shared, rows = noise(), []
+    for k in range(count + 1):
+        own = r if k == 0 else further
+        error = 0.8 * shared + 0.6 * noise()
+        rows.append(own * own * standard + own * np.sqrt(1.0 - own * own) * error)
+    p = hbn.MEAN["response_time"] + hbn.SD["response_time"] * np.stack(rows)
+    return Study(y=drawn.y, p=p, subject=drawn.subject)

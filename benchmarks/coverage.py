@@ -1,0 +1,167 @@
+"""How often intervals hold the truth, and how often a report calls nothing something: by simulation.
+
+    python benchmarks/coverage.py [--sets 400] [-o benchmarks/results]
+
+Every part is kept as soon as it is done, so an interrupted run goes on where it stopped. Writes ``coverage.json`` and
+``coverage.md``. The sets are those of `coverage_sets` and `coverage_search`; small versions of all parts are tests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from coverage_search import SEARCHES, one_search
+from coverage_sets import SITUATIONS, Situation, family
+
+from rtserve.files import write_bytes
+from rtserve.measure.metrics import METRICS
+from rtserve.measure.statistics import Units, corrected, difference, interval
+
+HERE = Path(__file__).resolve().parent
+NAMES = ("nrmse", "rmse", "mse", "pearson")
+BRANCHES = 13
+Row = dict[str, Any]
+
+
+def intervals(situation: Situation, sets: int) -> Row:
+    """Return how often each metric's interval holds the truth, and how often equal predictors are told apart."""
+    people = situation.population()
+    truth = {name: METRICS[name](people.y, people.p[0]) for name in NAMES}
+    held: dict[str, list[bool]] = {name: [] for name in NAMES}
+    marked, different, around = [], [], []
+    for seed in range(sets):
+        study = situation.study(seed)
+        units = Units.of(study.subject, len(study.y))
+        found = {name: interval(METRICS[name], study.y, study.p[0], units) for name in NAMES}
+        for name, ends in found.items():
+            held[name].append(ends is not None and truth[name] in ends)
+        marked.append(any(ends is not None and bool(ends.mark) for ends in found.values()))
+        gap = difference(METRICS["nrmse"], study.y, *study.p, units)
+        different.append(gap.different)
+        around.append(gap.interval is not None and 0.0 in gap.interval)
+    return {
+        "situation": situation.name,
+        "sets": sets,
+        **{name: float(np.mean(values)) for name, values in held.items()},
+        "marked": float(np.mean(marked)),
+        "called different": float(np.mean(different)),
+        "difference": float(np.mean(around)),
+    }
+
+
+def reports(people: int, trials: int, sets: int) -> Row:
+    """Return how often a report of null branches holds a false verdict, and one verdict alone does."""
+    any_of, each = [], []
+    for seed in range(sets):
+        study = family(np.random.default_rng(7000 + seed), people, trials, BRANCHES)
+        units = Units.of(study.subject, len(study.y))
+        found = [difference(METRICS["nrmse"], study.y, study.p[0], p, units) for p in study.p[1:]]
+        each.append(np.mean([d.different for d in found]))
+        any_of.append(any(d.different for d in corrected(found, "branches")))
+    return {
+        "people": people,
+        "trials": trials,
+        "branches": BRANCHES,
+        "sets": sets,
+        "each alone": float(np.mean(each)),
+        "reports with a false verdict": float(np.mean(any_of)),
+    }
+
+
+def power(people: int, trials: int, sets: int) -> Row:
+    """Return the size that is stated as detectable, and how often a difference of that size is found."""
+    stated = []
+    for seed in range(sets // 4):
+        study = family(np.random.default_rng(8000 + seed), people, trials, 1)
+        units = Units.of(study.subject, len(study.y))
+        stated.append(difference(METRICS["nrmse"], study.y, study.p[0], study.p[1], units).detectable)
+    size, seen, found = float(np.median(stated)), [], []
+    for seed in range(sets):
+        study = family(np.random.default_rng(9000 + seed), people, trials, 1, better=size)
+        units = Units.of(study.subject, len(study.y))
+        gap = difference(METRICS["nrmse"], study.y, study.p[0], study.p[1], units)
+        seen.append(gap.value)
+        found.append(gap.verdict == "helps")
+    return {
+        "people": people,
+        "trials": trials,
+        "sets": sets,
+        "stated as detectable": size,
+        "true gain seen": -float(np.mean(seen)),
+        "found": float(np.mean(found)),
+    }
+
+
+def searches(index: int, sets: int) -> Row:
+    """Return how often the interval of a search's gain holds the gain on new people, and the verdicts."""
+    made = SEARCHES[index]
+    rows = [one_search(made, seed) for seed in range(sets)]
+    told = [row for row in rows if row["low"] is not None]
+    verdicts = [row["verdict"] for row in rows]
+    wrong = [(r["verdict"] == "helps" and r["true"] >= 0) or (r["verdict"] == "hurts" and r["true"] <= 0) for r in rows]
+    return {
+        "search": made.name,
+        "sets": sets,
+        "with an interval": len(told),
+        "holds the true gain": float(np.mean([row["low"] <= row["true"] <= row["high"] for row in told])),
+        "helps": verdicts.count("helps") / sets,
+        "hurts": verdicts.count("hurts") / sets,
+        "false verdicts": float(np.mean(wrong)),
+        "mean true gain": -float(np.mean([row["true"] for row in rows])),
+    }
+
+
+def parts(sets: int) -> dict[str, list[tuple[str, Callable[[], Row]]]]:
+    """Return every part of the run by its table, each with a key of its own."""
+    more = max(sets, 500)
+    sizes = ((19, 241), (60, 3700))
+    return {
+        "Intervals": [(f"{s.name} x {sets}", lambda s=s: intervals(s, sets)) for s in SITUATIONS],
+        "Reports of null branches": [(f"{p}, {n} x {more}", lambda p=p, n=n: reports(p, n, more)) for p, n in sizes],
+        "Detectable": [(f"{p}, {n} x {sets}", lambda p=p, n=n: power(p, n, sets)) for p, n in ((19, 241), (19, 1178))],
+        "Searches": [(f"{s.name} x {sets}", lambda k=k: searches(k, sets)) for k, s in enumerate(SEARCHES)],
+    }
+
+
+def table(rows: list[Row]) -> list[str]:
+    """Return rows as Markdown."""
+    keys = list(rows[0])
+
+    def cell(value: Any) -> str:
+        return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+    lines = [f"| {' | '.join(keys)} |", f"|{'--|' * len(keys)}"]
+    return lines + [f"| {' | '.join(cell(row[key]) for key in keys)} |" for row in rows]
+
+
+@click.command()
+@click.option("--sets", default=400, show_default=True, type=click.IntRange(8))
+@click.option("--only", default="", help="Tables whose name begins so.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=HERE / "results")
+def main(sets: int, only: str, output: Path) -> None:
+    """Run what is not yet recorded and write both files."""
+    file = output / "coverage.json"
+    known: dict[str, dict[str, Row]] = json.loads(file.read_bytes())["tables"] if file.exists() else {}
+    for name, jobs in parts(sets).items():
+        done = known.setdefault(name, {})
+        for key, job in jobs:
+            if key in done or not name.startswith(only):
+                continue
+            done[key] = job()
+            click.echo(f"{name}: {key}: {done[key]}", err=True)
+            document = {"schema": "rtserve.coverage/1", "simulated": True, "level": 0.95, "tables": known}
+            write_bytes(file, (json.dumps(document, indent=1) + "\n").encode(), force=True)
+    lines = ["# How often intervals hold the truth, by simulation", "", *(__doc__ or "").splitlines()[2:4], ""]
+    for name, jobs in parts(sets).items():
+        rows = [known[name][key] for key, _ in jobs if key in known.get(name, {})]
+        lines += [f"## {name}", "", *table(rows), ""] if rows else []
+    write_bytes(output / "coverage.md", ("\n".join(lines).rstrip() + "\n").encode(), force=True)
+
+
+if __name__ == "__main__":
+    main()
