@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
-from scipy.stats import norm
+
+from rtserve.signals.arithmetic import normal_quantile
 
 __all__ = [
     "BETWEEN_SUBJECT_SD_S",
@@ -67,15 +68,20 @@ _EXTREME = 3.7
 
 
 @functools.cache
-def _interpolator(target: str) -> Any:
+def _cubics(target: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each cubic begins (n + 1,) and its coefficients (4, n), the highest power first.
+
+    scipy works them out elementwise, so they are the same everywhere; evaluating them is left to `quantile_function`.
+    """
     known = QUANTILES[target]
-    scores = norm.ppf(list(known))
+    scores = normal_quantile(np.array(list(known)))
     values = np.array(list(known.values()))
     low, high = LIMITS[target]
     ends = values[[0, -1]] + SD[target] * (np.array([-_EXTREME, _EXTREME]) - scores[[0, -1]])
     scores = np.concatenate([[-_EXTREME], scores, [_EXTREME]])
     values = np.concatenate([[max(low, ends[0])], values, [min(high, ends[1])]])
-    return PchipInterpolator(scores, values)
+    interpolator: Any = PchipInterpolator(scores, values)
+    return interpolator.x, interpolator.c
 
 
 def quantile_function(target: str, probability: np.ndarray) -> np.ndarray:
@@ -93,6 +99,11 @@ def quantile_function(target: str, probability: np.ndarray) -> np.ndarray:
     ndarray, (n,)
         Values of the target.
     """
-    scores = np.clip(norm.ppf(probability), -_EXTREME, _EXTREME)
-    values: np.ndarray = _interpolator(target)(scores)
-    return values
+    starts, cubics = _cubics(target)
+    scores = np.clip(normal_quantile(probability), -_EXTREME, _EXTREME)
+    piece = np.clip(np.searchsorted(starts, scores, side="right") - 1, 0, cubics.shape[1] - 1)
+    along = scores - starts[piece]
+    values = cubics[0, piece]
+    for power in (1, 2, 3):
+        values = values * along + cubics[power, piece]
+    return np.asarray(values)

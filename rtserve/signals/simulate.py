@@ -4,6 +4,10 @@
 an oracle whose calibrated score is known beforehand: an NRMSE of :math:`\\sqrt{1 - r^2}`. At r = 0 every honest model
 scores 1.00: the canary of the whole path. r = 0.46 and 0.21 are what the best teams' 0.887 and 0.978 correspond to.
 Figures from simulated windows are to be labelled simulated.
+
+The same arguments give the same bytes whatever the processor and the number of threads: nothing but the arithmetic of
+`rtserve.signals.arithmetic` decides a stored bit, and the one number that linear algebra decides, the oracle's
+reliability, is rounded far more coarsely than that can differ (`rtserve.signals.effects`).
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import numpy as np
 from rtserve.errors import InputError
 from rtserve.signals import hbn
 from rtserve.signals.background import N_TIMES, SFREQ, Subjects, background, draw_subjects
+from rtserve.signals.chance import normal
 from rtserve.signals.effects import add_effects, oracle
 from rtserve.signals.electrodes import CHANNELS
 from rtserve.signals.targets import Trials, default_subjects, draw_trials
@@ -49,7 +54,7 @@ def simulate(
     n_windows : int
         How many windows of 2 s.
     r : float
-        Correlation of the oracle's prediction with the target, from 0 to the oracle's reliability (about 0.93).
+        Correlation of the oracle's prediction with the target, from 0 to the oracle's reliability (about 0.99).
     seed : int
         The same arguments give the same windows.
     target : str
@@ -104,8 +109,8 @@ def _marker(rng: np.random.Generator, trials: Trials, target: str, r: float) -> 
     """
     standard = (trials.y - hbn.MEAN[target]) / hbn.SD[target]
     share = r / oracle().reliability
-    chance = _balanced(rng.standard_normal(len(standard)), standard, trials.subject)
-    marker: np.ndarray = share * standard + math.sqrt(1.0 - share**2) * chance
+    chance = _balanced(normal(rng, 0.0, 1.0, len(standard)), standard, trials.subject)
+    marker: np.ndarray = share * standard + math.sqrt(1.0 - share * share) * chance
     return marker
 
 
