@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import threading
 
 import click
 
@@ -71,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     argv : list of str, optional
         Arguments without the program's name; those of the process by default.
     """
+    _end_like_an_interrupt()
     try:
         code = cli.main(args=argv, prog_name="rtserve", standalone_mode=False)
     except click.exceptions.Abort:
@@ -96,6 +99,12 @@ def main(argv: list[str] | None = None) -> None:
         _say(_from_system(error))
         code = 2
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end_like_an_interrupt() -> None:
+    """Let SIGTERM (`kill`, a batch system's time limit) end a command as Ctrl-C does: temporary files go, exit 130."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _from_system(error: OSError) -> InputError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -261,8 +262,31 @@ def _run(jobs: list[SeedJob], windows: WindowSet, split: Split, n_jobs: int, bac
         _require_dask()
     with parallel_config(backend=backend, n_jobs=n_jobs, **({"inner_max_num_threads": 1} if backend == "loky" else {})):
         tasks = (delayed(fit_seed)(job, windows, split) for job in jobs)
-        as_they_come = {"return_as": "generator_unordered"} if backend == "loky" else {}
-        yield from Parallel(**as_they_come)(tasks)
+        if backend == "loky":
+            with _born_deaf():
+                results = Parallel(return_as="generator_unordered")(tasks)
+            yield from results
+        else:
+            yield from Parallel()(tasks)
+
+
+@contextlib.contextmanager
+def _born_deaf() -> Iterator[None]:
+    """Let the processes started meanwhile ignore Ctrl-C, which a terminal sends to all of them.
+
+    It is this process's to end them, and one that is still importing would only print a traceback. A Ctrl-C that comes
+    meanwhile waits.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _require_dask() -> None:

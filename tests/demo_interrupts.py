@@ -1,0 +1,119 @@
+"""Interrupts the demo at each of its stages, in processes of their own; what each left is printed as JSON.
+
+``python demo_interrupts.py FOLDER SIGNAL`` goes on with one demo in FOLDER: at its first stage it gets the signal, is
+run again and gets it at the second, and so on; after the last stage it is run to its end. As Ctrl-C in a terminal
+does, SIGINT goes to the whole process group; SIGTERM goes to the one process, as from ``kill``. What the command needs
+is imported once and every run is forked from there, so that the nine runs cost little more than one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HEAVY = ("torch", "onnxruntime", "mne", "joblib", "scipy.stats", "matplotlib.figure", "jinja2", "rtserve.cli.demo")
+HEAVY += ("rtserve.demo.path", "rtserve.measure.branches", "rtserve.measure.evaluate", "rtserve.submission.bundle")
+HEAVY += ("rtserve.submission.validate",)
+STAGES = 8
+INTO_A_STAGE_S = 0.15
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def run(folder: Path, stage: int, reached: int) -> None:
+    """Be the command: say each stage on the pipe `reached` when it begins; stdout and stderr go to a file."""
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a background shell's child ignores the first
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    tempfile.tempdir = os.environ["TMPDIR"] = str(folder / f"tmp{stage}")
+    talk = os.open(folder / f"talk{stage}.txt", os.O_WRONLY | os.O_CREAT)
+    os.dup2(talk, 1)
+    os.dup2(talk, 2)
+
+    @contextlib.contextmanager
+    def bar(label: str) -> Iterator[Any]:
+        os.write(reached, label.encode() + b"\n")
+        yield lambda done, total: None
+
+    sys.modules["rtserve.cli.demo"].progress = bar  # type: ignore[attr-defined]
+    code: Any = 1
+    try:
+        sys.modules["rtserve.cli.main"].main(["demo", "--quick", "-o", str(folder / "out")])
+    except SystemExit as ended:
+        code = ended.code
+    finally:
+        # Libraries' own threads were not forked along, so an ordinary end would wait for them for ever.
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def orphans() -> list[str]:
+    """Return what is still running of what a run started; it was handed to this process when the run ended."""
+    deadline = time.monotonic() + 10.0
+    left: list[str] = []
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        left = [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in children]
+        if not left:
+            break
+        time.sleep(0.05)
+    return left
+
+
+def interrupt(folder: Path, stage: int, number: int) -> dict[str, Any]:
+    """Run the demo and send the signal a moment into a stage; stage 0 lets it end by itself."""
+    (folder / f"tmp{stage}").mkdir()
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(read)
+        run(folder, stage, write)
+    os.close(write)
+    seen = []
+    with os.fdopen(read) as labels:
+        for label in labels:
+            seen.append(label.strip())
+            if label.startswith(f"[{stage}/"):
+                time.sleep(INTO_A_STAGE_S)
+                (os.killpg if number == signal.SIGINT else os.kill)(pid, number)
+                break
+        _, status = os.waitpid(pid, 0)
+    return {
+        "stage": stage,
+        "seen": seen,
+        "code": os.waitstatus_to_exitcode(status),
+        "talk": (folder / f"talk{stage}.txt").read_text(),
+        "running": orphans(),
+        "half": [path.name for path in (folder / "out").rglob(".rtserve-*")],
+        "temporary": [path.name for path in (folder / f"tmp{stage}").iterdir()],
+    }
+
+
+def main() -> None:
+    """Interrupt at every stage in turn, then run to the end."""
+    folder, number = Path(sys.argv[1]), signal.Signals[sys.argv[2]]
+    stages = [int(text) for text in sys.argv[3].split(",")]
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    importlib.import_module("rtserve.cli.main")
+    for name in HEAVY:
+        importlib.import_module(name)
+    for stage in stages:
+        print(json.dumps(interrupt(folder, stage, number)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
