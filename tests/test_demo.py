@@ -1,67 +1,89 @@
-"""The demo, small: interrupted, gone on with, and run again; what it prints is what its files say."""
+"""The demo, small: interrupted at every stage, gone on with, and run again; what it prints is what its files say."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
+from rtserve.demo.notes import roughness, rounded
+from rtserve.demo.settings import VIEWS
+from rtserve.demo.timing import EAGER
 from rtserve.files import sha256_file
 from rtserve.graphs.graph import Graph
 from rtserve.measure.evaluate import evaluate
 from rtserve.measure.timing import Timings
 from tests.conftest import ROOT
 
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
 COMMAND = [sys.executable, "-m", "rtserve", "demo", "--quick", "-o", "out"]
+STAGES = range(1, 9)
 
 
 def run(folder, *more):
     return subprocess.run([*COMMAND, *more], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
+def interrupted(folder, name, stages):
+    """Run the demo with a signal at each of the stages in turn (0: to its end), and return what each run left."""
+    command = [sys.executable, "-W", "ignore", str(ROOT / "tests/demo_interrupts.py"), str(folder), name]
+    listed = ",".join(map(str, stages))
+    done = subprocess.run(
+        [*command, listed], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=400
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """An empty folder in which the demo was interrupted, finished and repeated."""
+    """A folder in which the demo was interrupted at each stage, finished and repeated."""
     folder = tmp_path_factory.mktemp("demo")
-    process = subprocess.Popen(COMMAND, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while process.poll() is None and not list(folder.glob("out/training/c1/seed*/last.pth")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, talk = process.communicate()
-    left = [path.name for path in folder.rglob(".rtserve-*")]
-    first = run(folder)
-    assert first.returncode == 0, first.stderr
-    return folder / "out", {"cut": (process.returncode, talk.decode(), left), "first": first, "again": run(folder)}
+    *cuts, first = interrupted(folder, "SIGINT", (*STAGES, 0))
+    assert first["code"] == 0, first["talk"]
+    again = run(folder)
+    return folder / "out", {"cuts": cuts, "first": first["talk"], "again": again}
 
 
 def table(text):
     rows = {}
     for line in text.splitlines():
         cells = re.split(r"\s{2,}", line.strip())
-        if len(cells) > 1 and not line.startswith(("note", "model", "-")):
+        if len(cells) > 1 and not line.startswith(("note", "model", "-", " ")):
             rows[cells[0]] = cells[1:]
     return rows
 
 
-def test_an_interrupt_leaves_nothing_half_written(demo):
-    code, talk, left = demo[1]["cut"]
-    assert code == 130
-    assert "interrupted" in talk
-    assert "Traceback" not in talk
-    assert left == []
+def assert_nothing_half_done(cut):
+    assert cut["code"] == 130, cut["talk"]
+    assert cut["talk"].splitlines()[-1] == "interrupted"
+    assert "Traceback" not in cut["talk"]
+    assert "Warning" not in cut["talk"]
+    assert cut["running"] == []
+    assert cut["half"] == []
+    assert [name for name in cut["temporary"] if name.startswith("rtserve")] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_ctrl_c_at_each_stage_leaves_nothing_half_written(demo, stage):
+    cut = demo[1]["cuts"][stage - 1]
+    assert cut["seen"][-1].startswith(f"[{stage}/8]")
+    assert_nothing_half_done(cut)
+
+
+def test_being_killed_politely_is_like_ctrl_c(tmp_path):
+    for cut in interrupted(tmp_path, "SIGTERM", (1, 2)):
+        assert_nothing_half_done(cut)
 
 
 def test_it_prints_what_its_files_say(demo):
     folder, runs = demo
-    printed = table(runs["first"].stdout)
+    printed = table(runs["first"])
     labels = {
         "c1_single": "C1 one member",
         "c1_ensemble": "C1 ensemble of 2",
@@ -79,18 +101,18 @@ def test_it_prints_what_its_files_say(demo):
     assert printed["C1 constant (mean of y)"][0] == "1.000"
     outcome = json.loads((folder / "demo.json").read_text())
     assert outcome["simulated"] is True
-    assert "simulated windows" in runs["first"].stdout
+    assert "simulated windows" in runs["first"]
 
 
 def test_times_are_those_that_were_taken(demo):
     folder, runs = demo
     printed = table(runs["again"].stdout)
     timings = Timings.from_dict(json.loads((folder / "results/timing.json").read_text()))
-    views = timings.median_us("c1_views")
-    assert printed["C1 ensemble of 2 x 5 views"][2] == f"{views:,.0f}"
-    eager = next(name for name in timings.names if name.startswith("torch eager"))
-    said = re.search(r"takes ([\d.]+) times less than the eager loop", runs["again"].stdout)
-    assert float(said.group(1)) == pytest.approx(timings.median_us(eager) / views, abs=0.06)
+    assert roughness(timings, "c1_views") == "4 rounds are few" or "differ by" in roughness(timings, "c1_views")
+    assert printed["C1 ensemble of 2 x 5 views"][2] == f"~{rounded(timings.median_us('c1_views'))}"
+    said = re.search(r"takes about ([\d.,]+) times less than the eager loop", " ".join(runs["again"].stdout.split()))
+    assert said.group(1) == rounded(timings.ratio(EAGER, "c1_views")[0])
+    assert "; rough, because " in " ".join(runs["again"].stdout.split())
 
 
 def test_all_ways_of_running_the_branches_agree(demo):
@@ -98,7 +120,6 @@ def test_all_ways_of_running_the_branches_agree(demo):
     import torch
 
     from rtserve.demo import timing
-    from rtserve.demo.settings import VIEWS
     from rtserve.graphs.runners import OnnxruntimeRunner
 
     checkpoints = sorted(folder.glob("training/c1/seed*/best.pth"))
@@ -125,7 +146,7 @@ def test_the_zip_was_checked_and_is_the_graph_that_was_scored(demo):
     )  # fmt: skip
     manifest = json.loads(shown.stdout)["manifest"]
     assert manifest["challenges"]["1"]["graph_sha256"] == sha256_file(folder / "graphs/c1_views.onnx")
-    assert "submission: " in runs["first"].stdout
+    assert "submission: " in runs["first"]
 
 
 def test_a_second_run_says_what_it_reuses_and_gives_the_same_zip(demo):
@@ -134,20 +155,46 @@ def test_a_second_run_says_what_it_reuses_and_gives_the_same_zip(demo):
     assert "reused: the windows and members of C1" in runs["again"].stdout
     assert "c1_views.onnx" in runs["again"].stdout
     assert "same bytes as before" in runs["again"].stderr
-    first, again = table(runs["first"].stdout), table(runs["again"].stdout)
+    first, again = table(runs["first"]), table(runs["again"].stdout)
+    assert [label for label in first if label.startswith("C")] == [label for label in again if label.startswith("C")]
     assert [first[key][:2] for key in first if key.startswith("C")] == [
         again[key][:2] for key in first if key.startswith("C")
     ]
 
 
-def test_the_summary_has_the_picture_and_the_table(demo):
+def test_the_summary_has_the_pictures_and_the_tables(demo):
     folder, _ = demo
     html, markdown = (folder / "summary.html").read_text(), (folder / "summary.md").read_text()
-    assert "<svg" in html
+    assert html.count("<svg") >= 4
     assert "simulated" in html
-    for label in ("C1 ensemble of 2 x 5 views", "C2 one member"):
-        assert label in html
-        assert label in markdown
+    fusion = json.loads((folder / "results/c1_views_fusion.json").read_text())
+    assert fusion["sha256"] == sha256_file(folder / "graphs/c1_views.onnx")
+    for page in (html, markdown):
+        for label in ("C1 ensemble of 2 x 5 views", "C2 one member"):
+            assert label in page
+        assert f"{fusion['macs']['before'] / 1e6:,.2f} M one by one" in page or "one by one" in page
+        assert f"{fusion['macs']['after'] / 1e6:,.2f} M" in page
+
+
+def test_every_view_has_its_verdict(demo):
+    folder, runs = demo
+    evaluation = json.loads((folder / "results/c1_views_evaluation.json").read_text())
+    trials = {trial["name"]: trial for trial in evaluation["branches"]["trials"] if trial["kind"] == "view"}
+    assert set(trials) == set(VIEWS)
+    html = (folder / "summary.html").read_text()
+    note = next(n for n in json.loads((folder / "demo.json").read_text())["notes"] if n.startswith("views on trial"))
+    for name, trial in trials.items():
+        assert name in html
+        assert name in note
+        assert trial["change"]["sentence"].split(";")[0].split(",")[0] in html or trial["status"] in html
+    assert "views on trial" in runs["first"]
+
+
+def test_the_results_of_a_demo_can_be_reported(demo, tmp_path, cli):
+    folder, _ = demo
+    code, _, talk = cli("report", folder / "results", "-o", tmp_path / "r.html")
+    assert code == 0, talk
+    assert "What was fused" in (tmp_path / "r.html").read_text()
 
 
 def test_a_folder_with_another_demo_or_something_else_is_refused(demo, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import click
@@ -27,6 +28,6 @@ def demo(output: Path, quick: bool, jobs: int | None, force: bool, as_json: bool
     if as_json:
         emit_json("demo", outcome.to_dict())
     else:
-        click.echo("\n".join(outcome.lines()))
+        click.echo("\n".join(outcome.lines(shutil.get_terminal_size().columns)))
     if outcome.facts["verdict"] == "failed":
         raise click.exceptions.Exit(1)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rtserve.demo.settings import DemoSettings, Folder
+from rtserve.demo.notes import roughness, rounded
+from rtserve.demo.settings import VIEWS, DemoSettings, Folder
+from rtserve.demo.terminal import note_lines, table_lines
 from rtserve.demo.timing import EAGER, SESSIONS
 from rtserve.measure.evaluation import Evaluation
 from rtserve.measure.timing import Timings
+
+if TYPE_CHECKING:
+    from rtserve.report.page import Section
 
 __all__ = ["DemoOutcome", "Row", "make_rows", "write_summary"]
 
@@ -28,6 +34,8 @@ class Row:
         Median time of one window, one thread.
     ratio : float or None
         Time in units of the eager loop over all branches.
+    rough : bool
+        Whether the times are, and so are shown to two digits.
     """
 
     what: str
@@ -36,17 +44,23 @@ class Row:
     high: float | None = None
     latency_us: float | None = None
     ratio: float | None = None
+    rough: bool = False
 
-    def cells(self) -> dict[str, Any]:
+    def cells(self) -> dict[str, str]:
         """Return the row for a table of a page."""
         ends = f"[{self.low:.3f}, {self.high:.3f}]" if self.low is not None and self.high is not None else ""
         return {
             "model": self.what,
             "NRMSE": f"{self.nrmse:.3f}" if self.nrmse is not None else "",
             "95 % interval": ends,
-            "us per window": f"{self.latency_us:,.0f}" if self.latency_us else "",
-            "of the eager loop": f"{self.ratio:.3f}" if self.ratio else "",
+            "us per window": self._time(self.latency_us, ",.0f"),
+            "of the eager loop": self._time(self.ratio, ".3f"),
         }
+
+    def _time(self, value: float | None, form: str) -> str:
+        if not value:
+            return ""
+        return f"~{rounded(value)}" if self.rough else format(value, form)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,19 +101,11 @@ class DemoOutcome:
             "summary": [str(self.html), str(self.markdown)],
         }
 
-    def lines(self) -> list[str]:
-        """Return the table as text, the notes and the paths."""
-        table = [row.cells() for row in self.rows]
-        widths = {key: max(len(key), *(len(cells[key]) for cells in table)) for key in table[0]}
-
-        def line(cells: dict[str, str]) -> str:
-            first, *rest = widths
-            return "  ".join([cells[first].ljust(widths[first]), *(cells[key].rjust(widths[key]) for key in rest)])
-
-        out = ["", line({key: key for key in widths}), "  ".join("-" * width for width in widths.values())]
-        out += [line(cells) for cells in table]
-        out += ["", *(f"note: {note}" for note in self.notes), ""]
-        return [*out, f"submission: {self.zip}", f"summary:    {self.html} and {self.markdown}"]
+    def lines(self, width: int = 100) -> list[str]:
+        """Return the table as text, the notes and the paths, for a terminal of so many columns."""
+        notes = [line for note in self.notes for line in note_lines(f"note: {note}", width)]
+        paths = [f"submission: {self.zip}", f"summary:    {self.html}", f"            {self.markdown}"]
+        return ["", *table_lines([row.cells() for row in self.rows], width), "", *notes, "", *paths]
 
 
 def make_rows(
@@ -141,14 +147,21 @@ def make_rows(
     return (*rows[:at], *loops, *rows[at:])
 
 
-def _times(timings: Timings, name: str) -> dict[str, float]:
-    return {"latency_us": timings.median_us(name), "ratio": timings.ratio(name, EAGER)[0]}
+def _times(timings: Timings, name: str) -> dict[str, Any]:
+    rough = bool(roughness(timings, name, EAGER))
+    return {"latency_us": timings.median_us(name), "ratio": timings.ratio(name, EAGER)[0], "rough": rough}
 
 
 def write_summary(
-    folder: Folder, settings: DemoSettings, rows: tuple[Row, ...], notes: tuple[str, ...], timings: Timings
+    folder: Folder,
+    settings: DemoSettings,
+    rows: tuple[Row, ...],
+    notes: tuple[str, ...],
+    timings: Timings,
+    *,
+    sections: Sequence[Section] = (),
 ) -> tuple[Path, Path]:
-    """Write the summary as HTML and Markdown; return both paths."""
+    """Write the summary with further `sections` as HTML and Markdown; return both paths."""
     from rtserve.measure.results import environment
     from rtserve.report.figures import Point, cost_accuracy
     from rtserve.report.page import render_summary
@@ -163,7 +176,7 @@ def write_summary(
     ]  # fmt: skip
     constant = next(row.nrmse for row in rows if "constant" in row.what)
     html, markdown = folder.root / "summary.html", folder.root / "summary.md"
-    n_branches = len(settings.seeds) * 5
+    n_branches = len(settings.seeds) * len(VIEWS)
     render_summary(
         [row.cells() for row in rows],
         title="rtserve demo",
@@ -171,11 +184,12 @@ def write_summary(
         output_html=html,
         output_md=markdown,
         lead=[
-            f"{len(settings.seeds)} members x 5 views = {n_branches} branches of CompactRT, trained on simulated"
+            f"{len(settings.seeds)} members x {len(VIEWS)} views = {n_branches} branches of CompactRT, trained on simulated"
             f" windows with a planted r of {settings.r1:g} (C1), and one member at r = {settings.r2:g} (C2).",
             f"Times are of one window at batch 1 on one thread, by turns in one run ({len(timings.rounds)} rounds).",
         ],
         notes=notes,
+        sections=sections,
         environment=environment(threads=1),
         force=True,
     )

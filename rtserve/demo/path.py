@@ -11,21 +11,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from rtserve.demo.notes import make_notes
 from rtserve.demo.outcome import DemoOutcome, make_rows, write_summary
-from rtserve.demo.settings import FULL, VIEWS, DemoSettings, Folder
-from rtserve.demo.timing import EAGER, SESSIONS, time_branches
+from rtserve.demo.settings import FULL, VIEWED, VIEWS, DemoSettings, Folder
+from rtserve.demo.timing import time_branches
 from rtserve.files import sha256_file, write_bytes
-from rtserve.fusion.fuse import fuse
+from rtserve.fusion.report import fuse_to_file
 from rtserve.graphs.export import export
 from rtserve.graphs.graph import Graph
+from rtserve.measure.results import load_result, save_result
+from rtserve.report.fusion_picture import fusion_section
+from rtserve.report.sections import branch_sections
 from rtserve.signals.simulate import simulate
 from rtserve.signals.splits import Split, make_split
 from rtserve.signals.windows import WindowSet, load_windows, save_windows
 from rtserve.training.seeds import train
 
 if TYPE_CHECKING:
+    from rtserve.measure.branch_report import Judged
     from rtserve.measure.evaluation import Evaluation
     from rtserve.measure.timing import Timings
 
@@ -71,6 +74,10 @@ class _Demo:
     def seeds(self, challenge: str) -> tuple[int, ...]:
         """Return the members' seeds of a challenge."""
         return self.settings.seeds if challenge == "1" else self.settings.seeds[:1]
+
+    def members(self, challenge: str) -> list[Path]:
+        """Return the files of the members' graphs of a challenge."""
+        return [self.folder.member(challenge, seed) for seed in self.seeds(challenge)]
 
 
 def run_demo(
@@ -122,12 +129,12 @@ def run_demo(
         tell(f"going on with the demo in {folder.root}")
     _simulate_and_train(demo)
     members = _export(demo)
-    graphs = _fuse(demo, members)
-    evaluations = _score(demo, graphs)
+    graphs = _fuse(demo)
+    evaluations, judged = _score(demo, graphs)
     timings = _time(demo, members, graphs)
     built = _build(demo)
     verdict = _check(demo, built)
-    return _finish(demo, graphs, evaluations, timings, built, verdict)
+    return _finish(demo, graphs, evaluations, judged, timings, built, verdict)
 
 
 def _simulate_and_train(demo: _Demo) -> None:
@@ -221,13 +228,13 @@ def _member_graph(demo: _Demo, challenge: str, seed: int) -> Graph:
     return graph
 
 
-def _fuse(demo: _Demo, members: dict[str, dict[Path, Graph]]) -> dict[str, Graph]:
+def _fuse(demo: _Demo) -> dict[str, Graph]:
     """Fuse what the table compares: one member, the ensemble, the ensemble with views, and challenge 2's."""
-    first, second = list(members["1"].values()), list(members["2"].values())
-    wanted: dict[str, tuple[list[Graph], tuple[str, ...]]] = {
+    first, second = (demo.members(challenge) for challenge in TARGETS)
+    wanted: dict[str, tuple[list[Path], tuple[str, ...]]] = {
         "c1_single": (first[:1], VIEWS[:1]),
         "c1_ensemble": (first, VIEWS[:1]),
-        "c1_views": (first, VIEWS),
+        VIEWED: (first, VIEWS),
         "c2_single": (second, VIEWS[:1]),
     }
     graphs = {}
@@ -238,21 +245,25 @@ def _fuse(demo: _Demo, members: dict[str, dict[Path, Graph]]) -> dict[str, Graph
     return graphs
 
 
-def _fused(demo: _Demo, name: str, parts: list[Graph], views: tuple[str, ...]) -> Graph:
-    path = demo.folder.fused(name)
-    if path.exists():
+def _fused(demo: _Demo, name: str, parts: list[Path], views: tuple[str, ...]) -> Graph:
+    """Fuse to a file with its report beside the results, or take both from an earlier run where they belong together."""
+    path, record = demo.folder.fused(name), demo.folder.result(f"{name}_fusion.json")
+    if path.exists() and record.exists():
         graph = Graph.load(path)
         had = sorted(member["digest"] for member in graph.provenance.details.get("members", ()))
-        if had == sorted(part.digest for part in parts):
+        if had == sorted(map(sha256_file, parts)) and load_result(record, "fuse")["sha256"] == graph.digest:
             demo.reused.append(path.name)
             return graph
-    graph = fuse(parts, views=views, engine="torch")  # what is scored and timed is what the zip will carry
-    graph.save(path, force=True)
-    return graph
+    # What is scored and timed is what the zip will carry, so it is laid out for torch.
+    report = fuse_to_file(parts, path, views=",".join(views), engine="torch", force=True)
+    save_result(record, "fuse", report | {"output": path.name}, force=True)
+    return Graph.load(path)
 
 
-def _score(demo: _Demo, graphs: dict[str, Graph]) -> dict[str, Evaluation]:
-    """Score each graph on its challenge's held-out windows."""
+def _score(demo: _Demo, graphs: dict[str, Graph]) -> tuple[dict[str, Evaluation], Judged]:
+    """Score each graph on its challenge's held-out windows, and try each view and member of the one with views."""
+    from rtserve.measure.branch_report import Judged
+    from rtserve.measure.branches import try_branches
     from rtserve.measure.evaluate import evaluate
 
     evaluations = {}
@@ -261,9 +272,13 @@ def _score(demo: _Demo, graphs: dict[str, Graph]) -> dict[str, Evaluation]:
     with demo.step("score", f"scoring on {n} held-out windows") as progress:
         for done, (name, graph) in enumerate(graphs.items(), start=1):
             evaluations[name] = evaluate(graph, held_out[name[1]], split="test", name=name)
-            evaluations[name].save(demo.folder.result(f"{name}_evaluation.json"), force=True)
-            progress(done, len(graphs))
-    return evaluations
+            if name != VIEWED:
+                evaluations[name].save(demo.folder.result(f"{name}_evaluation.json"), force=True)
+            progress(done, len(graphs) + 1)
+        branches = try_branches(graphs[VIEWED], held_out["1"], members=demo.members("1"), split="test", cost=False)
+        judged = Judged(evaluation=evaluations[VIEWED], branches=branches)
+        judged.save(demo.folder.result(f"{VIEWED}_evaluation.json"), force=True)
+    return evaluations, judged
 
 
 def _time(demo: _Demo, members: dict[str, dict[Path, Graph]], graphs: dict[str, Graph]) -> Timings:
@@ -315,6 +330,7 @@ def _finish(
     demo: _Demo,
     graphs: dict[str, Graph],
     evaluations: dict[str, Evaluation],
+    judged: Judged,
     timings: Timings,
     built: Any,
     verdict: Any,
@@ -324,15 +340,22 @@ def _finish(
     labels = {
         "c1_single": "C1 one member",
         "c1_ensemble": f"C1 ensemble of {n}",
-        "c1_views": f"C1 ensemble of {n} x {len(VIEWS)} views",
+        VIEWED: f"C1 ensemble of {n} x {len(VIEWS)} views",
         "c2_single": "C2 one member",
     }
     rows = make_rows(evaluations, timings, c2="c2_single", labels=labels)
-    notes = _notes(demo, evaluations, timings, verdict)
-    html, markdown = write_summary(demo.folder, demo.settings, rows, notes, timings)
+    notes = make_notes(demo.settings, evaluations, judged.branches, timings, verdict, reused=demo.reused)
+    sections = [
+        fusion_section([(labels[VIEWED], load_result(demo.folder.result(f"{VIEWED}_fusion.json"), "fuse"))]),
+        *branch_sections([(labels[VIEWED], judged.to_dict(raw=False))]),
+    ]
+    html, markdown = write_summary(
+        demo.folder, demo.settings, rows, notes, timings, sections=[part for part in sections if part]
+    )
     facts = {
         "graphs": {name: graph.digest for name, graph in graphs.items()},
         "signatures": {name: str(e["nrmse"].signature) for name, e in evaluations.items()},
+        "branches": judged.branches.to_dict(),
         "zip_sha256": built.sha256,
         "verdict": verdict.verdict,
         "rules": verdict.counts(),
@@ -345,22 +368,3 @@ def _finish(
     text = json.dumps({"schema": "rtserve.demo/1"} | outcome.to_dict(), indent=1) + "\n"
     write_bytes(demo.folder.root / "demo.json", text.encode(), force=True)
     return outcome
-
-
-def _notes(demo: _Demo, evaluations: dict[str, Evaluation], timings: Timings, verdict: Any) -> tuple[str, ...]:
-    """Say what the figures mean, from the figures."""
-    fused, eager, sessions = (timings.median_us(name) for name in ("c1_views", EAGER, SESSIONS))
-    limits = {c: float(np.sqrt(1 - r * r)) for c, r in (("1", demo.settings.r1), ("2", demo.settings.r2))}
-    notes = [
-        "simulated windows: scores show that the path works, not how a network does on real EEG;"
-        f" the best that can be expected is {limits['1']:.3f} on C1 and {limits['2']:.3f} on C2",
-        f"the fused graph takes {eager / fused:.1f} times less than the eager loop and {sessions / fused:.1f} times"
-        " less than the loop of sessions, each over the same branches (one thread, batch 1)",
-        f"check says {verdict.verdict}: {', '.join(f'{n} {kind}' for kind, n in verdict.counts().items() if n)}",
-    ]
-    for name, evaluation in evaluations.items():
-        notes += [f"{name}: {note}" for note in evaluation.notes]
-    unstable = timings.unstable("c1_views")
-    notes += [f"times are rough: {unstable[0]}"] if unstable else []
-    notes += [f"reused: {', '.join(demo.reused)}"] if demo.reused else []
-    return tuple(notes)

@@ -15,6 +15,8 @@ from rtserve.training.recipe import Recipe
 __all__ = ["FULL", "QUICK", "VIEWS", "DemoSettings", "Folder"]
 
 VIEWS = ("identity", "roll:+3", "roll:-3", "scale:1.02", "scale:0.98")
+VIEWED = "c1_views"
+"""Name of the graph with all members and views, the one that goes into the zip."""
 
 
 @dataclass(frozen=True, kw_only=True)

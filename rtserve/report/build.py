@@ -10,6 +10,7 @@ from rtserve.files import check_writable
 from rtserve.report import sections
 from rtserve.report.attempts import attempts_section
 from rtserve.report.collect import Material, collect, load_causes
+from rtserve.report.fusion_picture import fusion_section
 from rtserve.report.leaderboard import load_leaderboard
 from rtserve.report.page import Page, Section, Table, write_html, write_markdown
 
@@ -58,6 +59,7 @@ def make_page(
     parts.append(sections.cost_section(material.evaluations, material.benches, material.searches))
     if material.evaluations:
         parts.append(sections.score_section(material.evaluations, material.overalls))
+    parts.append(fusion_section(material.fusions))
     parts += sections.branch_sections(material.evaluations)
     parts.append(sections.prediction_section(material.evaluations))
     parts.append(sections.latency_section(material.benches))

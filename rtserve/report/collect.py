@@ -25,7 +25,7 @@ class Material:
 
     Parameters
     ----------
-    evaluations, benches, searches, comparisons, overalls : list of (str, dict)
+    evaluations, benches, searches, comparisons, fusions, overalls : list of (str, dict)
         Results; the evaluations within an overall result and of trained seeds are among the evaluations.
     sides : list of Side
         Runs, checkpoints, graphs and zips.
@@ -35,6 +35,7 @@ class Material:
     benches: list[Document] = field(default_factory=list)
     searches: list[Document] = field(default_factory=list)
     comparisons: list[Document] = field(default_factory=list)
+    fusions: list[Document] = field(default_factory=list)
     overalls: list[Document] = field(default_factory=list)
     sides: list[Side] = field(default_factory=list)
 
@@ -92,7 +93,8 @@ def collect(paths: Sequence[str | Path]) -> Material:
     for path in map(Path, paths):
         for file in _expanded(path):
             _add(material, file)
-    if not any((material.evaluations, material.benches, material.searches, material.comparisons, material.sides)):
+    found = (material.evaluations, material.benches, material.searches, material.comparisons, material.fusions)
+    if not any((*found, material.sides)):
         raise InputError("nothing to report", hint="name results written with -o, run folders, or zips")
     material.require_custody()
     return material
@@ -108,6 +110,11 @@ def _expanded(path: Path) -> list[Path]:
     return inside
 
 
+_PLAIN = {"bench": "benches", "search": "searches", "comparison": "comparisons", "fuse": "fusions"}
+"""Kinds of result that go into the material as they are, and where."""
+_KINDS = {"evaluation", "training_result", "overall", *_PLAIN}
+
+
 def _is_run(path: Path) -> bool:
     return any(path.glob("best.pth")) or any(path.glob("seed*/best.pth"))
 
@@ -116,10 +123,13 @@ def _is_result(path: Path) -> bool:
     if path.suffix != ".json":
         return False
     try:
-        load_result(path)
+        return _kind(load_result(path)) in _KINDS
     except InputError:
         return False
-    return True
+
+
+def _kind(document: dict[str, Any]) -> str:
+    return str(document["schema"]).split(".")[1].split("/")[0]
 
 
 def _add(material: Material, path: Path) -> None:
@@ -127,7 +137,7 @@ def _add(material: Material, path: Path) -> None:
         material.sides.append(read_side(path))
         return
     document = load_result(path)
-    kind = document["schema"].split(".")[1].split("/")[0]
+    kind = _kind(document)
     if kind == "evaluation":
         material.evaluations.append((document["name"], document))
     elif kind == "training_result":
@@ -135,10 +145,8 @@ def _add(material: Material, path: Path) -> None:
     elif kind == "overall":
         material.overalls.append((path.name, document))
         material.evaluations.extend((f"C{k}: {document[f'c{k}']['name']}", document[f"c{k}"]) for k in (1, 2))
-    elif kind in ("bench", "search", "comparison"):
-        {"bench": material.benches, "search": material.searches, "comparison": material.comparisons}[kind].append(
-            (path.name, document)
-        )
+    elif kind in _PLAIN:
+        getattr(material, _PLAIN[kind]).append((path.name, document))
     else:
         raise InputError(f"{path.name} is a {kind}, which a report has no place for", hint="leave it out")
 

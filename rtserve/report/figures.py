@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rtserve.errors import InputError
-from rtserve.report.svg import ROLES, canvas, to_svg
+from rtserve.report.svg import ROLES, canvas, fit_labels, to_svg
 
 __all__ = ["Figure", "Point", "cost_accuracy", "pareto_front"]
 
@@ -121,6 +121,7 @@ def cost_accuracy(
         axes.margins(x=0.15, y=0.2)
         if baseline is not None:
             _label_line(axes, baseline, "constant (mean of y)")
+        fit_labels(figure)
         _place_labels(figure, axes, points)
         svg = to_svg(figure, alt=alt)
     columns = ("candidate", cost_label, "interval", metric_label, "interval", "on the front")

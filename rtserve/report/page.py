@@ -150,10 +150,11 @@ def render_summary(
     output_md: str | Path | None = None,
     lead: Sequence[str] = (),
     notes: Sequence[str] = (),
+    sections: Sequence[Section] = (),
     environment: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> Page:
-    """Write a summary of one table and some pictures as HTML and Markdown.
+    """Write a summary of one table, some pictures and further parts as HTML and Markdown.
 
     Parameters
     ----------
@@ -167,6 +168,8 @@ def render_summary(
         Where to write; one, both or none.
     lead, notes : sequence of str
         Paragraphs before the table, warnings after it.
+    sections : sequence of Section
+        Further parts of the page, after the table and its pictures.
     environment : mapping, optional
         From `rtserve.measure.results.environment`; shown folded.
     force : bool
@@ -177,10 +180,11 @@ def render_summary(
     Page
         What was written.
     """
-    sections = [Section(title="Results", tables=(Table.of(rows),), figures=tuple(figures), notes=tuple(notes))]
+    first = Section(title="Results", tables=(Table.of(rows),), figures=tuple(figures), notes=tuple(notes))
+    parts = [first, *sections]
     if environment:
-        sections.append(Section(title="Environment", tables=(environment_table(environment),), folded=True))
-    page = Page(title=title, lead=tuple(lead), sections=tuple(sections))
+        parts.append(Section(title="Environment", tables=(environment_table(environment),), folded=True))
+    page = Page(title=title, lead=tuple(lead), sections=tuple(parts))
     if output_html is not None:
         write_html(page, output_html, force=force)
     if output_md is not None:

@@ -11,12 +11,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-__all__ = ["DARK", "LIGHT", "ROLES", "canvas", "standalone", "to_svg"]
+__all__ = ["DARK", "LIGHT", "ROLES", "canvas", "cut_texts", "fit_labels", "standalone", "to_svg"]
 
 ROLES = {
     "ink": "#010101",
@@ -93,11 +94,58 @@ def canvas(width: float = 5.6, height: float = 3.8, **subplots: Any) -> Iterator
         yield figure, figure.subplots(**subplots)
 
 
+def _renderer(figure: Canvas) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    return FigureCanvasAgg(figure).get_renderer()
+
+
+def fit_labels(figure: Canvas) -> None:
+    """Wrap the labels of axes that are longer than the picture has room for: a layout makes room, it cuts nothing off.
+
+    Widths are those of matplotlib's own font, which is wider than what browsers use instead.
+    """
+    renderer = _renderer(figure)
+    labels = [(axes, axis.label, axis.label.get_text()) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    for share in (1.0, 0.9, 0.8, 0.7):  # a label of two lines takes room from the axes, so one pass may not do
+        figure.draw_without_rendering()  # type: ignore[no-untyped-call]
+        for axes, label, text in labels:
+            box, flat = label.get_window_extent(renderer), label is axes.xaxis.label
+            length = box.width if flat else box.height
+            low, high = axes.bbox.intervalx if flat else axes.bbox.intervaly
+            end = figure.bbox.width if flat else figure.bbox.height
+            room = 2 * min((low + high) / 2, end - (low + high) / 2)
+            if length > room > 0:
+                longest = max(map(len, label.get_text().splitlines()))
+                label.set_text("\n".join(wrap(text, max(8, int(share * longest * room / length)))))
+
+
+def cut_texts(figure: Canvas) -> list[str]:
+    """Return the texts of a drawing that reach beyond its edges; an empty list is good."""
+    renderer = _renderer(figure)
+    figure.draw_without_rendering()  # type: ignore[no-untyped-call]
+    edge, found = figure.bbox, []
+    for axes in figure.axes:
+        ticks = [
+            tick.label1 if tick.label1.get_visible() else tick.label2
+            for axis in (axes.xaxis, axes.yaxis)
+            for tick in axis.get_major_ticks()
+            if min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+        ]
+        for text in [axes.xaxis.label, axes.yaxis.label, axes.title, *axes.texts, *ticks]:
+            box = text.get_window_extent(renderer)
+            inside = box.x0 >= edge.x0 - 1 and box.x1 <= edge.x1 + 1 and box.y0 >= edge.y0 - 1 and box.y1 <= edge.y1 + 1
+            if text.get_text() and text.get_visible() and not inside:
+                found.append(text.get_text())
+    return found
+
+
 def to_svg(figure: Canvas, *, alt: str) -> str:
     """Return the drawing as one ``<svg>`` element that fills its column and speaks `alt` to a screen reader.
 
-    Call it within `canvas`, whose style also rules saving.
+    Labels too long for their axes are wrapped first. Call it within `canvas`, whose style also rules saving.
     """
+    fit_labels(figure)
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()

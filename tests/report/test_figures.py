@@ -1,12 +1,16 @@
 """Pictures: the front is right, labels do not cover each other, nothing depends on the clock."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.errors import InputError
-from rtserve.report.figures import Point, cost_accuracy, pareto_front
+from rtserve.report.figures import Figure, Point, cost_accuracy, pareto_front
+from rtserve.report.fusion_picture import fusion_figure
 from rtserve.report.page import Table, cell, render_summary
 from rtserve.report.plots import Effect, effects, latencies, predicted_against_true
 from rtserve.report.svg import ROLES
@@ -116,3 +120,81 @@ def test_summary_of_uneven_rows_is_one_table(tmp_path):
     assert (tmp_path / "s-1.svg").exists()
     with pytest.raises(InputError):
         render_summary(rows, title="S", output_html=html)
+
+
+LONG = "NRMSE on the held-out subjects of a data set with a long name (simulated)"
+
+
+def drawn_figures() -> dict[str, Callable[[], Figure]]:
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal(50)
+    cloud = points([(5.0, 0.9), (900.0, 0.8), (901.0, 0.801)])
+    change = Effect(label="a view with a name that needs two lines", value=-0.01, low=-0.02, high=0.1)
+    return {
+        "cost": lambda: cost_accuracy(cloud, metric_label=LONG, cost_label=LONG),
+        "effects": lambda: effects([change], title="t", metric_label=LONG),
+        "latencies": lambda: latencies({"one": 10 + y**2, "another": 20 + y**2}, title="t"),
+        "predicted": lambda: predicted_against_true(y, y, title="t", unit=LONG),
+        "fused": lambda: fusion_figure(fusion_report(members=9, views=11)),
+        "fused, one": lambda: fusion_figure(fusion_report(members=1, views=1)),
+    }
+
+
+def fusion_report(*, members: int, views: int) -> dict[str, Any]:
+    """What `fuse --json` says, of so many members and views."""
+    whole = {"status": "applied", "subject": "whole"}
+    return {
+        "members": members,
+        "architectures": [{"network": "CompactRT", "n_parameters": 74753, "members": members}],
+        "views": [f"roll:+{k}" for k in range(views)],
+        "merge": {"kind": "mean"},
+        "removed": [{"branch": views - 1, "member": 0, "view": "roll", "why": "duplicate"}] if views > 1 else [],
+        "passes": [
+            whole | {"name": "stack", "reason": "views share " + "a long list of nodes, " * 6, "macs_before": 40_000_000,
+                     "macs_after": 23_000_000},
+            whole | {"name": "rows", "reason": "30 values", "macs_before": 23_000_000, "macs_after": 23_000_000},
+        ],
+        "macs": {"before": 40_000_000, "after": 23_000_000},
+        "nodes": {"before": 129, "after": 43},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(drawn_figures()))
+def test_no_picture_cuts_a_text(name, monkeypatch):
+    from rtserve.report import figures, fusion_picture, plots, svg
+
+    found = []
+
+    def kept(figure: Any, *, alt: str) -> str:
+        text = svg.to_svg(figure, alt=alt)
+        found.append(svg.cut_texts(figure))
+        return text
+
+    for module in (figures, plots, fusion_picture):
+        monkeypatch.setattr(module, "to_svg", kept)
+    drawn_figures()[name]()
+    assert found == [[]]
+
+
+def test_a_cut_text_is_noticed():
+    from rtserve.report import svg
+
+    with svg.canvas(3.0, 1.0) as (figure, axes):
+        axes.set_ylabel(LONG)
+        assert svg.cut_texts(figure) == [LONG]
+        svg.fit_labels(figure)
+        assert LONG not in svg.cut_texts(figure)
+
+
+def test_the_picture_of_a_fusion_says_what_the_report_says():
+    figure = fusion_figure(fusion_report(members=2, views=3))
+    assert "6 branches, 1 of them left out" in figure.caption
+    assert "129 nodes, now 43" in figure.caption
+    assert "40.00 M" in figure.alt
+    assert "23.00 M (views share" in figure.alt
+    assert [row[:2] for row in figure.rows] == [
+        ("one by one", "40.00"), ("stack (whole)", "23.00"), ("rows (whole)", None), ("fused", "23.00"),
+    ]  # fmt: skip
+    many = fusion_figure(fusion_report(members=40, views=12))
+    assert "33 members more" in many.svg
+    assert "5 views more" in many.svg
