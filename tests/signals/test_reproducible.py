@@ -85,13 +85,20 @@ OURS = {"exp", "log", "lognormal"}
 """Of those, what `rtserve.signals` has as functions of its own, called by their bare names."""
 ORACLE = {"features", "marker", "_quadrature", "_whitened_wave", "_spatial_filter", "_measured"}
 """Reads windows and decides none, but for the reliability, which is rounded."""
+ROUNDED = {"population_shares"}
+"""Depends on no seed, and what is stored of it is rounded."""
 
 
 def machine_bound(source: str) -> list[str]:
-    """Return what in `source`, outside the oracle, could compute other bits on another machine."""
+    """Return what in `source`, outside the oracle and what is rounded, could compute other bits on another machine."""
     found = []
     tree = ast.parse(source)
-    skip = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) and f.name in ORACLE for n in ast.walk(f)}
+    skip = {
+        id(n)
+        for f in ast.walk(tree)
+        if isinstance(f, ast.FunctionDef) and f.name in ORACLE | ROUNDED
+        for n in ast.walk(f)
+    }
     for node in ast.walk(tree):
         if id(node) in skip:
             continue
