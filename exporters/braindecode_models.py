@@ -1,7 +1,8 @@
 """Exporters for every class of braindecode.models: ``exporters/braindecode_models.py:EEGNeX``.
 
 Settings (``--set key=value``) are the class's own keyword arguments. Where the contest's shape applies none is needed:
-n_chans=129, n_times=200, sfreq=100, n_outputs=1. ``target`` and ``unit`` describe the data and are not passed on.
+n_chans=129, n_times=200, sfreq=100, n_outputs=1. ``target`` and ``unit`` describe the data and are not passed on; they
+and the rate are unknown where they are not given.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def contest_channels(n_chans: int) -> tuple[str, ...]:
 
 def _build(name: str, settings: Mapping[str, Any]) -> Built:
     arguments = DEFAULTS | dict(settings)
-    target, unit = str(arguments.pop("target", "")), str(arguments.pop("unit", "V"))
+    target, unit = str(arguments.pop("target", "")), arguments.pop("unit", None)
     ch_names = tuple(arguments.pop("ch_names", ()))
     cls = _class(name)
     accepted = inspect.signature(cls).parameters
@@ -75,12 +76,12 @@ def _build(name: str, settings: Mapping[str, Any]) -> Built:
     spec = InputSpec(
         n_chans=arguments["n_chans"],
         n_times=arguments["n_times"],
-        sfreq=float(arguments["sfreq"]),
+        sfreq=float(settings.get("sfreq", 0.0)),
         ch_names=ch_names or contest_channels(arguments["n_chans"]),
         unit=unit,
     )
     if "chs_info" in accepted and "chs_info" not in arguments:
-        arguments["chs_info"] = _chs_info(spec.ch_names, spec.sfreq)
+        arguments["chs_info"] = _chs_info(spec.ch_names, float(arguments["sfreq"]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = cls(**{key: value for key, value in arguments.items() if key in accepted})
@@ -142,6 +143,8 @@ def __getattr__(name: str) -> Exporter:
         if "input_scale" not in shapes:
             return built
         # What `rtserve train` writes: the network behind a fixed scale that brings volts to about 1.
-        return dataclasses.replace(built, network=with_input_scale(built.network), quirks=(*built.quirks, SCALE_QUIRK))
+        spec = dataclasses.replace(built.input_spec, unit=built.input_spec.unit or "V")
+        network = with_input_scale(built.network)
+        return dataclasses.replace(built, network=network, input_spec=spec, quirks=(*built.quirks, SCALE_QUIRK))
 
     return exporter

@@ -23,7 +23,7 @@ __all__ = ["VOLT_SCALE", "build", "count_keys", "fold_scale", "shape_of"]
 
 VOLT_SCALE = 1e5
 """Brings windows in volts (standard deviation about 1e-5) to about 1."""
-COMMON: dict[str, Any] = {"n_times": 200, "sfreq": 100.0, "unit": "V", "ch_names": (), "target": ""}
+COMMON: dict[str, Any] = {"n_times": 200, "sfreq": 0.0, "unit": None, "ch_names": (), "target": ""}
 SCALE_QUIRK = Quirk(
     name="input-scale",
     reason="the network carries a fixed scale for volts, whose variance BatchNorm starts far from; it is multiplied"
@@ -99,15 +99,15 @@ def build(
             )
         arguments[key] = value
     values = COMMON | {key: value for key, value in settings.items() if key in COMMON}
+    module = network(**arguments)
+    scaled = getattr(module, "input_scale", None) is not None
     spec = InputSpec(
         n_chans=arguments["n_chans"],
         n_times=int(values["n_times"]),
         sfreq=float(values["sfreq"]),
         ch_names=_names(values["ch_names"], arguments["n_chans"]),
-        unit=str(values["unit"]),
+        unit=values["unit"] or ("V" if scaled else None),
     )
-    module = network(**arguments)
-    scaled = getattr(module, "input_scale", None) is not None
     return Built(
         network=module,
         input_spec=spec,

@@ -116,7 +116,10 @@ def small_checkpoints(session_dir: Path) -> list[Path]:
 @pytest.fixture(scope="session")
 def small_members(small_checkpoints: list[Path], exported: Callable[..., Path]) -> list[Path]:
     """Graphs of `small_checkpoints`: 6 channels x 40 samples at 100 Hz, a response time."""
-    return [exported(path, "rtserve.training.networks:exporter", n_times=40) for path in small_checkpoints]
+    return [
+        exported(path, "rtserve.training.networks:exporter", n_times=40, sfreq=100.0, target="response_time")
+        for path in small_checkpoints
+    ]
 
 
 @pytest.fixture(scope="session")

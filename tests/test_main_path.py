@@ -51,7 +51,7 @@ def made(session_dir, tmp_path_factory):
     rtserve(folder, "simulate", "-o", "W1.npz", "--windows", 60, "--r", 0.46, "--seed", 1)
     rtserve(folder, "simulate", "-o", "W2.npz", "--windows", 60, "--r", 0.21, "--seed", 2, "--target", "externalizing")
     for seed, target in ((1, "response_time"), (2, "response_time"), (3, "externalizing")):
-        rtserve(folder, "export", f"seed{seed}.pth", "--exporter", OWN, "--set", f"target={target}",
+        rtserve(folder, "export", f"seed{seed}.pth", "--exporter", OWN, "--set", f"target={target}", "--sfreq", 100,
                 "-o", f"M{seed}.onnx")  # fmt: skip
     rtserve(folder, "fuse", "M1.onnx", "M2.onnx", "--views", VIEWS, "--merge", "mean", "-o", "F.onnx")
     return folder

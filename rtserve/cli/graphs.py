@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,6 +19,10 @@ _SECONDS = click.FloatRange(0, min_open=True)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .onnx to write.")
 @click.option("--timeout", "timeout_s", type=_SECONDS, default=600.0, show_default=True, help="For the torch exporter.")
 @click.option("--weights", default="", metavar="KEY", help="Which weights, where CHECKPOINT holds several (EMA).")
+@click.option("--unit", type=click.Choice(["V", "mV", "uV", "1"]), help="Of its windows, where nothing says it.")
+@click.option("--sfreq", type=click.FloatRange(0, min_open=True), help="Hz of its windows, where nothing says it.")
+@click.option("--target", help="What it predicts, where nothing says it.")
+@click.option("--classes", metavar="A,B,...", help="Names of its classes in order.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @json_option
 def export(
@@ -29,13 +34,19 @@ def export(
     weights: str,
     force: bool,
     as_json: bool,
+    **stated: Any,
 ) -> None:
     """Export CHECKPOINT to an ONNX graph proven equal to its network."""
     from rtserve.graphs.export_report import export_text, export_to_file
     from rtserve.graphs.exporter import parse_settings
 
-    options = {"exporter": exporter, "settings": parse_settings(settings), "timeout_s": timeout_s, "force": force}
-    options["weights"] = weights
+    options: dict[str, Any] = {
+        "exporter": exporter,
+        "settings": parse_settings(settings),
+        "timeout_s": timeout_s,
+        "force": force,
+    }
+    options |= {"weights": weights, "stated": {key: value for key, value in stated.items() if value}}
     with working(f"exporting {checkpoint.name}", limit_s=timeout_s):
         report = export_to_file(checkpoint, output, **options)  # type: ignore[arg-type]
     tell(export_text(report))

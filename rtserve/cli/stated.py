@@ -43,10 +43,20 @@ def stated_options(command: F) -> F:
 @click.argument("file", type=click.Path(path_type=Path))
 @stated_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here instead; .npz or .h5 by its ending.")
+@click.option("--n-chans", type=click.IntRange(1), help="Channels, where a graph leaves them open.")
+@click.option("--n-times", type=click.IntRange(1), help="Samples, where a graph leaves them open.")
 @click.option("--force", is_flag=True, help="Also change what FILE says already; replace an existing output.")
 @json_option
-def annotate(file: Path, output: Path | None, force: bool, as_json: bool, stated: Any) -> None:
-    """Write into FILE (a window set) what it does not say: unit, rate, target, classes."""
+def annotate(
+    file: Path, output: Path | None, n_chans: int | None, n_times: int | None, force: bool, as_json: bool, stated: Any
+) -> None:
+    """Write into FILE (a window set or a graph) what it does not say: unit, rate, target, classes.
+
+    A graph (.onnx) whose batch is frozen, or whose sizes are open, is rewritten to take any batch.
+    """
+    if file.suffix.lower() == ".onnx":
+        _annotate_graph(file, vars(stated), n_chans or 0, n_times or 0, output, force=force, as_json=as_json)
+        return
     from rtserve.signals.annotate import annotate_windows
 
     report = annotate_windows(file, stated, output=output, force=force)
@@ -55,3 +65,17 @@ def annotate(file: Path, output: Path | None, force: bool, as_json: bool, stated
     else:
         click.echo("\n".join(report.lines()))
     tell(f"wrote {report.path}")
+
+
+def _annotate_graph(
+    file: Path, stated: dict[str, Any], n_chans: int, n_times: int, output: Path | None, *, force: bool, as_json: bool
+) -> None:
+    from rtserve.graphs.annotate import annotate_graph
+
+    report = annotate_graph(file, stated, n_chans=n_chans, n_times=n_times, output=output, force=force)
+    if as_json:
+        emit_json("annotation", report)
+    else:
+        changes = [f"  changed {text}" for text in report["changes"]]
+        click.echo("\n".join([report["path"], f"  input   {report['input']}; output {report['output']}", *changes]))
+    tell(f"wrote {report['path']}")

@@ -48,6 +48,7 @@ def export(
     timeout_s: float = 600.0,
     seed: int = 0,
     weights: str = "",
+    stated: Mapping[str, Any] | None = None,
 ) -> Graph:
     """Export a checkpoint to a graph that is proven equal to its network.
 
@@ -65,6 +66,8 @@ def export(
         Seed of the initialiser where there is no checkpoint.
     weights : str
         Which set of weights to take where the checkpoint has several; see `rtserve.graphs.checkpoint.load_checkpoint`.
+    stated : mapping, optional
+        What neither exporter nor checkpoint says: ``unit``, ``sfreq``, ``target``, ``classes``, ``form``.
 
     Returns
     -------
@@ -81,7 +84,7 @@ def export(
         Where the graph's answers differ from the network's.
     """
     graph, report, _ = export_with_report(
-        checkpoint, exporter=exporter, settings=settings, timeout_s=timeout_s, seed=seed, weights=weights
+        checkpoint, exporter=exporter, settings=settings, timeout_s=timeout_s, seed=seed, weights=weights, stated=stated
     )
     report.require(hint="the network may need a quirk in its exporter; the smallest tolerance that passes is above")
     return graph
@@ -95,6 +98,7 @@ def export_with_report(
     timeout_s: float = 600.0,
     seed: int = 0,
     weights: str = "",
+    stated: Mapping[str, Any] | None = None,
 ) -> tuple[Graph, ParityReport, dict[str, Any]]:
     """Export as `export` does, and return the graph, its parity report and the child's facts, passed or not."""
     if checkpoint is not None:
@@ -107,6 +111,7 @@ def export_with_report(
         "settings": dict(settings or {}),
         "seed": seed,
         "weights": weights,
+        "stated": dict(stated or {}),
     }
     with tempfile.TemporaryDirectory(prefix="rtserve-export-") as name:
         folder = Path(name)
@@ -176,7 +181,8 @@ def _provenance(job: dict[str, Any], facts: dict[str, Any], checkpoint: Path | N
     )
     chosen = {"weights": job["weights"]} if job["weights"] else {}
     left = {"left_out": facts["left_out"]} if facts["left_out"] else {}
-    return Provenance(kind="export", details=details | chosen | left | {key: facts[key] for key in kept})
+    training = {"training": facts["training"]} if facts.get("training") else {}
+    return Provenance(kind="export", details=details | chosen | left | training | {key: facts[key] for key in kept})
 
 
 def _finish(model: ir.Model, facts: dict[str, Any], provenance: Provenance) -> Graph:

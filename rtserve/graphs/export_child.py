@@ -29,6 +29,7 @@ from rtserve.graphs.checkpoint import load_checkpoint
 from rtserve.graphs.exporter import Built, resolve_exporter
 from rtserve.graphs.fit import Loaded, load_weights, run_lazy_parts
 from rtserve.graphs.graph import OPSET
+from rtserve.graphs.meaning import completed, training_of
 from rtserve.graphs.parity import probe_inputs
 from rtserve.graphs.rounding import expected_error
 from rtserve.graphs.weights import exporter_shapes
@@ -62,6 +63,7 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
             f" {', '.join(name or type(module).__name__ for name in still_training[:5])}",
             hint="a module that overrides train() or eval() must pass it on to its parts",
         )
+    inputs, outputs = completed(built, checkpoint.content if checkpoint else {}, job.get("stated", {}))
     facts = {
         "network": type(network).__name__,
         "n_parameters": sum(p.numel() for p in network.parameters()),
@@ -70,8 +72,9 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
         "quirks": [dataclasses.asdict(quirk) for quirk in built.quirks],
         "weights": ".".join(filter(None, (checkpoint.found_at if checkpoint else "", loaded.prefix.rstrip(".")))),
         "left_out": list(loaded.left_out),
-        "input": built.input_spec.to_json(),
-        "output": built.output_spec.to_json(),
+        "input": inputs.to_json(),
+        "output": outputs.to_json(),
+        "training": training_of(checkpoint.content) if checkpoint else {},
     }
     return module, built, facts
 

@@ -20,6 +20,7 @@ def export_to_file(
     settings: Mapping[str, Any],
     timeout_s: float = 600.0,
     weights: str = "",
+    stated: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
     """Export to a file and return the report as JSON values; nothing is written unless parity holds.
@@ -31,7 +32,7 @@ def export_to_file(
     """
     check_writable(output, force=force)
     graph, parity, facts = export_with_report(
-        checkpoint, exporter=exporter, settings=settings, timeout_s=timeout_s, weights=weights
+        checkpoint, exporter=exporter, settings=settings, timeout_s=timeout_s, weights=weights, stated=stated
     )
     parity.require(hint="the exporter needs a quirk for this network; nothing was written")
     graph.save(output, force=force)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-__all__ = ["INPUT_NAME", "IR_VERSION", "OPSET", "OUTPUT_NAME", "Graph"]
+__all__ = ["INPUT_NAME", "IR_VERSION", "OPSET", "OUTPUT_NAME", "Graph", "read_proto"]
 
 OPSET = 20
 IR_VERSION = 9
@@ -108,7 +108,7 @@ class Graph:
         import onnx_ir as ir
 
         try:
-            model = ir.serde.deserialize_model(_read_proto(data, folder))
+            model = ir.serde.deserialize_model(read_proto(data, folder))
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{name} is not an ONNX model ({reason})", hint="make one with `rtserve export`") from None
@@ -141,7 +141,7 @@ class Graph:
         return cls(model=model, input_spec=inputs, output_spec=outputs, provenance=provenance)
 
 
-def _read_proto(data: bytes, folder: Path | None) -> onnx.ModelProto:
+def read_proto(data: bytes, folder: Path | None) -> onnx.ModelProto:
     """Parse a model, bring in weights kept in files beside it, and infer an output shape that is not declared."""
     import onnx
 

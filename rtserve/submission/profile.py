@@ -253,8 +253,8 @@ class Profile:
         """Return the profile with the windows of `spec`, where it only assumes their size; itself otherwise."""
         if not self.signal.assumed:
             return self
-        sfreq, unit = spec.sfreq or self.signal.sfreq, spec.unit or self.signal.unit  # where a graph does not say
-        signal = replace(self.signal, n_chans=spec.n_chans, n_times=spec.n_times, sfreq=sfreq, unit=unit, assumed=False)
+        sfreq = spec.sfreq or self.signal.sfreq  # where a graph does not say; the unit is the contest's
+        signal = replace(self.signal, n_chans=spec.n_chans, n_times=spec.n_times, sfreq=sfreq, assumed=False)
         return replace(self, signal=signal)
 
     def challenge(self, key: str) -> Challenge:

@@ -129,7 +129,9 @@ SCALE_QUIRK = Quirk(
     reason="trainings on volts carry a fixed input scale, because BatchNorm's running variance starts at 1 and volts"
     " have 1e-11; it is part of the graph, folded into the first convolution where that is possible",
 )
-_SETTINGS: dict[str, Any] = {"n_times": 200, "sfreq": 100.0, "unit": "V", "ch_names": (), "target": "response_time"}
+_SETTINGS: dict[str, Any] = {"n_times": 200, "sfreq": 0.0, "unit": None, "ch_names": (), "target": ""}
+_CONTEST: dict[str, Any] = {"sfreq": 100.0, "unit": "V", "target": "response_time"}
+"""Of the 2025 contest's own checkpoints, which are told by 129 channels and no input scale (its start kit)."""
 
 
 def exporter(shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any]) -> Built:
@@ -140,8 +142,9 @@ def exporter(shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any])
     shapes : mapping of str to tuple of int
         The checkpoint's tensors. Channels and outputs are read from them.
     settings : mapping
-        ``n_times`` (200), ``sfreq`` (100 Hz), ``unit`` (V), ``ch_names`` (E1..E128 and Cz where there are
-        129 channels), ``target`` (response_time).
+        ``n_times`` (200), ``sfreq``, ``unit``, ``target``, ``ch_names`` (E1..E128 and Cz where there are 129 channels).
+        An input scale says volts; the contest's own checkpoints are in V at 100 Hz and answer a response time; else
+        what is not given is not known.
 
     Returns
     -------
@@ -170,7 +173,8 @@ def exporter(shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any])
             hint="use the exporter of its own architecture; `rtserve inspect` lists the checkpoint's keys",
         )
     scaled = "input_scale" in shapes
-    values = _SETTINGS | dict(settings)
+    known = {"unit": "V"} if scaled else _CONTEST if first[1] == len(CONTEST_CHANNELS) else {}
+    values = _SETTINGS | known | dict(settings)
     return Built(
         network=CompactRT(first[1], input_scale=VOLT_SCALE if scaled else None, n_outputs=last[0]),
         input_spec=InputSpec(
@@ -178,7 +182,7 @@ def exporter(shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any])
             n_times=int(values["n_times"]),
             sfreq=float(values["sfreq"]),
             ch_names=_channel_names(values["ch_names"], first[1]),
-            unit=str(values["unit"]),
+            unit=values["unit"],
         ),
         output_spec=OutputSpec(n_outputs=last[0], target=str(values["target"])),
         quirks=(SCALE_QUIRK,) if scaled else (),

@@ -100,7 +100,17 @@ def test_the_command_writes_the_same_bytes_under_another_hash_seed_and_json_alon
 ):
     output = tmp_path / "new" / "m.onnx"
     command = [sys.executable, "-m", "rtserve", "export", str(small_checkpoints[0]), "--exporter", OWN]
-    command += ["--set", "n_times=40", "-o", str(output), "--json"]
+    command += [
+        "--set",
+        "n_times=40",
+        "--set",
+        "sfreq=100.0",
+        "--set",
+        "target=response_time",
+        "-o",
+        str(output),
+        "--json",
+    ]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | {"PYTHONHASHSEED": "1"})
     report = json.loads(done.stdout)
     assert output.read_bytes() == small_members[0].read_bytes()
