@@ -247,7 +247,7 @@ WRONG = {
     ),
     "other exporter": ((*EXPORT[:3], "nowhere.py", "-o", "new.onnx"), "nowhere.py does not exist"),
     "setting unknown": ((*EXPORT, "--set", "n_time=100", "-o", "new.onnx"), "no setting 'n_time'"),
-    "zip as windows": (("evaluate", "F.onnx", "--data", "zip.npz"), "zip.npz has no X and no y"),
+    "zip as windows": (("evaluate", "F.onnx", "--data", "zip.npz"), "zip.npz is not a window set but a zip of other files"),
     "text as windows": (("evaluate", "F.onnx", "--data", "text.npz"), "text.npz is not a window set"),
     "NaN windows": (("evaluate", "F.onnx", "--data", "nan.npz"), "1 windows hold NaN or Inf.*first: (window )?3"),
     "wrong channels": (("evaluate", "F.onnx", "--data", "few.npz"), "n_chans 5 against 129"),
