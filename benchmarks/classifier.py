@@ -38,6 +38,7 @@ FIRST = "conv_temporal.weight"
 SCALE = 1e5
 """Training sees windows of about 1; the factor goes into the first convolution before the weights are saved."""
 VIEWS = "identity,sign-flip,roll:+3,roll:-3"
+MERGE = "mean-logits"
 
 
 def as_classes(windows: WindowSet, subject: str | None) -> WindowSet:
@@ -125,7 +126,7 @@ def graphs_of(train_set: WindowSet, seeds: Sequence[int], epochs: int, folder: P
 def score(graphs: list[Graph], test: WindowSet, folder: Path) -> list[Path]:
     """Score single, ensemble and ensemble with views; put branches on trial; return the results' files."""
     save_windows(folder / "test.npz", test, force=True)
-    ensemble, with_views = fuse(graphs), fuse(graphs, views=VIEWS)
+    ensemble, with_views = fuse(graphs, merge=MERGE), fuse(graphs, views=VIEWS, merge=MERGE)
     with_views.save(folder / "ensemble_views.onnx", force=True)
     ensemble.save(folder / "ensemble.onnx", force=True)
     single, several, both = (

@@ -24,8 +24,8 @@ from zoo_network import Truth, build, exporter_settings, randomise, save_checkpo
 
 from rtserve.errors import RtserveError
 from rtserve.files import canonical_json, sha256_bytes, sha256_file, write_bytes
+from rtserve.graphs.architecture import architecture_digest
 from rtserve.graphs.export import export_with_report
-from rtserve.graphs.export_child import architecture_digest
 from rtserve.graphs.exporter import Built
 
 
@@ -76,7 +76,7 @@ def cache_key(entry: Entry, built: Built) -> str:
     versions = ("torch", "onnxscript", "onnx", *(() if own else ("braindecode",)))
     made_of = {
         "entry": [entry.model, entry.exporter, str(entry.shape), entry.settings],
-        "architecture": architecture_digest(built.network),
+        "architecture": architecture_digest({k: tuple(v.shape) for k, v in built.network.state_dict().items()}),
         "quirks": [quirk.name for quirk in built.quirks],
         "files": [sha256_file(file) for file in files],
         "versions": [importlib.metadata.version(name) for name in versions],

@@ -94,8 +94,8 @@ def torch_of(array):
     return to_tensor(np.asarray(array))
 
 
-def program_of(model):
-    """Return a model's program, and the names of its inputs and outputs in it."""
+def plan_of(model):
+    """Return a model's plan and tensors, and the names of its inputs and outputs in the plan."""
     import onnx_ir as ir
 
     reader, plan = read_model(ir.serde.deserialize_model(model))
@@ -104,8 +104,13 @@ def program_of(model):
     for name, alias in zip(outputs, read, strict=True):
         plan["nodes"].append({"op": "Identity", "inputs": [name], "outputs": [alias], "attrs": {}})
     plan = {**plan, "output": read[0], "tensors": sorted(reader.tensors)}
-    inputs = [reader.names[value] for value in reader.inputs]
-    return executor.Program(plan, reader.tensors, torch.zeros(())), inputs, read
+    return plan, reader.tensors, [reader.names[value] for value in reader.inputs], read
+
+
+def program_of(model):
+    """Return a model's program, and the names of its inputs and outputs in it."""
+    plan, tensors, inputs, outputs = plan_of(model)
+    return executor.Program(plan, tensors, torch.zeros(())), inputs, outputs
 
 
 def run(program, inputs, outputs, arrays):

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from rtserve.errors import EnvironmentMissingError, InputError
@@ -20,7 +19,7 @@ from rtserve.submission.environments import create, find_python
 from rtserve.submission.profile import load_profile
 from rtserve.submission.stubs import write_stubs
 from rtserve.submission.validate import check
-from tests.runtime.test_operators import OF_CONSTANTS, arrays_of, node_tests, outputs_of, plan_of
+from tests.runtime import onnx_nodes
 from tests.submission.small import write_recipe
 
 PROFILE = load_profile("eeg2025")
@@ -137,12 +136,15 @@ wrong = []
 for name, case in json.load(open(folder + "/cases.json")).items():
     tensors = torch.load(f"{folder}/{name}.pt", weights_only=True)
     program = space["Program"](case["plan"], tensors["weights"], torch.zeros(()))
+    for slot, value in zip(case["inputs"], tensors["inputs"]):
+        program.template[program._slot(slot)] = value
     with torch.inference_mode():
-        values = program.trace(tensors["input"]) if "input" in tensors else program.constants
+        values = program.trace(tensors["inputs"][0] if tensors["inputs"] else torch.zeros(1))
     for output, expected in zip(case["outputs"], tensors["expected"]):
         got = values[output]
         got = got if isinstance(got, torch.Tensor) else space["as_tensor"](got, torch.device("cpu"))
-        if got.shape != expected.shape or not torch.allclose(got.double(), expected.double(), 1e-4, 1e-5, True):
+        wide = torch.complex128 if expected.is_complex() else torch.float64
+        if got.shape != expected.shape or not torch.allclose(got.to(wide), expected.to(wide), 1e-4, 1e-5, True):
             wrong.append(name)
 print(json.dumps({"torch": torch.__version__, "wrong": wrong}))
 """
@@ -150,29 +152,33 @@ print(json.dumps({"torch": torch.__version__, "wrong": wrong}))
 
 def write_operator_cases(folder):
     """Write the executor with every operator, and onnx's cases with what it answers here; return how many."""
-    import torch
-
-    from rtserve.errors import ExportError
-    from rtserve.runtime.node import OPERATORS, UnsupportedOperatorError
+    from rtserve.runtime.node import OPERATORS
     from rtserve.submission.sources import runtime_source
 
     (folder / "runtime.py").write_text(runtime_source(OPERATORS))
     cases = {}
-    for op in sorted(set(OPERATORS) & set(node_tests())):
-        first = 0 if op in OF_CONSTANTS else 1
-        for case in node_tests()[op]:
-            for number, (inputs, _) in enumerate(arrays_of(case)):
-                try:
-                    answers = outputs_of(case.model, inputs, first)
-                except (UnsupportedOperatorError, ExportError):
-                    continue
-                plan, weights, names = plan_of(case.model, inputs, first)
-                content = {"weights": weights, "expected": [torch.from_numpy(np.array(a)) for a in answers]}
-                content |= {"input": torch.from_numpy(np.array(inputs[0]))} if first and inputs else {}
-                torch.save(content, folder / f"{case.name}-{number}.pt")
-                cases[f"{case.name}-{number}"] = {"plan": plan, "outputs": names}
+    for case in onnx_nodes.node_cases():
+        for number, (arrays, expected) in enumerate(onnx_nodes.arrays_of(case)):
+            first = min(1, len(arrays))
+            if onnx_nodes.judge_form(case, arrays, expected, first)[0] == "passed":
+                name = f"{case.name}-{number}"
+                cases[name] = write_case(
+                    onnx_nodes.with_constants(case.model, arrays, first), arrays, folder / f"{name}.pt"
+                )
     (folder / "cases.json").write_text(json.dumps(cases))
     return len(cases)
+
+
+def write_case(model, arrays, path):
+    """Write a case's weights, inputs and what this machine answers; return its plan and the names in it."""
+    import torch
+
+    plan, weights, inputs, outputs = onnx_nodes.plan_of(model)
+    program = onnx_nodes.program_of(model)[0]
+    values = [onnx_nodes.torch_of(array) for array in arrays[: len(inputs)]]
+    expected = onnx_nodes.run(program, inputs, outputs, arrays[: len(inputs)])
+    torch.save({"weights": weights, "inputs": values, "expected": [value.clone() for value in expected]}, path)
+    return {"plan": plan, "inputs": inputs, "outputs": outputs}
 
 
 @pytest.mark.envs

@@ -29,7 +29,8 @@ FAST = Recipe(max_epochs=3, patience=0, batch_size=16, dropout=(0.1, 0.1, 0.1), 
 
 
 def weights(path):
-    return load_checkpoint(path).state_dict
+    # Beside the weights a run that averages them keeps the average.
+    return load_checkpoint(path, weights="model_state_dict").state_dict
 
 
 def same(a, b):
