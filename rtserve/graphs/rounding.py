@@ -69,11 +69,13 @@ class RoundingErrors(TorchDispatchMode):  # type: ignore[misc]
     def _err(self, value: Any, size: Tensor | float = 0.0) -> Any:
         """Return a tensor with relative errors, and absolute ones of numbers of `size`; anything else as it is.
 
-        A result of exactly 0 stays so: it is one of cancelling equals, of a flat channel, or of a Relu.
+        A result of exactly 0 stays so: it is one of cancelling equals, of a flat channel, or of a Relu; and so does an
+        infinite one: what pads a MaxPool, what masks an attention.
         """
         if not isinstance(value, torch.Tensor) or not (value.is_floating_point() or value.is_complex()):
             return value
-        return value + (value + size * (value != 0)) * self._draw(value)
+        erring = value + (value + size * (value != 0)) * self._draw(value)
+        return torch.where(torch.isfinite(value), erring, value)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -59,6 +59,15 @@ def test_it_grows_with_what_is_cancelled(size):
     assert size * 1e-8 < expected < size * 1e-5
 
 
+def test_what_pads_with_minus_infinity_costs_nothing():
+    x = torch.randn(3, 2, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def pool(x):
+        return nn.functional.max_pool1d(nn.functional.pad(x, (4, 1), value=-torch.inf), 5).flatten(1)
+
+    assert 0.0 < expected_error(pool, x, pool(x).numpy()) < 1e-6
+
+
 def test_an_elu_in_place_errs_too():
     torch.manual_seed(0)
     x = 1e-3 * torch.randn(4, 3, 24)
