@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,8 @@ def run(folder: Path, stage: int, reached: int) -> None:
     except SystemExit as ended:
         code = ended.code
     finally:
-        # Libraries' own threads were not forked along, so an ordinary end would wait for them for ever.
+        # An ordinary end, but for C libraries' own: their threads were not forked along, and they would wait for them.
+        threading._shutdown()
         atexit._run_exitfuncs()
         sys.stdout.flush()
         os._exit(code)
