@@ -37,7 +37,7 @@ _BY_NAME = re.compile(
 )
 
 
-_PARTIAL = re.compile(r"[^.]*\b(does not match the file size|truncated|incomplete)\b[^.]*")
+_PARTIAL = re.compile(r"[^.]*\b(does not match the file size|truncated|incomplete)\b[^.]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,22 +95,25 @@ def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask
     EnvironmentMissingError
         Where its format needs a package that is not installed.
     """
-    notes = Notes()
-    records, kept = None, None
+    _require_readable(path)
+    notes, header = Notes(), None
+    if path.suffix.lower() in EDF_SUFFIXES:
+        header = read_header(path)
+        require_whole(path, header)
     with listening(notes):
         raw = _read(path)
-    said = " ".join(notes.lines()).lower()
+    said = " ".join(notes.lines())
     if part := _PARTIAL.search(said):
         # MNE reads a file that was cut off as far as it goes and warns; half a recording is no recording.
-        raise InputError(f"recording {path} cannot be read whole: {part[0]}", hint="copy it again; is it cut off?")
-    lost = "omitted" in said
+        raise InputError(
+            f"recording {path} cannot be read whole: {part[0].removeprefix('MNE: ')}",
+            hint="copy it again; is it cut off?",
+        )
+    lost, records, kept = "omitted" in said.lower(), None, None
     with listening(notes):
-        if path.suffix.lower() in EDF_SUFFIXES:
-            header = read_header(path)
-            require_whole(path, header)
-            if header.discontinuous:
-                onsets, found = read_notes(path, header)
-                records, kept = (onsets, header.record_s), from_notes(found)
+        if header is not None and header.discontinuous:
+            onsets, found = read_notes(path, header)
+            records, kept = (onsets, header.record_s), from_notes(found)
         sidecars = find_sidecars(path)
         _type_channels(raw, sidecars, path, notes)
         own = kept or annotated(raw, path, lost=lost)
@@ -137,7 +140,8 @@ def _gaps(stretches: list[Stretch], rate: float) -> str:
     return f"recordings with {n} (first at {end:g} s{lasts}): no window, trial or filter goes across one"
 
 
-def _read(path: Path) -> Any:
+def _require_readable(path: Path) -> None:
+    """Raise `InputError` where a path is not named like a recording."""
     if not path.exists():
         raise InputError(f"recording {path} does not exist", hint="check the path")
     if path.suffix.lower() in (".vmrk", ".eeg", ".fdt") and path.with_suffix(_head(path)).exists():
@@ -147,6 +151,9 @@ def _read(path: Path) -> Any:
         raise InputError(
             f"{path} is no recording that is read here", hint=f"one of {', '.join(SUFFIXES)}; else {_CONVERT}"
         )
+
+
+def _read(path: Path) -> Any:
     try:
         return _load(path)
     except (InputError, EnvironmentMissingError):
