@@ -37,10 +37,10 @@ def prepare_member(graph: Graph, name: str) -> ir.Model:
         model = _modern(model, name)
         for rule in (
             common.InlinePass(),
-            common.LiftConstantsToInitializersPass(),
             common.RemoveInitializersFromInputsPass(),
         ):
             model = rule(model).model
+    model = common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model).model
     _require_plain(model, name)
     return model
 

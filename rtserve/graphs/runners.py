@@ -108,9 +108,15 @@ class ReferenceRunner:
         self._evaluator: Any = ReferenceEvaluator(proto)
 
     def infer(self, x: np.ndarray) -> np.ndarray:
-        """Return (batch, n_outputs) float64."""
-        with np.errstate(all="ignore"):
-            y: np.ndarray = self._evaluator.run(None, {self._input: x.astype(np.float64)})[0]
+        """Return (batch, n_outputs) float64; `RtserveError` where the evaluator cannot run the graph."""
+        try:
+            with np.errstate(all="ignore"):
+                y: np.ndarray = self._evaluator.run(None, {self._input: x.astype(np.float64)})[0]
+        except Exception as error:  # its own faults: shapes of pools with ceil_mode, types that it mixes
+            raise RtserveError(
+                f"onnx's own evaluator cannot run the graph on {x.shape}: {str(error).splitlines()[0][:300]}",
+                hint="no other engine of rtserve knows this graph's operators in float64; export it in another form",
+            ) from None
         return y
 
 

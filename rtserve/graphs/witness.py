@@ -134,7 +134,11 @@ def _odd_one_out(answer: Answer, evaluator: Callable[[np.ndarray], np.ndarray]) 
 
     One window of it: the evaluator is slow.
     """
-    said = {EXECUTOR: answer.truth[:1], ENGINE: answer.single[:1], EVALUATOR: evaluator(answer.x[:1])}
+    try:
+        third = evaluator(answer.x[:1])
+    except RtserveError:  # it has nothing to say: the other two must agree
+        third = np.full(1, np.nan)
+    said = {EXECUTOR: answer.truth[:1], ENGINE: answer.single[:1], EVALUATOR: third}
     pairs = [(EXECUTOR, ENGINE, EVALUATOR), (EXECUTOR, EVALUATOR, ENGINE), (ENGINE, EVALUATOR, EXECUTOR)]
     apart = {odd: _distance(said[one], said[two]) for one, two, odd in pairs}
     odd = min(apart, key=lambda name: apart[name])

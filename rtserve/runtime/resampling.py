@@ -7,6 +7,7 @@ the edge between two sizes, the last bit decides, and it must be the same bit in
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -66,7 +67,8 @@ def _axes(node: Node, x: Tensor) -> list[int]:
 
 def _single(value: float) -> float:
     """Return a number as float32 holds it."""
-    return float(torch.tensor(value, dtype=torch.float32))
+    number: float = struct.unpack("f", struct.pack("f", value))[0]
+    return number
 
 
 def _by_scales(node: Node) -> Callable[..., Sizes]:
@@ -129,22 +131,21 @@ class _Interpolation:
 
     def positions(self, size: int, target: int, scale: float) -> list[float]:
         """Return where each output sample lies on the input axis."""
-        single = torch.float32
-        steps, ratio = torch.arange(target, dtype=single), torch.tensor(scale, dtype=single)
+        return [self.position(i, size, target, scale) for i in range(target)]
+
+    def position(self, i: int, size: int, target: int, scale: float) -> float:
+        """Return where output sample `i` lies: each step rounded to float32, in Python, whatever torch computes in."""
         if self.place == "align_corners":
-            places = steps * (size - 1) / torch.tensor(max(target - 1, 1), dtype=single)
-        elif self.place == "asymmetric":
-            places = steps / ratio
-        elif self.place == "tf_half_pixel_for_nn":
-            places = (steps + 0.5) / ratio
-        elif self.place == "pytorch_half_pixel" and target == 1:
-            places = torch.zeros(1)
-        else:
-            places = (steps + 0.5) / ratio - 0.5
-        if self.place == "half_pixel_symmetric":
-            length = torch.tensor(size, dtype=single)
-            places = length / 2 * (1 - target / (ratio * length)) + (steps + 0.5) / ratio - 0.5
-        return [float(place) for place in places.tolist()]
+            return _single(_single(i * (size - 1)) / max(target - 1, 1))
+        if self.place == "asymmetric":
+            return _single(i / scale)
+        if self.place == "pytorch_half_pixel" and target == 1:
+            return 0.0
+        centre = _single((i + 0.5) / scale)
+        if self.place == "tf_half_pixel_for_nn":
+            return centre
+        shift = 0.5 * size * (1 - target / (scale * size)) if self.place == "half_pixel_symmetric" else 0.0
+        return _single(_single(shift + centre) - 0.5)
 
     def require_no_tie(self, positions: Sequence[float]) -> None:
         """Refuse the one way of rounding in which onnxruntime takes a near tie for a tie, from some version on."""
@@ -171,7 +172,7 @@ class _Interpolation:
 
     def matrix(self, size: int, target: int, scale: float) -> Tensor:
         """Return the (target, size) matrix of this axis."""
-        matrix = torch.zeros(target, size, dtype=torch.float64)
+        matrix = [[0.0] * size for _ in range(target)]
         positions = self.positions(size, target, scale)
         self.require_no_tie(positions)
         for i, position in enumerate(positions):
@@ -181,5 +182,5 @@ class _Interpolation:
                 total = sum(w for _, w in taps)
                 taps = [(j, w / total) for j, w in taps]
             for j, w in taps:
-                matrix[i, min(max(j, 0), size - 1)] += w
-        return matrix
+                matrix[i][min(max(j, 0), size - 1)] += w
+        return torch.tensor(matrix, dtype=torch.float64).reshape(target, size)

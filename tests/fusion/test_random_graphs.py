@@ -3,6 +3,8 @@
 benchmarks/random_graphs.py judges as many as time allows.
 """
 
+import re
+
 import numpy as np
 import pytest
 
@@ -21,6 +23,14 @@ def test_a_fused_graph_gives_the_numbers_of_its_plan(first):
             continue
         verdict = judge(seed, checked=False)
         assert verdict.kind in ("equal", "refused"), verdict
+
+
+@pytest.mark.parametrize("seed", [9, 22, 592])
+def test_what_was_found_once_stays_mended(seed):
+    """Resize under drawn errors; -inf before a pool; alike members whose constants stand in nodes of their own."""
+    verdict = judge(seed)
+    assert verdict.kind == "equal", verdict
+    assert not any(re.match(r"stack .*the numbers changed: \d", text) for text in verdict.undone), verdict
 
 
 def test_a_wrong_number_is_found(monkeypatch):
