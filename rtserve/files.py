@@ -21,12 +21,16 @@ from rtserve.errors import InputError
 __all__ = [
     "canonical_json",
     "check_writable",
+    "read_json",
     "readable_file",
     "replacing",
     "sha256_bytes",
     "sha256_file",
     "write_bytes",
 ]
+
+LARGEST_JSON = 128 << 20
+"""Bytes of a JSON file that is read; raw predictions of a million windows are 50 MB."""
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -61,6 +65,24 @@ def readable_file(path: str | Path, what: str) -> Path:
     if not os.access(path, os.R_OK):
         raise InputError(f"{what} {path} cannot be read", hint="check its permissions")
     return path
+
+
+def read_json(path: str | Path, what: str, *, hint: str) -> Any:
+    """Return what a JSON file holds, in UTF-8 with or without a mark.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be read, is larger than `LARGEST_JSON`, or is no JSON.
+    """
+    path = readable_file(path, what)
+    size = path.stat().st_size
+    if size > LARGEST_JSON:
+        raise InputError(f"{what} {path} has {size:,} bytes, at most {LARGEST_JSON:,} are read", hint=hint)
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON ({' '.join(str(error).split())})", hint=hint) from None
 
 
 def check_writable(path: str | Path, *, force: bool = False) -> Path:

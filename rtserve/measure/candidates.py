@@ -18,6 +18,8 @@ __all__ = ["EXACT_LIMIT", "Candidate", "Pool", "explore"]
 
 EXACT_LIMIT = 4096
 """Most combinations that are all tried; beyond them the search is greedy."""
+_KEPT_BYTES = 64 << 20
+"""Predictions of plain candidates that are kept; further ones are merged again when they are asked for."""
 SHRINK = 1.0
 """Strength with which fitted weights are drawn to the mean, in units of one window's squared error."""
 
@@ -90,11 +92,11 @@ class Pool:
     _cache: dict[Candidate, np.ndarray] = field(default_factory=dict, repr=False)
 
     def predict(self, candidate: Candidate) -> np.ndarray:
-        """Return (n_windows,) predictions; those of plain candidates are kept."""
+        """Return (n_windows,) predictions; those of plain candidates are kept as far as memory is set aside for them."""
         plain = candidate.plain
         if candidate.weights or plain not in self._cache:
             y = self._merged(candidate)
-            if not candidate.weights:
+            if not candidate.weights and y.nbytes * (1 + len(self._cache)) <= _KEPT_BYTES:
                 self._cache[plain] = y
         else:
             y = self._cache[plain]

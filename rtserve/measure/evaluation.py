@@ -95,7 +95,7 @@ class Evaluation:
             values["raw"] = {
                 "predictions": _numbers(self.predictions),
                 "targets": _numbers(self.targets),
-                "subject": [str(s) for s in self.subject],
+                "subject": self.subject.tolist(),
             }
         return values
 

@@ -22,7 +22,8 @@ MIN_UNITS = 2
 FEW_PEOPLE = 10
 STUDENTISED_UP_TO = 1000
 """With more units the skewness that a studentised bootstrap mends has averaged out."""
-_BLOCK = 4_000_000
+_BLOCK = 400_000
+"""Draws in memory at once; the numbers do not depend on it."""
 _STEP = 1e-5
 
 Array = np.ndarray

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rtserve.errors import InputError
-from rtserve.files import readable_file, write_bytes
+from rtserve.files import read_json, replacing
 
 __all__ = ["environment", "load_result", "save_result"]
 
@@ -67,8 +67,10 @@ def _cpu() -> tuple[str, set[str]]:
 def save_result(path: str | Path, kind: str, payload: dict[str, Any], *, version: int = 1, force: bool = False) -> Path:
     """Write a result as JSON with its schema, whole or not at all."""
     document = {"schema": f"rtserve.{kind}/{version}"} | payload
-    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-    return write_bytes(path, (text + "\n").encode(), force=force)
+    with replacing(path, force=force) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as handle:
+        json.dump(document, handle, indent=1, ensure_ascii=False, allow_nan=False)
+        handle.write("\n")
+    return Path(path)
 
 
 def load_result(path: str | Path, kind: str | None = None) -> dict[str, Any]:
@@ -86,11 +88,7 @@ def load_result(path: str | Path, kind: str | None = None) -> dict[str, Any]:
     InputError
         Where the file is no result, or of another kind or a newer version.
     """
-    path = readable_file(path, "result")
-    try:
-        document = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error})", hint="give a file written with -o") from None
+    document = read_json(path, "result", hint="give a file written with -o")
     schema = document.get("schema", "") if isinstance(document, dict) else ""
     match = re.fullmatch(r"rtserve\.([a-z_]+)/(\d+)", str(schema))
     if match is None or (kind is not None and match[1] != kind):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.files import read_json
 from rtserve.graphs.architecture import architecture_digest
 from rtserve.graphs.graph import Graph
 from rtserve.measure.predict import learned_parameters
@@ -121,12 +122,10 @@ def run_side(path: Path) -> Side:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"{path.name} of {path.parent.name} cannot be read ({error})", hint="train that seed again"
-        ) from None
+    found = read_json(path, "result", hint="train that seed again")
+    if not isinstance(found, dict):
+        raise InputError(f"{path.name} of {path.parent.name} is no result", hint="train that seed again")
+    return found
 
 
 def _seed_claims(side: Side, result: Mapping[str, Any]) -> tuple[Claim, ...]:

@@ -21,6 +21,18 @@ def result_side(path: Path) -> Side:
     """Read a result written with -o: an evaluation, an overall score, a bench, a trained seed."""
     document = load_result(path)
     kind = document["schema"].split(".")[1].split("/")[0]
+    try:
+        return _side(path, document, kind)
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path} says it is {document['schema']}, but is not whole ({type(error).__name__}: {error})",
+            hint="write it again with -o",
+        ) from None
+
+
+def _side(path: Path, document: dict[str, Any], kind: str) -> Side:
     if kind == "evaluation":
         return _evaluation(path, document)
     if kind == "overall":

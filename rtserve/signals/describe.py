@@ -48,12 +48,16 @@ class _Spread:
     not_finite: int = 0
 
     def add(self, block: np.ndarray) -> None:
-        finite = np.isfinite(block)
-        self.not_finite += int((~finite.all(axis=(1, 2))).sum())
-        values = block.ravel() if finite.all() else block[finite]
-        self.count += values.size
-        self.total += float(values.sum(dtype=np.float64))
-        self.squares += float(np.dot(values.astype(np.float64), values)) if values.size else 0.0
+        for window in block:
+            values = window.ravel()
+            finite = np.isfinite(values)
+            if not finite.all():
+                self.not_finite += 1
+                values = values[finite]
+            exact = values.astype(np.float64)
+            self.count += exact.size
+            self.total += float(exact.sum())
+            self.squares += float(exact @ exact)
 
     @property
     def std(self) -> float | None:

@@ -194,6 +194,8 @@ def _long_texts(dataset: Any, key: str, path: Path) -> np.ndarray:
 
 def _decoded(value: Any) -> np.ndarray:
     array = np.asarray(value)
+    if array.dtype.kind == "S" and array.size:
+        return np.char.decode(array, "utf-8", "replace")
     if array.dtype.kind in "OS":
         texts = [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in array.ravel()]
         return np.array(texts, "U").reshape(array.shape)

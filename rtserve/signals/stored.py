@@ -17,10 +17,11 @@ import numpy as np
 
 from rtserve.errors import InputError
 
-__all__ = ["BLOCK_BYTES", "Identity", "Rows", "StoredArray", "blocks", "fingerprints", "rows_per_block"]
+__all__ = ["BLOCK_BYTES", "WHOLE_BYTES", "Identity", "Rows", "StoredArray", "blocks", "fingerprints", "rows_per_block"]
 
-BLOCK_BYTES = 32 << 20
-"""Bytes of float32 samples that are in memory at once where windows are gone through in order."""
+BLOCK_BYTES, WHOLE_BYTES = 8 << 20, 32 << 20
+"""Bytes of float32 samples that are read at once where windows are gone through in order, and those of a set that is read
+whole when it is loaded."""
 
 
 class Rows(Protocol):

@@ -9,7 +9,6 @@ are said to be so, in the window set too (``subject_source``), and `rtserve.sign
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.files import read_json
 from rtserve.signals.patterns import Pattern, is_pattern, parse_pattern
 from rtserve.signals.windows import WindowSet
 
@@ -139,7 +139,8 @@ def _labels(roots: set[Path]) -> dict[Path, str]:
 
 def _described(root: Path) -> str:
     try:
-        name = json.loads((root / "dataset_description.json").read_text(encoding="utf-8-sig")).get("Name", "")
+        about = read_json(root / "dataset_description.json", "description", hint="see BIDS")
+        name = about.get("Name", "")
     except (OSError, ValueError, AttributeError):
         return ""
     return name if isinstance(name, str) else ""

@@ -4,7 +4,7 @@ The file format is .npz or .h5 (for large sets) with the arrays ``X (n_windows, 
 ``subject``, ``run_id``, ``ch_names``, ``sfreq`` (Hz), ``t0`` (s, first sample relative to the event), ``unit``,
 ``target``, ``classes``, and further targets ``y.NAME`` with ``classes.NAME``. What a file does not state is unknown.
 Files may be in microvolt; in memory X is volts, or standardised (unit ``"1"``), or as it stands where the unit is
-unknown. X of more than one block stays in its file and is read as it is needed (`rtserve.signals.stored`).
+unknown. X of more than 32 MiB stays in its file and is read as it is needed (`rtserve.signals.stored`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rtserve.signals.hdf5 import read_hdf5, write_hdf5
 from rtserve.signals.kinds import is_hdf5, require_window_file
 from rtserve.signals.npz import read_npz, write_npz
 from rtserve.signals.soundness import require_sound
-from rtserve.signals.stored import BLOCK_BYTES, StoredArray, blocks
+from rtserve.signals.stored import WHOLE_BYTES, StoredArray, blocks
 from rtserve.spec import UNITS, InputSpec, OutputSpec, channel_difference, electrode, steps_differ
 
 __all__ = [
@@ -157,7 +157,7 @@ class WindowSet:
         return "class" if self.classes else self.target
 
     def batches(self, size: int | None = None) -> Iterator[np.ndarray]:
-        """Yield X in order as float32 arrays of `size` windows, by default what makes a block of 32 MiB."""
+        """Yield X in order as float32 arrays of `size` windows, by default what makes a block of 8 MiB."""
         return blocks(self.X, size)
 
     @functools.cached_property
@@ -284,7 +284,7 @@ def load_windows(path: str | Path, *, allow_nonfinite: bool = False, stated: Sta
     Parameters
     ----------
     path : path
-        An .npz or .h5 file. X of more than one block (32 MiB) stays in it.
+        An .npz or .h5 file. X of more than 32 MiB stays in it.
     allow_nonfinite : bool
         Keep windows with NaN or Inf in them instead of refusing the file.
     stated : Stated
@@ -385,14 +385,14 @@ def check_arrays(
 
 
 def in_memory(X: Any, unit: str | None) -> tuple[np.ndarray | StoredArray, str | None]:
-    """Return X as a window set has it, with its unit: volts, and read where it is but one block."""
+    """Return X as a window set has it, with its unit: volts, and read where it is small."""
     factor = UNITS[unit] if unit not in (None, "1") else 1.0
     if not isinstance(X, StoredArray):
         X = X.astype(np.float32, copy=False)
         X = X if factor == 1.0 else X * np.float32(factor)
     else:
         X = X if factor == 1.0 else X.scaled(factor)
-        X = np.asarray(X) if X.nbytes <= BLOCK_BYTES else X
+        X = np.asarray(X) if X.nbytes <= WHOLE_BYTES else X
     return X, unit if unit in (None, "1") else "V"
 
 

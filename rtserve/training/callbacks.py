@@ -41,7 +41,7 @@ class GateStop(Exception):  # noqa: N818 -- an outcome, no error
         self.verdict = verdict
 
 
-def infer(network: nn.Module, X: torch.Tensor | StoredArray, index: np.ndarray, *, batch: int = 256) -> np.ndarray:
+def infer(network: nn.Module, X: torch.Tensor | StoredArray, index: np.ndarray, *, batch: int = 128) -> np.ndarray:
     """Return predictions (n,) float32 of a network in evaluation mode for the windows that `index` names."""
     was_training = network.training
     network.eval()

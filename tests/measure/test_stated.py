@@ -3,7 +3,9 @@
 import json
 
 import numpy as np
+import pytest
 
+from rtserve import files
 from rtserve.signals.windows import Stated, load_windows, save_windows
 
 
@@ -28,3 +30,27 @@ def test_commands_ask_and_take_the_answer(tmp_path, cli, graph, windows):
     compared = cli("compare", graph, graph, "--data", silent, *answer)
     assert compared[0] == 0, compared[2]
     assert cli("evaluate", graph, "--data", said, "--unit", "uV")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"schema": "rtserve.evaluation/1", "name": "x"}', "but is not whole (KeyError: 'graph_sha256')"),
+        ("[" * 100_000, "is not JSON (maximum recursion"),
+        ('{"schema": "rtserve.evaluation/1"', "is not JSON"),
+    ],
+)
+def test_a_result_that_is_none_is_one_line(text, says, tmp_path, cli):
+    (tmp_path / "r.json").write_text(text)
+    code, _, err = cli("compare", tmp_path / "r.json", tmp_path / "r.json")
+    assert code == 2
+    assert says in err
+    assert len(err.strip().splitlines()) == 2
+
+
+def test_json_larger_than_is_read_is_refused_by_its_size(tmp_path, cli, monkeypatch):
+    monkeypatch.setattr(files, "LARGEST_JSON", 1000)
+    (tmp_path / "r.json").write_text(json.dumps({"schema": "rtserve.evaluation/1", "x": "a" * 2000}))
+    code, _, err = cli("compare", tmp_path / "r.json", tmp_path / "r.json")
+    assert code == 2
+    assert "at most 1,000 are read" in err

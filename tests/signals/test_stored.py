@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtserve.errors import InputError
-from rtserve.signals import stored, windows
+from rtserve.signals import hdf5, npz, stored, windows
+from rtserve.signals.describe import describe_windows
 from rtserve.signals.hdf5 import read_hdf5
 from rtserve.signals.npz import read_npz
+from rtserve.signals.splits import Split, find_leaks
 from rtserve.signals.stored import StoredArray, blocks, fingerprints
 from rtserve.signals.windows import WindowSet, load_windows, save_windows
 
@@ -56,7 +58,7 @@ def lazy(request, tmp_path_factory):
 def small_blocks():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stored, "BLOCK_BYTES", 4 * 60 * 8)
-        patch.setattr(windows, "BLOCK_BYTES", 4 * 60 * 8)
+        patch.setattr(windows, "WHOLE_BYTES", 4 * 60 * 8)
         yield
 
 
@@ -138,3 +140,21 @@ def test_a_file_that_changes_meanwhile_is_not_read_on(tmp_path, small_blocks):
     np.savez(path, X=X[::-1], y=Y, unit="V")
     with pytest.raises(InputError, match="changed while it was being read"):
         lazy.X[0]
+
+
+@pytest.mark.parametrize("kind", ["savez", "compressed", "h5"])
+def test_nothing_reads_more_than_a_block(kind, tmp_path, small_blocks, monkeypatch):
+    most = []
+    for rows in (hdf5._Rows, npz._PlainRows, npz._PackedRows):
+        read = rows.read_into
+        monkeypatch.setattr(
+            rows, "read_into", lambda s, start, out, read=read: (most.append(len(out)), read(s, start, out))
+        )
+    path = write(tmp_path / "w", kind)
+    lazy = load_windows(path)
+    describe_windows(path)
+    find_leaks(lazy, Split(marks=np.array(["train", "test"])[np.arange(N) % 2], by="window"))
+    for suffix in (".npz", ".h5"):
+        save_windows(tmp_path / f"copy{suffix}", lazy.take(np.arange(N)[::2]))
+    assert lazy.take(np.arange(30)).digest
+    assert max(most) == 8
