@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install test quick test-browser test-install test-envs demo zoo bench lint types contract readme clean
+.PHONY: install test test-browser test-install test-envs demo zoo bench lint types contract readme clean
 
 install: $(STAMP)
 
@@ -20,10 +20,6 @@ $(STAMP): pyproject.toml constraints.txt
 # Two workers on two cores; the graphs they share are exported once. One thread each, so that they do not fight.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=20 $(PYTEST)
-
-# The fast loop while something is being built: one short test of everything, no torch export, no training.
-quick: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m quick $(PYTEST)
 
 # The report in headless Chromium; fetched by apt where there is none and we may.
 test-browser: install
