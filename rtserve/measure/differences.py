@@ -40,12 +40,15 @@ class Swaps:
         Size of the difference in each swap, in units of their root mean square; the swap that was observed first.
     influence : ndarray, (n_units,)
         Of each unit on the difference.
+    weight : ndarray, (n_units,)
+        Share of the windows that each unit has.
     draws : (str, int, int)
         What was swapped: the kind of units, their number, the seed. Only equal draws are swaps made together.
     """
 
     drawn: Array
     influence: Array
+    weight: Array
     draws: tuple[str, int, int]
 
 
@@ -108,8 +111,14 @@ class Difference:
         """
         if self.swaps is None or self.interval is None:
             return float("inf")
-        seed = self.swaps.draws[2]
-        return detectable(self.swaps.influence, level=self.interval.level, stricter=self.stricter, seed=seed)
+        return detectable(
+            self.swaps.influence,
+            level=self.interval.level,
+            weight=self.swaps.weight,
+            wider=_wider(self.swaps.influence, self.interval),
+            stricter=self.stricter,
+            seed=self.swaps.draws[2],
+        )
 
     @property
     def decides(self) -> float:
@@ -198,6 +207,7 @@ def difference(
     mark = HEAVY if any(heavy(p - y, units, metric.order) for p in (first, second)) else ""
     closer, further = _moved(metric, y, first, second)
     values = [metric(y, first), metric(y, second)]
+    weight = np.bincount(units.index, minlength=units.count) / len(units.index)
     drawn, p = _swapped(a, b, metric.of_sums, resamples=resamples, seed=seed + 1)
     return Difference(
         metric=metric.name,
@@ -211,7 +221,7 @@ def difference(
         corrupted=further,
         identical=bool(np.array_equal(first, second)),
         constant=None if metric.name == "pearson" else metric(y, metric.constant(y)),
-        swaps=Swaps(drawn=drawn, influence=influences(both, gap), draws=(units.over, units.count, seed)),
+        swaps=Swaps(drawn=drawn, influence=influences(both, gap), weight=weight, draws=(units.over, units.count, seed)),
     )
 
 
@@ -219,6 +229,16 @@ def _as_interval(found: Ends | None, level: float, units: Units, mark: str) -> I
     if found is None:
         return None
     return Interval(low=found[0], high=found[1], level=level, over=units.over, units=units.count, mark=mark)
+
+
+def _wider(influence: Array, found: Interval) -> float:
+    """Return the length of an interval in that of Student's."""
+    from scipy import stats
+
+    count = len(influence)
+    error = float(np.sqrt(np.square(influence).sum() * count / max(count - 1, 1)))
+    plain = 2 * error * float(stats.t.ppf((1 + found.level) / 2, max(count - 1, 1)))
+    return (found.high - found.low) / plain if plain > 0 else 1.0
 
 
 def _gap(of_sums: OfSums, k: int) -> OfSums:

@@ -1,17 +1,23 @@
 """What a paired test of these people would have found: the smallest difference seen four times of five.
 
 Simulated under the rule that the verdict uses: people are drawn from those at hand, each with the influence that they
-have on the difference, shifted to a true difference; the test swaps the two predictions of whole people and asks
-Student's interval as well. The size is where 80 % of the simulated studies find it.
+have on the difference, and gain by a true difference; the test swaps the two predictions of whole people and asks the
+interval as well. A person gains in proportion to its windows, and people gain unequally (`UNEQUAL`): an improvement
+that is the same for everyone is easier to find than any that there is. The size is where 80 % of the simulated studies
+find it.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 __all__ = ["POWER", "detectable", "smallest_p"]
 
 POWER = 0.8
+UNEQUAL = 0.75
+"""Standard deviation of the gains of people, in units of their mean."""
 _STUDIES = 300
 _SWAPS = 160
 _EXACT_UNITS = 200
@@ -26,7 +32,15 @@ def smallest_p(units: int) -> float:
     return float(min(1.0, 2.0 ** (1 - units)))
 
 
-def detectable(influence: Array, *, level: float, stricter: float = 1.0, seed: int = 0) -> float:
+def detectable(
+    influence: Array,
+    *,
+    level: float,
+    weight: Array | None = None,
+    wider: float = 1.0,
+    stricter: float = 1.0,
+    seed: int = 0,
+) -> float:
     """Return the difference that is found with a probability of `POWER`; infinite where none can be.
 
     Parameters
@@ -35,6 +49,10 @@ def detectable(influence: Array, *, level: float, stricter: float = 1.0, seed: i
         Of each unit on the difference; they add up to about nothing.
     level : float
         Of the interval; the test's is ``1 - level``.
+    weight : ndarray, (n_units,), optional
+        Share of the windows that each unit has; equal ones by default.
+    wider : float
+        Length of the interval that is printed, in Student's.
     stricter : float
         How much larger than for a single verdict the difference must be, in a family of several.
     seed : int
@@ -45,38 +63,74 @@ def detectable(influence: Array, *, level: float, stricter: float = 1.0, seed: i
     count = len(influence)
     if smallest_p(count) > 1 - level or not np.isfinite(influence).all():
         return float("inf")
-    spread = influence * count * np.sqrt(count / (count - 1))
-    error = float(spread.std()) / np.sqrt(count)
+    weight = np.full(count, 1 / count) if weight is None else weight
+    spread = influence * np.sqrt(count / (count - 1))
+    error = float(np.sqrt(np.sum(np.square(spread))))
     if error == 0:
         return 0.0
-    t = float(stats.t.ppf((1 + level) / 2, count - 1))
+    t = float(stats.t.ppf((1 + level) / 2, count - 1)) * max(wider, 1.0)
     if count > _EXACT_UNITS:
-        return float(error * (t * stricter + stats.norm.ppf(POWER)))
-    rng = np.random.default_rng(seed)
-    drawn = spread[rng.integers(0, count, size=(_STUDIES, count))]
-    signs = rng.choice([-1.0, 1.0], size=(_SWAPS, count))
-
-    def found(size: float) -> float:
-        shares = [_found(drawn + side * size, side, signs, level, t, stricter) for side in (-1.0, 1.0)]
-        return float(np.mean(shares))
-
+        unequal = 1 / np.sqrt(max(1e-3, 1 - np.sum(np.square(weight)) * (UNEQUAL * (t * stricter + 1)) ** 2))
+        return float(error * (t * stricter + stats.norm.ppf(POWER)) * unequal)
+    studies = _Studies.drawn(spread, weight, t=t, level=level, stricter=stricter, seed=seed)
     low, high = 0.0, error * (t * stricter + 1.0)
-    while found(high) < POWER:
+    while studies.found(high) < POWER:
         low, high = high, 1.5 * high
         if high > 1e3 * error:
             return float("inf")
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        low, high = (low, middle) if found(middle) >= POWER else (middle, high)
+        low, high = (low, middle) if studies.found(middle) >= POWER else (middle, high)
     return float(high)
 
 
-def _found(studies: Array, side: float, signs: Array, level: float, t: float, stricter: float) -> float:
-    """Return the share of studies (n_studies, n_units) whose mean both the swaps and Student's interval call real."""
-    count = studies.shape[1]
-    mean = studies.mean(axis=1)
-    swapped = np.abs(studies @ signs.T) / count
-    rank = min(round(level * swapped.shape[1]), swapped.shape[1] - 1)
-    threshold = np.partition(swapped, rank, axis=1)[:, rank] * stricter
-    student = t * studies.std(axis=1, ddof=1) / np.sqrt(count)
-    return float(np.mean((side * mean > threshold) & (side * mean > student)))
+@dataclass(frozen=True, kw_only=True)
+class _Studies:
+    """Simulated studies without a difference, and the gains that one would bring: (n_studies, n_units) each.
+
+    Parameters
+    ----------
+    parts, weight, gain : ndarray
+        What each person adds to the difference, its share of the windows, and its gain for a mean gain of one.
+    signs : ndarray, (n_swaps, n_units)
+        Of the test.
+    t, level, stricter : float
+        The interval's half length in standard errors, its level, and the family's factor.
+    """
+
+    parts: Array
+    weight: Array
+    gain: Array
+    signs: Array
+    t: float
+    level: float
+    stricter: float
+
+    @classmethod
+    def drawn(cls, spread: Array, weight: Array, *, t: float, level: float, stricter: float, seed: int) -> _Studies:
+        """Draw people with what they add (n_units,) and their shares of the windows (n_units,)."""
+        rng, count = np.random.default_rng(seed), len(spread)
+        who = rng.integers(0, count, size=(_STUDIES, count))
+        share = weight[who] / weight[who].sum(axis=1, keepdims=True)
+        gain = 1.0 + UNEQUAL * rng.standard_normal(who.shape)
+        signs = rng.choice([-1.0, 1.0], size=(_SWAPS, count))
+        # A spread seen in few people is itself uncertain: its square has so many degrees of freedom, by its kurtosis.
+        squares = np.square(spread)
+        freedom = 2 / max(float(np.sum(squares**2) / np.sum(squares) ** 2) - 1 / count, 2 / count)
+        scale = np.sqrt(freedom / rng.chisquare(freedom, size=(_STUDIES, 1)))
+        return cls(parts=scale * spread[who], weight=share, gain=gain, signs=signs, t=t, level=level, stricter=stricter)
+
+    def found(self, size: float) -> float:
+        """Return the share of studies that find a true difference of so much, in either direction."""
+        return float(np.mean([self._found(side * size) for side in (-1.0, 1.0)]))
+
+    def _found(self, size: float) -> float:
+        parts = self.parts + size * self.weight * self.gain
+        total, count = parts.sum(axis=1), parts.shape[1]
+        swapped = np.abs(parts @ self.signs.T)
+        rank = min(round(self.level * swapped.shape[1]), swapped.shape[1] - 1)
+        threshold = np.partition(swapped, rank, axis=1)[:, rank] * self.stricter
+        rest = parts - self.weight * total[:, None]
+        error = np.sqrt(np.square(rest).sum(axis=1) * count / (count - 1))
+        seen = np.sign(size) * total
+        return float(np.mean((seen > threshold) & (seen > self.t * error)))

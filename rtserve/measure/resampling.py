@@ -88,7 +88,7 @@ class Replicas:
     Parameters
     ----------
     estimate, error : float
-        The metric and its standard error over units.
+        The metric and its standard error over units, by leaving each out.
     values : ndarray, (resamples,)
         The metric of the samples.
     errors : ndarray, (resamples,)
@@ -171,7 +171,9 @@ def replicate(sums: Array, of_sums: OfSums, *, resamples: int = RESAMPLES, seed:
             if products is not None:
                 errors.append(_error(of_sums, totals, (weights @ products).reshape(-1, k, k), count, steps))
         total = sums.sum(axis=0)
-        error = float(_error(of_sums, total, np.einsum("ui,uj->ij", sums, sums), count, steps))
+        error = _left_out(of_sums, sums, total)
+        if not np.isfinite(error):
+            error = float(_error(of_sums, total, np.einsum("ui,uj->ij", sums, sums), count, steps))
         estimate = float(of_sums(total))
     return Replicas(
         estimate=estimate,
@@ -180,6 +182,12 @@ def replicate(sums: Array, of_sums: OfSums, *, resamples: int = RESAMPLES, seed:
         errors=np.concatenate(errors) if errors else np.empty(0),
         units=count,
     )
+
+
+def _left_out(of_sums: OfSums, sums: Array, total: Array) -> float:
+    """Return the delete-one jackknife's standard error: larger than by influences where units are of unequal size."""
+    values = of_sums(total - sums)
+    return float(np.sqrt(np.square(values - values.mean()).sum() * (len(sums) - 1) / len(sums)))
 
 
 def _weights(count: int, resamples: int, seed: int) -> Iterator[Array]:

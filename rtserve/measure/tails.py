@@ -3,8 +3,8 @@
 Two things make an interval too short that no resampling of the people at hand can mend by itself. Where the tail index
 of the errors is under twice their power in the metric, the metric's variance does not exist (Student's t with three
 degrees of freedom has an index of 3, and a squared error needs more than 4): the interval is marked. Where the people
-with large errors also have many windows, the upper tail of the population is hardly in the sample: the upper end is
-that of a lognormal population as well (Cox's interval, Zhou and Gao 1997), for the ratio of two sums.
+with large errors have as many windows as others or more, the upper tail of the population is hardly in the sample: the
+upper end is then that of a lognormal population as well (Cox's interval, Zhou and Gao 1997), for the ratio of two sums.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ __all__ = ["HEAVY", "heavy", "lognormal_upper", "tail_index"]
 
 HEAVY = "heavy tails: too short"
 MIN_TAIL = 15
-MIN_WINDOWS = 300
-"""With fewer the tail holds under fifteen errors beyond twice their usual size: its index is not known."""
+MIN_WINDOWS = 500
+"""With fewer the tail is a dozen errors: its index is not known."""
+MAX_SHARE = 0.15
+"""Of one window in the sum whose limit the variance is: it sinks to nothing where that limit exists."""
 TAIL = 0.025
 _MIN_OF_UNIT = 5
-_RELATED = 0.5
-"""Rank correlation of a person's error with its weight, in standard errors, from which the lognormal end counts."""
+_RELATED = -0.5
+"""Rank correlation of a person's error with its weight, in standard errors, from which the lognormal end counts: it is
+left out where people with larger errors plainly have fewer windows, and what is rare then weighs little."""
 _PRIOR_WINDOWS = 0.25
 
 Array = np.ndarray
@@ -60,15 +63,26 @@ def _scaled(size: Array, units: Units) -> Array:
 
 
 def heavy(errors: Array, units: Units, order: int) -> bool:
-    """Whether the errors to the power `order` have no variance, as far as their tail shows; 0 asks nothing."""
-    index = tail_index(errors, units) if order else None
+    """Whether the errors to the power `order` have no variance, as far as their tail shows; 0 asks nothing.
+
+    Two signs must agree: the tail index of the errors is under ``2 * order``, and one window has more than `MAX_SHARE`
+    of the sum of errors to that power (the max-to-sum ratio, which goes to 0 where the moment exists). Response times
+    have a long left tail that ends at 0 s: they have the first sign at times, the second never.
+    """
+    if not order:
+        return False
+    powers = np.abs(np.asarray(errors, np.float64)) ** (2 * order)
+    total = float(powers.sum())
+    if len(powers) < MIN_WINDOWS or not total > 0 or powers.max() / total <= MAX_SHARE:
+        return False
+    index = tail_index(errors, units)
     return index is not None and index < 2 * order
 
 
 def lognormal_upper(above: Array, below: Array, windows: int, level: float) -> float | None:
     """Return the upper end for ``sum(above) / sum(below)`` in a lognormal population of units.
 
-    None where errors are not larger in the units of more weight, or a unit has none.
+    None where errors are smaller in the units of more weight, or a unit has none.
 
     Parameters
     ----------

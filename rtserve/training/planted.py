@@ -10,6 +10,7 @@ from typing import Any
 from rtserve.files import check_writable
 from rtserve.measure.evaluation import Evaluation, score_predictions
 from rtserve.measure.signature import Score
+from rtserve.measure.standing import standing_of
 from rtserve.signals.simulate import Progress, oracle_prediction, simulate
 from rtserve.signals.splits import make_split
 from rtserve.signals.windows import WindowSet, save_windows
@@ -58,10 +59,13 @@ class PlantedReport:
     def lines(self) -> list[str]:
         """Return what a person reads."""
         score, constant = self.oracle["nrmse"], self.oracle.baseline[0]
+        where = standing_of(score) if self.r == 0 else None
+        canary = [f"nothing was planted: {where.sentence()}"] if where else []
         return [
             f"planted r = {self.r:g}: a calibrated predictor can reach NRMSE {self.expected:.3f} (simulated)",
             f"the oracle finds r = {_with_ends(self.correlation)} and scores {_with_ends(score)},"
             f" the constant {constant.value if constant else 1.0:.3f}",
+            *canary,
         ]
 
 

@@ -11,6 +11,7 @@ from rtserve.measure.power import detectable, smallest_p
 from rtserve.measure.standing import standing, together
 from rtserve.measure.statistics import Units, corrected, difference, holm, interval
 from rtserve.measure.tails import HEAVY, tail_index
+from rtserve.signals.targets import draw_trials
 
 NRMSE = METRICS["nrmse"]
 
@@ -160,6 +161,9 @@ def test_heavy_tails_are_marked_and_light_ones_are_not():
     wild = interval(METRICS["mse"], y, y + rng.standard_t(2.5, 1200), units, resamples=50)
     assert wild.mark == HEAVY
     assert HEAVY in wild.text()
+    times = draw_trials(rng, 2000, 60, "response_time")
+    people = Units.of(times.subject, 2000)
+    assert not interval(NRMSE, times.y, np.full(2000, times.y.mean()), people, resamples=50).mark
     assert tail_index(rng.standard_normal(100), Units.of(np.empty(0), 100)) is None
     assert HEAVY in standing(NRMSE, y, y + rng.standard_t(2.5, 1200), units, resamples=50).verdict
 

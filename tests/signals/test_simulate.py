@@ -30,9 +30,8 @@ def test_the_oracle_reaches_what_was_planted(planted, r):
     report = planted_report(planted[r])
     assert report.expected == pytest.approx(math.sqrt(1 - r * r))
     assert r in report.correlation.interval
-    # A bootstrap of a constant's NRMSE is never under 1, so at r = 0 its lower end is 1 and a hair.
-    ends = report.oracle["nrmse"].interval
-    assert ends.low - 1e-4 <= report.expected <= ends.high
+    assert report.expected in report.oracle["nrmse"].interval
+    assert ("1.00 is inside the interval" in "\n".join(report.lines())) == (r == 0)
     assert report.reached
 
 
