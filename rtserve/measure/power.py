@@ -16,7 +16,7 @@ import numpy as np
 __all__ = ["POWER", "detectable", "smallest_p"]
 
 POWER = 0.8
-UNEQUAL = 0.75
+UNEQUAL = 0.9
 """Standard deviation of the gains of people, in units of their mean."""
 _STUDIES = 300
 _SWAPS = 160
