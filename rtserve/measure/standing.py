@@ -114,7 +114,8 @@ class Standing:
 
     def _where(self) -> str:
         inside = self.interval is not None and self.constant in self.interval
-        return f"{self.constant:.2f} is {'inside' if inside else 'outside'} the interval"
+        corrected = f"; p {self.p_text()}" if not inside and not self.side else ""
+        return f"{self.constant:.2f} is {'inside' if inside else 'outside'} the interval{corrected}"
 
 
 def constant_score(signature: Signature) -> float | None:

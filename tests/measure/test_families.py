@@ -1,5 +1,7 @@
 """Verdicts of one report together, few people, bounds and heavy tails: small versions of `benchmarks/coverage.py`."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 from rtserve.measure.intervals import exact_ends
 from rtserve.measure.metrics import METRICS
 from rtserve.measure.power import detectable, smallest_p
-from rtserve.measure.standing import standing, together
+from rtserve.measure.signature import Interval
+from rtserve.measure.standing import Standing, standing, together
 from rtserve.measure.statistics import Units, corrected, difference, holm, interval
 from rtserve.measure.tails import HEAVY, tail_index
 from rtserve.signals.targets import draw_trials
@@ -212,3 +215,11 @@ def test_a_standing_agrees_with_its_interval():
         assert (found.p <= 0.05) == (found.side != 0)
         word = "outside" if found.side else "inside"
         assert f"1.00 is {word} the interval" in found.sentence()
+
+
+def test_a_verdict_that_its_family_takes_back_says_so():
+    alone = Standing(metric="NRMSE", value=0.9, constant=1.0, interval=Interval(low=0.8, high=0.99, units=20), p=0.03)
+    assert alone.side == 1
+    found = together([alone, replace(alone, p=0.5)], "attempts")[0]
+    assert found.side == 0
+    assert "1.00 is outside the interval; p 0.03, corrected 0.06 (2 attempts)" in found.sentence()
