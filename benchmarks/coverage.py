@@ -25,6 +25,8 @@ from rtserve.measure.statistics import Units, corrected, difference, interval
 HERE = Path(__file__).resolve().parent
 NAMES = ("nrmse", "rmse", "mse", "pearson")
 BRANCHES = 13
+POWER = ((8, 480), (10, 600), (15, 900), (19, 241), (19, 1178), (40, 2400))
+"""People and trials; the constants of `rtserve.measure.power` were measured on studies of other seeds."""
 LEAD = (
     "`python benchmarks/coverage.py`; shares of simulated studies, nominal level 0.95. Under *marked* the intervals say",
     "that tails are heavy; *called different* is two equally good predictors, *difference* how often its interval holds 0.",
@@ -127,7 +129,7 @@ def parts(sets: int) -> dict[str, list[tuple[str, Callable[[], Row]]]]:
     return {
         "Intervals": [(f"{s.name} x {sets}", lambda s=s: intervals(s, sets)) for s in SITUATIONS],
         "Reports of null branches": [(f"{p}, {n} x {more}", lambda p=p, n=n: reports(p, n, more)) for p, n in sizes],
-        "Detectable": [(f"{p}, {n} x {sets}", lambda p=p, n=n: power(p, n, sets)) for p, n in ((19, 241), (19, 1178))],
+        "Detectable": [(f"{p}, {n} x {sets}", lambda p=p, n=n: power(p, n, sets)) for p, n in POWER],
         "Searches": [(f"{s.name} x {sets}", lambda k=k: searches(k, sets)) for k, s in enumerate(SEARCHES)],
     }
 

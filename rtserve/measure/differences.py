@@ -40,6 +40,8 @@ class Swaps:
         Size of the difference in each swap, in units of their root mean square; the swap that was observed first.
     influence : ndarray, (n_units,)
         Of each unit on the difference.
+    error : float
+        Standard error of the difference by leaving each unit out.
     weight : ndarray, (n_units,)
         Share of the windows that each unit has.
     draws : (str, int, int)
@@ -48,6 +50,7 @@ class Swaps:
 
     drawn: Array
     influence: Array
+    error: float
     weight: Array
     draws: tuple[str, int, int]
 
@@ -116,6 +119,7 @@ class Difference:
             level=self.interval.level,
             weight=self.swaps.weight,
             wider=_wider(self.swaps.influence, self.interval),
+            between=_between(self.swaps),
             stricter=self.stricter,
             seed=self.swaps.draws[2],
         )
@@ -203,7 +207,8 @@ def difference(
     y, first, second = (np.asarray(a, np.float64) for a in (y, first, second))
     a, b = (units.sums(metric.statistics(y, p)) for p in (first, second))
     both, gap = np.concatenate([a, b], axis=1), _gap(metric.of_sums, a.shape[1])
-    found = ends(replicate(both, gap, resamples=resamples, seed=seed), level=level)
+    replicas = replicate(both, gap, resamples=resamples, seed=seed)
+    found = ends(replicas, level=level)
     mark = HEAVY if any(heavy(p - y, units, metric.order) for p in (first, second)) else ""
     closer, further = _moved(metric, y, first, second)
     values = [metric(y, first), metric(y, second)]
@@ -221,7 +226,13 @@ def difference(
         corrupted=further,
         identical=bool(np.array_equal(first, second)),
         constant=None if metric.name == "pearson" else metric(y, metric.constant(y)),
-        swaps=Swaps(drawn=drawn, influence=influences(both, gap), weight=weight, draws=(units.over, units.count, seed)),
+        swaps=Swaps(
+            drawn=drawn,
+            influence=influences(both, gap),
+            error=replicas.error,
+            weight=weight,
+            draws=(units.over, units.count, seed),
+        ),
     )
 
 
@@ -239,6 +250,13 @@ def _wider(influence: Array, found: Interval) -> float:
     error = float(np.sqrt(np.square(influence).sum() * count / max(count - 1, 1)))
     plain = 2 * error * float(stats.t.ppf((1 + found.level) / 2, max(count - 1, 1)))
     return (found.high - found.low) / plain if plain > 0 else 1.0
+
+
+def _between(swaps: Swaps) -> float:
+    """Return the standard error by leaving each unit out, in that of the influences."""
+    count = len(swaps.influence)
+    shown = float(np.sqrt(np.square(swaps.influence).sum() * count / max(count - 1, 1)))
+    return swaps.error / shown if shown > 0 and np.isfinite(swaps.error) else 1.0
 
 
 def _gap(of_sums: OfSums, k: int) -> OfSums:
