@@ -25,6 +25,7 @@ import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.signals.fingerprints import BITS, among, hashed, pack, rise_hashes, unpack
+from rtserve.signals.labels import in_two
 from rtserve.signals.subjects import people
 from rtserve.signals.windows import WindowSet
 from rtserve.spec import TRAINED_ON
@@ -273,4 +274,4 @@ def _datasets(windows: WindowSet) -> np.ndarray:
 
 def _apart(labels: np.ndarray, marks: np.ndarray) -> bool:
     """Whether no label is in two parts."""
-    return bool(labels.size) and len(set(zip(labels.tolist(), marks.tolist(), strict=True))) == len(set(labels))
+    return bool(labels.size) and not len(in_two(labels, marks))

@@ -9,13 +9,13 @@ refused where subjects or runs are known, unless the caller insists, and then it
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.signals.labels import in_two
 from rtserve.signals.stored import fingerprints
 from rtserve.signals.subjects import is_guessed, people
 from rtserve.signals.windows import WindowSet
@@ -175,7 +175,7 @@ def find_leaks(windows: WindowSet, split: Split) -> tuple[str, ...]:
         reasons += _shared(people(windows), split.marks, "subjects")
     if windows.run_id.size:
         reasons += _shared(_groups(windows, "run"), split.marks, "runs")
-    twice = _twice(fingerprints(windows.X), split.marks)
+    twice = len(in_two(fingerprints(windows.X), split.marks))
     reasons += [f"{twice} identical windows are in more than one part"] if twice else []
     return tuple(reasons)
 
@@ -183,19 +183,8 @@ def find_leaks(windows: WindowSet, split: Split) -> tuple[str, ...]:
 def _shared(labels: np.ndarray, marks: np.ndarray, what: str) -> list[str]:
     if not labels.size:
         return []
-    parts_of = Counter(label for label, _ in set(zip(labels.astype("U").tolist(), marks.tolist(), strict=True)))
-    twice = sorted(label for label, parts in parts_of.items() if parts > 1)
-    if not twice:
-        return []
-    return [f"{len(twice)} {what} are in more than one part (first: {twice[0]})"]
-
-
-def _twice(keys: np.ndarray, marks: np.ndarray) -> int:
-    """Return how many different keys (n_windows,) are marked in two ways or more."""
-    _, which = np.unique(keys, return_inverse=True)
-    parts, part = np.unique(marks, return_inverse=True)
-    pairs = np.unique(which * len(parts) + part)
-    return int((np.bincount(pairs // len(parts)) > 1).sum())
+    twice = in_two(labels.astype("U"), marks)
+    return [f"{len(twice)} {what} are in more than one part (first: {twice[0]})"] if len(twice) else []
 
 
 def _checked(windows: WindowSet, split: Split, *, allow_leakage: bool) -> Split:

@@ -19,6 +19,7 @@ import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.files import read_json
+from rtserve.signals.labels import pairs_of
 from rtserve.signals.patterns import Pattern, is_pattern, parse_pattern
 from rtserve.signals.windows import WindowSet
 
@@ -280,10 +281,10 @@ def people(windows: WindowSet, *, bare: bool = False) -> np.ndarray:
         return subject
     dataset = np.asarray(windows.extra.get("dataset", np.empty(0, "U1"))).astype("U")
     known = dataset.shape == subject.shape
-    names: dict[tuple[str, str], str] = {}
-    pairs = zip(subject.tolist(), dataset.tolist() if known else [""] * len(subject), strict=True)
-    keys = list(pairs)
-    for whole, home in set(keys):
+    pairs, which = pairs_of(subject, dataset if known else np.zeros(len(subject), "U1"))
+    names = []
+    for whole, home in pairs:
         own = (whole.removeprefix(f"{home}/") if home else whole).strip().removeprefix("sub-")
-        names[whole, home] = f"{home}/{own}" if home and not bare else own
-    return np.array([names[key] for key in keys], "U")
+        names.append(f"{home}/{own}" if home and not bare else own)
+    found: np.ndarray = np.array(names, "U")[which]
+    return found
