@@ -34,6 +34,13 @@ def inspect_file(path: Path) -> dict[str, Any]:
     InputError
         Where it is none of the files rtserve knows, or is damaged.
     """
+    from rtserve.signals.reading import is_recording
+
+    if is_recording(path):
+        from rtserve.signals.overview import describe_recording
+
+        size = sum(part.stat().st_size for part in path.rglob("*")) if path.is_dir() else path.stat().st_size
+        return {"file": str(path), "bytes": size} | describe_recording(path)
     path = readable_file(path, "file")
     kind = _kind(path)
     if kind == "graph":
@@ -61,7 +68,10 @@ def _kind(path: Path) -> str:
     if looks_like_safetensors(head, path.stat().st_size):
         return "checkpoint"
     if path.suffix.lower() not in _SUFFIXES or (path.suffix == ".json" and not path.name.endswith(".index.json")):
-        raise InputError(f"{path} is none of the files rtserve knows", hint=f"it inspects {', '.join(_SUFFIXES)}")
+        raise InputError(
+            f"{path} is none of the files rtserve knows",
+            hint=f"it inspects {', '.join(_SUFFIXES)}, and recordings (.bdf, .edf, .set, .fif, .vhdr, ...)",
+        )
     return _SUFFIXES[path.suffix.lower()]
 
 

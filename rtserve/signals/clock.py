@@ -64,6 +64,8 @@ class Marks:
         The stored sample of each where the source says it (MNE's rounding, a trigger's edge).
     unplaced : int
         Rows without an onset, which are left out.
+    note : str
+        What must be said where this source is used.
     fields : dict of str to ndarray of str, (n,)
         What else it says of each, by column.
     """
@@ -74,6 +76,7 @@ class Marks:
     name: np.ndarray
     stored: np.ndarray | None = None
     unplaced: int = 0
+    note: str = ""
     fields: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[float, float, str]]:

@@ -138,8 +138,15 @@ def _parsed(data: bytes) -> tuple[float, list[Note]]:
         if place == 0 and not texts[0]:
             onset = at
         for text in filter(None, texts):
-            notes.append(Note(onset=at, duration=float(match[2] or 0), text=text.decode("utf-8", "replace")))
+            notes.append(Note(onset=at, duration=float(match[2] or 0), text=_text(text)))
     return onset, notes
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def _require_times(onsets: np.ndarray, header: EdfHeader, path: Path) -> None:

@@ -147,6 +147,8 @@ def _listed(marks: Marks) -> str:
 
 def events_of(signal: Signal, marks: Marks) -> Events:
     """Return one source's events in order of time, on the signal's clock."""
+    if marks.note:
+        signal.notes.add(marks.note)
     clock = signal.clock
     placed = clock.at_times(marks.onset) if marks.stored is None else clock.at_stored(marks.stored, marks.onset)
     order = np.argsort(placed.time, kind="stable")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from pathlib import Path
@@ -45,7 +46,8 @@ def annotated(raw: Any, path: Path, *, lost: bool) -> Marks:
         # Onsets are kept there in single precision: one that is a sample but for that is the sample.
         exact = stored / float(raw.info["sfreq"])
         onset = np.where(np.abs(onset - exact) <= np.spacing(notes.onset.astype("f4")) + 1e-6, exact, onset)
-    name = np.array([str(text) for text in notes.description], "U")
+    # MNE writes what is not Latin-1 into a .fif as &#1234; and leaves it so when it reads.
+    name = np.array([html.unescape(t) if "&#" in t else t for t in map(str, notes.description)], "U")
     length = raw.n_times / float(raw.info["sfreq"])
     outside = [note for note in (_all_notes(path, raw) if lost else []) if not 0 <= note.onset <= length]
     if outside:
@@ -148,6 +150,9 @@ def _numbers(table: Table, column: str, *, lenient: bool = False) -> list[float]
 def triggered(raw: Any, *, channel: str = "", mask: int | None = None) -> list[Marks]:
     """Return the marks of each trigger channel, as `mne.find_events` finds them; a mark is called by its number.
 
+    A channel that never goes back to zero holds each number until the next: there every change is a mark. Elsewhere, as
+    in MNE, a change to a lower number is none (two overlapping pulses end one after the other), which is said.
+
     Parameters
     ----------
     raw : mne.io.Raw
@@ -170,7 +175,10 @@ def triggered(raw: Any, *, channel: str = "", mask: int | None = None) -> list[M
             mne.create_info([name], raw.info["sfreq"], "stim", verbose="error"),
             verbose="error",
         )
-        found = mne.find_events(alone, name, shortest_event=1, verbose="error")
+        held = _never_zero(alone.get_data()[0])
+        found = mne.find_events(
+            alone, name, shortest_event=1, consecutive=True if held else "increasing", verbose="error"
+        )
         out.append(
             Marks(
                 source=f"trigger channel {name}",
@@ -178,6 +186,20 @@ def triggered(raw: Any, *, channel: str = "", mask: int | None = None) -> list[M
                 duration=np.zeros(len(found)),
                 name=found[:, 2].astype("U"),
                 stored=found[:, 0],
+                note=_held_note(alone.get_data()[0], name, held=held),
             )
         )
     return out
+
+
+def _never_zero(values: np.ndarray) -> bool:
+    """Whether a trigger channel holds each number until the next one."""
+    started = np.flatnonzero(values)
+    return bool(len(started)) and bool((values[started[0] :] != 0).all())
+
+
+def _held_note(values: np.ndarray, name: str, *, held: bool) -> str:
+    if held:
+        return f"trigger channel {name} never goes back to 0: every change of its number is taken for an event"
+    lower = int(((np.diff(values) < 0) & (values[1:] != 0)).sum())
+    return f"trigger channel {name} changes to a lower number {lower} times: no events, as in MNE" if lower else ""

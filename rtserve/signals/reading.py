@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class Reading:
 def is_recording(path: Path) -> bool:
     """Whether a file or folder is named like a recording."""
     name = path.name.lower()
-    return name.endswith(SUFFIXES) and (path.is_dir() == name.endswith(FOLDERS))
+    return path.exists() and name.endswith(SUFFIXES) and (path.is_dir() == name.endswith(FOLDERS))
 
 
 def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask: int | None = None) -> Reading:
@@ -174,7 +175,13 @@ def _load(path: Path) -> Any:
 
         return read_xdf(path)
     try:
-        raw = mne.io.read_raw(path, preload=True, verbose="warning")
+        try:
+            raw = mne.io.read_raw(path, preload=True, verbose="warning")
+        except Exception as error:
+            if "encoding='latin1'" not in str(error):
+                raise
+            warnings.warn("annotations in Latin-1, not UTF-8", stacklevel=2)
+            raw = mne.io.read_raw(path, preload=True, encoding="latin1", verbose="warning")
     except TypeError as error:
         if "number of trials" not in str(error):
             raise

@@ -445,3 +445,46 @@ def test_events_of_a_table_win_over_annotations(tmp_path):
     assert len(load_windows(tmp_path / "w.npz")) == 3
     shutil.rmtree(folder)
     assert Path(tmp_path / "w.npz").exists()
+
+
+def test_triggers_that_are_held_are_all_events(tmp_path):
+    data = np.vstack([1e-6 * brain(n=2), np.zeros((1, 8000))])
+    for onset in ONSET:
+        data[2, round(onset * 200) :] = 1
+        data[2, round((onset + 1) * 200) :] = 2
+    info = mne.create_info(["Fz", "Cz", "STI"], 200.0, ["eeg", "eeg", "stim"], verbose="error")
+    path, asked = tmp_path / "x_raw.fif", ["--stimulus", "1", "--response", "2", "--window", "0,2"]
+    mne.io.RawArray(data, info, verbose="error").save(path, verbose="error")
+    text = run(path, *asked, "-o", tmp_path / "w.npz")
+    assert len(load_windows(tmp_path / "w.npz")) == len(ONSET)
+    assert "never goes back to 0" in text
+    data[2, -100:] = 0
+    mne.io.RawArray(data, info, verbose="error").save(path, overwrite=True, verbose="error")
+    assert f"changes to a lower number {len(ONSET) - 1} times: no events, as in MNE" in run(
+        path, *asked, "-o", tmp_path / "v.npz"
+    )
+
+
+def test_names_in_any_script_and_encoding_are_found(tmp_path):
+    raw = made()
+    raw.annotations.description = np.array(["стимул" if n == "stim" else "größer" for n in raw.annotations.description])
+    raw.save(tmp_path / "x_raw.fif", verbose="error")
+    named = ["--stimulus", "стимул", "--response", "größer"]
+    run(tmp_path / "x_raw.fif", *MARKED[4:], *named, "-o", tmp_path / "w.npz")
+    assert len(load_windows(tmp_path / "w.npz")) == len(ONSET)
+    path = edf(tmp_path / "x.edf", brain(n=2))
+    path.write_bytes(path.read_bytes().replace(b"stim\x14", b"st\xefm\x14"))
+    text = run(path, *MARKED[4:], "--stimulus", "stïm", "--response", "resp", "-o", tmp_path / "v.npz")
+    assert len(load_windows(tmp_path / "v.npz")) == len(ONSET)
+    assert "Latin-1" in text
+
+
+def test_a_recording_is_inspected(tmp_path, cli):
+    path = edf(tmp_path / "x.edf", brain(n=3), names=["Fz", "Cz", "HEOG"])
+    code, out, _ = cli("inspect", path)
+    assert code == 0
+    for words in ("recording", "eeg (2)", "Fz, Cz", "eog (1)", "HEOG", "200", "resp (9), stim (9)"):
+        assert words in out
+    code, _, err = cli("inspect", tmp_path / "missing.edf")
+    assert code == 2
+    assert "missing.edf does not exist" in err
