@@ -145,12 +145,15 @@ class OutputSpec:
         Names of the classes in order: one per output, or two for one output; empty where not known.
     form : str
         Of a classifier: one of `FORMS`, or ``""`` where not known.
+    coupled : bool
+        Whether the answer to a window depends on the others in its batch: its score is one of that batch size.
     """
 
     n_outputs: int = 1
     target: str = ""
     classes: tuple[str, ...] = ()
     form: str = ""
+    coupled: bool = False
 
     def __post_init__(self) -> None:
         if self.n_outputs < 1:
@@ -169,7 +172,8 @@ class OutputSpec:
             raise InputError(f"unknown form {self.form!r} of a classifier's output", hint=f"use {', '.join(FORMS)}")
 
     def __str__(self) -> str:
-        said = [part for part in (self.target, self.form, "/".join(self.classes)) if part]
+        coupled = "coupled: depends on the batch" if self.coupled else ""
+        said = [part for part in (self.target, self.form, "/".join(self.classes), coupled) if part]
         return f"{self.n_outputs} output{'s' * (self.n_outputs > 1)}" + (f" ({', '.join(said)})" if said else "")
 
     @property
@@ -189,12 +193,15 @@ class OutputSpec:
             target=self.target or other.target,
             classes=self.classes or other.classes,
             form=self.form or other.form,
+            coupled=self.coupled or other.coupled,
         )
 
     def to_json(self) -> str:
         """Return the spec as canonical JSON; `from_json` reads it back."""
         values = {"n_outputs": self.n_outputs, "target": self.target}
-        return canonical_json(_said(values, {"classes": list(self.classes), "form": self.form}))
+        return canonical_json(
+            _said(values, {"classes": list(self.classes), "form": self.form, "coupled": self.coupled})
+        )
 
     @classmethod
     def from_json(cls, text: str) -> OutputSpec:

@@ -59,7 +59,7 @@ def evaluate(
 @click.option("--against", multiple=True, type=click.Path(), help="Graph to compare with; may be repeated.")
 @click.option("--engine", type=_ENGINES, default="onnxruntime", show_default=True)
 @click.option("--against-engine", type=_ENGINES, help="Engine of the others; the same by default.")
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Windows per call.")
+@click.option("--batch", type=click.IntRange(1), show_default="1", help="Windows per call.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--loop", type=click.IntRange(1), default=1, show_default=True, help="Runs of each other per call.")
 @click.option("--rounds", type=click.IntRange(1), default=54, show_default=True, help="Rounds by turns.")

@@ -131,6 +131,7 @@ def fuse_with_report(
     outputs = merged_output(outputs, graphs, plan)
     graphs = [in_form(graph, plan.merge.average) for graph in graphs]
     model = join(graphs, plan, labels=called)
+    outputs = replace(outputs, coupled=outputs.coupled or _examined(graphs, plan, called))
     normalise(model, name="fused")
     joined = Graph(model=model, input_spec=inputs, output_spec=outputs, provenance=_provenance(plan, graphs))
     if assumed := _assumed(plan, graphs, joined):
@@ -150,14 +151,38 @@ def _load_all(members: Sequence[Graph | str | Path]) -> list[Graph]:
     return [member if isinstance(member, Graph) else Graph.load(member) for member in members]
 
 
+def _examined(graphs: Sequence[Graph], plan: FusionPlan, called: dict[str, str]) -> bool:
+    """Return whether a member that was never examined (a graph made elsewhere, or by version 0.1) is coupled.
+
+    Raises
+    ------
+    ParityError
+        Where one draws at random: it has no answer to fuse.
+    """
+    from rtserve.graphs.answers import answer_windows
+    from rtserve.graphs.runners import OnnxruntimeRunner
+    from rtserve.graphs.steady import coupled_by, require_random_free, require_steady_graph
+
+    coupled = False
+    for digest, graph in dict(zip(plan.members, graphs, strict=True)).items():
+        if graph.answers is not None:
+            continue
+        require_random_free(graph, name=called[digest])
+        infer, x = OnnxruntimeRunner(graph).infer, answer_windows(graph.input_spec)
+        require_steady_graph(graph, infer, x, name=called[digest])
+        coupled = coupled or bool(coupled_by(graph, infer, x))
+    return coupled
+
+
 def _require_known(passes: Sequence[str]) -> None:
     """Raise `InputError` where a pass has a name that none has."""
     import difflib
 
-    from rtserve.fusion.passes import MEMBER_PASSES, WHOLE_PASSES
+    from rtserve.fusion.passes import ENGINES, MEMBER_PASSES, WHOLE_PASSES
     from rtserve.fusion.passes.pipeline import WAYS
 
-    known = [entry[0] for entry in (*MEMBER_PASSES, *WAYS, *WHOLE_PASSES)]
+    known: list[str] = [entry[0] for entry in (*MEMBER_PASSES, *WAYS, *WHOLE_PASSES)]
+    known += [name for name, _ in ENGINES["openvino"]]
     for name in passes:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)

@@ -81,6 +81,8 @@ def fuse_to_file(
         "macs": {"before": report.macs_before, "after": report.macs_after},
         "nodes": {"before": report.nodes_before, "after": report.nodes_after},
         "parity": parity.to_dict() | {"summary": parity.summary()} if parity else None,
+        "coupled": graph.output_spec.coupled,
+        "laid_out": report.laid_out if isinstance(report.laid_out, str) else report.laid_out.summary(),
         "explain": report.explain(),
         "timings": report.timings or {},
     }
@@ -140,6 +142,7 @@ def fuse_text(report: dict[str, Any], *, explain: bool) -> str:
             f"  work    {macs['before'] / 1e6:.2f} M -> {macs['after'] / 1e6:.2f} M multiply-adds per window,"
             f" {nodes['before']} -> {nodes['after']} nodes",
             f"  parity  {report['parity']['summary'] if report['parity'] else 'not checked'}",
+            *([f"          {report['laid_out']}"] if report["laid_out"] else []),
             f"  sha256  {report['sha256']}",
         ]
     )

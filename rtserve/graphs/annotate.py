@@ -8,6 +8,7 @@ row, or nothing is written.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,7 @@ def annotate_graph(
     opened, changes = _opened(proto, n_chans, n_times, path.name)
     graph = Graph.from_bytes(opened.SerializeToString(), name=str(path))
     inputs, outputs = stated_specs(graph.input_spec, graph.output_spec, stated, name=path.name, force=force)
-    made = Graph(model=graph.model, input_spec=inputs, output_spec=outputs, provenance=graph.provenance)
+    made = replace(graph, input_spec=inputs, output_spec=outputs)
     made.save(target, force=True)
     return {
         "path": str(target), "sha256": made.digest, "input": str(inputs), "output": str(outputs), "changes": changes,

@@ -21,6 +21,7 @@ import numpy as np
 from rtserve import errors
 from rtserve.errors import ExportError
 from rtserve.files import readable_file, sha256_file
+from rtserve.graphs.answers import Answers
 from rtserve.graphs.checkpoint import checkpoint_digest
 from rtserve.graphs.exporter import exporter_file
 from rtserve.graphs.parity import (
@@ -118,6 +119,7 @@ def export_with_report(
         facts = _run_child(folder, job, timeout_s)
         model = _read_raw(folder / "raw.onnx", facts)
         graph = _finish(model, facts, _provenance(job, facts, checkpoint, file))
+        graph = replace(graph, answers=_answers(folder / "probes.npz", graph.input_spec))
         report = _parity(graph, folder / "probes.npz", facts["reference"])
     return graph, report, facts
 
@@ -180,9 +182,8 @@ def _provenance(job: dict[str, Any], facts: dict[str, Any], checkpoint: Path | N
         *([TRAINED_ON] if facts.get(TRAINED_ON) else []),
     )
     chosen = {"weights": job["weights"]} if job["weights"] else {}
-    left = {"left_out": facts["left_out"]} if facts["left_out"] else {}
-    training = {"training": facts["training"]} if facts.get("training") else {}
-    return Provenance(kind="export", details=details | chosen | left | training | {key: facts[key] for key in kept})
+    told = {key: facts[key] for key in ("left_out", "training", "coupled") if facts.get(key)}
+    return Provenance(kind="export", details=details | chosen | told | {key: facts[key] for key in kept})
 
 
 def _finish(model: ir.Model, facts: dict[str, Any], provenance: Provenance) -> Graph:
@@ -198,9 +199,16 @@ def _finish(model: ir.Model, facts: dict[str, Any], provenance: Provenance) -> G
     return Graph(
         model=model,
         input_spec=InputSpec.from_json(facts["input"]),
-        output_spec=with_form(OutputSpec.from_json(facts["output"]), model),
+        output_spec=replace(with_form(OutputSpec.from_json(facts["output"]), model), coupled=bool(facts["coupled"])),
         provenance=provenance,
     )
+
+
+def _answers(path: Path, spec: InputSpec) -> Answers | None:
+    """Return the network's answers that travel in the graph: those of the last probe."""
+    with np.load(path) as arrays:
+        last = len(arrays["names"]) - 1
+        return Answers.of(arrays[f"y{last}"], float(arrays[f"rounding{last}"]), spec)
 
 
 def _parity(graph: Graph, path: Path, reference: str) -> ParityReport:

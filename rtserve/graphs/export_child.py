@@ -24,7 +24,9 @@ import torch
 from torch import nn
 
 from rtserve.errors import ExportError, InputError, RtserveError
+from rtserve.graphs.answers import answer_windows
 from rtserve.graphs.architecture import architecture_digest
+from rtserve.graphs.behaviour import coupling, require_steady
 from rtserve.graphs.checkpoint import load_checkpoint
 from rtserve.graphs.exporter import Built, resolve_exporter
 from rtserve.graphs.fit import Loaded, load_weights, run_lazy_parts
@@ -35,6 +37,8 @@ from rtserve.graphs.rounding import expected_error
 from rtserve.graphs.weights import exporter_shapes
 from rtserve.spec import TRAINED_ON
 
+REFERENCE = "reference windows"
+"""The probe whose answers travel in the graph."""
 EXAMPLE_BATCH = 3
 """Not 1 and not 2: the exporter specialises those, and reports success."""
 
@@ -134,19 +138,42 @@ def keep_small_constants() -> None:
     rewriter._DEFAULT_REWRITE_RULES = tuple(r for r in rewriter._DEFAULT_REWRITE_RULES if id(r) not in dropped)
 
 
+@contextlib.contextmanager
+def _batch_statistics_written_out() -> Iterator[None]:
+    """Let `F.batch_norm` in training mode be traced as the means that it is: the exporter takes the stored ones."""
+    original = torch.nn.functional.batch_norm
+
+    def batch_norm(x: torch.Tensor, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
+                   training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> torch.Tensor:  # fmt: skip
+        if not training:
+            return original(x, running_mean, running_var, weight, bias, False, momentum, eps)
+        axes, shape = [0, *range(2, x.dim())], [1, -1, *[1] * (x.dim() - 2)]
+        centred = x - x.mean(axes, keepdim=True)
+        y = centred / torch.sqrt((centred * centred).mean(axes, keepdim=True) + eps)
+        y = y * weight.reshape(shape) if weight is not None else y
+        return y + bias.reshape(shape) if bias is not None else y
+
+    torch.nn.functional.batch_norm = batch_norm
+    try:
+        yield
+    finally:
+        torch.nn.functional.batch_norm = original
+
+
 def export_module(module: nn.Module, built: Built, path: Path) -> None:
     """Write the raw ONNX of `module` with a symbolic batch."""
     with contextlib.suppress(ImportError, AttributeError):  # names private to onnxscript; parity guards what they guard
         keep_small_constants()
-    program = torch.onnx.export(
-        module,
-        (example_input(built),),
-        dynamo=True,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        external_data=False,
-        verbose=False,
-        opset_version=OPSET,
-    )
+    with _batch_statistics_written_out():
+        program = torch.onnx.export(
+            module,
+            (example_input(built),),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+            verbose=False,
+            opset_version=OPSET,
+        )
     assert program is not None
     program.save(str(path), external_data=False)
 
@@ -155,6 +182,7 @@ def reference_outputs(module: nn.Module, built: Built, seed: int) -> tuple[dict[
     """Return probe inputs with the module's float64 and float32 answers, what rounding costs, and which is the reference."""
     probes = probe_inputs(built.input_spec, seed=seed)
     double, precision = copy.deepcopy(module).double(), "torch float64"
+    probes.append((REFERENCE, answer_windows(built.input_spec)))
     arrays: dict[str, np.ndarray] = {"names": np.array([name for name, _ in probes])}
     for index, (_, x) in enumerate(probes):
         single = torch.from_numpy(x)
@@ -179,6 +207,8 @@ def run(folder: Path) -> dict[str, Any]:
     job = json.loads((folder / "job.json").read_text())
     module, built, facts = build(job)
     require_output(module, built)
+    require_steady(module, built.input_spec)
+    facts["coupled"] = coupling(module, built.input_spec)
     with torch.no_grad(), _named(ExportError, "the network fails on a probe input", "it must take any batch and scale"):
         arrays, facts["reference"] = reference_outputs(module, built, seed=0)
     np.savez(folder / "probes.npz", **arrays)  # type: ignore[arg-type]

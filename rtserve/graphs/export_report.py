@@ -47,6 +47,7 @@ def export_to_file(
         "quirks": facts["quirks"],
         "weights": facts["weights"],
         "left_out": facts["left_out"],
+        "coupled": facts["coupled"],
         "bytes": output.stat().st_size,
         "nodes": graph.model.graph.num_nodes(),
         "parity": parity.to_dict() | {"reference": parity.reference, "summary": parity.summary()},
@@ -72,6 +73,7 @@ def export_text(report: dict[str, Any]) -> str:
             *([f"  weights {report['weights']}"] if report["weights"] else []),
             *_left_out(report["left_out"]),
             *quirks,
+            *([f"  coupled {report['coupled']}; its score is one of a batch size"] if report["coupled"] else []),
             f"  parity  {report['parity']['summary']}",
             f"  sha256  {report['sha256']}",
         ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rtserve.errors import InputError
 from rtserve.files import readable_file, sha256_bytes, write_bytes
+from rtserve.graphs.answers import Answers
 from rtserve.spec import InputSpec, OutputSpec, Provenance
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ IR_VERSION = 9
 """The lowest IR version that may say opset 20 (onnx's table of versions): every onnxruntime since 1.17 loads it."""
 INPUT_NAME = "x"
 OUTPUT_NAME = "y"
-_KEYS = {"input": "rtserve.input", "output": "rtserve.output", "provenance": "rtserve.provenance"}
+_KEYS = {key: f"rtserve.{key}" for key in ("input", "output", "provenance", "answers")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +41,15 @@ class Graph:
         Shapes, rate, unit and target.
     provenance : Provenance
         Where it came from.
+    answers : Answers or None
+        What it must answer to a few windows; None where that was never found (a graph made elsewhere).
     """
 
     model: ir.Model
     input_spec: InputSpec
     output_spec: OutputSpec
     provenance: Provenance
+    answers: Answers | None = None
 
     @property
     def digest(self) -> str:
@@ -56,6 +60,7 @@ class Graph:
         """Return the ONNX file's bytes; equal graphs give equal bytes."""
         import onnx_ir as ir
 
+        self.model.metadata_props.pop(_KEYS["answers"], None)
         for key, value in self.metadata().items():
             self.model.metadata_props[key] = value
         return bytes(ir.serde.serialize_model(self.model).SerializeToString(deterministic=True))
@@ -66,7 +71,14 @@ class Graph:
             _KEYS["input"]: self.input_spec.to_json(),
             _KEYS["output"]: self.output_spec.to_json(),
             _KEYS["provenance"]: self.provenance.to_json(),
-        }
+        } | ({_KEYS["answers"]: self.answers.to_json()} if self.answers is not None else {})
+
+    @property
+    def fixed_batch(self) -> int:
+        """The one batch size that the graph takes, or 0 where it takes any."""
+        shape = next(v for v in self.model.graph.inputs if v.name not in self.model.graph.initializers).shape
+        first = shape[0] if shape is not None else None
+        return first if isinstance(first, int) and first > 0 else 0
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the ONNX file whole or not at all; see `rtserve.files.replacing`."""
@@ -130,6 +142,7 @@ class Graph:
                 outputs = OutputSpec.from_json(props[_KEYS["output"]])
             if _KEYS["provenance"] in props:
                 provenance = Provenance.from_json(props[_KEYS["provenance"]])
+            answers = Answers.from_json(props[_KEYS["answers"]]) if _KEYS["answers"] in props else None
         except InputError as error:
             raise InputError(f"{name}: {error.message}", hint=error.hint) from None
         if (inputs.n_chans, inputs.n_times, outputs.n_outputs) != (n_chans, n_times, n_outputs):
@@ -138,7 +151,7 @@ class Graph:
                 f" {n_outputs}",
                 hint="the file was edited; export it again",
             )
-        return cls(model=model, input_spec=inputs, output_spec=outputs, provenance=provenance)
+        return cls(model=model, input_spec=inputs, output_spec=outputs, provenance=provenance, answers=answers)
 
 
 def read_proto(data: bytes, folder: Path | None) -> onnx.ModelProto:

@@ -6,6 +6,7 @@ in float64: they say what the numbers should be, the others what an engine makes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,6 +15,8 @@ from rtserve.errors import ExportError, InputError, RtserveError
 from rtserve.extras import extra_module
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from rtserve.graphs.graph import Graph
 
 __all__ = [
@@ -114,7 +117,7 @@ class ReferenceRunner:
                 y: np.ndarray = self._evaluator.run(None, {self._input: x.astype(np.float64)})[0]
         except Exception as error:  # its own faults: shapes of pools with ceil_mode, types that it mixes
             raise RtserveError(
-                f"onnx's own evaluator cannot run the graph on {x.shape}: {str(error).splitlines()[0][:300]}",
+                f"onnx's own evaluator cannot run the graph on {x.shape}: {' '.join(str(error).split())[:300]}",
                 hint="no other engine of rtserve knows this graph's operators in float64; export it in another form",
             ) from None
         return y
@@ -192,9 +195,19 @@ class OpenvinoRunner:
     name = "openvino"
 
     def __init__(self, graph: Graph, *, threads: int = 1) -> None:
+        from rtserve.graphs.openvino_forms import lower
+
         openvino = extra_module("openvino", title="OpenVINO", extra="openvino")
         core = openvino.Core()
-        model = core.read_model(graph.to_bytes())
+        try:
+            model = core.read_model(_lowered(graph, lower))
+        except RtserveError:
+            raise
+        except Exception as error:
+            raise ExportError(
+                f"OpenVINO cannot load the graph: {_first_reason(error)}",
+                hint="lay the graph out for onnxruntime (--engine onnxruntime)",
+            ) from None
         options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
         options |= {
             "PERFORMANCE_HINT": "LATENCY",
@@ -204,8 +217,29 @@ class OpenvinoRunner:
 
     def infer(self, x: np.ndarray) -> np.ndarray:
         """Return (batch, n_outputs) float32."""
-        result: np.ndarray = self._request.infer({0: x}, share_inputs=True)[0].copy()
+        try:
+            result: np.ndarray = self._request.infer({0: x}, share_inputs=True)[0].copy()
+        except Exception as error:
+            raise RtserveError(
+                f"OpenVINO cannot run the graph on {x.shape}: {_first_reason(error)}",
+                hint="does the input fit, and does the graph take any batch?",
+            ) from None
         return result
+
+
+def _lowered(graph: Graph, lower: Callable[[ir.Model], tuple[ir.Model, int]]) -> bytes:
+    """Return the bytes of a graph in the forms that an engine computes as ONNX means them."""
+    import onnx_ir as ir
+
+    model, changed = lower(graph.clone_model())
+    return bytes(ir.serde.serialize_model(model).SerializeToString()) if changed else graph.to_bytes()
+
+
+def _first_reason(error: Exception) -> str:
+    """Return the line of an OpenVINO error that says what is wrong: the last one that is no place in its source."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith(("Exception from", "Check 'false' failed"))]
+    return " ".join((said or lines or [""])[0].split())[:300]
 
 
 def make_runner(graph: Graph, engine: str = "onnxruntime", *, threads: int = 1) -> Runner:

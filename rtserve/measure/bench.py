@@ -22,6 +22,7 @@ from rtserve.measure.hops import HopTimes, stream
 from rtserve.measure.machine import watched
 from rtserve.measure.predict import as_graph, make_runner
 from rtserve.measure.timing import P99_MIN, RESTARTS, Call, Factory, collector_paused, repeat, set_threads
+from rtserve.measure.vetting import require_batch, vet
 from rtserve.spec import UNITS, InputSpec
 
 __all__ = ["BenchReport", "Contender", "bench"]
@@ -36,7 +37,7 @@ def bench(
     *,
     engine: str = "onnxruntime",
     against_engine: str | None = None,
-    batch: int = 1,
+    batch: int | None = None,
     threads: int = 1,
     loop: int = 1,
     rounds: int = 54,
@@ -56,7 +57,8 @@ def bench(
     engine, against_engine : str
         From `rtserve.measure.predict.ENGINES`; the others' is the same by default.
     batch, threads : int
-        Windows per call (1 is the single-stream scenario), threads of the engine.
+        Windows per call (1, the single-stream scenario, by default), threads of the engine. A graph whose answers depend
+        on the batch is not timed at one that nobody chose.
     loop : int
         Runs of each other graph per timed call: 25 for "one session per branch, 25 branches".
     rounds : int
@@ -79,6 +81,7 @@ def bench(
     InputError
         Where a graph cannot be read, or a number is impossible.
     """
+    chosen, batch = batch, 1 if batch is None else batch
     if min(batch, threads, loop, rounds, hops or 1) < 1 or (hop_ms is not None and hop_ms <= 0):
         raise InputError(
             f"batch {batch}, threads {threads}, loop {loop}, rounds {rounds}, hop {hop_ms} ms",
@@ -91,6 +94,8 @@ def bench(
     set_threads(threads)
     contenders, factories, outputs = [], {}, []
     for name, g, kind, times in zip(names, graphs, engines, [1] + [loop] * len(others), strict=True):
+        found = vet(g, make_runner(g, kind, threads=threads).infer, engine=kind, name=name)
+        require_batch(found, chosen, name=name)
         factories[name] = _factory(g, kind, batch=batch, threads=threads, loop=times, seed=seed)
         outputs.append(np.asarray(factories[name]()()))
         passes = len(g.provenance.details.get("passes", ()))

@@ -11,9 +11,12 @@ from rtserve.measure.decisions import CLASSIFICATION, decide, require_same_score
 from rtserve.measure.evaluation import REGRESSION, Evaluation, score_predictions
 from rtserve.measure.predict import as_graph, as_windows, learned_parameters, predict
 from rtserve.measure.statistics import RESAMPLES
+from rtserve.measure.vetting import vetted
 from rtserve.signals.windows import WindowSet
 
 __all__ = ["Evaluation", "evaluate"]
+
+COUPLED = "the answer to a window depends on its batch, so the score is one of this batch size"
 
 
 def evaluate(
@@ -66,6 +69,7 @@ def evaluate(
     require_same_scores(graph.output_spec, windows, name=name)
     outputs = predict(graph, windows, engine=engine, threads=threads, batch=batch, name=name, progress=progress)
     decision = decide(graph, windows, metrics or (), name=name)
+    known = vetted(graph, engine)
     found = score_predictions(
         to_predictions(outputs, windows, name=name, decision=decision),
         windows,
@@ -79,8 +83,10 @@ def evaluate(
         engine=engine,
         threads=threads,
         parameters=learned_parameters(graph),
+        batch=(graph.fixed_batch or batch) if known.coupled_by else None,
     )
-    return replace(found, notes=(*found.notes, *_assumed(graph, windows, name)))
+    notes = [*known.notes, *([f"{COUPLED}: {known.coupled_by}"] if known.coupled_by else [])]
+    return replace(found, notes=(*found.notes, *notes, *_assumed(graph, windows, name)))
 
 
 def _assumed(graph: Graph, windows: WindowSet, name: str) -> list[str]:

@@ -137,10 +137,12 @@ def score_predictions(
     threads: int = 1,
     parameters: int = 0,
     decided: str = "",
+    batch: int | None = None,
 ) -> Evaluation:
     """Score predictions (n_windows,) that were made already; parameters and raises as `evaluate`.
 
-    `decided` says what class numbers were read from; it goes into the signatures.
+    `decided` says what class numbers were read from, `batch` on which batch size the predictions depend; both go into
+    the signatures.
     """
     y = windows.y.astype(np.float64)
     units = Units.of(windows.subject, len(windows))
@@ -150,8 +152,9 @@ def score_predictions(
         value = metric(y, p)
         ends = interval(metric, y, p, units, resamples=draws, seed=seed) if draws else None
         signature = metric.signature(n=len(y), data=windows.digest, split=split)
-        if decided:
-            signature = replace(signature, options=(*signature.options, (FROM, decided)))
+        conditions = [(FROM, decided)] if decided else []
+        conditions += [("batch", str(batch))] if batch else []
+        signature = replace(signature, options=(*signature.options, *conditions))
         return Score(value=value, signature=signature, interval=ends)
 
     scores = tuple(score(metric, predictions, draws=resamples) for metric in chosen)

@@ -10,6 +10,7 @@ import numpy as np
 from rtserve.errors import InputError, RtserveError
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.runners import ENGINES, make_runner
+from rtserve.measure.vetting import WINDOWS, require_batch, vet
 from rtserve.signals.stored import StoredArray
 from rtserve.signals.windows import Stated, WindowSet, load_windows
 from rtserve.spec import unit_factor
@@ -89,6 +90,10 @@ def predict(
     ------
     SpecMismatchError
         Where the windows do not fit the graph.
+    InputError
+        Where its answers depend on the batch and none was chosen.
+    ParityError
+        Where the graph draws at random, or the engine does not give its reference answers.
     RtserveError
         Where it answers NaN or Inf to finite windows.
     """
@@ -96,12 +101,16 @@ def predict(
     windows.require_spec(graph.input_spec, name=name)
     windows.require_output(graph.output_spec, name=name)
     runner = make_runner(graph, engine, threads=threads)
+    scale = unit_scale(graph, windows.unit, name=name)
+    first = np.ascontiguousarray(windows.X[:WINDOWS], dtype=np.float32) * np.float32(scale)
+    vetted = vet(graph, runner.infer, engine=engine, name=name, windows=first)
+    require_batch(vetted, graph.fixed_batch or batch, name=name)
     y = in_batches(
         runner.infer,
         windows.X,
-        batch=_fixed_batch(graph) or batch,
-        scale=unit_scale(graph, windows.unit, name=name),
-        pad=bool(_fixed_batch(graph)),
+        batch=graph.fixed_batch or batch,
+        scale=scale,
+        pad=bool(graph.fixed_batch),
         progress=progress,
     )
     require_finite(y, name)
@@ -143,12 +152,6 @@ def in_batches(
         if progress:
             progress(start + have, len(X))
     return np.concatenate(parts)
-
-
-def _fixed_batch(graph: Graph) -> int:
-    shape = next(v for v in graph.model.graph.inputs if v.name not in graph.model.graph.initializers).shape
-    first = shape[0] if shape is not None else None
-    return first if isinstance(first, int) and first > 0 else 0
 
 
 def unit_scale(graph: Graph, unit: str | None, *, name: str) -> float:

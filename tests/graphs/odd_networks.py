@@ -2,8 +2,10 @@
 
 import time
 
+import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from rtserve.graphs.exporter import Built, Quirk
 from rtserve.spec import InputSpec, OutputSpec
@@ -58,6 +60,66 @@ class Root(Plain):
 
     def forward(self, x):
         return super().forward(x) * torch.sqrt(-1 - x.square().mean(dim=(1, 2)))[:, None]
+
+
+class Unsteady(Plain):
+    """Answers by more than the window: by dice, by state, or by who else is in the batch."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.calls = kind, 0
+        self.own = nn.BatchNorm1d(4, track_running_stats=False)
+
+    def forward(self, x):
+        return self.head(getattr(self, self.kind)(torch.relu(self.conv(x))).mean(-1))
+
+    def dropout(self, y):
+        return functional.dropout(y, 0.5)
+
+    def noise(self, y):
+        return y + 1e-3 * torch.randn_like(y)
+
+    def numpy(self, y):
+        return y * (1 + 0.01 * float(np.random.default_rng().random()))
+
+    def state(self, y):
+        self.calls += 1
+        return y * (1 + 0.1 * self.calls)
+
+    def batch_statistics(self, y):
+        return self.own(y)
+
+    def functional_batch_statistics(self, y):
+        return functional.batch_norm(y, self.norm.running_mean, self.norm.running_var, training=True)
+
+    def centred(self, y):
+        return y - y.mean(0, keepdim=True)
+
+
+class Huge(Plain):
+    """Overflows in float32 on unscaled data, by itself; in float64 it has an answer."""
+
+    def forward(self, x):
+        return self.head(self.conv(torch.exp(x)).mean(-1)) * 1e-30
+
+
+class IllConditioned(Plain):
+    """Adds a large number and takes it away."""
+
+    def forward(self, x):
+        return self.head(((self.conv(x) + 3e3) - 3e3).mean(-1))
+
+
+def unsteady(shapes, settings):
+    return built(Unsteady(settings["kind"]))
+
+
+def huge(shapes, settings):
+    return built(Huge())
+
+
+def ill(shapes, settings):
+    return built(IllConditioned())
 
 
 def exporter(shapes, settings):

@@ -12,6 +12,7 @@ from rtserve.fusion.passes import (
     dense,
     depth,
     elu,
+    engine_forms,
     fast_fir,
     fold,
     fourier,
@@ -61,7 +62,7 @@ BLOCKED = (channel_step.NAME, paired.NAME, height.NAME, row_gather.NAME, deep_sh
 """Passes for onnxruntime alone, whose blocked layout they serve: short depthwise steps, say, are slow in torch."""
 ENGINES = {
     "onnxruntime": WHOLE_PASSES,
-    "openvino": (),
+    "openvino": ((engine_forms.NAME, engine_forms.run),),
     "torch": tuple(entry for entry in WHOLE_PASSES if entry[0] not in BLOCKED),
 }
 """Passes on the whole graph by the engine that is to run it."""

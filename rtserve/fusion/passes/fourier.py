@@ -15,6 +15,7 @@ from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.uses import inner_dims
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
+from rtserve.graphs.openvino_forms import dft_matrix
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -40,20 +41,6 @@ def run(model: ir.Model) -> PassResult:
     return PassResult(
         changed=changed, notes=tuple(dict.fromkeys(notes)) if not changed else (f"{changed} transforms as products",)
     )
-
-
-def dft_matrix(n: int, length: int, bins: int, parts: int, *, inverse: bool, onesided: bool = False) -> np.ndarray:
-    """Return a transform as (n * parts, bins * out), in float64.
-
-    Rows are samples (real, or real and imaginary part), columns bins (real and imaginary part; the real part alone for
-    a one-sided inverse).
-    """
-    basis = np.eye(n * parts).reshape(n * parts, n, parts)
-    signal = basis[..., 0] + (1j * basis[..., 1] if parts == 2 else 0.0)
-    if inverse and onesided:
-        return np.fft.irfft(signal, n=length, axis=1)[:, :bins].reshape(n * parts, -1)
-    spectrum = (np.fft.ifft if inverse else np.fft.fft)(signal, n=length, axis=1)[:, :bins]
-    return np.stack([spectrum.real, spectrum.imag], axis=-1).reshape(n * parts, -1)
 
 
 def _dft(model: ir.Model, node: ir.Node) -> str:

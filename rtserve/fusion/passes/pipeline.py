@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rtserve.errors import EnvironmentMissingError
 from rtserve.fusion.join import prepare_member
 from rtserve.fusion.passes import ENGINES, member_passes
 from rtserve.fusion.passes.affine import Refused
@@ -17,6 +18,7 @@ from rtserve.fusion.passes.check import Reference
 from rtserve.fusion.passes.outcome import OptimizationReport, Outcome
 from rtserve.fusion.passes.running import DEFECTS, clean, failed, run_passes
 from rtserve.graphs.macs import count_macs
+from rtserve.graphs.parity import ParityReport
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["optimize_graph"]
 
+RUNNERS = {"torch": "torch_plan", "openvino": "openvino"}
+"""What runs a graph that is laid out for an engine."""
 WAYS = (("stack", True, True), ("side-by-side", False, True), ("unshared", False, False))
 """Ways of assembling, best first: (name, alike members stacked, views share their first stage)."""
 
@@ -104,11 +108,26 @@ def optimize_graph(
         nodes_before=joined.model.graph.num_nodes(),
         nodes_after=result.model.graph.num_nodes(),
         parity=reference.report(result) if reference is not None else None,
+        laid_out=_in_its_engine(reference, result, engine),
         timings=timings,
     )
     if report.parity is not None:
         report.parity.require(hint="this is a defect of rtserve; --no-optimize avoids it")
-    return result, report
+    if isinstance(report.laid_out, ParityReport):
+        report.laid_out.require(
+            hint="lay the graph out for onnxruntime (--engine onnxruntime), which gives its numbers"
+        )
+    return replace(result, answers=reference.answers if reference is not None else None), report
+
+
+def _in_its_engine(reference: Reference | None, result: Graph, engine: str) -> ParityReport | str:
+    """Return the parity report in the engine that the graph is laid out for, or why there is none (or need be none)."""
+    if reference is None or engine == "onnxruntime":
+        return ""
+    try:
+        return reference.report(result, RUNNERS[engine])
+    except EnvironmentMissingError as missing:
+        return f"not compared in {engine}: {missing.message}"
 
 
 def _labelled(joined: Graph, model: ir.Model, outcomes: Sequence[Outcome], engine: str) -> Graph:

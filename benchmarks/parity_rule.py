@@ -1,0 +1,163 @@
+"""The two ends of parity's rule on the zoo: no deterministic network is refused, no noisy one passes.
+
+    python benchmarks/parity_rule.py [--only NAME,...] [--seeds 3] [--shape 129x200@100] [--budget-min MINUTES]
+
+Every network is exported as its exporter initialises it, by several seeds, and its parity report kept: the verdict, and
+how large the graph's error is beside the rounding error that the rule draws (its SLACK is to cover that ratio). The same
+network with noise of 4e-2 and of 1e-3 of its answers must be refused. A row is written as soon as it is whole; an
+interrupted run goes on where it stopped, and rows of other code are made anew. What was not reached is listed as missing.
+Results: ``results/parity_rule.json`` and ``results/parity_rule.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from zoo import select
+from zoo_catalogue import ROOT, Entry, Shape, catalogue
+from zoo_store import code_digest
+
+from rtserve.errors import ExportError, RtserveError
+from rtserve.files import write_bytes
+from rtserve.graphs.export import export_with_report
+from rtserve.graphs.parity import CEILING, SLACK, TOLERANCE, ParityReport
+from rtserve.measure.results import environment, save_result
+
+HERE = Path(__file__).resolve().parent
+NOISY = "benchmarks/noisy_networks.py"
+NOISES = (4e-2, 1e-3)
+
+
+def one_seed(entry: Entry, seed: int, timeout_s: float) -> dict[str, Any]:
+    """Return the verdict on one network, or why it could not be exported at all."""
+    try:
+        _, report, facts = export_with_report(
+            None, exporter=entry.exporter, settings=entry.settings, seed=seed, timeout_s=timeout_s
+        )
+    except RtserveError as error:
+        return {"seed": seed, "passed": False, "verdict": "no export", "reason": error.message}
+    return {"seed": seed, "coupled": facts["coupled"], "reason": report.summary()} | measured(report)
+
+
+def measured(report: ParityReport) -> dict[str, Any]:
+    """Return what the rule is judged by: verdict, largest error, and the largest ratio of error to drawn rounding.
+
+    A ratio is told where the error exceeds what passes in any case; below, it decides nothing.
+    """
+    cases = [case for case in report.cases if case.finite]
+    ratios = [case.error / case.rounding for case in cases if case.rounding > 0]
+    telling = [case.error / case.rounding for case in cases if case.rounding > 0 and case.error > TOLERANCE]
+    return {
+        "passed": report.passed,
+        "verdict": report.verdict,
+        "max_error": max((case.error for case in cases), default=None),
+        "max_rounding": max((case.rounding for case in cases), default=None),
+        "max_ratio": max(ratios, default=None),
+        "max_ratio_above_tolerance": max(telling, default=None),
+        "ill_conditioned": report.to_dict()["ill_conditioned"],
+    }
+
+
+def noisy(entry: Entry, noise: float, timeout_s: float) -> dict[str, Any]:
+    """Return whether a network with noise is refused, and in which words."""
+    settings = dict(entry.settings) | {"of": entry.exporter, "noise": noise}
+    try:
+        _, report, _ = export_with_report(None, exporter=NOISY, settings=settings, timeout_s=timeout_s)
+    except ExportError as error:
+        return {
+            "noise": noise,
+            "refused": "answers the same windows differently" in error.message,
+            "reason": error.message,
+        }
+    except RtserveError as error:
+        return {"noise": noise, "refused": False, "reason": error.message}
+    return {"noise": noise, "refused": not report.passed, "reason": report.summary()}
+
+
+def make_row(entry: Entry, seeds: int, timeout_s: float) -> dict[str, Any]:
+    """Return everything about one network."""
+    start = time.perf_counter()
+    row: dict[str, Any] = {"model": entry.model, "shape": str(entry.shape)}
+    row["seeds"] = [one_seed(entry, seed, timeout_s) for seed in range(seeds)]
+    row["noisy"] = [noisy(entry, noise, timeout_s) for noise in NOISES]
+    return row | {"code": code_digest(), "seconds": round(time.perf_counter() - start, 1)}
+
+
+def outcome(row: dict[str, Any]) -> str:
+    """Return one word for a row: ``holds``, or what the rule got wrong."""
+    if any(not noise["refused"] for noise in row["noisy"]):
+        return "NOISE PASSED"
+    refused = [seed for seed in row["seeds"] if not seed["passed"]]
+    if any(seed["verdict"] != "no export" for seed in refused):
+        return "REFUSED"
+    return "no export" if refused else "holds"
+
+
+def table(rows: list[dict[str, Any]], missing: list[str], about: dict[str, Any]) -> str:
+    """Return the record as Markdown."""
+    ends = [outcome(row) for row in rows]
+    exported = [seed for row in rows for seed in row["seeds"] if seed["verdict"] != "no export"]
+    ratios = [seed["max_ratio_above_tolerance"] for seed in exported if seed["max_ratio_above_tolerance"] is not None]
+    lines = [
+        "# The two ends of parity's rule", "", (__doc__ or "").split("\n\n")[2].replace("\n", " "), "",
+        f"On {about['cpu']}. {len(rows)} networks, {len(exported)} exports: {ends.count('REFUSED')} deterministic ones"
+        f" refused by parity, {ends.count('NOISE PASSED')} noisy ones passed, {ends.count('no export')} networks that the"
+        " torch exporter or an earlier check stopped. Allowed is the larger of"
+        f" {TOLERANCE:g} and {SLACK:g} x rounding, never above {CEILING:g}; of errors above {TOLERANCE:g} the largest was"
+        f" {f'{max(ratios):.1f} x rounding' if ratios else 'none'}.", "",
+        f"Not reached: {', '.join(missing) or 'none'}.", "",
+        "| network | rule | verdicts by seed | largest error | rounding | error / rounding | above 1e-5 | noise refused |",
+        "|--|--|--|--|--|--|--|--|",
+    ]  # fmt: skip
+    return "\n".join([*lines, *map(_line, rows)]) + "\n"
+
+
+def _line(row: dict[str, Any]) -> str:
+    def worst(key: str) -> str:
+        values = [seed[key] for seed in row["seeds"] if seed.get(key) is not None]
+        return f"{max(values):.2g}" if values else "-"
+
+    verdicts = ", ".join(seed["verdict"] for seed in row["seeds"])
+    refused = ", ".join(f"{noise['noise']:g} {'yes' if noise['refused'] else 'NO'}" for noise in row["noisy"])
+    keys = ("max_error", "max_rounding", "max_ratio", "max_ratio_above_tolerance")
+    return f"| {row['model']} | {outcome(row)} | {verdicts} | {' | '.join(map(worst, keys))} | {refused} |"
+
+
+@click.command(help=__doc__.split("\n\n")[0])
+@click.option("--only", help="Names, comma-separated.")
+@click.option("--shape", default="129x200@100", show_default=True, help="CHANNELSxSAMPLES@HZ.")
+@click.option("--seeds", default=3, show_default=True)
+@click.option("--timeout", "timeout_s", default=900.0, show_default=True, help="Seconds an export may take.")
+@click.option("--budget-min", type=float, help="Start no further network after so many minutes.")
+@click.option("-o", "--output", default=str(HERE / "results"), show_default="benchmarks/results")
+def main(only: str | None, shape: str, seeds: int, timeout_s: float, budget_min: float | None, output: str) -> None:
+    os.chdir(ROOT)
+    path, start = Path(output) / "parity_rule.json", time.perf_counter()
+    known = json.loads(path.read_text())["rows"] if path.exists() else []
+    kept = {f"{row['model']} {row['shape']}": row for row in known}
+    every = catalogue(Shape.parse(shape), {})
+    chosen = select(every, only)
+    for number, entry in enumerate(chosen, start=1):
+        late = budget_min is not None and time.perf_counter() - start > 60 * budget_min
+        if late or kept.get(entry.key(), {}).get("code") == code_digest():
+            continue
+        click.echo(f"[{number}/{len(chosen)}] {entry.key()} ...", err=True)
+        row = kept[entry.key()] = make_row(entry, seeds, timeout_s)
+        click.echo(
+            f"    {outcome(row)}: {', '.join(seed['verdict'] for seed in row['seeds'])}, {row['seconds']} s", err=True
+        )
+        rows = [kept[key] for key in sorted(kept, key=str.lower)]
+        missing = [entry.model for entry in every if entry.key() not in kept]
+        about = environment(threads=1)
+        save_result(path, "parity_rule", {"environment": about, "rows": rows, "missing": missing}, force=True)
+        write_bytes(path.with_suffix(".md"), table(rows, missing, about).encode(), force=True)
+    click.echo(str(path))
+
+
+if __name__ == "__main__":
+    main()
