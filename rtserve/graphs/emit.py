@@ -87,8 +87,7 @@ class Emitter:
         node = ir.node(op_type, values, attributes=attributes, num_outputs=n)
         for index, value in enumerate(node.outputs):
             value.name = self.name(name or f"{self.prefix}.{op_type.lower()}")
-            whole = op_type in ("ArgMax", "ArgMin", "Shape", "Size") or (op_type, index) == ("TopK", 1)
-            value.type = ir.TensorType(ir.DataType.INT64 if whole else ir.DataType.FLOAT)
+            value.type = ir.TensorType(_result_type(op_type, index, values, attributes))
         if self.before is not None:
             self.graph.insert_before(self.before, node)
         else:
@@ -99,6 +98,26 @@ class Emitter:
         """Return ``x[start:end:step]`` along `axis`; None for the end (or, going backwards, past the start)."""
         far = np.iinfo(np.int64).max if step > 0 else np.iinfo(np.int64).min
         return self("Slice", x, [start], [far if end is None else end], [axis], [step])
+
+
+def _result_type(
+    op_type: str, index: int, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Any]
+) -> ir.DataType:
+    """Return the type of an output: that of the data, so that what is computed in float64 stays so."""
+    import onnx_ir as ir
+
+    if op_type in _WHOLE or (op_type, index) == ("TopK", 1):
+        return ir.DataType.INT64
+    if op_type in _TRUTH:
+        return ir.DataType.BOOL
+    if op_type == "Cast":
+        return ir.DataType(int(getattr(attributes["to"], "value", attributes["to"])))
+    data = inputs[1 if op_type == "Where" else 0] if inputs else None
+    return data.dtype if data is not None and data.dtype is not None else ir.DataType.FLOAT
+
+
+_WHOLE = ("ArgMax", "ArgMin", "Shape", "Size", "NonZero")
+_TRUTH = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Not", "And", "Or", "Xor", "IsNaN", "IsInf")
 
 
 def _as_array(value: Any) -> np.ndarray:

@@ -22,6 +22,8 @@ __all__ = ["UNIT", "RoundingErrors", "expected_error"]
 
 UNIT = 2.0**-24
 """Unit roundoff of float32: the largest relative error of one rounding to nearest."""
+COARSE = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
+"""Unit roundoff of what a network computes in half precision on purpose."""
 ULPS = 2.0
 """Roundings that one operation is charged: its own, and that of a stored operand or of a polynomial's last step."""
 CONTRACTIONS = (
@@ -62,9 +64,9 @@ class RoundingErrors(TorchDispatchMode):  # type: ignore[misc]
         self.generator = torch.Generator().manual_seed(seed)
 
     def _draw(self, like: Tensor) -> Tensor:
-        """Return errors in [-1, 1] x `ULPS` x `UNIT`, of the shape and real type of `like`."""
-        dtype = torch.float32 if like.dtype in (torch.float32, torch.complex64) else torch.float64
-        return (torch.rand(like.shape, generator=self.generator, dtype=dtype) * 2 - 1) * (ULPS * UNIT)
+        """Return errors in [-1, 1] x `ULPS` x unit roundoff, of the shape of `like`, in float64."""
+        unit = COARSE.get(like.dtype, UNIT)
+        return (torch.rand(like.shape, generator=self.generator, dtype=torch.float64) * 2 - 1) * (ULPS * unit)
 
     def _err(self, value: Any, size: Tensor | float = 0.0) -> Any:
         """Return a tensor with relative errors, and absolute ones of numbers of `size`; anything else as it is.
@@ -75,7 +77,7 @@ class RoundingErrors(TorchDispatchMode):  # type: ignore[misc]
         if not isinstance(value, torch.Tensor) or not (value.is_floating_point() or value.is_complex()):
             return value
         erring = value + (value + size * (value != 0)) * self._draw(value)
-        return torch.where(torch.isfinite(value), erring, value)
+        return torch.where(torch.isfinite(value), erring.to(value.dtype), value)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

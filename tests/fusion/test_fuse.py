@@ -326,3 +326,39 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(cli, files, tm
         assert "hint: " in err
     assert cli("fuse", *files, "-o", files[0], "--force")[0] == 2
     assert Graph.load(files[0]).digest == A.digest
+
+
+ISLANDS = {
+    "a double factor": "d = Cast <to = 11> (c)  e = Mul (d, k)  m = Cast <to = 1> (e)",
+    "a z-score in double": "d = Cast <to = 11> (c)  u = ReduceMean (d, time)  e = Sub (d, u)  q = Mul (e, e)"
+    "  v = ReduceMean (q, time)  w = Add (v, tiny)  s = Sqrt (w)  z = Div (e, s)  m = Cast <to = 1> (z)",
+    "an integer factor": "f = Cast <to = 1> (three)  m = Mul (c, f)",
+    "nothing": "m = Identity (c)",
+}
+
+
+@pytest.mark.parametrize("island", [name for name in ISLANDS if name != "nothing"])
+@pytest.mark.parametrize("views", ["identity", "identity,roll:+2,scale:1.1"])
+def test_islands_of_doubles_and_integers_survive_and_stop_no_rewrite(island, views):
+    def fused(body):
+        rng = np.random.default_rng(0)
+        text = f"""<ir_version: 9, opset_import: ["" : 20]>
+        net (float[batch, 4, 20] x) => (float[batch, 1] y)
+        <int64[1] one = {{1}}, int64[1] time = {{3}}, int64[2] both = {{2, 3}}, double k = {{1.1}}, double tiny = {{1e-12}},
+         int64 three = {{3}}> {{ u1 = Unsqueeze (x, one) c1 = Conv <pads = [0, 2, 0, 2]> (u1, w1)
+          c = Conv <group = 4> (c1, w2) {body} a = Elu (m) r = ReduceMean <keepdims = 0> (a, both) y = MatMul (r, h) }}"""
+        proto = onnx.parser.parse_model(text)
+        for name, shape in (("w1", (4, 1, 1, 5)), ("w2", (8, 1, 4, 1)), ("h", (8, 1))):
+            tensor = onnx.numpy_helper.from_array((0.4 * rng.standard_normal(shape)).astype("f4"), name)
+            proto.graph.initializer.append(tensor)
+        one = Graph.from_bytes(proto.SerializeToString())
+        proto.graph.initializer[-1].CopyFrom(onnx.numpy_helper.from_array(np.full((8, 1), 0.25, "f4"), "h"))
+        return fuse_with_report([one, Graph.from_bytes(proto.SerializeToString())], views=views)
+
+    graph, report, parity = fused(ISLANDS[island])
+    _, plain, _ = fused(ISLANDS["nothing"])
+    assert parity.verdict == "equal"
+    assert report.macs_after == plain.macs_after < plain.macs_before
+    assert not [outcome for outcome in report.outcomes if outcome.status == "undone"]
+    if "double" in island:
+        assert any(node.attributes.get_int("to", 0) == 11 for node in graph.model.graph if node.op_type == "Cast")

@@ -168,10 +168,10 @@ POOLS = {
 WRAP = ", int64[6] pads = {0, 0, 3, 0, 0, 2}"
 
 
+@pytest.mark.needs("openvino")
 @pytest.mark.parametrize("n_times", [11, 12, 102])
 @pytest.mark.parametrize("kind", [*POOLS, "wrap"])
 def test_openvino_gives_the_numbers_of_forms_that_it_gets_wrong(kind, n_times):
-    pytest.importorskip("openvino")
     body = POOLS.get(kind, 'p = Pad <mode = "wrap"> (x, pads)')
     graph = parsed(body, n_times=n_times, weights=WRAP if kind == "wrap" else "")
     x = answer_windows(graph.input_spec)
@@ -188,13 +188,13 @@ def transposed(attributes, size):
     return Graph.from_bytes(onnx.parser.parse_model(text).SerializeToString())
 
 
+@pytest.mark.needs("openvino")
 @pytest.mark.parametrize(
     ("attributes", "size"),
     [('auto_pad = "SAME_LOWER", output_shape = [22]', 22), ("output_shape = [24]", 24), ("output_shape = [21]", 21),
      ('auto_pad = "SAME_UPPER"', 22), ('auto_pad = "SAME_LOWER"', 22)],
 )  # fmt: skip
 def test_openvino_gives_the_numbers_of_a_transposed_convolution(attributes, size):
-    pytest.importorskip("openvino")
     graph = transposed(attributes, size)
     x = answer_windows(graph.input_spec)
     assert np.allclose(make_runner(graph, "openvino").infer(x), OnnxruntimeRunner(graph).infer(x), atol=1e-5)
@@ -207,18 +207,18 @@ def spectrum(attributes, bins, parts, length=""):
     return Graph.from_bytes(onnx.parser.parse_model(text).SerializeToString())
 
 
+@pytest.mark.needs("openvino")
 @pytest.mark.parametrize(
     ("attributes", "bins", "length"), [("onesided = 1", 6, ""), ("inverse = 1", 11, ""), ("onesided = 1", 9, "n")]
 )
 def test_openvino_gives_the_numbers_of_a_fourier_transform(attributes, bins, length):
-    pytest.importorskip("openvino")
     graph = spectrum(attributes, bins, 2, length)
     x = answer_windows(graph.input_spec)
     assert np.allclose(make_runner(graph, "openvino").infer(x), OnnxruntimeRunner(graph).infer(x), atol=2e-5)
 
 
+@pytest.mark.needs("openvino")
 def test_what_openvino_cannot_compute_is_refused_by_name():
-    pytest.importorskip("openvino")
     body = 'p = Resize <mode = "linear", antialias = 1, axes = [2]> (x, , , size)'
     graph = parsed(body, weights=", int64[1] size = {5}")
     with pytest.raises(ExportError, match=r"OpenVINO does not compute Resize .* with antialias"):

@@ -151,7 +151,7 @@ class Stacker:
                 array = constant(value)
                 if array is None:
                     raise Refused(f"{node.op_type} reads something that is not there")
-                feeds.append(self.emit.constant(array, name=f"{value.name}"))
+                feeds.append(self.emit.constant(array, name=f"{value.name}", keep=True))
         return feeds
 
     def _plain(self, value: Any) -> ir.Value:

@@ -102,9 +102,9 @@ def _binary(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
         if constant(value) is not None:
             arrays = s.arrays(index, slot)
             if arrays[0].ndim == 0 and s.is_shared(value):
-                sides.append(s.emit.constant(arrays[0]))
+                sides.append(s.emit.constant(arrays[0], keep=True))
             else:
-                sides.append(s.emit.constant(_stacked_constant(arrays, len(dims))))
+                sides.append(s.emit.constant(_stacked_constant(arrays, len(dims)), keep=True))
         else:
             if len(s.dims(value)) != len(dims):
                 raise Refused(f"{node.op_type} broadcasts over axes")
@@ -131,7 +131,7 @@ def _matmul(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
             sides.append(wide)
         else:
             rank = max(len(s.dims(other)), 2)
-            sides.append(s.emit.constant(_stacked_constant(s.arrays(index, slot), rank)[0]))
+            sides.append(s.emit.constant(_stacked_constant(s.arrays(index, slot), rank)[0], keep=True))
     return [s.collapse(s.emit("MatMul", *sides), dims)]
 
 
@@ -178,7 +178,7 @@ def _reshape(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     if node.op_type in ("Unsqueeze", "Squeeze"):
         axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
         if axes is not None and all(int(a) >= 2 for a in axes):
-            return s.copy(node, [s.get(node.inputs[0]), s.emit.constant(axes)])
+            return s.copy(node, [s.get(node.inputs[0]), s.emit.constant(axes, keep=True)])
     return [s.emit("Reshape", s.get(node.inputs[0]), [-1, s.n * dims[0], *dims[1:]])]
 
 
@@ -208,7 +208,7 @@ def _along(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     if node.op_type == "Concat" and len(data) != len(node.inputs):
         raise Refused("Concat with a constant")
     feeds = [s.expand(v) for v in data] + [
-        s.emit.constant(constant(v)) for v in node.inputs if v is not None and constant(v) is not None
+        s.emit.constant(constant(v), keep=True) for v in node.inputs if v is not None and constant(v) is not None
     ]
     attributes = attributes_of(node) | {"axis": axis + 1}
     outputs = s.emit.many(node.op_type, *feeds, n=len(node.outputs), **attributes)
@@ -230,7 +230,7 @@ def _slice(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     shifted = [int(a) % rank for a in axes]
     if min(shifted) == 0:
         raise Refused("Slice acts on the batch")
-    rest = [s.emit.constant(constant(v)) if v is not None else None for v in node.inputs[1:]]
+    rest = [s.emit.constant(constant(v), keep=True) if v is not None else None for v in node.inputs[1:]]
     rest[2] = s.emit.constant(np.array([a + 1 for a in shifted], np.int64))
     return [s.collapse(s.emit("Slice", s.expand(node.inputs[0]), *rest), s.dims(node.outputs[0]))]
 
@@ -241,7 +241,11 @@ def _pad(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
         raise Refused("Pad with computed widths")
     half = len(pads) // 2
     wide = [int(pads[0]), 0, *pads[1:half].tolist(), int(pads[half]), 0, *pads[half + 1 :].tolist()]
-    rest = [s.emit.constant(constant(node.inputs[2]))] if len(node.inputs) > 2 and node.inputs[2] is not None else []
+    rest = (
+        [s.emit.constant(constant(node.inputs[2]), keep=True)]
+        if len(node.inputs) > 2 and node.inputs[2] is not None
+        else []
+    )
     y = s.emit("Pad", s.expand(node.inputs[0]), wide, *rest, mode=node.attributes.get_string("mode", "constant"))
     return [s.collapse(y, s.dims(node.outputs[0]))]
 
