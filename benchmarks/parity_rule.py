@@ -2,27 +2,31 @@
 
     python benchmarks/parity_rule.py [--only NAME,...] [--seeds 3] [--shape 129x200@100] [--budget-min MINUTES]
 
-Every network is exported as its exporter initialises it, by several seeds, and its parity report kept: the verdict, and
-how large the graph's error is beside the rounding error that the rule draws (its SLACK is to cover that ratio). The same
-network with noise of 4e-2 and of 1e-3 of its answers must be refused. A row is written as soon as it is whole; an
-interrupted run goes on where it stopped, and rows of other code are made anew. What was not reached is listed as missing.
-Results: ``results/parity_rule.json`` and ``results/parity_rule.md``.
+Every network gets the zoo's random statistics and its weights in another order by every seed, is exported, and its parity
+report kept: the verdict, and how large the graph's error is beside the rounding error that the rule draws (its SLACK is
+to cover that ratio). The same network with noise of 4e-2 and of 1e-3 of its answers must be refused. A row is written as
+soon as it is whole; an interrupted run goes on where it stopped, and rows of other code are made anew. What was not
+reached is listed as missing. Results: ``results/parity_rule.json`` and ``results/parity_rule.md``.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import click
+import torch
+from torch import nn
 from zoo import select
-from zoo_catalogue import ROOT, Entry, Shape, catalogue
+from zoo_catalogue import KEPT_ABOVE_LIMIT, MAX_PARAMETERS, ROOT, UNFIT, Entry, Shape, catalogue
+from zoo_network import build, exporter_settings, randomise, save_checkpoint
 from zoo_store import code_digest
 
-from rtserve.errors import ExportError, RtserveError
+from rtserve.errors import RtserveError
 from rtserve.files import write_bytes
 from rtserve.graphs.export import export_with_report
 from rtserve.graphs.parity import CEILING, SLACK, TOLERANCE, ParityReport
@@ -33,15 +37,30 @@ NOISY = "benchmarks/noisy_networks.py"
 NOISES = (4e-2, 1e-3)
 
 
-def one_seed(entry: Entry, seed: int, timeout_s: float) -> dict[str, Any]:
-    """Return the verdict on one network, or why it could not be exported at all."""
+def one_seed(entry: Entry, seed: int, folder: Path, timeout_s: float) -> dict[str, Any]:
+    """Return the verdict on one network, or why it could not be exported at all; its weights stay in `folder`."""
+    built = build(entry)
+    randomise(built.network, seed)
+    shuffle(built.network, seed)
+    weights = folder / f"{seed}.pth"
+    save_checkpoint(built.network, weights)
     try:
         _, report, facts = export_with_report(
-            None, exporter=entry.exporter, settings=entry.settings, seed=seed, timeout_s=timeout_s
+            weights, exporter=entry.exporter, settings=exporter_settings(entry), timeout_s=timeout_s
         )
     except RtserveError as error:
         return {"seed": seed, "passed": False, "verdict": "no export", "reason": error.message}
     return {"seed": seed, "coupled": facts["coupled"], "reason": report.summary()} | measured(report)
+
+
+def shuffle(network: nn.Module, seed: int) -> None:
+    """Give every matrix and kernel its own entries in an order of the seed: other weights of the same sizes."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.is_floating_point() and parameter.dim() > 1:
+                order = torch.randperm(parameter.numel(), generator=generator)
+                parameter.copy_(parameter.flatten()[order].reshape(parameter.shape))
 
 
 def measured(report: ParityReport) -> dict[str, Any]:
@@ -63,43 +82,59 @@ def measured(report: ParityReport) -> dict[str, Any]:
     }
 
 
-def noisy(entry: Entry, noise: float, timeout_s: float) -> dict[str, Any]:
-    """Return whether a network with noise is refused, and in which words."""
-    settings = dict(entry.settings) | {"of": entry.exporter, "noise": noise}
+def noisy(entry: Entry, noise: float, weights: Path, timeout_s: float) -> dict[str, Any]:
+    """Return whether a network with noise is refused, and in which words; None where it cannot be built with noise."""
+    settings = dict(exporter_settings(entry)) | {"of": entry.exporter, "noise": noise}
     try:
-        _, report, _ = export_with_report(None, exporter=NOISY, settings=settings, timeout_s=timeout_s)
-    except ExportError as error:
-        return {
-            "noise": noise,
-            "refused": "answers the same windows differently" in error.message,
-            "reason": error.message,
-        }
+        _, report, _ = export_with_report(weights, exporter=NOISY, settings=settings, timeout_s=timeout_s)
     except RtserveError as error:
-        return {"noise": noise, "refused": False, "reason": error.message}
+        told = "answers the same windows differently" in error.message
+        return {"noise": noise, "refused": True if told else None, "reason": error.message}
     return {"noise": noise, "refused": not report.passed, "reason": report.summary()}
 
 
 def make_row(entry: Entry, seeds: int, timeout_s: float) -> dict[str, Any]:
-    """Return everything about one network."""
+    """Return everything about one network, or why it is none of the zoo's."""
     start = time.perf_counter()
-    row: dict[str, Any] = {"model": entry.model, "shape": str(entry.shape)}
-    row["seeds"] = [one_seed(entry, seed, timeout_s) for seed in range(seeds)]
-    row["noisy"] = [noisy(entry, noise, timeout_s) for noise in NOISES]
-    return row | {"code": code_digest(), "seconds": round(time.perf_counter() - start, 1)}
+    row: dict[str, Any] = {"model": entry.model, "shape": str(entry.shape), "code": code_digest()}
+    if reason := excluded(entry):
+        return row | {"excluded": reason, "seeds": [], "noisy": [], "seconds": 0.0}
+    with tempfile.TemporaryDirectory(prefix="rtserve-rule-") as name:
+        folder = Path(name)
+        row["seeds"] = [one_seed(entry, seed, folder, timeout_s) for seed in range(seeds)]
+        row["noisy"] = [noisy(entry, noise, folder / "0.pth", timeout_s) for noise in NOISES]
+    return row | {"seconds": round(time.perf_counter() - start, 1)}
+
+
+def excluded(entry: Entry) -> str:
+    """Return why a network is not in the zoo at this shape, or an empty text."""
+    if entry.family == "braindecode" and entry.model in UNFIT:
+        return UNFIT[entry.model]
+    try:
+        n_parameters = sum(p.numel() for p in build(entry).network.parameters())
+    except Exception as error:
+        return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
+    large = n_parameters >= MAX_PARAMETERS and entry.model not in KEPT_ABOVE_LIMIT
+    return f"{n_parameters / 1e6:.1f} M parameters" if large else ""
 
 
 def outcome(row: dict[str, Any]) -> str:
-    """Return one word for a row: ``holds``, or what the rule got wrong."""
-    if any(not noise["refused"] for noise in row["noisy"]):
+    """Return in a word or two what a row says of the rule: ``holds``, what it got wrong, or that it was not asked."""
+    if "excluded" in row:
+        return "excluded"
+    if any(noise["refused"] is False for noise in row["noisy"]):
         return "NOISE PASSED"
     refused = [seed for seed in row["seeds"] if not seed["passed"]]
     if any(seed["verdict"] != "no export" for seed in refused):
         return "REFUSED"
-    return "no export" if refused else "holds"
+    asked = all(noise["refused"] for noise in row["noisy"])
+    return "holds" if asked and not refused else "no export"
 
 
 def table(rows: list[dict[str, Any]], missing: list[str], about: dict[str, Any]) -> str:
     """Return the record as Markdown."""
+    left_out = [f"{row['model']} ({row['excluded']})" for row in rows if "excluded" in row]
+    rows = [row for row in rows if "excluded" not in row]
     ends = [outcome(row) for row in rows]
     exported = [seed for row in rows for seed in row["seeds"] if seed["verdict"] != "no export"]
     ratios = [seed["max_ratio_above_tolerance"] for seed in exported if seed["max_ratio_above_tolerance"] is not None]
@@ -111,6 +146,7 @@ def table(rows: list[dict[str, Any]], missing: list[str], about: dict[str, Any])
         f" {TOLERANCE:g} and {SLACK:g} x rounding, never above {CEILING:g}; of errors above {TOLERANCE:g} the largest was"
         f" {f'{max(ratios):.1f} x rounding' if ratios else 'none'}.", "",
         f"Not reached: {', '.join(missing) or 'none'}.", "",
+        f"Not in the zoo at this shape: {'; '.join(left_out) or 'none'}.", "",
         "| network | rule | verdicts by seed | largest error | rounding | error / rounding | above 1e-5 | noise refused |",
         "|--|--|--|--|--|--|--|--|",
     ]  # fmt: skip
@@ -123,7 +159,8 @@ def _line(row: dict[str, Any]) -> str:
         return f"{max(values):.2g}" if values else "-"
 
     verdicts = ", ".join(seed["verdict"] for seed in row["seeds"])
-    refused = ", ".join(f"{noise['noise']:g} {'yes' if noise['refused'] else 'NO'}" for noise in row["noisy"])
+    words = {True: "yes", False: "NO", None: "not built"}
+    refused = ", ".join(f"{noise['noise']:g} {words[noise['refused']]}" for noise in row["noisy"])
     keys = ("max_error", "max_rounding", "max_ratio", "max_ratio_above_tolerance")
     return f"| {row['model']} | {outcome(row)} | {verdicts} | {' | '.join(map(worst, keys))} | {refused} |"
 
