@@ -11,7 +11,10 @@ from rtserve.cli.stated import stated_options
 
 __all__ = ["bench", "evaluate"]
 
-_METRICS = "nrmse, rmse, mse, mae, smooth_l1, pearson, balanced_accuracy, nrmse:range, nrmse:iqr, nrmse:mean"
+_METRICS = (
+    "nrmse, rmse, mse, mae, smooth_l1, pearson, nrmse:range, nrmse:iqr, nrmse:mean;"
+    " of classes balanced_accuracy, accuracy, kappa, f1"
+)
 _ENGINES = click.Choice(["onnxruntime", "torch_plan", "openvino", "reference"])
 
 

@@ -13,13 +13,14 @@ import numpy as np
 from rtserve.errors import InputError, SpecMismatchError
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.heads import classifies, form_of
+from rtserve.measure.metrics import METRICS, parse_metric
 from rtserve.signals.windows import WindowSet
 from rtserve.spec import OutputSpec, require_same_target
 
 __all__ = ["CLASSIFICATION", "Decision", "decide", "require_same_scores", "to_predictions"]
 
 CLASSIFICATION = ("balanced_accuracy",)
-"""Metrics of class numbers."""
+"""What classes are scored by unless something else is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,22 +63,26 @@ def decide(graph: Graph, windows: WindowSet, metrics: Sequence[str], *, name: st
         Where classes are scored by a metric of numbers, or the numbers of a regression as classes.
     """
     spec = graph.output_spec
-    asked = [metric for metric in metrics if metric in CLASSIFICATION]
-    others = [metric for metric in metrics if metric not in CLASSIFICATION]
+    asked = [metric for metric in metrics if _of_classes(metric)]
+    others = [metric for metric in metrics if not _of_classes(metric)]
     of_numbers = spec.target not in ("", "class")
     if of_numbers and (asked or windows.classes):
         raise InputError(f"{name} predicts {spec.target}, which is no class", hint="leave the metric of classes out")
-    classes = classifies(graph) or windows.target == "class" or bool(windows.classes) or spec.n_outputs > 1
+    classes = classifies(graph) or windows.predicts == "class" or spec.n_outputs > 1
     if of_numbers or not (classes or asked):
         return None
     if others:
         raise InputError(
             f"{others[0]} is a metric of numbers, and {name} is scored on classes",
-            hint=f"use {', '.join(CLASSIFICATION)}, or leave --metric out",
+            hint=f"use {', '.join(name for name, metric in METRICS.items() if metric.classes)}, or leave --metric out",
         )
     plan = graph.provenance.details.get("plan", {})
     branches = len(plan.get("members", ())) * len(plan.get("views", ()))
     return Decision(n_outputs=spec.n_outputs, form=form_of(graph), merged=branches > 1)
+
+
+def _of_classes(metric: str) -> bool:
+    return parse_metric(metric).classes
 
 
 def require_same_scores(spec: OutputSpec, windows: WindowSet, *, name: str) -> None:

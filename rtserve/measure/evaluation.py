@@ -162,7 +162,7 @@ def score_predictions(
         score(metric, metric.constant(y), draws=0) if metric.name != "pearson" else None for metric in chosen
     )
     others = _other_windows_mean(y, windows.subject)
-    regression = chosen[0].name != "balanced_accuracy"
+    regression = not chosen[0].classes
     oracle = score(chosen[0], others, draws=0) if others is not None and regression else None
     return Evaluation(
         name=name,

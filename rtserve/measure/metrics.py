@@ -16,6 +16,14 @@ from typing import Any
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.measure.class_metrics import (
+    agreement_of_sums,
+    agreement_statistics,
+    commonest,
+    f1_of_sums,
+    recall_of_sums,
+    recall_statistics,
+)
 from rtserve.measure.signature import Interval, Score, Signature
 
 __all__ = ["METRICS", "Interval", "Metric", "Score", "Signature", "overall", "parse_metric"]
@@ -51,6 +59,8 @@ class Metric:
         For a ratio of two sums to a power: their columns and the power.
     order : int
         Power of the error in it; 0 where its size does not matter.
+    classes : bool
+        Whether y and p are class numbers.
     """
 
     name: str
@@ -64,6 +74,7 @@ class Metric:
     strata: Callable[[Array], Array] | None = None
     share: tuple[int, int, float] | None = None
     order: int = 0
+    classes: bool = False
 
     def __call__(self, y: Array, p: Array) -> float:
         """Return the metric of predictions p (n,) for targets y (n,).
@@ -145,31 +156,12 @@ def _pearson_of_sums(s: Array) -> Array:
     return clipped
 
 
-def _recall_statistics(y: Array, p: Array) -> Array:
-    classes = np.unique(y)
-    present = (y[:, None] == classes).astype(np.float64)
-    return np.concatenate([present, present * (p == y)[:, None]], axis=1)
-
-
-def _recall_of_sums(s: Array) -> Array:
-    k = s.shape[-1] // 2
-    present, right = s[..., :k], s[..., k:]
-    recall = np.divide(right, present, out=np.zeros_like(right), where=present > 0)
-    result: Array = recall.sum(axis=-1) / (present > 0).sum(axis=-1)
-    return result
-
-
 def _mean(y: Array) -> Array:
     return np.full(len(y), float(np.mean(y, dtype=np.float64)))
 
 
 def _median(y: Array) -> Array:
     return np.full(len(y), float(np.median(y)))
-
-
-def _commonest(y: Array) -> Array:
-    values, counts = np.unique(y, return_counts=True)
-    return np.full(len(y), values[np.argmax(counts)])
 
 
 def _scaled_rmse(scale: Callable[[Array], float], name: str) -> Metric:
@@ -196,6 +188,17 @@ def _mean_metric(name: str, error: Callable[[Array], Array], **more: Any) -> Met
     return Metric(name=name, statistics=_mean_of(error), **(plain | more))
 
 
+def _right(y: Array, p: Array) -> Array:
+    return np.stack([np.ones_like(y), np.asarray(p == y, np.float64)], axis=-1)
+
+
+def _of_classes(
+    name: str, statistics: Callable[[Array, Array], Array], of_sums: Callable[[Array], Array], **more: Any
+) -> Metric:
+    plain: dict[str, Any] = {"constant": commonest, "higher_is_better": True, "classes": True}
+    return Metric(name=name, statistics=statistics, of_sums=of_sums, **(plain | more))
+
+
 METRICS: dict[str, Metric] = {
     "nrmse": Metric(
         name="nrmse",
@@ -220,16 +223,17 @@ METRICS: dict[str, Metric] = {
         scale="fisher",
         order=2,
     ),
-    "balanced_accuracy": Metric(
-        name="balanced_accuracy",
-        statistics=_recall_statistics,
-        of_sums=_recall_of_sums,
-        constant=_commonest,
-        higher_is_better=True,
+    "balanced_accuracy": _of_classes(
+        "balanced_accuracy",
+        recall_statistics,
+        recall_of_sums,
         scale="logit",
         bounds=(0.0, 1.0),
         strata=lambda s: (s[:, : s.shape[1] // 2] > 0).sum(axis=0),
     ),
+    "accuracy": _of_classes("accuracy", _right, _ratio, scale="logit", bounds=(0.0, 1.0)),
+    "kappa": _of_classes("kappa", agreement_statistics, agreement_of_sums),
+    "f1": _of_classes("f1", agreement_statistics, f1_of_sums, options=(("average", "macro"),)),
     "nrmse:range": _scaled_rmse(lambda y: float(np.ptp(y)), "range"),
     "nrmse:iqr": _scaled_rmse(lambda y: float(np.subtract(*np.percentile(y, [75, 25]))), "iqr"),
     "nrmse:mean": _scaled_rmse(lambda y: abs(float(np.mean(y))), "mean"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rtserve.measure.metrics import METRICS
 from rtserve.measure.sides import Side
 from rtserve.measure.signature import Interval
 from rtserve.measure.timing import Timings
@@ -164,8 +165,13 @@ def _bench_figure(name: str, document: Mapping[str, Any], evaluations: Sequence[
         cost_label=f"time per window, us (batch {document['batch']}, {document['threads']} thread)",
         metric_label=first["scores"][0]["metric"].upper(),
         baseline=constant["value"] if constant else None,
-        higher_is_better=first["scores"][0]["metric"] in ("pearson", "balanced_accuracy"),
+        higher_is_better=_metric_is(first, "higher_is_better"),
     )
+
+
+def _metric_is(document: Mapping[str, Any], what: str) -> bool:
+    """Return what is true of a stored evaluation's first metric; False where it is not one of ours."""
+    return bool(getattr(METRICS.get(document["scores"][0]["metric"]), what, False))
 
 
 def branch_sections(evaluations: Sequence[Document]) -> list[Section]:
@@ -274,7 +280,7 @@ def prediction_section(evaluations: Sequence[Document]) -> Section | None:
     figures = []
     for name, document in evaluations:
         raw = document.get("raw")
-        if raw and document["scores"][0]["metric"] != "balanced_accuracy":
+        if raw and not _metric_is(document, "classes"):
             y, p = np.array(raw["targets"]), np.array(raw["predictions"])
             figures.append(predicted_against_true(y, p, title=name))
     return Section(title="Predicted against true", figures=tuple(figures)) if figures else None

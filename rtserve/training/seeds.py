@@ -131,13 +131,14 @@ def train(
     Raises
     ------
     InputError
-        Where a seed is given twice, a part of the split is too small, or RUNDIR holds another run.
+        Where a seed is given twice, y is a class, a part of the split is too small, or RUNDIR holds another run.
     CheckpointError
         Where `like` is another architecture.
     NotComparableError
         Where a gate's metric is not what is logged.
     """
     seeds = _require_seeds(seeds)
+    _require_numbers(windows, recipe)
     _require_parts(split, windows)
     network = build_network(recipe, windows, seed=seeds[0])
     if like:
@@ -165,6 +166,17 @@ def _require_seeds(seeds: Sequence[int]) -> list[int]:
     if not listed or len(set(listed)) < len(listed) or min(listed) < 0:
         raise InputError(f"seeds {listed} are none, negative or repeated", hint="for example --seeds 42,123,456")
     return listed
+
+
+def _require_numbers(windows: WindowSet, recipe: Recipe) -> None:
+    """Refuse class labels: every loss here is a distance between numbers, and classes have none."""
+    if windows.predicts == "class":
+        names = f" ({', '.join(windows.classes)})" if windows.classes else ""
+        raise InputError(
+            f"y of the windows is a class{names}, and the loss {recipe.loss} would train it as a number",
+            hint="train a classifier with a loss of classes (benchmarks/classifier.py does, with cross-entropy) and"
+            " export it; or name a target that is a number with --target",
+        )
 
 
 def _require_parts(split: Split, windows: WindowSet) -> None:

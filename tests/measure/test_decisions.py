@@ -64,6 +64,20 @@ def test_several_outputs_say_what_the_largest_is_of():
     assert Signature.parse(str(told)) == told
 
 
+def test_classes_are_known_by_their_names_too_and_scored_in_several_ways():
+    windows, _ = labelled()
+    sexes = replace(windows, target="sex", classes=("F", "M"))
+    graph = replace(ONE, output_spec=replace(ONE.output_spec, target=""))
+    names = ("balanced_accuracy", "accuracy", "kappa", "f1")
+    found = evaluate(graph, sexes, metrics=names, resamples=50)
+    assert [score.signature.metric for score in found.scores] == list(names)
+    assert all("|from:logit > 0|" in str(score.signature) for score in found.scores)
+    assert found["kappa"].value == pytest.approx(2 * found["accuracy"].value - 1, abs=0.02)
+    assert next(c for c in found.baseline if c.signature.metric == "kappa").value == 0.0
+    with pytest.raises(InputError, match="nrmse is a metric of numbers"):
+        evaluate(graph, sexes, metrics=["nrmse"])
+
+
 def test_what_is_no_class_is_not_scored_as_one():
     windows, _ = labelled()
     with pytest.raises(InputError, match="mse is a metric of numbers, and graph is scored on classes"):

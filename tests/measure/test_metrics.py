@@ -1,7 +1,10 @@
 """Metrics: against their definitions, against torchmetrics, and the laws they obey."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+import sklearn.metrics as sk
 import torch
 import torchmetrics.functional as tm
 from hypothesis import given
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from rtserve.errors import InputError
 from rtserve.measure.metrics import METRICS, overall, parse_metric
 from rtserve.measure.signature import Interval, Score, Signature
+from rtserve.measure.statistics import Units, interval
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -53,6 +57,46 @@ def test_balanced_accuracy_agrees_with_torchmetrics(seed):
     assert METRICS["balanced_accuracy"](y, p) == pytest.approx(float(expected), rel=1e-6)
 
 
+CLASS_METRICS = {
+    "accuracy": sk.accuracy_score,
+    "balanced_accuracy": sk.balanced_accuracy_score,
+    "kappa": sk.cohen_kappa_score,
+    "f1": partial(sk.f1_score, average="macro", zero_division=0.0),
+}
+
+
+def test_every_metric_of_classes_has_a_second_opinion():
+    assert set(CLASS_METRICS) == {name for name, metric in METRICS.items() if metric.classes}
+
+
+@pytest.mark.parametrize("name", CLASS_METRICS)
+@given(seed=SEEDS)
+def test_metrics_of_classes_agree_with_scikit_learn(name, seed):
+    rng = np.random.default_rng(seed)
+    y, p = rng.integers(0, 3, 40), rng.integers(0, 4, 40)
+    y[:20] = p[:20] = 2
+    p[:5] = 0
+    y[-4:] = range(4)  # scikit-learn warns of a class that is predicted and never there
+    assert METRICS[name](y, p) == pytest.approx(CLASS_METRICS[name](y, p), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", CLASS_METRICS)
+def test_the_sums_of_people_give_the_score_of_all_and_an_interval(name):
+    rng = np.random.default_rng(5)
+    y = rng.integers(0, 3, 300)
+    p = np.where(rng.random(300) < 0.6, y, rng.integers(0, 3, 300))
+    metric, units = METRICS[name], Units.of(np.arange(300) % 15, 300)
+    assert metric.of_sums(units.sums(metric.statistics(y, p)).sum(axis=0)) == pytest.approx(metric(y, p))
+    found = interval(metric, y, p, units, resamples=300)
+    assert found.over == "subjects"
+    assert found.low < metric(y, p) < found.high
+
+
+def test_kappa_of_one_class_alone_is_not_defined():
+    with pytest.raises(InputError, match="kappa is not defined here"):
+        METRICS["kappa"](np.ones(9), np.ones(9))
+
+
 def test_iqr_norm_by_hand():
     y, p = pair(0)
     iqr = np.percentile(y, 75) - np.percentile(y, 25)
@@ -84,7 +128,7 @@ def test_smooth_l1_is_half_the_mse_for_errors_under_one(seed):
 
 @pytest.mark.parametrize("name", [n for n in METRICS if n != "pearson"])
 def test_the_constant_is_the_best_constant(name):
-    y = np.round(pair(3)[0]) if name == "balanced_accuracy" else pair(3)[0]
+    y = np.round(pair(3)[0]) if METRICS[name].classes else pair(3)[0]
     metric = METRICS[name]
     sign = -1 if metric.higher_is_better else 1
     best = sign * metric(y, metric.constant(y))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +41,15 @@ def same(a, b):
 
 def nrmse(result):
     return result["test"]["scores"][0]
+
+
+@pytest.mark.parametrize("said", [{"target": "class"}, {"target": "sex", "classes": ("F", "M")}])
+def test_class_labels_are_not_trained_as_numbers(said, tmp_path):
+    windows = small_windows(n=48)
+    labels = replace(windows, y=(windows.y > 1.6).astype("f4"), **said)
+    with pytest.raises(InputError, match="the loss mse would train it as a number"):
+        train(labels, make_split(labels), recipe=FAST, seeds=[1], output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_it_learns_what_is_there_and_nothing_where_nothing_is(tmp_path):
