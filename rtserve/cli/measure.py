@@ -24,7 +24,9 @@ _ENGINES = click.Choice(["onnxruntime", "torch_plan", "openvino", "reference"])
 @click.option("--c1", nargs=2, type=click.Path(), metavar="GRAPH DATA", help="Graph and windows of challenge 1.")
 @click.option("--c2", nargs=2, type=click.Path(), metavar="GRAPH DATA", help="Graph and windows of challenge 2.")
 @click.option("--metric", "metrics", multiple=True, help=f"May be repeated: {_METRICS}.")
-@click.option("--split", default="all", show_default=True, help="Score only the windows that the file marks so.")
+@click.option(
+    "--split", help="Only the windows marked so; by default all, or test where GRAPH was trained on the rest."
+)
 @click.option("--engine", type=_ENGINES, default="onnxruntime", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--batch", type=click.IntRange(1), help="Windows per call; by default what fits in 2 MiB.")

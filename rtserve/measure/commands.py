@@ -74,7 +74,7 @@ def _judged(result: Any, graph: str, data: WindowSet, options: dict[str, Any], t
         by=[kind.strip() for kind in trial["by"].split(",")],
         members=trial["members"] or (),
         metric=options["metrics"][0] if options["metrics"] else None,
-        split=options.get("split", "all"),
+        split=result.scores[0].signature.split if options.get("split") is None else options["split"],
         cost=trial["cost"] is not False,
         seed=options.get("seed", 0),
         progress=options.get("progress"),

@@ -11,6 +11,7 @@ from rtserve.measure.decisions import CLASSIFICATION, decide, require_same_score
 from rtserve.measure.evaluation import REGRESSION, Evaluation, score_predictions
 from rtserve.measure.predict import as_graph, as_windows, learned_parameters, predict
 from rtserve.measure.statistics import RESAMPLES
+from rtserve.measure.trained import part_to_score
 from rtserve.measure.vetting import vetted
 from rtserve.signals.windows import WindowSet
 
@@ -24,7 +25,7 @@ def evaluate(
     windows: WindowSet | str | Path,
     *,
     metrics: Sequence[str] | None = None,
-    split: str = "all",
+    split: str | None = None,
     engine: str = "onnxruntime",
     threads: int = 1,
     batch: int | None = None,
@@ -43,8 +44,9 @@ def evaluate(
         X (n_windows, n_chans, n_times) in volts, y (n_windows,).
     metrics : sequence of str, optional
         Names from `rtserve.measure.metrics.METRICS`; by default NRMSE, RMSE and MSE, or balanced accuracy for classes.
-    split : str
-        Score only the windows that the file marks so.
+    split : str, optional
+        Score only the windows that the file marks so, ``"all"`` for each of them. By default all, or the test windows
+        where the graph was trained on others of the file; ``"train"`` alone gives a score on training windows.
     engine, threads, batch : str, int, int
         See `rtserve.measure.predict.predict`.
     resamples, seed : int
@@ -61,11 +63,13 @@ def evaluate(
     Raises
     ------
     InputError
-        Where graph or windows cannot be read, do not fit each other, or the metric is not defined (a constant y).
+        Where graph or windows cannot be read, do not fit each other, the metric is not defined (a constant y), or the
+        graph was trained on the windows and nobody asked for that.
     """
     name = name or (Path(graph).name if isinstance(graph, str | Path) else "graph")
     graph = as_graph(graph)
-    windows = as_windows(windows, split=split)
+    part = part_to_score(graph, as_windows(windows), split, name=name)
+    windows = part.windows
     require_same_scores(graph.output_spec, windows, name=name)
     outputs = predict(graph, windows, engine=engine, threads=threads, batch=batch, name=name, progress=progress)
     decision = decide(graph, windows, metrics or (), name=name)
@@ -75,7 +79,7 @@ def evaluate(
         windows,
         metrics=metrics or (CLASSIFICATION if decision else REGRESSION),
         decided=str(decision) if decision else "",
-        split=split,
+        split=part.split,
         resamples=resamples,
         seed=seed,
         name=name,
@@ -85,7 +89,7 @@ def evaluate(
         parameters=learned_parameters(graph),
         batch=(graph.fixed_batch or batch) if known.coupled_by else None,
     )
-    notes = [*known.notes, *([f"{COUPLED}: {known.coupled_by}"] if known.coupled_by else [])]
+    notes = [*part.notes, *known.notes, *([f"{COUPLED}: {known.coupled_by}"] if known.coupled_by else [])]
     return replace(found, notes=(*found.notes, *notes, *_assumed(graph, windows, name)))
 
 
