@@ -60,7 +60,7 @@ class Row:
     def _time(self, value: float | None, form: str) -> str:
         if not value:
             return ""
-        return f"~{rounded(value)}" if self.rough else format(value, form)
+        return f"~{rounded(value)}" if self.rough and value != 1.0 else format(value, form)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,10 +119,8 @@ def cost_accuracy(
         if min(p.cost for p in points) > 0 and max(p.cost for p in points) > 20 * min(p.cost for p in points):
             axes.set_xscale("log")
         axes.margins(x=0.15, y=0.2)
-        if baseline is not None:
-            _label_line(axes, baseline, "constant (mean of y)")
         fit_labels(figure)
-        _place_labels(figure, axes, points)
+        _place_labels(figure, axes, points, baseline)
         svg = to_svg(figure, alt=alt)
     columns = ("candidate", cost_label, "interval", metric_label, "interval", "on the front")
     rows = tuple(
@@ -178,44 +176,71 @@ def _draw_point(axes: Any, point: Point, *, on_front: bool) -> None:
     )
 
 
-def _label_line(axes: Any, y: float, text: str) -> None:
-    axes.annotate(
-        text,
-        (0.995, y),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 3),
-        textcoords="offset points",
-        ha="right",
-        color=ROLES["bad"],
-        fontsize=8.5,
-    )
-
-
+_ENDS = ((0.995, "right"), (0.005, "left"), (0.5, "center"), (0.33, "center"), (0.67, "center"))
+_CORNERS = tuple((x, dy, side, edge) for dy, edge in ((3, "bottom"), (-4, "top")) for x, side in _ENDS)
+_SIDES = ("center", "left", "right")
 _PLACES = tuple((dx, dy, side) for dy in (5, -13, 18, -26, 31, -39, 44) for dx, side in ((8, "left"), (-8, "right")))
 
 
-def _place_labels(figure: Any, axes: Any, points: Sequence[Point]) -> None:
-    """Put each label where it covers no other label and stays inside the axes; the first place where none is free."""
+def _place_labels(figure: Any, axes: Any, points: Sequence[Point], baseline: float | None) -> None:
+    """Put each label where it covers no mark, no interval, no line and no other label, inside the picture.
+
+    Where no place is free of all of them, one that is free of other labels will do; else the first.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.transforms import Bbox
 
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw_without_rendering()
-    taken: list[Any] = [text.get_window_extent(renderer) for text in axes.texts]
+    marks, labels = [box for point in points for box in _boxes(axes, point)], []
+    if baseline is not None:
+        words = [_constant_label(axes, baseline, *corner) for corner in _CORNERS]
+        labels.append(_best(figure, axes, renderer, words, marks, []))
+        middle = axes.transData.transform((axes.get_xlim()[0], baseline))[1]
+        marks.append(Bbox.from_extents(axes.bbox.x0, middle - 1, axes.bbox.x1, middle + 1))
     for point in points:
-        chosen = None
-        for dx, dy, side in _PLACES:
-            label = axes.annotate(
-                point.label, (point.cost, point.value), xytext=(dx, dy), textcoords="offset points", ha=side, fontsize=9
-            )
-            box = label.get_window_extent(renderer)
-            inside = axes.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
-            if inside and not any(box.overlaps(other) for other in taken):
-                chosen = box
-                break
-            label.remove()
-        if chosen is None:
-            label = axes.annotate(
-                point.label, (point.cost, point.value), xytext=(8, 5), textcoords="offset points", fontsize=9
-            )
-            chosen = label.get_window_extent(renderer)
-        taken.append(chosen)
+        tries = [_point_label(axes, point, point.value, *place) for place in _PLACES]
+        # Beyond the ends of the interval there is room where intervals stand side by side.
+        for end, dy in ((point.high, 4), (point.low, -13)):
+            tries += [_point_label(axes, point, end, 0, dy, side) for side in _SIDES if end is not None]
+        labels.append(_best(figure, axes, renderer, tries, marks, labels))
+
+
+def _boxes(axes: Any, point: Point) -> list[Any]:
+    """Return where a point's mark and its intervals are, in pixels."""
+    from matplotlib.transforms import Bbox
+
+    x, y = axes.transData.transform((point.cost, point.value))
+    boxes = [Bbox.from_extents(x - 6, y - 6, x + 6, y + 6)]
+    if point.low is not None and point.high is not None:
+        low, high = (axes.transData.transform((point.cost, end))[1] for end in (point.low, point.high))
+        boxes.append(Bbox.from_extents(x - 1, low, x + 1, high))
+    if point.cost_low is not None and point.cost_high is not None:
+        low, high = (axes.transData.transform((end, point.value))[0] for end in (point.cost_low, point.cost_high))
+        boxes.append(Bbox.from_extents(low, y - 1, high, y + 1))
+    return boxes
+
+
+def _point_label(axes: Any, point: Point, value: float, dx: int, dy: int, side: str) -> Any:
+    place = {"textcoords": "offset points", "ha": side, "fontsize": 9}
+    return axes.annotate(point.label, (point.cost, value), xytext=(dx, dy), **place)
+
+
+def _constant_label(axes: Any, y: float, x: float, dy: int, side: str, edge: str) -> Any:
+    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": side, "va": edge}
+    return axes.annotate("constant (mean of y)", (x, y), xytext=(0, dy), color=ROLES["bad"], fontsize=8.5, **place)
+
+
+def _best(figure: Any, axes: Any, renderer: Any, tries: list[Any], marks: list[Any], labels: list[Any]) -> Any:
+    """Keep the try that covers least, the first of equals; return where it is."""
+
+    def cost(text: Any) -> tuple[bool, int, int]:
+        box = text.get_window_extent(renderer)
+        outside = not (axes.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and axes.bbox.y0 <= box.y0)
+        return outside, sum(box.overlaps(other) for other in labels), sum(box.overlaps(other) for other in marks)
+
+    kept = min(tries, key=cost)
+    for text in tries:
+        if text is not kept:
+            text.remove()
+    return kept.get_window_extent(renderer)

@@ -176,6 +176,21 @@ def test_no_picture_cuts_a_text(name, monkeypatch):
     assert found == [[]]
 
 
+def test_labels_cover_neither_marks_nor_lines_nor_each_other(monkeypatch):
+    from rtserve.report import figures, svg
+
+    seen = []
+    monkeypatch.setattr(figures, "to_svg", lambda figure, *, alt: seen.append(figure) or "<svg")
+    near = [Point(label=f"ensemble of {k}", cost=100.0 * k, value=1.001, low=0.98, high=1.03) for k in (1, 2, 5)]
+    cost_accuracy(near, baseline=1.0)
+    axes, renderer = seen[0].axes[0], svg._renderer(seen[0])
+    boxes = [text.get_window_extent(renderer) for text in axes.texts]
+    marks = [box for point in near for box in figures._boxes(axes, point)]
+    assert len(boxes) == 4
+    for k, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in (*boxes[:k], *marks))
+
+
 def test_a_cut_text_is_noticed():
     from rtserve.report import svg
 
