@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install test test-browser test-install test-envs demo zoo bench lint types contract readme clean
+.PHONY: install test test-browser test-gpu test-install test-envs demo zoo bench lint types contract readme clean
 
 install: $(STAMP)
 
@@ -28,6 +28,10 @@ test-browser: install
 	   apt-get install -y -qq --no-install-recommends chromium; } || \
 	 { echo "no Chromium: install it (Debian: apt-get install chromium)"; exit 4; }
 	OMP_NUM_THREADS=1 RTSERVE_SCREENSHOTS=$(or $(SCREENSHOTS),build/screenshots) $(BIN)/python -m pytest tests/report -m browser
+
+# What only a CUDA device can show; skipped with that reason where there is none.
+test-gpu: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gpu
 
 demo: install
 	$(BIN)/rtserve demo

@@ -40,10 +40,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs an optional package where it cannot be imported, for whatever reason: ``needs("openvino")``."""
+    """Skip what needs a GPU, or an optional package that cannot be imported for whatever reason: ``needs("openvino")``."""
+    if item.get_closest_marker("gpu") is not None and (lack := _without_gpu()):
+        pytest.skip(lack)
     for mark in item.iter_markers("needs"):
         if (reason := _failure(mark.args[0])) is not None:
             pytest.skip(f"{mark.args[0]} cannot be imported here: {reason}")
+
+
+@functools.cache
+def _without_gpu() -> str:
+    import torch
+
+    return "" if torch.cuda.is_available() else f"torch {torch.__version__} sees no CUDA device here"
 
 
 @functools.cache

@@ -23,6 +23,8 @@ import rtserve.runtime.resampling
 import rtserve.runtime.shaping
 import rtserve.runtime.signal  # noqa: F401  (each fills the table of operators)
 from rtserve.runtime.node import OPERATORS, Node, Scalar, UnsupportedOperatorError, as_tensor
+from rtserve.runtime.precision import PRECISIONS
+from rtserve.runtime.replay import Replays
 
 PLAN_SCHEMA = "rtserve.plan/1"
 
@@ -141,12 +143,20 @@ class Program:
             steps.append((call, slots, made, last))
         self.steps = steps[::-1]
 
-    def run(self, x: Tensor) -> Tensor:
-        """Return (batch, n_outputs) for x (batch, n_chans, n_times)."""
+    def start(self, x: Tensor) -> list[Any]:
+        """Return every value that is known before the first step of a call."""
         values = self.template.copy()
         values[self.input] = x
         if self.batch_sizes:
             self._fill_sizes(values, x.shape[0])
+        return values
+
+    def run(self, x: Tensor) -> Tensor:
+        """Return (batch, n_outputs) for x (batch, n_chans, n_times)."""
+        return self.finish(self.start(x))
+
+    def finish(self, values: list[Any]) -> Tensor:
+        """Run the steps over what `start` gave, which is used up; return (batch, n_outputs)."""
         for call, slots, made, last in self.steps:
             if len(slots) == 1:
                 result = call(values[slots[0]])
@@ -170,10 +180,7 @@ class Program:
         """
         seen = {name: as_tensor(value, self.device) for name, value in self.constants.items()}
         names = {slot: name for name, slot in self.slots.items()}
-        values = self.template.copy()
-        values[self.input] = x
-        if self.batch_sizes:
-            self._fill_sizes(values, x.shape[0])
+        values = self.start(x)
         for call, slots, made, last in self.steps:
             result = call(*[values[slot] for slot in slots])
             made = (made,) if made.__class__ is int else made
@@ -216,7 +223,8 @@ class PlanModule(nn.Module):  # type: ignore[misc]
     Parameters
     ----------
     plan : dict
-        From `rtserve.graphs.plan.graph_to_plan`, or the JSON file of a submission.
+        From `rtserve.graphs.plan.graph_to_plan`, or the JSON file of a submission. Its ``precision``, ``"float32"``
+        where it names none, is what it computes in on a CUDA device.
     tensors : dict of str to Tensor
         The weights it names; they become buffers, so `state_dict`, `.to` and `.double` work.
 
@@ -233,26 +241,32 @@ class PlanModule(nn.Module):  # type: ignore[misc]
         if plan.get("schema") != PLAN_SCHEMA:
             raise ValueError(f"plan has schema {plan.get('schema')!r}, this executor reads {PLAN_SCHEMA!r}")
         self.plan = dict(plan)
+        self.precision = plan.get("precision", PRECISIONS[0])
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"plan has precision {self.precision!r}, this executor knows {', '.join(PRECISIONS)}")
         for name in plan["tensors"]:
             self.register_buffer(name, tensors[name])
         # What a graph computes in another type on purpose stays in it, whatever the module is turned to.
         self.fixed = tuple(n for n, t in self.named_buffers() if t.is_floating_point() and t.dtype != torch.float32)
         # Says which floating type and device the module is on, also where a plan has no float tensor.
         self.register_buffer("anchor", torch.zeros((), dtype=torch.float32), persistent=False)
+        self.replays: Replays | None = None
         self.program: Program | None = self._bind()
         self.register_load_state_dict_post_hook(_forget_program)
 
     def _bind(self) -> Program:
         # Not as inference tensors, also where the first call is in inference mode: gradients may be asked for later.
         with torch.inference_mode(False), torch.no_grad():
-            return Program(self.plan, {name: self.get_buffer(name) for name in self.plan["tensors"]}, self.anchor)
+            program = Program(self.plan, {name: self.get_buffer(name) for name in self.plan["tensors"]}, self.anchor)
+        self.replays = Replays(program, self.precision) if program.device.type == "cuda" else None
+        return program
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (batch, n_outputs) for x (batch, n_chans, n_times), in the module's type and on its device."""
         program = self.program
         if program is None:
             program = self.program = self._bind()
-        return program.run(x)
+        return program.run(x) if self.replays is None else self.replays.run(x)
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         """Move or convert the tensors; what was derived from them is made anew."""
@@ -260,12 +274,12 @@ class PlanModule(nn.Module):  # type: ignore[misc]
         result = super()._apply(fn, *args, **kwargs)
         for name, tensor in kept.items():
             setattr(self, name, tensor.to(self.anchor.device))
-        self.program = None
+        self.program = self.replays = None
         return result
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "program": None}
+        return {**self.__dict__, "program": None, "replays": None}
 
 
 def _forget_program(module: nn.Module, incompatible_keys: Any) -> None:
-    module.program = None  # type: ignore[assignment]
+    module.program = module.replays = None  # type: ignore[assignment]

@@ -25,7 +25,12 @@ class PlanModel(PlanModule):  # type: ignore[misc]
     """The plan, run by torch: any device, any batch size, copies and pickles."""
 
     route = "torch"
-    reason = ""
+    fallback = ""
+
+    @property
+    def reason(self) -> str:
+        """Why this is not the route that was asked for, or on a GPU why no CUDA graphs are replayed; else empty."""
+        return "; ".join(filter(None, (self.fallback, self.replays.reason if self.replays is not None else "")))
 
 
 def load_model(folder: Path, name: str, device: Any, runtime: str = "torch") -> nn.Module:
@@ -53,5 +58,5 @@ def load_model(folder: Path, name: str, device: Any, runtime: str = "torch") -> 
     plan = json.loads((folder / f"{name}.json").read_text("utf-8"))
     tensors = torch.load(folder / f"{name}.pt", map_location="cpu", weights_only=True)  # noqa: TID251
     model = PlanModel(plan, tensors).to(device).eval()
-    model.reason = reason
+    model.fallback = reason
     return model

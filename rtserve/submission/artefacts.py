@@ -56,8 +56,8 @@ class Artefact:
         return ("torch", extra) if extra else ("torch",)
 
 
-def make_artefact(key: str, graph: Graph, runtime: str) -> Artefact:
-    """Turn a graph into its files.
+def make_artefact(key: str, graph: Graph, runtime: str, precision: str = "float32") -> Artefact:
+    """Turn a graph into its files; `precision` is what its plan computes in on a CUDA device.
 
     Raises
     ------
@@ -70,6 +70,7 @@ def make_artefact(key: str, graph: Graph, runtime: str) -> Artefact:
 
     name = f"challenge_{key}"
     plan, tensors = graph_to_plan(graph)
+    plan = stating(plan, precision)
     files = {
         f"{name}.onnx": graph.to_bytes(),
         f"{name}.json": plan_bytes(plan),
@@ -79,6 +80,11 @@ def make_artefact(key: str, graph: Graph, runtime: str) -> Artefact:
         files[f"{name}.ts"] = script_bytes(files[f"{name}.json"], files[f"{name}.pt"], graph)
     operators = frozenset(node["op"] for node in plan["nodes"])
     return Artefact(key=key, name=name, graph=graph, runtime=runtime, operators=operators, files=files)
+
+
+def stating(plan: Mapping[str, Any], precision: str) -> dict[str, Any]:
+    """Return a plan that says what it computes in on a CUDA device; one that says nothing computes in float32."""
+    return {**plan} if precision == "float32" else {**plan, "precision": precision}
 
 
 def plan_bytes(plan: Mapping[str, Any]) -> bytes:

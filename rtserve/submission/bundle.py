@@ -178,7 +178,7 @@ def _artefact(
         engine="onnxruntime" if recipe.runtime_of(key) == "onnxruntime" else "torch",
     )
     _require_fit(graph, profile, profile.challenge(key))
-    artefact = make_artefact(key, graph, recipe.runtime_of(key))
+    artefact = make_artefact(key, graph, recipe.runtime_of(key), recipe.precision)
     step()
     return artefact
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import rtserve
-from rtserve.submission.artefacts import Artefact, plan_bytes
+from rtserve.submission.artefacts import Artefact, plan_bytes, stating
 
 __all__ = ["artefact_of", "derived_findings"]
 
@@ -26,6 +26,7 @@ def derived_findings(files: dict[str, bytes], manifest: dict[str, Any]) -> Itera
             return
         graph = Graph.from_bytes(files[entry["graph"]], name=entry["graph"])
         plan, tensors = graph_to_plan(graph)
+        plan = stating(plan, entry.get("precision", "float32"))
         if manifest["rtserve"] == rtserve.__version__ and plan_bytes(plan) != files[entry["plan"]]:
             yield f"{entry['plan']}: is not the plan of {entry['graph']}"
         elif not _same_tensors(files[entry["tensors"]], tensors):

@@ -162,6 +162,7 @@ def _challenge(recipe: Recipe, artefact: Artefact) -> dict[str, Any]:
         "plan": f"{artefact.name}.json",
         "tensors": f"{artefact.name}.pt",
         "runtime": artefact.runtime,
+        "precision": recipe.precision,
         "routes": list(artefact.routes),
         "target": artefact.graph.output_spec.target,
         "members": [

@@ -4,6 +4,7 @@
 
     profile = "eeg2025"
     runtime = "torch"                     # torch | torchscript | onnxruntime | auto
+    precision = "float32"                 # float32 | tf32: the products of the torch route on a CUDA device
 
     [challenges.1]
     views = ["identity", "roll:+3"]
@@ -145,6 +146,8 @@ class Recipe:
         One of `RUNTIMES`.
     wheel : Wheel, optional
         onnxruntime for the scorer's Python, where it is to travel along.
+    precision : str
+        ``"float32"``, or ``"tf32"`` to let a CUDA device round the factors of products to ten bits.
     windows : str
         A window set whose first windows become the reference windows; seeded noise of the contest's scale otherwise.
     evidence : tuple of str
@@ -158,6 +161,7 @@ class Recipe:
     profile: str
     challenges: dict[str, ChallengeRecipe]
     runtime: str = "torch"
+    precision: str = "float32"
     wheel: Wheel | None = None
     windows: str = ""
     evidence: tuple[str, ...] = ()
@@ -272,9 +276,17 @@ def _require_sensible(recipe: Recipe, where: str) -> None:
             hint=f"{recipe.profile} scores {', '.join(known)}",
         )
     _require_runtime([recipe.runtime, *(c.runtime for c in recipe.challenges.values() if c.runtime)], where)
+    _require_precision(recipe.precision, where)
 
 
 def _require_runtime(runtimes: Sequence[str], where: str) -> None:
     for runtime in runtimes:
         if runtime not in RUNTIMES:
             raise ProfileError(f"{where}: runtime is {runtime!r}", hint=f"one of {', '.join(RUNTIMES)}")
+
+
+def _require_precision(precision: str, where: str) -> None:
+    from rtserve.runtime.precision import PRECISIONS
+
+    if precision not in PRECISIONS:
+        raise ProfileError(f"{where}: precision is {precision!r}", hint=f"one of {', '.join(PRECISIONS)}")

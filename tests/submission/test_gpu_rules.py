@@ -1,0 +1,49 @@
+"""What the rules say of devices, tried on a real GPU: a submission of which they warn fails there, others run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from broken import BROKEN, FINE
+from zips import write_zip
+
+from rtserve.submission.validate import check
+
+DRIVE = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from submission import Submission
+submission = Submission(100, torch.device("cuda"))
+for name in ("get_model_challenge_1", "get_model_challenge_2"):
+    model = getattr(submission, name)()
+    model.eval()
+    with torch.inference_mode():
+        for batch in (1, 1, 1, 4):
+            y = model.forward(1e-5 * torch.randn(batch, 129, 200, device="cuda"))
+    assert y.device.type == "cuda", y.device
+print("ran")
+"""
+CASES = {
+    **{name: FINE[name] for name in ("good", "defaults", "plain object", "torchscript", "half precision inside")},
+    **{name: FINE[name] for name in ("stays on the cpu", "tensor made on the cpu", "cuda if there is one", "threads")},
+    "cuda": BROKEN["cuda"][0],
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", CASES)
+def test_the_device_rules_agree_with_a_gpu(name, tmp_path):
+    path = write_zip(tmp_path / "submission.zip", CASES[name])
+    report = check(path, kind="plain")
+    found = {result.code for result in report.results if result.status in ("fail", "warn")}
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive:  # noqa: TID251  (our own)
+        archive.extractall(tmp_path / "there")
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVE, str(tmp_path / "there")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode != 0) == ("RT321" in found), done.stderr[-2000:]
+    assert ("RT309" in found) == (name == "cuda")
