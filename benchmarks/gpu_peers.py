@@ -45,7 +45,7 @@ def captured(call: Call) -> Call:
     with torch.cuda.graph(graph, stream=side):
         answer = call()
 
-    def replay() -> Tensor:
+    def replay(weights: Call = call) -> Tensor:  # a graph knows addresses only: what it reads lives in `call`
         graph.replay()
         return answer
 

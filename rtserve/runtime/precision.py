@@ -2,11 +2,13 @@
 
 torch lets cuDNN's convolutions and recurrent layers round the factors of every product to TF32's ten bits unless it is
 told otherwise (`torch.backends.cudnn.allow_tf32`, on by default), which is 1e-3 of an answer at worst. A plan says what
-it computes in. The switches are the process's own, so they are put back as they were after each call.
+it computes in. The switches are the process's own: they are put back as they were after each call, and one thread at a
+time has them, else the second to come would take the first one's for the process's.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,15 +33,19 @@ SWITCHES: tuple[tuple[Any, str, dict[str, Any]], ...] = (
 the older common one raises where they differ; so a process's settings are read and put back by the newest names."""
 
 
+SWITCHING = threading.RLock()
+
+
 @contextmanager
 def computing_in(precision: str) -> Iterator[None]:
     """Compute in `precision` on CUDA devices, whatever the process allows, and without autocast."""
-    before = [getattr(holder, name) for holder, name, _ in SWITCHES]
-    try:
-        for holder, name, values in SWITCHES:
-            setattr(holder, name, values[precision])
-        with torch.autocast(device_type="cuda", enabled=False):
-            yield
-    finally:
-        for (holder, name, _), value in zip(SWITCHES, before, strict=False):
-            setattr(holder, name, value)
+    with SWITCHING:
+        before = [getattr(holder, name) for holder, name, _ in SWITCHES]
+        try:
+            for holder, name, values in SWITCHES:
+                setattr(holder, name, values[precision])
+            with torch.autocast(device_type="cuda", enabled=False):
+                yield
+        finally:
+            for (holder, name, _), value in zip(SWITCHES, before, strict=False):
+                setattr(holder, name, value)

@@ -133,9 +133,10 @@ class Captures:
             torch.cuda.current_stream().wait_stream(side)
             self.done = self.done or torch.cuda.Event()
             self.done.record()
-        return lambda x: self._replay(graph, held, answer, x)
+        # The graph knows addresses only: what lies there lives as long as it does.
+        return lambda x: self._replay(graph, held, answer, x, values)
 
-    def _replay(self, graph: Any, held: Tensor, answer: Tensor, x: Tensor) -> Tensor:
+    def _replay(self, graph: Any, held: Tensor, answer: Tensor, x: Tensor, values: list[Any]) -> Tensor:
         assert self.done is not None
         with torch.cuda.device(held.device):
             self.done.wait()  # the call before may be on another stream, and its graph uses the same memory

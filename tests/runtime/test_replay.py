@@ -3,6 +3,7 @@
 import copy
 import pickle  # noqa: TID251  (our own module, made a line above)
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -114,6 +115,28 @@ def test_the_process_keeps_its_own_switches(precision):
     assert switches() == before
 
 
+def test_threads_that_switch_at_once_leave_the_process_as_it_was():
+    def switches():
+        return [getattr(holder, name) for holder, name, _ in SWITCHES]
+
+    before, wrong = switches(), []
+
+    def ask(precision):
+        for _ in range(200):
+            with computing_in(precision):
+                time.sleep(0)
+                if switches() != [values[precision] for _, _, values in SWITCHES]:
+                    wrong.append(precision)
+
+    threads = [threading.Thread(target=ask, args=(precision,)) for precision in ("float32", "tf32") * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert switches() == before
+
+
 def cuda(**changes):
     return module(**changes).to("cuda")
 
@@ -166,7 +189,7 @@ def test_streams_threads_and_two_models_do_not_mix():
     plain = module()
     faults = []
 
-    def ask(start):
+    def ask(start):  # each thread on a stream of its own
         stream = torch.cuda.Stream()
         with torch.inference_mode(), torch.cuda.stream(stream):
             for step in range(60):

@@ -260,13 +260,15 @@ class AnyDevice(Rule):
     def check(self, case: Case) -> Iterator[Finding | Skip]:
         for event in events(case, "device"):
             error = event.get("error")
-            if not event["built"]:
-                continue
+            meets = error is not None and "not on the expected device" in error["text"]
+            if not event["built"] and not meets:
+                continue  # much that is right cannot be built without numbers
             if event.get("devices") == ["cpu"]:
                 message = "the network stays on the CPU whatever DEVICE is: on a GPU scorer it would meet X on the GPU"
                 yield Finding(message=message, challenge=event["challenge"])
-            elif error and "not on the expected device" in error["text"]:
-                message = f"a tensor on the CPU meets X on another device{_code(error)}"
+            elif error and meets:
+                other = "X on another device" if event["built"] else "the network on another device as it is built"
+                message = f"a tensor on the CPU meets {other}{_code(error)}"
                 yield Finding(message=message, where=where(error), challenge=event["challenge"])
 
 
