@@ -15,14 +15,20 @@ from rtserve.cli.progress import progress
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the members (default: the recipe's own).")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .zip to write.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
+@click.option("--unit", type=click.Choice(["V", "mV", "uV", "1"]), help="Of the windows the members take, if unsaid.")
+@click.option("--sfreq", type=click.FloatRange(0, min_open=True), help="Their rate in Hz, if unsaid.")
 @json_option
-def build(recipe: Path, root: Path | None, output: Path, force: bool, as_json: bool) -> None:
+def build(
+    recipe: Path, root: Path | None, output: Path, force: bool, unit: str | None, sfreq: float | None, as_json: bool
+) -> None:
     """Build the zip that RECIPE (a submission.toml) describes; same inputs, same bytes."""
     from rtserve.submission.build_report import build_text
     from rtserve.submission.bundle import build as build_bundle
 
     with progress("build") as step:
-        built = build_bundle(recipe, root=root, output=output, force=force, progress=step)
+        built = build_bundle(
+            recipe, root=root, output=output, force=force, unit=unit or "", sfreq=sfreq or 0.0, progress=step
+        )
     tell(build_text(built))
     if as_json:
         emit_json("build", built.to_dict())

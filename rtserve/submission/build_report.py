@@ -19,6 +19,9 @@ def build_text(built: Built) -> str:
             f"  challenge {key}  {len(challenge['members'])} x views {views}, merge {challenge['merge']},"
             f" graph {challenge['graph_sha256'][:12]}"
         )
+        if challenge["stated"]:
+            words = ", ".join(f"{name} {value}" for name, value in sorted(challenge["stated"].items()))
+            lines.append(f"    stated by the recipe, not by its members: {words}")
         for route, report in built.agreement[key].items():
             lines.append(f"    {route:<12} max error {report.max_error:.1e} over {len(report.cases)} inputs")
     differs = built.manifest["environment"].get("differs", {})

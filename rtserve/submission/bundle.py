@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtserve.errors import SpecMismatchError
 from rtserve.files import check_writable, sha256_bytes, write_bytes
-from rtserve.spec import require_same_input
 from rtserve.submission.recipe import ChallengeRecipe, Member, Recipe, load_recipe
 
 if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
     from rtserve.graphs.parity import ParityReport
     from rtserve.submission.artefacts import Artefact
-    from rtserve.submission.profile import Challenge, Profile
+    from rtserve.submission.profile import Profile
 
 __all__ = ["Built", "build"]
 
@@ -68,6 +66,8 @@ def build(
     root: str | Path | None = None,
     output: str | Path,
     force: bool = False,
+    unit: str = "",
+    sfreq: float = 0.0,
     progress: Progress | None = None,
 ) -> Built:
     """Build the zip of a recipe.
@@ -82,6 +82,8 @@ def build(
         The zip to write; written whole or not at all.
     force : bool
         Replace an existing output.
+    unit, sfreq : str, float
+        Unit (``V``, ``mV``, ``uV``) and rate in Hz of the windows that the members take, where they do not say.
     progress : callable, optional
         Called with (steps done, steps in all).
 
@@ -98,6 +100,7 @@ def build(
     from rtserve.submission.profile import load_profile
 
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe = recipe.stating(unit=unit, sfreq=sfreq)
     root = None if root is None else Path(root)
     members = recipe.require_digests(root)
     output = check_writable(output, force=force)
@@ -167,6 +170,7 @@ def _artefact(
     """Fuse one challenge and turn it into files."""
     from rtserve.fusion.fuse import fuse
     from rtserve.submission.artefacts import make_artefact
+    from rtserve.submission.fitting import require_fit
 
     challenge = recipe.challenges[key]
     graph = fuse(
@@ -177,7 +181,7 @@ def _artefact(
         optimize=challenge.optimize,
         engine="onnxruntime" if recipe.runtime_of(key) == "onnxruntime" else "torch",
     )
-    _require_fit(graph, profile, profile.challenge(key))
+    require_fit(graph, profile, profile.challenge(key), recipe.stated)
     artefact = make_artefact(key, graph, recipe.runtime_of(key), recipe.precision)
     step()
     return artefact
@@ -199,20 +203,3 @@ def _calibration(challenge: ChallengeRecipe) -> Any:
     table = challenge.calibration
     low, high = table.clip or (None, None)
     return Calibration(scale=table.scale, offset=table.offset, low=low, high=high)
-
-
-def _require_fit(graph: Graph, profile: Profile, challenge: Challenge) -> None:
-    """Raise `SpecMismatchError` where a graph does not take the contest's windows or predicts something else."""
-    require_same_input(profile.input_spec, graph.input_spec, names=(f"profile {profile.name}", "the graph"))
-    target = graph.output_spec.target
-    if target and challenge.target and target != challenge.target:
-        raise SpecMismatchError(
-            f"challenge {challenge.key} scores {challenge.target}, the graph predicts {target}",
-            hint="put the members of the right target under this challenge",
-        )
-    wanted = challenge.output[-1]
-    if wanted.isdigit() and int(wanted) != graph.output_spec.n_outputs:
-        raise SpecMismatchError(
-            f"challenge {challenge.key} reads {wanted} numbers a window, the graph gives {graph.output_spec.n_outputs}",
-            hint="use members with that many outputs",
-        )

@@ -15,7 +15,7 @@ from rtserve.files import canonical_json, sha256_bytes
 
 if TYPE_CHECKING:
     from rtserve.submission.artefacts import Artefact
-    from rtserve.submission.profile import Profile
+    from rtserve.submission.profile import Challenge, Profile
     from rtserve.submission.recipe import Recipe
 
 __all__ = ["MANIFEST", "REFERENCE", "bundle_files", "entry_script", "seal"]
@@ -125,8 +125,7 @@ def _manifest(
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "files": {name: sha256_bytes(data) for name, data in sorted(files.items())},
         "challenges": {
-            artefact.key: _challenge(recipe, artefact) | {"metric": _metric(profile.challenge(artefact.key).metric)}
-            for artefact in artefacts
+            artefact.key: _challenge(recipe, artefact, profile.challenge(artefact.key)) for artefact in artefacts
         },
         "reference": {"file": REFERENCE, "windows": N_REFERENCE, "from": recipe.windows or "seeded noise"},
         "evidence": cited(recipe, graphs),
@@ -152,8 +151,10 @@ def _metric(name: str) -> str:
     return "|".join([fields["metric"], *settings])
 
 
-def _challenge(recipe: Recipe, artefact: Artefact) -> dict[str, Any]:
+def _challenge(recipe: Recipe, artefact: Artefact, challenge: Challenge) -> dict[str, Any]:
     """Return what the manifest says about one challenge."""
+    from rtserve.submission.fitting import taken
+
     details = artefact.graph.provenance.details
     plan = details.get("plan", {})
     entry = {
@@ -174,6 +175,8 @@ def _challenge(recipe: Recipe, artefact: Artefact) -> dict[str, Any]:
         "merge": recipe.challenges[artefact.key].merge,
         "calibration": plan.get("calibration", {}),
         "passes": details.get("passes", []),
+        "metric": _metric(challenge.metric),
+        "stated": taken(artefact.graph, challenge, recipe.stated),
     }
     if f"{artefact.name}.ts" in artefact.files:
         entry["script"] = f"{artefact.name}.ts"

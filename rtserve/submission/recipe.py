@@ -5,6 +5,7 @@
     profile = "eeg2025"
     runtime = "torch"                     # torch | torchscript | onnxruntime | auto
     precision = "float32"                 # float32 | tf32: the products of the torch route on a CUDA device
+    unit = "V"                            # of the windows that the members take, where they do not say; also sfreq
 
     [challenges.1]
     views = ["identity", "roll:+3"]
@@ -25,6 +26,7 @@ Reading a recipe runs nothing; every member is found and its digest compared bef
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
 from collections.abc import Sequence
@@ -32,9 +34,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rtserve.errors import InputError, ProfileError
+from rtserve.errors import InputError, ProfileError, SpecMismatchError
 from rtserve.files import readable_file, sha256_file
 from rtserve.graphs.checkpoint import checkpoint_digest
+from rtserve.spec import UNITS
 from rtserve.submission.tables import from_table
 
 __all__ = ["RUNTIMES", "CalibrationTable", "ChallengeRecipe", "Member", "Recipe", "Wheel", "load_recipe"]
@@ -154,6 +157,8 @@ class Recipe:
         JSON files of ``rtserve bench`` and ``rtserve evaluate`` that the manifest cites.
     environment : str
         File of pins (``name==version`` a line, made by ``rtserve env record``) with which the recipe was last built.
+    unit, sfreq : str, float
+        Unit and rate (Hz) of the windows that the members take, where the members do not say; empty, 0 for not stated.
     folder : Path
         Where the recipe lies.
     """
@@ -166,11 +171,35 @@ class Recipe:
     windows: str = ""
     evidence: tuple[str, ...] = ()
     environment: str = ""
+    unit: str = ""
+    sfreq: float = 0.0
     folder: Path = Path()
 
     def runtime_of(self, key: str) -> str:
         """Return how challenge `key` runs."""
         return self.challenges[key].runtime or self.runtime
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """What it says of the windows that its members take."""
+        return {"unit": self.unit, "sfreq": self.sfreq}
+
+    def stating(self, *, unit: str = "", sfreq: float = 0.0) -> Recipe:
+        """Return the recipe with the unit and the rate of the windows that its members take.
+
+        Raises
+        ------
+        SpecMismatchError
+            Where the recipe states others.
+        """
+        given = {key: value for key, value in (("unit", unit), ("sfreq", sfreq)) if value}
+        for key, value in given.items():
+            if getattr(self, key) not in ("", 0.0, value):
+                raise SpecMismatchError(
+                    f"--{key} says {value}, the recipe says {getattr(self, key)}",
+                    hint=f"leave --{key} out, or correct the recipe",
+                )
+        return dataclasses.replace(self, unit=unit or self.unit, sfreq=sfreq or self.sfreq)
 
     def locate(self, name: str, root: Path | None, what: str) -> Path:
         """Return a file of the recipe, looked up under `root` (the recipe's folder by default).
@@ -275,6 +304,8 @@ def _require_sensible(recipe: Recipe, where: str) -> None:
             f"{where} has no members for challenge {', '.join(lacking)}",
             hint=f"{recipe.profile} scores {', '.join(known)}",
         )
+    if recipe.unit and recipe.unit not in UNITS:
+        raise ProfileError(f"{where}: unit is {recipe.unit!r}", hint=f"one of {', '.join(UNITS)}")
     _require_runtime([recipe.runtime, *(c.runtime for c in recipe.challenges.values() if c.runtime)], where)
     _require_precision(recipe.precision, where)
 

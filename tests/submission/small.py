@@ -1,6 +1,7 @@
 """Small graphs of the contest's shape, and recipes of them."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -22,7 +23,7 @@ small (float[batch, 129, 200] x) => (float[batch, 1] y)
 """
 
 
-def small_graph(seed, n_chans=129):
+def small_graph(seed, n_chans=129, *, unit="V", sfreq=100.0, target=""):
     """A network (batch, n_chans, 200) to (batch, 1) with seeded weights, sensitive at volt scale."""
     model = parser.parse_model(TEXT.replace("129", str(n_chans)))
     rng = np.random.default_rng(seed)
@@ -33,16 +34,20 @@ def small_graph(seed, n_chans=129):
         array = np.abs(array) if value.name == "w2" else array  # no cancellation: float32 stays within 1e-6
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, value.name))
         model.graph.value_info.remove(value)
-    return Graph.from_bytes(model.SerializeToString())
+    graph = Graph.from_bytes(model.SerializeToString())
+    inputs = replace(graph.input_spec, unit=unit, sfreq=sfreq)
+    return replace(graph, input_spec=inputs, output_spec=replace(graph.output_spec, target=target))
 
 
-def write_recipe(folder, *, members=2, views=("identity", "roll:+3"), head='runtime = "torch"\n', tail="", n_chans=129):
-    """Write graphs and a submission.toml; return its path."""
+def write_recipe(
+    folder, *, members=2, views=("identity", "roll:+3"), head='runtime = "torch"\n', tail="", n_chans=129, **spec
+):
+    """Write graphs (`spec` as `small_graph` takes it) and a submission.toml; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     digests = {}
     for seed in range(members + 1):
         path = folder / f"m{seed}.onnx"
-        small_graph(seed, n_chans).save(path, force=True)
+        small_graph(seed, n_chans, **spec).save(path, force=True)
         digests[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     lines = ['profile = "eeg2025"', head, "[challenges.1]", f"views = {list(views)}".replace("'", '"')]
     for seed in range(members):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from rtserve.errors import RtserveError
 from rtserve.files import sha256_file
 from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
 from rtserve.submission.drive import probe_windows
+
+if TYPE_CHECKING:
+    from rtserve.graphs.graph import Graph
 
 __all__ = ["MANIFEST", "RULES"]
 
@@ -172,4 +175,61 @@ class LiveBranches(Rule):
                 yield Finding(message=f"{name}: {error.message}", where=name, challenge=key)
 
 
-RULES: tuple[type[Rule], ...] = (SameBytes, SameGraph, SameNumbers, LiveBranches)
+class SameMeaning(Rule):
+    """The graphs inside state the windows that the contest gives and the target that it scores."""
+
+    code = "RT405"
+    requires = ("RT004",)
+    cause = "The graph was trained on windows in another unit, at another rate or of other channels, or for a target."
+    cure = "Use members for this contest, or scale and resample in the script; say what a graph takes with rtserve annotate."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        graphs = list(stating_graphs(case))
+        if not graphs:
+            yield Skip(reason="no graph in the zip states what it takes")
+        for name, key, graph in graphs:
+            yield from self._judge(case, name, key, graph)
+
+    def _judge(self, case: Case, name: str, key: str, graph: Graph) -> Iterator[Finding]:
+        from rtserve.submission.fitting import differences
+
+        # What rtserve built hands the windows on as they are; a stranger's script may turn them into what it needs.
+        severity = "" if key else WARN
+        challenges = [c for c in case.challenges if c.key == key] or case.challenges
+        found = [differences(graph, case.profile, challenge) for challenge in challenges]
+        least = min(found, key=len)
+        if least:
+            yield Finding(
+                message="; ".join(least),
+                where=name,
+                challenge=key,
+                severity=severity,
+            )
+        told = challenges_of(case).get(key, {}).get("stated", {})
+        unknown = [word for word in graph.input_spec.unknown if word not in told]
+        if key and unknown:
+            gives = f"{case.profile.signal.unit} at {case.profile.signal.sfreq:g} Hz"
+            message = f"neither {name} nor the recipe states its {' and its '.join(unknown)}; the contest gives {gives}"
+            yield Finding(message=message, where=name, challenge=key, severity=WARN)
+
+
+def stating_graphs(case: Case) -> Iterator[tuple[str, str, Graph]]:
+    """Yield (file, challenge, graph) of every graph that states what it takes; no challenge where the zip is not ours.
+
+    A graph that nobody described states nothing, and may be for something else altogether.
+    """
+    from rtserve.graphs.graph import Graph
+
+    keys = {str(entry.get("graph", "")): key for key, entry in challenges_of(case).items()}
+    for name in case.unpacked.files():
+        if case.unpacked.folder is None or not name.lower().endswith(".onnx"):
+            continue
+        try:
+            graph = Graph.load(case.unpacked.folder / name)
+        except RtserveError:  # whether it can be read is asked by the other rules
+            continue
+        if name in keys or graph.input_spec.unit or graph.input_spec.sfreq or graph.output_spec.target:
+            yield name, keys.get(name, ""), graph
+
+
+RULES: tuple[type[Rule], ...] = (SameBytes, SameGraph, SameNumbers, LiveBranches, SameMeaning)
