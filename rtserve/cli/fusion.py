@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from rtserve.cli.output import emit_json, json_option, tell, working
+from rtserve.cli.stated import stated_options
+
+if TYPE_CHECKING:
+    from rtserve.signals.fields import Stated
 
 
 @click.command()
@@ -35,13 +40,16 @@ from rtserve.cli.output import emit_json, json_option, tell, working
 @click.option("--tune", is_flag=True, help="Time the candidates on this machine and keep the fastest.")
 @click.option("--force-views", is_flag=True, help="Use views even where they break the meaning of the target.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
+@stated_options
 @json_option
-def fuse(members: tuple[Path, ...], output: Path, explain: bool, as_json: bool, **options: object) -> None:
+def fuse(
+    members: tuple[Path, ...], output: Path, explain: bool, as_json: bool, stated: Stated, **options: object
+) -> None:
     """Fuse MEMBERS and views into one graph that gives the same numbers."""
     from rtserve.fusion.report import fuse_text, fuse_to_file
 
     with working(f"fusing {len(members)} member{'s' * (len(members) > 1)}"):
-        report = fuse_to_file(members, output, **options)  # type: ignore[arg-type]
+        report = fuse_to_file(members, output, stated=vars(stated), **options)  # type: ignore[arg-type]
     tell(fuse_text(report, explain=explain))
     if as_json:
         emit_json("fuse", report)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
     from rtserve.spec import OutputSpec
 
-__all__ = ["in_form", "merged_output", "require_average"]
+__all__ = ["in_form", "merged_output", "require_average", "require_meant"]
 
 
-def require_average(graphs: Sequence[Graph], plan: FusionPlan, labels: Sequence[str]) -> None:
+def require_average(outputs: OutputSpec, graphs: Sequence[Graph], plan: FusionPlan, labels: Sequence[str]) -> None:
     """Make sure that it is said what the branches of classifiers are averaged as.
 
     Raises
@@ -34,7 +34,7 @@ def require_average(graphs: Sequence[Graph], plan: FusionPlan, labels: Sequence[
         member does not have.
     """
     average, merge = plan.merge.average, plan.merge.kind
-    classes = [label for label, graph in zip(labels, graphs, strict=True) if classifies(graph)]
+    classes = [label for label, graph in zip(labels, graphs, strict=True) if outputs.classifies or classifies(graph)]
     if not average and classes and plan.n_branches > 1:
         raise InputError(
             f"{classes[0]} is a classifier: the {merge} of its branches can be of logits or of probabilities, which"
@@ -43,7 +43,7 @@ def require_average(graphs: Sequence[Graph], plan: FusionPlan, labels: Sequence[
             " (or --average logits, --average probabilities)",
         )
     for label, graph in zip(labels, graphs, strict=True):
-        target, form = graph.output_spec.target, form_of(graph)
+        target, form = graph.output_spec.target or outputs.target, form_of(graph)
         if average and target not in ("", "class"):
             raise InputError(f"{label} predicts {target}, which has no {average}", hint=f"use --merge {merge}")
         if average and not form:
@@ -56,6 +56,27 @@ def require_average(graphs: Sequence[Graph], plan: FusionPlan, labels: Sequence[
                 f"{label} gives probabilities (its softmax is inside), from which its logits cannot be had",
                 hint=f"--merge {merge}-probabilities, or export it without its softmax",
             )
+
+
+def require_meant(outputs: OutputSpec, graphs: Sequence[Graph], plan: FusionPlan, labels: Sequence[str]) -> None:
+    """Make sure that it is known what several numbers per window are before branches of them are merged.
+
+    Raises
+    ------
+    InputError
+        Where no member states its target, none of them ends in a softmax, and the merge does not say what it is of:
+        were they classes, logits and probabilities would give different answers.
+    """
+    known = outputs.target or plan.merge.average or any(classifies(graph) for graph in graphs)
+    if known or outputs.n_outputs < 2 or plan.n_branches < 2:
+        return
+    merge = plan.merge.kind
+    raise InputError(
+        f"{labels[0]} gives {outputs.n_outputs} numbers per window and does not state what they are: of classes, the"
+        f" {merge} of logits and that of probabilities can differ",
+        hint=f"for classes --merge {merge}-logits or --merge {merge}-probabilities; for other numbers --target NAME (or"
+        " rtserve annotate MEMBER --target NAME)",
+    )
 
 
 def in_form(graph: Graph, average: str) -> Graph:

@@ -6,15 +6,16 @@ and a fused one are one type, so the result can be fused again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtserve.errors import InputError
-from rtserve.fusion.classes import in_form, merged_output, require_average
+from rtserve.fusion.classes import in_form, merged_output, require_average, require_meant
 from rtserve.fusion.plan import Calibration, FusionPlan, Merge, make_plan
 from rtserve.fusion.views import View
+from rtserve.graphs.meaning import stated_specs
 from rtserve.spec import InputSpec, OutputSpec, Provenance, require_same_input, require_same_output
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def fuse_with_report(
     engine: str = "onnxruntime",
     tune: bool = False,
     average: str = "",
+    stated: Mapping[str, Any] | None = None,
     parity: bool = True,
     seed: int = 0,
 ) -> tuple[Graph, OptimizationReport, ParityReport | None]:
@@ -105,8 +107,11 @@ def fuse_with_report(
         Time the candidates on this machine and keep the fastest.
     average : str
         What a merge of classifiers is of, ``logits`` or ``probabilities``, where `merge` does not say it.
+    stated : mapping, optional
+        ``unit``, ``sfreq``, ``target``, ``classes`` of all members, where they do not say.
     parity : bool
-        Whether to compare with the unoptimised join in float64.
+        Whether to compare with the unoptimised join in float64, and to ask what must be known of a graph that is kept;
+        False for one that is only timed.
     seed : int
         Seed of the probe inputs.
     """
@@ -119,9 +124,11 @@ def fuse_with_report(
     _require_engine(engine)
     graphs = _load_all(members)
     labels = _labels(members)
-    inputs, outputs = _common_specs(graphs, labels)
+    inputs, outputs = stated_specs(*_common_specs(graphs, labels), stated or {}, name="a member")
     plan = make_plan([graph.digest for graph in graphs], views, merge, calibration, average)
-    require_average(graphs, plan, labels)
+    require_average(outputs, graphs, plan, labels)
+    if parity:
+        require_meant(outputs, graphs, plan, labels)
     called = dict(zip(plan.members, labels, strict=True))
     if plan.merge.kind != "weighted":  # the order says nothing then, and must not change a bit of the result
         graphs.sort(key=lambda graph: graph.digest)
@@ -136,6 +143,8 @@ def fuse_with_report(
     joined = Graph(model=model, input_spec=inputs, output_spec=outputs, provenance=_provenance(plan, graphs))
     if assumed := _assumed(plan, graphs, joined):
         joined.provenance.details["assumed"] = assumed
+    if told := {key: value for key, value in (stated or {}).items() if value}:
+        joined.provenance.details["stated"] = told
     fused, report = optimize_graph(
         joined, graphs=graphs, plan=plan, passes=passes if optimize else (), engine=engine, tune=tune, check=parity,
         seed=seed,

@@ -32,6 +32,7 @@ def fuse_to_file(
     tune: bool = False,
     force_views: bool = False,
     force: bool = False,
+    stated: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Fuse to a file and return the report as JSON values; nothing is written unless parity holds.
 
@@ -57,6 +58,7 @@ def fuse_to_file(
         engine=engine,
         tune=tune,
         force=force_views,
+        stated=stated,
     )
     graph.save(output, force=force)
     if report.timings:
@@ -75,6 +77,7 @@ def fuse_to_file(
         "member_names": list(report.members),
         "removed": [entry | {"member_name": report.members[entry["member"]]} for entry in details["removed"]],
         "assumed": [entry | {"member_name": names[entry["member"]]} for entry in details.get("assumed", [])],
+        "stated": details.get("stated", {}),
         "input": str(graph.input_spec),
         "output_spec": str(graph.output_spec),
         "passes": [dataclasses.asdict(outcome) for outcome in report.outcomes],
@@ -115,13 +118,16 @@ def _merge_words(merge: Mapping[str, Any]) -> str:
     return f"{merge['kind']} of {merge['average']}" if merge.get("average") else str(merge["kind"])
 
 
-def _assumed_lines(assumed: Sequence[Mapping[str, str]]) -> list[str]:
-    """Say what a member leaves open and was taken as the other members state it."""
-    return [
-        f"  assumed {', '.join(f'{key} {value}' for key, value in one.items() if not key.startswith('member'))} of"
-        f" {one['member_name']}, which does not state it: as the other members"
-        for one in assumed
-    ]
+def _assumed_lines(assumed: Sequence[Mapping[str, str]], stated: Mapping[str, Any]) -> list[str]:
+    """Say what a member leaves open and was taken as the other members, or the command, state it."""
+    found = []
+    for one in assumed:
+        values = {key: value for key, value in one.items() if not key.startswith("member")}
+        for said, source in ((False, "as the other members"), (True, "as the command states it")):
+            words = ", ".join(f"{key} {value}" for key, value in values.items() if (key in stated) is said)
+            if words:
+                found.append(f"  assumed {words} of {one['member_name']}, which does not state it: {source}")
+    return found
 
 
 def fuse_text(report: dict[str, Any], *, explain: bool) -> str:
@@ -136,7 +142,7 @@ def fuse_text(report: dict[str, Any], *, explain: bool) -> str:
             f" view{'s' * (len(report['views']) > 1)}, {_merge_words(report['merge'])}, {report['bytes']:,} bytes",
             f"  input   {report['input']}; output {report['output_spec']}",
             *_architecture_lines(report["architectures"]),
-            *_assumed_lines(report["assumed"]),
+            *_assumed_lines(report["assumed"], report["stated"]),
             *removed,
             *(f"  {line}" for line in (report["explain"].splitlines()[:-1] if explain else ())),
             f"  work    {macs['before'] / 1e6:.2f} M -> {macs['after'] / 1e6:.2f} M multiply-adds per window,"

@@ -23,7 +23,7 @@ from rtserve.measure.machine import watched
 from rtserve.measure.predict import as_graph, make_runner
 from rtserve.measure.timing import P99_MIN, RESTARTS, Call, Factory, collector_paused, repeat, set_threads
 from rtserve.measure.vetting import require_batch, vet
-from rtserve.spec import UNITS, InputSpec
+from rtserve.spec import UNITS, InputSpec, require_same_input, require_same_target
 
 __all__ = ["BenchReport", "Contender", "bench"]
 
@@ -80,6 +80,8 @@ def bench(
     ------
     InputError
         Where a graph cannot be read, or a number is impossible.
+    SpecMismatchError
+        Where two graphs say that they take other windows, or predict something else: their ratio would be of two jobs.
     """
     chosen, batch = batch, 1 if batch is None else batch
     if min(batch, threads, loop, rounds, hops or 1) < 1 or (hop_ms is not None and hop_ms <= 0):
@@ -91,12 +93,13 @@ def bench(
     names = _names([graph, *others])
     graphs = [as_graph(g) for g in (graph, *others)]
     engines = [engine] + [against_engine or engine] * len(others)
+    spec, assumed = _common_input(graphs, names)
     set_threads(threads)
     contenders, factories, outputs = [], {}, []
     for name, g, kind, times in zip(names, graphs, engines, [1] + [loop] * len(others), strict=True):
         found = vet(g, make_runner(g, kind, threads=threads).infer, engine=kind, name=name)
         require_batch(found, chosen, name=name)
-        factories[name] = _factory(g, kind, batch=batch, threads=threads, loop=times, seed=seed)
+        factories[name] = _factory(g, kind, spec, batch=batch, threads=threads, loop=times, seed=seed)
         outputs.append(np.asarray(factories[name]()()))
         passes = len(g.provenance.details.get("passes", ()))
         contenders.append(
@@ -128,7 +131,32 @@ def bench(
         hop_ms=hop_ms,
         hops=paced,
         machine=machine,
+        assumed=assumed,
     )
+
+
+def _common_input(graphs: Sequence[Graph], names: Sequence[str]) -> tuple[InputSpec, tuple[str, ...]]:
+    """Return the windows that all of the graphs take, and what of them was assumed for a graph that does not say.
+
+    Raises
+    ------
+    SpecMismatchError
+        Where two contradict each other.
+    """
+    spec, notes = graphs[0].input_spec, []
+    for index, (name, graph) in enumerate(zip(names, graphs, strict=True)):
+        for other, earlier in zip(names[:index], graphs[:index], strict=True):
+            require_same_input(earlier.input_spec, graph.input_spec, names=(other, name))
+            require_same_target(
+                earlier.output_spec.target, graph.output_spec.target, names=(other, name),
+                hint="a ratio is of two graphs for one job",
+            )  # fmt: skip
+        spec = spec.completed_by(graph.input_spec)
+    for name, graph in zip(names, graphs, strict=True):
+        if graph.input_spec.unit is None:
+            scale = f"windows in {spec.unit}, as the others take" if spec.unit else "windows of size 1"
+            notes.append(f"{name} does not state its unit: it was timed on {scale}")
+    return spec, tuple(notes)
 
 
 def _paced(factories: dict[str, Factory], hop_ms: float, hops: int | None, rounds: int) -> dict[str, HopTimes]:
@@ -153,10 +181,10 @@ def bench_input(spec: InputSpec, *, batch: int, seed: int = 0) -> np.ndarray:
     return probe_inputs(spec, batches=(batch,), scales=(scale,), seed=seed)[1][1]
 
 
-def _factory(graph: Graph, engine: str, *, batch: int, threads: int, loop: int, seed: int) -> Factory:
+def _factory(graph: Graph, engine: str, spec: InputSpec, *, batch: int, threads: int, loop: int, seed: int) -> Factory:
     def fresh() -> Call:
         infer = make_runner(graph, engine, threads=threads).infer
-        x = bench_input(graph.input_spec, batch=batch, seed=seed)
+        x = bench_input(spec, batch=batch, seed=seed)
         if loop == 1:
             return lambda: infer(x)
 

@@ -67,6 +67,8 @@ class BenchReport:
         Per contender its calls at the pace of the hop; empty where none was given.
     machine : Machine or None
         What else the machine did meanwhile.
+    assumed : tuple of str
+        What a graph does not say and was assumed for it.
     """
 
     contenders: tuple[Contender, ...]
@@ -77,6 +79,7 @@ class BenchReport:
     hop_ms: float | None = None
     hops: dict[str, HopTimes] = field(default_factory=dict)
     machine: Machine | None = None
+    assumed: tuple[str, ...] = ()
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -134,7 +137,7 @@ class BenchReport:
 
     def notes(self) -> tuple[str, ...]:
         """Return what a reader must know before believing the numbers."""
-        first, out = self.contenders[0], []
+        first, out = self.contenders[0], list(self.assumed)
         for other in self.contenders[1:]:
             ratio = self.timings.ratio(first.name, other.name)[0]
             if first.digest == other.digest and other.loop == 1 and first.engine == other.engine:

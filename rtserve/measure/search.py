@@ -106,7 +106,8 @@ def search(
     whole = {Path(path).name: as_graph(path) for path in also}
     _require_alike(graphs, names, whole)
     bound = [view.bind(graphs[0].input_spec) for view in parse_views(views)]
-    require_average(graphs, make_plan([graph.digest for graph in graphs], bound, "mean", None, average), names)
+    plan = make_plan([graph.digest for graph in graphs], bound, "mean", None, average)
+    require_average(graphs[0].output_spec, graphs, plan, names)
     asked = [metric] if metric else []
     decision = decide(in_form(graphs[0], average), windows, asked, name=names[0])
     chosen = parse_metric(metric or ("balanced_accuracy" if decision else "nrmse"))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rtserve.errors import InputError
+from rtserve.errors import InputError, SpecMismatchError
 from rtserve.fusion.fuse import fuse, fuse_with_report
 from rtserve.fusion.join import set_output
 from rtserve.fusion.plan import FusionPlan, Merge, parse_merge
@@ -121,10 +121,41 @@ def test_a_fused_classifier_can_be_fused_again():
 def test_what_has_no_classes_has_no_logits():
     with pytest.raises(InputError, match="predicts response_time, which has no logits"):
         fuse([network(0), network(1)], merge="mean-logits")
+    embeddings = [network(s, n_outputs=2, target="embedding") for s in range(2)]
+    assert not classifies(embeddings[0])
+    assert fuse(embeddings).output_spec.form == ""
+
+
+def test_several_numbers_of_unknown_meaning_are_not_merged_before_it_is_said():
     plain = [network(s, n_outputs=2, target="") for s in range(2)]
-    assert not classifies(plain[0])
-    assert fuse(plain).output_spec.form == ""
+    with pytest.raises(
+        InputError, match="member 1 gives 2 numbers per window and does not state what they are"
+    ) as told:
+        fuse(plain)
+    assert all(word in told.value.hint for word in ("mean-logits", "mean-probabilities", "--target NAME"))
+    with pytest.raises(InputError, match="does not state what they are"):
+        fuse(plain[:1], views=["identity", "roll:+1"], merge="median")
     assert fuse(plain, merge="mean-probabilities").output_spec.form == "probabilities"
+    assert fuse(plain[:1]).output_spec.target == ""  # one branch: nothing is merged
+    assert fuse([network(s, target="") for s in range(2)]).output_spec.target == ""
+    named = [plain[0], network(1, n_outputs=2, target="embedding")]
+    assert fuse(named).output_spec.target == "embedding"
+
+
+def test_what_the_command_states_of_the_members_is_said_and_kept(tmp_path):
+    plain = [network(s, n_outputs=2, target="") for s in range(2)]
+    paths = [graph.save(tmp_path / f"{k}.onnx") for k, graph in enumerate(plain)]
+    report = fuse_to_file(paths, tmp_path / "f.onnx", stated={"target": "embedding"})
+    assert "assumed target embedding of 0.onnx, which does not state it: as the command states it" in fuse_text(
+        report, explain=False
+    )
+    fused = Graph.load(tmp_path / "f.onnx")
+    assert fused.output_spec.target == "embedding"
+    assert fused.provenance.details["stated"] == {"target": "embedding"}
+    with pytest.raises(SpecMismatchError, match="--target says embedding, a member says age"):
+        fuse([network(0, n_outputs=2, target="age")], stated={"target": "embedding"})
+    with pytest.raises(InputError, match="is a classifier"):
+        fuse(plain, stated={"target": "class"})
 
 
 def test_a_graph_that_ends_in_a_softmax_is_a_classifier_without_a_word():

@@ -1,12 +1,13 @@
 """`rtserve bench`: what it reports, and the warnings it owes. No test asserts a time."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import rtserve
-from rtserve.errors import InputError
+from rtserve.errors import InputError, SpecMismatchError
 from rtserve.measure.bench import bench
 from rtserve.measure.bench_report import AGAIN, BenchReport, Contender
 from rtserve.measure.results import load_result
@@ -112,3 +113,32 @@ def test_command(graph, other, tmp_path, run_cli):
 
 def test_a_missing_graph_is_exit_2(tmp_path, run_cli):
     assert run_cli("bench", tmp_path / "no.onnx")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "words"),
+    [
+        ({"unit": "uV"}, {}, "unit V against uV"),
+        ({"sfreq": 250.0}, {}, "sfreq 100.0 against 250.0"),
+        ({"ch_names": ("B", "A", "C")}, {}, "channel 0 is A against B"),
+        ({"preprocessing": (("highpass_hz", "1"),)}, {}, "highpass_hz 0.5 against 1"),
+        ({}, {"target": "age"}, "predicts response_time"),
+    ],
+)
+def test_graphs_for_other_windows_or_another_target_are_no_pair(graph, inputs, outputs, words):
+    known = {"unit": "V", "sfreq": 100.0, "ch_names": ("A", "B", "C"), "preprocessing": (("highpass_hz", "0.5"),)}
+    first = replace(graph, input_spec=replace(graph.input_spec, **known))
+    first = replace(first, output_spec=replace(graph.output_spec, target="response_time"))
+    second = replace(first, input_spec=replace(first.input_spec, **inputs))
+    second = replace(second, output_spec=replace(second.output_spec, **outputs))
+    with pytest.raises(SpecMismatchError, match=words):
+        bench(first, second, rounds=2)
+
+
+def test_a_unit_that_a_graph_does_not_state_is_said(graph):
+    unknown = replace(graph, input_spec=replace(graph.input_spec, unit=None))
+    known = replace(graph, input_spec=replace(graph.input_spec, unit="uV"))
+    alone, beside = bench(unknown, rounds=2).notes(), bench(unknown, known, rounds=2).notes()
+    assert "graph does not state its unit: it was timed on windows of size 1" in alone
+    assert "graph does not state its unit: it was timed on windows in uV, as the others take" in beside
+    assert not any("does not state" in note for note in bench(known, rounds=2).notes())

@@ -149,6 +149,8 @@ def built(request, tmp_path_factory) -> Path:
     (folder / "member.onnx").write_bytes(data)
     recipe = f"""profile = "eeg2026"
 runtime = "torch"
+unit = "V"
+sfreq = 128
 [[challenges.{request.param}.members]]
 graph = "member.onnx"
 sha256 = "{hashlib.sha256(data).hexdigest()}"
