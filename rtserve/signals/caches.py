@@ -11,7 +11,8 @@ from rtserve.files import readable_file
 from rtserve.signals.electrodes import CHANNELS
 from rtserve.signals.hdf5 import Opened, read_dataset, require_inside, rows_of
 from rtserve.signals.soundness import survey
-from rtserve.signals.windows import WindowSet, in_memory
+from rtserve.signals.stored import in_memory
+from rtserve.signals.windows import WindowSet
 
 __all__ = ["LAYOUTS", "is_cache", "read_cache"]
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-__all__ = ["in_two", "pairs_of"]
+__all__ = ["in_two", "joined", "pairs_of"]
+
+_AT_ONCE = 4096
+
+
+def joined(labels: np.ndarray) -> Iterator[bytes]:
+    """Yield the labels (n,) as one UTF-8 text with a NUL between any two, piece by piece."""
+    for start in range(0, len(labels), _AT_ONCE):
+        names = labels[start : start + _AT_ONCE].astype("U").tolist()
+        yield ("\0" * bool(start) + "\0".join(names)).encode()
 
 
 def pairs_of(first: np.ndarray, second: np.ndarray) -> tuple[list[tuple[str, str]], np.ndarray]:

@@ -35,8 +35,9 @@ class Samples:
 def survey(X: np.ndarray | StoredArray) -> Samples:
     """Go through X (n_windows, n_chans, n_times) once."""
     bad = np.zeros(len(X), bool)
-    stride = max(1, int(np.prod([int(size) for size in X.shape], dtype=object)) // _SAMPLED)
-    few: list[np.ndarray] = []
+    whole = int(np.prod([int(size) for size in X.shape], dtype=object))
+    stride = max(1, whole // _SAMPLED)
+    drawn = np.empty(-(-whole // stride), np.float32)
     seen = samples = 0
     for block in blocks(X):
         with np.errstate(over="ignore", invalid="ignore"):
@@ -44,9 +45,10 @@ def survey(X: np.ndarray | StoredArray) -> Samples:
         doubtful = np.flatnonzero(~np.isfinite(total))  # a sum is finite only where every sample is, or it overflowed
         bad[seen + doubtful] = ~np.isfinite(block[doubtful]).all(axis=(1, 2))
         seen += len(block)
-        few.append(np.abs(block.ravel()[-samples % stride :: stride]))
+        few = block.ravel()[-samples % stride :: stride]
+        place = -(-samples // stride)
+        np.abs(few, out=drawn[place : place + len(few)])
         samples += block.size
-    drawn = np.concatenate(few) if few else np.empty(0, np.float32)
     drawn = drawn[np.isfinite(drawn)]
     return Samples(bad=bad, typical=float(np.median(drawn)) if drawn.size else 0.0)
 

@@ -16,8 +16,19 @@ from typing import Any, Protocol
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.spec import UNITS
 
-__all__ = ["BLOCK_BYTES", "WHOLE_BYTES", "Identity", "Rows", "StoredArray", "blocks", "fingerprints", "rows_per_block"]
+__all__ = [
+    "BLOCK_BYTES",
+    "WHOLE_BYTES",
+    "Identity",
+    "Rows",
+    "StoredArray",
+    "blocks",
+    "fingerprints",
+    "in_memory",
+    "rows_per_block",
+]
 
 BLOCK_BYTES, WHOLE_BYTES = 8 << 20, 32 << 20
 """Bytes of float32 samples that are read at once where windows are gone through in order, and those of a set that is read
@@ -154,6 +165,18 @@ class StoredArray:
         if self._factor != 1.0:
             out *= self._factor
         return out
+
+
+def in_memory(X: Any, unit: str | None) -> tuple[np.ndarray | StoredArray, str | None]:
+    """Return X as a window set has it, with its unit: volts, and read where it is small."""
+    factor = UNITS[unit] if unit not in (None, "1") else 1.0
+    if not isinstance(X, StoredArray):
+        X = X.astype(np.float32, copy=False)
+        X = X if factor == 1.0 else X * np.float32(factor)
+    else:
+        X = X if factor == 1.0 else X.scaled(factor)
+        X = np.asarray(X) if X.nbytes <= WHOLE_BYTES else X
+    return X, unit if unit in (None, "1") else "V"
 
 
 def _runs(places: np.ndarray, longest: int) -> Iterator[tuple[int, int]]:

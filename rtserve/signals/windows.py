@@ -24,10 +24,11 @@ from rtserve.signals import fields
 from rtserve.signals.fields import Stated, Target
 from rtserve.signals.hdf5 import read_hdf5, write_hdf5
 from rtserve.signals.kinds import is_hdf5, require_window_file
+from rtserve.signals.labels import joined
 from rtserve.signals.npz import read_npz, write_npz
 from rtserve.signals.soundness import require_sound
-from rtserve.signals.stored import WHOLE_BYTES, StoredArray, blocks
-from rtserve.spec import UNITS, InputSpec, OutputSpec, channel_difference, electrode, steps_differ
+from rtserve.signals.stored import StoredArray, blocks, in_memory
+from rtserve.spec import InputSpec, OutputSpec, channel_difference, electrode, steps_differ
 
 __all__ = [
     "Stated",
@@ -169,7 +170,8 @@ class WindowSet:
         y = np.ascontiguousarray(self.y.astype("<f4"))
         digest.update(repr(y.shape).encode() + y.tobytes())
         digest.update(repr(self.subject.shape).encode())
-        digest.update("\0".join(self.subject.astype("U").tolist()).encode())
+        for piece in joined(self.subject):
+            digest.update(piece)
         if self.unit == "1":
             digest.update(b"standardised")
         return digest.hexdigest()
@@ -382,18 +384,6 @@ def check_arrays(
         checked=(X, unit),
     )
     return _with_stated_target(windows, stated.target, name)
-
-
-def in_memory(X: Any, unit: str | None) -> tuple[np.ndarray | StoredArray, str | None]:
-    """Return X as a window set has it, with its unit: volts, and read where it is small."""
-    factor = UNITS[unit] if unit not in (None, "1") else 1.0
-    if not isinstance(X, StoredArray):
-        X = X.astype(np.float32, copy=False)
-        X = X if factor == 1.0 else X * np.float32(factor)
-    else:
-        X = X if factor == 1.0 else X.scaled(factor)
-        X = np.asarray(X) if X.nbytes <= WHOLE_BYTES else X
-    return X, unit if unit in (None, "1") else "V"
 
 
 def _with_stated_target(windows: WindowSet, target: str, name: str) -> WindowSet:

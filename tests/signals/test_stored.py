@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtserve.errors import InputError
-from rtserve.signals import hdf5, npz, stored, windows
+from rtserve.signals import hdf5, npz, soundness, stored
 from rtserve.signals.describe import describe_windows
 from rtserve.signals.hdf5 import read_hdf5
+from rtserve.signals.labels import joined
 from rtserve.signals.npz import read_npz
 from rtserve.signals.splits import Split, find_leaks
 from rtserve.signals.stored import StoredArray, blocks, fingerprints
@@ -58,7 +59,7 @@ def lazy(request, tmp_path_factory):
 def small_blocks():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stored, "BLOCK_BYTES", 4 * 60 * 8)
-        patch.setattr(windows, "WHOLE_BYTES", 4 * 60 * 8)
+        patch.setattr(stored, "WHOLE_BYTES", 4 * 60 * 8)
         yield
 
 
@@ -158,3 +159,32 @@ def test_nothing_reads_more_than_a_block(kind, tmp_path, small_blocks, monkeypat
         save_windows(tmp_path / f"copy{suffix}", lazy.take(np.arange(N)[::2]))
     assert lazy.take(np.arange(30)).digest
     assert max(most) == 8
+
+
+def test_the_index_of_a_file_of_many_windows_stays_small(tmp_path):
+    path = tmp_path / "many.h5"
+    with h5py.File(path, "w") as archive:
+        archive.create_dataset("X", (5000, 2, 4), "<f4", chunks=(1, 2, 4), fletcher32=True)[:] = 1.0
+        kept = archive.id.get_mdc_size()[2]
+    lazy = read_hdf5(path)["X"]
+    for start in range(0, 5000, 500):
+        assert (lazy[start : start + 500] == 1).all()
+    used = lazy._rows._open[1].file.id.get_mdc_size()[2]
+    assert used <= 2 * hdf5._INDEX_BYTES < kept
+
+
+@given(n=st.integers(1, 40), sampled=st.integers(1, 400), block=st.integers(1, 7))
+def test_the_typical_sample_is_the_median_of_those_drawn(n, sampled, block):
+    x = RNG.standard_normal((n, 3, 5)).astype("f4")
+    stride = max(1, x.size // sampled)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(soundness, "_SAMPLED", sampled)
+        patch.setattr(stored, "BLOCK_BYTES", 4 * 15 * block)
+        found = soundness.survey(x)
+    assert found.typical == np.median(np.abs(x.ravel()[::stride]))
+
+
+@pytest.mark.parametrize("n", [0, 1, 4096, 4097, 9000])
+def test_labels_are_joined_as_one_text(n):
+    labels = np.array([f"sub-{i}ä" for i in range(n)], "U")
+    assert b"".join(joined(labels)) == "\0".join(labels.tolist()).encode()
