@@ -19,6 +19,7 @@ from typing import Any
 
 from rtserve.errors import InputError
 from rtserve.files import readable_file
+from rtserve.signals.decimals import Commas, commas_of
 
 __all__ = ["Leaderboard", "Standing", "load_leaderboard"]
 
@@ -216,9 +217,9 @@ def _scores(
                 f"line {line} of {path} has {text!r} in {column}, which is no number",
                 hint="mend that cell, or pass --column for another column",
             )
-        found.append((match[1], bool(match[2])) if match else None)
-    comma = _decimal_comma([pair[0] for pair in found if pair], path, column, semicolons)
-    values = [None if pair is None else _value(pair, comma) for pair in found]
+        found.append((re.sub("[' \u00a0]", "", match[1]), bool(match[2])) if match else None)
+    commas = commas_of([pair[0] for pair in found if pair], f"{column} of {path}", semicolons=semicolons)
+    values = [None if pair is None else _value(pair, commas) for pair in found]
     for value, line, text in zip(values, lines, texts, strict=True):
         if value is not None and not math.isfinite(value):
             raise InputError(
@@ -227,38 +228,15 @@ def _scores(
     percent = sum(pair[1] for pair in found if pair)
     if percent and percent < sum(pair is not None for pair in found):
         raise InputError(f"{column} of {path} mixes percent with plain numbers", hint="write all of them in one way")
-    notes = [f"commas in {column} are read as decimal ones"] if comma else []
+    notes = [commas.note(column)] if commas.seen else []
     notes += [f"{column} is in percent: 95% is read as 0.95"] if percent else []
     return values, tuple(notes)
 
 
-def _decimal_comma(numbers: Sequence[str], path: Path, column: str, semicolons: bool) -> bool:
-    """Whether commas are decimal ones: where semicolons part the cells, or where they cannot be of thousands."""
-    commas = [n for n in numbers if "," in n]
-    if not commas:
-        return False
-    decimal = [n for n in commas if n.rfind(",") > n.rfind(".") and n.count(",") == 1]
-    thousands = [
-        n for n in commas if re.fullmatch(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?", n) and not n.startswith(("0,", "-0,"))
-    ]
-    sure = [n for n in decimal if n not in thousands]
-    if len(decimal) == len(commas) and (semicolons or sure or not thousands):
-        return True
-    if len(thousands) == len(commas) and any("." in n for n in commas):
-        return False
-    raise InputError(
-        f"{column} of {path} has {commas[0]!r}: whether its comma is a decimal one or one of thousands is not known",
-        hint="write the numbers with a decimal point and without separators",
-    )
-
-
-def _value(pair: tuple[str, bool], comma: bool) -> float:
+def _value(pair: tuple[str, bool], commas: Commas) -> float:
     text, percent = pair
-    text = re.sub("[' \u00a0]", "", text)
-    if comma and "," in text:
-        text = text.replace(".", "").replace(",", ".")
     try:
-        number = float(text.replace(",", ""))
+        number = float(commas.plain(text))
     except ValueError:
         return math.nan
     return number / 100 if percent else number

@@ -12,11 +12,12 @@ import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.signals.clock import Marks
+from rtserve.signals.decimals import Commas, commas_of
 from rtserve.signals.edf import SUFFIXES as EDF_SUFFIXES
 from rtserve.signals.edf import Note, read_header, read_notes
-from rtserve.signals.tables import Table, is_empty, number
+from rtserve.signals.tables import Table, is_empty, plain_number
 
-__all__ = ["NAME_COLUMNS", "annotated", "from_notes", "tabled", "triggered"]
+__all__ = ["NAME_COLUMNS", "annotated", "comma_notes", "from_notes", "tabled", "triggered"]
 
 NAME_COLUMNS = ("trial_type", "value", "event_type", "stim_type", "event", "type", "description", "name")
 """Columns of an events.tsv that may hold the names, in the order in which they are tried."""
@@ -132,19 +133,29 @@ def _name(text: str) -> str:
 
 
 def _numbers(table: Table, column: str, *, lenient: bool = False) -> list[float]:
+    """Return a column as numbers, NaN where a field is empty (or, `lenient`, a word)."""
     if column not in table.columns:
         return [math.nan] * len(table.rows)
+    commas = _commas(table, column)
     out = []
     for line, text in zip(table.lines, table.column(column), strict=True):
-        try:
-            out.append(number(text))
-        except ValueError:
-            if not lenient:
-                raise InputError(
-                    f"{table.path}, line {line}: an onset is no number: {text!r:.60}", hint="onsets are seconds"
-                ) from None
-            out.append(math.nan)
+        value = None if is_empty(text) else plain_number(commas.plain(text))
+        if value is None and not (lenient or is_empty(text)):
+            raise InputError(
+                f"{table.path}, line {line}: an onset is no number: {text!r:.60}", hint="onsets are seconds"
+            )
+        out.append(math.nan if value is None else value)
     return out
+
+
+def comma_notes(table: Table) -> list[str]:
+    """Say how the commas in an events.tsv's seconds were read, where there are any."""
+    columns = [name for name in ("onset", "duration") if name in table.columns]
+    return [f"{table.path.name}: {note}" for name in columns if (note := _commas(table, name).note(name))]
+
+
+def _commas(table: Table, column: str) -> Commas:
+    return commas_of(table.column(column), f"column {column} of {table.path}", semicolons=table.separator == ";")
 
 
 def triggered(raw: Any, *, channel: str = "", mask: int | None = None) -> list[Marks]:

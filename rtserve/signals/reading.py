@@ -13,7 +13,7 @@ from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.signals.clock import Clock, Marks, Stretch, stretches_of
 from rtserve.signals.edf import SUFFIXES as EDF_SUFFIXES
 from rtserve.signals.edf import read_header, read_notes, require_whole
-from rtserve.signals.marks import annotated, from_notes, tabled, triggered
+from rtserve.signals.marks import annotated, comma_notes, from_notes, tabled, triggered
 from rtserve.signals.notes import Notes, listening
 from rtserve.signals.sidecars import Sidecars, find_sidecars
 from rtserve.signals.tables import is_empty, read_table
@@ -228,9 +228,9 @@ def _table_marks(sidecars: Sidecars, column: str, notes: Notes) -> list[Marks]:
     if sidecars.events is None:
         return []
     table = read_table(sidecars.events)
-    for note in table.notes:
-        notes.add(note)
     marks = tabled(table, column)
+    for note in (*table.notes, *comma_notes(table)):
+        notes.add(note)
     for some in marks[:1]:
         if some.unplaced:
             notes.add(f"{some.unplaced} rows of {table.path.name} have no onset and are left out")

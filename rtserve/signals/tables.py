@@ -7,14 +7,13 @@ read, and what was assumed is said. A table that is none after all is an `InputE
 from __future__ import annotations
 
 import codecs
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from rtserve.errors import InputError
 from rtserve.files import readable_file
 
-__all__ = ["MISSING", "Table", "has_comma", "is_empty", "number", "plain_number", "read_table"]
+__all__ = ["MISSING", "Table", "has_comma", "is_empty", "plain_number", "read_table"]
 
 MISSING = ("", "n/a", "na", "nan", "none", "null")
 """What stands for no value, in lower case; BIDS says ``n/a``."""
@@ -46,6 +45,8 @@ class Table:
         The line of the file that each row stands on.
     notes : tuple of str
         What was assumed in reading it.
+    separator : str
+        What parts its fields.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Table:
     rows: tuple[dict[str, str], ...]
     lines: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    separator: str = "\t"
 
     def column(self, name: str) -> list[str]:
         """Return one column's fields."""
@@ -93,7 +95,8 @@ def read_table(path: Path, *, what: str = "table") -> Table:
     rows = tuple(_row(line, at, separator, columns, path) for at, line in lines[1:])
     notes = [f"{path.name} read as {encoding}, not UTF-8"] if encoding not in ("utf-8", "utf-8-sig") else []
     notes += [f"{path.name} read with {separator!r} between its fields, not tabs"] if separator != "\t" else []
-    return Table(path=path, columns=columns, rows=rows, lines=tuple(at for at, _ in lines[1:]), notes=tuple(notes))
+    places = tuple(at for at, _ in lines[1:])
+    return Table(path=path, columns=columns, rows=rows, lines=places, notes=tuple(notes), separator=separator)
 
 
 def _decoded(data: bytes, path: Path) -> tuple[str, str]:
@@ -150,16 +153,3 @@ def plain_number(field: str) -> float | None:
 def has_comma(field: str) -> bool:
     """Whether a field is a number but for its decimal comma."""
     return "," in field and plain_number(field.replace(",", ".", 1)) is not None
-
-
-def number(field: str) -> float:
-    """Return a field as a number (with a decimal comma too), NaN where it is empty.
-
-    Raises
-    ------
-    ValueError
-        Where it is neither.
-    """
-    if is_empty(field):
-        return math.nan
-    return float(field.replace(",", ".") if field.count(",") == 1 and "." not in field else field)
