@@ -1,0 +1,195 @@
+"""Two states of the code side by side: which fused graphs differ, and what the differing ones cost by turns.
+
+    python benchmarks/old_new.py CHECKOUT [--plan TEXT] [--times] [--checked] [--keep FOLDER]
+
+CHECKOUT holds the other state. Members are exported once, by this state; both states fuse every plan for every engine,
+each in a process of its own. Graphs are compared byte for byte, nodes, names and weights, without their metadata. With
+`--times`, those that differ (all with `--times all`) run by turns in one process, one thread, batch 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ENGINES = ("onnxruntime", "openvino", "torch")
+SMALL = {"n_chans": 22, "n_times": 256, "sfreq": 128, "n_outputs": 1}
+EVERY = "identity,roll:+5,crop-shift:-4,scale:1.1,sign-flip,time-reverse,drop:3,permute:ORDER"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One fusion: members (names of `members`), views, merge."""
+
+    members: tuple[str, ...]
+    views: str = "identity"
+    merge: str = "mean"
+
+
+FIVE = "identity,roll:+3,roll:-3,scale:1.02,scale:0.98"
+COMPACT = tuple(f"CompactRT-{k}" for k in range(5))
+PLANS = {
+    "CompactRT W1": Plan(members=COMPACT[:1]),
+    "CompactRT W2": Plan(members=COMPACT[:1], views=FIVE),
+    "CompactRT W3": Plan(members=COMPACT),
+    "CompactRT W4": Plan(members=COMPACT, views=FIVE),
+    "CompactRT every view": Plan(members=COMPACT[:1], views=EVERY.replace(",permute:ORDER", "")),
+    "EEGNeX W1": Plan(members=("EEGNeX-0",)),
+    "EEGNeX W2": Plan(members=("EEGNeX-0",), views=FIVE),
+    "EEGNet": Plan(members=("EEGNet",), views=EVERY),
+    "ShallowFBCSPNet": Plan(members=("ShallowFBCSPNet",), views="identity,roll:+8,roll:-8,crop-shift:+16"),
+    "Deep4Net": Plan(members=("Deep4Net",), views="identity,roll:+6,scale:0.9,sign-flip"),
+    "EEGInceptionMI": Plan(members=("EEGInceptionMI",), views="identity,crop-shift:+4,drop:1+2"),
+    "ATCNet": Plan(members=("ATCNet",), views="identity,roll:+4,scale:1.05"),
+    "SyncNet": Plan(members=("SyncNet",), views="identity,time-reverse,sign-flip"),
+    "SCCNet": Plan(members=("SCCNet",), views="identity,roll:+1,permute:ORDER", merge="median"),
+    "EEGConformer": Plan(members=("EEGConformer",), views="identity,roll:+5"),
+    "EEGSimpleConv": Plan(members=("EEGSimpleConv",), views="identity,roll:+2,roll:-2"),
+    "DepthwiseTCN": Plan(members=("DepthwiseTCN",), views=FIVE),
+    "InceptionRegressor": Plan(members=("InceptionRegressor",), views="identity,roll:+3,crop-shift:-3,scale:0.98"),
+    "EEGITNet and EEGNet": Plan(members=("EEGITNet", "EEGNet"), views="identity,roll:+3"),
+}
+
+
+def member(name: str, folder: Path) -> Path:
+    """Return the exported graph of a member, made on first use from seeded weights (real ones for the workloads)."""
+    path = folder / f"{name}.onnx"
+    if path.exists():
+        return path
+    family, _, number = name.partition("-")
+    if number:
+        from workloads import members
+
+        members(family, 5 if family == "CompactRT" else 1).graphs[int(number)].save(path)
+        return path
+    import torch
+
+    from rtserve.graphs.export import export
+
+    own = {"DepthwiseTCN": "exporters/depthwise_tcn.py", "InceptionRegressor": "exporters/inception.py"}
+    torch.manual_seed(1)
+    reference = str(ROOT / own.get(family, f"exporters/braindecode_models.py:{family}"))
+    settings = {} if family in own else SMALL
+    export(None, exporter=reference, settings=settings).save(path)
+    return path
+
+
+def fuse_all(folder: Path, wanted: str, *, checked: bool) -> None:
+    """Fuse every plan for every engine by the code of this process, and write what came of it."""
+    from rtserve.fusion.fuse import fuse_with_report
+
+    out = Path(os.environ["FUSED_INTO"])
+    out.mkdir(parents=True, exist_ok=True)
+    order = folder / "order.json"
+    order.write_text(json.dumps(list(range(22))[::-1]))
+    for name, plan in PLANS.items():
+        for engine in ENGINES if wanted in name else ():
+            paths = [folder / f"{one}.onnx" for one in plan.members]
+            start = time.process_time()
+            stem = f"{name.replace(' ', '_')}.{engine}"
+            if (out / f"{stem}.s").exists():
+                continue
+            graph, report, _ = fuse_with_report(
+                paths,
+                views=plan.views.replace("ORDER", str(order)),
+                merge=plan.merge,
+                engine=engine,
+                force=True,
+                parity=checked,
+            )
+            graph.save(out / f"{stem}.onnx", force=True)
+            (out / f"{stem}.txt").write_text(report.explain() + "\n")
+            (out / f"{stem}.s").write_text(f"{time.process_time() - start:.2f}")
+
+
+def bare(path: Path) -> tuple[str, int]:
+    """Return a digest of a graph without its metadata, and its number of nodes."""
+    import onnx
+
+    model = onnx.load(path)
+    for holder in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        for key in ("metadata_props", "doc_string"):
+            holder.ClearField(key)
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(), len(model.graph.node)
+
+
+def times(old: Path, new: Path) -> str:
+    """Return what the new graph costs in units of the old one, by turns in one process."""
+    from rtserve.graphs.graph import Graph
+    from rtserve.graphs.runners import make_runner
+    from rtserve.measure.timing import interleave
+
+    engine = {"torch": "torch_plan"}.get(old.suffixes[-2][1:], old.suffixes[-2][1:])
+    graphs = {"old": Graph.load(old), "new": Graph.load(new)}
+    spec = graphs["old"].input_spec
+    import numpy as np
+
+    x = np.random.default_rng(0).standard_normal((1, spec.n_chans, spec.n_times)).astype(np.float32)
+    runners = {name: make_runner(graph, engine) for name, graph in graphs.items()}
+    calls = {name: (lambda r=runner: r.infer(x)) for name, runner in runners.items()}
+    found = interleave(calls, rounds=21, threads=1, clock=time.process_time_ns)
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*found.ratio("new", "old"))
+
+
+def main() -> int:
+    """Fuse in both states, print one line per plan and engine; 1 where a graph differs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkout", type=Path)
+    parser.add_argument("--plan", default="", help="only plans whose name holds this")
+    parser.add_argument("--times", nargs="?", const="differing", choices=("differing", "all"))
+    parser.add_argument("--checked", action="store_true", help="every step is checked in float64, as a user's would be")
+    parser.add_argument("--keep", type=Path, default=ROOT / "dist" / "old_new", help="members and graphs are kept here")
+    arguments = parser.parse_args()
+    folder = arguments.keep.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    if "FUSED_INTO" in os.environ:
+        fuse_all(folder, arguments.plan, checked=arguments.checked)
+        return 0
+    for plan in PLANS.values():
+        for name in plan.members:
+            member(name, folder)
+    states = {"old": arguments.checkout.resolve(), "new": ROOT}
+    for state, checkout in states.items():
+        head = subprocess.check_output(["git", "-C", checkout, "rev-parse", "HEAD"], text=True).strip()
+        into = folder / (f"old-{head[:12]}" if state == "old" else "new")
+        states[state] = into
+        for stale in into.glob("*") if state == "new" else ():
+            stale.unlink()
+        missing = any(not (into / f"{p.replace(' ', '_')}.{e}.s").exists() for p in PLANS for e in ENGINES)
+        if state == "new" or missing:
+            command = [sys.executable, __file__, str(arguments.checkout), "--keep", str(folder)]
+            environment = os.environ | {"PYTHONPATH": str(checkout), "FUSED_INTO": str(into)}
+            wanted = ["--plan", arguments.plan] if state == "new" else []
+            wanted += ["--checked"] if arguments.checked else []
+            subprocess.run([*command, *wanted], env=environment, check=True)
+    return compare(states["old"], states["new"], arguments)
+
+
+def compare(old: Path, new: Path, arguments: argparse.Namespace) -> int:
+    """Print which graphs are the same; return 1 where one is not."""
+    differing = 0
+    for name in PLANS:
+        for engine in ENGINES if arguments.plan in name else ():
+            files = [into / f"{name.replace(' ', '_')}.{engine}.onnx" for into in (old, new)]
+            (was, before), (now, after) = map(bare, files)
+            said = "same" if was == now else f"DIFFERS, {before} -> {after} nodes"
+            differing += was != now
+            if arguments.times == "all" or (arguments.times and was != now):
+                said += f", {times(*files)} of the old time"
+            reports = [file.with_suffix(".txt").read_text() for file in files]
+            said += "" if reports[0] == reports[1] else ", report reads otherwise"
+            seconds = [float(file.with_suffix(".s").read_text()) for file in files]
+            print(f"{name:<22} {engine:<12} {said}  (fused in {seconds[0]:.1f} -> {seconds[1]:.1f} s)", flush=True)
+    return int(differing > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
