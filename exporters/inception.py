@@ -42,7 +42,7 @@ class Block(nn.Module):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         """Return (batch, width x (paths + 1), n_times) for x (batch, n_in, n_times)."""
         narrow = self.narrow(x)
-        return self.norm(torch.cat([*(path(narrow) for path in self.paths), self.pooled(x)], 1))  # type: ignore[no-any-return]
+        return self.norm(torch.cat([*(path(narrow) for path in self.paths), self.pooled(x)], 1))
 
 
 class InceptionRegressor(nn.Module):  # type: ignore[misc]
@@ -100,7 +100,7 @@ class InceptionRegressor(nn.Module):  # type: ignore[misc]
                 x = x + self.bridges[number // 2](before)
             x = torch.relu(x)
             before = x if number % 2 else before
-        return self.head(x.mean(-1))  # type: ignore[no-any-return]
+        return self.head(x.mean(-1))
 
 
 DEFAULTS: dict[str, Any] = {

@@ -83,7 +83,7 @@ class UNet1d(nn.Module):  # type: ignore[misc]
             across = levels.pop()
             y = grow(y)
             y = level(torch.cat([across, F.pad(y, (0, across.shape[-1] - y.shape[-1]))], 1))
-        return self.head(y.mean(-1))  # type: ignore[no-any-return]
+        return self.head(y.mean(-1))
 
 
 DEFAULTS: dict[str, Any] = {

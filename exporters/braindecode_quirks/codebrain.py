@@ -23,7 +23,7 @@ def embed_patches(self: Any, x: Tensor, mask: Tensor | None = None) -> Tensor:
     convolved = self.proj_in(x.flatten(1, 2).unsqueeze(1))
     convolved = convolved.transpose(1, 2).unflatten(1, (-1, n_patches)).flatten(3)
     y = convolved + self.spectral_proj(magnitude(x / size))
-    return y + self.positional_encoding(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
+    return y + self.positional_encoding(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def window_mask(self: Any, seq_len: int, window_size: int) -> Tensor:

@@ -93,7 +93,7 @@ def features(self: Any, x: Tensor) -> Tensor:
 
 def mine_without_assignment(self: Any, x: Tensor) -> Tensor:
     """Run EEGMiner in real numbers, its parameters held in their ranges and nothing written."""
-    return self.final_layer(self.batch_layer(features(self, x)))  # type: ignore[no-any-return]
+    return self.final_layer(self.batch_layer(features(self, x)))
 
 
 REWRITES = {

@@ -19,7 +19,7 @@ def embed_spectrum(self: Any, x: Tensor) -> Tensor:
     size = self.patch_size
     real, imag = spectrum(F.pad(x, (0, -x.shape[-1] % size)).unflatten(-1, (-1, size)))
     features = torch.cat(((real * real + imag * imag).sqrt(), angle(real, imag)), dim=-1)
-    return self.frequency_to_embed(features).flatten(1, 2)  # type: ignore[no-any-return]
+    return self.frequency_to_embed(features).flatten(1, 2)
 
 
 REWRITES = {

@@ -19,7 +19,7 @@ def oscillators_without_assignment(self: Any, x: Tensor) -> Tensor:
     kernel = (self.amplitude * torch.cos(self.t * self.omega + self.phi_ini) * decay).permute(3, 2, 0, 1)
     y = F.conv2d(self.pad_input(x.unsqueeze(2)), kernel, bias=self.bias)
     pooled = self.pool(self.pad_res(y)).flatten(1)
-    return self.final_layer(self.activation(pooled))  # type: ignore[no-any-return]
+    return self.final_layer(self.activation(pooled))
 
 
 REWRITES = {

@@ -48,7 +48,7 @@ def export(
     }
     options |= {"weights": weights, "stated": {key: value for key, value in stated.items() if value}}
     with working(f"exporting {checkpoint.name}", limit_s=timeout_s):
-        report = export_to_file(checkpoint, output, **options)  # type: ignore[arg-type]
+        report = export_to_file(checkpoint, output, **options)
     tell(export_text(report))
     if as_json:
         emit_json("export", report)

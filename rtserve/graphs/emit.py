@@ -33,8 +33,8 @@ class Emitter:
         self.graph = graph
         self.before = before
         self.prefix = prefix
-        self._names = set(graph.initializers) | {v.name for node in graph for v in node.outputs}
-        self._names |= {v.name for v in graph.inputs}
+        self._names: set[str | None] = {*graph.initializers, *(v.name for v in graph.inputs)}
+        self._names |= {v.name for node in graph for v in node.outputs}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
         for value in graph.initializers.values():
             if value.const_value is not None and value.const_value.size <= 64:
@@ -67,7 +67,11 @@ class Emitter:
         return self._constants[key]
 
     def __call__(
-        self, op_type: str, *inputs: ir.Value | np.ndarray | Sequence[int] | None, name: str = "", **attributes: Any
+        self,
+        op_type: str,
+        *inputs: ir.Value | np.ndarray | np.generic | Sequence[int] | None,
+        name: str = "",
+        **attributes: Any,
     ) -> ir.Value:
         """Add a node with one output and return it; arrays and lists of integers become constants."""
         return self.many(op_type, *inputs, n=1, name=name, **attributes)[0]
@@ -75,7 +79,7 @@ class Emitter:
     def many(
         self,
         op_type: str,
-        *inputs: ir.Value | np.ndarray | Sequence[int] | None,
+        *inputs: ir.Value | np.ndarray | np.generic | Sequence[int] | None,
         n: int,
         name: str = "",
         **attributes: Any,

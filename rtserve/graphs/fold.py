@@ -40,7 +40,7 @@ def fold_batchnorm(model: ir.Model) -> int:
     """Fold every BatchNormalization that follows a convolution into it, in place; return how many."""
     folded = 0
     for node in list(model.graph):
-        if node.op_type != "BatchNormalization" or node.attributes.get_int("training_mode", 0):
+        if node.op_type != "BatchNormalization" or node.attributes.get_int("training_mode", 0) != 0:
             continue
         source = node.inputs[0]
         conv = source.producer() if source is not None else None

@@ -249,7 +249,7 @@ class InertUnpickler(pickle._Unpickler):
         Where the pickle names a function whose only use is to run code.
     """
 
-    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)  # type: ignore[misc]
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
     stack: list[Any]
 
     def __init__(

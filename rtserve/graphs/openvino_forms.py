@@ -141,7 +141,7 @@ def _transposed(emit: Emitter, node: ir.Node) -> ir.Value | None:
     if sizes is None or shape is None or not all(isinstance(dim, int) for dim in shape):
         raise _refuse(node, "with output_shape or auto_pad on sizes that are not known")
     n = len(sizes)
-    kernel = _ints(node, "kernel_shape", [int(dim) for dim in list(shape)[2:]])  # type: ignore[call-overload]
+    kernel = _ints(node, "kernel_shape", [dim for dim in list(shape)[2:] if isinstance(dim, int)])
     strides, dilations = _ints(node, "strides", [1] * n), _ints(node, "dilations", [1] * n)
     more, group = _ints(node, "output_padding", [0] * n), node.attributes.get_int("group", 1)
     target = list(wanted)[-n:] if wanted else [size * stride for size, stride in zip(sizes, strides, strict=True)]

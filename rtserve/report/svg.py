@@ -108,7 +108,7 @@ def fit_labels(figure: Canvas) -> None:
     renderer = _renderer(figure)
     labels = [(axes, axis.label, axis.label.get_text()) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
     for share in (1.0, 0.9, 0.8, 0.7):  # a label of two lines takes room from the axes, so one pass may not do
-        figure.draw_without_rendering()  # type: ignore[no-untyped-call]
+        figure.draw_without_rendering()
         for axes, label, text in labels:
             box, flat = label.get_window_extent(renderer), label is axes.xaxis.label
             length = box.width if flat else box.height
@@ -123,7 +123,7 @@ def fit_labels(figure: Canvas) -> None:
 def cut_texts(figure: Canvas) -> list[str]:
     """Return the texts of a drawing that reach beyond its edges; an empty list is good."""
     renderer = _renderer(figure)
-    figure.draw_without_rendering()  # type: ignore[no-untyped-call]
+    figure.draw_without_rendering()
     edge, found = figure.bbox, []
     for axes in figure.axes:
         ticks = [

@@ -282,4 +282,4 @@ class PlanModule(nn.Module):  # type: ignore[misc]
 
 
 def _forget_program(module: nn.Module, incompatible_keys: Any) -> None:
-    module.program = module.replays = None  # type: ignore[assignment]
+    module.program = module.replays = None

@@ -59,7 +59,7 @@ class OnnxruntimeModel(nn.Module):  # type: ignore[misc]
         if x.device.type == "cpu":
             y: Tensor = self.run(x)
             return y
-        return self.run(x.cpu()).to(x.device)  # type: ignore[no-any-return]
+        return self.run(x.cpu()).to(x.device)
 
     def _run_numpy(self, x: Tensor) -> Tensor:
         return torch.from_numpy(self.session.run(self.names[1], {self.names[0]: x.detach().numpy()})[0])

@@ -21,7 +21,7 @@ OPENERS: dict[str, Callable[[Path, str, torch.device], nn.Module]] = {}
 """Route to the function that opens a model by it: folder, stem of the files, device."""
 
 
-class PlanModel(PlanModule):  # type: ignore[misc]
+class PlanModel(PlanModule):
     """The plan, run by torch: any device, any batch size, copies and pickles."""
 
     route = "torch"

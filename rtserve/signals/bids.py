@@ -138,7 +138,7 @@ def without_left_out(recordings: Sequence[Recording]) -> tuple[list[Recording], 
 def _eegdash(dataset: str) -> Path:
     """Let EEGDash fetch a dataset; return its folder."""
     try:
-        from eegdash import EEGDashDataset  # type: ignore[import-not-found]
+        from eegdash import EEGDashDataset
     except ImportError:
         raise EnvironmentMissingError(
             "EEGDash is not installed", hint="pip install eegdash, or give a BIDS folder"

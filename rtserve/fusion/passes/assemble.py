@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.join import add_calibration, add_merge, empty_model, set_output
-from rtserve.fusion.passes.affine import Refused
+from rtserve.fusion.passes.affine import Refused, static_dims
 from rtserve.fusion.passes.scaling import late_scaling as _late_scaling
 from rtserve.fusion.passes.share import Stage, share_views
 from rtserve.fusion.passes.share_filter import share_filter
@@ -71,8 +71,7 @@ def assemble(
     stack, share : bool
         Whether alike members are stacked and views share their first stage.
     """
-    dims = [int(d) for d in list(models[0][1].graph.inputs[0].shape)[1:]]
-    model = empty_model(dims[0], dims[1])
+    model = empty_model(*static_dims(models[0][1].graph.inputs[0]))
     emit = Emitter(model.graph, prefix="fused")
     views, counts = _distinct_views(plan)
     groups = _groups(dict(models), plan, counts, len(views), stack=stack)
@@ -144,7 +143,7 @@ def _branch_values(
             return stacker.run(start={late.value: y}, shared=set(), stop=stop), stacker
         start = _staged(emit, x, stacker, stage, conv, views, notes)
         return stacker.run(start=start, shared=set(), stop=stop), stacker
-    n_times = int(source.shape[2])
+    _, n_times = static_dims(source)
     parts = [view.onnx(emit, x, n_times) for view in views]
     feed = emit("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
     if len(parts) > 1:
@@ -188,8 +187,8 @@ def _stage_of(stacker: Stacker, index: int, conv: ir.Node) -> Stage:
         dilation=(conv.attributes.get_ints("dilations") or (1,))[0],
         left=pads[0],
         right=pads[1],
-        n_times=int(conv.inputs[0].shape[2]),  # type: ignore[union-attr,index,arg-type]
-        n_out=int(conv.outputs[0].shape[2]),  # type: ignore[index,arg-type]
+        n_times=static_dims(conv.inputs[0])[1],
+        n_out=static_dims(conv.outputs[0])[1],
     )
 
 

@@ -20,7 +20,7 @@ from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.batchwise import spares_first_axis
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.siblings import ELEMENTWISE
-from rtserve.fusion.passes.uses import attributes_of, inner_dims
+from rtserve.fusion.passes.uses import attributes_of, inner_dims, producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -58,7 +58,7 @@ def _unrepeated(model: ir.Model, node: ir.Node) -> int:
     """Let arithmetic read a constant itself where it was repeated along axes of length 1 first."""
     changed = 0
     for index, value in enumerate(node.inputs if node.op_type in ARITHMETIC else ()):
-        repeat = value.producer() if value is not None else None
+        repeat = producer(value)
         if repeat is None or repeat.op_type not in ("Tile", "Expand") or constant(repeat.inputs[0]) is None:
             continue
         source, other = repeat.inputs[0], node.inputs[1 - index]
@@ -83,12 +83,13 @@ def _only_ones_repeated(source: ir.Value | None, repeated: ir.Value | None) -> b
 
 
 def _merge(model: ir.Model, node: ir.Node) -> None:
-    if node.attributes.get_int("axis", 0) != 1 or any(value is None for value in node.inputs):
+    joined = [value for value in node.inputs if value is not None]
+    if node.attributes.get_int("axis", 0) != 1 or len(joined) < len(node.inputs):
         raise Refused("it joins along another axis than the first")
     dims = _inner(node.inputs[0])
     emit = Emitter(model.graph, before=node, prefix="chains")
     chain = _Chain(emit, len(node.inputs))
-    y = chain.of(list(node.inputs))
+    y = chain.of(joined)
     if not chain.steps:
         raise Refused("no chain in front of it")
     y = emit("Reshape", y, [-1, len(node.inputs) * dims[0], *dims[1:]])

@@ -13,6 +13,7 @@ import numpy as np
 
 from rtserve.fusion.passes.blocks import BLOCK
 from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.uses import producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -31,7 +32,7 @@ def run(model: ir.Model) -> PassResult:
         if node.op_type != "Add":
             continue
         product, offset = _operands(node)
-        mul = product.producer() if product is not None else None
+        mul = producer(product)
         if mul is None or mul.op_type != "Mul" or offset is None or len(mul.outputs[0].uses()) != 1:
             continue
         x, factor = _operands(mul)

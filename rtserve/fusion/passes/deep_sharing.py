@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.passes.affine import static_dims
 from rtserve.fusion.passes.cost import EVALUATED_US, MACS_PER_US, NODE_US
 from rtserve.fusion.passes.layout import SAME_RANK
 from rtserve.fusion.passes.outcome import PassResult
@@ -167,6 +168,7 @@ class _Found:
     """A convolution that alone reads views put together by a Gather."""
 
     gather: ir.Node
+    table: ir.Value
     node: ir.Node
     conv: Geometry
     index: np.ndarray
@@ -198,22 +200,23 @@ def _found(node: ir.Node) -> _Found | None:
     gather = private_producer(flat.inputs[0]) if flat is not None and flat.op_type == "Reshape" else None
     if turn is None or flat is None or gather is None or gather.op_type != "Gather":
         return None
-    index, conv, target = constant(gather.inputs[1]), geometry_of(node), constant(flat.inputs[1])
+    table, index = gather.inputs[0], constant(gather.inputs[1])
+    conv, target = geometry_of(node), constant(flat.inputs[1])
     turned = tuple(turn.attributes.get_ints("perm") or ()) == FROM_ROWS and gather.attributes.get_int("axis", 0) == 1
-    if index is None or index.ndim != 2 or conv is None or target is None or not turned:
+    if index is None or index.ndim != 2 or table is None or conv is None or target is None or not turned:
         return None
     if target.tolist() != [-1, 1, index.shape[1], conv.weight.shape[1] * conv.group]:
         return None
-    return _Found(gather=gather, node=node, conv=conv, index=index)
+    return _Found(gather=gather, table=table, node=node, conv=conv, index=index)
 
 
 def _rewrite(model: ir.Model, one: _Found, packing: Packing) -> ir.Value:
     """Compute the entries, and put the views together behind the convolution; return them."""
     node, conv = one.node, one.conv
-    rows, table = packing.rows, one.gather.inputs[0]
+    rows, table = packing.rows, one.table
     emit = Emitter(model.graph, before=one.gather, prefix=PREFIX)
     if (rows == ZERO).any():
-        zero = int(table.shape[1])  # type: ignore[union-attr,index,arg-type]
+        zero, _ = static_dims(table)
         table, rows = emit("Pad", table, [0, 0, 0, 0, 1, 0]), np.where(rows == ZERO, zero, rows)
     channels = conv.weight.shape[1] * conv.group
     node.replace_input_with(0, from_rows(emit, table, rows, channels))

@@ -186,9 +186,9 @@ def _gathered(emit: Emitter, plan: _Plan) -> ir.Value:
             length += len(seams.order)
             continue
         copy = plan.copies[used]
-        x = plan.offsets.without(emit, copy.base)  # type: ignore[union-attr]
-        if copy.step is not None:  # type: ignore[union-attr]
-            x = emit("Conv", x, copy.step.inputs[1], **attributes_of(copy.step))  # type: ignore[union-attr]
+        x = plan.offsets.without(emit, copy.base)
+        if copy.step is not None:
+            x = emit("Conv", x, copy.step.inputs[1], **attributes_of(copy.step))
         length += inner_dims(source)[2]  # type: ignore[index]
         rows.append(as_rows(emit, x, inner_dims(source)[2], channels))  # type: ignore[index]
     joined = emit("Concat", *rows, axis=1) if len(rows) > 1 else rows[0]

@@ -15,7 +15,7 @@ import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import ARITHMETIC
-from rtserve.fusion.passes.uses import attributes_of, auto_padded, axes_of, private_producer
+from rtserve.fusion.passes.uses import attributes_of, auto_padded, axes_of, private_producer, producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -188,8 +188,8 @@ def _cancel(model: ir.Model, opening: str, closing: str, axes: tuple[int, ...]) 
 
 def _closed(value: ir.Value | None, closing: str, axes: tuple[int, ...]) -> bool:
     """Whether a value comes straight from a closing."""
-    producer = value.producer() if value is not None else None
-    return producer is not None and producer.op_type == closing and axes_of(producer) == axes
+    source = producer(value)
+    return source is not None and source.op_type == closing and axes_of(source) == axes
 
 
 def _pushable(node: ir.Node, closing: str, axes: tuple[int, ...]) -> bool:
@@ -359,7 +359,7 @@ def _split_channels(model: ir.Model, node: ir.Node) -> int:
     if channels % 4 == 0 or channels < 16 or weight[0, 0].size == 1 or len(weight) < FEWEST_OUTPUTS:
         return 0
     emit = Emitter(model.graph, before=node, prefix="layout")
-    attributes = dict(node.attributes)
+    attributes = attributes_of(node)
     rest = channels % 16
     if rest <= MAX_REST:
         main, tail = _cut_channels(emit, node.inputs[0], [channels - rest, rest])
@@ -376,7 +376,7 @@ def _split_channels(model: ir.Model, node: ir.Node) -> int:
 
 def _cut_channels(emit: Emitter, value: ir.Value | None, sizes: list[int]) -> list[ir.Value]:
     """Cut a value along its channels; the graph's input before its Unsqueeze, which would copy it once more."""
-    source = value.producer() if value is not None else None
+    source = producer(value)
     window = source.inputs[0] if source is not None and source.op_type == "Unsqueeze" else None
     if source is None or window is None or not window.is_graph_input() or axes_of(source) != (2,):
         return emit.many("Split", value, sizes, n=len(sizes), axis=1)

@@ -52,7 +52,7 @@ class Offsets:
     channels: int
     nodes: set[Any] = field(default_factory=set)
     """What computes the sums asked about and holds an offset, or is between."""
-    _bare: dict[Any, Any] = field(default_factory=dict)
+    _bare: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     def of(self, value: ir.Value) -> np.ndarray:
         """Return the offset that a value holds, (channels,)."""
@@ -69,11 +69,11 @@ class Offsets:
     def without(self, emit: Emitter, value: ir.Value) -> ir.Value:
         """Return the value without its offset; what it shares with others is computed once."""
         node = value.producer()
-        if node not in self.nodes:
+        if node is None or node not in self.nodes:
             return value
         if value not in self._bare:
             summed = node.op_type == "Add"
-            inputs = [self.without(emit, v) for v in node.inputs] if summed else node.inputs[:2]
+            inputs = [self.without(emit, v) for v in node.inputs if v is not None] if summed else node.inputs[:2]
             self._bare[value] = emit(node.op_type, *inputs, **attributes_of(node))
         return self._bare[value]
 

@@ -26,6 +26,7 @@ from rtserve.fusion.passes.blocks import BLOCK
 from rtserve.fusion.passes.cost import EVALUATED_US, MACS_PER_US, NODE_US
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import Geometry, cut, geometry_of
+from rtserve.fusion.passes.uses import producer
 from rtserve.fusion.passes.window import SAVED_US, split_of
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import replace_value
@@ -152,7 +153,7 @@ def _with_sum(emit: Emitter, old: ir.Value, y: ir.Value, offset: int, n: int) ->
     if len(readers) != 1 or readers[0].op_type != "Add" or old.is_graph_output():
         return old, y
     other = next((v for v in readers[0].inputs if v is not None and v is not old), None)
-    node = other.producer() if other is not None else None
+    node = producer(other)
     conv = geometry_of(node) if node is not None and node.op_type == "Conv" else None
     if node is None or conv is None or (conv.stride, conv.group, len(node.outputs[0].uses())) != (STRIDE, 1, 1):
         return old, y

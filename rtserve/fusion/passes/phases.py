@@ -16,7 +16,7 @@ import numpy as np
 
 from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.siblings import ELEMENTWISE
-from rtserve.fusion.passes.uses import attributes_of, auto_padded, inner_dims
+from rtserve.fusion.passes.uses import attributes_of, auto_padded, inner_dims, producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 
@@ -138,7 +138,7 @@ def reaches(node: ir.Node, wanted: Callable[[ir.Node, Geometry], bool]) -> bool:
     stack = [node.inputs[0]]
     while stack:
         value = stack.pop()
-        source = value.producer() if value is not None else None
+        source = producer(value)
         if source is None or source in inner:
             continue
         if source.op_type == "Conv":
@@ -274,7 +274,8 @@ class Phases:
 
     def exact(self, phase: Phase) -> ir.Value:
         """Return a phase without what lies behind its samples."""
-        return self.part(phase, 0, phase.length)
+        value: ir.Value = self.part(phase, 0, phase.length)
+        return value
 
     def part(self, phase: Phase, low: int, high: int) -> Any:
         """Return samples low to high of a phase."""

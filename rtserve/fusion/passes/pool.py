@@ -9,6 +9,7 @@ pooling walks its window element by element where the channels do not fit its bl
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,8 +65,7 @@ def _unfilled(node: ir.Node) -> tuple[ir.Node, ...]:
         return ()
     if source.attributes.get_int("group", 1) != 1 or len(weight) % BLOCK == 0 or len(weight) < FEWEST:
         return ()
-    size = int(np.prod([d for d in node.inputs[0].shape or () if isinstance(d, int)]))  # type: ignore[union-attr]
-    return (source, *steps) if size >= SMALLEST else ()
+    return (source, *steps) if prod(inner_dims(node.inputs[0]) or (0,)) >= SMALLEST else ()
 
 
 def _fill(model: ir.Model, node: ir.Node, source: ir.Node, *steps: ir.Node) -> None:
@@ -89,7 +89,7 @@ def _refuse(node: ir.Node) -> str:
     strides = node.attributes.get_ints("strides") or (1,) * len(kernel)
     if any(s != 1 for s in strides[:-1]):
         return "it strides over another axis"
-    if any(node.attributes.get_ints("pads") or ()) or node.attributes.get_int("ceil_mode", 0):
+    if any(node.attributes.get_ints("pads") or ()) or node.attributes.get_int("ceil_mode", 0) != 0:
         return "it pads"
     if dims[0] % BLOCK == 0:
         return f"{dims[0]} channels fit the blocked layout"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.passes.affine import static_dims
 from rtserve.fusion.passes.running import clean
 from rtserve.fusion.passes.share import SCALING
 from rtserve.fusion.views import View
@@ -135,7 +136,7 @@ def _at_zero(model: ir.Model, place: int) -> np.ndarray:
     copy.graph.outputs.clear()
     copy.graph.outputs.append(value)
     copy = clean(copy)
-    n_chans, n_times = (int(d) for d in list(copy.graph.inputs[0].shape)[1:])
+    n_chans, n_times = static_dims(copy.graph.inputs[0])
     evaluator = ReferenceEvaluator(double_model(ir.serde.serialize_model(copy)))
     zeros = np.zeros((1, n_chans, n_times))
     result: np.ndarray = evaluator.run(None, {copy.graph.inputs[0].name: zeros})[0][0]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import axes_of, private_producer
+from rtserve.fusion.passes.uses import axes_of, private_producer, producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -65,10 +65,15 @@ def _added(model: ir.Model, node: ir.Node) -> int:
     """Replace a sum or mean over an axis on which single values were stacked."""
     kind = {"ReduceSum": "Sum", "ReduceMean": "Mean"}.get(node.op_type, "")
     stack = private_producer(node.inputs[0]) if kind else None
-    if stack is None or stack.op_type != "Concat" or node.attributes.get_int("keepdims", 1) or len(node.inputs) < 2:
+    if (
+        stack is None
+        or stack.op_type != "Concat"
+        or node.attributes.get_int("keepdims", 1) != 0
+        or len(node.inputs) < 2
+    ):
         return 0
     axis = stack.attributes.get_int("axis", 0)
-    parts = [v.producer() if v is not None else None for v in stack.inputs]
+    parts = [producer(v) for v in stack.inputs]
     if axes_of(node) != (axis,) or axis < 0:
         return 0
     if any(part is None or part.op_type != "Unsqueeze" or axes_of(part) != (axis,) for part in parts):

@@ -137,7 +137,7 @@ def _matmul(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
 
 def _gemm(s: Stacker, index: int, node: ir.Node) -> list[Any]:
     """A dense layer of N members: N small ones, or a batched product (N, batch, in) x (N, in, out) for many."""
-    if constant(node.inputs[0]) is not None or node.attributes.get_int("transA", 0):
+    if constant(node.inputs[0]) is not None or node.attributes.get_int("transA", 0) != 0:
         raise Refused("Gemm of an unusual form")
     weights, biases = gemm_weights(s, index, node)
     if not any(side % BLOCK for side in weights[0].shape):  # whole blocks: a grouped 1x1 convolution

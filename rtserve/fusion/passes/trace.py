@@ -264,7 +264,7 @@ def _mul(node: ir.Node, args: list[Any]) -> Affine:
             raise Refused("dividing by a computed value is not linear")
         factor = 1.0 / factor
     factor = _broadcast(value, factor)
-    return value.mapped(lambda a: a * factor, value.dims, value.electrode)  # type: ignore[no-any-return]
+    return value.mapped(lambda a: a * factor, value.dims, value.electrode)
 
 
 def _add(node: ir.Node, args: list[Any]) -> Affine:

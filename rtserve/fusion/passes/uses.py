@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = ["attributes_of", "auto_padded", "axes_of", "followers", "inner_dims", "only_reader", "private_producer",
-           "reread"]  # fmt: skip
+           "producer", "reread"]  # fmt: skip
 
 
 def attributes_of(node: ir.Node) -> dict[str, Any]:
@@ -38,6 +38,11 @@ def inner_dims(value: ir.Value | None) -> list[int] | None:
     if shape is None or not all(isinstance(d, int) for d in list(shape)[1:]):
         return None
     return [int(d) for d in list(shape)[1:]]  # type: ignore[arg-type]
+
+
+def producer(value: ir.Value | None) -> ir.Node | None:
+    """Return what computes a value; None for an input, a constant, and where there is no value."""
+    return value.producer() if value is not None else None
 
 
 def private_producer(value: ir.Value | None) -> ir.Node | None:

@@ -20,7 +20,7 @@ from rtserve.fusion.passes.blocks import BLOCK
 from rtserve.fusion.passes.layout import SAME_RANK
 from rtserve.fusion.passes.phases import geometry_of, sliced
 from rtserve.fusion.passes.row_table import FROM_ROWS
-from rtserve.fusion.passes.uses import attributes_of, followers, inner_dims, only_reader
+from rtserve.fusion.passes.uses import attributes_of, followers, inner_dims, only_reader, producer
 from rtserve.graphs.fold import constant
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _views(node: ir.Node) -> list[list[Place]]:
 
 def _places(value: ir.Value | None) -> list[Place]:
     """Return of which samples of which values a value is put together along time."""
-    node = value.producer() if value is not None else None
+    node = producer(value)
     dims = inner_dims(value)
     if value is None or dims is None or len(dims) != 3:
         return []
@@ -168,7 +168,7 @@ def _seams(source: ir.Value) -> Seams | None:
     chain: list[ir.Node] = []
     value: ir.Value | None = source
     for kind in ("Transpose", "Reshape", "Gemm", "Reshape", "Gather"):
-        node = value.producer() if value is not None else None
+        node = producer(value)
         if node is None or node.op_type != kind:
             return None
         chain.append(node)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import axes_of, private_producer
+from rtserve.fusion.passes.uses import axes_of, private_producer, producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -66,27 +66,26 @@ def _part(value: ir.Value | None) -> _Part | None:
     weight = constant(conv.inputs[1]) if conv is not None and conv.op_type == "Conv" else None
     if conv is None or weight is None or weight.ndim != 4 or weight.shape[2] != 1:
         return None
-    split = split_of(conv)
+    split, read = split_of(conv), producer(conv.inputs[0])
     sizes = constant(split.inputs[1]) if split is not None and len(split.inputs) > 1 else None
     x = split.inputs[0] if split is not None else None
     if (
         conv.attributes.get_int("group", 1) != 1
         or split is None
+        or read is None
         or sizes is None
         or x is None
         or not x.is_graph_input()
     ):
         return None
-    place = split.outputs.index(conv.inputs[0].producer().inputs[0])  # type: ignore[union-attr,arg-type]
+    place = split.outputs.index(read.inputs[0])
     return _Part(conv=conv, weight=weight, x=x, start=int(sizes[:place].sum()))
 
 
 def split_of(conv: ir.Node) -> ir.Node | None:
     """Return the Split along channels whose part, as (batch, channels, 1, time), a convolution reads."""
-    up = conv.inputs[0].producer() if conv.inputs[0] is not None else None
-    split = (
-        up.inputs[0].producer() if up is not None and up.op_type == "Unsqueeze" and up.inputs[0] is not None else None
-    )
+    up = producer(conv.inputs[0])
+    split = producer(up.inputs[0]) if up is not None and up.op_type == "Unsqueeze" else None
     if up is None or axes_of(up) != (2,) or split is None or split.op_type != "Split":
         return None
     return split if split.attributes.get_int("axis", 0) == 1 else None

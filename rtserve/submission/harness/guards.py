@@ -77,7 +77,7 @@ def block_absent(folder: str, allowed: Sequence[str], blocked: Callable[[str], N
         Told of each top-level module that was hidden.
     """
     names = frozenset(sys.stdlib_module_names) | frozenset(allowed) | frozenset(sys.builtin_module_names)
-    sys.meta_path.insert(0, _Absent(folder, names, blocked))  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Absent(folder, names, blocked))
 
 
 class Watch:
@@ -187,7 +187,7 @@ def map_paths(mounts: dict[str, str]) -> None:
 
     for name in ("stat", "lstat", "listdir", "scandir", "open", "access", "readlink"):
         setattr(os, name, wrap(getattr(os, name)))
-    builtins.open = io.open = wrap(builtins.open)  # type: ignore[assignment]
+    builtins.open = io.open = wrap(builtins.open)
     import torch
 
     torch.jit.load = wrap(torch.jit.load)

@@ -236,7 +236,7 @@ class Probes:
                 spent += time.perf_counter() - start
 
         try:
-            module.forward = timed  # type: ignore[method-assign]
+            module.forward = timed
             self.call(self.one(0))
         except Exception:  # a compiled module takes no other forward
             return 0.0

@@ -80,7 +80,7 @@ class Loads:
             finally:
                 self._depth -= 1
 
-        torch.nn.Module.load_state_dict = load_state_dict  # type: ignore[method-assign]
+        torch.nn.Module.load_state_dict = load_state_dict
 
     def _fit(self, module: torch.nn.Module, state_dict: Any) -> dict[str, Any]:
         entry: dict[str, Any] = {
