@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rtserve.fusion.passes.layout import SAME_RANK
-from rtserve.fusion.passes.phases import ARITHMETIC
+from rtserve.fusion.ir.traits import Trait, has, operators
 from rtserve.fusion.passes.uses import axes_of
 from rtserve.graphs.fold import constant
 from rtserve.graphs.macs import shapes_at
@@ -23,8 +22,6 @@ __all__ = ["places_apart", "spares_first_axis"]
 
 SIZE = 7
 """A batch size that no other axis is likely to have."""
-ELEMENTWISE = SAME_RANK | ARITHMETIC | {"Div", "Pow", "Abs", "Reciprocal", "Max", "Min"}
-BY_WINDOW = frozenset({"Conv", "AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"})
 
 
 def places_apart(model: ir.Model, value: ir.Value, views: int) -> list[ir.Node] | None:
@@ -60,9 +57,9 @@ def _parts(node: ir.Node, views: int) -> bool:
 
 def _keeps(node: ir.Node, inside: set[Any]) -> bool:
     """Whether a node computes every window's result from that window; shapes are looked at elsewhere."""
-    if node.op_type in BY_WINDOW:
+    if has(node, Trait.BY_WINDOW):
         return all(v not in inside for v in node.inputs[1:])
-    if node.op_type in ELEMENTWISE:
+    if has(node, Trait.POINTWISE | Trait.BROADCASTS):
         return all(v is None or v in inside or _broadcast(v, node) for v in node.inputs)
     rule = _RULES.get(node.op_type)
     return rule is not None and node.inputs[0] in inside and rule(node, inside)
@@ -89,7 +86,7 @@ def _rank(node: ir.Node) -> int:
 
 
 def _along_axis(node: ir.Node, inside: set[Any]) -> bool:
-    axis, rank = node.attributes.get_int("axis", -1 if node.op_type == "Softmax" else 0), _rank(node)
+    axis, rank = node.attributes.get_int("axis", -1 if has(node, Trait.NORMALISES) else 0), _rank(node)
     same = node.op_type != "Concat" or all(v in inside for v in node.inputs)
     return same and rank > 0 and axis % rank > 0
 
@@ -117,13 +114,10 @@ def _product(node: ir.Node, inside: set[Any]) -> bool:
 
 
 _RULES: dict[str, Callable[[ir.Node, set[Any]], bool]] = {
-    "Concat": _along_axis,
-    "Split": _along_axis,
-    "Softmax": _along_axis,
-    "Gather": _along_axis,
+    **dict.fromkeys(operators(Trait.JOINS | Trait.NORMALISES), _along_axis),
     "Flatten": lambda node, inside: node.attributes.get_int("axis", 1) == 1,
     "Slice": _sliced,
-    **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax"), lambda node, inside: spares_first_axis(node)),
+    **dict.fromkeys(operators(Trait.REDUCES), lambda node, inside: spares_first_axis(node)),
     **dict.fromkeys(("Squeeze", "Unsqueeze", "Transpose"), lambda node, inside: spares_first_axis(node)),
     "Reshape": _reshaped,
     "Gemm": _product,

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.batchwise import spares_first_axis
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.siblings import ELEMENTWISE
 from rtserve.fusion.passes.uses import attributes_of, inner_dims, producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
@@ -32,9 +32,6 @@ __all__ = ["NAME", "run"]
 NAME = "chains"
 FEWEST = 4
 """Chains from which one is worth the two changes of shape."""
-ARITHMETIC = ("Add", "Sub", "Mul", "Div")
-ALONG_AXIS = ("LayerNormalization", "Softmax")
-REDUCING = ("ReduceL2", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceL1")
 
 
 def run(model: ir.Model) -> PassResult:
@@ -57,7 +54,7 @@ def run(model: ir.Model) -> PassResult:
 def _unrepeated(model: ir.Model, node: ir.Node) -> int:
     """Let arithmetic read a constant itself where it was repeated along axes of length 1 first."""
     changed = 0
-    for index, value in enumerate(node.inputs if node.op_type in ARITHMETIC else ()):
+    for index, value in enumerate(node.inputs if has(node, Trait.BROADCASTS) else ()):
         repeat = producer(value)
         if repeat is None or repeat.op_type not in ("Tile", "Expand") or constant(repeat.inputs[0]) is None:
             continue
@@ -184,7 +181,7 @@ class _Chain:
 
     def _with_own(self, node: ir.Node, inputs: list[Any], own: np.ndarray, dims: list[int]) -> ir.Value:
         """Do arithmetic with a constant of each chain's own: on (batch, N, ...)."""
-        if node.op_type not in ARITHMETIC or own.ndim > len(dims) + 2:
+        if not has(node, Trait.BROADCASTS) or own.ndim > len(dims) + 2:
             raise Refused(f"{node.op_type} has weights of its own in every chain")
         if own.ndim == len(dims) + 2:  # the constant has an axis for the batch
             if own.shape[1] != 1:
@@ -197,9 +194,8 @@ class _Chain:
 
 def _keeps_batch(node: ir.Node) -> bool:
     """Whether a node does the same to every entry of its first axis, whatever their number."""
-    kind = node.op_type
-    if kind in ELEMENTWISE or kind in ARITHMETIC or kind in ("STFT", "Conv", "MatMul"):
+    if has(node, Trait.POINTWISE | Trait.BROADCASTS | Trait.BY_WINDOW) or node.op_type == "MatMul":
         return constant(node.inputs[0]) is None
-    if kind in ("Transpose", "Squeeze", "Unsqueeze", *REDUCING):
+    if has(node, Trait.REDUCES) or node.op_type in ("Transpose", "Squeeze", "Unsqueeze"):
         return spares_first_axis(node)
-    return kind in ALONG_AXIS and node.attributes.get_int("axis", -1) != 0
+    return has(node, Trait.NORMALISES) and node.attributes.get_int("axis", -1) != 0

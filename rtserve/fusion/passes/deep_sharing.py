@@ -21,7 +21,6 @@ import numpy as np
 
 from rtserve.fusion.passes.affine import static_dims
 from rtserve.fusion.passes.cost import EVALUATED_US, MACS_PER_US, NODE_US
-from rtserve.fusion.passes.layout import SAME_RANK
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import Geometry, geometry_of
 from rtserve.fusion.passes.row_table import FROM_ROWS, ZERO, as_rows, from_rows, reads, spans
@@ -220,7 +219,7 @@ def _rewrite(model: ir.Model, one: _Found, packing: Packing) -> ir.Value:
         table, rows = emit("Pad", table, [0, 0, 0, 0, 1, 0]), np.where(rows == ZERO, zero, rows)
     channels = conv.weight.shape[1] * conv.group
     node.replace_input_with(0, from_rows(emit, table, rows, channels))
-    steps = (node, *followers(node.outputs[0], SAME_RANK))
+    steps = (node, *followers(node.outputs[0]))
     for step in steps:
         _forget_batch(step.outputs[0])
     last = steps[-1].outputs[0]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.uses import private_producer
 from rtserve.graphs.emit import Emitter
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "run"]
 
 NAME = "dense"
-MOVING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten"})
-"""Operators that a factor passes."""
 
 
 def run(model: ir.Model) -> PassResult:
@@ -51,7 +50,7 @@ def _fold_factor(model: ir.Model, node: ir.Node) -> int:
     slot, factor = found
     source = node.inputs[1 - slot]
     layer = private_producer(source)
-    while layer is not None and layer.op_type in MOVING:
+    while layer is not None and has(layer, Trait.RESHAPES):
         layer = private_producer(layer.inputs[0])
     if layer is None or source is None or not _scale(model, layer, factor):
         return 0

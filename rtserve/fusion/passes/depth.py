@@ -24,7 +24,6 @@ import numpy as np
 from rtserve.fusion.passes.blocks import BLOCK, FUSED, whole
 from rtserve.fusion.passes.cost import MACS_PER_US, NODE_US
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.siblings import ELEMENTWISE
 from rtserve.fusion.passes.uses import attributes_of, auto_padded, followers, inner_dims
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
@@ -39,7 +38,6 @@ PHASES = (2, 4, 8)
 """How many phases are weighed."""
 MOST_CHANNELS = 8
 SHORTEST = 8
-POOLS = ("AveragePool", "MaxPool")
 APART_US, IN_TURN_US, POOL_US, BLOCKED_POOL_US = 0.0006, 0.0003, 0.0004, 0.0001
 """Microseconds per element: taking the input apart, putting outputs in turn, pooling them, pooling whole blocks."""
 WORTH = 1.1
@@ -143,14 +141,14 @@ def _match(node: ir.Node) -> _Temporal | str | None:
         return "it pads another axis"
     if len(node.inputs) > 2 and constant(node.inputs[2]) is None:
         return "its bias is computed"
-    steps = tuple(followers(node.outputs[0], ELEMENTWISE))
+    steps = tuple(followers(node.outputs[0]))
     last = (node, *steps)[-1].outputs[0]
     reader = next(iter(last.consumers())) if len(last.uses()) == 1 and not last.is_graph_output() else None
     end = reader if reader is not None and _takes_phases(reader, last, axis) else None
     return _Temporal(node=node, weight=weight.reshape(*weight.shape[:2], -1).astype(np.float64), axis=axis,
                      rows=dims[other - 1], n_in=dims[axis - 1], n_out=out[axis - 1],
                      left=pads[axis - 2], steps=steps, end=end,
-                     pooled=reader is not None and reader.op_type in POOLS)  # fmt: skip
+                     pooled=reader is not None and reader.op_type in ("AveragePool", "MaxPool"))  # fmt: skip
 
 
 def _any_not_one(node: ir.Node, name: str) -> bool:
@@ -208,7 +206,7 @@ def _rewrite(model: ir.Model, found: _Temporal, s: int) -> None:
     emit = Emitter(model.graph, before=last, prefix="depth")
     y = _convolved(emit, found, s)
     for step in found.steps:
-        y = emit(step.op_type, y, **attributes_of(step))
+        y = emit(step.op_type, y, *step.inputs[1:], **attributes_of(step))
     if found.end is None:
         y = _in_turn(emit, found, s, y, found.filters, found.rows)
     else:

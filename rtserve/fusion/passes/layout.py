@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.phases import ARITHMETIC
 from rtserve.fusion.passes.uses import attributes_of, auto_padded, axes_of, private_producer, producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "run"]
 
 NAME = "layout"
-SAME_RANK = frozenset(
-    {"Relu", "Elu", "Sigmoid", "Tanh", "LeakyRelu", "Gelu", "Erf", "Exp", "Clip", "Neg", "Softplus", "Sqrt"}
-)
-"""Elementwise operators of one input: a change of rank passes through them."""
 FEWEST_OUTPUTS = 4
 """The blocked kernels compute 16 outputs at a time: for fewer than this the zeros cost more than the layout saves."""
 MAX_REST = 2
@@ -122,7 +118,7 @@ def _behind_conv(value: ir.Value | None) -> bool:
     while value is not None and (node := value.producer()) is not None:
         if node.op_type in ("Conv", "AveragePool", "MaxPool"):
             return True
-        if node.op_type not in (*SAME_RANK, "Squeeze"):
+        if not has(node, Trait.POINTWISE) and node.op_type != "Squeeze":
             return False
         value = node.inputs[0]
     return False
@@ -196,15 +192,15 @@ def _pushable(node: ir.Node, closing: str, axes: tuple[int, ...]) -> bool:
     """Whether a closing may go behind a node: one that does the same on values with the extra axis."""
     if any(out.is_graph_output() for out in node.outputs) or not node.inputs:
         return False
-    if node.op_type in SAME_RANK:
+    if has(node, Trait.POINTWISE):
         return _closed(node.inputs[0], closing, axes)
     if closing != "Squeeze" or axes != (2,) or node.outputs[0].shape is None or len(node.outputs[0].shape) != 3:
         along_channels = node.op_type == "Concat" and node.attributes.get_int("axis", 0) == 1
-        simple = node.op_type in ARITHMETIC or along_channels
+        simple = has(node, Trait.BROADCASTS) or along_channels
         return simple and _fit(node, closing, axes, lambda array: array.size == 1 and not along_channels)
     if node.op_type in ("Slice", "Split"):
         return _closed(node.inputs[0], closing, axes) and _moved_axes(node) is not None
-    if node.op_type in ARITHMETIC:
+    if has(node, Trait.BROADCASTS):
         return _fit(node, closing, axes, lambda array: array.ndim <= 3)
     if node.op_type == "Concat":
         closed = [_closed(v, closing, axes) for v in node.inputs]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.passes.affine import Refused
-from rtserve.fusion.passes.siblings import ELEMENTWISE
 from rtserve.fusion.passes.uses import attributes_of, auto_padded, inner_dims, producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
@@ -23,9 +23,8 @@ from rtserve.graphs.fold import constant
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["ARITHMETIC", "Geometry", "Phases", "absorb", "cut", "geometry_of", "reaches", "sliced"]
+__all__ = ["Geometry", "Phases", "absorb", "cut", "geometry_of", "reaches", "sliced"]
 
-ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Sum"})
 TIME = 3
 SMALL = 16
 """Values of at most so many samples are taken apart sample by sample; longer ones would cost too much."""
@@ -105,7 +104,7 @@ def _passes(node: ir.Node | None) -> bool:
     """Whether phases go through a node."""
     if node is None or _samples(node.outputs[0]) is None:
         return False
-    if node.op_type in ELEMENTWISE or node.op_type in ARITHMETIC or node.op_type == "Concat":
+    if has(node, Trait.POINTWISE | Trait.BROADCASTS) or node.op_type == "Concat":
         return True
     if node.op_type == "Conv":
         conv = geometry_of(node)
@@ -264,8 +263,10 @@ class Phases:
 
     def _operand(self, value: ir.Value | None, n: int) -> list[Any]:
         array = constant(value)
+        if value is None:
+            return [None] * self.m
         if array is None:
-            if value is None or _samples(value) != n:
+            if _samples(value) != n:
                 raise Refused("an operand of another length")
             return list(self.of(value))
         if array.ndim == 0 or array.shape[-1] == 1:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.passes.affine import static_dims
 from rtserve.fusion.passes.running import clean
 from rtserve.fusion.passes.share import SCALING
@@ -72,15 +73,6 @@ class LateScaling:
         return emit("Add", scaled, shift[None].astype(np.float32))
 
 
-KEEPING = frozenset(
-    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Concat", "Pad", "Gather", "Identity"}
-    | {"Neg", "AveragePool", "ReduceMean", "ReduceSum", "Add", "Sub", "Sum"}
-)
-"""Affine in their computed inputs, whatever constants stand beside them."""
-WEIGHTED = frozenset({"Conv", "Gemm", "MatMul", "Mul", "BatchNormalization"})
-"""Affine where exactly one input is computed."""
-
-
 def late_scaling(models: Sequence[ir.Model], conv: ir.Node, views: Sequence[View], stop: Any) -> LateScaling | None:
     """Return how amplitude views can wait until the end of the affine part, or None where that is the stage itself."""
     if not any(view.kind in SCALING for view in views):
@@ -106,7 +98,7 @@ def _affine_values(model: ir.Model, conv: ir.Node) -> set[Any]:
         computed = [v for v in node.inputs if v is not None and constant(v) is None]
         if not computed or not all(v in found for v in computed):
             continue
-        if node.op_type in KEEPING or (node.op_type in WEIGHTED and computed == [node.inputs[0]]):
+        if has(node, Trait.AFFINE) or (has(node, Trait.WEIGHS) and computed == [node.inputs[0]]):
             found.update(node.outputs)
     return found
 

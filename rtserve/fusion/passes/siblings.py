@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.uses import attributes_of
 from rtserve.graphs.emit import Emitter
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "run"]
 
 NAME = "siblings"
-ELEMENTWISE = frozenset(
-    {"Relu", "Elu", "Sigmoid", "Tanh", "LeakyRelu", "Gelu", "Erf", "Exp", "Softplus", "Sqrt", "Abs", "Neg", "Selu"}
-)
 
 
 def run(model: ir.Model) -> PassResult:
@@ -73,7 +71,7 @@ def _cancel(model: ir.Model, split: ir.Node) -> bool:
 
 def _move(model: ir.Model, split: ir.Node) -> bool:
     readers = _only_readers(split)
-    if readers is None or len({_form(reader) for reader in readers}) != 1 or readers[0].op_type not in ELEMENTWISE:
+    if readers is None or len({_form(reader) for reader in readers}) != 1 or not has(readers[0], Trait.POINTWISE):
         return False
     if len(readers[0].inputs) != 1:
         return False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.ir.traits import Trait, operators
 from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.blocks import BLOCK
 from rtserve.fusion.passes.stack import Parts, Stacker
@@ -20,28 +21,6 @@ __all__ = ["HANDLERS", "gemm_weights"]
 
 PARTS = 8
 """Up to so many members a dense layer is one Gemm each, whose weights the engine packs once; beyond, a batched product."""
-UNARY = frozenset(
-    {
-        "Relu",
-        "Elu",
-        "Sigmoid",
-        "Tanh",
-        "LeakyRelu",
-        "Gelu",
-        "Erf",
-        "Exp",
-        "Log",
-        "Sqrt",
-        "Neg",
-        "Abs",
-        "Softplus",
-        "Selu",
-    }
-    | {"Reciprocal", "Sin", "Cos", "HardSwish", "HardSigmoid", "Identity", "Celu", "Mish", "Softsign", "Clip", "Cast"}
-)
-BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min"})
-POOLS = frozenset({"AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool"})
-REDUCERS = frozenset({"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceSumSquare"})
 
 
 def _unary(s: Stacker, index: int, node: ir.Node) -> list[Any]:
@@ -268,12 +247,12 @@ def _reduce(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
 
 
 HANDLERS: dict[str, Callable[[Stacker, int, Any], list[Any]]] = {
-    **dict.fromkeys(UNARY, _unary),
-    **dict.fromkeys(BINARY, _binary),
-    **dict.fromkeys(POOLS, _pool),
-    **dict.fromkeys(REDUCERS, _reduce),
+    **dict.fromkeys((*operators(Trait.POINTWISE), "Cast"), _unary),
+    **dict.fromkeys(operators(Trait.BROADCASTS), _binary),
+    **dict.fromkeys(operators(Trait.POOLS), _pool),
+    **dict.fromkeys(operators(Trait.REDUCES), _reduce),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "Concat", "Split", "Gather"), _along),
+    **dict.fromkeys(operators(Trait.JOINS | Trait.NORMALISES), _along),
     **dict.fromkeys(("BatchNormalization", "InstanceNormalization"), _norm),
     **dict.fromkeys(("Sum", "Mean"), _sum),
     "LayerNormalization": _layer_norm,

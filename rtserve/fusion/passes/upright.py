@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rtserve.fusion.passes.layout import SAME_RANK
+from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.passes.phases import geometry_of
 from rtserve.fusion.passes.row_table import TO_ROWS
 from rtserve.fusion.passes.uses import attributes_of, auto_padded, axes_of, inner_dims, reread
@@ -61,7 +61,7 @@ def _stands(node: ir.Node, upright: dict[Any, ir.Value]) -> bool:
     dims = inner_dims(node.outputs[0])
     if dims is None or len(dims) != 3 or dims[1] != 1 or node.outputs[0].is_graph_output():
         return False
-    if node.op_type in SAME_RANK:
+    if has(node, Trait.POINTWISE):
         return node.inputs[0] in upright and all(v is None or constant(v) is not None for v in node.inputs[1:])
     if node.op_type == "Add":
         return all(v in upright for v in node.inputs)

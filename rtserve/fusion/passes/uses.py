@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.ir.traits import Trait, has
 from rtserve.graphs.fold import constant
 
 if TYPE_CHECKING:
@@ -52,12 +53,12 @@ def private_producer(value: ir.Value | None) -> ir.Node | None:
     return value.producer()
 
 
-def followers(value: ir.Value, kinds: Collection[str]) -> list[ir.Node]:
-    """Return the nodes of some kinds behind a value, each the only reader of what is in front of it."""
+def followers(value: ir.Value) -> list[ir.Node]:
+    """Return the pointwise nodes behind a value, each the only reader of what is in front of it."""
     found: list[ir.Node] = []
     while len(value.uses()) == 1 and not value.is_graph_output():
         (reader,) = value.consumers()
-        if reader.op_type not in kinds:
+        if not has(reader, Trait.POINTWISE) or reader.inputs[0] is not value:
             break
         found.append(reader)
         value = reader.outputs[0]

@@ -17,7 +17,6 @@ from rtserve.fusion.passes import deep_sharing
 from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.batchwise import places_apart
 from rtserve.fusion.passes.blocks import BLOCK
-from rtserve.fusion.passes.layout import SAME_RANK
 from rtserve.fusion.passes.phases import geometry_of, sliced
 from rtserve.fusion.passes.row_table import FROM_ROWS
 from rtserve.fusion.passes.uses import attributes_of, followers, inner_dims, only_reader, producer
@@ -116,7 +115,7 @@ def _tabulate(node: ir.Node) -> ViewTable:
     Refused
         Where the views are not put together of samples in front of one convolution on whole blocks.
     """
-    steps = followers(node.outputs[0], SAME_RANK)
+    steps = followers(node.outputs[0])
     last = (node, *steps)[-1].outputs[0]
     reader = only_reader(last, "Conv")
     views = _views(node)

@@ -78,6 +78,15 @@ def test_every_further_roll_costs_no_node():
     assert [6, N_TIMES // 2] in [list(node.inputs[1].shape) for node in gathers]
 
 
+@pytest.mark.parametrize(
+    "activation", ["Selu", "HardSwish", "Mish", "Softsign", "HardSigmoid", "Celu", "ThresholdedRelu"]
+)
+def test_what_acts_on_every_sample_by_itself_keeps_views_together(activation):
+    graph, outcome = fused(net(activation=activation))
+    assert outcome.status == "applied", outcome.reason
+    assert kinds(graph).count(activation) == 1
+
+
 def seam_windows(graph):
     """Return the seam windows as they are gathered, (windows, taps)."""
     picked = [n for n in graph.model.graph if n.op_type == "Gather" and n.inputs[1].const_value.numpy().ndim == 1]
