@@ -50,7 +50,7 @@ def network(body: Body, *, seed: int = 0, n_chans: int = N_CHANS, n_times: int =
     return Graph(
         model=model,
         input_spec=InputSpec(n_chans=n_chans, n_times=n_times, sfreq=100.0),
-        output_spec=OutputSpec(n_outputs=n_outputs),
+        output_spec=OutputSpec(n_outputs=n_outputs, target="" if n_outputs == 1 else "scores"),
         provenance=Provenance(kind="export", details={"seed": seed}),
     )
 
