@@ -11,6 +11,10 @@ from torch.nn import functional as F
 from rtserve.runtime.node import Call, Node, operator
 
 CONVOLUTIONS: dict[int, Call] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+MOST_ROWS = 2048
+"""Windows of a convolution along time, over the batch, up to which a CUDA device computes it as a product."""
+MOST_GROUPS, LEAST_TERMS = 8, 64
+"""Products that small, or that many, keep no device busy."""
 TRANSPOSED: dict[int, Call] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
@@ -66,14 +70,53 @@ def conv(node: Node) -> Call:
         raise node.refuse(f"with kernel {kernel}")
     window = Window(node, kernel)
     function, groups = CONVOLUTIONS[window.rank], node.attrs.get("group", 1)
-    strides, dilations = window.strides, window.dilations
     if _likes_channels_last(node, window):
         return _channels_last(node, window, groups)
+    if node.device.type == "cuda" and node.is_constant(1) and (node.is_constant(2) or not node.has(2)):
+        weight, bias = node.tensor(1), node.tensor(2) if node.has(2) else None
+        convolve = _plainly(function, window, groups)
+        return along_time(weight, bias, window, groups, lambda x: convolve(x, weight, bias))
+    return _plainly(function, window, groups)
+
+
+def _plainly(function: Call, window: Window, groups: int) -> Call:
+    """Return torch's own convolution of x, weight and bias."""
+    strides, dilations = window.strides, window.dilations
     if window.symmetric:
         begins = window.begins
         return lambda x, w, b=None: function(x, w, b, strides, begins, dilations, groups)
     none, padded = (0,) * window.rank, window.padder()
     return lambda x, w, b=None: function(padded(x), w, b, strides, none, dilations, groups)
+
+
+def along_time(weight: Tensor, bias: Tensor | None, window: Window, groups: int, convolve: Call) -> Call:
+    """Return a convolution along the last axis as one product of its unfolded windows, where there are few of them.
+
+    With rows (b, t), x[b, c, s t + d k] laid out as U[(b, t), (c, k)], y = U W + bias. At small batches cuDNN in float32
+    picks ways that leave most of a device idle: 40 filters of 25 samples over 128 channels take an H100 3,390 us at
+    batch 1, this product 26; at batch 16 both take 85, and beyond `MOST_ROWS` rows cuDNN is ahead.
+    """
+    filters, taps, per_group = weight.shape[0] // groups, window.kernel[-1], weight.shape[1]
+    across = window.kernel[:-1] != (1,) * (window.rank - 1) or any(s != 1 for s in window.strides[:-1])
+    if across or window.auto != "NOTSET" or groups > MOST_GROUPS or per_group * taps < LEAST_TERMS:
+        return convolve
+    columns = weight.reshape(groups, filters, per_group * taps).transpose(1, 2).contiguous()
+    offset = None if bias is None else bias.reshape(groups, 1, filters)
+    stride, dilation, sides = window.strides[-1], window.dilations[-1], (window.begins[-1], window.ends[-1])
+    span, flat = dilation * (taps - 1) + 1, not any(window.begins[:-1] + window.ends[:-1])
+
+    def call(x: Tensor) -> Tensor:
+        batch, steps = x.shape[0], (x.shape[-1] + sum(sides) - span) // stride + 1
+        if not flat or batch * steps > MOST_ROWS or batch * steps <= 0 or any(size != 1 for size in x.shape[2:-1]):
+            return convolve(x)  # type: ignore[no-any-return]
+        lines = x.reshape(batch, groups, per_group, x.shape[-1])
+        seen = (F.pad(lines, sides) if any(sides) else lines).unfold(-1, span, stride)[..., ::dilation]
+        rows = seen.permute(1, 0, 3, 2, 4).reshape(groups, batch * steps, per_group * taps)
+        y = torch.bmm(rows, columns) if offset is None else torch.baddbmm(offset, rows, columns)
+        y = y.reshape(groups, batch, steps, filters).permute(1, 0, 3, 2)
+        return y.reshape(batch, groups * filters, *x.shape[2:-1], steps)
+
+    return call
 
 
 def _likes_channels_last(node: Node, window: Window) -> bool:

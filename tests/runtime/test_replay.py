@@ -242,4 +242,4 @@ def test_float32_is_float32_and_tf32_is_asked_for():
         for _ in range(3):  # plainly, at capture, and replayed
             got = fast(x.cuda()).double().cpu().numpy()
             error.setdefault(precision, []).append(float(np.abs(got - exact).max() / np.abs(exact).max()))
-    assert max(error["float32"]) < 5e-6 < 5e-5 < min(error["tf32"])
+    assert max(error["float32"]) < 2e-5 < 1e-4 < min(error["tf32"])
