@@ -84,8 +84,10 @@ def find_recordings(sources: Sequence[str | Path], *, task: str = "", subject: s
             found.append((path, None))
         else:
             raise InputError(f"source {path} does not exist", hint="name recordings or a BIDS folder")
-    found = _first_parts(found)
+    found, parts = _first_parts(found)
     named, notes = name_recordings(found, subject=subject)
+    if parts:
+        notes = (*notes, f"{parts} files are later parts of a recording in several files, and read with its first")
     items = [Recording(path=path, **vars(who)) for (path, _), who in zip(found, named, strict=True)]
     return Recordings(items=tuple(sorted(items, key=lambda item: (item.subject, item.run_id))), notes=notes)
 
@@ -112,10 +114,30 @@ def _in_folder(folder: Path, task: str) -> list[Path]:
     return paths
 
 
-def _first_parts(found: list[tuple[Path, Path | None]]) -> list[tuple[Path, Path | None]]:
-    """Leave out later parts of a recording in several files: MNE reads them with the first."""
-    there = {path for path, _ in found}
-    return [(path, root) for path, root in found if not _earlier_part(path) & there]
+def _first_parts(found: list[tuple[Path, Path | None]]) -> tuple[list[tuple[Path, Path | None]], int]:
+    """Leave out later parts of a recording in several files, which MNE reads with the first; return how many.
+
+    Names alone do not say it: x-1.fif may be another recording. A .fif names the file that goes on with it.
+    """
+    there = {path.resolve(): path for path, _ in found}
+    later: set[Path] = set()
+    for path, _ in found:
+        if path.resolve() not in later and any(_earlier_part(other) & {path} for other in there.values()):
+            later |= _parts_of(path) & set(there)
+    return [(path, root) for path, root in found if path.resolve() not in later], len(later)
+
+
+def _parts_of(path: Path) -> set[Path]:
+    """Return the files that MNE reads with a .fif as its later parts; none where it cannot be read."""
+    if not path.name.lower().endswith((".fif", ".fif.gz")):
+        return set()
+    import mne
+
+    try:
+        raw = mne.io.read_raw_fif(path, preload=False, on_split_missing="ignore", verbose="error")
+    except Exception:  # what is wrong with it is said when it is read
+        return set()
+    return {Path(name).resolve() for name in raw.filenames} - {path.resolve()}
 
 
 def _earlier_part(path: Path) -> set[Path]:

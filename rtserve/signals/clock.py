@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -26,7 +25,6 @@ __all__ = ["GAP", "OUTSIDE", "SKIP", "Clock", "Instants", "Marks", "Stretch", "s
 
 OUTSIDE, GAP = -1, -2
 SKIP = "BAD_ACQ_SKIP"
-_JOIN = re.compile(r"^(edge|(boundary|-99)$|new segment)", re.IGNORECASE)
 _SLACK = 0.01
 """Of a sample: EEGLAB puts a boundary between two samples, and dates are rounded to microseconds."""
 
@@ -68,6 +66,11 @@ class Marks:
         What must be said where this source is used.
     fields : dict of str to ndarray of str, (n,)
         What else it says of each, by column.
+    joins : ndarray of bool, (n,), or None
+        Which of them say that the samples before and after do not follow one another; None for none.
+    quality : bool
+        Whether a name that begins with BAD marks a segment as bad: an annotation's does, and a table's first column of
+        names (which mne-bids makes annotations of), not what else the table says.
     """
 
     source: str
@@ -78,6 +81,8 @@ class Marks:
     unplaced: int = 0
     note: str = ""
     fields: dict[str, np.ndarray] = field(default_factory=dict)
+    joins: np.ndarray | None = None
+    quality: bool = True
 
     def __iter__(self) -> Iterator[tuple[float, float, str]]:
         return zip(self.onset.tolist(), self.duration.tolist(), self.name.tolist(), strict=True)
@@ -208,13 +213,14 @@ def stretches_of(
         return _by_records(rate, n_times, *records)
     keep = np.ones(n_times, bool)
     cuts = {0, n_times}
-    for onset, duration, text in (mark for some in marks for mark in some):
+    for onset, duration, text in (mark for some in marks if some.quality for mark in some):
         if text.upper().startswith(SKIP):
             start, stop = (min(max(0, round(at * rate)), n_times) for at in (onset, onset + duration))
             keep[start:stop] = False
             cuts |= {start, stop}
-        elif _JOIN.match(text.removeprefix("Stimulus/").removeprefix("Comment/")):
-            cuts.add(int(np.clip(np.ceil(onset * rate - _SLACK), 0, n_times)))
+    joins = [some.onset[some.joins] for some in marks if some.joins is not None]
+    for onset in np.concatenate([np.empty(0), *joins]):
+        cuts.add(int(np.clip(np.ceil(onset * rate - _SLACK), 0, n_times)))
     edges = sorted(cuts)
     parts = [(start, stop) for start, stop in itertools.pairwise(edges) if keep[start]]
     return [Stretch(start=start, stop=stop, time=start / rate) for start, stop in parts]

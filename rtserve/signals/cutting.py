@@ -243,7 +243,7 @@ def _marked_bad(start: np.ndarray, n_times: int, signal: Signal, keep: np.ndarra
     begin = signal.clock.time_of(start)
     end = begin + n_times / signal.clock.rate
     bad = np.zeros(len(start), bool)
-    for onset, duration, name in (mark for marks in signal.marks for mark in marks):
+    for onset, duration, name in (mark for marks in signal.marks if marks.quality for mark in marks):
         if name.lower().startswith("bad") and not name.upper().startswith(SKIP):
             bad |= (onset < end) & (onset + duration > begin)
     dropped["in a segment marked as bad"] += int((bad & keep).sum())

@@ -37,6 +37,8 @@ class EdfHeader:
         Per record, of each signal.
     width : int
         Bytes of a sample.
+    prefilters : tuple of str
+        What each signal was filtered to: ``"HP:0.1Hz LP:75Hz"``.
     kind : str
         ``"EDF+D"``, ``"BDF+D"``, ``"EDF+C"``, ``"24BIT"`` or what stands there.
     """
@@ -48,6 +50,12 @@ class EdfHeader:
     samples: tuple[int, ...]
     width: int
     kind: str
+    prefilters: tuple[str, ...] = ()
+
+    @property
+    def bands(self) -> dict[str, tuple[float | None, float | None]]:
+        """High-pass and low-pass in Hz that each signal's header names, None where it does not."""
+        return {label: _band(text) for label, text in zip(self.labels, self.prefilters, strict=False)}
 
     @property
     def discontinuous(self) -> bool:
@@ -76,11 +84,12 @@ def read_header(path: Path) -> EdfHeader:
     try:
         with open(path, "rb") as handle:
             head = handle.read(256)
-            n_bytes, n_records, n_signals = int(head[184:192]), int(head[236:244]), int(head[252:256])
+            n_bytes, n_records, n_signals = (int(_field(head[a:b])) for a, b in ((184, 192), (236, 244), (252, 256)))
             rest = handle.read(256 * n_signals)
-        labels = [rest[16 * k : 16 * k + 16].decode("latin-1").strip() for k in range(n_signals)]
-        samples = [int(rest[216 * n_signals + 8 * k :][:8]) for k in range(n_signals)]
-        record_s = float(head[244:252])
+        labels = [_field(rest[16 * k : 16 * k + 16]) for k in range(n_signals)]
+        prefilters = [_field(rest[136 * n_signals + 80 * k :][:80]) for k in range(n_signals)]
+        samples = [int(_field(rest[216 * n_signals + 8 * k :][:8])) for k in range(n_signals)]
+        record_s = float(_field(head[244:252]))
     except (ValueError, OSError) as error:
         raise InputError(
             f"recording {path} cannot be read whole: its header is none of an EDF or BDF ({error})",
@@ -91,8 +100,18 @@ def read_header(path: Path) -> EdfHeader:
         n_records = (path.stat().st_size - n_bytes) // size
     return EdfHeader(
         n_bytes=n_bytes, n_records=n_records, record_s=record_s, labels=tuple(labels), samples=tuple(samples),
-        width=width, kind=head[192:236].decode("latin-1").strip(),
+        width=width, kind=_field(head[192:236]), prefilters=tuple(prefilters),
     )  # fmt: skip
+
+
+def _field(data: bytes) -> str:
+    """Return a field of the header; the standard pads with spaces, some recorders with zeros, and MNE takes both."""
+    return data.replace(b"\0", b" ").decode("latin-1").strip()
+
+
+def _band(text: str) -> tuple[float | None, float | None]:
+    high, low = (re.search(rf"{name}:?\s*(\d+(?:\.\d+)?)\s*Hz", text, re.IGNORECASE) for name in ("HP", "LP"))
+    return (float(high[1]) if high else None, float(low[1]) if low else None)
 
 
 def require_whole(path: Path, header: EdfHeader) -> None:

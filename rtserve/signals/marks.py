@@ -21,6 +21,12 @@ __all__ = ["NAME_COLUMNS", "annotated", "comma_notes", "from_notes", "tabled", "
 
 NAME_COLUMNS = ("trial_type", "value", "event_type", "stim_type", "event", "type", "description", "name")
 """Columns of an events.tsv that may hold the names, in the order in which they are tried."""
+JOINS = re.compile(r"^((stimulus|comment)/)?(edge( boundary)?|boundary|new segment(/.*)?)$", re.IGNORECASE)
+"""Annotations that mark a join: MNE's (`mne.concatenate_raws`), EEGLAB's in any format, BrainVision's."""
+EEGLAB_JOINS = re.compile(r"^(boundary|-99)$", re.IGNORECASE)
+"""EEGLAB writes a join as a boundary, and as -99 where a set's event types are numbers (its ``eeg_boundarytype``)."""
+TABLED_JOIN = "boundary"
+"""What an events.tsv that EEGLAB wrote calls one; its numbers are the user's, and -99 the commonest missing value."""
 BIOSEMI_MASK = 0xFFFF
 """The trigger input of BioSemi's Status channel: its 16 low bits (the others are the amplifier's own state)."""
 
@@ -56,7 +62,14 @@ def annotated(raw: Any, path: Path, *, lost: bool) -> Marks:
         onset, duration = np.concatenate([onset, more.onset]), np.concatenate([duration, more.duration])
         name = np.concatenate([name, more.name])
         stored = np.concatenate([stored, np.rint(more.onset * raw.info["sfreq"]).astype(int)])
-    return Marks(source="annotations", onset=onset, duration=duration, name=name, stored=stored)
+    joins = np.array([is_join(text, path) for text in name], bool)
+    return Marks(source="annotations", onset=onset, duration=duration, name=name, stored=stored, joins=joins)
+
+
+def is_join(text: str, path: Path) -> bool:
+    """Whether an annotation of this file says that the samples before and after it do not follow one another."""
+    eeglab = path.suffix.lower() == ".set" and EEGLAB_JOINS.match(text)
+    return bool(eeglab or JOINS.match(text))
 
 
 def from_notes(notes: list[Note]) -> Marks:
@@ -113,6 +126,7 @@ def tabled(table: Table, column: str = "") -> list[Marks]:
     placed = np.isfinite(onset)
     lasts = np.nan_to_num(_numbers(table, "duration", lenient=True), nan=0.0)
     fields = {name: np.array(table.column(name), "U")[placed] for name in table.columns}
+    said = [n for n in given if column or not all(map(is_empty, table.column(n))) or n == given[-1]]
     return [
         Marks(
             source=f"{table.path.name}, column {name}",
@@ -121,9 +135,10 @@ def tabled(table: Table, column: str = "") -> list[Marks]:
             name=np.array([_name(text) for text in table.column(name)], "U")[placed],
             unplaced=int((~placed).sum()),
             fields=fields,
+            joins=np.char.lower(np.array(table.column(name), "U")[placed]) == TABLED_JOIN,
+            quality=name == said[0],
         )
-        for name in given
-        if column or not all(map(is_empty, table.column(name))) or name == given[-1]
+        for name in said
     ]
 
 
@@ -210,7 +225,17 @@ def _never_zero(values: np.ndarray) -> bool:
 
 
 def _held_note(values: np.ndarray, name: str, *, held: bool) -> str:
+    """Say what of a trigger channel is no event, or is one that its numbers alone do not show."""
+    said = []
     if held:
-        return f"trigger channel {name} never goes back to 0: every change of its number is taken for an event"
-    lower = int(((np.diff(values) < 0) & (values[1:] != 0)).sum())
-    return f"trigger channel {name} changes to a lower number {lower} times: no events, as in MNE" if lower else ""
+        said.append("never goes back to 0: every change of its number is taken for an event")
+    if negative := int(((np.diff(values) != 0) & (values[1:] < 0)).sum()):
+        said.append(f"goes below 0 {negative} times: the numbers without their sign are taken, as in MNE")
+    lower = int(((np.diff(np.abs(values)) < 0) & (values[1:] != 0)).sum())
+    if lower and not held:
+        said.append(f"changes to a lower number {lower} times: no events, as in MNE")
+    if values[0]:
+        said.append(
+            f"is at {abs(values[0]):g} from its first sample on, when it began is not known: no event, as in MNE"
+        )
+    return f"trigger channel {name} {'; it '.join(said)}" if said else ""

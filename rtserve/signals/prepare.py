@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from rtserve.signals.cutting import Cut, Cutting, cut_windows
 from rtserve.signals.fields import CLASSES, TARGET_PREFIX
 from rtserve.signals.notes import Notes
 from rtserve.signals.numbering import Numbered, notes_on, number_target
+from rtserve.signals.parts import claimed, clear, facts_of, settle, sources_of
 from rtserve.signals.recordings import Cleaning, Signal, open_recording
 from rtserve.signals.streams import Part, join_parts
 from rtserve.signals.subjects import GUESSED
@@ -109,6 +109,12 @@ class _Job:
         facts: dict[str, Any] = json.loads(self.about.read_text())
         return facts
 
+    def drop_if_stale(self) -> None:
+        """Forget a part that is not whole, or that was made from a recording or a table that is another by now."""
+        facts = facts_of(self.about, self.part)
+        if facts is None or facts["sources"] != sources_of(self.recording.path):
+            self.about.unlink(missing_ok=True)
+
 
 def prepare(
     recordings: Sequence[Recording],
@@ -164,39 +170,44 @@ def prepare(
     folder = output.with_name(output.name + ".parts")
     people = people or {}
     jobs, without = _jobs(recordings, cleaning, cutting, people, folder)
-    _claim(folder, cleaning, cutting, resume=resume, force=force)
-    reused = sum(job.about.exists() for job in jobs)
-    try:
-        counts, failed, said = _run_all(jobs, n_jobs, keep_going, progress)
-    except BaseException:
-        if not any(job.about.exists() for job in jobs):
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    done = [job for job in jobs if job.about.exists()]
-    if not done:
-        reasons = "; ".join(list(failed.values())[:3]) or "no subject has a target"
-        shutil.rmtree(folder, ignore_errors=True)
-        raise InputError(f"none of {len(recordings)} recordings gave a window: {reasons}", hint="see the first reason")
-    _require_same_channels(done)
-    known = [key for key in ("dataset", "session") if any(getattr(job.recording, key) for job in done)]
-    targets = [number_target(one, [_given(job, one, people) for job in done]) for one in wanted]
-    parts = [_part(job, ("subject", "run_id", *known), i, targets) for i, job in enumerate(done)]
-    total = join_parts(parts, output, _constants(done, cutting, targets), force=force)
-    subjects, overlaps = [job.recording.subject for job in done], [job.facts()["overlap"] for job in done]
-    more = notes_on(targets, subjects, overlaps)
-    counts += (counted or Counter()) + without
-    shutil.rmtree(folder, ignore_errors=True)
-    return Prepared(
-        path=output,
-        n_windows=total,
-        n_recordings=len(done),
-        n_subjects=len(set(subjects)),
-        dropped=counts,
-        failed=failed,
-        reused=reused,
-        notes=(*notes, *said.lines(), *more),
-        targets=tuple(target.to_dict() for target in targets),
-    )
+    settings = [dataclasses.asdict(cleaning), dataclasses.asdict(cutting)]
+    with claimed(folder, settings, resume=resume, force=force):
+        for job in jobs:
+            job.drop_if_stale()
+        reused = sum(job.about.exists() for job in jobs)
+        try:
+            counts, failed, said = _run_all(jobs, n_jobs, keep_going, progress)
+        except BaseException:
+            if not any(job.about.exists() for job in jobs):
+                clear(folder)
+            raise
+        done = [job for job in jobs if job.about.exists()]
+        if not done:
+            reasons = "; ".join(list(failed.values())[:3]) or "no subject has a target"
+            clear(folder)
+            raise InputError(
+                f"none of {len(recordings)} recordings gave a window: {reasons}", hint="see the first reason"
+            )
+        _require_same_channels(done)
+        known = [key for key in ("dataset", "session") if any(getattr(job.recording, key) for job in done)]
+        targets = [number_target(one, [_given(job, one, people) for job in done]) for one in wanted]
+        parts = [_part(job, ("subject", "run_id", *known), i, targets) for i, job in enumerate(done)]
+        total = join_parts(parts, output, _constants(done, cutting, targets), force=force)
+        subjects, overlaps = [job.recording.subject for job in done], [job.facts()["overlap"] for job in done]
+        more = notes_on(targets, subjects, overlaps)
+        counts += (counted or Counter()) + without
+        clear(folder)
+        return Prepared(
+            path=output,
+            n_windows=total,
+            n_recordings=len(done),
+            n_subjects=len(set(subjects)),
+            dropped=counts,
+            failed=failed,
+            reused=reused,
+            notes=(*notes, *said.lines(), *more),
+            targets=tuple(target.to_dict() for target in targets),
+        )
 
 
 def _jobs(
@@ -220,29 +231,6 @@ def _jobs(
         for r in kept
     ]
     return jobs, Counter(f"recordings of subjects without {name}" for name in lacks if name is not None)
-
-
-def _claim(folder: Path, cleaning: Cleaning, cutting: Cutting, *, resume: bool, force: bool) -> None:
-    """Take the folder of parts: empty, or that of the same settings where the caller wants to resume."""
-    settings = json.dumps(
-        {"cleaning": dataclasses.asdict(cleaning), "cutting": dataclasses.asdict(cutting)}, sort_keys=True
-    )
-    record = folder / "settings.json"
-    if folder.exists() and not [path for path in folder.glob("*.json") if path != record]:
-        shutil.rmtree(folder)  # nothing in it was finished
-    if folder.exists():
-        same = record.exists() and record.read_text() == settings
-        if resume and same:
-            return
-        if resume or not force:
-            raise InputError(
-                f"{folder} holds the parts of an interrupted run" + ("" if same else " with other settings"),
-                hint="pass --resume to go on with them"
-                if same and not resume
-                else "remove that folder, or pass --force",
-            )
-        shutil.rmtree(folder)
-    write_bytes(record, settings.encode(), force=True)
 
 
 def _run_all(
@@ -279,6 +267,7 @@ def _one(job: _Job) -> _Outcome:
     if job.about.exists():
         return job, None
     try:
+        sources = sources_of(job.recording.path)
         signal = open_recording(job.recording.path, job.cleaning)
         cut = cut_windows(signal, job.cutting)
     except RtserveError as error:
@@ -290,18 +279,21 @@ def _one(job: _Job) -> _Outcome:
             f"{job.recording.path} cannot be prepared: {type(error).__name__}: {said}",
             "is the file whole, and does mne.io.read_raw read it?",
         )
-    _write_part(job, signal, cut)
+    _write_part(job, signal, cut, sources)
     return job, None
 
 
-def _write_part(job: _Job, signal: Signal, cut: Cut) -> None:
+def _write_part(job: _Job, signal: Signal, cut: Cut, sources: dict[str, list[int]]) -> None:
     arrays: dict[str, Any] = {"X": cut.X, "onset_s": cut.onset_s}
     if job.cutting.around_events:
         arrays["event"] = cut.event
     values: dict[str, Any] = {f"{_VALUE}{name}": given for name, given in cut.values.items()}
     with replacing(job.part, force=True) as temporary, open(temporary, "wb") as handle:
         np.savez(handle, **arrays, **values)
+        settle(handle)
     facts = {
+        "bytes": job.part.stat().st_size,
+        "sources": sources,
         "arrays": {name: (array.shape, array.dtype.str) for name, array in arrays.items()},
         "dropped": dict(cut.dropped),
         "notes": signal.notes.to_dict(),

@@ -59,6 +59,8 @@ class Reading:
         What is worth saying.
     units : dict of str to str
         What each channel's samples were declared to be in, where the file says it.
+    bands : dict of str to tuple
+        What an EDF says each channel was filtered to: high-pass and low-pass in Hz, None where it does not say.
     """
 
     path: Path
@@ -67,6 +69,7 @@ class Reading:
     marks: tuple[Marks, ...]
     notes: Notes
     units: dict[str, str] = field(default_factory=dict)
+    bands: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
 
 
 def is_recording(path: Path) -> bool:
@@ -103,7 +106,7 @@ def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask
         require_whole(path, header)
     with listening(notes):
         raw = _read(path)
-    said = " ".join(notes.lines())
+    said = " ".join(_without_paths(line, path) for line in notes.lines())
     if part := _PARTIAL.search(said):
         # MNE reads a file that was cut off as far as it goes and warns; half a recording is no recording.
         raise InputError(
@@ -119,7 +122,9 @@ def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask
         _type_channels(raw, sidecars, path, notes)
         own = kept or annotated(raw, path, lost=lost)
         marks = [*_table_marks(sidecars, column, notes), own]
-        marks += triggered(_with_stim(raw, stim_channel, path), channel=stim_channel, mask=mask)
+        pulses = triggered(_with_stim(raw, stim_channel, path), channel=stim_channel, mask=mask)
+        marks = [*pulses, *marks] if stim_channel else [*marks, *pulses]  # who names a channel means it
+        _project(raw, notes)
     rate = float(raw.info["sfreq"])
     stretches = stretches_of(rate, raw.n_times, marks, records)
     if not stretches:
@@ -128,8 +133,26 @@ def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask
         notes.add(_gaps(stretches, rate))
     units = dict(getattr(raw, "_orig_units", None) or {})
     return Reading(
-        path=path, raw=raw, clock=Clock.of(rate, stretches), marks=tuple(marks), notes=notes, units=units
+        path=path, raw=raw, clock=Clock.of(rate, stretches), marks=tuple(marks), notes=notes, units=units,
+        bands=header.bands if header is not None else {},
     )  # fmt: skip
+
+
+def _without_paths(line: str, path: Path) -> str:
+    """Return what a reader said without the names of files and folders, which may be any words."""
+    names = {str(path), str(path.absolute()), str(path.resolve()), path.name, *map(str, path.absolute().parents)}
+    for name in sorted(names - {"/", "."}, key=len, reverse=True):
+        line = line.replace(name, "")
+    return line
+
+
+def _project(raw: Any, notes: Notes) -> None:
+    """Apply the projectors that a file holds, as `mne.Epochs` does: an average reference is often stored as one."""
+    eeg = {name for name, kind in zip(raw.ch_names, raw.get_channel_types(), strict=True) if kind == "eeg"}
+    names = [p["desc"] for p in raw.info["projs"] if not p["active"] and eeg & set(p["data"]["col_names"])]
+    if names:
+        raw.apply_proj(verbose="warning")
+        notes.add(f"projectors of the file applied, as mne.Epochs does: {', '.join(names)}")
 
 
 def _gaps(stretches: list[Stretch], rate: float) -> str:

@@ -164,6 +164,8 @@ def resample(data: np.ndarray, old: float, new: float) -> np.ndarray:
     if up == down:
         return data
     widest = max(up, down)
+    if data.shape[1] < 2:  # nothing to reflect at; scipy divides by its length less one
+        return np.repeat(data, -(-up // down), axis=1)[:, : -(-data.shape[1] * up // down)]
     window = firwin(20 * widest + 1, 1.0 / widest, window=("kaiser", 5.0))
     out: np.ndarray = resample_poly(data, up, down, axis=1, window=window, padtype="reflect")
     return out
@@ -183,7 +185,7 @@ def _band(data: np.ndarray, choice: Choice, reading: Reading, cleaning: Cleaning
                     + (", though it drifts as if it were not filtered; --band 0.5,50 filters it" if drifts else "")
                 )
                 return None, None
-        low, high = _less_declared(low, high, reading)
+        low, high = _less_declared(low, high, reading, choice.found)
     if high is not None and high >= rate / 2:
         # At the recording's own Nyquist frequency there is nothing left to cut off; above it the request is a mistake.
         if high > rate / 2:
@@ -195,17 +197,32 @@ def _band(data: np.ndarray, choice: Choice, reading: Reading, cleaning: Cleaning
     return low, high
 
 
-def _less_declared(low: float | None, high: float | None, reading: Reading) -> tuple[float | None, float | None]:
-    """Leave out a filter that the file says was applied."""
-    info, rate = reading.raw.info, reading.clock.sfreq
-    if low is not None and info["highpass"] and info["highpass"] >= low * (1 - 1e-6):
-        reading.notes.add(f"high-passed at {info['highpass']:g} Hz already, says the file: not high-passed again")
+def _less_declared(
+    low: float | None, high: float | None, reading: Reading, names: list[str]
+) -> tuple[float | None, float | None]:
+    """Leave out a filter that the file says was applied to all of these channels."""
+    rate = reading.clock.sfreq
+    passed, cut = _declared(reading, names)
+    if low is not None and passed and passed >= low * (1 - 1e-6):
+        reading.notes.add(f"high-passed at {passed:g} Hz already, says the file: not high-passed again")
         low = None
-    if high is not None and info["lowpass"] and info["lowpass"] <= min(high, rate / 2) * (1 + 1e-6):
-        if info["lowpass"] < rate / 2 * (1 - 1e-6):
-            reading.notes.add(f"low-passed at {info['lowpass']:g} Hz already, says the file: not low-passed again")
+    if high is not None and cut and cut <= min(high, rate / 2) * (1 + 1e-6):
+        if cut < rate / 2 * (1 - 1e-6):
+            reading.notes.add(f"low-passed at {cut:g} Hz already, says the file: not low-passed again")
         high = None if high <= rate / 2 else high
     return low, high
+
+
+def _declared(reading: Reading, names: list[str]) -> tuple[float | None, float | None]:
+    """Return the band in Hz that the file says of all these channels: the widest, where it says several.
+
+    MNE keeps one band per recording; of an EDF whose channels differ it is the narrowest, which is one channel's.
+    """
+    info, bands = reading.raw.info, {reading.bands.get(name, (None, None)) for name in names}
+    if len(bands) < 2:
+        return info["highpass"], info["lowpass"]
+    lows, highs = [low or 0.0 for low, _ in bands], [high or reading.clock.sfreq / 2 for _, high in bands]
+    return min(lows), max(highs)
 
 
 def _drifts(data: np.ndarray, rate: float) -> bool:

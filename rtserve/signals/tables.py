@@ -7,6 +7,7 @@ read, and what was assumed is said. A table that is none after all is an `InputE
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,12 +143,13 @@ def is_empty(field: str) -> bool:
     return field.strip().lower() in MISSING
 
 
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re.IGNORECASE | re.ASCII)
+"""A number as a table holds it. Python takes more for one: 1_2 for 12, and digits of other scripts."""
+
+
 def plain_number(field: str) -> float | None:
     """Return a field as a number, None where it is none; a comma is no part of one: 1,234 may be two numbers."""
-    try:
-        return float(field)
-    except ValueError:
-        return None
+    return float(field) if _NUMBER.fullmatch(field.strip()) else None
 
 
 def has_comma(field: str) -> bool:

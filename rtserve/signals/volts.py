@@ -57,12 +57,12 @@ def in_volts(reading: Reading, names: list[str], unit: str) -> np.ndarray:
 def _claim(reading: Reading, name: str) -> float:
     """Return what MNE multiplied a channel's samples by to get volts; NaN where that is not known."""
     units = reading.units
-    if name in units:
-        return _CLAIMS.get(units[name].lower(), 1.0)
-    if reading.path.suffix.lower() == ".gdf":
+    if reading.path.suffix.lower() in (".gdf", ".edf", ".bdf"):  # there MNE keeps what it multiplied by
         factors: Any = reading.raw._raw_extras[0].get("units", [])
         place = reading.raw.ch_names.index(name)
         return float(factors[place]) if place < len(factors) else np.nan
+    if name in units:
+        return _CLAIMS.get(units[name].lower(), 1.0)
     return _BY_ENDING.get(reading.path.suffix.lower(), np.nan)
 
 
