@@ -108,7 +108,7 @@ def along_time(weight: Tensor, bias: Tensor | None, window: Window, groups: int,
     def call(x: Tensor) -> Tensor:
         batch, steps = x.shape[0], (x.shape[-1] + sum(sides) - span) // stride + 1
         if not flat or batch * steps > MOST_ROWS or batch * steps <= 0 or any(size != 1 for size in x.shape[2:-1]):
-            return convolve(x)  # type: ignore[no-any-return]
+            return convolve(x)
         lines = x.reshape(batch, groups, per_group, x.shape[-1])
         seen = (F.pad(lines, sides) if any(sides) else lines).unfold(-1, span, stride)[..., ::dilation]
         rows = seen.permute(1, 0, 3, 2, 4).reshape(groups, batch * steps, per_group * taps)
