@@ -21,11 +21,12 @@ __all__ = ["ablate", "calibrate", "soup", "train"]
 @click.option("--recipe", "base", default="default", show_default=True, help="Named settings to start from.")
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings, over the recipe's.")
 @click.option("--model", help="compact_rt or braindecode:NAME.")
-@click.option("--max-epochs", type=int)
+@click.option("--max-epochs", type=int, help="By default what makes enough steps for a small set.")
 @click.option("--batch-size", type=int)
 @click.option("--lr", type=float)
 @click.option("--weight-decay", type=float)
-@click.option("--loss", help="mse, smooth_l1 or huber.")
+@click.option("--loss", help="auto, mse, smooth_l1 or huber; of classes cross_entropy.")
+@click.option("--class-weight", help="balanced (each class counts the same) or none.")
 @click.option("--huber-delta", type=float, help="Where Huber's loss turns linear.")
 @click.option("--scheduler", help="none, cosine or warm_restarts.")
 @click.option("--restart-epochs", type=int, help="First cycle of warm restarts.")
@@ -35,7 +36,8 @@ __all__ = ["ablate", "calibrate", "soup", "train"]
 @click.option("--mixup-per", help="batch or sample.")
 @click.option("--clip-norm", type=float, help="0 for none.")
 @click.option("--patience", type=int, help="Epochs without improvement; 0 for never.")
-@click.option("--monitor", help="Metric that chooses the best epoch.")
+@click.option("--monitor", help="Metric that chooses the best epoch; also log_loss.")
+@click.option("--standardise/--no-standardise", default=None, help="Learn numbers in units of their spread.")
 @click.option("--ema", type=float, help="Decay of averaged weights; 0 for none.")
 @click.option("--split", "split_by", default="auto", show_default=True, help="auto, file, subject, run or window.")
 @click.option("--split-seed", type=int, default=0, show_default=True)
@@ -50,7 +52,10 @@ __all__ = ["ablate", "calibrate", "soup", "train"]
 @stated_options
 @json_option
 def train(windows: Path, output: Path, as_json: bool, background: bool, **options: Any) -> None:
-    """Train networks on WINDOWS (.npz or .h5), one per seed; the score is on held-out subjects."""
+    """Train networks on WINDOWS (.npz or .h5), one per seed; the score is on held-out subjects.
+
+    Numbers are regressed; where y is a class, a classifier is trained.
+    """
     from rtserve.training.commands import in_background, run_train
 
     if background:

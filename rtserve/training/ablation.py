@@ -20,6 +20,7 @@ from rtserve.signals.splits import Split
 from rtserve.signals.windows import WindowSet
 from rtserve.training.recipe import Recipe, recipe_from
 from rtserve.training.seeds import Progress, TrainingRun, train
+from rtserve.training.settled import is_class, settled
 
 __all__ = ["Ablation", "ablate"]
 
@@ -40,6 +41,8 @@ class Ablation:
         Without and with the change.
     notes : tuple of str
         What a reader must know before believing the differences.
+    metric : str
+        What the differences are of.
     """
 
     changes: dict[str, tuple[Any, Any]]
@@ -47,6 +50,7 @@ class Ablation:
     seeds: dict[int, Difference]
     runs: tuple[TrainingRun, TrainingRun]
     notes: tuple[str, ...] = ()
+    metric: str = "NRMSE"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the ablation as JSON values."""
@@ -56,12 +60,13 @@ class Ablation:
             "seeds": {str(seed): found.to_dict() for seed, found in self.seeds.items()},
             "runs": [run.to_dict() for run in self.runs],
             "notes": list(self.notes),
+            "metric": self.metric,
         }
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
         what = ", ".join(f"{key} {before} -> {after}" for key, (before, after) in self.changes.items())
-        out = [f"{what}; test NRMSE on held-out windows, paired"]
+        out = [f"{what}; test {self.metric} on held-out windows, paired"]
         out += [f"  seed {seed}: {found.sentence()}" for seed, found in self.seeds.items()]
         both = f"{self.ensemble.first:.4f} without, {self.ensemble.second:.4f} with"
         out.append(f"  mean of {len(self.seeds)} seeds: {both}; {self.ensemble.sentence()}")
@@ -110,8 +115,9 @@ def ablate(
         raise InputError(f"the change {dict(change)} changes nothing", hint="give another value, e.g. mixup_alpha=0.2")
     done = 0
     runs = []
-    for name, each in (("without", recipe), ("with", changed)):
-        total = len(seeds) * (recipe.max_epochs + changed.max_epochs)
+    pair = [(name, settled(each, windows, split)) for name, each in (("without", recipe), ("with", changed))]
+    total = len(seeds) * sum(each.max_epochs or 0 for _, each in pair)
+    for name, each in pair:
         shown = None if progress is None else _after(progress, done, total)
         run = train(
             windows,
@@ -124,12 +130,11 @@ def ablate(
             progress=shown,
         )
         runs.append(run)
-        done += len(seeds) * each.max_epochs
+        done += len(seeds) * (each.max_epochs or 0)
     test = windows.take(split.part("test"))
     units = Units.of(test.subject, len(test))
-    first, second = (np.array([r["test"]["raw"]["predictions"] for r in run.results]) for run in runs)
-    metric = parse_metric("nrmse")
-    pairs = [(first.mean(axis=0), second.mean(axis=0)), *zip(first, second, strict=True)]
+    metric = parse_metric("balanced_accuracy" if is_class(windows) else "nrmse")
+    pairs = list(zip(*(_answers(run) for run in runs), strict=True))
     found = corrected([difference(metric, test.y, one, two, units) for one, two in pairs], "seeds and their mean")
     return Ablation(
         changes=differs,
@@ -137,7 +142,17 @@ def ablate(
         seeds={int(seed): each for seed, each in zip(seeds, found[1:], strict=True)},
         runs=(runs[0], runs[1]),
         notes=units.caveats(),
+        metric="balanced accuracy" if is_class(windows) else "NRMSE",
     )
+
+
+def _answers(run: TrainingRun) -> list[np.ndarray]:
+    """Return what is scored, (n_windows,): of the mean of all seeds, then of each; of classes the mean logits decide."""
+    logits = [np.array(result["test"]["logits"]) for result in run.results if "logits" in result["test"]]
+    if logits:
+        return [each.argmax(axis=1) for each in (np.mean(logits, axis=0), *logits)]
+    each = [np.array(result["test"]["raw"]["predictions"]) for result in run.results]
+    return [np.mean(each, axis=0), *each]
 
 
 def _after(progress: Progress, before: int, total: int) -> Progress:

@@ -57,8 +57,8 @@ class Batches:
     ----------
     X : Tensor or StoredArray, (n, n_chans, n_times)
         All windows of the file; what is stored is read batch by batch.
-    y : Tensor, (n,)
-        Targets.
+    y : Tensor, (n, n_outputs)
+        Targets as the loss takes them.
     index : ndarray of int
         Which of them are for training.
     recipe : Recipe
@@ -96,4 +96,4 @@ class Batches:
         weight = torch.from_numpy(rng.beta(alpha, alpha, n).astype(np.float32))
         other = torch.from_numpy(rng.permutation(len(x)))
         wide = weight[:, None, None]
-        return wide * x + (1 - wide) * x[other], weight * y + (1 - weight) * y[other]
+        return wide * x + (1 - wide) * x[other], weight[:, None] * y + (1 - weight[:, None]) * y[other]

@@ -17,16 +17,14 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from rtserve.errors import RtserveError
-from rtserve.measure.metrics import parse_metric
 from rtserve.measure.signature import Signature
 from rtserve.signals.stored import StoredArray
 from rtserve.training.batches import rows
 from rtserve.training.gates import Gate, Verdict, judge
+from rtserve.training.scaling import PLAIN, Scale
+from rtserve.training.watched import LOG_LOSS, scores, watched
 
-__all__ = ["METRICS", "GateStop", "Scorer", "Seeder", "StopEarly", "infer"]
-
-METRICS = ("nrmse", "mse", "smooth_l1")
-"""What is logged after every epoch; the recipe's monitor too."""
+__all__ = ["GateStop", "Scorer", "Seeder", "StopEarly", "best_epoch", "infer", "value_of"]
 
 
 class StopEarly(Exception):  # noqa: N818 -- an outcome, no error
@@ -41,15 +39,17 @@ class GateStop(Exception):  # noqa: N818 -- an outcome, no error
         self.verdict = verdict
 
 
-def infer(network: nn.Module, X: torch.Tensor | StoredArray, index: np.ndarray, *, batch: int = 128) -> np.ndarray:
-    """Return predictions (n,) float32 of a network in evaluation mode for the windows that `index` names."""
-    was_training = network.training
+def infer(
+    network: nn.Module, X: torch.Tensor | StoredArray, index: np.ndarray, *, scale: Scale = PLAIN, batch: int = 128
+) -> np.ndarray:
+    """Return answers (n, n_outputs) float32 of a network in evaluation mode for the windows that `index` names."""
+    was_training, device = network.training, next(network.parameters()).device
     network.eval()
     with torch.inference_mode():
-        parts = [network(rows(X, part))[:, 0] for part in np.array_split(index, -(-len(index) // batch))]
+        parts = [network(rows(X, part).to(device)).cpu() for part in np.array_split(index, -(-len(index) // batch))]
     network.train(was_training)
-    predictions: np.ndarray = torch.cat(parts).float().numpy()
-    return predictions
+    answers: np.ndarray = torch.cat(parts).float().numpy()
+    return answers if scale is PLAIN else np.asarray(answers * scale.factor + scale.offset, np.float32)
 
 
 class Seeder(Callback):  # type: ignore[misc]
@@ -149,19 +149,19 @@ class Scorer(Callback):  # type: ignore[misc]
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Score, keep, and decide whether to go on."""
         model = scored_network(net)
-        loss = float(np.average(net.history[-1, "batches", :, "train_loss"]))
-        predictions = infer(model, net.batches_.X, self.valid)
+        loss = float(np.average(net.history[-1, "batches", :, "train_loss"])) * net.scale_.factor**2
+        predictions = infer(model, net.batches_.X, self.valid, scale=net.scale_)
         if not (np.isfinite(loss) and np.isfinite(predictions).all()):
             raise RtserveError(
                 f"in epoch {net.batches_.epoch} the loss is {loss:.3g} and {int((~np.isfinite(predictions)).sum())} of"
-                f" {len(predictions)} predictions are not finite",
+                f" {predictions.size} predictions are not finite",
                 hint="lower --lr, or clip gradients harder",
             )
         row = {
             "epoch": net.batches_.epoch,
             "train_loss": loss,
             "lr": float(net.optimizer_.param_groups[0]["lr"]),
-            "valid": self._scores(predictions),
+            "valid": scores(self.monitor, self.y[self.valid], predictions, data=self.data),
             "seconds": round((time.perf_counter_ns() - self.started_) * 1e-9, 3),
         }
         verdicts = [verdict for gate in self.gates if (verdict := judge(gate, row))]
@@ -175,15 +175,6 @@ class Scorer(Callback):  # type: ignore[misc]
         if self.patience and row["epoch"] - best_epoch(net.rows_, self.monitor) >= self.patience:
             raise StopEarly
 
-    def _scores(self, predictions: np.ndarray) -> dict[str, float]:
-        y = self.y[self.valid]
-        scores = {}
-        for name in dict.fromkeys((*METRICS, self.monitor)):
-            metric = parse_metric(name)
-            signature: Signature = metric.signature(n=len(y), data=self.data, split="valid")
-            scores[str(signature)] = metric(y, predictions)
-        return scores
-
     def _is_best(self, rows: list[dict[str, Any]], row: dict[str, Any]) -> bool:
         return bool(best_epoch([*rows, row], self.monitor) == row["epoch"])
 
@@ -194,6 +185,14 @@ def value_of(row: dict[str, Any], metric: str) -> tuple[str, float]:
 
 
 def best_epoch(rows: list[dict[str, Any]], monitor: str) -> int:
-    """Return the first epoch with the best value of the monitored metric."""
-    sign = -1.0 if parse_metric(monitor).higher_is_better else 1.0
-    return int(min(rows, key=lambda row: sign * value_of(row, monitor.partition(":")[0])[1])["epoch"])
+    """Return the epoch with the best value of the monitored metric; of equal ones that of less log loss, then the first.
+
+    A share of right windows takes few values in a small valid part, so there are equal ones.
+    """
+    sign = -1.0 if watched(monitor).higher_is_better else 1.0
+
+    def rank(row: dict[str, Any]) -> tuple[float, float]:
+        ties = value_of(row, LOG_LOSS.name)[1] if watched(monitor).classes else 0.0
+        return sign * value_of(row, monitor.partition(":")[0])[1], ties
+
+    return int(min(rows, key=rank)["epoch"])

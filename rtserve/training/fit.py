@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable
@@ -21,15 +22,20 @@ from rtserve.measure.evaluation import Evaluation, score_predictions
 from rtserve.signals.splits import Split
 from rtserve.signals.windows import WindowSet
 from rtserve.training.batches import Batches, samples
-from rtserve.training.callbacks import Average, GateStop, Scorer, Seeder, StopEarly, best_epoch, infer
+from rtserve.training.callbacks import Average, GateStop, Scorer, Seeder, StopEarly, best_epoch, infer, value_of
 from rtserve.training.gates import Gate
 from rtserve.training.keeping import Keeper, load_state
-from rtserve.training.models import build_network
+from rtserve.training.losses import loss_of, targets_of
+from rtserve.training.models import build_network, carrier
 from rtserve.training.recipe import Recipe
+from rtserve.training.scaling import PLAIN, Scale, scale_of
+from rtserve.training.settled import class_counts, is_class, n_outputs, settled
 
 __all__ = ["SeedJob", "fit_seed"]
 
-_LOSSES: dict[str, type[nn.Module]] = {"mse": nn.MSELoss, "smooth_l1": nn.SmoothL1Loss, "huber": nn.HuberLoss}
+_NUMBERS, _CLASSES = ("nrmse", "rmse", "mse", "smooth_l1"), ("balanced_accuracy", "accuracy", "kappa", "f1")
+"""What the test windows are scored by."""
+_DECIDED = "argmax of logits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +79,10 @@ class _Net(NeuralNet):  # type: ignore[misc]
         """Nothing: the windows were checked when they were loaded."""
 
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Any:
-        return self.criterion_(y_pred[:, 0], y_true)
+        """Return the loss in y's units over the squared spread, so that clipping means the same whatever the unit."""
+        scale: Scale = self.scale_
+        answer = y_pred if scale is PLAIN else y_pred * scale.factor + scale.offset
+        return self.criterion_(answer, y_true) / scale.factor**2
 
 
 def fit_seed(
@@ -109,6 +118,7 @@ def fit_seed(
 
 
 def _fit(job: SeedJob, windows: WindowSet, split: Split, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    job = dataclasses.replace(job, recipe=settled(job.recipe, windows, split))
     keeper = Keeper(job.folder, job.about | {"seed": job.seed})
     state = load_state(job.folder / "last.pth") if job.resume and (job.folder / "last.pth").exists() else None
     keeper.clean()
@@ -117,7 +127,7 @@ def _fit(job: SeedJob, windows: WindowSet, split: Split, progress: Callable[[int
     gates = [gate for row in net.rows_ for gate in row["gates"]]
     marginal = any(gate["outcome"] == "marginal" for gate in gates)
     best = best_epoch(net.rows_, job.recipe.monitor)
-    evaluation = _test(job, windows, split)
+    evaluation, answers = _test(job, windows, split)
     result = {
         "schema": "rtserve.training_result/1",
         "seed": job.seed,
@@ -128,22 +138,36 @@ def _fit(job: SeedJob, windows: WindowSet, split: Split, progress: Callable[[int
         "epochs": len(net.rows_),
         "best_epoch": best,
         "valid": net.rows_[best - 1]["valid"],
-        "test": evaluation.to_dict(raw=True),
+        "rising": rising(net.rows_, job.recipe),
+        "test": evaluation.to_dict(raw=True) | ({"logits": answers.tolist()} if is_class(windows) else {}),
         "leaks": list(split.leaks),
     }
     write_bytes(job.folder / "result.json", (json.dumps(result, indent=1) + "\n").encode(), force=True)
     return result
 
 
+def rising(rows: list[dict[str, Any]], recipe: Recipe) -> bool:
+    """Whether a run that used all its epochs was still getting better: the last tenth of them gained over a hundredth."""
+    total = recipe.max_epochs or 0
+    before = rows[: total - max(1, round(total / 10))]
+    if len(rows) < total or not before:
+        return False
+    late, early = (
+        value_of(part[best_epoch(part, recipe.monitor) - 1], recipe.monitor.partition(":")[0])[1]
+        for part in (rows, before)
+    )
+    return abs(late - early) > 0.01 * max(abs(early), abs(late))
+
+
 def _run(net: Any, job: SeedJob, *, done: int) -> tuple[str, str]:
     """Run what is left of the epochs; return how it ended."""
     stopped = any(gate["outcome"] == "stop" for row in net.rows_ for gate in row["gates"])
-    patience, rows = job.recipe.patience, net.rows_
+    patience, rows, total = job.recipe.patience, net.rows_, job.recipe.max_epochs or 0
     exhausted = bool(rows) and patience and done - best_epoch(rows, job.recipe.monitor) >= patience
     try:
         net.notify("on_train_begin", X=None, y=None)
-        if not stopped and not exhausted and done < job.recipe.max_epochs:
-            net.fit_loop(None, None, epochs=job.recipe.max_epochs - done)
+        if not stopped and not exhausted and done < total:
+            net.fit_loop(None, None, epochs=total - done)
         net.notify("on_train_end", X=None, y=None)
     except StopEarly:
         exhausted = True
@@ -165,7 +189,8 @@ def _prepare(
     """Build the skorch net, from scratch or as `state` left it."""
     recipe, train = job.recipe, split.part("train")
     network = build_network(recipe, windows, seed=job.seed)
-    if recipe.start_from_mean:
+    layer = carrier(network, windows) if recipe.standardise else ""
+    if recipe.start_from_mean and not layer:
         _start_from(network, float(windows.y[train].mean(dtype=np.float64)))
     start = int(state["epoch"]) if state else 0
     scorer = Scorer(
@@ -173,14 +198,14 @@ def _prepare(
         valid=split.part("valid"),
         data=windows.take(split.part("valid")).digest,
         monitor=recipe.monitor,
-        patience=recipe.patience,
+        patience=recipe.patience or 0,
         gates=job.gates,
-        keep=functools.partial(_keep_and_tell, keeper, progress, recipe.max_epochs),
+        keep=functools.partial(_keep_and_tell, keeper, progress, recipe.max_epochs or 0),
     )
-    loss = {"criterion__delta": recipe.huber_delta} if recipe.loss == "huber" else {}
+    counts = class_counts(windows, split)["train"] if is_class(windows) else []
     net = _Net(
         network,
-        criterion=_LOSSES[recipe.loss],
+        criterion=loss_of(recipe, counts),
         optimizer=torch.optim.AdamW,
         optimizer__weight_decay=recipe.weight_decay,
         lr=recipe.lr,
@@ -192,11 +217,10 @@ def _prepare(
         callbacks__train_loss=None,
         callbacks__valid_loss=None,
         verbose=0,
-        **loss,
     ).initialize()
-    net.batches_ = Batches(
-        X=samples(windows), y=torch.from_numpy(windows.y.copy()), index=train, recipe=recipe, seed=job.seed
-    )
+    net.scale_ = scale_of(windows.y[train], layer) if layer else PLAIN
+    y = targets_of(windows.y, n_outputs(windows), classes=is_class(windows))
+    net.batches_ = Batches(X=samples(windows), y=y, index=train, recipe=recipe, seed=job.seed)
     net.rows_ = json.loads(state["rows"]) if state else []
     return net
 
@@ -253,14 +277,17 @@ def _start_from(network: nn.Module, mean: float) -> None:
             biases[-1].fill_(mean)
 
 
-def _test(job: SeedJob, windows: WindowSet, split: Split) -> Evaluation:
-    """Score the best weights on the test windows, which nothing has looked at before."""
+def _test(job: SeedJob, windows: WindowSet, split: Split) -> tuple[Evaluation, np.ndarray]:
+    """Score the best weights on the test windows, which nothing has looked at before; return answers (n, n_outputs) too."""
     network = build_network(job.recipe, windows, seed=job.seed)
     network.load_state_dict(load_state(job.folder / "best.pth")["model_state_dict"])
     index = split.part("test")
-    predictions = infer(network, samples(windows), index)
+    answers = infer(network, samples(windows), index)
     name = f"seed {job.seed}" + (" (LEAKING split)" if split.leaks else "")
-    metrics = tuple(dict.fromkeys(("nrmse", "rmse", "mse", "smooth_l1", job.recipe.monitor)))
-    return score_predictions(
-        predictions, windows.take(index), metrics=metrics, split="LEAKING-test" if split.leaks else "test", name=name
-    )
+    label = "LEAKING-test" if split.leaks else "test"
+    test = windows.take(index)
+    if not is_class(windows):
+        metrics = tuple(dict.fromkeys((*_NUMBERS, job.recipe.monitor)))
+        return score_predictions(answers[:, 0], test, metrics=metrics, split=label, name=name), answers
+    chosen = answers.argmax(axis=1)
+    return score_predictions(chosen, test, metrics=_CLASSES, split=label, name=name, decided=_DECIDED), answers

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rtserve.errors import InputError, NotComparableError
-from rtserve.measure.metrics import parse_metric
 from rtserve.measure.signature import Signature
+from rtserve.training.watched import watched
 
 __all__ = ["Gate", "Verdict", "judge", "parse_gate"]
 
@@ -43,7 +43,7 @@ class Gate:
     fallback: str = "the best earlier submission"
 
     def __post_init__(self) -> None:
-        metric = parse_metric(self.metric.partition("|")[0])
+        metric = watched(self.metric.partition("|")[0])
         ordered = self.stop <= self.marginal if metric.higher_is_better else self.marginal <= self.stop
         if not ordered or self.after < 1:
             raise InputError(
@@ -123,7 +123,7 @@ def judge(gate: Gate, row: Mapping[str, Any]) -> Verdict | None:
     """
     if row["epoch"] != gate.after:
         return None
-    metric = parse_metric(gate.metric.partition("|")[0])
+    metric = watched(gate.metric.partition("|")[0])
     for text, value in row["valid"].items():
         if _matches(gate.metric, Signature.parse(text)):
             return _verdict(gate, metric.higher_is_better, float(value), text, int(row["epoch"]))

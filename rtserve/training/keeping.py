@@ -73,7 +73,7 @@ class Keeper:
     def __call__(self, net: Any, row: dict[str, Any], improved: bool) -> None:
         """Write after an epoch: best first, so that a resumed run never trusts a best that is not there."""
         if improved:
-            model = scored_network(net)
+            model = net.scale_.folded(scored_network(net))
             self.write(
                 "best.pth", {"model_state_dict": model.state_dict(), "epoch": row["epoch"], "valid": row["valid"]}
             )

@@ -15,8 +15,10 @@ from rtserve.graphs.weights import strip_prefixes
 from rtserve.signals.windows import WindowSet
 from rtserve.training.networks import VOLT_SCALE, CompactRT, count_parameters, with_input_scale
 from rtserve.training.recipe import Recipe
+from rtserve.training.scaling import last_layer
+from rtserve.training.settled import n_outputs
 
-__all__ = ["build_network", "export_reference", "require_like"]
+__all__ = ["build_network", "carrier", "export_reference", "require_like"]
 
 
 def build_network(recipe: Recipe, windows: WindowSet, *, seed: int) -> nn.Module:
@@ -27,7 +29,7 @@ def build_network(recipe: Recipe, windows: WindowSet, *, seed: int) -> nn.Module
     recipe : Recipe
         Names the model and its dropout.
     windows : WindowSet
-        Gives n_chans, n_times and sfreq; where it is in volts the network gets the input scale.
+        Gives n_chans, n_times, sfreq and how many classes; where it is in volts the network gets the input scale.
     seed : int
         Of the initialiser.
 
@@ -46,6 +48,7 @@ def build_network(recipe: Recipe, windows: WindowSet, *, seed: int) -> nn.Module
             dropout=tuple(recipe.dropout),  # type: ignore[arg-type]
             head_dropout=tuple(recipe.head_dropout),  # type: ignore[arg-type]
             input_scale=_input_scale(windows),
+            n_outputs=n_outputs(windows),
         )
     if family == "braindecode" and name:
         scale = _input_scale(windows)
@@ -53,6 +56,12 @@ def build_network(recipe: Recipe, windows: WindowSet, *, seed: int) -> nn.Module
     raise InputError(
         f"unknown model {recipe.model!r}", hint="use compact_rt or braindecode:NAME, e.g. braindecode:EEGNeX"
     )
+
+
+def carrier(network: nn.Module, windows: WindowSet) -> str:
+    """Return the layer that can carry the target's spread and mean, or ``""``; see `rtserve.training.scaling`."""
+    size = 1.0 / VOLT_SCALE if windows.unit == "V" else 1.0
+    return last_layer(network, windows.X.shape[1:], input_size=size)
 
 
 def _input_scale(windows: WindowSet) -> float | None:
@@ -74,14 +83,18 @@ def _braindecode(name: str, windows: WindowSet) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            network: nn.Module = found(n_outputs=1, **shape)
+            network: nn.Module = found(n_outputs=n_outputs(windows), **shape)
             with torch.no_grad():
-                network.eval()(torch.zeros(2, *windows.X.shape[1:]))
+                given = tuple(network.eval()(torch.zeros(2, *windows.X.shape[1:])).shape)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"braindecode's {name} cannot take {windows.input_spec}: {reason}", hint="another model"
         ) from None
+    if given != (2, n_outputs(windows)):
+        raise InputError(
+            f"braindecode's {name} gives {given} for 2 windows, not (2, {n_outputs(windows)})", hint="another model"
+        )
     return network.train()
 
 

@@ -10,9 +10,14 @@ from typing import Any
 
 from rtserve.errors import InputError
 
-__all__ = ["LOSSES", "MIXUP_PER", "RECIPES", "SCHEDULERS", "Recipe", "recipe_from"]
+__all__ = ["AUTO", "CLASS_WEIGHTS", "LOSSES", "MIXUP_PER", "RECIPES", "SCHEDULERS", "Recipe", "recipe_from"]
 
-LOSSES = ("mse", "smooth_l1", "huber")
+AUTO = "auto"
+"""Decided by the windows, before the run starts; what it became is in the run's settings."""
+NUMBERS = ("mse", "smooth_l1", "huber")
+"""Losses of numbers."""
+LOSSES = (AUTO, *NUMBERS, "cross_entropy")
+CLASS_WEIGHTS = ("balanced", "none")
 SCHEDULERS = ("none", "cosine", "warm_restarts")
 MIXUP_PER = ("batch", "sample")
 
@@ -21,16 +26,23 @@ MIXUP_PER = ("batch", "sample")
 class Recipe:
     """Settings of a training run; the data, the split and the seeds come beside it.
 
+    What is left to the windows (``"auto"``, None) is decided by `rtserve.training.settled.settled`.
+
     Parameters
     ----------
     model : str
         ``"compact_rt"`` or ``"braindecode:NAME"``.
-    max_epochs, batch_size : int
-        Length of the run and windows per step.
+    max_epochs : int or None
+        Length of the run; None for as many as make enough steps.
+    batch_size : int
+        Windows per step.
     lr, weight_decay : float
         Of AdamW.
     loss : str
-        What is minimised: ``"mse"``, ``"smooth_l1"`` (half the squared error under 1) or ``"huber"``.
+        What is minimised: of numbers ``"mse"``, ``"smooth_l1"`` (half the squared error under 1) or ``"huber"``; of
+        classes ``"cross_entropy"``; ``"auto"`` for mse or cross-entropy, by what y is.
+    class_weight : str
+        Of classes: ``"balanced"`` (each counts the same, as in balanced accuracy) or ``"none"`` (each window does).
     huber_delta : float
         Where Huber's loss turns linear, in units of y.
     scheduler : str
@@ -47,14 +59,16 @@ class Recipe:
         One weight per ``"batch"`` or per ``"sample"``.
     clip_norm : float
         Largest gradient norm; 0 for no clipping.
-    patience : int
-        Epochs without a better `monitor` before the run stops; 0 for never.
+    patience : int or None
+        Epochs without a better `monitor` before the run stops; 0 for never, None for a quarter of the run.
     monitor : str
-        Metric on the valid windows that chooses the best epoch.
+        Metric on the valid windows that chooses the best epoch; ``"auto"`` for NRMSE or balanced accuracy.
     ema : float
         Decay of the averaged weights that are scored and saved; 0 for the plain weights.
     start_from_mean : bool
         Begin with the train windows' mean target as output.
+    standardise : bool
+        Learn the target in units of its own spread; the last layer of what is saved answers in y's units.
 
     Raises
     ------
@@ -63,11 +77,12 @@ class Recipe:
     """
 
     model: str = "compact_rt"
-    max_epochs: int = 20
+    max_epochs: int | None = None
     batch_size: int = 32
     lr: float = 1e-3
     weight_decay: float = 0.05
-    loss: str = "mse"
+    loss: str = AUTO
+    class_weight: str = "balanced"
     huber_delta: float = 1.0
     scheduler: str = "cosine"
     restart_epochs: int = 5
@@ -77,13 +92,15 @@ class Recipe:
     mixup_fraction: float = 1.0
     mixup_per: str = "batch"
     clip_norm: float = 1.0
-    patience: int = 5
-    monitor: str = "nrmse"
+    patience: int | None = None
+    monitor: str = AUTO
     ema: float = 0.0
     start_from_mean: bool = True
+    standardise: bool = True
 
     def __post_init__(self) -> None:
         _choice("loss", self.loss, LOSSES)
+        _choice("class_weight", self.class_weight, CLASS_WEIGHTS)
         _choice("scheduler", self.scheduler, SCHEDULERS)
         _choice("mixup_per", self.mixup_per, MIXUP_PER)
         limits: dict[str, tuple[float, float]] = {
@@ -92,8 +109,11 @@ class Recipe:
             "mixup_fraction": (0, 1), "clip_norm": (0, 1e9), "patience": (0, 1e6), "ema": (0, 0.99999999),
         }  # fmt: skip
         for name, (low, high) in limits.items():
-            if not low <= getattr(self, name) <= high:
-                raise InputError(f"{name} = {getattr(self, name)} is impossible", hint=f"from {low:g} to {high:g}")
+            value = getattr(self, name)
+            if value is None and name in ("max_epochs", "patience"):
+                continue
+            if not low <= value <= high:
+                raise InputError(f"{name} = {value} is impossible", hint=f"from {low:g} to {high:g}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values; `recipe_from` reads them back."""
@@ -129,13 +149,15 @@ RECIPES: dict[str, Recipe] = {
     "default": Recipe(),
     "v8": Recipe(
         loss="smooth_l1", mixup_alpha=0.2, mixup_fraction=1.0, dropout=(0.5, 0.6, 0.7), scheduler="cosine",
-        max_epochs=30, patience=10,
+        max_epochs=30, patience=10, standardise=False,
     ),
     "aggressive": Recipe(
         loss="mse", mixup_alpha=0.2, mixup_fraction=1.0, dropout=(0.5, 0.6, 0.7), scheduler="warm_restarts", lr=2e-3,
-        max_epochs=30, patience=10, clip_norm=0.5,
+        max_epochs=30, patience=10, clip_norm=0.5, standardise=False,
     ),
-    "ensemble": Recipe(loss="mse", mixup_alpha=0.0, max_epochs=15, patience=5),
-    "ensemble_mixup": Recipe(loss="mse", mixup_alpha=0.2, mixup_fraction=0.5, max_epochs=15, patience=5),
+    "ensemble": Recipe(loss="mse", mixup_alpha=0.0, max_epochs=15, patience=5, standardise=False),
+    "ensemble_mixup": Recipe(
+        loss="mse", mixup_alpha=0.2, mixup_fraction=0.5, max_epochs=15, patience=5, standardise=False
+    ),
 }  # fmt: skip
 """Named starting points: the runs of the session this project began with, and what `rtserve train` uses by default."""

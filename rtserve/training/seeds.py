@@ -17,7 +17,7 @@ from rtserve.extras import extra_module
 from rtserve.files import write_bytes
 from rtserve.measure.signature import Interval
 from rtserve.signals.membership import training_record
-from rtserve.signals.splits import Split
+from rtserve.signals.splits import PARTS, Split
 from rtserve.signals.windows import WindowSet
 from rtserve.spec import TRAINED_ON
 from rtserve.training.fit import SeedJob, fit_seed
@@ -26,6 +26,7 @@ from rtserve.training.keeping import read_log
 from rtserve.training.models import build_network, export_reference, require_like
 from rtserve.training.networks import count_parameters
 from rtserve.training.recipe import Recipe
+from rtserve.training.settled import class_counts, class_labels, is_class, require_learnable, settled
 
 __all__ = ["TrainingRun", "train"]
 
@@ -74,19 +75,43 @@ class TrainingRun:
             f" {self.about['split']['text']}"
         ]
         out += [f"warning: this split leaks: {leak}" for leak in self.about["split"]["leaks"]]
+        out += self._classes()
         for result in self.results:
             score, constant = result["test"]["scores"][0], result["test"]["baseline"][0]["value"]
             ends = score["interval"]
             reused = ", reused" if result["seed"] in self.reused else ""
             note = " MARGINAL" if result["marginal"] else ""
+            note += f"; {RISING}" if result.get("rising") else ""
             interval = f" {Interval.from_dict(ends).text('.3f')}" if ends else ""
             out.append(
-                f"  seed {result['seed']}: test NRMSE {score['value']:.3f}{interval}, constant {constant:.3f};"
+                f"  seed {result['seed']}: test {called(score)} {score['value']:.3f}{interval}, constant {constant:.3f};"
                 f" best epoch {result['best_epoch']} of {result['epochs']} ({result['outcome']}{reused}){note}"
             )
         if self.results:
             out.append(f"  signature: {self.results[0]['test']['scores'][0]['signature']}")
         return out
+
+    def _classes(self) -> list[str]:
+        """Return how many windows of each class there are, and what is minimised."""
+        counts = self.about.get("class_counts")
+        if not counts:
+            return []
+        each = "; ".join(
+            f"{name} " + " / ".join(str(counts[part][k]) for part in PARTS)
+            for k, name in enumerate(self.about["class_names"])
+        )
+        settings = self.about["settings"]
+        weighed = ", each class counting the same" if settings["class_weight"] == "balanced" else ""
+        return [f"classes ({' / '.join(PARTS)}): {each}", f"minimised: {settings['loss']}{weighed}"]
+
+
+RISING = "still improving at the end: give it more --max-epochs"
+
+
+def called(score: dict[str, Any]) -> str:
+    """Return what a score's metric is called in a sentence."""
+    name = str(score["metric"])
+    return "NRMSE" if name == "nrmse" else name.replace("_", " ")
 
 
 def train(
@@ -131,15 +156,16 @@ def train(
     Raises
     ------
     InputError
-        Where a seed is given twice, y is a class, a part of the split is too small, or RUNDIR holds another run.
+        Where a seed is given twice, the loss is none for what y is, a part of the split is too small, or RUNDIR holds
+        another run.
     CheckpointError
         Where `like` is another architecture.
     NotComparableError
         Where a gate's metric is not what is logged.
     """
     seeds = _require_seeds(seeds)
-    _require_numbers(windows, recipe)
-    _require_parts(split, windows)
+    require_learnable(windows, split)
+    recipe = settled(recipe, windows, split)
     network = build_network(recipe, windows, seed=seeds[0])
     if like:
         require_like(network, like)
@@ -152,7 +178,7 @@ def train(
         if seed not in finished
     ]
     done = {seed: json.loads((folder / f"seed{seed}" / "result.json").read_text()) for seed in finished}
-    with _watching(folder, seeds, recipe.max_epochs, progress):
+    with _watching(folder, seeds, recipe.max_epochs or 0, progress):
         for result in _run(jobs, windows, split, n_jobs, backend):
             done[result["seed"]] = result
             if result["stopped_by"]:
@@ -166,27 +192,6 @@ def _require_seeds(seeds: Sequence[int]) -> list[int]:
     if not listed or len(set(listed)) < len(listed) or min(listed) < 0:
         raise InputError(f"seeds {listed} are none, negative or repeated", hint="for example --seeds 42,123,456")
     return listed
-
-
-def _require_numbers(windows: WindowSet, recipe: Recipe) -> None:
-    """Refuse class labels: every loss here is a distance between numbers, and classes have none."""
-    if windows.predicts == "class":
-        names = f" ({', '.join(windows.classes)})" if windows.classes else ""
-        raise InputError(
-            f"y of the windows is a class{names}, and the loss {recipe.loss} would train it as a number",
-            hint="train a classifier with a loss of classes (benchmarks/classifier.py does, with cross-entropy) and"
-            " export it; or name a target that is a number with --target",
-        )
-
-
-def _require_parts(split: Split, windows: WindowSet) -> None:
-    for part in ("train", "valid", "test"):
-        y = windows.y[split.part(part)]
-        if len(y) < 2 or float(y.std()) == 0.0:
-            raise InputError(
-                f"the {part} part has {len(y)} windows with {len(set(y.tolist()))} different targets",
-                hint="give more windows or subjects; a score needs targets that differ",
-            )
 
 
 def describe(windows: WindowSet, split: Split, recipe: Recipe, network: Any) -> dict[str, Any]:
@@ -203,6 +208,7 @@ def describe(windows: WindowSet, split: Split, recipe: Recipe, network: Any) -> 
         "settings": recipe.to_dict(),
         "input": json.loads(windows.input_spec.to_json()),
         "target": windows.predicts,
+        **_of_classes(windows, split),
         "data": {"sha256": windows.digest, "n_windows": len(windows), "simulated": "generator" in windows.extra},
         "split": {
             "by": split.by,
@@ -223,6 +229,17 @@ def describe(windows: WindowSet, split: Split, recipe: Recipe, network: Any) -> 
             "numpy": numpy.__version__,
             "python": platform.python_version(),
         },
+    }
+
+
+def _of_classes(windows: WindowSet, split: Split) -> dict[str, Any]:
+    """Return what a classifier's checkpoint says besides, as `rtserve.graphs.meaning` reads it."""
+    if not is_class(windows):
+        return {}
+    return {
+        "classes": list(windows.classes),
+        "class_names": list(class_labels(windows)),
+        "class_counts": class_counts(windows, split),
     }
 
 

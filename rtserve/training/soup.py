@@ -20,6 +20,7 @@ from rtserve.graphs.export import export
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.weights import strip_prefixes
 from rtserve.measure.evaluate import Evaluation, evaluate
+from rtserve.measure.metrics import parse_metric
 from rtserve.spec import Provenance
 from rtserve.training.keeping import tensor_bytes
 
@@ -54,9 +55,13 @@ class SoupReport:
         out = [f"a soup of {len(self.graph.provenance.details['soup'])} checkpoints"]
         out += [line for evaluation in self.scores for line in evaluation.lines()[:2]]
         if self.scores:
-            own, others = self.scores[0]["nrmse"].value, [e["nrmse"].value for e in self.scores[1:]]
-            verdict = "better than" if own < min(others) else "no better than"
-            out.append(f"the soup's NRMSE is {verdict} its best ingredient's: {own:.4f} against {min(others):.4f}")
+            own, *others = (evaluation.scores[0].value for evaluation in self.scores)
+            name = self.scores[0].scores[0].signature.metric
+            higher = parse_metric(name).higher_is_better
+            best = max(others) if higher else min(others)
+            verdict = "better than" if (own > best if higher else own < best) else "no better than"
+            called = "NRMSE" if name == "nrmse" else name.replace("_", " ")
+            out.append(f"the soup's {called} is {verdict} its best ingredient's: {own:.4f} against {best:.4f}")
         return out
 
 

@@ -48,7 +48,9 @@ def test_class_labels_are_not_trained_as_numbers(said, tmp_path):
     windows = small_windows(n=48)
     labels = replace(windows, y=(windows.y > 1.6).astype("f4"), **said)
     with pytest.raises(InputError, match="the loss mse would train it as a number"):
-        train(labels, make_split(labels), recipe=FAST, seeds=[1], output=tmp_path / "run")
+        train(labels, make_split(labels), recipe=replace(FAST, loss="mse"), seeds=[1], output=tmp_path / "run")
+    with pytest.raises(InputError, match="nrmse is no metric of classes"):
+        train(labels, make_split(labels), recipe=replace(FAST, monitor="nrmse"), seeds=[1], output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -175,7 +177,7 @@ def test_finished_seeds_are_reused_and_another_run_is_refused(windows, split, tm
 def test_a_checkpoint_says_everything_that_made_it(windows, split, tmp_path):
     run = train(windows, split, recipe=FAST, seeds=[4], output=tmp_path / "run")
     content = torch.load(tmp_path / "run/seed4/best.pth", weights_only=True)  # noqa: TID251
-    assert content["settings"] == FAST.to_dict()
+    assert content["settings"] == FAST.to_dict() | {"loss": "mse", "monitor": "nrmse"}  # nothing is left open
     assert content["data"]["sha256"] == windows.digest
     assert content["split"]["sha256"] == split.digest
     assert content["seed"] == 4
