@@ -3,7 +3,7 @@
 The rule of `part_to_score`: where nobody names a split and a part of the windows trained the graph or chose its epoch,
 the file's test windows are scored; without any, or where the named windows hold training windows, the score is refused.
 Who says ``train`` gets it, and its signature says "training windows"; in a file without marks, these are the windows
-that the graph knows.
+that the graph knows, and ``test`` are those that are new to it.
 """
 
 from __future__ import annotations
@@ -71,6 +71,12 @@ def part_to_score(graph: Graph, windows: WindowSet, split: str | None, *, name: 
         known = membership(records, windows).trained
         if known.any():
             return _judged(graph, windows.take(known), TRAINING_WINDOWS, said="train", name=name)
+    if split == "test" and not _marks(windows).size:
+        found = membership(records, windows)
+        new = ~(found.trained | found.chosen | found.maybe)
+        if new.any():
+            before = f"the file marks no windows: {int(new.sum())} of {len(windows)} are new to {name} and are scored"
+            return _judged(graph, windows.take(new), "test", said=split, name=name, before=(before,))
     if split is None and "test" in _marks(windows):
         found = membership(records, windows)
         if found.n_trained or found.chosen.any():
@@ -91,8 +97,8 @@ def _judged(
         return Part(windows=windows, split=TRAINING_WINDOWS, notes=notes)
     raise InputError(
         f"{name} would be scored on what it was trained on: {found.text}",
-        hint="score windows that are new to it (--split test where the file marks them); --split train gives the score"
-        ' on training windows, and its signature says "training windows"',
+        hint="--split test scores those that the file marks so, in a file without marks those that are new to it;"
+        ' --split train gives the score on training windows, and its signature says "training windows"',
     )
 
 

@@ -25,6 +25,15 @@ def test_flicker_is_found_in_runs_left_out(shared_dir, tmp_path):
     assert any("over windows" in note for note in run.results[0]["test"]["notes"])
 
 
+def test_the_default_recipe_finds_the_flicker_too(shared_dir, tmp_path):
+    windows = load_windows(shared_dir / "data/muse_ssvep/muse_ssvep_2s_100hz.npz")
+    one = windows.take(windows.subject == "1")
+    run = train(one, make_split(one, by="run"), recipe=Recipe(), seeds=[42], output=tmp_path / "run")
+    score = run.results[0]["test"]["scores"][0]
+    assert score["value"] < 0.6  # ridge on spectra: 0.51
+    assert run.about["settings"]["max_epochs"] > 20
+
+
 def test_cueing_says_nothing_across_subjects(shared_dir, tmp_path):
     windows = load_windows(shared_dir / "data/muse_cueing/muse_cueing_2s.npz")
     recipe = Recipe(max_epochs=2, patience=0, batch_size=64)

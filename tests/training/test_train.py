@@ -110,7 +110,9 @@ def train_with(progress, windows, split, recipe, output):
     from rtserve.training.fit import SeedJob, fit_seed
     from rtserve.training.models import build_network
     from rtserve.training.seeds import describe
+    from rtserve.training.settled import settled
 
+    recipe = settled(recipe, windows, split)
     about = describe(windows, split, recipe, build_network(recipe, windows, seed=5))
     (output / "seed5").mkdir(parents=True)
     (output / "run.json").write_text(json.dumps(about))
