@@ -127,13 +127,12 @@ def times(old: Path, new: Path) -> str:
     from rtserve.graphs.runners import make_runner
     from rtserve.measure.timing import interleave
 
-    engine = {"torch": "torch_plan"}.get(old.suffixes[-2][1:], old.suffixes[-2][1:])
     graphs = {"old": Graph.load(old), "new": Graph.load(new)}
     spec = graphs["old"].input_spec
     import numpy as np
 
     x = np.random.default_rng(0).standard_normal((1, spec.n_chans, spec.n_times)).astype(np.float32)
-    runners = {name: make_runner(graph, engine) for name, graph in graphs.items()}
+    runners = {name: make_runner(graph, old.suffixes[-2][1:]) for name, graph in graphs.items()}
     calls = {name: (lambda r=runner: r.infer(x)) for name, runner in runners.items()}
     found = interleave(calls, rounds=21, threads=1, clock=time.process_time_ns)
     return "{:.3f} [{:.3f}, {:.3f}]".format(*found.ratio("new", "old"))

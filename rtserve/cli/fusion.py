@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rtserve.cli.engine import EngineChoice
 from rtserve.cli.output import emit_json, json_option, tell, working
 from rtserve.cli.stated import stated_options
+from rtserve.graphs.engines import LAYOUTS
 
 if TYPE_CHECKING:
     from rtserve.signals.fields import Stated
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--no-optimize", is_flag=True, help="Join without any pass.")
 @click.option("--explain", is_flag=True, help="Say which passes were applied or refused, and why.")
 @click.option(
-    "--engine", type=click.Choice(["onnxruntime", "openvino", "torch"]), default="onnxruntime", show_default=True,
+    "--engine", type=EngineChoice(LAYOUTS), default="onnxruntime", show_default=True,
     help="Lay the graph out for this engine; the numbers are the same in every one.",
 )  # fmt: skip
 @click.option("--tune", is_flag=True, help="Time the candidates on this machine and keep the fastest.")

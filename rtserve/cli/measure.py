@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
+from rtserve.cli.engine import EngineChoice
 from rtserve.cli.output import emit_json, json_option, tell
 from rtserve.cli.stated import stated_options
+from rtserve.graphs.engines import ENGINES
 
 __all__ = ["bench", "evaluate"]
 
@@ -15,7 +17,7 @@ _METRICS = (
     "nrmse, rmse, mse, mae, smooth_l1, pearson, nrmse:range, nrmse:iqr, nrmse:mean;"
     " of classes balanced_accuracy, accuracy, kappa, f1"
 )
-_ENGINES = click.Choice(["onnxruntime", "torch_plan", "openvino", "reference"])
+_ENGINES = EngineChoice(ENGINES)
 
 
 @click.command()

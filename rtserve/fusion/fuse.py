@@ -121,7 +121,7 @@ def fuse_with_report(
     from rtserve.graphs.graph import Graph
 
     _require_known(passes or ())
-    _require_engine(engine)
+    engine = _layout(engine)
     graphs = _load_all(members)
     labels = _labels(members)
     inputs, outputs = stated_specs(*_common_specs(graphs, labels), stated or {}, name="a member")
@@ -187,11 +187,10 @@ def _require_known(passes: Sequence[str]) -> None:
     """Raise `InputError` where a pass has a name that none has."""
     import difflib
 
-    from rtserve.fusion.passes import ENGINES, MEMBER_PASSES, WHOLE_PASSES
+    from rtserve.fusion.passes import PASSES
     from rtserve.fusion.passes.pipeline import WAYS
 
-    known: list[str] = [entry[0] for entry in (*MEMBER_PASSES, *WAYS, *WHOLE_PASSES)]
-    known += [name for name, _ in ENGINES["openvino"]]
+    known = [*(one.name for one in PASSES), *(way[0] for way in WAYS)]
     for name in passes:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -199,11 +198,15 @@ def _require_known(passes: Sequence[str]) -> None:
             raise InputError(f"unknown pass {name!r}", hint=hint)
 
 
-def _require_engine(engine: str) -> None:
-    from rtserve.fusion.passes import ENGINES
+def _layout(engine: str) -> str:
+    """Return the name of an engine that graphs are laid out for."""
+    from rtserve.fusion.engines import ENGINES
+    from rtserve.graphs.engines import engine_called
 
+    engine = engine_called(engine)
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}", hint=f"graphs are laid out for {' or '.join(ENGINES)}")
+    return engine
 
 
 def _labels(members: Sequence[Graph | str | Path]) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from rtserve.errors import ExportError, InputError, RtserveError
 from rtserve.extras import extra_module
+from rtserve.graphs.engines import ENGINES, engine_called
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -20,25 +21,13 @@ if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
 
 __all__ = [
-    "ENGINES",
-    "ENGINE_NAMES",
     "OnnxruntimeRunner",
     "OpenvinoRunner",
     "PlanRunner",
     "ReferenceRunner",
     "Runner",
-    "TorchRunner",
     "make_runner",
 ]
-
-ENGINE_NAMES = {
-    "onnxruntime": "onnxruntime",
-    "torch_plan": "the torch executor",
-    "openvino": "OpenVINO",
-    "reference": "onnx's own evaluator",
-}
-"""Engines by the name that a command takes, and what a person reads."""
-ENGINES = tuple(ENGINE_NAMES)
 
 
 class Runner(Protocol):
@@ -126,7 +115,7 @@ class ReferenceRunner:
 class PlanRunner:
     """The torch executor that travels in a submission, in float32 or float64."""
 
-    name = "torch_plan"
+    name = "torch"
 
     def __init__(self, graph: Graph, *, double: bool = False, threads: int | None = None) -> None:
         import torch
@@ -166,27 +155,6 @@ class PlanRunner:
 
         given = torch.from_numpy(np.ascontiguousarray(x)).to(self._dtype)
         return expected_error(self.module, given, truth, windows=windows)
-
-
-class TorchRunner:
-    """A torch module as it is (eager), in evaluation mode."""
-
-    name = "torch"
-
-    def __init__(self, module: Any, *, threads: int | None = None) -> None:
-        import torch
-
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.module = module.eval()
-
-    def infer(self, x: np.ndarray) -> np.ndarray:
-        """Return (batch, n_outputs) float32."""
-        import torch
-
-        with torch.inference_mode():
-            y: np.ndarray = self.module(torch.from_numpy(x)).numpy()
-        return y
 
 
 class OpenvinoRunner:
@@ -252,9 +220,10 @@ def make_runner(graph: Graph, engine: str = "onnxruntime", *, threads: int = 1) 
     EnvironmentMissingError
         Where it is not installed.
     """
+    engine = engine_called(engine)
     if engine == "onnxruntime":
         return OnnxruntimeRunner(graph, threads=threads)
-    if engine == "torch_plan":
+    if engine == "torch":
         return PlanRunner(graph, threads=threads)
     if engine == "openvino":
         return OpenvinoRunner(graph, threads=threads)

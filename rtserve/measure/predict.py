@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from rtserve.errors import InputError, RtserveError
+from rtserve.graphs.engines import ENGINES
 from rtserve.graphs.graph import Graph
-from rtserve.graphs.runners import ENGINES, make_runner
+from rtserve.graphs.runners import make_runner
 from rtserve.measure.vetting import WINDOWS, require_batch, vet
 from rtserve.signals.stored import StoredArray
 from rtserve.signals.windows import Stated, WindowSet, load_windows

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.graphs.engines import engine_called
 from rtserve.measure.results import load_result
 from rtserve.measure.sides import Claim, Cost, Raw, Side
 from rtserve.measure.signature import Score, Signature
@@ -60,7 +61,8 @@ def _evaluation(path: Path, document: Mapping[str, Any]) -> Side:
         path=path,
         digest=document["graph_sha256"],
         parameters=document.get("parameters") or None,
-        settings={"graph": document["name"], "engine": document["engine"]} | flat(document["environment"]),
+        settings={"graph": document["name"], "engine": engine_called(document["engine"])}
+        | flat(document["environment"]),
         claims=evaluation_claims(document),
         raw=evaluation_raw(document),
     )
@@ -101,7 +103,7 @@ def _bench(path: Path, document: Mapping[str, Any]) -> Side:
         kind="result",
         path=path,
         digest=document["graph_sha256"],
-        settings={"graph": mine["name"], "engine": mine["engine"]} | flat(document["environment"]),
+        settings={"graph": mine["name"], "engine": engine_called(mine["engine"])} | flat(document["environment"]),
         cost=Cost(
             latency_us=mine["latency_us"]["p50"],
             batch=document["batch"],

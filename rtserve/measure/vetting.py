@@ -12,8 +12,8 @@ import numpy as np
 
 from rtserve.errors import InputError, RtserveError
 from rtserve.graphs.answers import answer_windows, require_engine
+from rtserve.graphs.engines import ENGINE_NAMES, engine_called
 from rtserve.graphs.graph import Graph
-from rtserve.graphs.runners import ENGINE_NAMES
 from rtserve.graphs.steady import coupled_by, require_random_free, require_steady_graph
 
 __all__ = ["Vetted", "require_batch", "vet", "vetted"]
@@ -75,7 +75,7 @@ def vet(
             x = np.concatenate([windows[:WINDOWS], x[-1:], x[:1]])
         require_steady_graph(graph, infer, x, name=name)
         coupled = _coupled(graph, infer, x)
-        note = require_engine(graph, infer, engine=ENGINE_NAMES[engine], name=name)
+        note = require_engine(graph, infer, engine=ENGINE_NAMES[engine_called(engine)], name=name)
         _VETTED[key] = Vetted(coupled_by=coupled, notes=(note,) if note else ())
     return _VETTED[key]
 

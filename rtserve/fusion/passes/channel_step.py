@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtserve.fusion.passes.blocks import BLOCK
+from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.uses import producer
 from rtserve.graphs.emit import Emitter

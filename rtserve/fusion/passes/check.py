@@ -10,9 +10,9 @@ import numpy as np
 
 from rtserve.errors import RtserveError
 from rtserve.graphs.answers import Answers, answer_windows
+from rtserve.graphs.engines import ENGINE_NAMES
 from rtserve.graphs.macs import count_macs
 from rtserve.graphs.parity import ParityReport, probe_inputs
-from rtserve.graphs.runners import ENGINE_NAMES
 from rtserve.graphs.witness import Testimony, hear
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Reference:
         return replace(heard, answers=kept)
 
     def report(self, graph: Graph, engine: str = "onnxruntime") -> ParityReport:
-        """Compare a graph in an engine of `rtserve.graphs.runners.ENGINES` with the truth.
+        """Compare a graph in an engine of `rtserve.graphs.engines.ENGINES` with the truth.
 
         OpenVINO is asked about numbers alone: what it makes of NaN depends on how it fused a node.
         """

@@ -1,4 +1,4 @@
-"""What the affine part of a graph costs as it is, in multiply-adds per window, and what work takes, as measured."""
+"""What the affine part of a graph costs as it is, in multiply-adds per window."""
 
 from __future__ import annotations
 
@@ -13,13 +13,7 @@ if TYPE_CHECKING:
 
     from rtserve.fusion.passes.trace import Trace
 
-__all__ = ["EVALUATED_US", "MACS_PER_US", "NODE_US", "macs_of"]
-
-MACS_PER_US = 50_000
-NODE_US = 1.3
-"""What one core with AVX-512 does in a microsecond, and what onnxruntime takes for a small node, both as measured."""
-EVALUATED_US = 0.0002
-"""Microseconds for one sample through a short depthwise step, as measured."""
+__all__ = ["macs_of"]
 
 
 def macs_of(value: ir.Value, found: Trace) -> int:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.passes.affine import static_dims
-from rtserve.fusion.passes.cost import EVALUATED_US, MACS_PER_US, NODE_US
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import Geometry, geometry_of
 from rtserve.fusion.passes.row_table import FROM_ROWS, ZERO, as_rows, from_rows, reads, spans
@@ -54,10 +54,6 @@ class Packing:
     place: np.ndarray
 
 
-ROW_US = 0.006
-"""What one row of a Gather takes, as measured."""
-
-
 def pays(conv: Geometry, index: np.ndarray, packing: Packing) -> bool:
     """Whether the windows that are not computed again cost clearly more time than putting the outputs together.
 
@@ -71,9 +67,9 @@ def pays(conv: Geometry, index: np.ndarray, packing: Packing) -> bool:
         What `pack` made of it.
     """
     views = len(index)
-    saved = (views - len(packing.rows)) * conv.n_out * conv.rows * conv.weight.size / MACS_PER_US
-    moved = views * conv.n_out * (ROW_US + len(conv.weight) * EVALUATED_US)
-    return bool(saved > 1.25 * (5 * NODE_US + moved))
+    saved = (views - len(packing.rows)) * conv.n_out * conv.rows * conv.weight.size / COSTS.macs_per_us
+    moved = views * conv.n_out * (COSTS.gathered_row_us + len(conv.weight) * COSTS.depthwise_us)
+    return bool(saved > 1.25 * (5 * COSTS.node_us + moved))
 
 
 def pack(index: np.ndarray, conv: Geometry) -> Packing:

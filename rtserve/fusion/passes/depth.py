@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtserve.fusion.passes.blocks import BLOCK, FUSED, whole
-from rtserve.fusion.passes.cost import MACS_PER_US, NODE_US
+from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, FUSED, whole
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.uses import attributes_of, auto_padded, followers, inner_dims
 from rtserve.graphs.emit import Emitter
@@ -38,8 +37,6 @@ PHASES = (2, 4, 8)
 """How many phases are weighed."""
 MOST_CHANNELS = 8
 SHORTEST = 8
-APART_US, IN_TURN_US, POOL_US, BLOCKED_POOL_US = 0.0006, 0.0003, 0.0004, 0.0001
-"""Microseconds per element: taking the input apart, putting outputs in turn, pooling them, pooling whole blocks."""
 WORTH = 1.1
 """How many times faster the estimate must be, all nodes up to the end counted."""
 
@@ -187,14 +184,14 @@ def _estimate(found: _Temporal, s: int) -> float:
     elements = found.filters * found.rows * found.n_out
     if s == 1:
         macs = whole(found.filters) * found.weight[0].size * found.rows * found.n_out
-        pool_us = (BLOCKED_POOL_US if _stays_blocked(found) else POOL_US) * elements * found.pooled
-        return float(macs / MACS_PER_US + pool_us)
+        pool_us = (COSTS.block_pooled_us if _stays_blocked(found) else COSTS.pooled_us) * elements * found.pooled
+        return float(macs / COSTS.macs_per_us + pool_us)
     read = found.channels * s if found.channels * s < BLOCK else whole(found.channels * s)
     macs = whole(found.filters * s) * read * found.span(s) * found.rows * found.frames(s)
-    us: float = macs / MACS_PER_US + 7 * NODE_US + found.channels * found.rows * found.n_in * APART_US
+    us: float = macs / COSTS.macs_per_us + 7 * COSTS.node_us + found.channels * found.rows * found.n_in * COSTS.apart_us
     if found.end is not None:  # what is put in turn behind a spatial convolution is small
         return us
-    return us + elements * (IN_TURN_US + POOL_US * found.pooled)
+    return us + elements * (COSTS.in_turn_us + COSTS.pooled_us * found.pooled)
 
 
 def _stays_blocked(found: _Temporal) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "run"]
 
 NAME = "elu-by-exp"
-SMALLEST = 900
-"""Elements per window from which the rewrite is faster."""
 
 
 def run(model: ir.Model) -> PassResult:
@@ -33,8 +32,8 @@ def run(model: ir.Model) -> PassResult:
             continue
         shape = node.outputs[0].shape
         size = int(np.prod([d for d in shape if isinstance(d, int)])) if shape is not None else 0
-        if size < SMALLEST:
-            notes.append(f"Elu {node.outputs[0].name}: {size} elements, under {SMALLEST}")
+        if size < COSTS.exp_from:
+            notes.append(f"Elu {node.outputs[0].name}: {size} elements, under {COSTS.exp_from}")
             continue
         if shape is not None and shape[-1] == 1:
             notes.append(f"Elu {node.outputs[0].name}: time is not the last axis, where Clip is slow")

@@ -28,9 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.polynomial import polynomial
 
+from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, filled
 from rtserve.fusion.passes.affine import Refused
-from rtserve.fusion.passes.blocks import BLOCK, filled
-from rtserve.fusion.passes.cost import EVALUATED_US, MACS_PER_US, NODE_US
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import Geometry, Phases, absorb, geometry_of, reaches
 from rtserve.graphs.emit import Emitter
@@ -51,8 +50,6 @@ POINTS = (0.0, 1.0, -1.0, 2.0)
 LONGEST = len(POINTS)
 _Term = tuple[Any, np.ndarray]
 """Samples evaluated at a point, and the weights changed for it, their groups last."""
-IN_TURN_US = 0.002
-"""Microseconds for one output put in turn."""
 
 
 @cache
@@ -123,10 +120,11 @@ def pays(conv: Geometry, windows: int = 1, *, in_turn: bool = False) -> bool:
     columns = windows * conv.rows * conv.n_out / TILE
     points = sum(f.taps.shape[3] + 1 for f in filters)
     moved_us = columns * (
-        points * channels * conv.group * EVALUATED_US + (TILE * outputs * IN_TURN_US if in_turn else 0.0)
+        points * channels * conv.group * COSTS.depthwise_us
+        + (TILE * outputs * COSTS.output_in_turn_us if in_turn else 0.0)
     )
-    added_us = (2 * points + 4 + 6 * in_turn) * NODE_US + moved_us
-    return bool(outputs * channels * columns * products / MACS_PER_US > 1.5 * added_us)
+    added_us = (2 * points + 4 + 6 * in_turn) * COSTS.node_us + moved_us
+    return bool(outputs * channels * columns * products / COSTS.macs_per_us > 1.5 * added_us)
 
 
 def run(model: ir.Model) -> PassResult:

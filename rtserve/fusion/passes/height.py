@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.passes import fast_fir
 from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.apart import put_apart
-from rtserve.fusion.passes.cost import NODE_US
 from rtserve.fusion.passes.offsets import Offsets, Scaled, scaled
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.row_table import FROM_ROWS, as_rows
@@ -48,8 +48,6 @@ __all__ = ["NAME", "run"]
 
 NAME = "height"
 PREFIX = "tall"
-PLACED_US = 0.00007
-"""Microseconds for one sample written by a convolution that puts views in their place, as measured."""
 ALIKE = 1e-6
 """Offsets that differ by no more than this part of the largest are one: they were rounded to float32 once."""
 
@@ -147,8 +145,8 @@ def _pays(plan: _Plan) -> bool:
     """Whether the turns and copies of whole views take more time than putting all views in their place."""
     views, n = plan.table.index.shape
     samples = len(plan.offset) * n
-    saved = len(set(plan.whole.values())) * (3 * NODE_US + 5 * samples * PLACED_US)
-    added = (len(plan.bases) + bool(plan.gathered)) * (NODE_US + views * samples * PLACED_US)
+    saved = len(set(plan.whole.values())) * (3 * COSTS.node_us + 5 * samples * COSTS.placed_us)
+    added = (len(plan.bases) + bool(plan.gathered)) * (COSTS.node_us + views * samples * COSTS.placed_us)
     return bool(saved > added)
 
 

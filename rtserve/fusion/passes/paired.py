@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtserve.fusion.passes.blocks import BLOCK
-from rtserve.fusion.passes.cost import EVALUATED_US, MACS_PER_US, NODE_US
+from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import Geometry, cut, geometry_of
 from rtserve.fusion.passes.uses import producer
-from rtserve.fusion.passes.window import SAVED_US, split_of
+from rtserve.fusion.passes.window import split_of
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import replace_value
 
@@ -92,7 +91,10 @@ def _pays(two: _Pair) -> bool:
         taps * sum(conv.n_out for conv in two.convs) - (taps + (taps + 1) // 2) * (high - low)
     )  # fmt: skip
     moved = 2 * channels * two.convs[0].rows * (high - low + taps // 2)
-    return bool(saved / MACS_PER_US > 1.5 * (3 * NODE_US + moved * EVALUATED_US) + SAVED_US * _of_input(two))
+    return bool(
+        saved / COSTS.macs_per_us
+        > 1.5 * (3 * COSTS.node_us + moved * COSTS.depthwise_us) + COSTS.window_us * _of_input(two)
+    )
 
 
 def _of_input(two: _Pair) -> bool:

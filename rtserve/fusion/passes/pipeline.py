@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rtserve.errors import EnvironmentMissingError
+from rtserve.fusion.engines import ENGINES, Engine
 from rtserve.fusion.join import prepare_member
-from rtserve.fusion.passes import ENGINES, member_passes
+from rtserve.fusion.passes import passes_for
 from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.assemble import assemble
 from rtserve.fusion.passes.check import Reference
 from rtserve.fusion.passes.outcome import OptimizationReport, Outcome
-from rtserve.fusion.passes.running import DEFECTS, clean, failed, run_passes
+from rtserve.fusion.passes.running import DEFECTS, Pass, clean, failed, run_passes
 from rtserve.graphs.macs import count_macs
 from rtserve.graphs.parity import ParityReport
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["optimize_graph"]
 
-RUNNERS = {"torch": "torch_plan", "openvino": "openvino"}
-"""What runs a graph that is laid out for an engine."""
 WAYS = (("stack", True, True), ("side-by-side", False, True), ("unshared", False, False))
 """Ways of assembling, best first: (name, alike members stacked, views share their first stage)."""
 
@@ -42,9 +41,14 @@ class _Task:
     graphs: Sequence[Graph]
     plan: FusionPlan
     passes: Sequence[str] | None
-    engine: str
+    engine: Engine
     seed: int
     reference: Reference | None
+
+    @property
+    def layout(self) -> tuple[Pass, ...]:
+        """The passes on the whole."""
+        return passes_for(self.engine.name, "whole")
 
     def check(self, model: ir.Model) -> str:
         """Return why a whole model is not the plan, or an empty text."""
@@ -75,7 +79,7 @@ def optimize_graph(
     passes : sequence of str, optional
         Names of the passes to run; all by default, none where empty.
     engine : str
-        Which engine the whole is laid out for, and timed in; one of `ENGINES`.
+        Which engine the whole is laid out for, and timed in; one of `rtserve.fusion.engines.ENGINES`.
     tune : bool
         Time candidates on this machine and keep the fastest.
     check : bool
@@ -89,7 +93,8 @@ def optimize_graph(
         Where the result does not give the join's numbers.
     """
     reference = Reference(joined, seed=seed) if check else None
-    task = _Task(joined=joined, graphs=graphs, plan=plan, passes=passes, engine=engine, seed=seed, reference=reference)
+    task = _Task(joined=joined, graphs=graphs, plan=plan, passes=passes, engine=ENGINES[engine], seed=seed,
+                 reference=reference)  # fmt: skip
     outcomes: list[Outcome] = []
     model, timings = joined.model, None
     if passes is None or len(passes):
@@ -125,7 +130,7 @@ def _in_its_engine(reference: Reference | None, result: Graph, engine: str) -> P
     if reference is None or engine == "onnxruntime":
         return ""
     try:
-        return reference.report(result, RUNNERS[engine])
+        return reference.report(result, engine)
     except EnvironmentMissingError as missing:
         return f"not compared in {engine}: {missing.message}"
 
@@ -137,7 +142,7 @@ def _labelled(joined: Graph, model: ir.Model, outcomes: Sequence[Outcome], engin
     normalise(model, name="fused")
     applied = list(dict.fromkeys(outcome.name for outcome in outcomes if outcome.status == "applied"))
     details = dict(joined.provenance.details) | {"passes": applied}
-    if engine == "openvino":  # for torch it is the usual graph without one pass, which the list of passes tells
+    if engine != "onnxruntime":
         details |= {"engine": engine}
     return replace(joined, model=model, provenance=replace(joined.provenance, details=details))
 
@@ -153,14 +158,14 @@ def _whole(task: _Task, members: list[tuple[str, ir.Model]]) -> tuple[ir.Model, 
             break
     else:
         return task.joined.model, outcomes
-    model, found = run_passes(model, ENGINES[task.engine], subject="whole", wanted=task.passes, check=task.check)
+    model, found = run_passes(model, task.layout, subject="whole", wanted=task.passes, check=task.check)
     return model, outcomes + found
 
 
 def _optimise_members(task: _Task) -> tuple[list[tuple[str, ir.Model]], list[Outcome]]:
     members, outcomes = [], []
     alone = task.plan.n_branches == 1 and task.plan.views[0].kind == "identity" and not task.plan.calibration
-    passes = member_passes(task.engine, shared=any(view.kind != "identity" for view in task.plan.views))
+    passes = _member_passes(task)
     for digest, graph in dict(zip(task.plan.members, task.graphs, strict=True)).items():
         number = task.plan.members.index(digest) + 1
         model = prepare_member(graph, f"member {number}")
@@ -172,6 +177,13 @@ def _optimise_members(task: _Task) -> tuple[list[tuple[str, ir.Model]], list[Out
         members.append((digest, model))
         outcomes += found
     return members, outcomes
+
+
+def _member_passes(task: _Task) -> tuple[Pass, ...]:
+    passes = passes_for(task.engine.name, "member")
+    if task.engine.reorders or any(view.kind != "identity" for view in task.plan.views):
+        return passes
+    return tuple(replace(one, run=one.alone) if one.alone is not None else one for one in passes)
 
 
 def _assembled(
@@ -206,12 +218,10 @@ def _variants(task: _Task, members: list[tuple[str, ir.Model]]) -> dict[str, ir.
         if model is None:
             continue
         first = first if first is not None else model
-        variants[name], _ = run_passes(
-            model, ENGINES[task.engine], subject="whole", wanted=task.passes, check=task.check
-        )
+        variants[name], _ = run_passes(model, task.layout, subject="whole", wanted=task.passes, check=task.check)
     if first is not None:
-        for left_out, _ in ENGINES[task.engine]:
-            rest = tuple(item for item in ENGINES[task.engine] if item[0] != left_out)
+        for left_out in task.layout:
+            rest = tuple(one for one in task.layout if one is not left_out)
             model, _ = run_passes(first, rest, subject="whole", wanted=task.passes, check=task.check)
-            variants[f"without {left_out}"] = model
+            variants[f"without {left_out.name}"] = model
     return variants

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from rtserve.fusion.passes.blocks import BLOCK
+from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.uses import auto_padded, inner_dims
 from rtserve.graphs.emit import Emitter
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "run"]
 
 NAME = "planes"
-SMALLEST = 4_000
-"""Elements from which a pool is worth two changes of shape."""
 
 
 def run(model: ir.Model) -> PassResult:
@@ -81,7 +79,7 @@ def _pool(model: ir.Model, node: ir.Node) -> int:
     plain = plain and all(d == 1 for d in node.attributes.get_ints("dilations") or ())
     alone = {*before, rest} == {1} and window > 1 and tuple(strides) == tuple(kernel)
     channels = prod(out[:-1])
-    if not plain or not alone or channels % BLOCK or prod(dims) < SMALLEST:
+    if not plain or not alone or channels % BLOCK or prod(dims) < COSTS.plane_pool_from:
         return 0
     if len(kernel) == 2 and dims[0] % BLOCK == 0:  # on planes already, and in whole blocks
         return 0

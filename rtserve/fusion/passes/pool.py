@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtserve.fusion.passes.blocks import BLOCK, FUSED, filled
+from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, FUSED, filled
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.uses import attributes_of, inner_dims, private_producer
 from rtserve.graphs.emit import Emitter
@@ -28,8 +28,7 @@ __all__ = ["NAME", "run"]
 NAME = "pool-as-matrix"
 SMALLEST_WINDOW = 8
 FEWEST = BLOCK // 2
-SMALLEST = 20_000
-"""Fewest filters worth filling up, and elements from which the cut behind costs less than it saves."""
+"""Filters worth filling up."""
 
 
 def run(model: ir.Model) -> PassResult:
@@ -65,7 +64,7 @@ def _unfilled(node: ir.Node) -> tuple[ir.Node, ...]:
         return ()
     if source.attributes.get_int("group", 1) != 1 or len(weight) % BLOCK == 0 or len(weight) < FEWEST:
         return ()
-    return (source, *steps) if prod(inner_dims(node.inputs[0]) or (0,)) >= SMALLEST else ()
+    return (source, *steps) if prod(inner_dims(node.inputs[0]) or (0,)) >= COSTS.filled_pool_from else ()
 
 
 def _fill(model: ir.Model, node: ir.Node, source: ir.Node, *steps: ir.Node) -> None:

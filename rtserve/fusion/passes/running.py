@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.engines import ENGINES
 from rtserve.fusion.passes.outcome import Outcome, PassResult
 from rtserve.graphs.macs import count_macs, infer_shapes
 
@@ -17,7 +18,40 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFECTS", "STRICT", "Checker", "Pass", "clean", "failed", "run_passes"]
 
-Pass = Callable[["ir.Model"], PassResult]
+Rewrite = Callable[["ir.Model"], PassResult]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One rewrite, and when it is run.
+
+    Parameters
+    ----------
+    name : str
+        What a person reads and `--passes` takes.
+    run : callable
+        Changes a model in place and returns a `PassResult`.
+    scope : str
+        ``"member"`` (one network, whatever runs it) or ``"whole"`` (the assembled graph).
+    engines : tuple of str
+        For which engines it is run.
+    after : tuple of str
+        Passes that must be over where it begins.
+    why : str
+        What it saves.
+    alone : callable or None
+        What is run in its place where no view shares the member's first stage and the engine orders that by itself.
+    """
+
+    name: str
+    run: Rewrite
+    scope: str = "whole"
+    engines: tuple[str, ...] = tuple(ENGINES)
+    after: tuple[str, ...] = ()
+    why: str
+    alone: Rewrite | None = None
+
+
 Checker = Callable[["ir.Model"], str]
 """Returns why a rewritten model is not the same, or an empty text where it is."""
 
@@ -54,7 +88,7 @@ class _Step:
 
 def run_passes(
     model: ir.Model,
-    passes: Sequence[tuple[str, Pass]],
+    passes: Sequence[Pass],
     *,
     subject: str,
     wanted: Sequence[str] | None,
@@ -66,7 +100,7 @@ def run_passes(
     ----------
     model : onnx_ir.Model
         Not changed.
-    passes : sequence of (name, pass)
+    passes : sequence of Pass
         What to run.
     subject : str
         What the outcomes call the model.
@@ -77,25 +111,27 @@ def run_passes(
     """
     model = clean(model)
     outcomes, macs = [], count_macs(model)
-    for name, run in passes:
-        if wanted is not None and name not in wanted:
+    for one in passes:
+        if wanted is not None and one.name not in wanted:
             continue
-        step = _one(model, name, run, subject, check, macs)
+        step = _one(model, one, subject, check, macs)
         model, macs = step.model, step.outcome.macs_after
         outcomes.append(step.outcome)
     return model, outcomes
 
 
-def _one(model: ir.Model, name: str, run: Pass, subject: str, check: Checker | None, before: int) -> _Step:
+def _one(model: ir.Model, one: Pass, subject: str, check: Checker | None, before: int) -> _Step:
     import onnx_ir as ir
 
     trial = ir.serde.deserialize_model(ir.serde.serialize_model(model))
 
     def outcome(status: str, reason: str, after: int = before) -> Outcome:
-        return Outcome(name=name, status=status, reason=reason, subject=subject, macs_before=before, macs_after=after)
+        return Outcome(
+            name=one.name, status=status, reason=reason, subject=subject, macs_before=before, macs_after=after
+        )
 
     try:
-        result = run(trial)
+        result = one.run(trial)
         if not result.changed:
             return _Step(model=model, outcome=outcome("refused", "; ".join(result.notes) or "nothing to do"))
         trial = clean(trial)

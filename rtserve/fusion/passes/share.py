@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.passes.row_table import reads, spans
 from rtserve.fusion.views import View
 
@@ -252,8 +253,6 @@ def _seam_output(emit: Emitter, x: ir.Value, stage: Stage, seams: Sequence[tuple
 
 SHORTEST = 4
 """Samples that a piece must have for one Gather of pieces to be cheaper than cutting and joining."""
-PIECE = 8
-"""What taking a piece costs, in samples turned, as measured."""
 
 
 def _sample_rows(emit: Emitter, x: ir.Value, stage: Stage, wanted: np.ndarray) -> tuple[ir.Value, list[int]]:
@@ -277,7 +276,7 @@ def _sample_rows(emit: Emitter, x: ir.Value, stage: Stage, wanted: np.ndarray) -
 def _piece(wanted: np.ndarray, n_times: int) -> int:
     """Return the length of the pieces that hold the wanted samples most cheaply; 0 where most samples would be idle."""
     pieces = {k: len(np.unique(wanted // k)) for k in range(SHORTEST, n_times) if n_times % k == 0}
-    best = min(pieces, key=lambda k: pieces[k] * (k + PIECE), default=0)
+    best = min(pieces, key=lambda k: pieces[k] * (k + COSTS.piece_samples), default=0)
     return best if best and pieces[best] * best <= 2 * len(wanted) else 0
 
 

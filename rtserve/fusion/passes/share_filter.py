@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.passes.toeplitz import distinct
 from rtserve.fusion.views import View
 from rtserve.graphs.fold import constant
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Tap", "share_filter"]
 
 MOVING = ("identity", "roll", "crop-shift")
-MACS_PER_US = 22_000
-"""What onnxruntime's depthwise kernel does in a microsecond, as measured; a dense one does twice that."""
-FIXED_US, VIEW_US = 30.0, 12.0
-"""What the corrections cost, whatever the views, and for each."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -150,8 +147,8 @@ def _pays(tap: Tap, views: Sequence[View]) -> bool:
     if not moved or any(view.kind not in MOVING or abs(view.shift) >= tap.n_times // 4 for view in views):
         return False
     reach = max(abs(view.shift) for view in moved)
-    saved = tap.kernel.size * (tap.n_out * (len(views) - 1) - 2 * reach) / MACS_PER_US
-    return bool(saved > 1.5 * (FIXED_US + VIEW_US * len(moved)))
+    saved = tap.kernel.size * (tap.n_out * (len(views) - 1) - 2 * reach) / COSTS.depthwise_macs_per_us
+    return bool(saved > 1.5 * (COSTS.corrected_us + COSTS.view_corrected_us * len(moved)))
 
 
 def _matrix(tap: Tap, back: int, ahead: int, *, wraps: bool) -> np.ndarray:

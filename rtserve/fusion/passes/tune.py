@@ -61,11 +61,10 @@ def choose(
     timings : dict
         JSON values: engine, threads, batch, medians in us by candidate, the choice.
     """
-    from rtserve.graphs.runners import OnnxruntimeRunner, OpenvinoRunner
+    from rtserve.graphs.runners import make_runner
 
     models = _distinct({"default": default, "plain": joined.model, **candidates})
-    runner_of = OpenvinoRunner if engine == "openvino" else OnnxruntimeRunner
-    runners = {name: runner_of(replace(joined, model=model), threads=1) for name, model in models.items()}
+    runners = {name: make_runner(replace(joined, model=model), engine) for name, model in models.items()}
     spec = joined.input_spec
     x = np.random.default_rng(0).standard_normal((batch, spec.n_chans, spec.n_times)).astype(np.float32)
     samples = _by_turns({name: (lambda r=runner: r.infer(x)) for name, runner in runners.items()})

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.passes import deep_sharing
 from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.batchwise import places_apart
-from rtserve.fusion.passes.blocks import BLOCK
 from rtserve.fusion.passes.phases import geometry_of, sliced
 from rtserve.fusion.passes.row_table import FROM_ROWS
 from rtserve.fusion.passes.uses import attributes_of, followers, inner_dims, only_reader, producer

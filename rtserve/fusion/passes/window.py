@@ -24,11 +24,9 @@ from rtserve.graphs.fold import constant, supersede
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["NAME", "SAVED_US", "run", "split_of"]
+__all__ = ["NAME", "run", "split_of"]
 
 NAME = "whole-window"
-SAVED_US = 9.0
-"""What it saves on a window of 129 x 200, as measured; what needs the channels in blocks must save more."""
 
 
 def run(model: ir.Model) -> PassResult:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -157,7 +159,7 @@ def test_any_convolution_along_the_last_axis_of_a_volume(kernel, stride, pads, g
 @pytest.mark.parametrize("kind", ["AveragePool", "MaxPool"])
 @pytest.mark.parametrize("window", [2, 3, 5])
 def test_pools_of_a_volume_are_pools_of_planes(monkeypatch, kind, window):
-    monkeypatch.setattr(planes, "SMALLEST", 0)
+    monkeypatch.setattr(planes, "COSTS", replace(planes.COSTS, plane_pool_from=0))
     graph = network(volume(3, pool_kind=kind, window=window), n_chans=48, n_times=40)
     result, nodes = rewritten(planes, graph)
     assert result.changed == 2
@@ -167,7 +169,7 @@ def test_pools_of_a_volume_are_pools_of_planes(monkeypatch, kind, window):
 
 
 def test_rows_are_pooled_on_planes_where_channels_do_not_fit(monkeypatch):
-    monkeypatch.setattr(planes, "SMALLEST", 0)
+    monkeypatch.setattr(planes, "COSTS", replace(planes.COSTS, plane_pool_from=0))
 
     def body(channels):
         def build(emit, x, weights):
@@ -194,7 +196,7 @@ def deep(emit, x, weights):
 
 @pytest.mark.parametrize("body", [overlapping, deep])
 def test_volumes_that_need_all_axes_stay(monkeypatch, body):
-    monkeypatch.setattr(planes, "SMALLEST", 0)
+    monkeypatch.setattr(planes, "COSTS", replace(planes.COSTS, plane_pool_from=0))
     result, _ = rewritten(planes, network(body, n_chans=48, n_times=40))
     assert (result.changed, result.notes) == (0, ("nothing to do",))
 

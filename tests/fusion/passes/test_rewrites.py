@@ -9,7 +9,7 @@ from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.passes import depth, elu, fold, fourier, layout, pool
 from rtserve.fusion.passes.check import Reference
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.running import STRICT, clean, run_passes
+from rtserve.fusion.passes.running import STRICT, Pass, clean, run_passes
 from tests.fusion.passes.networks import N_CHANS, head, network
 
 
@@ -165,7 +165,7 @@ def test_a_pass_that_changes_the_numbers_is_undone_and_reported(monkeypatch):
         raise ValueError("no such thing")
 
     graph = network(body)
-    reference, passes = Reference(graph), [("wrong", wrong), ("crash", crash)]
+    reference, passes = Reference(graph), [Pass(name="wrong", run=wrong, why=""), Pass(name="crash", run=crash, why="")]
 
     def optimised():
         return run_passes(graph.clone_model(), passes, subject="t", wanted=None, check=reference.check)

@@ -1,0 +1,23 @@
+"""The engines' names: what every command takes, what a person reads, and what they were called before."""
+
+from __future__ import annotations
+
+__all__ = ["ENGINES", "ENGINE_NAMES", "LAYOUTS", "engine_called"]
+
+ENGINE_NAMES = {
+    "onnxruntime": "onnxruntime",
+    "torch": "the torch executor",
+    "openvino": "OpenVINO",
+    "reference": "onnx's own evaluator",
+}
+"""Engines by the name that a command takes, and what a person reads."""
+ENGINES = tuple(ENGINE_NAMES)
+LAYOUTS = ("onnxruntime", "openvino", "torch")
+"""Those that a fused graph is laid out for."""
+FORMER = {"torch_plan": "torch"}
+"""Names that version 0.1 wrote into its results and took on the command line."""
+
+
+def engine_called(name: str) -> str:
+    """Return today's name of an engine."""
+    return FORMER.get(name, name)

@@ -1,0 +1,55 @@
+"""One list of engines for all commands, and passes whose conditions of order hold."""
+
+import pytest
+from click.testing import CliRunner
+
+from rtserve.cli.main import cli
+from rtserve.fusion.engines import ENGINES
+from rtserve.fusion.fuse import fuse
+from rtserve.fusion.passes import PASSES, passes_for
+from rtserve.graphs.engines import ENGINES as NAMES
+from rtserve.graphs.engines import LAYOUTS, engine_called
+from rtserve.graphs.runners import make_runner
+from tests.fusion.making import network
+
+
+def test_every_engine_has_one_name():
+    assert tuple(ENGINES) == LAYOUTS
+    assert set(LAYOUTS) < set(NAMES)
+    assert all(engine.name == name for name, engine in ENGINES.items())
+    assert [make_runner(network(), name).name for name in ("onnxruntime", "torch", "reference")] == [
+        "onnxruntime", "torch", "reference"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["fuse", "evaluate", "bench"])
+def test_commands_offer_the_same_names(command):
+    text = CliRunner().invoke(cli, [command, "--help"]).output.replace("\n", "").replace(" ", "")
+    assert "|".join(LAYOUTS) in text or "|".join(NAMES) in text
+    assert "torch_plan" not in text
+
+
+def test_names_of_version_0_1_are_taken(tmp_path):
+    assert engine_called("torch_plan") == "torch"
+    assert make_runner(network(), "torch_plan").name == "torch"
+    assert fuse([network()], engine="torch_plan").provenance.details["engine"] == "torch"
+    path = tmp_path / "a.onnx"
+    network().save(path)
+    told = CliRunner().invoke(cli, ["bench", str(path), "--engine", "torch_plan", "--rounds", "1"])
+    assert told.exit_code == 0, told.output
+    assert "[torch]" in told.output
+    refused = CliRunner().invoke(cli, ["bench", str(path), "--engine", "torch_plans"])
+    assert refused.exit_code == 2
+
+
+def test_passes_run_behind_those_they_need():
+    names = [one.name for one in PASSES]
+    assert len(set(names)) == len(names)
+    for place, one in enumerate(PASSES):
+        assert set(one.after) <= set(names[:place])
+        assert set(one.engines) <= set(ENGINES)
+        assert one.scope in ("member", "whole")
+        assert one.why
+    for engine in ENGINES:
+        assert passes_for(engine, "member")
+        assert passes_for(engine, "whole")
