@@ -28,7 +28,7 @@ class EdfHeader:
     Parameters
     ----------
     n_bytes, n_records : int
-        Of the header; of records in the file (by its size where the header says -1).
+        Of the header; of records in the file (by its size where the header says fewer).
     record_s : float
         Length of a record in s.
     labels : tuple of str
@@ -96,8 +96,8 @@ def read_header(path: Path) -> EdfHeader:
             hint="is it cut off, or another format under this name?",
         ) from None
     size = width * sum(samples)
-    if n_records < 0 and size:
-        n_records = (path.stat().st_size - n_bytes) // size
+    if size:  # -1 or too few stand there where the recorder was not stopped; MNE goes by the file's size
+        n_records = max(n_records, (path.stat().st_size - n_bytes) // size)
     return EdfHeader(
         n_bytes=n_bytes, n_records=n_records, record_s=record_s, labels=tuple(labels), samples=tuple(samples),
         width=width, kind=_field(head[192:236]), prefilters=tuple(prefilters),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import html
 import math
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.signals.brainvision import HEADS as BRAINVISION
+from rtserve.signals.brainvision import marker_file
 from rtserve.signals.clock import Marks
 from rtserve.signals.decimals import Commas, commas_of
 from rtserve.signals.edf import SUFFIXES as EDF_SUFFIXES
@@ -88,11 +91,13 @@ def _all_notes(path: Path, raw: Any) -> list[Note]:
 
     if path.suffix.lower() in EDF_SUFFIXES:
         return read_notes(path, read_header(path))[1]
-    source = path.with_suffix(".vmrk") if path.suffix.lower() == ".vhdr" else path
-    try:
-        found = mne.read_annotations(source, verbose="error")
-    except Exception:
-        return []
+    source = marker_file(path) if path.suffix.lower() in BRAINVISION else path
+    with warnings.catch_warnings(), mne.utils.use_log_level("error"):
+        warnings.simplefilter("ignore")  # said when the recording was read
+        try:
+            found = mne.read_annotations(source)
+        except (NotImplementedError, ValueError, OSError):  # a format whose annotations MNE does not read alone
+            return []
     from_first = found.onset
     if found.orig_time is not None:  # a .fif counts from the measurement's start
         start = raw.info["meas_date"] or found.orig_time

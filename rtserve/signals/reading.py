@@ -17,6 +17,7 @@ from rtserve.signals.marks import annotated, comma_notes, from_notes, tabled, tr
 from rtserve.signals.notes import Notes, listening
 from rtserve.signals.sidecars import Sidecars, find_sidecars
 from rtserve.signals.tables import is_empty, read_table
+from rtserve.signals.wholeness import require_all_there, require_modest
 
 __all__ = ["FOLDERS", "SUFFIXES", "Reading", "is_recording", "read_recording"]
 
@@ -36,9 +37,6 @@ _BY_NAME = re.compile(
     r"^(?:(?P<left>[hv]?eog|ecg|ekg|emg|resp|temp|sao2|spo2|pleth|gsr|eda)(?=$|[^a-z])|.*\b(?P<right>[hv]?eog|ecg|ekg|emg)$)",
     re.IGNORECASE,
 )
-
-
-_PARTIAL = re.compile(r"[^.]*\b(does not match the file size|truncated|incomplete)\b[^.]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,21 +102,16 @@ def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask
     if path.suffix.lower() in EDF_SUFFIXES:
         header = read_header(path)
         require_whole(path, header)
+    require_modest(path)
     with listening(notes):
         raw = _read(path)
-    said = " ".join(_without_paths(line, path) for line in notes.lines())
-    if part := _PARTIAL.search(said):
-        # MNE reads a file that was cut off as far as it goes and warns; half a recording is no recording.
-        raise InputError(
-            f"recording {path} cannot be read whole: {part[0].removeprefix('MNE: ')}",
-            hint="copy it again; is it cut off?",
-        )
+    said, sidecars = " ".join(_without_paths(line, path) for line in notes.lines()), find_sidecars(path)
+    require_all_there(path, raw, said, tabled=sidecars.events is not None)
     lost, records, kept = "omitted" in said.lower(), None, None
     with listening(notes):
         if header is not None and header.discontinuous:
             onsets, found = read_notes(path, header)
             records, kept = (onsets, header.record_s), from_notes(found)
-        sidecars = find_sidecars(path)
         _type_channels(raw, sidecars, path, notes)
         own = kept or annotated(raw, path, lost=lost)
         marks = [*_table_marks(sidecars, column, notes), own]
