@@ -3,8 +3,9 @@
 Found by running every form in both (OpenVINO 2026.4 against onnxruntime and onnx's evaluator): pooling in ceil mode
 reads past the padded signal (MaxPool gives -inf or a window too many, AveragePool another divisor), Pad has no wrap
 mode, ConvTranspose takes neither ``output_shape`` with SAME_LOWER nor ``auto_pad``, DFT ignores its axis, STFT needs
-both window and frame length. Each has an exact equivalent that OpenVINO runs. Antialiased Resize, Resize with
-half_pixel_symmetric and LSTM with peepholes give other numbers and have none: they are refused by name.
+both window and frame length; two recurrences on one signal spoil it for each other (`openvino_recurrences`). Each has
+an exact equivalent that OpenVINO runs. Antialiased Resize, Resize with half_pixel_symmetric and LSTM with peepholes give
+other numbers and have none: they are refused by name.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rtserve.errors import ExportError
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 from rtserve.graphs.macs import infer_shapes
+from rtserve.graphs.openvino_recurrences import RECURRENT, part_inputs
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -33,7 +35,7 @@ def lower(model: ir.Model) -> tuple[ir.Model, int]:
     ExportError
         Where a node has a form that OpenVINO gets wrong and that has no equivalent; the node is named.
     """
-    if not any(node.op_type in REWRITES for node in model.graph):
+    if not any(node.op_type in REWRITES or node.op_type in RECURRENT for node in model.graph):
         return model, 0
     model = infer_shapes(model)
     changed = rewrite(model)
@@ -50,7 +52,7 @@ def rewrite(model: ir.Model) -> int:
         if new is not None:
             supersede(model, node.outputs[0], new)
             changed += 1
-    return changed
+    return changed + part_inputs(model)
 
 
 def _refuse(node: ir.Node, form: str) -> ExportError:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from rtserve.errors import ExportError, InputError, ParityError
 from rtserve.fusion.fuse import fuse_with_report
@@ -215,6 +216,52 @@ def test_openvino_gives_the_numbers_of_a_fourier_transform(attributes, bins, len
     graph = spectrum(attributes, bins, 2, length)
     x = answer_windows(graph.input_spec)
     assert np.allclose(make_runner(graph, "openvino").infer(x), OnnxruntimeRunner(graph).infer(x), atol=2e-5)
+
+
+def recurrences(kinds, *, apart):
+    """Two recurrences on one signal, or on two that are computed alike."""
+    rng, nodes, constants = np.random.default_rng(0), [], [numpy_helper.from_array(np.array([1]), "one")]
+    for k, (kind, direction) in enumerate(kinds):
+        if apart or k == 0:
+            nodes.append(helper.make_node("Transpose", ["x"], [f"t{k}"], perm=[2, 0, 1]))
+        rows = {"GRU": 9, "LSTM": 12, "RNN": 3}[kind]
+        constants += [numpy_helper.from_array((0.5 * rng.standard_normal((1, rows, width))).astype("f4"), f"{name}{k}")
+                      for name, width in (("w", 4), ("r", 3))]  # fmt: skip
+        read = [f"t{k if apart else 0}", f"w{k}", f"r{k}"]
+        nodes.append(helper.make_node(kind, read, [f"h{k}"], hidden_size=3, direction=direction))
+        nodes.append(helper.make_node("Squeeze", [f"h{k}", "one"], [f"s{k}"]))
+    constants += [numpy_helper.from_array(np.array([0]), "zero")]
+    nodes.append(helper.make_node("Concat", [f"s{k}" for k in range(len(kinds))], ["c"], axis=2))
+    nodes.append(helper.make_node("ReduceMean", ["c", "zero"], ["y"], keepdims=0))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4, 16])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3 * len(kinds)])
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], constants),
+                              opset_imports=[helper.make_opsetid("", 20)], ir_version=9)  # fmt: skip
+    return Graph.from_bytes(model.SerializeToString())
+
+
+@pytest.mark.needs("openvino")
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(
+    "kinds",
+    [(("GRU", "forward"), ("GRU", "forward")), (("LSTM", "forward"), ("LSTM", "reverse")),
+     (("RNN", "reverse"), ("GRU", "forward"), ("LSTM", "forward"))],
+)  # fmt: skip
+def test_openvino_gives_the_numbers_of_recurrences_on_one_signal(kinds, apart):
+    graph = recurrences(kinds, apart=apart)
+    again, changed = lower(graph.model)
+    assert changed == len(kinds)
+    assert lower(again)[1] == 0
+    runner = make_runner(graph, "openvino")
+    for batch in (1, 2, 5):
+        x = np.random.default_rng(batch).standard_normal((batch, 4, 16)).astype("f4")
+        truth = OnnxruntimeRunner(graph).infer(x)
+        assert np.allclose(runner.infer(x), truth, atol=1e-5)
+
+
+@pytest.mark.needs("openvino")
+def test_one_recurrence_alone_is_left_as_it_is():
+    assert lower(recurrences((("GRU", "forward"),), apart=False).model)[1] == 0
 
 
 @pytest.mark.needs("openvino")
