@@ -1,4 +1,12 @@
-"""The exactness check of the compiler: rewritten models against the plain graph in float64."""
+"""The exactness check of the compiler: rewritten models against the plain graph in float64.
+
+A rewrite is on trial, not the engine. What an engine makes of NaN is its own (onnxruntime's MaxPool of rank 3 drops it,
+its linear Resize carries it into the next window of the batch, its Clip depends on where in a vector it lies): on broken
+windows a rewrite stands where the rewritten graph in float64 answers as the plain one does, and the report says whose
+answer differs. And where the plain graph in onnxruntime is itself off by more than is allowed (its RNN and DFT are, now
+and then), a rewrite that is the same in float64 and no worse in onnxruntime is not taken back for it; whether the whole
+graph may be called equal is asked of it in the end, without that excuse.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +20,16 @@ from rtserve.errors import RtserveError
 from rtserve.graphs.answers import Answers, answer_windows
 from rtserve.graphs.engines import ENGINE_NAMES
 from rtserve.graphs.macs import count_macs
-from rtserve.graphs.parity import ParityReport, probe_inputs
+from rtserve.graphs.parity import ParityReport, compare_outputs, probe_inputs, relative_error
 from rtserve.graphs.witness import Testimony, hear
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rtserve.graphs.graph import Graph
+    from rtserve.graphs.parity import ParityCase
+    from rtserve.graphs.runners import PlanRunner
+    from rtserve.graphs.witness import Answer
 
 __all__ = ["Reference"]
 
@@ -28,6 +39,8 @@ windows come in pairs instead of fours; ten times as many, and every second of t
 
 
 REFERENCE = "reference windows"
+NO_WORSE = 2.0
+"""How much further off than the plain graph a rewritten one may be where the plain one is off by too much itself."""
 
 
 class Reference:
@@ -74,11 +87,19 @@ class Reference:
         """
         from rtserve.graphs.runners import make_runner
 
-        infer = make_runner(graph, engine).infer
+        infer, exact = make_runner(graph, engine).infer, _InDouble(graph)
         asked = [answer for answer in self._heard.answers if engine != "openvino" or np.isfinite(answer.x).all()]
-        cases = tuple(answer.compare(infer(answer.x)) for answer in asked)
+        cases, notes = [], [*self._heard.notes]
+        for answer in asked:
+            case = answer.compare(infer(answer.x))
+            if case.passed or np.isfinite(answer.x).all() or not exact.same(answer):
+                cases.append(case)
+            else:
+                notes.append(
+                    f"on {answer.name} {ENGINE_NAMES[engine]} does not answer as float64 does: it treats NaN so"
+                )
         subject = f"{ENGINE_NAMES[engine]} on the fused graph"
-        return ParityReport(cases=cases, subject=subject, reference="the plan in float64", notes=self._heard.notes)
+        return ParityReport(cases=tuple(cases), subject=subject, reference="the plan in float64", notes=tuple(notes))
 
     @property
     def answers(self) -> Answers | None:
@@ -88,11 +109,44 @@ class Reference:
 
     def check(self, model: ir.Model) -> str:
         """Return why a model is not the same, or an empty text."""
+        graph = replace(self.graph, model=model)
         try:
-            report = self.report(replace(self.graph, model=model))
+            report = self.report(graph)
         except RtserveError as error:
             return error.message
-        return "" if report.passed else f"{report.worst.error:.1e} on {report.worst.name}"
+        exact = _InDouble(graph)
+        blamed = tuple(case for case in report.cases if not case.passed and not self._excused(case, exact))
+        worst = replace(report, cases=blamed).worst if blamed else None
+        return f"{worst.error:.1e} on {worst.name}" if worst else ""
+
+    def _excused(self, case: ParityCase, exact: _InDouble) -> bool:
+        """Whether the plain graph in onnxruntime is as far off, and the rewritten one in float64 is the same."""
+        answer = next((a for a in self._heard.answers if a.name == case.name), None)
+        if answer is None or not case.finite:
+            return False
+        own = relative_error(answer.single, answer.truth)
+        return own > case.allowed and case.error <= NO_WORSE * own and exact.same(answer)
+
+
+class _InDouble:
+    """A rewritten graph in float64, run where somebody asks."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    @cached_property
+    def _runner(self) -> PlanRunner:
+        from rtserve.graphs.runners import PlanRunner
+
+        return PlanRunner(self.graph, double=True)
+
+    def same(self, answer: Answer) -> bool:
+        """Whether it gives what the plain graph gives in float64, without any allowance for float32."""
+        try:
+            got = self._runner.infer(answer.x)
+        except RtserveError:  # an operator that the executor lacks
+            return False
+        return compare_outputs(answer.name, got, answer.truth).passed
 
 
 def _broken(graph: Graph, seed: int, *, windows: int) -> list[tuple[str, np.ndarray]]:
