@@ -239,6 +239,8 @@ def _push_down(model: ir.Model, node: ir.Node, closing: str, axes: tuple[int, ..
         attributes["axis"] = (_moved_axes(node) or [0])[0]
     elif node.op_type == "Concat":
         axis = node.attributes.get_int("axis", 0)
+        if axis < 0 and node.outputs[0].shape is not None:  # counted from the end, which moves
+            axis += len(node.outputs[0].shape)
         attributes["axis"] = axis if closing == "Unsqueeze" else axis + (axis >= axes[0])
     moved = emit.many(node.op_type, *feeds, n=len(node.outputs), **attributes)
     for old, new in zip(list(node.outputs), moved, strict=True):

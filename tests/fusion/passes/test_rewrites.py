@@ -10,7 +10,10 @@ from rtserve.fusion.passes import depth, elu, fold, fourier, layout, pool
 from rtserve.fusion.passes.check import Reference
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.running import STRICT, Pass, clean, run_passes
-from tests.fusion.passes.networks import N_CHANS, head, network
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.parity import relative_error
+from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner
+from tests.fusion.passes.networks import N_CHANS, N_TIMES, head, network
 
 
 def rewritten(module, graph):
@@ -189,3 +192,68 @@ def test_passes_can_be_chosen_and_switched_off():
     assert report.outcomes == ()
     _, report, _ = fuse_with_report([graph], passes=["layout"])
     assert {o.name for o in report.outcomes} <= {"layout", "stack"}
+
+
+@pytest.mark.parametrize("axis", [1, 2, -1, -2])
+def test_layout_joins_along_an_axis_counted_from_either_end(axis):
+    size = 8 if axis in (1, -2) else N_TIMES - 2
+
+    def body(emit, x, weights):
+        parts = emit.many("Split", emit("Conv", x, weights(8, N_CHANS, 3)), [3, size - 3], n=2, axis=axis)
+        h = emit("Concat", emit("Tanh", parts[0]), parts[1], axis=axis)
+        return head(emit, emit("Relu", emit("Conv", h, weights(8, 8, 3))), weights, 8, axes=(2,))
+
+    graph, report, _ = fuse_with_report([network(body)], passes=["layout"])
+    assert next(o for o in report.outcomes if o.name == "layout").status == "applied"
+    assert [node.op_type for node in graph.model.graph].count("Squeeze") <= 2  # the join is of rank 4
+
+
+def pooled(emit, x, weights):
+    """A MaxPool of rank 3, whose NaN onnxruntime drops, and a number of it."""
+    h = emit("MaxPool", emit("Mul", x, np.float32(1.5)), kernel_shape=[6], strides=[2], pads=[1, 2])
+    return head(emit, emit("Sigmoid", h), weights, N_CHANS, axes=(2,))
+
+
+def test_a_step_is_not_taken_back_for_what_an_engine_makes_of_nan():
+    graph = network(pooled)
+    probes = {name: x for name, x in Reference(graph).probes if name == "a NaN channel"}
+    single, exact = OnnxruntimeRunner(graph), PlanRunner(graph, double=True)
+    ((name, x),) = probes.items()
+    assert np.isnan(exact.infer(x)[0]).all()
+    assert not np.isnan(single.infer(x)[0]).any()  # a number made of the smallest float32
+    fused, report, parity = fuse_with_report([graph], views="identity,roll:+3,roll:+7", engine="torch")
+    assert not [o for o in report.outcomes if o.status == "undone"]
+    assert parity.passed
+    assert any(name in note for note in parity.notes) or np.isnan(OnnxruntimeRunner(fused).infer(x)[0]).all()
+
+
+def test_a_rewrite_that_loses_nan_itself_is_taken_back():
+    graph = network(pooled)
+    model = graph.clone_model()
+    pool = next(node for node in model.graph if node.op_type == "MaxPool")
+    emit = Emitter(model.graph, before=pool)
+    clean = emit("Where", emit("IsNaN", pool.inputs[0]), np.float32(0), pool.inputs[0])
+    pool.replace_input_with(0, clean)
+    assert "NaN channel" in Reference(graph).check(model)
+
+
+def test_a_step_is_not_blamed_for_what_onnxruntime_is_off_by_on_the_plain_graph():
+    rng = np.random.default_rng(0)
+    w, r = (rng.standard_normal((1, 1, width)).astype("f4") for width in (N_CHANS, 1))
+
+    def body(emit, x, weights):
+        h = emit("RNN", emit("Transpose", x, perm=[2, 0, 1]), w, np.abs(r) + 0.5, hidden_size=1)
+        h = emit("Mul", emit("Squeeze", h, [1]), np.float32(1.0))
+        return emit("ReduceMean", h, [0], keepdims=0)
+
+    graph = network(body)
+    reference = Reference(graph)
+    worst = max(relative_error(a.single, a.truth) / max(a.rounding * 4, 1e-5) for a in reference._heard.answers)
+    assert worst > 1  # its tanh is off near zero
+    model = graph.clone_model()
+    mul = next(node for node in model.graph if node.op_type == "Mul")
+    emit = Emitter(model.graph, before=mul)
+    mul.replace_input_with(0, emit("Identity", mul.inputs[0]))
+    assert reference.check(model) == ""
+    mul.replace_input_with(1, emit.constant(np.array(1.001, np.float32)))
+    assert reference.check(model) != ""
