@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import numpy as np
 from rtserve.errors import InputError
 from rtserve.signals.clock import Marks
 from rtserve.signals.events import Events, events_of
+from rtserve.signals.patterns import fits
 from rtserve.signals.recordings import Signal
 from rtserve.signals.tables import is_empty, plain_number
 from rtserve.signals.wanted import Wanted
@@ -20,6 +21,7 @@ __all__ = ["EventChoice", "choose_events", "event_values"]
 
 _TECHNICAL = ("bad", "edge", "boundary", "new segment", "start experiment", "recording ends")
 """How names begin that say something of the recording and nothing of the experiment."""
+_COMMA = re.compile(r"\d,\d")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,24 +36,28 @@ class EventChoice:
 
     names: tuple[str, ...] = ()
 
-    def mask(self, marks: Marks, wanted: Sequence[Wanted]) -> np.ndarray:
-        """Return which of one source's events (n,) are chosen, and have what is wanted of them."""
+    def mask(self, marks: Marks, wanted: Sequence[Wanted], *, broad: bool = False) -> np.ndarray:
+        """Return which of one source's events (n,) are chosen, and have what is wanted of them.
+
+        With `broad` those also whose name has digits that are no number, so that they are counted.
+        """
         chosen = np.array([self._takes(name) for name in marks.name.tolist()], bool)
         for one in wanted:
-            chosen &= _has(marks, one)
+            chosen &= _has(marks, one, broad=broad)
         return chosen
 
     def _takes(self, name: str) -> bool:
         if self.names:
-            return any(fnmatch.fnmatchcase(name, key) for key in self.names)
+            return any(fits(name, key) for key in self.names)
         return not is_empty(name) and not name.lower().startswith(_TECHNICAL)
 
 
-def _has(marks: Marks, one: Wanted) -> np.ndarray:
+def _has(marks: Marks, one: Wanted, *, broad: bool) -> np.ndarray:
     if one.kind == "class" and one.classes is not None:
         return np.array([one.classes.name_of(name) is not None for name in marks.name.tolist()], bool)
     if one.kind == "number":
-        return np.array([one.number_in(name) is not None for name in marks.name.tolist()], bool)
+        has = one.may_have_number if broad else one.has_number
+        return np.array([has(name) for name in marks.name.tolist()], bool)
     if one.kind == "column":
         return np.full(len(marks.name), one.detail in marks.fields)
     return np.ones(len(marks.name), bool)
@@ -66,8 +72,8 @@ def choose_events(signal: Signal, choice: EventChoice, wanted: Sequence[Wanted])
         Where no source has any.
     """
     for marks in signal.marks:
-        mask = choice.mask(marks, wanted)
-        if mask.any():
+        if choice.mask(marks, wanted).any():
+            mask = choice.mask(marks, wanted, broad=True)
             if marks is not signal.marks[0]:
                 signal.notes.add(f"events taken from {marks.source}")
             events = events_of(signal, marks)
@@ -127,9 +133,8 @@ def event_values(
             missing = np.array([text is None for text in found], bool)
             reason = "event of no class"
         elif one.kind == "number":
-            numbers = [one.number_in(name) for name in events.name[index].tolist()]
-            values[one.name] = np.array([np.nan if value is None else value for value in numbers], float)
-            missing, reason = np.isnan(values[one.name]), "no number in the event's name"
+            values[one.name] = _numbers(signal, events.name[index].tolist(), one)
+            missing, reason = np.isnan(values[one.name]), "no single number in the event's name"
         elif one.kind == "column":
             values[one.name], missing = _column(signal, events, index, one)
             reason = f"no {one.detail}" if one.classes is None else f"{one.detail} of no class"
@@ -138,6 +143,18 @@ def event_values(
         dropped[reason] += int((missing & keep).sum())
         keep &= ~missing
     return values, keep
+
+
+def _numbers(signal: Signal, names: list[str], one: Wanted) -> np.ndarray:
+    """Return the number that each event's name has, NaN where it has none or several."""
+    numbers = [one.number_in(name) for name in names]
+    comma = next((n for n, v in zip(names, numbers, strict=True) if v is None and _COMMA.search(n)), None)
+    if comma is not None:
+        raise InputError(
+            f"{signal.path}: whether {comma!r}, the name of an event, has a decimal comma is not known",
+            hint="write a point into the names, or name the events whose numbers to take with --stimulus",
+        )
+    return np.array([np.nan if value is None else value for value in numbers], float)
 
 
 def _column(signal: Signal, events: Events, index: np.ndarray, one: Wanted) -> tuple[np.ndarray, np.ndarray]:

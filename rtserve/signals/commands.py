@@ -17,6 +17,7 @@ from rtserve.signals.electrodes import CHANNELS
 from rtserve.signals.events import HBN_EVENTS, EventRule
 from rtserve.signals.numbering import Numbered
 from rtserve.signals.participants import Values, read_participants
+from rtserve.signals.patterns import listed
 from rtserve.signals.prepare import Prepared, Progress, prepare
 from rtserve.signals.recordings import Cleaning
 from rtserve.signals.wanted import Wanted, natural, parse_wanted
@@ -106,7 +107,7 @@ def run_prepare(
 
 
 def _names(text: str | None) -> list[str]:
-    return [name.strip() for name in (text or "").split(",") if name.strip() and name not in ("auto", "all")]
+    return [name for name in listed(text) if name not in ("auto", "all")]
 
 
 def _pair(text: str, what: str, example: str) -> tuple[float, float]:

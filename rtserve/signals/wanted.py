@@ -7,17 +7,18 @@ participants.tsv. ``--classes left=1,right=2`` says which values are which class
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rtserve.errors import InputError
-from rtserve.signals.patterns import Pattern, parse_pattern
+from rtserve.signals.patterns import NUMBER, Pattern, fits, listed, parse_pattern
+from rtserve.signals.tables import plain_number
 
 __all__ = ["Classes", "Wanted", "natural", "parse_classes", "parse_wanted"]
 
-_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"(?<![\w.])" + NUMBER)
+_ANY = "[^/]*?\\d[^/]*?"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ class Classes:
         if not self.keys:
             return value
         exact = [at for key, at in zip(self.keys, self.places, strict=True) if key == value]
-        alike = [at for key, at in zip(self.keys, self.places, strict=True) if fnmatch.fnmatchcase(value, key)]
+        alike = [at for key, at in zip(self.keys, self.places, strict=True) if fits(value, key)]
         found = exact or alike
         return self.names[found[0]] if found else None
 
@@ -89,14 +90,21 @@ class Wanted:
             texts = [found["value"]] if found else []
         else:
             texts = _NUMBER.findall(name)
-        try:
-            return float(texts[0]) if len(texts) == 1 else None
-        except ValueError:
-            return None
+        return plain_number(texts[0]) if len(texts) == 1 else None
+
+    def has_number(self, name: str) -> bool:
+        """Whether an event's name carries one."""
+        return self.number_in(name) is not None
+
+    def may_have_number(self, name: str) -> bool:
+        """Whether an event's name has digits where the number is looked for; what they are not is then counted."""
+        if self.detail:
+            return _template(self.detail, _ANY).match(name) is not None
+        return any(letter.isdecimal() for letter in name)
 
 
-def _template(text: str) -> Pattern:
-    return parse_pattern(text, ("value",), option="--target number:")
+def _template(text: str, what: str = NUMBER) -> Pattern:
+    return parse_pattern(text, ("value",), option="--target number:", what=what)
 
 
 def parse_wanted(text: str, *, classes: str | None = None) -> tuple[Wanted, ...]:
@@ -107,7 +115,7 @@ def parse_wanted(text: str, *, classes: str | None = None) -> tuple[Wanted, ...]
     InputError
         Where a target is named twice, or it is not said which of several the classes are of.
     """
-    wanted = [_one(part.strip()) for part in text.split(",") if part.strip()]
+    wanted = [_one(part) for part in listed(text)]
     if not wanted:
         raise InputError(f"--target {text!r} names nothing", hint="for example --target response_time,age")
     names = [one.name for one in wanted]
@@ -150,7 +158,7 @@ def parse_classes(text: str) -> Classes:
     InputError
         Where a value is named twice, or some are numbered and some not.
     """
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = listed(text)
     if parts == ["all"]:
         return Classes()
     pairs = [part.rpartition("=") for part in parts]

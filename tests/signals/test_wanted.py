@@ -323,3 +323,53 @@ def test_values_with_an_equals_sign_are_names_unless_numbered():
 @given(st.lists(st.integers(0, 300), unique=True))
 def test_labels_are_counted_as_people_count(numbers):
     assert natural([f"{n} Hz" for n in numbers]) == [f"{n} Hz" for n in sorted(numbers)]
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "value"),
+    [
+        ("number:*{value}*", "8.57 Hz", 8.57),
+        ("number:*{value}*", "1e3", 1000.0),
+        ("number:*{value}*", "10-20", 10.0),
+        ("number:*{value}*", "1,5 Hz", None),
+        ("number:{value}", "1_000", None),
+        ("number:x-{value}", "x-5", 5.0),
+        ("number:run{value}_*", "run12_b", 12.0),
+        ("number", "0x10", None),
+        ("number", "1_000", None),
+        ("number", "7,5 Hz", None),
+        ("number", "1.2.3", None),
+        ("number", "8Hz", 8.0),
+        ("number", "angle -12.5 deg", -12.5),
+        ("number", "12 of 20", None),
+    ],
+)
+def test_a_number_is_taken_whole_or_not_at_all(target, name, value):
+    (wanted,) = parse_wanted(target)
+    assert wanted.number_in(name) == value
+
+
+def test_names_mean_themselves_but_for_the_star():
+    keys = parse_classes('[left]=0,what?=1,"y,z"=2,b*=3')
+    assert [keys.name_of(name) for name in ("[left]", "l", "what?", "whatx", "y,z", "b/1")] == [
+        "[left]", None, "what?", None, "y,z", "b*",
+    ]  # fmt: skip
+
+
+def test_events_without_a_clear_number_are_counted_or_asked_about(tmp_path):
+    from .recordings import brain, write_bdf, write_events
+
+    path = tmp_path / "sub-01/eeg/sub-01_task-x_eeg.bdf"
+    write_bdf(path, brain(seconds=20))
+    rows = [(2.0, "10 Hz"), (5.0, "1 of 2"), (8.0, "15 Hz"), (11.0, "pause"), (14.0, "[left]"), (15.0, "l")]
+    write_events(path, rows)
+    common = (tmp_path, "--window", "0,1", "--channels", "all", "-o", tmp_path / "w.npz", "--force")
+    text = run(*common, "--target", "number")
+    assert "2 windows" in text
+    assert "dropped: 1 no single number in the event's name" in text
+    run(*common, "--target", "class", "--stimulus", "[left]")
+    assert load_windows(tmp_path / "w.npz").extra["onset_s"].tolist() == [14.0]
+    write_events(path, [*rows, (17.0, "7,5 Hz")])
+    with pytest.raises(InputError, match="whether '7,5 Hz', the name of an event, has a decimal comma"):
+        run(*common, "--target", "number")
+    assert "2 windows" in run(*common, "--target", "number", "--stimulus", "10 Hz,15 Hz")
