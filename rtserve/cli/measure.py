@@ -14,8 +14,10 @@ from rtserve.graphs.engines import ENGINES
 __all__ = ["bench", "evaluate"]
 
 _METRICS = (
-    "nrmse, rmse, mse, mae, smooth_l1, pearson, nrmse:range, nrmse:iqr, nrmse:mean;"
-    " of classes balanced_accuracy, accuracy, kappa, f1"
+    "nrmse, rmse, mse, mae, smooth_l1, pearson, nrmse:range, nrmse:iqr, nrmse:mean,"
+    " binned_mae:edges=A,B,..[:weights=..][:by=recording][:groups=COLUMN];"
+    " of classes balanced_accuracy, accuracy, kappa, f1, auc, log_loss, cell_balanced_accuracy:by=COLUMNS;"
+    " of vectors retrieval[:top=5][:average=subject], angular_mae[:unit=deg]"
 )
 _ENGINES = EngineChoice(ENGINES)
 
@@ -29,6 +31,8 @@ _ENGINES = EngineChoice(ENGINES)
 @click.option(
     "--split", help="Only the windows marked so; by default all, or test where GRAPH was trained on the rest."
 )
+@click.option("--per", metavar="COLUMN[:vote]", help="Score recordings: the mean of their windows' answers, or a vote.")
+@click.option("--tables", is_flag=True, help="Also print the confusion matrix, each class and each subject.")
 @click.option("--engine", type=_ENGINES, default="onnxruntime", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--batch", type=click.IntRange(1), help="Windows per call; by default what fits in 2 MiB.")
@@ -50,13 +54,13 @@ def evaluate(
     from rtserve.cli.progress import progress
     from rtserve.measure.commands import run_evaluate
 
-    output, as_json = options["output"], options.pop("as_json")
+    output, as_json, tables = options["output"], options.pop("as_json"), options.pop("tables")
     with progress("scoring and timing" if options["by"] else "scoring") as callback:
         result = run_evaluate(graph, data, c1, c2, progress=callback, **options)
     if as_json:
         emit_json("overall" if c1 else "evaluation", result.to_dict(raw=False))
     else:
-        click.echo("\n".join(result.lines()))
+        click.echo("\n".join(result.lines() + (result.table_lines() if tables else [])))
     if output:
         tell(f"wrote {output}")
 

@@ -42,15 +42,23 @@ def stated_options(command: F) -> F:
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @stated_options
+@click.option("--columns", type=click.Path(path_type=Path), help="Table (.tsv, .csv) with a row per window to add.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here instead; .npz or .h5 by its ending.")
 @click.option("--n-chans", type=click.IntRange(1), help="Channels, where a graph leaves them open.")
 @click.option("--n-times", type=click.IntRange(1), help="Samples, where a graph leaves them open.")
 @click.option("--force", is_flag=True, help="Also change what FILE says already; replace an existing output.")
 @json_option
 def annotate(
-    file: Path, output: Path | None, n_chans: int | None, n_times: int | None, force: bool, as_json: bool, stated: Any
+    file: Path,
+    columns: Path | None,
+    output: Path | None,
+    n_chans: int | None,
+    n_times: int | None,
+    force: bool,
+    as_json: bool,
+    stated: Any,
 ) -> None:
-    """Write into FILE (a window set or a graph) what it does not say: unit, rate, target, classes.
+    """Write into FILE (a window set or a graph) what it does not say: unit, rate, target, classes, columns of a table.
 
     A graph (.onnx) whose batch is frozen, or whose sizes are open, is rewritten to take any batch.
     """
@@ -59,7 +67,7 @@ def annotate(
         return
     from rtserve.signals.annotate import annotate_windows
 
-    report = annotate_windows(file, stated, output=output, force=force)
+    report = annotate_windows(file, stated, columns=columns, output=output, force=force)
     if as_json:
         emit_json("annotation", report.to_dict())
     else:

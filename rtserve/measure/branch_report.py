@@ -99,6 +99,10 @@ class Judged:
         """Write both with the raw predictions as JSON."""
         return save_result(path, "evaluation", self.to_dict(), force=force)
 
+    def table_lines(self) -> list[str]:
+        """Return the tables of the evaluation."""
+        return self.evaluation.table_lines()
+
     def lines(self) -> list[str]:
         """Return what a person reads."""
         return [*self.evaluation.lines(), *self.branches.lines()]

@@ -21,7 +21,8 @@ from rtserve.fusion.plan import FusionPlan, Merge
 from rtserve.fusion.views import parse_view
 from rtserve.graphs.graph import Graph
 from rtserve.measure.branch_report import BranchReport, Trial
-from rtserve.measure.decisions import Decision, decide, to_predictions
+from rtserve.measure.columns import columns_of
+from rtserve.measure.decisions import Decision, decide, to_answers
 from rtserve.measure.folds import held_out_choice
 from rtserve.measure.metrics import Metric, parse_metric
 from rtserve.measure.outputs import BranchOutputs, branch_outputs, find_members
@@ -55,14 +56,17 @@ class _Case:
 
     def predictions(self, members: Sequence[int] | None = None, views: Sequence[int] | None = None) -> np.ndarray:
         merged = self.outputs.merged(members, views, merge=self.plan.merge, calibration=self.plan.calibration)
-        return to_predictions(merged, self.windows, name="the merge", decision=self.decision)
+        return self.answers(merged)
+
+    def answers(self, merged: np.ndarray) -> np.ndarray:
+        return to_answers(self.metric, merged, self.windows, name="the merge", decision=self.decision)
 
     def disabled(self, view: int) -> np.ndarray:
         """Return the predictions with one view put out of action: its branches see the window as it is."""
         values = self.outputs.values.copy()
         values[:, view] = self.identity.values[:, 0]
         merged = replace(self.outputs, values=values).merged(merge=self.plan.merge, calibration=self.plan.calibration)
-        return to_predictions(merged, self.windows, name="the merge", decision=self.decision)
+        return self.answers(merged)
 
     def difference(self, first: np.ndarray, second: np.ndarray) -> Difference:
         y = self.windows.y
@@ -171,7 +175,7 @@ def _case(
         outputs=outputs,
         identity=identity,
         windows=windows,
-        metric=parse_metric(metric or ("balanced_accuracy" if decision else "nrmse")),
+        metric=parse_metric(metric or ("balanced_accuracy" if decision else "nrmse")).on(columns_of(windows)),
         units=Units.of(windows.subject, len(windows)),
         seed=seed,
         resamples=resamples,
@@ -237,7 +241,7 @@ def _structure(case: _Case, kind: str, index: int) -> str:
 def _correlation(first: np.ndarray, second: np.ndarray) -> float | None:
     if np.std(first) == 0 or np.std(second) == 0:
         return None
-    return float(np.corrcoef(first.astype(np.float64), second.astype(np.float64))[0, 1])
+    return float(np.corrcoef(first.astype(np.float64).ravel(), second.astype(np.float64).ravel())[0, 1])
 
 
 def _whole(case: _Case) -> list[tuple[str, Difference]]:
@@ -248,7 +252,7 @@ def _whole(case: _Case) -> list[tuple[str, Difference]]:
 
     def identity(members: Sequence[int] | None = None) -> np.ndarray:
         merged = case.identity.merged(members, merge=uniform.merge, calibration=case.plan.calibration)
-        return to_predictions(merged, case.windows, name="the merge", decision=case.decision)
+        return case.answers(merged)
 
     if not plain:
         out.append(("without views -> with views", case.difference(identity(), full)))

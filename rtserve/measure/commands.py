@@ -53,6 +53,8 @@ def run_evaluate(
         first, second = ((graph_of, as_windows(windows, stated=stated)) for graph_of, windows in (c1, c2))
         result: Any = evaluate_overall(first, second, **options)
     elif graph and data:
+        if trial["by"] and options.get("per"):
+            raise InputError("--by judges windows, --per scores recordings", hint="leave one of them out")
         windows = as_windows(data, stated=stated)
         result = evaluate(graph, windows, **options)
         result = _judged(result, graph, windows, options, trial) if trial["by"] else result

@@ -14,14 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
+from rtserve.errors import InputError
+from rtserve.measure.cases import Per
 from rtserve.measure.comparison import Comparison, Row
-from rtserve.measure.evaluation import score_predictions
-from rtserve.measure.metrics import METRICS
+from rtserve.measure.decisions import CLASSIFICATION
+from rtserve.measure.evaluation import REGRESSION, score_predictions
+from rtserve.measure.metrics import metric_of, parse_metric
 from rtserve.measure.predict import as_windows
 from rtserve.measure.rescore import rescore
 from rtserve.measure.sides import Claim, Raw, Side, read_side
 from rtserve.measure.signature import Signature
-from rtserve.measure.statistics import Difference, Units, corrected, difference
+from rtserve.measure.statistics import Difference, corrected, difference
 from rtserve.measure.suspicions import alike, leaks, suspicions
 from rtserve.signals.windows import Stated, WindowSet
 
@@ -39,7 +42,8 @@ def compare(
     train: str | Path | None = None,
     split: str = "all",
     exporters: Sequence[str] = (),
-    metrics: Sequence[str] = ("nrmse", "rmse", "mse"),
+    metrics: Sequence[str] = (),
+    per: str | None = None,
     seed: int = 0,
     predict_zip: ZipPredictor | None = None,
     stated: Stated = _NOTHING,
@@ -59,7 +63,9 @@ def compare(
     exporters : sequence of str
         Of checkpoints: one for both sides, or one each.
     metrics : sequence of str
-        To score again with.
+        To score again with; by default NRMSE, RMSE and MSE, or balanced accuracy for classes.
+    per : str, optional
+        Bring the answers to one recording together before they are scored, as `evaluate` does.
     seed : int
         Of the bootstrap.
     predict_zip : callable, optional
@@ -83,7 +89,7 @@ def compare(
     if data is not None:
         with ThreadPoolExecutor(2) as pool:
             jobs = [
-                pool.submit(_scored, side, data, split, _nth(exporters, k), metrics, predict_zip, stated)
+                pool.submit(_scored, side, data, split, _nth(exporters, k), metrics, per, predict_zip, stated)
                 for k, side in enumerate(sides)
             ]
             sides = [job.result() for job in jobs]
@@ -113,17 +119,34 @@ def _scored(
     split: str,
     exporter: str | None,
     metrics: Sequence[str],
+    per: str | None,
     predict_zip: ZipPredictor | None,
     stated: Stated,
 ) -> Side:
     if not side.scorable:
         return side
     if side.kind != "zip" or predict_zip is None:
-        return rescore(side, data, split=split, exporter=exporter, stated=stated, metrics=list(metrics))
+        settings = {"metrics": list(metrics) or None, "per": per}
+        return rescore(side, data, split=split, exporter=exporter, stated=stated, **settings)
     windows = as_windows(data, split=split, stated=stated)
-    found = score_predictions(predict_zip(side.path, windows), windows, metrics=metrics, split=split, name=side.name)
+    classes = windows.predicts == "class" or any(parse_metric(name).classes for name in metrics)
+    found = score_predictions(
+        predict_zip(side.path, windows),
+        windows,
+        metrics=metrics or (CLASSIFICATION if classes else REGRESSION),
+        per=Per.parse(per) if per else None,
+        split=split,
+        name=side.name,
+    )
     claims = tuple(Claim(name=s.signature.metric, value=s.value, signature=s.signature) for s in found.scores)
-    raw = Raw(data=found.data_digest, predictions=found.predictions, targets=found.targets, subject=found.subject)
+    raw = Raw(
+        data=found.data_digest,
+        predictions=found.predictions,
+        targets=found.targets,
+        subject=found.subject,
+        columns=found.cases.columns if found.cases else {},
+        agg=found.scores[0].signature.agg,
+    )
     return replace(side, kind="result", claims=claims, raw=raw)
 
 
@@ -144,15 +167,34 @@ def _paired(
         return [], []
     if a.data != b.data or not np.array_equal(a.targets, b.targets):
         return [], [f"the predictions are of other windows: data {a.data[:12]} against {b.data[:12]}"]
-    units = Units.of(a.subject, len(a.targets))
-    found = []
-    signatures = {c.signature.metric: c.signature for c in first.claims if c.signature}
-    for name in [m for m in metrics if m.split(":")[0] in signatures] or list(signatures):
-        metric = METRICS[name]
-        signature = metric.signature(n=len(a.targets), data=a.data, split=signatures[metric.name].split)
-        found.append((signature, difference(metric, a.targets, a.predictions, b.predictions, units, seed=seed)))
+    if a.agg != b.agg:
+        return [], [f"what is scored differs: {a.agg} against {b.agg}"]
+    found, refusals = [], []
+    for claimed in _claimed(first, metrics):
+        try:
+            found.append(_difference(a, b, claimed, seed=seed))
+        except InputError as error:
+            refusals.append(f"{claimed.metric}: {error.message}")
     together = corrected([each for _, each in found], "metrics of one pair")
-    return [(signature, each) for (signature, _), each in zip(found, together, strict=True)], []
+    return [(signature, each) for (signature, _), each in zip(found, together, strict=True)], refusals
+
+
+def _claimed(side: Side, metrics: Sequence[str]) -> list[Signature]:
+    """Return the signatures of the metrics asked for, as the side states them; of all it states where it has none."""
+    stated = {m.label: c.signature for c in side.claims if c.signature and (m := metric_of(c.signature)) is not None}
+    asked = [stated[label] for label in (parse_metric(name).label for name in metrics) if label in stated]
+    return asked or list(stated.values())
+
+
+def _difference(a: Raw, b: Raw, claimed: Signature, *, seed: int) -> tuple[Signature, Difference]:
+    """Return the paired difference of the metric that a signature is of."""
+    first, second = a.cases(), b.cases()
+    metric = metric_of(claimed)
+    if metric is None:
+        raise InputError("not a metric of this version", hint="score both again: rtserve evaluate")
+    metric = metric.on(first.columns)
+    signature = metric.signature(n=len(first), data=a.data, split=claimed.split, agg=a.agg)
+    return signature, difference(metric, first.y, first.read(metric), second.read(metric), first.units, seed=seed)
 
 
 def _plain(first: Sequence[Claim], second: Sequence[Claim]) -> list[tuple[Claim, Claim]]:

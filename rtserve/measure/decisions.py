@@ -13,11 +13,13 @@ import numpy as np
 from rtserve.errors import InputError, SpecMismatchError
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.heads import classifies, form_of
-from rtserve.measure.metrics import METRICS, parse_metric
+from rtserve.measure.cases import Cases
+from rtserve.measure.metrics import Metric, names_of_metrics, parse_metric
+from rtserve.measure.probabilities import class_probabilities
 from rtserve.signals.windows import WindowSet
 from rtserve.spec import OutputSpec, require_same_target
 
-__all__ = ["CLASSIFICATION", "Decision", "decide", "require_same_scores", "to_predictions"]
+__all__ = ["CLASSIFICATION", "Decision", "decide", "require_same_scores", "to_answers", "to_cases", "to_predictions"]
 
 CLASSIFICATION = ("balanced_accuracy",)
 """What classes are scored by unless something else is asked for."""
@@ -63,8 +65,12 @@ def decide(graph: Graph, windows: WindowSet, metrics: Sequence[str], *, name: st
         Where classes are scored by a metric of numbers, or the numbers of a regression as classes.
     """
     spec = graph.output_spec
-    asked = [metric for metric in metrics if _of_classes(metric)]
-    others = [metric for metric in metrics if not _of_classes(metric)]
+    parsed = [parse_metric(metric) for metric in metrics]
+    asked = [metric.name for metric in parsed if metric.classes]
+    others = [metric.name for metric in parsed if not metric.classes]
+    if windows.y.ndim > 1 or any(metric.reads == "vector" for metric in parsed):
+        _require_vectors(parsed, windows)
+        return None
     of_numbers = spec.target not in ("", "class")
     if of_numbers and (asked or windows.classes):
         raise InputError(f"{name} predicts {spec.target}, which is no class", hint="leave the metric of classes out")
@@ -74,15 +80,28 @@ def decide(graph: Graph, windows: WindowSet, metrics: Sequence[str], *, name: st
     if others:
         raise InputError(
             f"{others[0]} is a metric of numbers, and {name} is scored on classes",
-            hint=f"use {', '.join(name for name, metric in METRICS.items() if metric.classes)}, or leave --metric out",
+            hint=f"use {', '.join(names_of_metrics(('class', 'probabilities')))}, or leave --metric out",
         )
     plan = graph.provenance.details.get("plan", {})
     branches = len(plan.get("members", ())) * len(plan.get("views", ()))
     return Decision(n_outputs=spec.n_outputs, form=form_of(graph), merged=branches > 1)
 
 
-def _of_classes(metric: str) -> bool:
-    return parse_metric(metric).classes
+def _require_vectors(metrics: Sequence[Metric], windows: WindowSet) -> None:
+    """Raise `InputError` where y is vectors and the metrics are not of those, or the other way round."""
+    known = ", ".join(names_of_metrics(("vector",)))
+    wrong = [metric.name for metric in metrics if metric.reads != "vector"]
+    if windows.y.ndim == 1:
+        raise InputError(
+            f"{next(m.name for m in metrics if m.reads == 'vector')} reads several numbers per window, and y is"
+            f" {windows.y.shape}",
+            hint="give windows with targets (n_windows, n_outputs)",
+        )
+    if wrong or not metrics:
+        raise InputError(
+            f"y is {windows.y.shape}: several targets per window" + (f", and {wrong[0]} reads one" if wrong else ""),
+            hint=f"score one target at a time, or name a metric of several with --metric: {known}",
+        )
 
 
 def require_same_scores(spec: OutputSpec, windows: WindowSet, *, name: str) -> None:
@@ -125,3 +144,32 @@ def to_predictions(
         threshold = decision.threshold if decision else 0.0
         return np.asarray(outputs[:, 0] > threshold, np.float32)
     return np.asarray(outputs.argmax(axis=1), np.float32)
+
+
+def to_answers(
+    metric: Metric, outputs: np.ndarray, windows: WindowSet, *, name: str, decision: Decision | None = None
+) -> np.ndarray:
+    """Return outputs (n_windows, n_outputs) in the form that a metric reads. Raises as `to_predictions`."""
+    if metric.reads == "vector":
+        return outputs
+    predictions = to_predictions(outputs, windows, name=name, decision=decision)
+    if metric.reads != "probabilities":
+        return predictions
+    return class_probabilities(outputs, _form(decision), name=name)
+
+
+def _form(decision: Decision | None) -> str:
+    return decision.form if decision else ""
+
+
+def to_cases(outputs: np.ndarray, windows: WindowSet, *, name: str, decision: Decision | None = None) -> Cases:
+    """Return outputs (n_windows, n_outputs) as cases, with the probabilities of classes where they are known."""
+    if windows.y.ndim > 1:
+        return Cases.of(windows, outputs)
+    predictions = to_predictions(outputs, windows, name=name, decision=decision)
+    if decision is None and outputs.shape[1] == 1:
+        return Cases.of(windows, predictions, why=f"{name} is scored on numbers")
+    try:
+        return Cases.of(windows, predictions, class_probabilities(outputs, _form(decision), name=name))
+    except InputError as error:
+        return Cases.of(windows, predictions, why=error.message)

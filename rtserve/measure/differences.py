@@ -197,8 +197,8 @@ def difference(
     ----------
     metric : Metric
         What is computed.
-    y, first, second : ndarray, (n_windows,)
-        Targets and the two predictions.
+    y, first, second : ndarray, (n_windows, ...)
+        Targets and the two predictions, in the form that the metric reads.
     units : Units
         What is resampled and swapped.
     resamples, seed, level : int, int, float
@@ -209,7 +209,9 @@ def difference(
     both, gap = np.concatenate([a, b], axis=1), _gap(metric.of_sums, a.shape[1])
     replicas = replicate(both, gap, resamples=resamples, seed=seed)
     found = ends(replicas, level=level)
-    mark = HEAVY if any(heavy(p - y, units, metric.order) for p in (first, second)) else ""
+    mark = (
+        HEAVY if metric.order and any(heavy(metric.errors(y, p), units, metric.order) for p in (first, second)) else ""
+    )
     closer, further = _moved(metric, y, first, second)
     values = [metric(y, first), metric(y, second)]
     weight = np.bincount(units.index, minlength=units.count) / len(units.index)
@@ -265,10 +267,7 @@ def _gap(of_sums: OfSums, k: int) -> OfSums:
 
 def _moved(metric: Metric, y: Array, first: Array, second: Array) -> tuple[float, float]:
     """Return the shares of windows whose error shrank and grew; for classes, that became right and wrong."""
-    if metric.order == 0:
-        before, after = (first != y).astype(float), (second != y).astype(float)
-    else:
-        before, after = np.abs(first - y), np.abs(second - y)
+    before, after = (np.abs(metric.errors(y, p)) for p in (first, second))
     return float(np.mean(after < before)), float(np.mean(after > before))
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from rtserve.graphs.graph import Graph
-from rtserve.measure.decisions import CLASSIFICATION, decide, require_same_scores, to_predictions
-from rtserve.measure.evaluation import REGRESSION, Evaluation, score_predictions
+from rtserve.measure.cases import Per
+from rtserve.measure.decisions import CLASSIFICATION, decide, require_same_scores, to_cases
+from rtserve.measure.evaluation import REGRESSION, Evaluation, score_cases
 from rtserve.measure.predict import as_graph, as_windows, learned_parameters, predict
 from rtserve.measure.statistics import RESAMPLES
 from rtserve.measure.trained import part_to_score
@@ -26,6 +27,7 @@ def evaluate(
     *,
     metrics: Sequence[str] | None = None,
     split: str | None = None,
+    per: str | None = None,
     engine: str = "onnxruntime",
     threads: int = 1,
     batch: int | None = None,
@@ -43,10 +45,14 @@ def evaluate(
     windows : WindowSet or path
         X (n_windows, n_chans, n_times) in volts, y (n_windows,).
     metrics : sequence of str, optional
-        Names from `rtserve.measure.metrics.METRICS`; by default NRMSE, RMSE and MSE, or balanced accuracy for classes.
+        As `rtserve.measure.metrics.parse_metric` reads them; by default NRMSE, RMSE and MSE, or balanced accuracy for
+        classes.
     split : str, optional
         Score only the windows that the file marks so, ``"all"`` for each of them. By default all, or the test windows
         where the graph was trained on others of the file; ``"train"`` alone gives a score on training windows.
+    per : str, optional
+        Bring the answers to the windows of one recording together first: ``"recording"`` or another column for their
+        mean (of classes, of their probabilities), ``"recording:vote"`` for the class most of them decide for.
     engine, threads, batch : str, int, int
         See `rtserve.measure.predict.predict`.
     resamples, seed : int
@@ -64,7 +70,8 @@ def evaluate(
     ------
     InputError
         Where graph or windows cannot be read, do not fit each other, the metric is not defined (a constant y), or the
-        graph was trained on the windows and nobody asked for that.
+        graph was trained on the windows and nobody asked for that, or the windows lack a column that the metric or
+        `per` needs.
     """
     name = name or (Path(graph).name if isinstance(graph, str | Path) else "graph")
     graph = as_graph(graph)
@@ -74,9 +81,10 @@ def evaluate(
     outputs = predict(graph, windows, engine=engine, threads=threads, batch=batch, name=name, progress=progress)
     decision = decide(graph, windows, metrics or (), name=name)
     known = vetted(graph, engine)
-    found = score_predictions(
-        to_predictions(outputs, windows, name=name, decision=decision),
+    found = score_cases(
+        to_cases(outputs, windows, name=name, decision=decision),
         windows,
+        per=Per.parse(per) if per else None,
         metrics=metrics or (CLASSIFICATION if decision else REGRESSION),
         decided=str(decision) if decision else "",
         split=part.split,

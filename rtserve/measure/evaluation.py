@@ -9,15 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from rtserve.measure.metrics import Metric, parse_metric
+from rtserve.measure.cases import WINDOWS, Cases, Per
+from rtserve.measure.class_tables import class_tables, subject_rows, table_lines
+from rtserve.measure.columns import labels_of
+from rtserve.measure.metrics import Metric, metric_of, parse_metric
 from rtserve.measure.results import environment, save_result
 from rtserve.measure.signature import FROM, Score
 from rtserve.measure.standing import Standing, standing
-from rtserve.measure.statistics import RESAMPLES, Units, interval
+from rtserve.measure.statistics import RESAMPLES, interval
 from rtserve.signals.subjects import subjects_note
 from rtserve.signals.windows import WindowSet
 
-__all__ = ["REGRESSION", "Evaluation", "score_predictions"]
+__all__ = ["REGRESSION", "Evaluation", "score_cases", "score_predictions"]
 
 REGRESSION = ("nrmse", "rmse", "mse")
 
@@ -39,14 +42,18 @@ class Evaluation:
     oracle : Score or None
         The first metric of the mean of the subject's other windows. It uses the labels: no network may be compared
         with it as if it did not.
-    predictions, targets : ndarray, (n_windows,)
-        Raw values.
+    predictions, targets : ndarray, (n_windows,) or (n_windows, n_outputs)
+        Raw values; of recordings where the answers to their windows were brought together.
     subject : ndarray of str
         Of each window; empty where not known.
     notes : tuple of str
         What a reader must know before believing the numbers.
     engine, threads : str, int
         What computed the predictions.
+    cases : Cases or None
+        What was scored, with probabilities and columns.
+    classes : tuple of str
+        Names of the classes; numbers where they have none; empty where none are scored.
     """
 
     name: str
@@ -62,6 +69,8 @@ class Evaluation:
     engine: str = "onnxruntime"
     threads: int = 1
     parameters: int = 0
+    cases: Cases | None = None
+    classes: tuple[str, ...] = ()
 
     def __getitem__(self, metric: str) -> Score:
         found = [score for score in self.scores if score.signature.metric == metric]
@@ -72,8 +81,20 @@ class Evaluation:
 
     @property
     def n(self) -> int:
-        """How many windows."""
+        """How many windows, or recordings where their answers were brought together."""
         return len(self.targets)
+
+    def tables(self) -> dict[str, Any]:
+        """Return the confusion matrix, what each class gets, and each score of each subject alone, as JSON values."""
+        if self.cases is None:
+            return {}
+        known = [metric for score in self.scores if (metric := metric_of(score.signature)) is not None]
+        by_class = class_tables(self.targets, self.predictions, self.classes) if known and known[0].classes else {}
+        return by_class | {"per_subject": subject_rows(self.cases, {metric.label: metric for metric in known})}
+
+    def table_lines(self) -> list[str]:
+        """Return `tables` as a person reads them."""
+        return table_lines(self.tables())
 
     def to_dict(self, *, raw: bool = True) -> dict[str, Any]:
         """Return the evaluation as JSON values, with raw predictions unless `raw` is False."""
@@ -82,7 +103,7 @@ class Evaluation:
             "graph_sha256": self.graph_digest,
             "data_sha256": self.data_digest,
             "parameters": self.parameters,
-            "n_windows": self.n,
+            "n_windows": self.cases.windows if self.cases else self.n,
             "n_subjects": len(np.unique(self.subject)) if self.subject.size else None,
             "scores": [score.to_dict() for score in self.scores],
             "baseline": [score.to_dict() if score else None for score in self.baseline],
@@ -90,13 +111,24 @@ class Evaluation:
             "notes": list(self.notes),
             "engine": self.engine,
             "environment": environment(threads=self.threads),
+        } | self.tables()
+        if self.cases and self.cases.agg != WINDOWS:
+            values |= {"agg": self.cases.agg, "n_cases": self.n}
+        return values | ({"raw": self._raw()} if raw else {})
+
+    def _raw(self) -> dict[str, Any]:
+        """Return all that the scores can be made from again."""
+        values: dict[str, Any] = {
+            "predictions": _numbers(self.predictions),
+            "targets": _numbers(self.targets),
+            "subject": self.subject.tolist(),
         }
-        if raw:
-            values["raw"] = {
-                "predictions": _numbers(self.predictions),
-                "targets": _numbers(self.targets),
-                "subject": self.subject.tolist(),
-            }
+        known = [metric for score in self.scores if (metric := metric_of(score.signature)) is not None]
+        if self.cases and any(metric.reads == "probabilities" for metric in known):
+            values["probabilities"] = np.asarray(self.cases.probabilities, np.float64).tolist()
+        names = {name for metric in known for name in metric.columns} if self.cases else set()
+        if self.cases and names:
+            values["columns"] = {n: labels_of(self.cases.columns, n, what="a result").tolist() for n in sorted(names)}
         return values
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
@@ -106,7 +138,9 @@ class Evaluation:
     def lines(self) -> list[str]:
         """Return what a person reads: each signed score beside the constant's."""
         people = f", {len(np.unique(self.subject))} subjects" if self.subject.size else ""
-        out = [f"{self.name} (sha256 {self.graph_digest[:12]}) on {self.n} windows{people}"]
+        together = f", as {self.n} by {self.cases.agg}" if self.cases and self.cases.agg != WINDOWS else ""
+        count = self.cases.windows if self.cases else self.n
+        out = [f"{self.name} (sha256 {self.graph_digest[:12]}) on {count} windows{together}{people}"]
         for score, constant in zip(self.scores, self.baseline, strict=True):
             beside = f"{constant.value:.5g}" if constant else "undefined"
             out.append(f"  {score}   constant: {beside}")
@@ -118,8 +152,10 @@ class Evaluation:
         return out + [f"  note: {note}" for note in self.notes]
 
 
-def _numbers(values: np.ndarray) -> list[float]:
+def _numbers(values: np.ndarray) -> list[Any]:
     """Return float32 values as the shortest decimals that read back to them."""
+    if values.ndim > 1:
+        return [_numbers(row) for row in values]
     return [float(str(np.float32(v))) for v in values]
 
 
@@ -128,6 +164,18 @@ def score_predictions(
     windows: WindowSet,
     *,
     metrics: Sequence[str] = REGRESSION,
+    **options: Any,
+) -> Evaluation:
+    """Score predictions (n_windows,) that were made already; parameters as `score_cases`, raises as `evaluate`."""
+    return score_cases(Cases.of(windows, predictions), windows, metrics=metrics, **options)
+
+
+def score_cases(
+    cases: Cases,
+    windows: WindowSet,
+    *,
+    metrics: Sequence[str],
+    per: Per | None = None,
     split: str = "all",
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -139,46 +187,62 @@ def score_predictions(
     decided: str = "",
     batch: int | None = None,
 ) -> Evaluation:
-    """Score predictions (n_windows,) that were made already; parameters and raises as `evaluate`.
+    """Score answers that were made already; raises as `evaluate`.
 
-    `decided` says what class numbers were read from, `batch` on which batch size the predictions depend; both go into
-    the signatures.
+    Parameters
+    ----------
+    cases : Cases
+        Answers with their targets.
+    windows : WindowSet
+        What they answer.
+    metrics : sequence of str
+        As `parse_metric` reads them.
+    per : Per, optional
+        How the answers to one recording are brought together before they are scored.
+    split, resamples, seed, name, graph_digest, engine, threads, parameters
+        As of `Evaluation` and of the bootstrap.
+    decided : str
+        What class numbers were read from: it goes into the signatures.
+    batch : int, optional
+        The batch size that the predictions depend on: so does it.
     """
-    y = windows.y.astype(np.float64)
-    units = Units.of(windows.subject, len(windows))
-    chosen = [parse_metric(metric) for metric in metrics]
+    parsed = [parse_metric(metric) for metric in metrics]
+    if per is not None:
+        cases = cases.together(per, classes=parsed[0].classes)
+    chosen = [metric.on(cases.columns) for metric in parsed]
+    y, units = cases.y, cases.units
 
     def score(metric: Metric, p: np.ndarray, *, draws: int) -> Score:
         value = metric(y, p)
         ends = interval(metric, y, p, units, resamples=draws, seed=seed) if draws else None
-        signature = metric.signature(n=len(y), data=windows.digest, split=split)
+        signature = metric.signature(n=len(y), data=cases.digest, split=split, agg=cases.agg)
         conditions = [(FROM, decided)] if decided else []
         conditions += [("batch", str(batch))] if batch else []
         signature = replace(signature, options=(*signature.options, *conditions))
         return Score(value=value, signature=signature, interval=ends)
 
-    scores = tuple(score(metric, predictions, draws=resamples) for metric in chosen)
+    scores = tuple(score(metric, cases.read(metric), draws=resamples) for metric in chosen)
     baseline = tuple(
         score(metric, metric.constant(y), draws=0) if metric.name != "pearson" else None for metric in chosen
     )
-    others = _other_windows_mean(y, windows.subject)
-    regression = not chosen[0].classes
-    oracle = score(chosen[0], others, draws=0) if others is not None and regression else None
+    others = _other_windows_mean(y, cases.subject) if chosen[0].reads == "number" else None
+    stands = _standing(chosen, cases, seed, resamples)
     return Evaluation(
         name=name,
         graph_digest=graph_digest,
-        data_digest=windows.digest,
+        data_digest=cases.digest,
         scores=scores,
         baseline=baseline,
-        oracle=oracle,
-        predictions=np.asarray(predictions, np.float32),
-        targets=windows.y,
-        subject=windows.subject.astype("U"),
-        notes=_notes(_standing(chosen, y, predictions, units, seed, resamples), predictions, y, units)
-        + tuple(filter(None, [subjects_note(windows)])),
+        oracle=score(chosen[0], others, draws=0) if others is not None else None,
+        predictions=np.asarray(cases.predictions, np.float32),
+        targets=np.asarray(y, np.float32),
+        subject=cases.subject.astype("U"),
+        notes=_notes(stands, cases) + tuple(filter(None, [subjects_note(windows)])),
         engine=engine,
         threads=threads,
         parameters=parameters,
+        cases=cases,
+        classes=windows.classes if chosen[0].classes else (),
     )
 
 
@@ -198,19 +262,21 @@ def _other_windows_mean(y: np.ndarray, subject: np.ndarray) -> np.ndarray | None
     return mean if not np.allclose(mean[count > 1], y[count > 1]) else None
 
 
-def _standing(
-    metrics: Sequence[Metric], y: np.ndarray, predictions: np.ndarray, units: Units, seed: int, resamples: int
-) -> Standing | None:
+def _standing(metrics: Sequence[Metric], cases: Cases, seed: int, resamples: int) -> Standing | None:
     """Return where the first metric that has a constant's score stands; None where none has."""
-    found = (standing(m, y, predictions, units, resamples=resamples, seed=seed) for m in metrics if resamples)
+    found = (
+        standing(m, cases.y, cases.read(m), cases.units, resamples=resamples, seed=seed) for m in metrics if resamples
+    )
     return next((one for one in found if one is not None), None)
 
 
-def _notes(standing: Standing | None, predictions: np.ndarray, y: np.ndarray, units: Units) -> tuple[str, ...]:
+def _notes(standing: Standing | None, cases: Cases) -> tuple[str, ...]:
     notes = []
-    spread, wanted = float(np.std(predictions, dtype=np.float64)), float(np.std(y))
-    if spread <= 1e-6 * max(wanted, abs(float(np.mean(predictions)))):
-        notes.append(f"the graph answers a constant ({float(np.mean(predictions)):.5g}); check the unit of the windows")
+    p = np.asarray(cases.predictions, np.float64)
+    spread, wanted = (float(np.std(values, axis=0).max()) for values in (p, cases.y))
+    if spread <= 1e-6 * max(wanted, float(np.abs(p.mean(axis=0)).max())):
+        shown = f" ({float(p.mean()):.5g})" if p.ndim == 1 else ""
+        notes.append(f"the graph answers a constant{shown}; check the unit of the windows")
     elif standing is not None and standing.side <= 0:
         notes.append(standing.sentence())
-    return (*notes, *units.caveats())
+    return (*notes, *cases.units.caveats())

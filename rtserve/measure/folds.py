@@ -45,10 +45,13 @@ def nested(
         How many parts, and their draw.
     """
     fold = fold_of(units, folds=folds, seed=seed)
-    out = np.empty(len(fold), np.float64)
+    parts = []
     for k in np.unique(fold):
         test = np.flatnonzero(fold == k)
-        out[test] = fit(np.flatnonzero(fold != k))(test)
+        parts.append((test, fit(np.flatnonzero(fold != k))(test)))
+    out = np.empty((len(fold), *parts[0][1].shape[1:]), np.float64)
+    for test, found in parts:
+        out[test] = found
     return out
 
 
@@ -63,8 +66,8 @@ def held_out_choice(
         What best means.
     y : ndarray, (n_windows,)
         Targets.
-    candidates : ndarray, (n_candidates, n_windows)
-        Predictions.
+    candidates : ndarray, (n_candidates, n_windows, ...)
+        Predictions, in the form that the metric reads.
     units : Units
         Subjects.
     folds, seed : int

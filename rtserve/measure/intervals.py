@@ -186,7 +186,7 @@ def interval(
     found = metric_ends(metric, sums, replicas, windows=len(y), level=level)
     if found is None:
         return None
-    mark = HEAVY if heavy(p - y, units, metric.order) else ""
+    mark = HEAVY if metric.order and heavy(metric.errors(y, p), units, metric.order) else ""
     return Interval(low=found[0], high=found[1], level=level, over=units.over, units=units.count, mark=mark)
 
 

@@ -9,8 +9,8 @@ Two scores may be subtracted only when their signatures are equal: half a square
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,95 +24,24 @@ from rtserve.measure.class_metrics import (
     recall_of_sums,
     recall_statistics,
 )
+from rtserve.measure.metric import Metric
+from rtserve.measure.probabilities import CLIP, auc_statistics, even, log_loss_statistics, priors
 from rtserve.measure.signature import Interval, Score, Signature
+from rtserve.measure.weighted import FAMILIES
 
-__all__ = ["METRICS", "Interval", "Metric", "Score", "Signature", "overall", "parse_metric"]
+__all__ = [
+    "METRICS",
+    "Interval",
+    "Metric",
+    "Score",
+    "Signature",
+    "metric_of",
+    "names_of_metrics",
+    "overall",
+    "parse_metric",
+]
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """A metric as per-window statistics and a value of their sums.
-
-    Parameters
-    ----------
-    name : str
-        As in a signature.
-    options : tuple of (str, str)
-        What of its definition could have been chosen otherwise.
-    statistics : callable
-        ``(y, p) -> (n, k)``: float64 statistics of each window.
-    of_sums : callable
-        ``(..., k) -> (...)``: the metric for the sums over any set of windows.
-    constant : callable
-        ``y -> (n,)``: the best prediction that is the same for every window.
-    higher_is_better : bool
-        Direction.
-    scale : str
-        On which its interval is taken: ``"log"``, ``"fisher"``, ``"logit"`` or ``"identity"``.
-    bounds : (float, float) or None
-        Ends that it can reach: there its interval is exact.
-    strata : callable or None
-        ``(count, k) -> (n_shares,)``: of the sums of units, how many units each of its equally weighted shares has.
-    share : (int, int, float) or None
-        For a ratio of two sums to a power: their columns and the power.
-    order : int
-        Power of the error in it; 0 where its size does not matter.
-    classes : bool
-        Whether y and p are class numbers.
-    """
-
-    name: str
-    statistics: Callable[[Array, Array], Array]
-    of_sums: Callable[[Array], Array]
-    options: tuple[tuple[str, str], ...] = ()
-    constant: Callable[[Array], Array]
-    higher_is_better: bool = False
-    scale: str = "identity"
-    bounds: tuple[float, float] | None = None
-    strata: Callable[[Array], Array] | None = None
-    share: tuple[int, int, float] | None = None
-    order: int = 0
-    classes: bool = False
-
-    def __call__(self, y: Array, p: Array) -> float:
-        """Return the metric of predictions p (n,) for targets y (n,).
-
-        Raises
-        ------
-        InputError
-            Where y or p cannot give a finite value, e.g. a constant y for a normalised error.
-        """
-        y, p = _pair(y, p)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            value = float(self.of_sums(self.statistics(y, p).sum(axis=0)))
-        if not np.isfinite(value):
-            raise InputError(
-                f"{self.name} is not defined here: {_why(y, p)}",
-                hint="score more varied windows, or use rmse, which needs no spread",
-            )
-        return value
-
-    def signature(self, *, n: int, data: str, split: str = "all") -> Signature:
-        """Return the signature of this metric on the named data."""
-        return Signature(metric=self.name, options=self.options, n=n, data=data[:12], split=split)
-
-
-def _pair(y: Array, p: Array) -> tuple[Array, Array]:
-    y, p = np.asarray(y, np.float64), np.asarray(p, np.float64)
-    if y.shape != p.shape or y.ndim != 1 or not len(y):
-        raise InputError(
-            f"{p.shape} predictions for {y.shape} targets", hint="one number per window each, at least one window"
-        )
-    return y, p
-
-
-def _why(y: Array, p: Array) -> str:
-    if not np.isfinite(y).all() or not np.isfinite(p).all():
-        return f"{int((~np.isfinite(y)).sum())} targets and {int((~np.isfinite(p)).sum())} predictions are not finite"
-    spread = f"std of y is {np.std(y):.3g}, std of the predictions {np.std(p):.3g}, over {len(y)} windows"
-    return spread
 
 
 def _mean_of(error: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
@@ -195,7 +124,7 @@ def _right(y: Array, p: Array) -> Array:
 def _of_classes(
     name: str, statistics: Callable[[Array, Array], Array], of_sums: Callable[[Array], Array], **more: Any
 ) -> Metric:
-    plain: dict[str, Any] = {"constant": commonest, "higher_is_better": True, "classes": True}
+    plain: dict[str, Any] = {"constant": commonest, "higher_is_better": True, "reads": "class"}
     return Metric(name=name, statistics=statistics, of_sums=of_sums, **(plain | more))
 
 
@@ -234,24 +163,90 @@ METRICS: dict[str, Metric] = {
     "accuracy": _of_classes("accuracy", _right, _ratio, scale="logit", bounds=(0.0, 1.0)),
     "kappa": _of_classes("kappa", agreement_statistics, agreement_of_sums),
     "f1": _of_classes("f1", agreement_statistics, f1_of_sums, options=(("average", "macro"),)),
+    "auc": _of_classes(
+        "auc",
+        auc_statistics,
+        lambda s: np.clip(_ratio(s), 0.0, 1.0),
+        options=(("multiclass", "ovr-macro"),),
+        constant=even,
+        reads="probabilities",
+        scale="logit",
+        bounds=(0.0, 1.0),
+    ),
+    "log_loss": _of_classes(
+        "log_loss",
+        log_loss_statistics,
+        _ratio,
+        options=(("clip", f"{CLIP:.3g}"),),
+        constant=priors,
+        reads="probabilities",
+        higher_is_better=False,
+        scale="log",
+        share=(1, 0, 1.0),
+    ),
     "nrmse:range": _scaled_rmse(lambda y: float(np.ptp(y)), "range"),
     "nrmse:iqr": _scaled_rmse(lambda y: float(np.subtract(*np.percentile(y, [75, 25]))), "iqr"),
     "nrmse:mean": _scaled_rmse(lambda y: abs(float(np.mean(y))), "mean"),
 }
-"""Every metric by the name that the command line takes."""
+"""Every metric without settings by the name that the command line takes."""
+
+
+def names_of_metrics(reads: tuple[str, ...] = ()) -> list[str]:
+    """Return the names that the command line takes, of those that read one of `reads`; all by default."""
+    plain = [name for name, metric in METRICS.items() if not reads or metric.reads in reads]
+    return plain + [name for name, kinds in _FAMILY_READS.items() if not reads or kinds in reads]
+
+
+_FAMILY_READS = {
+    "cell_balanced_accuracy": "class",
+    "binned_mae": "number",
+    "retrieval": "vector",
+    "angular_mae": "vector",
+}
 
 
 def parse_metric(name: str) -> Metric:
-    """Return the metric called `name`.
+    """Return the metric called `name`: one of `METRICS`, or ``NAME:key=value:...`` of one with settings.
 
     Raises
     ------
     InputError
-        Where there is none; the names are listed.
+        Where there is none, or a setting is unknown, missing or wrong; the names are listed.
     """
-    if name not in METRICS:
-        raise InputError(f"unknown metric {name!r}", hint=f"use one of {', '.join(METRICS)}")
-    return METRICS[name]
+    if name in METRICS:
+        return METRICS[name]
+    head, *rest = name.split(":")
+    if head not in FAMILIES:
+        raise InputError(f"unknown metric {name!r}", hint=f"use one of {', '.join(names_of_metrics())}")
+    given = [part.partition("=") for part in rest]
+    settings = {key: value for key, _, value in given}
+    known = inspect.signature(FAMILIES[head]).parameters
+    wrong = [key for key, equals, _ in given if not equals or key not in known]
+    missing = [key for key, p in known.items() if p.default is p.empty and not settings.get(key)]
+    if wrong or missing or len(settings) < len(given):
+        said = (
+            f"has no setting {wrong[0]!r}"
+            if wrong
+            else f"needs {' and '.join(missing)}"
+            if missing
+            else "has one twice"
+        )
+        raise InputError(f"{head} {said}", hint=f"{head} takes {':'.join(f'{key}=...' for key in known)}")
+    return FAMILIES[head](**settings)
+
+
+def metric_of(signature: Signature) -> Metric | None:
+    """Return the metric that a signature is of, not bound to columns; None where there is none of that definition."""
+    stated = dict(signature.options)
+    if signature.metric in FAMILIES:
+        keys = inspect.signature(FAMILIES[signature.metric]).parameters
+        settings = [f"{key}={stated[key]}" for key in keys if key in stated]
+        try:
+            return parse_metric(":".join([signature.metric, *settings]))
+        except InputError:
+            return None
+    named = [metric for metric in METRICS.values() if metric.name == signature.metric]
+    return next((metric for metric in named if set(metric.options) <= set(signature.options)), None)
 
 
 WEIGHTS = (0.3, 0.7)

@@ -61,6 +61,10 @@ class Overall:
         """Write the whole with its raw values as JSON."""
         return save_result(path, "overall", self.to_dict(), force=force)
 
+    def table_lines(self) -> list[str]:
+        """Return what each subject scores in either challenge."""
+        return [*self.c1.table_lines(), *self.c2.table_lines()]
+
     def lines(self) -> list[str]:
         """Return what a person reads."""
         ends = f" {self.interval.text('.5f')}" if self.interval else ""

@@ -24,7 +24,7 @@ from rtserve.measure.chooser import Chooser
 from rtserve.measure.cost_model import CostModel, measure_costs, time_graphs
 from rtserve.measure.decisions import decide, to_predictions
 from rtserve.measure.folds import FOLDS
-from rtserve.measure.metrics import parse_metric
+from rtserve.measure.metrics import METRICS, names_of_metrics, parse_metric
 from rtserve.measure.outputs import branch_outputs
 from rtserve.measure.predict import as_graph, as_windows, predict
 from rtserve.measure.search_report import Option, SearchReport
@@ -111,6 +111,11 @@ def search(
     asked = [metric] if metric else []
     decision = decide(in_form(graphs[0], average), windows, asked, name=names[0])
     chosen = parse_metric(metric or ("balanced_accuracy" if decision else "nrmse"))
+    if chosen.bind is not None or chosen.reads not in ("number", "class"):
+        raise InputError(
+            f"search does not choose by {chosen.label}: it scores parts of the windows, by one number of each",
+            hint=f"use one of {', '.join(m for m in names_of_metrics(('number', 'class')) if m in METRICS)}",
+        )
     fitted = graphs[0].output_spec.n_outputs == 1 and decision is None
     model = measure_costs(graphs, bound, whole, average=average, seed=seed, progress=progress)
     alike = [in_form(graph, average) for graph in graphs]

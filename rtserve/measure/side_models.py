@@ -7,6 +7,7 @@ import json
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rtserve.errors import InputError
 from rtserve.files import read_json
 from rtserve.graphs.architecture import architecture_digest
 from rtserve.graphs.graph import Graph
+from rtserve.measure.metrics import metric_of
 from rtserve.measure.predict import learned_parameters
 from rtserve.measure.side_results import evaluation_claims, evaluation_raw, flat
 from rtserve.measure.sides import Claim, Raw, Side
@@ -152,8 +154,24 @@ def _mean_raw(results: Sequence[Mapping[str, Any]]) -> Raw | None:
     kept = [raw for raw in raws if raw is not None]
     if not kept or len(kept) < len(results) or len({raw.data for raw in kept}) > 1:
         return None
+    if len(kept) > 1 and any(_of_classes(result["test"]) for result in results):
+        return _mean_classes(kept)
     mean = np.mean([raw.predictions.astype(np.float64) for raw in kept], axis=0)
     return Raw(data=kept[0].data, predictions=mean.astype(np.float32), targets=kept[0].targets, subject=kept[0].subject)
+
+
+def _of_classes(evaluation: Mapping[str, Any]) -> bool:
+    found = (metric_of(Signature.parse(score["signature"])) for score in evaluation["scores"])
+    return any(metric is not None and metric.classes for metric in found)
+
+
+def _mean_classes(raws: Sequence[Raw]) -> Raw | None:
+    """Return the mean of the classifiers' probabilities and its class; None where they are unknown: classes have no mean."""
+    known = [raw.probabilities for raw in raws if raw.probabilities is not None]
+    if len(known) < len(raws):
+        return None
+    mean = np.mean(known, axis=0)
+    return replace(raws[0], probabilities=mean, predictions=mean.argmax(axis=1).astype(np.float32))
 
 
 def graph_side(path: Path, graph: Graph | None = None) -> Side:

@@ -11,6 +11,7 @@ import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.graphs.engines import engine_called
+from rtserve.measure.cases import WINDOWS
 from rtserve.measure.results import load_result
 from rtserve.measure.sides import Claim, Cost, Raw, Side
 from rtserve.measure.signature import Score, Signature
@@ -84,6 +85,10 @@ def evaluation_raw(document: Mapping[str, Any]) -> Raw | None:
         predictions=np.array(raw["predictions"], np.float32),
         targets=np.array(raw["targets"], np.float32),
         subject=np.array(raw["subject"], "U"),
+        probabilities=np.array(raw["probabilities"], np.float64) if "probabilities" in raw else None,
+        columns={name: np.array(values) for name, values in raw.get("columns", {}).items()}
+        | {"subject": np.array(raw["subject"], "U")},
+        agg=str(document.get("agg", WINDOWS)),
     )
 
 

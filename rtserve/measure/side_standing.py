@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from rtserve.measure.metrics import METRICS
+from collections.abc import Sequence
+
+from rtserve.errors import InputError
+from rtserve.measure.cases import Cases
+from rtserve.measure.metrics import metric_of
 from rtserve.measure.sides import Side, read_side
 from rtserve.measure.signature import Signature
 from rtserve.measure.standing import Standing, standing
-from rtserve.measure.statistics import Units
 
-__all__ = ["side_standing", "with_seeds"]
+__all__ = ["side_standing", "standing_in", "with_seeds"]
 
 
 def with_seeds(side: Side) -> list[Side]:
@@ -21,15 +24,18 @@ def side_standing(side: Side) -> Standing | None:
     """Return where a side's own predictions stand, or None where it stores none or states no score they belong to."""
     if side.raw is None:
         return None
-    name = next((_name(c.signature) for c in side.claims if c.signature and _name(c.signature)), "")
-    if not name:
-        return None
-    units = Units.of(side.raw.subject, len(side.raw.targets))
-    return standing(METRICS[name], side.raw.targets, side.raw.predictions, units)
+    return standing_in(side.raw.cases(), [claim.signature for claim in side.claims if claim.signature])
 
 
-def _name(signature: Signature) -> str:
-    """Return the metric's name in METRICS where the constant has a score of its own in it."""
-    if signature.metric == "nrmse" and ("norm", "std") in signature.options:
-        return "nrmse"
-    return "balanced_accuracy" if signature.metric == "balanced_accuracy" else ""
+def standing_in(cases: Cases, signatures: Sequence[Signature]) -> Standing | None:
+    """Return where cases stand by the first of the metrics in which a constant has a score; None where none is one."""
+    for signature in signatures:
+        metric = metric_of(signature)
+        try:
+            bound = metric.on(cases.columns) if metric is not None else None
+            found = None if bound is None else standing(bound, cases.y, cases.read(bound), cases.units)
+        except InputError:
+            continue
+        if found is not None:
+            return found
+    return None

@@ -15,6 +15,7 @@ import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.files import readable_file
+from rtserve.measure.cases import WINDOWS, Cases
 from rtserve.measure.signature import Signature
 
 __all__ = ["CHECKPOINTS", "Claim", "Cost", "Raw", "Side", "read_side"]
@@ -53,12 +54,28 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Raw:
-    """Stored predictions: (n_windows,) each; `data` is the digest of the windows."""
+    """Stored answers, (n, ...) each, as `rtserve.measure.cases.Cases` has them; `data` is the digest of the windows."""
 
     data: str
     predictions: np.ndarray
     targets: np.ndarray
     subject: np.ndarray
+    probabilities: np.ndarray | None = None
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    agg: str = WINDOWS
+
+    def cases(self) -> Cases:
+        """Return what was scored."""
+        return Cases(
+            y=self.targets.astype(np.float64),
+            predictions=self.predictions,
+            probabilities=self.probabilities,
+            why_none="no probabilities are stored with these predictions",
+            subject=self.subject,
+            columns=self.columns,
+            digest=self.data,
+            agg=self.agg,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -132,8 +132,8 @@ def standing(
     Parameters
     ----------
     metric : Metric
-        ``nrmse`` or ``balanced_accuracy``.
-    y, p : ndarray, (n_windows,)
+        ``nrmse``, any of classes, or of vectors; bound to the columns that it reads.
+    y, p : ndarray, (n_windows, ...)
         Targets and predictions.
     units : Units
         What is resampled.
@@ -142,7 +142,7 @@ def standing(
     """
     y, p = np.asarray(y, np.float64), np.asarray(p, np.float64)
     constant = constant_score(metric.signature(n=len(y), data=""))
-    if metric.bounds is not None and metric.strata is not None:
+    if metric.reads != "number":
         constant = metric(y, metric.constant(y))
     if constant is None:
         return None
@@ -154,7 +154,7 @@ def standing(
         return found is None or found[0] <= constant <= found[1]
 
     ends = metric_ends(metric, sums, replicas, windows=len(y))
-    mark = HEAVY if heavy(p - y, units, metric.order) else ""
+    mark = HEAVY if metric.order and heavy(metric.errors(y, p), units, metric.order) else ""
     shown = Interval(low=ends[0], high=ends[1], over=units.over, units=units.count, mark=mark) if ends else None
     return Standing(
         metric=metric.name.upper() if metric.name == "nrmse" else metric.name,

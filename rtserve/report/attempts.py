@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from rtserve.measure.metrics import METRICS
-from rtserve.measure.side_standing import side_standing, with_seeds
+from rtserve.measure.side_results import evaluation_raw
+from rtserve.measure.side_standing import side_standing, standing_in, with_seeds
 from rtserve.measure.sides import Claim, Side
 from rtserve.measure.signature import Score
-from rtserve.measure.standing import Standing, constant_score, standing, standing_of, together
-from rtserve.measure.statistics import Units
+from rtserve.measure.standing import Standing, constant_score, standing_of, together
 from rtserve.report.collect import Document
 from rtserve.report.page import Section, Table
 
@@ -48,12 +46,9 @@ def attempts_section(
 
 def _evaluation_standing(document: Mapping[str, Any]) -> Standing | None:
     """Return where a scored graph stands: by its predictions, or by the interval stored where those were left out."""
-    raw, score = document.get("raw"), Score.from_dict(document["scores"][0])
-    name = {"nrmse": "nrmse", "balanced_accuracy": "balanced_accuracy"}.get(score.signature.metric)
-    if not raw or name is None or (name == "nrmse" and constant_score(score.signature) is None):
-        return standing_of(score)
-    y, subject = np.array(raw["targets"]), np.array(raw["subject"], "U")
-    return standing(METRICS[name], y, np.array(raw["predictions"]), Units.of(subject, len(y)))
+    score, raw = Score.from_dict(document["scores"][0]), evaluation_raw(document)
+    found = standing_in(raw.cases(), [score.signature]) if raw is not None else None
+    return found if found is not None else standing_of(score)
 
 
 def _side_row(side: Side, where: Standing | None, causes: Mapping[str, str]) -> dict[str, Any]:

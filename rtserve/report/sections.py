@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from rtserve.measure.metrics import METRICS
+from rtserve.measure.metrics import metric_of
 from rtserve.measure.sides import Side
-from rtserve.measure.signature import Interval
+from rtserve.measure.signature import Interval, Signature
 from rtserve.measure.timing import Timings
 from rtserve.report.collect import Document
 from rtserve.report.figures import Figure, Point, cost_accuracy
@@ -171,7 +171,7 @@ def _bench_figure(name: str, document: Mapping[str, Any], evaluations: Sequence[
 
 def _metric_is(document: Mapping[str, Any], what: str) -> bool:
     """Return what is true of a stored evaluation's first metric; False where it is not one of ours."""
-    return bool(getattr(METRICS.get(document["scores"][0]["metric"]), what, False))
+    return bool(getattr(metric_of(Signature.parse(document["scores"][0]["signature"])), what, False))
 
 
 def branch_sections(evaluations: Sequence[Document]) -> list[Section]:
@@ -282,6 +282,8 @@ def prediction_section(evaluations: Sequence[Document]) -> Section | None:
         raw = document.get("raw")
         if raw and not _metric_is(document, "classes"):
             y, p = np.array(raw["targets"]), np.array(raw["predictions"])
+            if y.ndim > 1:
+                continue
             figures.append(predicted_against_true(y, p, title=name))
     return Section(title="Predicted against true", figures=tuple(figures)) if figures else None
 

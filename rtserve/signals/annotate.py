@@ -17,6 +17,7 @@ from rtserve.errors import InputError
 from rtserve.files import check_writable, readable_file
 from rtserve.signals import fields
 from rtserve.signals.fields import Stated
+from rtserve.signals.window_columns import window_columns
 from rtserve.signals.windows import check_arrays, read_arrays, write_arrays
 
 __all__ = ["Annotation", "annotate_windows"]
@@ -32,15 +33,18 @@ class Annotation:
         The file.
     before, after : dict of str to str
         What it said of unit, sfreq, target and classes, and says; empty for nothing.
+    columns : tuple of str
+        Columns of a table that were written into it.
     """
 
     path: Path
     before: dict[str, str]
     after: dict[str, str]
+    columns: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the annotation as JSON values."""
-        return {"path": str(self.path), "before": self.before, "after": self.after}
+        return {"path": str(self.path), "before": self.before, "after": self.after, "columns": list(self.columns)}
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
@@ -49,11 +53,17 @@ class Annotation:
             was = self.before[key]
             note = "" if was == now else f" (was {was})" if was else " (was not said)"
             out.append(f"  {key:<8} {now or 'not said'}{note}")
-        return [str(self.path), *out]
+        added = [f"  columns  {', '.join(self.columns)}, one entry per window"] if self.columns else []
+        return [str(self.path), *out, *added]
 
 
 def annotate_windows(
-    path: str | Path, stated: Stated, *, output: str | Path | None = None, force: bool = False
+    path: str | Path,
+    stated: Stated,
+    *,
+    columns: str | Path | None = None,
+    output: str | Path | None = None,
+    force: bool = False,
 ) -> Annotation:
     """Write what is stated into a window file.
 
@@ -63,6 +73,8 @@ def annotate_windows(
         An .npz or .h5 file of windows.
     stated : Stated
         What it is to say; what is not stated stays.
+    columns : path, optional
+        A table (.tsv, .csv) with a header and a row per window, in their order: each column is written under its name.
     output : path, optional
         Where to write instead, as .npz or .h5 by its ending.
     force : bool
@@ -78,18 +90,26 @@ def annotate_windows(
     arrays = read_arrays(path)
     before = _said(arrays, str(path))
     wanted = {key: value for key, value in _as_text(stated).items() if value}
-    if not wanted and output is None:
-        raise InputError(f"nothing to write into {path}", hint="give --unit, --sfreq, --target or --classes")
+    added = window_columns(columns, arrays) if columns is not None else {}
+    if not wanted and not added and output is None:
+        raise InputError(f"nothing to write into {path}", hint="give --unit, --sfreq, --target, --classes or --columns")
     changed = [key for key, value in wanted.items() if before[key] and before[key] != value]
     if changed and not force:
         raise InputError(
             f"{path} says its {changed[0]} is {before[changed[0]]}, not {wanted[changed[0]]}",
             hint="pass --force to change what it says",
         )
-    arrays |= _as_arrays(stated)
+    there = [name for name in added if name in arrays and not _same(arrays[name], added[name])]
+    if there and not force:
+        raise InputError(f"{path} has other entries in {there[0]}", hint="pass --force to replace them")
+    arrays |= _as_arrays(stated) | added
     check_arrays(dict(arrays), path)
     write_arrays(target, arrays, force=force or output is None)
-    return Annotation(path=target, before=before, after=before | wanted)
+    return Annotation(path=target, before=before, after=before | wanted, columns=tuple(added))
+
+
+def _same(mine: Any, other: np.ndarray) -> bool:
+    return bool(np.array_equal(np.asarray(mine).astype("U"), other))
 
 
 def _said(arrays: dict[str, Any], name: str) -> dict[str, str]:

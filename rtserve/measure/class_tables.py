@@ -1,0 +1,98 @@
+"""Tables behind a score: which class was taken for which, what each class gets, and what each subject gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rtserve.errors import InputError
+from rtserve.measure.cases import Cases
+from rtserve.measure.metric import Metric
+
+__all__ = ["class_tables", "subject_rows", "table_lines"]
+
+Array = np.ndarray
+
+
+def class_tables(y: Array, p: Array, classes: Sequence[str]) -> dict[str, Any]:
+    """Return the confusion matrix (rows: the class that is there) and each class's recall, precision and F1.
+
+    Parameters
+    ----------
+    y, p : ndarray, (n,)
+        Class numbers: there, and decided for.
+    classes : sequence of str
+        Names of the classes 0, 1, ...; where they have none, how many there are is read off y and p.
+    """
+    true, called = np.asarray(y, np.int64), np.asarray(p, np.int64)
+    count = max(len(classes), int(max(true.max(), called.max())) + 1)
+    names = [*classes, *(str(k) for k in range(len(classes), count))]
+    table = np.zeros((count, count), np.int64)
+    np.add.at(table, (true, called), 1)
+    right, there, said = np.diag(table), table.sum(axis=1), table.sum(axis=0)
+    rows = [
+        {
+            "class": names[k],
+            "n": int(there[k]),
+            "decided_for": int(said[k]),
+            "recall": _share(right[k], there[k]),
+            "precision": _share(right[k], said[k]),
+            "f1": _share(2 * right[k], there[k] + said[k]),
+        }
+        for k in range(count)
+    ]
+    return {"confusion": {"classes": names, "counts": table.tolist()}, "per_class": rows}
+
+
+def _share(part: int, whole: int) -> float | None:
+    return float(part / whole) if whole else None
+
+
+def subject_rows(cases: Cases, metrics: Mapping[str, Metric]) -> list[dict[str, Any]]:
+    """Return for each subject how many cases it has and each metric over them alone, None where that is not defined."""
+    if not cases.subject.size:
+        return []
+    names, index = np.unique(cases.subject, return_inverse=True)
+    parts = np.split(np.argsort(index.ravel(), kind="stable"), np.cumsum(np.bincount(index.ravel()))[:-1])
+    rows = []
+    for name, part in zip(names.tolist(), parts, strict=True):
+        own = cases.take(part)
+        rows.append({"subject": str(name), "n": len(part), **{key: _value(m, own) for key, m in metrics.items()}})
+    return rows
+
+
+def _value(metric: Metric, cases: Cases) -> float | None:
+    try:
+        return metric.on(cases.columns)(cases.y, cases.read(metric))
+    except InputError:
+        return None
+
+
+def table_lines(tables: Mapping[str, Any]) -> list[str]:
+    """Return the tables of an evaluation as lines for people."""
+    out: list[str] = []
+    if "confusion" in tables:
+        names = tables["confusion"]["classes"]
+        out += _grid("there \\ decided", names, list(zip(names, tables["confusion"]["counts"], strict=True)))
+        keys = ("n", "decided_for", "recall", "precision", "f1")
+        rows = [(row["class"], [row[key] for key in keys]) for row in tables["per_class"]]
+        out += _grid("class", [key.replace("_", " ") for key in keys], rows)
+    subjects = tables.get("per_subject") or []
+    if subjects:
+        keys = tuple(key for key in subjects[0] if key != "subject")
+        out += _grid("subject", list(keys), [(row["subject"], [row[key] for key in keys]) for row in subjects])
+    return out
+
+
+def _grid(corner: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Any]]]) -> list[str]:
+    cells = [[corner, *columns], *([name, *map(_cell, values)] for name, values in rows)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(columns) + 1)]
+    return ["  " + "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
