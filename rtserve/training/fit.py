@@ -18,7 +18,9 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts
 
 from rtserve.files import write_bytes
-from rtserve.measure.evaluation import Evaluation, score_predictions
+from rtserve.measure.cases import Cases
+from rtserve.measure.evaluation import Evaluation, score_cases, score_predictions
+from rtserve.measure.probabilities import class_probabilities
 from rtserve.signals.splits import Split
 from rtserve.signals.windows import WindowSet
 from rtserve.training.batches import Batches, samples
@@ -33,7 +35,7 @@ from rtserve.training.settled import class_counts, is_class, n_outputs, settled
 
 __all__ = ["SeedJob", "fit_seed"]
 
-_NUMBERS, _CLASSES = ("nrmse", "rmse", "mse", "smooth_l1"), ("balanced_accuracy", "accuracy", "kappa", "f1")
+_NUMBERS, _CLASSES = ("nrmse", "rmse", "mse", "smooth_l1"), ("balanced_accuracy", "accuracy", "kappa", "f1", "log_loss")
 """What the test windows are scored by."""
 _DECIDED = "argmax of logits"
 
@@ -290,4 +292,5 @@ def _test(job: SeedJob, windows: WindowSet, split: Split) -> tuple[Evaluation, n
         metrics = tuple(dict.fromkeys((*_NUMBERS, job.recipe.monitor)))
         return score_predictions(answers[:, 0], test, metrics=metrics, split=label, name=name), answers
     chosen = answers.argmax(axis=1)
-    return score_predictions(chosen, test, metrics=_CLASSES, split=label, name=name, decided=_DECIDED), answers
+    cases = Cases.of(test, chosen, class_probabilities(answers, "logits", name=name))
+    return score_cases(cases, test, metrics=_CLASSES, split=label, name=name, decided=_DECIDED), answers

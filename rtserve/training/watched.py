@@ -9,38 +9,22 @@ from __future__ import annotations
 import numpy as np
 
 from rtserve.errors import InputError
-from rtserve.measure.metrics import METRICS, Metric, parse_metric
+from rtserve.measure.metrics import METRICS, Metric
+from rtserve.measure.probabilities import class_probabilities
 
 __all__ = ["LOG_LOSS", "logged", "scores", "watched"]
 
 
-def _frequencies(y: np.ndarray) -> np.ndarray:
-    """Return the log of each window's class's share: what the best constant gives to the true classes."""
-    _, which, counts = np.unique(y, return_inverse=True, return_counts=True)
-    logs: np.ndarray = np.log(counts[which] / len(y))
-    return logs
-
-
-LOG_LOSS = Metric(
-    name="log_loss",
-    options=(("unit", "nats"),),
-    statistics=lambda y, p: np.stack([np.ones_like(y), -p], axis=-1),
-    of_sums=lambda s: s[..., 1] / s[..., 0],
-    constant=_frequencies,
-    classes=True,
-)
-"""Mean of -log of the probability given to the true class; called with the log-probabilities of the true classes."""
+LOG_LOSS = METRICS["log_loss"]
 _NUMBERS = ("nrmse", "mse", "smooth_l1")
 _CLASSES = ("balanced_accuracy", "accuracy", "log_loss")
 
 
 def watched(name: str) -> Metric:
-    """Return the metric called `name`, one of `METRICS` or ``"log_loss"``; `InputError` where there is none."""
-    if name == LOG_LOSS.name:
-        return LOG_LOSS
+    """Return the metric called `name`, one of `METRICS`; `InputError` where there is none."""
     if name not in METRICS:
-        raise InputError(f"unknown metric {name!r}", hint=f"use one of {', '.join([*METRICS, LOG_LOSS.name])}")
-    return parse_metric(name)
+        raise InputError(f"unknown metric {name!r}", hint=f"use one of {', '.join(METRICS)}")
+    return METRICS[name]
 
 
 def logged(monitor: str) -> tuple[str, ...]:
@@ -66,17 +50,14 @@ def scores(monitor: str, y: np.ndarray, answers: np.ndarray, *, data: str) -> di
     for name in logged(monitor):
         metric = watched(name)
         signature = metric.signature(n=len(y), data=data, split="valid")
-        out[str(signature)] = metric(y, _read(metric, y, answers))
+        out[str(signature)] = metric(y, _read(metric, answers))
     return out
 
 
-def _read(metric: Metric, y: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """Return the one number per window that the metric takes."""
+def _read(metric: Metric, answers: np.ndarray) -> np.ndarray:
+    """Return the answers in the form that the metric reads."""
     if not metric.classes:
         return answers[:, 0]
-    if metric is not LOG_LOSS:
+    if metric.reads == "class":
         return np.asarray(answers.argmax(axis=1), np.float64)
-    from scipy.special import log_softmax
-
-    chosen: np.ndarray = log_softmax(answers.astype(np.float64), axis=1)[np.arange(len(y)), y.astype(int)]
-    return chosen
+    return class_probabilities(answers, "logits", name="the network")
