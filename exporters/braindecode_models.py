@@ -22,8 +22,8 @@ from torch import nn
 from rtserve.errors import ExportError, InputError
 from rtserve.graphs.braindecode import braindecode_models
 from rtserve.graphs.exporter import Built, Exporter, Quirk, Shapes
+from rtserve.graphs.factory import SCALE_QUIRK, with_input_scale
 from rtserve.spec import InputSpec, OutputSpec
-from rtserve.training.networks import SCALE_QUIRK, with_input_scale
 
 DEFAULTS: dict[str, Any] = {"n_chans": 129, "n_times": 200, "sfreq": 100, "n_outputs": 1}
 """The contest's windows: 2 s of 129 channels at 100 Hz, one number."""

@@ -29,6 +29,7 @@ from rtserve.graphs.architecture import architecture_digest
 from rtserve.graphs.behaviour import coupling, require_steady
 from rtserve.graphs.checkpoint import load_checkpoint
 from rtserve.graphs.exporter import Built, resolve_exporter
+from rtserve.graphs.factory import as_exporter
 from rtserve.graphs.fit import Loaded, load_weights, run_lazy_parts
 from rtserve.graphs.graph import OPSET
 from rtserve.graphs.meaning import completed, training_of
@@ -50,7 +51,9 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
     torch.manual_seed(job.get("seed", 0))
     shapes = exporter_shapes(checkpoint.state_dict) if checkpoint else {}
     with _named(InputError, f"exporter {job['exporter_name']} cannot build its network", "check it, and its --set"):
-        built = resolve_exporter(job["exporter"])(shapes, settings)
+        built = as_exporter(resolve_exporter(job["exporter"]), checkpoint.content if checkpoint else {})(
+            shapes, settings
+        )
     if not isinstance(built, Built):
         kind = type(built).__name__
         raise InputError(f"exporter {job['exporter_name']} gives a {kind}, not a Built", hint="see exporters/README.md")

@@ -117,6 +117,8 @@ def make_recipe(base: str, config: Path | None, settings: dict[str, Any]) -> Rec
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"settings {config} are not TOML ({error})", hint="one key = value per line") from None
     given = {key: value for key, value in settings.items() if value is not None}
+    if "model_settings" in given:
+        given["model_settings"] = values["model_settings"] | parse_settings(list(given["model_settings"]))
     if isinstance(given.get("dropout"), str):
         given["dropout"] = tuple(_numbers(given["dropout"], float, "dropout"))
     return recipe_from(values | given)

@@ -11,9 +11,11 @@ from torch import nn
 from rtserve.errors import CheckpointError, InputError
 from rtserve.graphs.braindecode import braindecode_models
 from rtserve.graphs.checkpoint import load_checkpoint
+from rtserve.graphs.factory import with_input_scale
 from rtserve.graphs.weights import strip_prefixes
 from rtserve.signals.windows import WindowSet
-from rtserve.training.networks import VOLT_SCALE, CompactRT, count_parameters, with_input_scale
+from rtserve.training.networks import VOLT_SCALE, CompactRT, count_parameters
+from rtserve.training.own import is_own, own_network, without_folders
 from rtserve.training.recipe import Recipe
 from rtserve.training.scaling import last_layer
 from rtserve.training.settled import n_outputs
@@ -41,6 +43,8 @@ def build_network(recipe: Recipe, windows: WindowSet, *, seed: int) -> nn.Module
         Where it needs braindecode and that is not installed or cannot be imported.
     """
     torch.manual_seed(seed)
+    if recipe.model_settings and not is_own(recipe.model):
+        raise InputError(f"{recipe.model} takes no --set", hint="it is for your own --model file.py:NAME")
     family, _, name = recipe.model.partition(":")
     if family == "compact_rt" and not name:
         return CompactRT(
@@ -53,8 +57,11 @@ def build_network(recipe: Recipe, windows: WindowSet, *, seed: int) -> nn.Module
     if family == "braindecode" and name:
         scale = _input_scale(windows)
         return with_input_scale(_braindecode(name, windows), scale or 1.0)
+    if is_own(recipe.model):
+        return with_input_scale(own_network(recipe, windows), _input_scale(windows) or 1.0)
     raise InputError(
-        f"unknown model {recipe.model!r}", hint="use compact_rt or braindecode:NAME, e.g. braindecode:EEGNeX"
+        f"unknown model {recipe.model!r}",
+        hint="use compact_rt, braindecode:NAME (e.g. braindecode:EEGNeX), or your own file.py:NAME",
     )
 
 
@@ -100,6 +107,8 @@ def _braindecode(name: str, windows: WindowSet) -> nn.Module:
 
 def export_reference(recipe: Recipe) -> str:
     """Return the exporter reference for the recipe's checkpoints."""
+    if is_own(recipe.model):
+        return without_folders(recipe.model)
     family, _, name = recipe.model.partition(":")
     return "rtserve.training.networks:exporter" if family == "compact_rt" else f"exporters/braindecode_models.py:{name}"
 

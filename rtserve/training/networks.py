@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from rtserve.errors import CheckpointError, InputError
-from rtserve.graphs.exporter import Built, Quirk
+from rtserve.graphs.exporter import Built
+from rtserve.graphs.factory import SCALE_QUIRK
 from rtserve.spec import InputSpec, OutputSpec
 
 __all__ = [
@@ -28,7 +29,6 @@ __all__ = [
     "count_parameters",
     "exporter",
     "fold_input_scale",
-    "with_input_scale",
 ]
 
 VOLT_SCALE = 1e5
@@ -124,11 +124,6 @@ def fold_input_scale(network: nn.Module) -> nn.Module:
     return folded.eval()
 
 
-SCALE_QUIRK = Quirk(
-    name="input-scale",
-    reason="trainings on volts carry a fixed input scale, because BatchNorm's running variance starts at 1 and volts"
-    " have 1e-11; it is part of the graph, folded into the first convolution where that is possible",
-)
 _SETTINGS: dict[str, Any] = {"n_times": 200, "sfreq": 0.0, "unit": None, "ch_names": (), "target": ""}
 _CONTEST: dict[str, Any] = {"sfreq": 100.0, "unit": "V", "target": "response_time"}
 """Of the 2025 contest's own checkpoints, which are told by 129 channels and no input scale (its start kit)."""
@@ -196,14 +191,3 @@ def _channel_names(given: Any, n_chans: int) -> tuple[str, ...]:
     if names:
         return tuple(str(name).strip() for name in names)
     return CONTEST_CHANNELS if n_chans == len(CONTEST_CHANNELS) else ()
-
-
-def with_input_scale(network: nn.Module, scale: float = VOLT_SCALE) -> nn.Module:
-    """Give any network a fixed input scale as a buffer ``input_scale``; its other keys stay as they are."""
-    network.register_buffer("input_scale", torch.tensor(float(scale)))
-    network.register_forward_pre_hook(_scale_input)
-    return network
-
-
-def _scale_input(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    return (inputs[0] * network.input_scale, *inputs[1:])

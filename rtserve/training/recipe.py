@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rtserve.errors import InputError
@@ -31,7 +31,9 @@ class Recipe:
     Parameters
     ----------
     model : str
-        ``"compact_rt"`` or ``"braindecode:NAME"``.
+        ``"compact_rt"``, ``"braindecode:NAME"``, or your own ``"file.py:NAME"``.
+    model_settings : dict
+        What your own network is built with besides the windows' shape.
     max_epochs : int or None
         Length of the run; None for as many as make enough steps.
     batch_size : int
@@ -77,6 +79,7 @@ class Recipe:
     """
 
     model: str = "compact_rt"
+    model_settings: dict[str, Any] = field(default_factory=dict)
     max_epochs: int | None = None
     batch_size: int = 32
     lr: float = 1e-3

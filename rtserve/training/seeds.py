@@ -25,8 +25,9 @@ from rtserve.training.gates import Gate
 from rtserve.training.keeping import read_log
 from rtserve.training.models import build_network, export_reference, require_like
 from rtserve.training.networks import count_parameters
+from rtserve.training.own import file_record, without_folders
 from rtserve.training.recipe import Recipe
-from rtserve.training.settled import class_counts, class_labels, is_class, require_learnable, settled
+from rtserve.training.settled import class_counts, class_labels, is_class, n_outputs, require_learnable, settled
 
 __all__ = ["TrainingRun", "train"]
 
@@ -205,9 +206,11 @@ def describe(windows: WindowSet, split: Split, recipe: Recipe, network: Any) -> 
 
     counts = {part: len(split.part(part)) for part in ("train", "valid", "test")}
     return {
-        "settings": recipe.to_dict(),
+        "settings": recipe.to_dict() | {"model": without_folders(recipe.model)},
+        **file_record(recipe.model),
         "input": json.loads(windows.input_spec.to_json()),
         "target": windows.predicts,
+        "n_outputs": n_outputs(windows),
         **_of_classes(windows, split),
         "data": {"sha256": windows.digest, "n_windows": len(windows), "simulated": "generator" in windows.extra},
         "split": {
