@@ -1,10 +1,11 @@
 """A classifier the whole way: windows of two or more classes to a scored report.
 
-    python benchmarks/classifier.py WINDOWS.npz [--subject 1] [-o classifier.html]
+    python benchmarks/classifier.py WINDOWS.npz [--seconds 0.25] [-o classifier.html]
 
-Trains EEGNet on some runs of a recording, exports every seed, fuses the seeds with and without views, and scores on the
-runs left out: balanced accuracy with intervals, each view and member on trial. Classes are the sorted values of ``y``.
-Made for ../shared/data/muse_ssvep (a flicker of 20 or 30 Hz: a positive control); any window set with classes will do.
+`rtserve.training.train` trains EEGNet on some runs of every person, one run of each chooses the epoch, the other runs are
+scored: balanced accuracy with intervals, each view and member on trial. Classes are the sorted values of ``y``.
+Made for ../shared/data/muse_ssvep (a flicker of 20 or 30 Hz). Two seconds of it are told apart without a fault, which
+shows nothing of views and members; so a piece of each window is taken that leaves room for errors (``--seconds``).
 """
 
 from __future__ import annotations
@@ -13,36 +14,32 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 import torch
-from torch import nn
 from zoo_catalogue import BRAINDECODE, ROOT
 
 from rtserve.errors import InputError, RtserveError
-from rtserve.files import canonical_json, sha256_bytes, sha256_file
 from rtserve.fusion.fuse import fuse
 from rtserve.graphs.export import export
-from rtserve.graphs.exporter import resolve_exporter
 from rtserve.graphs.graph import Graph
 from rtserve.measure.branch_report import Judged
 from rtserve.measure.branches import try_branches
 from rtserve.measure.evaluate import evaluate
 from rtserve.report.build import write_report
+from rtserve.signals.splits import Split
 from rtserve.signals.windows import WindowSet, load_windows, save_windows
+from rtserve.training.recipe import Recipe
+from rtserve.training.seeds import train
 
 NETWORK = f"{ROOT / BRAINDECODE}:EEGNet"
-FIRST = "conv_temporal.weight"
-SCALE = 1e5
-"""Training sees windows of about 1; the factor goes into the first convolution before the weights are saved."""
 VIEWS = "identity,sign-flip,roll:+3,roll:-3"
 MERGE = "mean-logits"
 
 
-def as_classes(windows: WindowSet, subject: str | None) -> WindowSet:
-    """Return the windows of one subject (or all) with y as class numbers.
+def as_classes(windows: WindowSet, subject: str | None, seconds: float = 0.0) -> WindowSet:
+    """Return the windows of one subject (or all) with y as class numbers, of each its middle `seconds` (0 for all).
 
     Raises
     ------
@@ -55,72 +52,53 @@ def as_classes(windows: WindowSet, subject: str | None) -> WindowSet:
     if len(windows) == 0 or len(values) < 2:
         raise InputError(f"{len(windows)} windows of {len(values)} classes", hint="is the subject in the file?")
     y = np.searchsorted(values, windows.y).astype(np.float32)
-    return dataclasses.replace(windows, y=y, target="class")
+    n_times = windows.X.shape[2]
+    keep = round(seconds * windows.sfreq) if seconds else n_times
+    if not 0 < keep <= n_times:
+        raise InputError(f"{keep} of {n_times} samples", hint="--seconds is more than 0 and at most a window's length")
+    start = (n_times - keep) // 2
+    X = np.ascontiguousarray(windows.X[:, :, start : start + keep])
+    names = tuple(f"{value:g}" for value in values)
+    t0 = windows.t0 + start / windows.sfreq if windows.sfreq else windows.t0
+    return dataclasses.replace(windows, X=X, y=y, t0=t0, target="class", classes=names)
 
 
-def by_run(windows: WindowSet, seed: int, held_out: int) -> tuple[WindowSet, WindowSet]:
-    """Return training and test windows; no run is in both.
+def by_run(windows: WindowSet, seed: int) -> Split:
+    """Return a split in which each person's runs are train, one is valid, and a third of them test.
 
     Raises
     ------
     InputError
-        Where the file names too few runs.
+        Where a person has too few runs.
     """
-    runs = np.unique(windows.run_id)
-    if len(runs) <= held_out:
-        raise InputError(f"{len(runs)} runs, {held_out} to hold out", hint="give windows of more runs, or --held-out 1")
-    chosen = np.random.default_rng(seed).permutation(runs)[:held_out]
-    test = np.isin(windows.run_id, chosen)
-    return windows.take(~test), windows.take(test)
+    marks = np.full(len(windows), "train")
+    rng = np.random.default_rng(seed)
+    for subject in np.unique(windows.subject):
+        own = windows.subject == subject
+        runs = rng.permutation(np.unique(windows.run_id[own]))
+        if len(runs) < 3:
+            raise InputError(f"{len(runs)} runs of {subject}", hint="at least 3: to train, to choose, to score")
+        n_test = max(1, len(runs) // 3)
+        marks[own & np.isin(windows.run_id, runs[:n_test])] = "test"
+        marks[own & (windows.run_id == runs[n_test])] = "valid"
+    return Split(marks=marks, by="run", seed=seed)
 
 
-def settings_of(windows: WindowSet) -> dict[str, Any]:
-    """Return the exporter settings of EEGNet for these windows."""
+def graphs_of(windows: WindowSet, split: Split, seeds: Sequence[int], epochs: int, folder: Path) -> list[Graph]:
+    """Return one trained graph per seed; seeds that are trained already are reused."""
+    recipe = Recipe(model=NETWORK, max_epochs=epochs, patience=0, lr=2e-3)
+    name = f"{windows.digest[:8]}-{split.digest[:8]}-{epochs}"
+    run = train(windows, split, recipe=recipe, seeds=seeds, output=folder / name, resume=True)
+    click.echo("\n".join(run.lines()), err=True)
     spec = windows.input_spec
-    return {
+    settings = {
         "n_chans": spec.n_chans,
         "n_times": spec.n_times,
         "sfreq": spec.sfreq,
-        "n_outputs": int(windows.y.max()) + 1,
+        "n_outputs": len(windows.classes),
         "ch_names": list(spec.ch_names),
-        "target": "class",
     }
-
-
-def train(windows: WindowSet, settings: dict[str, Any], seed: int, epochs: int) -> dict[str, torch.Tensor]:
-    """Train one network on volts and return its weights."""
-    torch.manual_seed(seed)
-    network = resolve_exporter(NETWORK)({}, settings).network.train()
-    X, y = torch.from_numpy(windows.X) * SCALE, torch.from_numpy(windows.y).long()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(epochs):
-        for index in torch.randperm(len(X), generator=generator).split(32):
-            if len(index) < 2:
-                continue
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(network(X[index]), y[index]).backward()
-            optimizer.step()
-    state = {key: value.detach().clone() for key, value in network.state_dict().items()}
-    state[FIRST] *= SCALE
-    return state
-
-
-def graphs_of(train_set: WindowSet, seeds: Sequence[int], epochs: int, folder: Path) -> list[Graph]:
-    """Return one trained graph per seed; what is there already is kept."""
-    settings = settings_of(train_set)
-    made_of = canonical_json([train_set.digest, settings, epochs, sha256_file(ROOT / BRAINDECODE)])
-    name = sha256_bytes(made_of.encode())[:12]
-    graphs = []
-    for seed in seeds:
-        path = folder / f"seed{seed}-{name}.onnx"
-        if not path.is_file():
-            click.echo(f"train and export seed {seed}", err=True)
-            weights = path.with_suffix(".pth")
-            torch.save(train(train_set, settings, seed, epochs), weights)
-            export(weights, exporter=NETWORK, settings=settings).save(path)
-        graphs.append(Graph.load(path))
-    return graphs
+    return [export(checkpoint, exporter=NETWORK, settings=settings) for checkpoint in run.checkpoints()]
 
 
 def score(graphs: list[Graph], test: WindowSet, folder: Path) -> list[Path]:
@@ -144,7 +122,7 @@ def score(graphs: list[Graph], test: WindowSet, folder: Path) -> list[Path]:
 @click.command(help=__doc__.split("\n\n")[0])
 @click.argument("windows", type=click.Path(path_type=Path))
 @click.option("--subject", help="Only this subject's windows.")
-@click.option("--held-out", default=2, show_default=True, help="Runs to score on.")
+@click.option("--seconds", default=0.25, show_default=True, help="Of each window, its middle; 0 for all of it.")
 @click.option("--seeds", default="42,123,456", show_default=True)
 @click.option("--epochs", default=60, show_default=True)
 @click.option(
@@ -153,15 +131,17 @@ def score(graphs: list[Graph], test: WindowSet, folder: Path) -> list[Path]:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=ROOT / "benchmarks" / "results" / "classifier.md"
 )
-def main(windows: Path, subject: str | None, held_out: int, seeds: str, epochs: int, work: Path, output: Path) -> None:
+def main(windows: Path, subject: str | None, seconds: float, seeds: str, epochs: int, work: Path, output: Path) -> None:
     torch.set_num_threads(1)
     try:
         work.mkdir(parents=True, exist_ok=True)
         numbers = [int(seed) for seed in seeds.split(",")]
-        train_set, test = by_run(as_classes(load_windows(windows), subject), numbers[0], held_out)
-        click.echo(f"{len(train_set)} windows to train on, {len(test)} to score on", err=True)
-        files = score(graphs_of(train_set, numbers, epochs, work), test, work)
-        write_report(files, [output], force=True, title="A classifier, the whole way")
+        data = as_classes(load_windows(windows), subject, seconds)
+        split = by_run(data, numbers[0])
+        graphs = graphs_of(data, split, numbers, epochs, work)
+        files = score(graphs, data.take(split.part("test")), work)
+        title = f"A classifier, the whole way ({data.X.shape[2]} samples of each window)"
+        write_report(files, [output], force=True, title=title)
     except RtserveError as error:
         click.echo(f"error: {error.message}\n  hint: {error.hint}", err=True)
         sys.exit(error.exit_code)

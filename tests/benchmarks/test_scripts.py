@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from rtserve.errors import InputError
-from rtserve.graphs.exporter import resolve_exporter
 from rtserve.signals.windows import WindowSet, save_windows
 from rtserve.submission.recipe import load_recipe
 from tests.conftest import ROOT
@@ -63,30 +62,28 @@ def test_the_recipe_names_every_member(tmp_path: Path) -> None:
 def test_classes_are_numbered_and_one_class_is_refused() -> None:
     windows = classifier.as_classes(flicker(), None)
     assert set(windows.y) == {0.0, 1.0}
-    assert windows.target == "class"
+    assert (windows.target, windows.classes) == ("class", ("20", "30"))
     with pytest.raises(InputError, match="0 windows of 0 classes"):
         classifier.as_classes(flicker(), "nobody")
 
 
-def test_no_run_is_on_both_sides() -> None:
-    train, test = classifier.by_run(flicker(), 42, 2)
-    assert not set(train.run_id) & set(test.run_id)
-    assert len(set(test.run_id)) == 2
-    with pytest.raises(InputError, match="6 runs, 6 to hold out"):
-        classifier.by_run(flicker(), 42, 6)
+def test_a_piece_is_the_middle_of_each_window() -> None:
+    whole = flicker()
+    piece = classifier.as_classes(whole, None, 0.3)
+    np.testing.assert_array_equal(piece.X, whole.X[:, :, 35:65])
+    assert piece.t0 == pytest.approx(whole.t0 + 0.35)
+    with pytest.raises(InputError, match="200 of 100 samples"):
+        classifier.as_classes(whole, None, 2.0)
 
 
-def test_the_scale_of_training_is_in_the_weights() -> None:
-    windows = classifier.as_classes(flicker(), None)
-    settings = classifier.settings_of(windows)
-    state = classifier.train(windows, settings, seed=1, epochs=1)
-    network = resolve_exporter(classifier.NETWORK)({}, settings).network.eval()
-    x = torch.from_numpy(windows.X)
-    with torch.no_grad():
-        network.load_state_dict(state)
-        volts = network(x)
-        network.load_state_dict(state | {classifier.FIRST: state[classifier.FIRST] / classifier.SCALE})
-        torch.testing.assert_close(volts, network(x * classifier.SCALE), rtol=1e-4, atol=1e-5)
+def test_no_run_is_on_two_sides_and_everyone_is_on_each() -> None:
+    windows = flicker()
+    split = classifier.by_run(windows, 42)
+    runs = {part: set(windows.run_id[split.part(part)].tolist()) for part in ("train", "valid", "test")}
+    assert [len(runs[part]) for part in ("train", "valid", "test")] == [3, 1, 2]
+    assert not (runs["train"] & runs["test"]) | (runs["valid"] & (runs["train"] | runs["test"]))
+    with pytest.raises(InputError, match="2 runs of s1"):
+        classifier.by_run(windows.take(np.isin(windows.run_id, ["run0", "run1"])), 42)
 
 
 @pytest.mark.slow
@@ -94,7 +91,17 @@ def test_a_classifier_goes_the_whole_way(tmp_path: Path) -> None:
     from click.testing import CliRunner
 
     save_windows(tmp_path / "w.npz", flicker())
-    arguments = [str(tmp_path / "w.npz"), "--seeds", "1,2", "--epochs", "15", "--work", str(tmp_path / "work")]
+    arguments = [
+        str(tmp_path / "w.npz"),
+        "--seconds",
+        "0",
+        "--seeds",
+        "1,2",
+        "--epochs",
+        "15",
+        "--work",
+        str(tmp_path / "work"),
+    ]
     done = CliRunner().invoke(classifier.main, [*arguments, "-o", str(tmp_path / "page.md")], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     page = (tmp_path / "page.md").read_text()
