@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -92,7 +93,23 @@ def find_recordings(sources: Sequence[str | Path], *, task: str = "", subject: s
     return Recordings(items=tuple(sorted(items, key=lambda item: (item.subject, item.run_id))), notes=notes)
 
 
+def _require_open(folder: Path) -> None:
+    """Raise `InputError` where a folder of a subject cannot be listed: what is in it would be left out unsaid."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            f"folder {error.filename} cannot be read ({error.strerror})",
+            hint="check its permissions; without it, recordings would be missing and nobody told",
+        )
+
+    for inner in (folder, *filter(Path.is_dir, sorted(folder.glob("sub-*")))):
+        for _, below, _ in os.walk(inner, onerror=refuse):
+            if inner == folder:
+                below.clear()
+
+
 def _in_folder(folder: Path, task: str) -> list[Path]:
+    _require_open(folder)
     every = [path for path in sorted(folder.glob("sub-*/**/*_eeg.*")) if is_recording(path)]
     paths = [path for path in every if not task or entities(path.name).get("task") == task]
     if not paths:

@@ -20,7 +20,7 @@ from rtserve.signals.edf import SUFFIXES as EDF_SUFFIXES
 from rtserve.signals.edf import Note, read_header, read_notes
 from rtserve.signals.tables import Table, is_empty, plain_number
 
-__all__ = ["NAME_COLUMNS", "annotated", "comma_notes", "from_notes", "tabled", "triggered"]
+__all__ = ["NAME_COLUMNS", "annotated", "comma_notes", "from_notes", "tabled"]
 
 NAME_COLUMNS = ("trial_type", "value", "event_type", "stim_type", "event", "type", "description", "name")
 """Columns of an events.tsv that may hold the names, in the order in which they are tried."""
@@ -30,8 +30,6 @@ EEGLAB_JOINS = re.compile(r"^(boundary|-99)$", re.IGNORECASE)
 """EEGLAB writes a join as a boundary, and as -99 where a set's event types are numbers (its ``eeg_boundarytype``)."""
 TABLED_JOIN = "boundary"
 """What an events.tsv that EEGLAB wrote calls one; its numbers are the user's, and -99 the commonest missing value."""
-BIOSEMI_MASK = 0xFFFF
-"""The trigger input of BioSemi's Status channel: its 16 low bits (the others are the amplifier's own state)."""
 
 
 def annotated(raw: Any, path: Path, *, lost: bool) -> Marks:
@@ -176,71 +174,3 @@ def comma_notes(table: Table) -> list[str]:
 
 def _commas(table: Table, column: str) -> Commas:
     return commas_of(table.column(column), f"column {column} of {table.path}", semicolons=table.separator == ";")
-
-
-def triggered(raw: Any, *, channel: str = "", mask: int | None = None) -> list[Marks]:
-    """Return the marks of each trigger channel, as `mne.find_events` finds them; a mark is called by its number.
-
-    A channel that never goes back to zero holds each number until the next: there every change is a mark. Elsewhere, as
-    in MNE, a change to a lower number is none (two overlapping pulses end one after the other), which is said.
-
-    Parameters
-    ----------
-    raw : mne.io.Raw
-        With its channels of type stim.
-    channel : str
-        Only this one; empty for all of type stim.
-    mask : int, optional
-        Bits that count; by default all, and BioSemi's 16 low ones of ``Status``.
-    """
-    import mne
-
-    kinds = raw.get_channel_types()
-    names = [channel] if channel else [n for n, kind in zip(raw.ch_names, kinds, strict=True) if kind == "stim"]
-    out = []
-    for name in names:
-        bits = BIOSEMI_MASK if mask is None and name.lower() == "status" else mask
-        values = np.rint(raw.get_data([name])).astype(np.int64)
-        alone = mne.io.RawArray(
-            (values if bits is None else values & bits).astype(float),
-            mne.create_info([name], raw.info["sfreq"], "stim", verbose="error"),
-            verbose="error",
-        )
-        held = _never_zero(alone.get_data()[0])
-        found = mne.find_events(
-            alone, name, shortest_event=1, consecutive=True if held else "increasing", verbose="error"
-        )
-        out.append(
-            Marks(
-                source=f"trigger channel {name}",
-                onset=found[:, 0] / float(raw.info["sfreq"]),
-                duration=np.zeros(len(found)),
-                name=found[:, 2].astype("U"),
-                stored=found[:, 0],
-                note=_held_note(alone.get_data()[0], name, held=held),
-            )
-        )
-    return out
-
-
-def _never_zero(values: np.ndarray) -> bool:
-    """Whether a trigger channel holds each number until the next one."""
-    started = np.flatnonzero(values)
-    return bool(len(started)) and bool((values[started[0] :] != 0).all())
-
-
-def _held_note(values: np.ndarray, name: str, *, held: bool) -> str:
-    """Say what of a trigger channel is no event, or is one that its numbers alone do not show."""
-    said = []
-    if held:
-        said.append("never goes back to 0: every change of its number is taken for an event")
-    if negative := int(((np.diff(values) != 0) & (values[1:] < 0)).sum()):
-        said.append(f"goes below 0 {negative} times: the numbers without their sign are taken, as in MNE")
-    lower = int(((np.diff(np.abs(values)) < 0) & (values[1:] != 0)).sum())
-    if lower and not held:
-        said.append(f"changes to a lower number {lower} times: no events, as in MNE")
-    if values[0]:
-        said.append(
-            f"is at {abs(values[0]):g} from its first sample on, when it began is not known: no event, as in MNE"
-        )
-    return f"trigger channel {name} {'; it '.join(said)}" if said else ""

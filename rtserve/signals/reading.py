@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import warnings
 from dataclasses import dataclass, field
@@ -13,10 +14,11 @@ from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.signals.clock import Clock, Marks, Stretch, stretches_of
 from rtserve.signals.edf import SUFFIXES as EDF_SUFFIXES
 from rtserve.signals.edf import read_header, read_notes, require_whole
-from rtserve.signals.marks import annotated, comma_notes, from_notes, tabled, triggered
+from rtserve.signals.marks import annotated, comma_notes, from_notes, tabled
 from rtserve.signals.notes import Notes, listening
 from rtserve.signals.sidecars import Sidecars, find_sidecars
 from rtserve.signals.tables import is_empty, read_table
+from rtserve.signals.triggers import triggered
 from rtserve.signals.wholeness import require_all_there, require_modest
 
 __all__ = ["FOLDERS", "SUFFIXES", "Reading", "is_recording", "read_recording"]
@@ -115,7 +117,7 @@ def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask
         _type_channels(raw, sidecars, path, notes)
         own = kept or annotated(raw, path, lost=lost)
         marks = [*_table_marks(sidecars, column, notes), own]
-        pulses = triggered(_with_stim(raw, stim_channel, path), channel=stim_channel, mask=mask)
+        pulses = triggered(_with_stim(raw, stim_channel, path), path, channel=stim_channel, mask=mask)
         marks = [*pulses, *marks] if stim_channel else [*marks, *pulses]  # who names a channel means it
         _project(raw, notes)
     rate = float(raw.info["sfreq"])
@@ -163,6 +165,8 @@ def _require_readable(path: Path) -> None:
         raise InputError(f"recording {path} does not exist", hint="check the path")
     if path.suffix.lower() in (".vmrk", ".eeg", ".fdt") and path.with_suffix(_head(path)).exists():
         raise InputError(f"{path} is one part of a recording", hint=f"name its head, {path.with_suffix(_head(path))}")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"recording {path} cannot be read: no permission", hint="check its permissions")
     name = path.name.lower()
     if not name.endswith((*SUFFIXES, ".eeg", ".nedf", ".lay", ".data", ".dat", ".dap", ".mefd")):
         raise InputError(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.signals.claims import multiplied
 from rtserve.signals.reading import Reading
 from rtserve.spec import UNITS
 
@@ -17,9 +16,6 @@ SMALLEST_V = 1e-7
 """Half of a recording's samples are under the first, and its spread is over the second, whatever the amplifier."""
 ODD = 100.0
 """Times the others' spread from which a channel is worth a word."""
-_CLAIMS = {"v": 1.0, "mv": 1e-3, "uv": 1e-6, "µv": 1e-6, "μv": 1e-6, "nv": 1e-9, "n/a": 1.0, "": 1.0}
-_BY_ENDING = {".set": 1e-6, ".cnt": 1e-6, ".mff": 1e-6, ".fif": 1.0, ".gz": 1.0}
-"""What MNE multiplies by where a format states no unit: EEGLAB, Neuroscan and EGI are in microvolt, a .fif in volt."""
 
 
 def in_volts(reading: Reading, names: list[str], unit: str) -> np.ndarray:
@@ -40,7 +36,7 @@ def in_volts(reading: Reading, names: list[str], unit: str) -> np.ndarray:
         Where there is no sample, NaN or Inf, or a scale that no scalp EEG has.
     """
     data: np.ndarray = reading.raw.get_data(names)
-    claimed = np.array([_claim(reading, name) for name in names])
+    claimed = np.array([multiplied(reading.raw, reading.path, name) for name in names])
     if unit:
         if not np.isfinite(claimed).all():
             raise InputError(
@@ -52,18 +48,6 @@ def in_volts(reading: Reading, names: list[str], unit: str) -> np.ndarray:
     _require_plausible(data, claimed, unit, reading)
     _compare_channels(data, claimed if not unit else np.full(len(names), UNITS[unit]), names, reading)
     return data
-
-
-def _claim(reading: Reading, name: str) -> float:
-    """Return what MNE multiplied a channel's samples by to get volts; NaN where that is not known."""
-    units = reading.units
-    if reading.path.suffix.lower() in (".gdf", ".edf", ".bdf"):  # there MNE keeps what it multiplied by
-        factors: Any = reading.raw._raw_extras[0].get("units", [])
-        place = reading.raw.ch_names.index(name)
-        return float(factors[place]) if place < len(factors) else np.nan
-    if name in units:
-        return _CLAIMS.get(units[name].lower(), 1.0)
-    return _BY_ENDING.get(reading.path.suffix.lower(), np.nan)
 
 
 def _require_finite(data: np.ndarray, names: list[str], reading: Reading) -> None:
