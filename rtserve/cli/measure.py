@@ -27,7 +27,10 @@ _ENGINES = EngineChoice(ENGINES)
 @click.option("--data", type=click.Path(), help="Window set (.npz, .h5) to score GRAPH on.")
 @click.option("--c1", nargs=2, type=click.Path(), metavar="GRAPH DATA", help="Graph and windows of challenge 1.")
 @click.option("--c2", nargs=2, type=click.Path(), metavar="GRAPH DATA", help="Graph and windows of challenge 2.")
-@click.option("--metric", "metrics", multiple=True, help=f"May be repeated: {_METRICS}.")
+@click.option("--metric", "metrics", multiple=True, help=f"May be repeated: {_METRICS}; or profile, the contest's own.")
+@click.option(
+    "--profile", default="eeg2025", show_default=True, metavar="NAME[/CHALLENGE]", help="Whose metric and weights."
+)
 @click.option(
     "--split", help="Only the windows marked so; by default all, or test where GRAPH was trained on the rest."
 )
@@ -49,11 +52,15 @@ def evaluate(
 ) -> None:
     """Score GRAPH on windows: NRMSE = RMSE / std(y), RMSE and MSE beside the constant baseline.
 
-    With --c1 and --c2 the overall score 0.3 C1 + 0.7 C2 is given.
+    With --c1 and --c2 the overall score of the profile is given: 0.3 C1 + 0.7 C2 of eeg2025.
     """
     from rtserve.cli.progress import progress
     from rtserve.measure.commands import run_evaluate
+    from rtserve.submission.ranking import named_metrics, weights_of
 
+    profile = options.pop("profile")
+    options["metrics"] = named_metrics(options["metrics"], profile)
+    options["weights"] = weights_of(profile) if c1 and c2 else None
     output, as_json, tables = options["output"], options.pop("as_json"), options.pop("tables")
     with progress("scoring and timing" if options["by"] else "scoring") as callback:
         result = run_evaluate(graph, data, c1, c2, progress=callback, **options)

@@ -27,6 +27,7 @@ def run_evaluate(
     output: str | None = None,
     force: bool = False,
     stated: Stated = _NOTHING,
+    weights: tuple[float, float] | None = None,
     **options: Any,
 ) -> Any:
     """Return an `Evaluation` of GRAPH on --data, or the `Overall` of --c1 and --c2; write it where asked.
@@ -45,13 +46,13 @@ def run_evaluate(
     options["metrics"] = options.get("metrics") or None
     trial = {key: options.pop(key, None) for key in ("by", "members", "cost")}
     if c1 or c2:
-        if not (c1 and c2) or graph or data or options.pop("metrics"):
+        if not (c1 and c2) or graph or data or options.pop("metrics") or weights is None:
             raise InputError(
                 "--c1 and --c2 go together and alone (the overall score is of two NRMSE)",
                 hint="rtserve evaluate --c1 F1.onnx W1.npz --c2 F2.onnx W2.npz",
             )
         first, second = ((graph_of, as_windows(windows, stated=stated)) for graph_of, windows in (c1, c2))
-        result: Any = evaluate_overall(first, second, **options)
+        result: Any = evaluate_overall(first, second, weights=weights, **options)
     elif graph and data:
         if trial["by"] and options.get("per"):
             raise InputError("--by judges windows, --per scores recordings", hint="leave one of them out")

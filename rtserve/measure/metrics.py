@@ -37,7 +37,6 @@ __all__ = [
     "Signature",
     "metric_of",
     "names_of_metrics",
-    "overall",
     "parse_metric",
 ]
 
@@ -247,12 +246,3 @@ def metric_of(signature: Signature) -> Metric | None:
             return None
     named = [metric for metric in METRICS.values() if metric.name == signature.metric]
     return next((metric for metric in named if set(metric.options) <= set(signature.options)), None)
-
-
-WEIGHTS = (0.3, 0.7)
-"""Of challenge 1 and 2 in the overall score of the EEG Foundation Challenge 2025 (start kit, local_scoring.py)."""
-
-
-def overall(c1: float, c2: float) -> float:
-    """Return 0.3 C1 + 0.7 C2 rounded to 5 places, as the contest does (two NRMSE)."""
-    return round(WEIGHTS[0] * c1 + WEIGHTS[1] * c2, 5)

@@ -9,6 +9,7 @@ from rtserve.errors import InputError
 from rtserve.files import check_writable
 from rtserve.report import sections
 from rtserve.report.attempts import attempts_section
+from rtserve.report.classes import class_sections
 from rtserve.report.collect import Material, collect, load_causes
 from rtserve.report.fusion_picture import fusion_section
 from rtserve.report.leaderboard import load_leaderboard
@@ -61,6 +62,7 @@ def make_page(
         parts.append(sections.score_section(material.evaluations, material.overalls))
     parts.append(fusion_section(material.fusions))
     parts += sections.branch_sections(material.evaluations)
+    parts += class_sections(material.evaluations)
     parts.append(sections.prediction_section(material.evaluations))
     parts.append(sections.latency_section(material.benches))
     parts.append(attempts_section(material.sides, material.evaluations, known))
@@ -110,7 +112,9 @@ def _lead(material: Material) -> list[str]:
         score, constant = document["scores"][0], document["baseline"][0]
         beside = f"; a constant scores {constant['value']:.4f}" if constant else ""
         ends = sections.interval_text(score["interval"])
-        out.append(f"{name}: {score['metric']} {score['value']:.4f} {ends} on {document['n_windows']} windows{beside}.")
+        count = f"{document['n_windows']} windows"
+        count += f", as {document['n_cases']} by {document['agg']}" if "agg" in document else ""
+        out.append(f"{name}: {score['metric']} {score['value']:.4f} {ends} on {count}{beside}.")
     for _, document in material.benches:
         first = document["contenders"][0]["name"]
         for contender in document["contenders"][1:]:

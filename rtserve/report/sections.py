@@ -68,7 +68,10 @@ def score_section(evaluations: Sequence[Document], overalls: Sequence[Document])
         for name, document in evaluations
         if document.get("subject_mean_oracle")
     ]
-    tables = (Table.of(rows), *((Table.of(total, caption="overall = 0.3 C1 + 0.7 C2"),) if total else ()))
+    tables = (
+        Table.of(rows),
+        *((Table.of(total, caption="overall: C1 and C2 by the contest's weights"),) if total else ()),
+    )
     return Section(title="Scores", tables=tables, notes=tuple(_grouped(said)))
 
 

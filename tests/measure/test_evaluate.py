@@ -103,7 +103,7 @@ def test_split_scores_only_those(graph):
 
 def test_overall(graph):
     one, two = make_windows(seed=1), make_windows(seed=2, noise=2.0)
-    both = evaluate_overall((graph, one), (graph, two))
+    both = evaluate_overall((graph, one), (graph, two), weights=(0.3, 0.7))
     c1, c2 = evaluate(graph, one)["nrmse"].value, evaluate(graph, two)["nrmse"].value
     assert both.value == round(0.3 * c1 + 0.7 * c2, 5)
     assert both.constant == 1.0

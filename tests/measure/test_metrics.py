@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtserve.errors import InputError
-from rtserve.measure.metrics import METRICS, overall, parse_metric
+from rtserve.measure.metrics import METRICS, parse_metric
+from rtserve.measure.overall import combined
 from rtserve.measure.signature import Interval, Score, Signature
 from rtserve.measure.statistics import Units, interval
+from rtserve.submission.ranking import weights_of
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -160,9 +162,13 @@ def test_unknown_metric_names_the_known():
 
 
 def test_overall_is_the_contest_formula_rounded():
-    assert overall(0.887, 0.978) == 0.9507
-    assert overall(1.0, 1.0) == 1.0
-    assert overall(0.123456, 0.654321) == round(0.3 * 0.123456 + 0.7 * 0.654321, 5)
+    weights = weights_of("eeg2025")
+    assert weights == (0.3, 0.7)
+    assert combined((0.887, 0.978), weights) == 0.9507
+    assert combined((1.0, 1.0), weights) == 1.0
+    assert combined((0.123456, 0.654321), weights) == round(0.3 * 0.123456 + 0.7 * 0.654321, 5)
+    with pytest.raises(InputError, match="no overall score of two challenges"):
+        weights_of("eeg2026")
 
 
 def test_signature_reads_as_written():
