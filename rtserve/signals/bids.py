@@ -110,7 +110,11 @@ def _require_open(folder: Path) -> None:
 
 def _in_folder(folder: Path, task: str) -> list[Path]:
     _require_open(folder)
-    every = [path for path in sorted(folder.glob("sub-*/**/*_eeg.*")) if is_recording(path)]
+    every = [
+        path
+        for path in sorted(folder.glob("sub-*/**/*_eeg.*"))
+        if is_recording(path) and not path.name.startswith(".")  # ._sub-01_eeg.edf is what macOS leaves on shared disks
+    ]
     paths = [path for path in every if not task or entities(path.name).get("task") == task]
     if not paths:
         tasks = {entities(path.name).get("task", "") for path in every} - {""}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from dataclasses import dataclass
 
@@ -211,7 +212,7 @@ def _fixed(signal: Signal, cutting: Cutting) -> _Places:
     start = placed.sample
     if crop:
         # The piece depends on the recording and not on its place in the set, so that a resumed run cuts the same.
-        name = int.from_bytes(hashlib.sha256(signal.path.name.encode()).digest()[:8], "little")
+        name = int.from_bytes(hashlib.sha256(os.fsencode(signal.path.name)).digest()[:8], "little")
         rng = np.random.default_rng([cutting.crop_seed, name])
         start = start + rng.integers(0, length - crop + 1, len(start))
     n = int(whole.sum())

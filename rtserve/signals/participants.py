@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtserve.errors import InputError
+from rtserve.signals.subjects import home_of
 from rtserve.signals.tables import Table, has_comma, is_empty, plain_number, read_table
 
 __all__ = ["Values", "read_participants"]
@@ -72,6 +73,8 @@ def read_participants(roots: Iterable[tuple[str, Path, str]], column: str, *, ca
 
 def _table(root: Path, column: str) -> Table:
     path = root / "participants.tsv"
+    if not path.exists():  # a derivative may leave it to the data set that it is made from
+        path = home_of(root) / "participants.tsv"
     if not path.exists():
         raise InputError(
             f"{root} has no participants.tsv, where {column!r} would stand",

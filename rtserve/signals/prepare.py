@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -226,7 +227,7 @@ def _jobs(
             recording=r,
             cleaning=cleaning,
             cutting=cutting,
-            part=folder / f"{r.path.name}.{hashlib.sha256(str(r.path).encode()).hexdigest()[:8]}.npz",
+            part=folder / f"{hashlib.sha256(os.fsencode(r.path)).hexdigest()[:24]}.npz",
         )
         for r in kept
     ]

@@ -6,15 +6,16 @@ set's root, applies to every recording whose name has all of its entities; the n
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtserve.signals.subjects import dataset_root
+from rtserve.signals.subjects import dataset_root, placed
 
 __all__ = ["Sidecars", "entities", "find_sidecars"]
 
-_ENTITY = re.compile(r"^([a-z]+)-([A-Za-z0-9+]+)$")
+_ENTITY = re.compile(r"^([a-z]+)-([^_]+)$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,11 @@ def find_sidecars(path: Path) -> Sidecars:
     stem = re.sub(r"(_eeg)?(\.fif\.gz|\.[^.]+)$", "", path.name)
     beside = {
         suffix: next(
-            (p for p in (path.with_name(f"{stem}_{suffix}.tsv"), path.with_name(f"{stem}.{suffix}.tsv")) if p.exists()),
+            (
+                p
+                for p in (path.with_name(f"{stem}_{suffix}.tsv"), path.with_name(f"{stem}.{suffix}.tsv"))
+                if os.path.exists(p)
+            ),
             None,
         )
         for suffix in ("events", "channels")
@@ -51,20 +56,27 @@ def find_sidecars(path: Path) -> Sidecars:
 
 
 def _inherited(path: Path, own: dict[str, str], suffix: str) -> Path | None:
+    """Return the table that applies, by the folders above the recording as it is named, and as it is stored if a link."""
     root = dataset_root(path)
-    folder = path.absolute().parent
     own = {key: value for key, value in own.items() if key != "split"}
-    while True:
-        fitting = [
-            (len(theirs), candidate)
-            for candidate in sorted(folder.glob(f"*{suffix}.tsv"))
-            if candidate.name == f"{suffix}.tsv" or candidate.name.endswith(f"_{suffix}.tsv")
-            for theirs in [entities(candidate.name)]
-            if all(own.get(key) == value for key, value in theirs.items())
-        ]
-        if fitting:
-            found = max(fitting, key=lambda pair: pair[0])[1]
-            return path.parent / found.name if found.parent == path.absolute().parent else found
-        if root is None or folder.resolve() == root or folder == folder.parent:
-            return None
-        folder = folder.parent
+    for start in dict.fromkeys((placed(path).parent, path.resolve().parent)):
+        for folder in (start, *start.parents):
+            found = _fitting(folder, own, suffix)
+            if found is not None:
+                return path.parent / found.name if folder == placed(path).parent else found
+            if root is None or folder.resolve() == root:
+                break
+    return None
+
+
+def _fitting(folder: Path, own: dict[str, str], suffix: str) -> Path | None:
+    """Return the most specific table of a folder whose entities are all the recording's own."""
+    fitting = [
+        (len(theirs), candidate)
+        for candidate in sorted(folder.glob(f"*{suffix}.tsv"))
+        if candidate.name == f"{suffix}.tsv" or candidate.name.endswith(f"_{suffix}.tsv")
+        if not candidate.name.startswith(".")  # what macOS leaves on shared disks
+        for theirs in [entities(candidate.name)]
+        if all(own.get(key) == value for key, value in theirs.items())
+    ]
+    return max(fitting, key=lambda pair: pair[0])[1] if fitting else None

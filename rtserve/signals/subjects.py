@@ -9,6 +9,7 @@ are said to be so, in the window set too (``subject_source``), and `rtserve.sign
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -23,8 +24,21 @@ from rtserve.signals.labels import pairs_of
 from rtserve.signals.patterns import Pattern, is_pattern, parse_pattern
 from rtserve.signals.windows import WindowSet
 
-__all__ = ["FIELDS", "GUESSED", "Named", "dataset_root", "is_guessed", "name_recordings", "people", "subjects_note"]
+__all__ = [
+    "FIELDS",
+    "GUESSED",
+    "Named",
+    "dataset_root",
+    "home_of",
+    "is_guessed",
+    "name_recordings",
+    "people",
+    "placed",
+    "subjects_note",
+]
 
+_WITHIN = ("derivatives", "sourcedata", "rawdata")
+"""Folders of a BIDS data set that hold other data sets, of the same people."""
 FIELDS = ("subject", "session", "dataset", "run")
 """What ``--subject`` may take out of a file's name or path."""
 GUESSED = "guessed"
@@ -91,12 +105,13 @@ def name_recordings(
             hint="leave it out: the names of a BIDS folder's files say their subject",
         )
     roots = [root.resolve() if root else (None if subject else dataset_root(path)) for path, root in found]
-    labels = _labels({root for root in roots if root is not None})
+    homes = {root: home_of(root) for root in roots if root is not None}
+    labels = _labels(set(homes.values()))
     several = len(labels) > 1
     named = []
     for (path, folder), root in zip(found, roots, strict=True):
         one = _by_user(path, subject, pattern) if subject and folder is None else _by_name(path)
-        named.append(replace(one, dataset=labels[root], root=root) if root is not None else one)
+        named.append(replace(one, dataset=labels[homes[root]], root=root) if root is not None else one)
     if several:
         named = [
             replace(n, subject=f"{n.dataset}/{n.subject}", run_id=f"{n.dataset}/{n.run_id}") if n.dataset else n
@@ -104,7 +119,8 @@ def name_recordings(
         ]
     paths = [path for path, _ in found]
     named = _apart(named, paths, roots)
-    return named, _notes(named, paths, names_alone=pattern is not None and not pattern.depth)
+    notes = _notes(named, paths, names_alone=pattern is not None and not pattern.depth)
+    return named, (*notes, *_notes_on_homes(homes, set(roots)))
 
 
 def _require_once(paths: list[Path]) -> None:
@@ -113,9 +129,34 @@ def _require_once(paths: list[Path]) -> None:
         raise InputError(f"recording {twice[0]} is named twice", hint="name every file and folder once")
 
 
+def placed(path: Path) -> Path:
+    """Return where a path stands, whole and without ``..``: a link's own place, not that of what it leads to.
+
+    Who a recording is of is said by the folders that the user sees; the same file may be stored anywhere.
+    """
+    parts = path.absolute().parts
+    up = max((k for k, part in enumerate(parts) if part == ".."), default=-1)
+    return Path(*parts[: up + 1]).resolve().joinpath(*parts[up + 1 :]) if up >= 0 else path.absolute()
+
+
 def dataset_root(path: Path) -> Path | None:
-    """Return the BIDS data set that a file lies in, or None."""
-    folders = list(path.resolve().parents)
+    """Return the BIDS data set that a file lies in, or None; for a link that lies in none, that of its file."""
+    found = _root_above(placed(path)) or _root_above(path.resolve())
+    return found.resolve() if found else None
+
+
+def home_of(root: Path) -> Path:
+    """Return the data set whose people are in one: of ``ds/derivatives/clean`` that is ``ds``, else itself."""
+    for folder in root.parents:
+        if folder.name in _WITHIN and (folder.parent / "dataset_description.json").is_file():
+            return home_of(folder.parent)
+        if folder.name in _WITHIN and next(folder.parent.glob("sub-*"), None) is not None:
+            return home_of(folder.parent)
+    return root
+
+
+def _root_above(path: Path) -> Path | None:
+    folders = list(path.parents)
     described = next((folder for folder in folders if (folder / "dataset_description.json").is_file()), None)
     if described is not None:
         return described
@@ -153,14 +194,17 @@ def _slug(name: str) -> str:
 
 def _stem(path: Path) -> str:
     """Return the file's name without its ending."""
-    name = path.name.removesuffix(".gz")
+    # A name that is not UTF-8, as on old disks, is written with \\x..: text files and HDF5 hold nothing else.
+    name = os.fsencode(path.name).decode("utf-8", "backslashreplace").removesuffix(".gz")
     return name[: -len(Path(name).suffix)] if Path(name).suffix else name
 
 
 def _by_name(path: Path) -> Named:
     stem = _stem(path)
     run_id = re.sub(r"_split-\d+", "", stem).removesuffix("_eeg")  # all parts of a file are one recording
-    entity = re.match(r"(sub-[A-Za-z0-9+]+)(?:_ses-([A-Za-z0-9+]+))?(?=_|$)", stem)
+    own = next((f.name for f in list(placed(path).parents)[:3] if f.name.startswith("sub-")), "")
+    subject = own if own and stem.startswith(f"{own}_") else ""  # the folder knows, whatever letters the id has
+    entity = re.match(rf"({re.escape(subject) or 'sub-[^_]+'})(?:_ses-([^_]+))?(?=_|$)", stem)
     if entity is None:
         return Named(subject=run_id, run_id=run_id, bare=run_id, source=GUESSED)
     return Named(subject=entity[1], run_id=run_id, bare=entity[1], session=entity[2] or "")
@@ -171,7 +215,7 @@ def _by_user(path: Path, subject: str, pattern: Pattern | None) -> Named:
     if pattern is None:
         session = _by_name(path).session
         return Named(subject=subject, run_id=run_id, bare=subject, session=session, source="named")
-    above = path.resolve().parts[1:-1][-pattern.depth :] if pattern.depth else ()
+    above = placed(path).parts[1:-1][-pattern.depth :] if pattern.depth else ()
     texts = ["/".join((*above, name)) for name in (_stem(path), path.name)]
     fields = next((found for text in texts if (found := pattern.match(text)) is not None), None)
     if fields is None or not fields.get("subject"):
@@ -192,16 +236,16 @@ def _apart(named: list[Named], paths: list[Path], roots: list[Path | None]) -> l
     homes: dict[str, set[Path]] = {}
     for one, path, root in zip(named, paths, roots, strict=True):
         if one.source == "bids":
-            homes.setdefault(one.subject, set()).add(root or path.resolve().parent)
+            homes.setdefault(one.subject, set()).add(root or placed(path).parent)
     # Only loose files can share a subject across folders here: data sets carry their name already.
     unsure = {subject for subject, folders in homes.items() if len(folders) > 1}
     named = [
-        replace(one, subject=f"{path.resolve().parent.name}/{one.subject}", source=GUESSED)
+        replace(one, subject=f"{placed(path).parent.name}/{one.subject}", source=GUESSED)
         if one.source == "bids" and one.subject in unsure and root is None
         else one
         for one, path, root in zip(named, paths, roots, strict=True)
     ]
-    deepest = max((len(path.resolve().parts) for path in paths), default=0)
+    deepest = max((len(placed(path).parts) for path in paths), default=0)
     for depth in range(2, deepest):
         counts = Counter(one.run_id for one in named)
         if max(counts.values(), default=0) < 2:
@@ -215,7 +259,7 @@ def _apart(named: list[Named], paths: list[Path], roots: list[Path | None]) -> l
 
 def _renamed(one: Named, path: Path, depth: int) -> Named:
     """Return the recording called by more of its path; a guessed subject is its recording."""
-    parts = path.resolve().parts
+    parts = placed(path).parts
     run_id = "/".join((*parts[-depth:-1], _stem(path).removesuffix("_eeg")))
     if run_id == one.run_id:  # two files of one name in one folder, e.g. a.edf and a.bdf
         run_id = "/".join(parts[-depth:])
@@ -236,7 +280,7 @@ def _notes(named: list[Named], paths: list[Path], *, names_alone: bool) -> tuple
     folders: dict[str, set[Path]] = {}
     for one, path in zip(named, paths, strict=True):
         if names_alone and one.source == "pattern" and not one.dataset:
-            folders.setdefault(one.subject, set()).add(path.resolve().parent)
+            folders.setdefault(one.subject, set()).add(placed(path).parent)
     spread = sorted(subject for subject, places in folders.items() if len(places) > 1)
     if spread:
         out.append(
@@ -244,6 +288,16 @@ def _notes(named: list[Named], paths: list[Path], *, names_alone: bool) -> tuple
             " {dataset} in --subject keeps folders apart"
         )
     return tuple(out)
+
+
+def _notes_on_homes(homes: dict[Path, Path], roots: set[Path | None]) -> tuple[str, ...]:
+    """Return what is to be said of data sets within others."""
+    return tuple(
+        f"{root} is derived from {home.name}: its subjects are those of {home.name}"
+        + (", and their recordings are here twice" if home in roots else "")
+        for root, home in sorted(homes.items())
+        if root != home
+    )
 
 
 def is_guessed(windows: WindowSet) -> bool:
