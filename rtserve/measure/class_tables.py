@@ -56,11 +56,20 @@ def subject_rows(cases: Cases, metrics: Mapping[str, Metric]) -> list[dict[str, 
         return []
     names, index = np.unique(cases.subject, return_inverse=True)
     parts = np.split(np.argsort(index.ravel(), kind="stable"), np.cumsum(np.bincount(index.ravel()))[:-1])
-    rows = []
-    for name, part in zip(names.tolist(), parts, strict=True):
-        own = cases.take(part)
-        rows.append({"subject": str(name), "n": len(part), **{key: _value(m, own) for key, m in metrics.items()}})
-    return rows
+    found = {key: _values(metric, cases, parts) for key, metric in metrics.items()}
+    return [
+        {"subject": str(name), "n": len(part), **{key: values[k] for key, values in found.items()}}
+        for k, (name, part) in enumerate(zip(names.tolist(), parts, strict=True))
+    ]
+
+
+def _values(metric: Metric, cases: Cases, parts: Sequence[Array]) -> list[float | None]:
+    """Return the metric of each part; of answers that are looked for among all targets, among the same targets."""
+    if metric.reads == "vector":
+        bound = metric.on(cases.columns)
+        statistics = bound.statistics(cases.y, np.asarray(cases.read(bound), np.float64))
+        return [float(bound.of_sums(statistics[part].sum(axis=0))) for part in parts]
+    return [_value(metric, cases.take(part)) for part in parts]
 
 
 def _value(metric: Metric, cases: Cases) -> float | None:

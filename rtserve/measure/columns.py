@@ -17,6 +17,7 @@ from rtserve.signals.windows import WindowSet
 __all__ = ["columns_of", "digest_of", "labels_of", "nested_shares", "paired"]
 
 Array = np.ndarray
+_NOTHING = ("", "n/a", "nan", "NaN", "None")
 _ALIASES = {"recording": "run_id", "participant": "subject"}
 
 
@@ -33,7 +34,7 @@ def labels_of(columns: Mapping[str, Array], name: str, *, what: str) -> Array:
     Raises
     ------
     InputError
-        Where there is no such column; `what` asks for it.
+        Where there is no such column, or a window has no entry in it; `what` asks for it.
     """
     key = name if name in columns else _ALIASES.get(name, name)
     if key not in columns:
@@ -42,7 +43,14 @@ def labels_of(columns: Mapping[str, Array], name: str, *, what: str) -> Array:
             f"{what} needs the column {key!r}, one entry per window; these windows have {known}",
             hint=f"write it into their file: rtserve annotate W.npz --columns TABLE.tsv (a row per window, a column {key})",
         )
-    return np.unique(columns[key], return_inverse=True)[1].reshape(-1)
+    values = np.asarray(columns[key])
+    empty = ~np.isfinite(values) if values.dtype.kind == "f" else np.isin(values.astype("U"), _NOTHING)
+    if empty.any():
+        raise InputError(
+            f"{what} groups by {key}, and window {int(np.argmax(empty))} has none ({int(empty.sum())} of {len(empty)})",
+            hint="score windows whose entries are all known, or fill the column in",
+        )
+    return np.unique(values, return_inverse=True)[1].reshape(-1)
 
 
 def digest_of(columns: Mapping[str, Array], names: Sequence[str]) -> str:

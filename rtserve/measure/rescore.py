@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rtserve.errors import InputError, RtserveError
 from rtserve.graphs.graph import Graph
+from rtserve.measure.bundled import read_bundled
 from rtserve.measure.results import save_result
 from rtserve.measure.sides import CHECKPOINTS, Side, read_side
 from rtserve.signals.windows import Stated, WindowSet, load_windows
@@ -117,12 +116,10 @@ def side_graph(path: Path, *, exporter: str | None = None, target: str = "") -> 
 
 def _zip_graph(path: Path, target: str) -> Graph:
     """Return the graph of a bundle whose target is that of the data; the only one where it has one."""
-    with zipfile.ZipFile(path) as archive:  # noqa: TID251  (named members are read, nothing is unpacked)
-        names = [name for name in archive.namelist() if re.fullmatch(r"challenge_\d\.onnx", name)]
-        graphs = [Graph.from_bytes(archive.read(name), name=f"{path.name}:{name}") for name in sorted(names)]
+    graphs = list(read_bundled(path).graphs.values())
     if not graphs:
         raise InputError(
-            f"{path.name} holds no challenge_1.onnx: it was not built by rtserve",
+            f"{path.name} holds no graph that its manifest names: it was not built by rtserve",
             hint="`rtserve check` drives any zip; to score it here give the graph or checkpoint it was made from",
         )
     fitting = [graph for graph in graphs if target and graph.output_spec.target == target] or graphs[:1]

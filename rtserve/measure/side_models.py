@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from rtserve.errors import InputError
 from rtserve.files import read_json
 from rtserve.graphs.architecture import architecture_digest
 from rtserve.graphs.graph import Graph
+from rtserve.measure.bundled import read_bundled
 from rtserve.measure.metrics import metric_of
 from rtserve.measure.predict import learned_parameters
 from rtserve.measure.side_results import evaluation_claims, evaluation_raw, flat
@@ -208,18 +208,9 @@ def graph_side(path: Path, graph: Graph | None = None) -> Side:
 
 def zip_side(path: Path) -> Side:
     """Read a submission: of a bundle built here its graphs and manifest, of any other its file list."""
-    try:
-        with zipfile.ZipFile(path) as archive:  # noqa: TID251  (named members are read, nothing is unpacked)
-            names = archive.namelist()
-            manifest = json.loads(archive.read("manifest.json")) if "manifest.json" in names else {}
-            graphs = {
-                n: Graph.from_bytes(archive.read(n), name=n) for n in names if re.fullmatch(r"challenge_\d\.onnx", n)
-            }
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path.name} is not a readable zip ({error})", hint="see `rtserve check`") from None
-    settings = {"files": str(len(names)), "profile": str(manifest.get("profile", "unknown"))}
+    bundled = read_bundled(path)
+    graphs = bundled.graphs
+    settings = {"files": str(len(bundled.names)), "profile": str(bundled.manifest.get("profile", "unknown"))}
     for name, graph in graphs.items():
         settings |= {f"{name}: {k}": v for k, v in graph_side(path, graph).settings.items()}
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -199,6 +199,9 @@ def test_vectors_are_scored_by_metrics_of_vectors(tmp_path):
     assert found["retrieval"].value > found.baseline[0].value
     assert found["retrieval"].interval.over == "subjects"
     assert found["angular_mae"].value == pytest.approx(np.abs(predict(graph, windows) - windows.y).mean(), rel=1e-5)
+    rows = found.tables()["per_subject"]
+    queries = [len(np.unique(shown[windows.subject == row["subject"]])) for row in rows]
+    assert np.average([row["retrieval"] for row in rows], weights=queries) == pytest.approx(found["retrieval"].value)
     found.save(tmp_path / "a.json")
     evaluate(linear_graph(5e4 * np.eye(3)[::-1]), path, metrics=metrics, resamples=40).save(tmp_path / "b.json")
     assert compare(tmp_path / "a.json", tmp_path / "b.json").differences[0][1].verdict == "hurts"

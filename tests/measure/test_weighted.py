@@ -196,6 +196,13 @@ def test_a_missing_column_is_named_with_its_cure():
         metric(y, p)
 
 
+@pytest.mark.parametrize("nothing", [np.nan, "n/a", ""])
+def test_a_window_without_an_entry_is_of_no_group(nothing):
+    values = np.array([1.0, nothing, 2.0]) if isinstance(nothing, float) else np.array(["1", nothing, "2"])
+    with pytest.raises(InputError, match=r"groups by session, and window 1 has none \(1 of 3\)"):
+        parse_metric("cell_balanced_accuracy:by=session").on({"session": values})
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -166,6 +166,16 @@ def test_a_built_solver_passes_end_to_end(quick_check, built):
     assert {"RT323", "RT401", "RT402", "RT403", "RT404"} <= codes(report, "passed"), shapes.tick_list(report)
 
 
+def test_the_graph_of_a_bundle_of_any_contest_is_known_by_its_manifest(built):
+    from rtserve.measure.rescore import side_graph
+    from rtserve.measure.sides import read_side
+
+    side = read_side(built)
+    assert side.settings["profile"] == "eeg2026"
+    assert side.graphs == (side_graph(built).digest,)
+    assert any(key.startswith("challenge_") for key in side.settings)
+
+
 def _changed(path: Path, target: Path, name: str, change) -> Path:
     import zipfile
 
