@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.signals.hbn import LEFT_OUT_BY_THE_KIT
-from rtserve.signals.reading import is_recording
+from rtserve.signals.reading import FETCH, SUFFIXES, is_recording
 from rtserve.signals.sidecars import entities
 from rtserve.signals.subjects import name_recordings
 
@@ -76,17 +76,23 @@ def find_recordings(sources: Sequence[str | Path], *, task: str = "", subject: s
         Where EEGDash is asked for and not installed.
     """
     found: list[tuple[Path, Path | None]] = []
+    lost: list[Path] = []
     for source in sources:
         eegdash = str(source).startswith("eegdash:")
         path = _eegdash(str(source).partition(":")[2]) if eegdash else Path(source)
         if path.is_dir() and not is_recording(path):
             found += [(recording, path) for recording in _in_folder(path, task)]
+            lost += _not_fetched(path, task)
         elif path.exists():
             found.append((path, None))
         else:
-            raise InputError(f"source {path} does not exist", hint="name recordings or a BIDS folder")
+            hint = FETCH if path.is_symlink() else "name recordings or a BIDS folder"
+            raise InputError(f"source {path} does not exist", hint=hint)
     found, parts = _first_parts(found)
     named, notes = name_recordings(found, subject=subject)
+    if lost:
+        notes = (*notes, f"{len(lost)} recordings are links to files that are not there and are left out (first: "
+                 f"{lost[0].name}); datalad get or git annex get fetches them")  # fmt: skip
     if parts:
         notes = (*notes, f"{parts} files are later parts of a recording in several files, and read with its first")
     items = [Recording(path=path, **vars(who)) for (path, _), who in zip(found, named, strict=True)]
@@ -116,6 +122,11 @@ def _in_folder(folder: Path, task: str) -> list[Path]:
         if is_recording(path) and not path.name.startswith(".")  # ._sub-01_eeg.edf is what macOS leaves on shared disks
     ]
     paths = [path for path in every if not task or entities(path.name).get("task") == task]
+    if not paths and (lost := _not_fetched(folder, task)):
+        raise InputError(
+            f"all {len(lost)} recordings of {folder} are links to files that are not there (first: {lost[0].name})",
+            hint=FETCH,
+        )
     if not paths:
         tasks = {entities(path.name).get("task", "") for path in every} - {""}
         hint = (
@@ -133,6 +144,16 @@ def _in_folder(folder: Path, task: str) -> list[Path]:
             hint="keep one of them in the folder, or name the files to use one by one",
         )
     return paths
+
+
+def _not_fetched(folder: Path, task: str) -> list[Path]:
+    """Return the links named like a recording whose files are not there, as git-annex leaves them."""
+    links = [path for path in sorted(folder.glob("sub-*/**/*_eeg.*")) if path.is_symlink() and not path.exists()]
+    return [
+        path
+        for path in links
+        if path.name.lower().endswith(SUFFIXES) and (not task or entities(path.name).get("task") == task)
+    ]
 
 
 def _first_parts(found: list[tuple[Path, Path | None]]) -> tuple[list[tuple[Path, Path | None]], int]:

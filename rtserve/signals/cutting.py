@@ -174,7 +174,8 @@ def _around_events(signal: Signal, cutting: Cutting) -> _Places:
     others, keep = event_values(signal, events, index, cutting.wanted, dropped)
     values |= others
     if cutting.rule is None:
-        keep &= _alone(events.sample[index], events.name[index], keep, dropped)
+        here = keep & (events.stretch[index] >= 0)  # those outside have no sample, and are counted as what they are
+        keep &= _alone(events.sample[index], events.name[index], here, dropped)
     values = {name: given[keep] for name, given in values.items()}
     index = index[keep]
     return _Places(

@@ -19,12 +19,13 @@ from rtserve.signals.notes import Notes, listening
 from rtserve.signals.sidecars import Sidecars, find_sidecars
 from rtserve.signals.tables import is_empty, read_table
 from rtserve.signals.triggers import triggered
-from rtserve.signals.wholeness import require_all_there, require_modest
+from rtserve.signals.wholeness import require_all_there, require_fetched, require_modest
 
-__all__ = ["FOLDERS", "SUFFIXES", "Reading", "is_recording", "read_recording"]
+__all__ = ["FETCH", "FOLDERS", "SUFFIXES", "Reading", "is_recording", "read_recording"]
 
 SUFFIXES = (".bdf", ".edf", ".gdf", ".set", ".fif", ".fif.gz", ".vhdr", ".ahdr", ".cnt", ".mff", ".nxe", ".cdt", ".xdf")
 """Endings of what is taken for a recording in a folder."""
+FETCH = "fetch it (datalad get, git annex get), or mend the link"
 FOLDERS = (".mff",)
 """Of these a recording is a folder."""
 _CONVERT = "convert it to .fif, BrainVision or EDF first: mne.io.read_raw_...(FILE).save('x_raw.fif')"
@@ -100,6 +101,7 @@ def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask
         Where its format needs a package that is not installed.
     """
     _require_readable(path)
+    require_fetched(path)
     notes, header = Notes(), None
     if path.suffix.lower() in EDF_SUFFIXES:
         header = read_header(path)
@@ -162,7 +164,8 @@ def _gaps(stretches: list[Stretch], rate: float) -> str:
 def _require_readable(path: Path) -> None:
     """Raise `InputError` where a path is not named like a recording."""
     if not path.exists():
-        raise InputError(f"recording {path} does not exist", hint="check the path")
+        lost = f"is a link to {os.readlink(path)}, which is not there" if path.is_symlink() else "does not exist"
+        raise InputError(f"recording {path} {lost}", hint=FETCH if path.is_symlink() else "check the path")
     if path.suffix.lower() in (".vmrk", ".eeg", ".fdt") and path.with_suffix(_head(path)).exists():
         raise InputError(f"{path} is one part of a recording", hint=f"name its head, {path.with_suffix(_head(path))}")
     if not os.access(path, os.R_OK):

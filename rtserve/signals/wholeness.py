@@ -17,7 +17,7 @@ from rtserve.errors import InputError
 from rtserve.signals.brainvision import HEADS, require_whole_samples
 from rtserve.signals.limits import RATIO, SMALL_BYTES
 
-__all__ = ["require_all_there", "require_modest"]
+__all__ = ["require_all_there", "require_fetched", "require_modest"]
 
 _CUT = re.compile(
     r"(Invalid tag with only \d+/16 bytes"
@@ -30,6 +30,19 @@ _NO_MARKERS = re.compile(r"MarkerFile '([^']*)' not found; no annotations")
 _PIECE = 1 << 20
 _COMPRESSED = 15
 """miCOMPRESSED of MATLAB's format 5: one zlib stream."""
+
+
+def require_fetched(path: Path) -> None:
+    """Raise `InputError` where a file only says where a recording is: git-annex and Git LFS leave such in its place."""
+    if not path.is_file() or path.stat().st_size > 1024:
+        return
+    head = path.read_bytes()
+    if head.startswith(b"/annex/objects/") or head.startswith(b"version https://git-lfs"):
+        tool = "git-annex" if head.startswith(b"/annex") else "Git LFS"
+        raise InputError(
+            f"{path} is a pointer of {tool} and not the recording",
+            hint="fetch it: datalad get, git annex get or git lfs pull",
+        )
 
 
 def require_modest(path: Path) -> None:

@@ -13,7 +13,11 @@ import scipy.io
 
 from rtserve.errors import InputError
 from rtserve.signals import wholeness
+from rtserve.signals.bids import find_recordings
+from rtserve.signals.chosen import EventChoice
+from rtserve.signals.cutting import Cutting, cut_windows
 from rtserve.signals.reading import read_recording
+from rtserve.signals.recordings import Cleaning, open_recording
 
 from . import formats
 from .formats import STIMULI, cut
@@ -108,3 +112,41 @@ def test_a_packed_file_of_nothing_is_not_unpacked(tmp_path, monkeypatch):
         read_recording(tmp_path / "x.set")
     formats._raw().save(tmp_path / "y_raw.fif.gz", verbose="error")
     assert read_recording(tmp_path / "y_raw.fif.gz").raw.n_times == mne.io.read_raw(tmp_path / "y_raw.fif.gz").n_times
+
+
+@pytest.mark.parametrize("text", ["/annex/objects/MD5E-s12--a.edf\n", "version https://git-lfs.github.com/spec/v1\n"])
+def test_a_pointer_is_no_recording(tmp_path, text):
+    rewrite(tmp_path / "x.edf", text.encode())
+    with pytest.raises(InputError, match="is a pointer of") as caught:
+        read_recording(tmp_path / "x.edf")
+    assert "fetch it" in caught.value.hint
+
+
+def test_recordings_that_were_not_fetched_are_counted(tmp_path):
+    for who in ("01", "02", "03"):
+        folder = tmp_path / f"sub-{who}" / "eeg"
+        folder.mkdir(parents=True)
+        path = folder / f"sub-{who}_task-x_eeg.edf"
+        if who == "01":
+            formats._edf(folder).path.rename(path)
+        else:
+            path.symlink_to(tmp_path / ".git/annex" / who)
+    found = find_recordings([tmp_path])
+    assert [item.path.name for item in found.items] == ["sub-01_task-x_eeg.edf"]
+    assert any("2 recordings are links to files that are not there" in note for note in found.notes)
+    (tmp_path / "sub-01/eeg/sub-01_task-x_eeg.edf").unlink()
+    with pytest.raises(InputError, match=r"all 2 recordings of .* are links") as caught:
+        find_recordings([tmp_path])
+    assert "fetch" in caught.value.hint
+    with pytest.raises(InputError, match=r"is a link to .*02, which is not there"):
+        read_recording(tmp_path / "sub-02/eeg/sub-02_task-x_eeg.edf")
+
+
+def test_events_outside_a_recording_are_no_events_at_one_time(tmp_path):
+    made = formats._edf(tmp_path)
+    rows = "".join(f"{at}\t0\tx\n" for at in (-5, -1, 5, 100, 200, 300))
+    (tmp_path / "x_events.tsv").write_text(f"onset\tduration\ttrial_type\n{rows}", encoding="utf-8")
+    ready = open_recording(made.path, Cleaning(low=None, high=None, sfreq=None))
+    found = cut_windows(ready, Cutting(rule=None, choice=EventChoice(names=("x",)), start=0, stop=1))
+    assert dict(found.dropped) == {"outside the recording": 5}
+    assert found.onset_s.tolist() == [5.0]
