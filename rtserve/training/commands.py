@@ -39,6 +39,9 @@ def run_train(
     trust_subjects: bool,
     gates: Sequence[str],
     like: str | None,
+    init: str | None,
+    workers: int,
+    logs: Sequence[str],
     jobs: int,
     dask: str | None,
     resume: bool,
@@ -61,6 +64,9 @@ def run_train(
             resume=resume,
             gates=rules,
             like=like,
+            init=init,
+            workers=workers,
+            logs=logs,
             n_jobs=jobs,
             backend="dask" if dask else "loky",
             progress=progress,
@@ -119,6 +125,7 @@ def make_recipe(base: str, config: Path | None, settings: dict[str, Any]) -> Rec
     given = {key: value for key, value in settings.items() if value is not None}
     if "model_settings" in given:
         given["model_settings"] = values["model_settings"] | parse_settings(list(given["model_settings"]))
+    given["augment"] = tuple(given.get("augment") or values["augment"])
     if isinstance(given.get("dropout"), str):
         given["dropout"] = tuple(_numbers(given["dropout"], float, "dropout"))
     return recipe_from(values | given)

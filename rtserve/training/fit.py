@@ -25,13 +25,16 @@ from rtserve.signals.splits import Split
 from rtserve.signals.windows import WindowSet
 from rtserve.training.batches import Batches, samples
 from rtserve.training.callbacks import Average, GateStop, Scorer, Seeder, StopEarly, best_epoch, infer, value_of
+from rtserve.training.device import repeatable
 from rtserve.training.gates import Gate
 from rtserve.training.keeping import Keeper, load_state
+from rtserve.training.logs import make_logs
 from rtserve.training.losses import loss_of, targets_of
 from rtserve.training.models import build_network, carrier
 from rtserve.training.recipe import Recipe
 from rtserve.training.scaling import PLAIN, Scale, scale_of
 from rtserve.training.settled import class_counts, is_class, n_outputs, settled
+from rtserve.training.start import start_from
 
 __all__ = ["SeedJob", "fit_seed"]
 
@@ -58,6 +61,12 @@ class SeedJob:
         Rules on the log.
     resume : bool
         Go on from ``last.pth`` where there is one.
+    init : str
+        Checkpoint to start from; empty for none.
+    workers : int
+        Processes that make batches ahead.
+    logs : tuple of str
+        See `rtserve.training.logs`.
     """
 
     seed: int
@@ -66,6 +75,9 @@ class SeedJob:
     about: dict[str, Any]
     gates: tuple[Gate, ...] = ()
     resume: bool = False
+    init: str = ""
+    workers: int = 0
+    logs: tuple[str, ...] = ()
 
 
 class _Net(NeuralNet):  # type: ignore[misc]
@@ -84,7 +96,13 @@ class _Net(NeuralNet):  # type: ignore[misc]
         """Return the loss in y's units over the squared spread, so that clipping means the same whatever the unit."""
         scale: Scale = self.scale_
         answer = y_pred if scale is PLAIN else y_pred * scale.factor + scale.offset
-        return self.criterion_(answer, y_true) / scale.factor**2
+        return self.criterion_(answer, y_true.to(answer.device)) / scale.factor**2
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Return the answers, in float32 whatever they were computed in."""
+        x = x.to(self.device)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.amp_):
+            return self.module_(x).float()
 
 
 def fit_seed(
@@ -110,17 +128,12 @@ def fit_seed(
     RtserveError
         Where the loss stops being a number.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            return _fit(job, windows, split, progress or (lambda done, total: None))
-    finally:
-        torch.set_num_threads(threads)
+    job = dataclasses.replace(job, recipe=settled(job.recipe, windows, split))
+    with repeatable(job.recipe.device):
+        return _fit(job, windows, split, progress or (lambda done, total: None))
 
 
 def _fit(job: SeedJob, windows: WindowSet, split: Split, progress: Callable[[int, int], None]) -> dict[str, Any]:
-    job = dataclasses.replace(job, recipe=settled(job.recipe, windows, split))
     keeper = Keeper(job.folder, job.about | {"seed": job.seed})
     state = load_state(job.folder / "last.pth") if job.resume and (job.folder / "last.pth").exists() else None
     keeper.clean()
@@ -190,10 +203,7 @@ def _prepare(
 ) -> Any:
     """Build the skorch net, from scratch or as `state` left it."""
     recipe, train = job.recipe, split.part("train")
-    network = build_network(recipe, windows, seed=job.seed)
-    layer = carrier(network, windows) if recipe.standardise else ""
-    if recipe.start_from_mean and not layer:
-        _start_from(network, float(windows.y[train].mean(dtype=np.float64)))
+    network, scale = _beginning(job, windows, train)
     start = int(state["epoch"]) if state else 0
     scorer = Scorer(
         y=windows.y,
@@ -202,7 +212,9 @@ def _prepare(
         monitor=recipe.monitor,
         patience=recipe.patience or 0,
         gates=job.gates,
-        keep=functools.partial(_keep_and_tell, keeper, progress, recipe.max_epochs or 0),
+        keep=functools.partial(
+            _keep_and_tell, keeper, progress, recipe.max_epochs or 0, make_logs(job.logs, job.folder, begun=start)
+        ),
     )
     counts = class_counts(windows, split)["train"] if is_class(windows) else []
     net = _Net(
@@ -213,6 +225,7 @@ def _prepare(
         lr=recipe.lr,
         max_epochs=recipe.max_epochs,
         train_split=None,
+        device=recipe.device,
         callbacks=_callbacks(recipe, job.seed, start, scorer, state),
         callbacks__epoch_timer=None,
         callbacks__print_log=None,
@@ -220,17 +233,36 @@ def _prepare(
         callbacks__valid_loss=None,
         verbose=0,
     ).initialize()
-    net.scale_ = scale_of(windows.y[train], layer) if layer else PLAIN
+    net.scale_, net.amp_ = scale, recipe.amp
     y = targets_of(windows.y, n_outputs(windows), classes=is_class(windows))
-    net.batches_ = Batches(X=samples(windows), y=y, index=train, recipe=recipe, seed=job.seed)
+    net.batches_ = Batches(X=samples(windows), y=y, index=train, recipe=recipe, seed=job.seed, workers=job.workers)
     net.rows_ = json.loads(state["rows"]) if state else []
     return net
 
 
+def _beginning(job: SeedJob, windows: WindowSet, train: np.ndarray) -> tuple[nn.Module, Scale]:
+    """Return the network as the seed, or the checkpoint to start from, has it, and the scale that it learns in."""
+    network = build_network(job.recipe, windows, seed=job.seed)
+    layer = carrier(network, windows) if job.recipe.standardise else ""
+    scale = scale_of(windows.y[train], layer) if layer else PLAIN
+    started = bool(job.init) and start_from(network, job.init, scale)
+    if job.recipe.start_from_mean and not layer and not started:
+        _start_from(network, float(windows.y[train].mean(dtype=np.float64)))
+    return network, scale
+
+
 def _keep_and_tell(
-    keeper: Keeper, progress: Callable[[int, int], None], total: int, net: Any, row: dict[str, Any], improved: bool
+    keeper: Keeper,
+    progress: Callable[[int, int], None],
+    total: int,
+    logs: list[Callable[[list[dict[str, Any]]], None]],
+    net: Any,
+    row: dict[str, Any],
+    improved: bool,
 ) -> None:
     keeper(net, row, improved)
+    for log in logs:
+        log(net.rows_)
     progress(row["epoch"], total)
 
 

@@ -87,7 +87,7 @@ class Keeper:
             "epoch": row["epoch"],
             "rows": json.dumps(net.rows_),
         }
-        self.write("last.pth", state)
+        self.write("last.pth", _on_cpu(state))
         self.write_log(net.rows_)
 
     def write(self, name: str, content: dict[str, Any]) -> None:
@@ -105,6 +105,15 @@ class Keeper:
         """Remove temporary files that a killed run left."""
         for leftover in self.folder.glob(".rtserve-*"):
             leftover.unlink(missing_ok=True)
+
+
+def _on_cpu(value: Any) -> Any:
+    """Return the state with its tensors on the CPU: a run on a GPU can be read where there is none."""
+    if isinstance(value, torch.Tensor):
+        return value.cpu()
+    if isinstance(value, dict):
+        return type(value)((key, _on_cpu(item)) for key, item in value.items())
+    return [_on_cpu(item) for item in value] if isinstance(value, list) else value
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

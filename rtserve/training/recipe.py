@@ -67,6 +67,12 @@ class Recipe:
         Metric on the valid windows that chooses the best epoch; ``"auto"`` for NRMSE or balanced accuracy.
     ema : float
         Decay of the averaged weights that are scored and saved; 0 for the plain weights.
+    augment : tuple of str
+        braindecode's transforms of the training batches, e.g. ``"ChannelsDropout:p_drop=0.2"``.
+    device : str
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``; ``"auto"`` for CUDA where there is any.
+    amp : bool
+        Compute the forward pass in bfloat16 where torch deems that safe.
     start_from_mean : bool
         Begin with the train windows' mean target as output.
     standardise : bool
@@ -98,6 +104,9 @@ class Recipe:
     patience: int | None = None
     monitor: str = AUTO
     ema: float = 0.0
+    augment: tuple[str, ...] = ()
+    device: str = AUTO
+    amp: bool = False
     start_from_mean: bool = True
     standardise: bool = True
 

@@ -37,6 +37,10 @@ class Scale:
             _scale_layer(answering.get_submodule(self.layer), self.factor, self.offset)
         return answering
 
+    def unfold(self, network: nn.Module) -> None:
+        """Bring a last layer that answers in y's units to the scale that is learned in."""
+        _scale_layer(network.get_submodule(self.layer), 1.0 / self.factor, -self.offset / self.factor)
+
 
 PLAIN = Scale()
 

@@ -23,11 +23,13 @@ from rtserve.spec import TRAINED_ON
 from rtserve.training.fit import SeedJob, fit_seed
 from rtserve.training.gates import Gate
 from rtserve.training.keeping import read_log
+from rtserve.training.logs import require_logs
 from rtserve.training.models import build_network, export_reference, require_like
 from rtserve.training.networks import count_parameters
 from rtserve.training.own import file_record, without_folders
 from rtserve.training.recipe import Recipe
 from rtserve.training.settled import class_counts, class_labels, is_class, n_outputs, require_learnable, settled
+from rtserve.training.start import start_record, start_text
 
 __all__ = ["TrainingRun", "train"]
 
@@ -76,7 +78,7 @@ class TrainingRun:
             f" {self.about['split']['text']}"
         ]
         out += [f"warning: this split leaks: {leak}" for leak in self.about["split"]["leaks"]]
-        out += self._classes()
+        out += self._classes() + self._circumstances()
         for result in self.results:
             score, constant = result["test"]["scores"][0], result["test"]["baseline"][0]["value"]
             ends = score["interval"]
@@ -105,6 +107,16 @@ class TrainingRun:
         weighed = ", each class counting the same" if settings["class_weight"] == "balanced" else ""
         return [f"classes ({' / '.join(PARTS)}): {each}", f"minimised: {settings['loss']}{weighed}"]
 
+    def _circumstances(self) -> list[str]:
+        """Return on what was computed, where it is not the plain CPU, and what was started from."""
+        settings, out = self.about["settings"], []
+        if settings["device"] != "cpu" or settings["amp"]:
+            how = "mixed with bfloat16 (--amp)" if settings["amp"] else "in float32 (no mixed precision: --amp)"
+            out.append(f"on {settings['device']}, {how}")
+        if "init" in self.about:
+            out.append(start_text(self.about["init"]))
+        return out
+
 
 RISING = "still improving at the end: give it more --max-epochs"
 
@@ -125,6 +137,9 @@ def train(
     resume: bool = False,
     gates: Sequence[Gate] = (),
     like: str | None = None,
+    init: str | None = None,
+    workers: int = 0,
+    logs: Sequence[str] = (),
     n_jobs: int = 1,
     backend: str = "loky",
     progress: Progress | None = None,
@@ -149,6 +164,12 @@ def train(
         The first seed that a gate stops ends the run.
     like : str, optional
         A checkpoint whose architecture the network must have.
+    init : str, optional
+        A checkpoint to start from; what of it fits is loaded.
+    workers : int
+        Processes that read and augment batches ahead, per seed; the batches are the same.
+    logs : sequence of str
+        ``"csv"``, ``"tensorboard"``: curves in each seed's folder.
     n_jobs, backend : int, str
         Seeds at a time, and joblib's backend: ``"loky"`` (processes here) or ``"dask"``.
     progress : callable, optional
@@ -171,10 +192,23 @@ def train(
     if like:
         require_like(network, like)
     about = describe(windows, split, recipe, network)
+    if init:
+        about["init"] = start_record(network, init)
     folder = Path(output)
+    require_logs(logs)
     finished = _claim(folder, about, seeds, resume=resume)
     jobs = [
-        SeedJob(seed=seed, folder=folder / f"seed{seed}", recipe=recipe, about=about, gates=tuple(gates), resume=resume)
+        SeedJob(
+            seed=seed,
+            folder=folder / f"seed{seed}",
+            recipe=recipe,
+            about=about,
+            gates=tuple(gates),
+            resume=resume,
+            init=init or "",
+            workers=workers,
+            logs=tuple(logs),
+        )
         for seed in seeds
         if seed not in finished
     ]

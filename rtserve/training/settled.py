@@ -10,6 +10,8 @@ import numpy as np
 from rtserve.errors import InputError
 from rtserve.signals.splits import PARTS, Split
 from rtserve.signals.windows import WindowSet
+from rtserve.training.augment import parse_augmentation
+from rtserve.training.device import chosen_device
 from rtserve.training.recipe import AUTO, NUMBERS, Recipe
 from rtserve.training.watched import watched
 
@@ -48,12 +50,16 @@ def settled(recipe: Recipe, windows: WindowSet, split: Split) -> Recipe:
     Raises
     ------
     InputError
-        Where loss and metric are for numbers and y is a class, or the other way round.
+        Where loss and metric are for numbers and y is a class, or the other way round, or an augmentation is unknown.
+    EnvironmentMissingError
+        Where the device or braindecode is not there.
     """
     classes = is_class(windows)
     loss = recipe.loss if recipe.loss != AUTO else "cross_entropy" if classes else "mse"
     monitor = recipe.monitor if recipe.monitor != AUTO else "balanced_accuracy" if classes else "nrmse"
     _require_kind(loss, monitor, windows)
+    for text in recipe.augment:
+        parse_augmentation(text)
     batches = max(1, len(split.part("train")) // recipe.batch_size)
     epochs = recipe.max_epochs or min(LONGEST, max(SHORTEST, math.ceil(STEPS / batches)))
     patience = recipe.patience if recipe.patience is not None else max(5, epochs // 4)
@@ -63,6 +69,7 @@ def settled(recipe: Recipe, windows: WindowSet, split: Split) -> Recipe:
         monitor=monitor,
         max_epochs=epochs,
         patience=patience,
+        device=chosen_device(recipe.device),
         standardise=recipe.standardise and not classes,
         start_from_mean=recipe.start_from_mean and not classes,
     )

@@ -179,7 +179,12 @@ def test_finished_seeds_are_reused_and_another_run_is_refused(windows, split, tm
 def test_a_checkpoint_says_everything_that_made_it(windows, split, tmp_path):
     run = train(windows, split, recipe=FAST, seeds=[4], output=tmp_path / "run")
     content = torch.load(tmp_path / "run/seed4/best.pth", weights_only=True)  # noqa: TID251
-    assert content["settings"] == FAST.to_dict() | {"loss": "mse", "monitor": "nrmse"}  # nothing is left open
+    assert content["settings"] == FAST.to_dict() | {
+        "loss": "mse",
+        "monitor": "nrmse",
+        "device": content["settings"]["device"],
+    }
+    assert content["settings"]["device"] != "auto"  # nothing is left open
     assert content["data"]["sha256"] == windows.digest
     assert content["split"]["sha256"] == split.digest
     assert content["seed"] == 4

@@ -1,0 +1,87 @@
+"""Pretrained weights to start from: what of a checkpoint fits the network is loaded, and what is not is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rtserve.errors import CheckpointError, InputError
+from rtserve.graphs.checkpoint import load_checkpoint
+from rtserve.graphs.weights import strip_prefixes
+from rtserve.training.scaling import Scale
+
+__all__ = ["start_from", "start_record", "start_text"]
+
+_SCALE = "input_scale"
+
+
+def _matching(network: nn.Module, path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return the tensors that fit by name and shape, and what to say of them."""
+    if str(path).endswith(".onnx"):
+        raise InputError(
+            f"{path} is a graph: its weights are folded into each other and are no network's any more",
+            hint="start from the checkpoint it was exported from",
+        )
+    checkpoint = load_checkpoint(path, weights="")
+    theirs = strip_prefixes(checkpoint.state_dict)
+    mine = {key: value for key, value in network.state_dict().items() if key != _SCALE}
+    fits = {key: theirs[key] for key, value in mine.items() if key in theirs and theirs[key].shape == value.shape}
+    if not fits:
+        raise CheckpointError(
+            f"nothing of {path} fits the network to train: it has {', '.join(list(theirs)[:2])}, ..., the network"
+            f" {', '.join(list(mine)[:2])}, ...",
+            hint="start from a checkpoint of the same architecture",
+        )
+    absent = [f"{key} {tuple(value.shape)} against {_shape(theirs, key)}" for key, value in mine.items()
+              if key not in fits]  # fmt: skip
+    extra = [key for key in theirs if key not in mine and key != _SCALE]
+    record = {
+        "name": Path(path).name, "sha256": checkpoint.sha256, "loaded": len(fits), "of": len(mine),
+        "not_loaded": absent, "not_used": extra,
+    }  # fmt: skip
+    if _SCALE in network.state_dict():
+        fits[_SCALE] = theirs.get(_SCALE, torch.tensor(1.0)).reshape(())
+    return fits, record
+
+
+def _shape(state: dict[str, torch.Tensor], key: str) -> str:
+    return str(tuple(state[key].shape)) if key in state else "absent"
+
+
+def start_record(network: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Return what a run says of the checkpoint it starts from, and what of it fits.
+
+    Raises
+    ------
+    CheckpointError
+        Where nothing fits.
+    InputError
+        Where the file is a graph.
+    """
+    return _matching(network, path)[1]
+
+
+def start_text(record: dict[str, Any]) -> str:
+    """Return the record as a sentence."""
+    said = f"started from {record['name']} ({record['sha256'][:12]}): {record['loaded']} of {record['of']} tensors"
+    for key, what in (("not_loaded", "begun anew"), ("not_used", "not used")):
+        if record[key]:
+            more = f" and {len(record[key]) - 3} more" if len(record[key]) > 3 else ""
+            said += f"; {what}: {', '.join(record[key][:3])}{more}"
+    return said
+
+
+def start_from(network: nn.Module, path: str | Path, scale: Scale) -> bool:
+    """Load what fits; return whether the last layer was among it, whose answers are brought to the scale learned in.
+
+    Windows are brought to the size that the checkpoint's own training had.
+    """
+    fits, _ = _matching(network, path)
+    network.load_state_dict(fits, strict=False)
+    last = f"{scale.layer}.weight" in fits and f"{scale.layer}.bias" in fits
+    if scale.layer and last:
+        scale.unfold(network)
+    return last

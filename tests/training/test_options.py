@@ -1,0 +1,173 @@
+"""What a training can do besides: workers, augmentation, a pretrained start, curves, mixed precision, a device."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from rtserve.errors import CheckpointError, EnvironmentMissingError, InputError
+from rtserve.signals.splits import make_split
+from rtserve.signals.stored import StoredArray
+from rtserve.signals.windows import load_windows, save_windows
+from rtserve.training.callbacks import infer
+from rtserve.training.fit import rising
+from rtserve.training.models import build_network, carrier
+from rtserve.training.networks import CompactRT
+from rtserve.training.recipe import Recipe
+from rtserve.training.scaling import PLAIN, scale_of
+from rtserve.training.seeds import train
+from rtserve.training.settled import settled
+from rtserve.training.start import start_from
+
+from .conftest import small_windows
+from .test_classes import class_windows
+
+FAST = Recipe(
+    max_epochs=2, patience=0, batch_size=16, dropout=(0.1, 0.1, 0.1), head_dropout=(0.1, 0.1), device="cpu"
+)  # fmt: skip
+DROP = "ChannelsDropout:probability=1.0,p_drop=0.4"
+
+
+def run(windows, folder, recipe=FAST, **more):
+    return train(windows, make_split(windows), recipe=recipe, seeds=[1], output=folder, **more)
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["memory", "file"])
+def test_workers_make_the_same_batches(stored, tmp_path, monkeypatch):
+    windows = small_windows(n=96)
+    if stored:
+        monkeypatch.setattr("rtserve.signals.stored.WHOLE_BYTES", 0)
+        windows = load_windows(save_windows(tmp_path / "w.h5", windows))
+        assert isinstance(windows.X, StoredArray)
+    recipe = replace(FAST, mixup_alpha=0.3)
+    alone = run(windows, tmp_path / "alone", recipe)
+    helped = run(windows, tmp_path / "helped", recipe, workers=1)
+    assert alone.checkpoints()[0].read_bytes() == helped.checkpoints()[0].read_bytes()
+
+
+@pytest.mark.needs("braindecode")
+def test_augmentation_changes_training_and_repeats_itself(windows, tmp_path):
+    plain = run(windows, tmp_path / "plain")
+    recipe = replace(FAST, augment=(DROP, "SignFlip"))
+    once, again = (run(windows, tmp_path / name, recipe) for name in ("once", "again"))
+    assert once.checkpoints()[0].read_bytes() == again.checkpoints()[0].read_bytes()
+    assert once.results[0]["valid"] != plain.results[0]["valid"]
+
+
+@pytest.mark.needs("braindecode")
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("ChannelDropout", "no augmentation 'ChannelDropout'"),
+        ("ChannelsDropout:drop=1", "unexpected keyword"),
+        ("Mixup", "no augmentation of x alone"),
+        ("Transform", "no augmentation 'Transform'"),
+    ],
+)
+def test_what_is_no_augmentation_is_refused(text, says, windows, tmp_path):
+    with pytest.raises(InputError, match=says):
+        run(windows, tmp_path / "run", replace(FAST, augment=(text,)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_from_itself_answers_as_it_did(windows, tmp_path):
+    first = run(windows, tmp_path / "first")
+    checkpoint = first.checkpoints()[0]
+    split = make_split(windows)
+    network = build_network(settled(FAST, windows, split), windows, seed=9)
+    scale = scale_of(windows.y[split.part("train")], carrier(network, windows))
+    assert start_from(network, checkpoint, scale)
+    index, X = split.part("test"), torch.from_numpy(windows.X)
+    answers = infer(network, X, index, scale=scale)[:, 0]
+    np.testing.assert_allclose(answers, first.results[0]["test"]["raw"]["predictions"], rtol=1e-4)
+    second = run(windows, tmp_path / "second", init=checkpoint)
+    assert "27 of 27 tensors" in "\n".join(second.lines())
+    assert second.about["init"]["not_loaded"] == []
+    with pytest.raises(InputError, match="holds another run: init"):
+        run(windows, tmp_path / "second")
+
+
+def test_a_start_says_what_did_not_fit(windows, tmp_path):
+    classes = class_windows(n=120)
+    checkpoint = run(windows, tmp_path / "numbers").checkpoints()[0]
+    started = run(classes, tmp_path / "classes", init=checkpoint)
+    text = "\n".join(started.lines())
+    assert "25 of 27 tensors; begun anew: regressor.6.weight (3, 32) against (1, 32)" in text
+    torch.save({"other.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="nothing of"):
+        run(windows, tmp_path / "a", init=tmp_path / "other.pth")
+    with pytest.raises(InputError, match="is a graph"):
+        run(windows, tmp_path / "b", init=tmp_path / "g.onnx")
+
+
+def test_a_start_from_weights_for_volts_takes_volts(windows, tmp_path):
+    theirs = CompactRT(3).eval()  # no input scale, as the contest's checkpoints
+    torch.save(theirs.state_dict(), tmp_path / "volts.pth")
+    mine = build_network(settled(FAST, windows, make_split(windows)), windows, seed=9)
+    start_from(mine, tmp_path / "volts.pth", PLAIN)
+    X = torch.from_numpy(windows.X)
+    np.testing.assert_array_equal(infer(mine, X, np.arange(9)), infer(theirs, X, np.arange(9)))
+
+
+def test_curves_are_written_for_other_tools(windows, tmp_path):
+    done = run(windows, tmp_path / "run", logs=("csv",))
+    rows = list(csv.DictReader((done.folder / "seed1/log.csv").read_text().splitlines()))
+    logged = [json.loads(line) for line in (done.folder / "seed1/log.jsonl").read_text().splitlines()]
+    assert [float(row["train/loss"]) for row in rows] == [row["train_loss"] for row in logged]
+    assert [float(row["valid/nrmse"]) for row in rows] == [next(iter(row["valid"].values())) for row in logged]
+    with pytest.raises(InputError, match="unknown log 'tsv'"):
+        run(windows, tmp_path / "other", logs=("tsv",))
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.needs("tensorboard")
+@pytest.mark.filterwarnings("ignore")
+def test_tensorboard_reads_the_curves(windows, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    done = run(windows, tmp_path / "run", logs=("tensorboard",))
+    events = EventAccumulator(str(done.folder / "seed1/tensorboard")).Reload()
+    logged = [json.loads(line) for line in (done.folder / "seed1/log.jsonl").read_text().splitlines()]
+    found = [event.value for event in events.Scalars("train/loss")]
+    assert found == pytest.approx([row["train_loss"] for row in logged], rel=1e-6)
+
+
+def test_mixed_precision_is_off_and_said_where_it_is_on(windows, tmp_path):
+    plain, mixed = run(windows, tmp_path / "plain"), run(windows, tmp_path / "amp", replace(FAST, amp=True))
+    assert not plain.about["settings"]["amp"]
+    assert "bfloat16 (--amp)" in "\n".join(mixed.lines())
+    assert plain.results[0]["valid"] != mixed.results[0]["valid"]
+    weights = torch.load(mixed.checkpoints()[0], weights_only=True)["model_state_dict"]  # noqa: TID251
+    assert all(value.dtype != torch.bfloat16 for value in weights.values())
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu:1", "cuda:x", "tpu"])
+def test_what_is_no_device_is_refused(device, windows, tmp_path):
+    with pytest.raises(InputError, match="unknown device"):
+        run(windows, tmp_path / "run", replace(FAST, device=device))
+
+
+def test_a_device_that_is_not_there_is_named(windows, tmp_path):
+    with pytest.raises(EnvironmentMissingError, match="cuda:99 is asked for"):
+        run(windows, tmp_path / "run", replace(FAST, device="cuda:99"))
+
+
+def test_still_improving_at_the_end_is_said(windows, tmp_path):
+    def rows(*values):
+        return [
+            {"epoch": e, "valid": {"nrmse|norm:std|n:9|data:x|split:valid|v:1": v}} for e, v in enumerate(values, 1)
+        ]
+
+    recipe = Recipe(max_epochs=10, monitor="nrmse")
+    assert rising(rows(*np.linspace(1.0, 0.5, 10)), recipe)
+    assert not rising(rows(*np.linspace(1.0, 0.5, 9), 0.499), recipe)
+    assert not rising(rows(*np.linspace(1.0, 0.5, 9), 0.9), recipe)
+    assert not rising(rows(*np.linspace(1.0, 0.5, 7)), recipe)  # stopped before
+    done = run(windows, tmp_path / "run", replace(FAST, lr=5e-3, scheduler="none"))
+    said = "still improving at the end" in "\n".join(done.lines())
+    assert said == done.results[0]["rising"] == done.to_dict()["seeds"][0]["rising"]
