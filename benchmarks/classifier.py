@@ -1,6 +1,6 @@
 """A classifier the whole way: windows of two or more classes to a scored report.
 
-    python benchmarks/classifier.py WINDOWS.npz [--seconds 0.25] [-o classifier.html]
+    python benchmarks/classifier.py WINDOWS.npz [--seconds 0.4] [-o classifier.html]
 
 `rtserve.training.train` trains EEGNet on some runs of every person, one run of each chooses the epoch, the other runs are
 scored: balanced accuracy with intervals, each view and member on trial. Classes are the sorted values of ``y``.
@@ -122,7 +122,7 @@ def score(graphs: list[Graph], test: WindowSet, folder: Path) -> list[Path]:
 @click.command(help=__doc__.split("\n\n")[0])
 @click.argument("windows", type=click.Path(path_type=Path))
 @click.option("--subject", help="Only this subject's windows.")
-@click.option("--seconds", default=0.25, show_default=True, help="Of each window, its middle; 0 for all of it.")
+@click.option("--seconds", default=0.4, show_default=True, help="Of each window, its middle; 0 for all of it.")
 @click.option("--seeds", default="42,123,456", show_default=True)
 @click.option("--epochs", default=60, show_default=True)
 @click.option(
