@@ -65,6 +65,7 @@ test-envs: install
 	$(BIN)/rtserve env create eeg2025 --path .envs
 	$(BIN)/python -m pip download -qq --no-deps --only-binary=:all: --python-version 3.10 -d .envs/wheels onnxruntime==1.23.2
 	RTSERVE_ENVS=$(CURDIR)/.envs $(BIN)/python benchmarks/environments.py --envs .envs
+	$(BIN)/python benchmarks/onnxruntime_range.py --folder .envs/onnxruntime -o benchmarks/results/onnxruntime_range.md
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache

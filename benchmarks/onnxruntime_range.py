@@ -1,6 +1,6 @@
 """Do the oldest and the newest onnxruntime load and run our graphs, with their numbers?
 
-    python benchmarks/onnxruntime_range.py [GRAPH.onnx ...] [--versions 1.17.0,newest] [--folder .envs/onnxruntime]
+    python benchmarks/onnxruntime_range.py [GRAPH.onnx ...] [--versions 1.17.0,newest] [--folder FOLDER] [-o FILE.md]
 
 Each version gets a clean environment of its own with numpy alone beside it. Without GRAPHs a seeded EEGNet is
 exported, plain, fused with views, and fused for OpenVINO. A graph is asked for the reference answers that it carries.
@@ -20,6 +20,7 @@ import click
 import numpy as np
 
 from rtserve.errors import InputError, RtserveError
+from rtserve.files import write_bytes
 from rtserve.fusion.fuse import fuse
 from rtserve.graphs.answers import answer_windows
 from rtserve.graphs.export import export
@@ -89,7 +90,9 @@ def ask(python: Path, graphs: dict[str, Graph]) -> tuple[str, dict[str, str]]:
 @click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--versions", default="1.17.0,newest", show_default=True)
 @click.option("--folder", default=".envs/onnxruntime", show_default=True, type=click.Path(path_type=Path))
-def main(files: tuple[Path, ...], versions: str, folder: Path) -> None:
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the table here too (.md).")
+def main(files: tuple[Path, ...], versions: str, folder: Path, output: Path | None) -> None:
+    rows: list[str] = []
     try:
         graphs = {file.name: Graph.load(file) for file in files} or sample_graphs()
         wrong = 0
@@ -97,10 +100,19 @@ def main(files: tuple[Path, ...], versions: str, folder: Path) -> None:
             told, verdicts = ask(environment(folder, version.strip()), graphs)
             for file, verdict in verdicts.items():
                 wrong += not verdict.startswith("equal")
+                rows.append(f"| {told} | {file} | {graphs[file].model.ir_version} | {verdict} |")
                 click.echo(f"{told}: {file} (IR {graphs[file].model.ir_version}) {verdict}")
     except RtserveError as error:
         click.echo(f"error: {error.message}\nhint: {error.hint}", err=True)
         sys.exit(error.exit_code)
+    if output:
+        head = [
+            "# The oldest and the newest onnxruntime", "",
+            "Each in a clean environment, asked for the reference answers that the graphs carry",
+            "(`benchmarks/onnxruntime_range.py`, part of `make test-envs`).", "",
+            "| engine | graph | IR version | answers |", "|---|---|--:|---|",
+        ]  # fmt: skip
+        write_bytes(output, ("\n".join([*head, *rows]) + "\n").encode(), force=True)
     sys.exit(1 if wrong else 0)
 
 

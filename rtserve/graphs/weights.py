@@ -44,6 +44,11 @@ WHOLE_HINT = (
     "where you trust it, save its weights alone:"
     " torch.save(torch.load(FILE, weights_only=False).state_dict(), 'weights.pth')"
 )
+OBJECT = "holds a whole pickled {}, whose class is not imported: that would run its code"
+OBJECT_HINT = (
+    "where you trust it, load it and save its network's state_dict alone: torch.save(....state_dict(), 'weights.pth')"
+)
+SKORCH_HINT = "where you trust it, load it and save its weights alone: net.save_params(f_params='params.pt')"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +172,9 @@ def _nothing(content: Mapping[str, Any], path: Path) -> CheckpointError:
     whole = next((value for value in content.values() if isinstance(value, Inert) and value.is_module), None)
     if whole is not None:
         return CheckpointError(f"checkpoint {path} {WHOLE.format(whole.inert_name)}", hint=WHOLE_HINT)
+    if isinstance(content, Inert) and not content:
+        save = SKORCH_HINT if content.inert_name.startswith("skorch.") else OBJECT_HINT
+        return CheckpointError(f"checkpoint {path} {OBJECT.format(content.inert_name)}", hint=save)
     keys = ", ".join(str(key)[:40] for key in list(content)[:12]) or "nothing"
     return CheckpointError(
         f"checkpoint {path} holds no state_dict; it has {keys}",

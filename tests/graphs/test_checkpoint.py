@@ -7,7 +7,9 @@ import enum
 import functools
 import os
 import pathlib
+import sys
 import tracemalloc
+import types
 import zipfile
 from collections import OrderedDict
 
@@ -153,6 +155,25 @@ def test_a_whole_pickled_network_is_refused_with_the_cure(tmp_path, content):
     with pytest.raises(CheckpointError, match=r"a whole pickled network .*Sequential.* not imported") as caught:
         load_checkpoint(tmp_path / "c.pth")
     assert ".state_dict(), 'weights.pth'" in caught.value.hint
+
+
+class Estimator:
+    """Holds a network, as a fitted skorch estimator does."""
+
+    def __init__(self):
+        self.module_ = network()
+
+
+@pytest.mark.parametrize(("home", "cure"), [("skorch.regressor", "save_params"), ("somebody.code", ".state_dict()")])
+def test_a_whole_pickled_estimator_is_called_by_its_name(tmp_path, monkeypatch, home, cure):
+    stranger = types.ModuleType(home)
+    stranger.Estimator = type("Estimator", (Estimator,), {"__module__": home})
+    for name in (home.partition(".")[0], home):
+        monkeypatch.setitem(sys.modules, name, stranger if name == home else types.ModuleType(name))
+    torch.save(stranger.Estimator(), tmp_path / "c.pkl")
+    with pytest.raises(CheckpointError, match=f"a whole pickled {home}.Estimator, whose class is not imported") as told:
+        load_checkpoint(tmp_path / "c.pkl")
+    assert cure in told.value.hint
 
 
 def test_weights_beside_a_whole_pickled_network_are_read(tmp_path):
