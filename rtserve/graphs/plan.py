@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.errors import ExportError
-from rtserve.graphs.relay import relay
 from rtserve.graphs.sizes import batches_of, drop_unread, resolve_sizes, store_sizes, to_tensor
 
 if TYPE_CHECKING:
@@ -54,8 +53,6 @@ def graph_to_plan(graph: Graph) -> tuple[Plan, dict[str, Tensor]]:
         )
     drop_unread(plan, reader.tensors)
     resolve_sizes(plan, reader.tensors, graph, _bind)
-    relay(plan, reader.tensors)
-    drop_unread(plan, reader.tensors)
     plan["tensors"] = sorted(reader.tensors)
     tensors = dict(sorted(reader.tensors.items()))
     _try(plan, tensors, graph)

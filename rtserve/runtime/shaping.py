@@ -99,7 +99,15 @@ def _insert(x: Tensor, axes: Sequence[int]) -> Tensor:
 def concat(node: Node) -> Call:
     """Concat (opset 4 and later) along `axis`, which has no default."""
     axis = node.attrs["axis"]
-    return lambda *values: torch.cat(values, axis)
+
+    def joined(*values: Tensor) -> Tensor:
+        first = values[0]
+        if first.dim() != 3 or first.stride(1) != 1 or first.stride(2) == 1:
+            return torch.cat(values, axis)
+        # channels innermost, as a convolution leaves them: torch keeps that for images alone, and the next would reorder
+        return torch.cat([value.transpose(1, 2) for value in values], (0, 2, 1)[axis]).transpose(1, 2)
+
+    return joined
 
 
 @operator("Split")

@@ -169,6 +169,7 @@ def _artefact(
 ) -> Artefact:
     """Fuse one challenge and turn it into files."""
     from rtserve.fusion.fuse import fuse
+    from rtserve.fusion.passes import PORTABLE
     from rtserve.submission.artefacts import make_artefact
     from rtserve.submission.fitting import require_fit
 
@@ -179,7 +180,8 @@ def _artefact(
         merge=_with_file(recipe, challenge.merge, root),
         calibration=_calibration(challenge),
         optimize=challenge.optimize,
-        engine="onnxruntime" if recipe.runtime_of(key) == "onnxruntime" else "torch",
+        engine="torch" if recipe.runtime_of(key).startswith("torch") else "onnxruntime",
+        passes=PORTABLE if recipe.runtime_of(key) == "auto" else None,
         stated=_placed(members, challenge, profile.challenge(key).target),
     )
     require_fit(graph, profile, profile.challenge(key), recipe.stated)

@@ -6,11 +6,14 @@ from click.testing import CliRunner
 from rtserve.cli.main import cli
 from rtserve.fusion.engines import ENGINES
 from rtserve.fusion.fuse import fuse
-from rtserve.fusion.passes import PASSES, passes_for
+from rtserve.fusion.passes import PASSES, PORTABLE, passes_for
 from rtserve.graphs.engines import ENGINES as NAMES
 from rtserve.graphs.engines import LAYOUTS, engine_called
+from rtserve.graphs.plan import graph_to_plan
 from rtserve.graphs.runners import make_runner
 from tests.fusion.making import network
+from tests.fusion.passes.networks import attention, conv_net, eegnet
+from tests.fusion.passes.networks import network as small
 
 
 def test_every_engine_has_one_name():
@@ -50,6 +53,23 @@ def test_passes_run_behind_those_they_need():
         assert set(one.engines) <= set(ENGINES)
         assert one.scope in ("member", "whole")
         assert one.why
-    for engine in ENGINES:
-        assert passes_for(engine, "member")
-        assert passes_for(engine, "whole")
+    assert all(passes_for(engine, "member") for engine in ENGINES)
+    assert passes_for("onnxruntime", "whole")
+
+
+@pytest.mark.parametrize("views", ["identity", "identity,roll:+3,roll:-3,scale:1.02"])
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("body", [conv_net, eegnet, attention])
+def test_torch_is_given_no_more_nodes_than_the_plain_graph_has(body, members, views):
+    graphs = [small(body, seed=seed) for seed in range(members)]
+    plain, ours = (fuse(graphs, views=views, engine="torch", optimize=optimize) for optimize in (False, True))
+    before, after = (len(graph_to_plan(graph)[0]["nodes"]) for graph in (plain, ours))
+    assert after <= before
+    assert not passes_for("torch", "whole")
+
+
+def test_a_graph_for_either_engine_has_nothing_for_blocks_alone():
+    graph = fuse([small(conv_net)], views="identity,roll:+3,roll:-3", passes=PORTABLE)
+    applied = graph.provenance.details["passes"]
+    assert "layout" in applied
+    assert not {one.name for one in PASSES if one.blocked} & set(applied)

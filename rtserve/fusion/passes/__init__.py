@@ -31,11 +31,9 @@ from rtserve.fusion.passes import (
 )
 from rtserve.fusion.passes.running import Pass
 
-__all__ = ["PASSES", "passes_for"]
+__all__ = ["PASSES", "PORTABLE", "passes_for"]
 
-BLOCKED = ("onnxruntime",)
-"""Who has a blocked layout: what serves it (short depthwise steps, say) is slow elsewhere."""
-LAID_OUT = ("onnxruntime", "torch")
+ORT = ("onnxruntime",)
 PASSES = (
     Pass(name=fold.NAME, run=fold.run, scope="member", why="constants and normalisations go into weights"),
     Pass(name=shapes.NAME, run=shapes.run, scope="member", after=(fold.NAME,), why="shapes are not computed"),
@@ -47,28 +45,30 @@ PASSES = (
     Pass(name=dense.NAME, run=dense.run, scope="member", why="factors go into weights, layers of one input are one"),
     Pass(name=heads.NAME, run=heads.run, scope="member", after=(dense.NAME,), why="attention in fewer nodes"),
     Pass(name=engine_forms.NAME, run=engine_forms.run, engines=("openvino",), why="some forms it computes wrongly"),
-    Pass(name=planes.NAME, run=planes.run, engines=LAID_OUT, why="fast kernels take planes"),
-    Pass(name=depth.NAME, run=depth.run, engines=LAID_OUT, why="few channels leave a convolution idle"),
-    Pass(name=layout.NAME, run=layout.run, engines=LAID_OUT, after=(planes.NAME,), why="fast kernels have rank 4"),
-    Pass(name=channel_step.NAME, run=channel_step.run, engines=BLOCKED, after=(layout.NAME,),
+    Pass(name=planes.NAME, run=planes.run, engines=ORT, why="fast kernels take planes"),
+    Pass(name=depth.NAME, run=depth.run, engines=ORT, why="few channels leave a convolution idle"),
+    Pass(name=layout.NAME, run=layout.run, engines=ORT, after=(planes.NAME,), why="fast kernels have rank 4"),
+    Pass(name=channel_step.NAME, run=channel_step.run, engines=ORT, blocked=True, after=(layout.NAME,),
          why="a factor and an offset leave the blocked layout"),
-    Pass(name=paired.NAME, run=paired.run, engines=BLOCKED, after=(layout.NAME,),
+    Pass(name=paired.NAME, run=paired.run, engines=ORT, blocked=True, after=(layout.NAME,),
          why="two convolutions of stride 2 share products"),
-    Pass(name=height.NAME, run=height.run, engines=BLOCKED, after=(layout.NAME, channel_step.NAME, paired.NAME),
-         why="views are rows of one picture"),
-    Pass(name=row_gather.NAME, run=row_gather.run, engines=BLOCKED, after=(height.NAME,),
+    Pass(name=height.NAME, run=height.run, engines=ORT, blocked=True,
+         after=(layout.NAME, channel_step.NAME, paired.NAME), why="views are rows of one picture"),
+    Pass(name=row_gather.NAME, run=row_gather.run, engines=ORT, blocked=True, after=(height.NAME,),
          why="views are put together at once"),
-    Pass(name=deep_sharing.NAME, run=deep_sharing.run, engines=BLOCKED, after=(row_gather.NAME,),
+    Pass(name=deep_sharing.NAME, run=deep_sharing.run, engines=ORT, blocked=True, after=(row_gather.NAME,),
          why="views share layers behind the first"),
-    Pass(name=fast_fir.NAME, run=fast_fir.run, engines=BLOCKED, after=(deep_sharing.NAME,),
+    Pass(name=fast_fir.NAME, run=fast_fir.run, engines=ORT, blocked=True, after=(deep_sharing.NAME,),
          why="two outputs of a filter cost less than twice one"),
-    Pass(name=window.NAME, run=window.run, engines=BLOCKED, after=(layout.NAME, fast_fir.NAME),
+    Pass(name=window.NAME, run=window.run, engines=ORT, blocked=True, after=(layout.NAME, fast_fir.NAME),
          why="the window is not copied into blocks"),
-    Pass(name=pool.NAME, run=pool.run, engines=LAID_OUT, after=(layout.NAME,), why="long windows are pooled by a product"),
-    Pass(name=elu.NAME, run=elu.run, engines=LAID_OUT, after=(depth.NAME, layout.NAME), why="Exp is vectorised, Elu not"),
-    Pass(name=rows.NAME, run=rows.run, engines=LAID_OUT, why="rows are summed by a product"),
+    Pass(name=pool.NAME, run=pool.run, engines=ORT, after=(layout.NAME,), why="long windows are pooled by a product"),
+    Pass(name=elu.NAME, run=elu.run, engines=ORT, after=(depth.NAME, layout.NAME), why="Exp is vectorised, Elu not"),
+    Pass(name=rows.NAME, run=rows.run, engines=ORT, why="a sum goes into a convolution of equal shape"),
 )  # fmt: skip
 """In the order in which they run."""
+PORTABLE = tuple(one.name for one in PASSES if not one.blocked)
+"""Those for a zip that may run in onnxruntime or in torch: what serves blocks alone is slow in torch."""
 
 
 def passes_for(engine: str, scope: str) -> tuple[Pass, ...]:

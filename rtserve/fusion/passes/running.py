@@ -39,6 +39,8 @@ class Pass:
         Passes that must be over where it begins.
     why : str
         What it saves.
+    blocked : bool
+        Whether only onnxruntime's blocked layout has a use for it.
     alone : callable or None
         What is run in its place where no view shares the member's first stage and the engine orders that by itself.
     """
@@ -49,6 +51,7 @@ class Pass:
     engines: tuple[str, ...] = tuple(ENGINES)
     after: tuple[str, ...] = ()
     why: str
+    blocked: bool = False
     alone: Rewrite | None = None
 
 
