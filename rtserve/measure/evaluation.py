@@ -216,7 +216,7 @@ def score_cases(
         value = metric(y, p)
         ends = interval(metric, y, p, units, resamples=draws, seed=seed) if draws else None
         signature = metric.signature(n=len(y), data=cases.digest, split=split, agg=cases.agg)
-        conditions = [(FROM, decided)] if decided else []
+        conditions = [(FROM, _read_from(decided, metric))] if decided else []
         conditions += [("batch", str(batch))] if batch else []
         signature = replace(signature, options=(*signature.options, *conditions))
         return Score(value=value, signature=signature, interval=ends)
@@ -244,6 +244,13 @@ def score_cases(
         cases=cases,
         classes=windows.classes if chosen[0].classes else (),
     )
+
+
+def _read_from(decided: str, metric: Metric) -> str:
+    """Return what a metric reads of a classifier: its decision, or the numbers that the decision is made from."""
+    if metric.reads != "probabilities":
+        return decided
+    return decided.removeprefix("argmax of ").partition(" > ")[0]
 
 
 def _other_windows_mean(y: np.ndarray, subject: np.ndarray) -> np.ndarray | None:

@@ -57,7 +57,7 @@ def test_every_metric_of_classes_is_scored_with_a_signature_an_interval_and_a_co
     assert found["auc"].value == pytest.approx(sk.roc_auc_score(windows.y, p, multi_class="ovr"), abs=1e-9)
     assert found["log_loss"].value == pytest.approx(sk.log_loss(windows.y, p), rel=1e-6)
     assert all(score.interval.over == "subjects" for score in found.scores)
-    assert "auc|multiclass:ovr-macro|from:argmax of logits|agg:windows|n:240" in str(found["auc"].signature)
+    assert "auc|multiclass:ovr-macro|from:logits|agg:windows|n:240" in str(found["auc"].signature)
     constants = {c.signature.metric: c.value for c in found.baseline}
     assert constants["auc"] == 0.5
     assert constants["kappa"] == 0.0
