@@ -60,8 +60,10 @@ def readable_file(path: str | Path, what: str) -> Path:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{what} {path} does not exist", hint="check the path; it is relative to the current folder")
-    if not path.is_file():
+    if path.is_dir():
         raise InputError(f"{what} {path} is a folder, not a file", hint="name the file itself")
+    if not path.is_file():
+        raise InputError(f"{what} {path} is a pipe or a device, not a file", hint="name the file itself")
     if not os.access(path, os.R_OK):
         raise InputError(f"{what} {path} cannot be read", hint="check its permissions")
     return path

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from rtserve.cli.output import emit_json, json_option, tell
 from rtserve.cli.progress import progress
@@ -24,6 +25,16 @@ class _Integer(click.ParamType[int]):
             return int(str(value), 0)
         except ValueError:
             self.fail(f"{value!r} is no integer (0x for hexadecimal)", param, ctx)
+
+
+class _Unit(click.Choice[str]):
+    """A unit, with either letter that stands for micro."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the unit as it is called here."""
+        return super().convert(
+            str(value).replace("\N{MICRO SIGN}", "u").replace("\N{GREEK SMALL LETTER MU}", "u"), param, ctx
+        )
 
 
 _INTEGER = _Integer()
@@ -107,7 +118,11 @@ def simulate(
 )
 @click.option("--missing", type=click.Choice(["refuse", "interpolate"]), default="refuse", show_default=True)
 @click.option("--reference", default="none", show_default=True, help="none, average, or a channel.")
-@click.option("--unit", type=click.Choice(["V", "mV", "uV"]), help="Unit of the samples where the file's is wrong.")
+@click.option(
+    "--unit",
+    type=_Unit(["V", "mV", "uV", "nV", "1"]),
+    help="Unit of the samples where the file's is wrong; 1 for none.",
+)
 @click.option("--max-uv", default=0.0, help="Drop windows with a larger range in a channel; 0 for none.")
 @click.option("--task", default="", help="Only this task of a BIDS folder.")
 @click.option("--subject", default="", metavar="PATTERN", help="Whose the files are: a name, or '{subject}_*'.")
@@ -120,8 +135,10 @@ def prepare(sources: tuple[str, ...], output: Path, as_json: bool, **options: An
     """Cut windows from SOURCES: recordings, BIDS folders, eegdash:DATASET, or one HDF5 cache of windows."""
     from rtserve.signals.commands import run_prepare
 
+    source = click.get_current_context().get_parameter_source
+    given = [name for name in options if source(name) is not ParameterSource.DEFAULT]
     with progress("preparing recordings", quiet=as_json) as bar:
-        report = run_prepare(sources, output, progress=bar, **options)
+        report = run_prepare(sources, output, progress=bar, given=given, **options)
     if as_json:
         emit_json("preparation", report.to_dict())
     else:

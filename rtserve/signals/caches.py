@@ -13,6 +13,7 @@ from rtserve.signals.hdf5 import Opened, read_dataset, require_inside, rows_of
 from rtserve.signals.soundness import survey
 from rtserve.signals.stored import in_memory
 from rtserve.signals.windows import WindowSet
+from rtserve.spec import UNITS
 
 __all__ = ["LAYOUTS", "is_cache", "read_cache"]
 
@@ -58,9 +59,11 @@ def read_cache(path: Path, *, unit: str = "V", sfreq: float = 100.0, t0: float =
         column = next((key for key in _SUBJECTS if key in names), "")
         for key in filter(None, (name, labels, column)):
             require_inside(archive, key, path)
-        samples, y = archive[name], read_dataset(archive[labels], path).astype(np.float32)
+        samples, y = archive[name], _numbers(read_dataset(archive[labels], path), labels, path)
         subject = read_dataset(archive[column], path).ravel().astype("U") if column else np.empty(0, "U1")
         shape = tuple(samples.shape or ())
+        if 0 in shape:
+            raise InputError(f"{path}: {name} is {shape}: it holds no window", hint="is it the right file?")
         y = y.reshape(len(y), -1) if y.ndim else y.reshape(1, 1)
         if len(shape) != 3 or y.shape != (shape[0], 1) or subject.size not in (0, shape[0]):
             raise InputError(
@@ -70,9 +73,11 @@ def read_cache(path: Path, *, unit: str = "V", sfreq: float = 100.0, t0: float =
         X, in_unit = in_memory(rows_of(samples, path), unit)
     typical = survey(X).typical
     if unit != "1" and not 1e-8 < typical < 5e-3:
+        others = [one for one in ("V", "mV", "uV") if one != unit and 1e-8 < typical * UNITS[one] / UNITS[unit] < 5e-3]
+        fitting = [f"--unit {one}" for one in others] + ["--unit 1 for windows normalised to variance 1"]
         raise InputError(
             f"{path}: a typical sample is {typical:.3g} V when {name} is in {unit}; EEG has about 1e-5 V",
-            hint="--unit uV for microvolt; --unit 1 for windows normalised to variance 1, which are in no unit",
+            hint=f"{' or '.join(fitting)}",
         )
     return WindowSet(
         X=X,
@@ -84,3 +89,12 @@ def read_cache(path: Path, *, unit: str = "V", sfreq: float = 100.0, t0: float =
         t0=t0,
         target=target,
     )
+
+
+def _numbers(labels: np.ndarray, name: str, path: Path) -> np.ndarray:
+    if labels.dtype.kind not in "biuf":
+        raise InputError(
+            f"{path}: {name} holds {labels.dtype}, no numbers",
+            hint="number its classes 0, 1, ... before, or use their codes",
+        )
+    return labels.astype(np.float32)

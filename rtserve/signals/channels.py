@@ -13,7 +13,7 @@ from rtserve.errors import InputError
 from rtserve.signals.electrodes import CHANNELS
 from rtserve.signals.notes import Notes
 
-__all__ = ["Choice", "choose_channels", "interpolate"]
+__all__ = ["Choice", "choose_channels", "few", "interpolate", "referenced"]
 
 _NET = {*CHANNELS, "E129"}
 
@@ -32,12 +32,15 @@ class Choice:
         The others, to be interpolated.
     of_the_net : bool
         Whether all are electrodes of the contest's net.
+    kept : tuple of str
+        Those of `names` that are marked as bad and kept as they are.
     """
 
     names: tuple[str, ...]
     found: list[str]
     filled: tuple[str, ...]
     of_the_net: bool
+    kept: tuple[str, ...] = ()
 
 
 def choose_channels(
@@ -73,6 +76,10 @@ def choose_channels(
             f"{path} lacks {len(missing)} of {len(found)} channels: {few(missing)}",
             hint="--missing interpolate fills up to a quarter from their neighbours; --channels names others",
         )
+    if missing:
+        notes.add(f"interpolated, being absent: {few(missing)}")
+    if not found and marked:
+        raise InputError(f"{path} marks all {len(marked)} channels asked for as bad: {few(marked)}", hint="--bads keep")
     if not found:
         raise InputError(f"{path} has no EEG channel", hint=f"it has {few(raw.ch_names)}; --channels names some")
     return Choice(
@@ -80,6 +87,7 @@ def choose_channels(
         found=[own for name, own in found.items() if own and name not in filled],
         filled=tuple(name for name, own in found.items() if not own or name in filled),
         of_the_net=set(found) <= _NET,
+        kept=tuple(name for name in marked if name in found and name not in filled),
     )
 
 
@@ -151,10 +159,53 @@ def interpolate(data: np.ndarray, choice: Choice, info: Any, path: Path) -> np.n
         whole, mne.create_info(list(choice.names), info["sfreq"], "eeg", verbose="error"), copy="both", verbose="error"
     )
     raw.set_montage(_montage(choice.names, path), verbose="error")
-    raw.info["bads"] = list(choice.filled)
-    raw.interpolate_bads(reset_bads=True, verbose="error")
+    raw.info["bads"] = [*choice.filled, *choice.kept]  # what is bad and kept is no source of others
+    raw.interpolate_bads(reset_bads=True, exclude=list(choice.kept), verbose="error")
     filled: np.ndarray = raw.get_data()
     return filled
+
+
+def referenced(data: np.ndarray, choice: Choice, reference: str, path: Path, notes: Notes) -> np.ndarray:
+    """Return samples (n_chans, n_times) less a reference.
+
+    Channels marked as bad take no part in the average, as in `mne.io.Raw.set_eeg_reference`: they are neither in it nor
+    is it taken from them.
+
+    Parameters
+    ----------
+    data : ndarray, (n_chans, n_times) or (n_chans + 1, n_times)
+        Of the channels of `choice`, and in a last row of the reference where it is none of them.
+    choice : Choice
+        What they are.
+    reference : str
+        ``"average"``, a channel's name, or empty for none.
+    path : Path
+        Of the recording, for messages.
+    notes : Notes
+        Where it is said what took no part.
+
+    Raises
+    ------
+    InputError
+        Where nothing would be left: the only channel is the reference.
+    """
+    if not reference:
+        return data
+    n = len(choice.names)
+    good = [k for k, name in enumerate(choice.names) if name not in choice.kept]
+    to, source = (good, good) if reference == "average" else (range(n), [n])
+    if reference in choice.names:
+        source = [choice.names.index(reference)]
+    if not source or (list(to) == list(source) and n == 1):
+        raise InputError(
+            f"{path}: with --reference {reference} its only channel {choice.names[0]} would be 0 throughout",
+            hint="name more channels with --channels, or another reference",
+        )
+    if len(good) < n and reference == "average":
+        notes.add(f"not in the average reference, nor referred to it, being marked as bad: {few(choice.kept)}")
+    out: np.ndarray = data[:n].copy()
+    out[list(to)] -= data[source].mean(axis=0, keepdims=True)
+    return out
 
 
 def _montage(channels: tuple[str, ...], path: Path) -> Any:

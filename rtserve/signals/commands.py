@@ -6,22 +6,21 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rtserve.errors import InputError
+from rtserve.signals import options
 from rtserve.signals.bids import Recording, find_recordings, without_left_out
-from rtserve.signals.caches import is_cache, read_cache
+from rtserve.signals.cached import CacheAsked, prepare_cache, require_recordings
+from rtserve.signals.caches import is_cache
 from rtserve.signals.chosen import EventChoice
 from rtserve.signals.cutting import Cutting
 from rtserve.signals.electrodes import CHANNELS
 from rtserve.signals.events import HBN_EVENTS, EventRule
-from rtserve.signals.numbering import Numbered
 from rtserve.signals.participants import Values, read_participants
 from rtserve.signals.patterns import listed
 from rtserve.signals.prepare import Prepared, Progress, prepare
 from rtserve.signals.recordings import Cleaning
 from rtserve.signals.wanted import Wanted, natural, parse_wanted
-from rtserve.signals.windows import save_windows
 
 __all__ = ["run_prepare"]
 
@@ -60,25 +59,32 @@ def run_prepare(
     resume: bool,
     force: bool,
     progress: Progress | None = None,
+    given: Sequence[str] | None = None,
 ) -> Prepared:
-    """Prepare windows as the command line says; see `rtserve.signals.prepare.prepare` for what can go wrong."""
-    start, stop = _pair(window, "window", "0.5,2.5")
+    """Prepare windows as the command line says; see `rtserve.signals.prepare.prepare` for what can go wrong.
+
+    `given` are the names of the options that the user chose; None for all.
+    """
+    options.require_rate(sfreq)
+    options.require_size(max_uv, "max-uv", example="500")
+    start, stop = options.window(window, sfreq)
+    low, high = options.band(band or "0.5,50")
+    names, without = options.channel_names(channels, drop, contest=CHANNELS)
+    options.require_window_name(output)
     if len(sources) == 1 and is_cache(Path(sources[0])):
-        return _from_cache(
-            Path(sources[0]), output, unit=unit or "V", sfreq=sfreq, t0=start, target=target, force=force
-        )
+        about = CacheAsked(unit=unit, sfreq=sfreq, window=(start, stop), target=target, given=given)
+        return prepare_cache(Path(sources[0]), output, about, force=force)
+    require_recordings(sources, unit)
     recordings = find_recordings(sources, task=task, subject=subject)
     wanted = parse_wanted(target, classes=classes)
     said = {one.name: _people(recordings.items, one) for one in wanted if not one.of_event}
     items, counted = (recordings.items, Counter[str]()) if left_out == "keep" else without_left_out(recordings.items)
-    names = {"contest": CHANNELS, "auto": ("auto",), "all": ()}.get(channels, tuple(_names(channels)))
-    low, high = _pair(band or "0.5,50", "band", "0.5,50")
     cutting = _cutting(wanted, start, stop, fixed, crop, (stimulus, response, trial_start, trial_end))
     return prepare(
         items,
         output,
         cleaning=Cleaning(
-            drop=tuple(_names(drop)),
+            drop=without,
             channels=names,
             interpolate=missing == "interpolate",
             bads=bads,
@@ -106,34 +112,20 @@ def run_prepare(
     )
 
 
-def _names(text: str | None) -> list[str]:
-    return [name for name in listed(text) if name not in ("auto", "all")]
-
-
-def _pair(text: str, what: str, example: str) -> tuple[float, float]:
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"{what} {text!r} is not two numbers", hint=f"for example --{what}={example}") from None
-    if not low < high and not (what == "band" and high == 0):
-        raise InputError(f"{what} {text!r} ends before it begins", hint=f"for example --{what}={example}")
-    return low, high
-
-
 def _rule(stimulus: str | None, response: str | None, trial_start: str | None, trial_end: str | None) -> EventRule:
     if stimulus is None and response is None and trial_start is None:
         if trial_end is None:
             return HBN_EVENTS
-        return dataclasses.replace(HBN_EVENTS, trial_end=tuple(_names("" if trial_end == "none" else trial_end)))
+        return dataclasses.replace(HBN_EVENTS, trial_end=tuple(listed("" if trial_end == "none" else trial_end)))
     if not stimulus or not response:
         raise InputError(
             f"stimulus {stimulus!r} and response {response!r} go together", hint="--stimulus square --response rt"
         )
     return EventRule(
-        stimulus=tuple(_names(stimulus)),
-        response=tuple(_names(response)),
-        trial_start=tuple(_names(trial_start)),
-        trial_end=tuple(_names("" if trial_end == "none" else trial_end)),
+        stimulus=tuple(listed(stimulus)),
+        response=tuple(listed(response)),
+        trial_start=tuple(listed(trial_start)),
+        trial_end=tuple(listed("" if trial_end == "none" else trial_end)),
     )
 
 
@@ -150,7 +142,10 @@ def _cutting(
     A person's target alone has fixed windows, 4 s every 2 s, of which 2 s are kept, or those around ``--stimulus``.
     """
     of_events = tuple(one for one in wanted if one.of_event)
-    if any(one.kind == "response_time" for one in wanted):
+    timed = any(one.kind == "response_time" for one in wanted)
+    if (timed or of_events or events[0]) and (fixed is not None or crop is not None):
+        raise InputError("windows are around events, not at fixed steps", hint="leave --fixed and --crop out")
+    if timed:
         return Cutting(rule=_rule(*events), wanted=of_events, start=start, stop=stop)
     if any(events[1:]):
         given = next(name for name in events[1:] if name)
@@ -159,18 +154,16 @@ def _cutting(
             hint="--stimulus names the events; --target response_time,... takes trials",
         )
     if of_events or events[0]:
-        if fixed is not None or crop is not None:
-            raise InputError("windows are around events, not at fixed steps", hint="leave --fixed and --crop out")
         return Cutting(
-            rule=None, choice=EventChoice(names=tuple(_names(events[0]))), wanted=of_events, start=start, stop=stop
+            rule=None, choice=EventChoice(names=tuple(listed(events[0]))), wanted=of_events, start=start, stop=stop
         )
-    try:
-        length, every = (float(part) for part in (fixed or "4,2").split(","))
-    except ValueError:
-        raise InputError(f"fixed {fixed!r} is not two numbers", hint="LENGTH,STEP in s: --fixed 4,2") from None
+    length, every = options.pair(fixed or "4,2", "fixed", "4,2")
     piece = 2.0 if crop is None else crop
     if not every > 0 or not 0 <= piece <= length:
-        raise InputError(f"windows of {length:g} s every {every:g} s cut to {piece:g} s", hint="--fixed 4,2 --crop 2")
+        raise InputError(
+            f"--fixed {length:g},{every:g} --crop {piece:g}: windows of {length:g} s every {every:g} s cut to {piece:g} s",
+            hint="--fixed 4,2 --crop 2",
+        )
     return Cutting(rule=None, start=0.0, stop=length, every=every, crop=piece)
 
 
@@ -197,15 +190,3 @@ def _people(recordings: Sequence[Recording], one: Wanted) -> Values:
             hint=f"participants.tsv has {there}; name those with --classes",
         )
     return dataclasses.replace(read, by_subject={s: name for s, name in named.items() if name is not None})
-
-
-def _from_cache(path: Path, output: Path, *, force: bool, **about: Any) -> Prepared:
-    windows = read_cache(path, **about)
-    save_windows(output, windows, force=force)
-    return Prepared(
-        path=output,
-        n_windows=len(windows),
-        n_recordings=1,
-        n_subjects=len(set(windows.subject.tolist())),
-        targets=(Numbered(name=windows.target, values=(windows.y,)).to_dict(),),
-    )

@@ -120,6 +120,11 @@ def cut_windows(signal: Signal, cutting: Cutting) -> Cut:
         places, n_times = _around_events(signal, cutting), round((cutting.stop - cutting.start) * rate)
     else:
         places, n_times = _fixed(signal, cutting), round((cutting.crop or cutting.stop - cutting.start) * rate)
+    if n_times < 1:
+        raise InputError(
+            f"{signal.path}: a window of {cutting.stop - cutting.start:g} s holds no sample at {rate:g} Hz",
+            hint="a longer --window (or --fixed and --crop), or a higher --sfreq",
+        )
     dropped = Counter(places.dropped)
     keep = _inside(places, n_times, signal, dropped)
     if not cutting.keep_bad:

@@ -136,7 +136,7 @@ def read_events(signal: Signal, needed: dict[str, tuple[str, ...]]) -> Events:
     scattered = "" if absent else "; no single source has all that is asked for"
     raise InputError(
         f"{signal.path} has no {what} event {' or '.join(names)}{scattered}",
-        hint=f"its events are {'; '.join(listed) or 'none at all'}; name them with --{what.split()[0]}",
+        hint=f"its events are {'; '.join(listed) or 'none at all'}; name them with --{what.replace(' ', '-')}",
     )
 
 

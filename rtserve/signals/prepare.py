@@ -24,6 +24,7 @@ from rtserve.signals.cutting import Cut, Cutting, cut_windows
 from rtserve.signals.fields import CLASSES, TARGET_PREFIX
 from rtserve.signals.notes import Notes
 from rtserve.signals.numbering import Numbered, notes_on, number_target
+from rtserve.signals.options import require_window_name
 from rtserve.signals.parts import claimed, clear, facts_of, settle, sources_of
 from rtserve.signals.recordings import Cleaning, Signal, open_recording
 from rtserve.signals.streams import Part, join_parts
@@ -167,6 +168,7 @@ def prepare(
     InputError
         Where a recording is wrong (unless `keep_going`), none gives a window, or an interrupted run is in the way.
     """
+    require_window_name(Path(output))
     output = check_writable(output, force=force)
     folder = output.with_name(output.name + ".parts")
     people = people or {}

@@ -168,6 +168,12 @@ def _require_readable(path: Path) -> None:
         raise InputError(f"recording {path} {lost}", hint=FETCH if path.is_symlink() else "check the path")
     if path.suffix.lower() in (".vmrk", ".eeg", ".fdt") and path.with_suffix(_head(path)).exists():
         raise InputError(f"{path} is one part of a recording", hint=f"name its head, {path.with_suffix(_head(path))}")
+    folder = path.name.lower().endswith((*FOLDERS, ".mefd"))
+    if not path.is_file() and not (path.is_dir() and folder):
+        what = "a folder" if path.is_dir() else "a pipe or a device"
+        raise InputError(f"recording {path} is {what}, not a file", hint="name the file itself")
+    if path.is_file() and not path.stat().st_size:
+        raise InputError(f"recording {path} is empty (0 bytes)", hint="copy it again")
     if not os.access(path, os.R_OK):
         raise InputError(f"recording {path} cannot be read: no permission", hint="check its permissions")
     name = path.name.lower()
@@ -223,6 +229,11 @@ def _unreadable(path: Path, error: Exception) -> InputError | EnvironmentMissing
         return InputError(
             f"recording {path} is a .set in MATLAB's v7.3 format (HDF5) that cannot be read: {said}",
             hint=f"{install}save it again from EEGLAB with File > Preferences > 'save as -v6/v7, not v7.3'",
+        )
+    if said.startswith("No raw data in"):
+        return InputError(
+            f"recording {path} holds no raw data",
+            hint="epochs (-epo.fif) and averages are cut already: name the raw file",
         )
     missing = re.search(r"the module ['\"]?(\w+)|No module named ['\"](\w+)|(?:install|requires) the (\w+)", said)
     if isinstance(error, (ImportError, RuntimeError)) and missing:

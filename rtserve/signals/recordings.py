@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from rtserve.errors import InputError
-from rtserve.signals.channels import Choice, choose_channels, interpolate
+from rtserve.signals.channels import Choice, choose_channels, few, interpolate, referenced
 from rtserve.signals.clock import Clock, Marks
 from rtserve.signals.notes import Notes, listening
 from rtserve.signals.reading import Reading, read_recording
@@ -125,9 +125,11 @@ def open_recording(path: Path, cleaning: Cleaning) -> Signal:
         )  # fmt: skip
         data = in_volts(reading, choice.found, cleaning.unit)
         data = interpolate(data, choice, reading.raw.info, path)
+        beside = _reference_beside(reading, choice, cleaning)
+        data = np.concatenate([data, in_volts(reading, beside, cleaning.unit)]) if beside else data
         data = np.concatenate([data[:, part.start : part.stop] for part in reading.clock.stretches], axis=1)
         data, clock = _filtered(data, choice, reading, cleaning)
-        data = _referenced(data, choice.names, cleaning.reference, path)
+        data = referenced(data, choice, cleaning.reference, path, notes)
     return Signal(path=path, data=data, ch_names=choice.names, clock=clock, marks=reading.marks, notes=notes)
 
 
@@ -233,13 +235,15 @@ def _drifts(data: np.ndarray, rate: float) -> bool:
     return bool(np.sqrt(np.mean(means**2)) > DRIFT * max(float(np.sqrt(np.mean(data**2))), 1e-30))
 
 
-def _referenced(data: np.ndarray, names: tuple[str, ...], reference: str, path: Path) -> np.ndarray:
-    if not reference:
-        return data
-    if reference == "average":
-        common: np.ndarray = data - data.mean(axis=0, keepdims=True)
-        return common
-    if reference not in names:
-        raise InputError(f"{path} has no channel {reference} to refer to", hint=f"it has {', '.join(names[:12])}")
-    out: np.ndarray = data - data[[names.index(reference)]]
-    return out
+def _reference_beside(reading: Reading, choice: Choice, cleaning: Cleaning) -> list[str]:
+    """Return the channel to refer to where it is none of those that windows have."""
+    name, raw = cleaning.reference, reading.raw
+    if not name or name == "average" or name in choice.names:
+        return []
+    if name not in raw.ch_names:
+        raise InputError(f"{reading.path} has no channel {name} to refer to", hint=f"it has {few(raw.ch_names)}")
+    if name in raw.info["bads"] and cleaning.bads != "keep":
+        raise InputError(
+            f"{reading.path} marks {name} as bad, which --reference asks for", hint="another reference, or --bads keep"
+        )
+    return [name]

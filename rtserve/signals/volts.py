@@ -11,6 +11,7 @@ from rtserve.spec import UNITS
 
 __all__ = ["in_volts"]
 
+_SIZES = UNITS | {"nV": 1e-9}
 LARGEST_V = 5e-3
 SMALLEST_V = 1e-7
 """Half of a recording's samples are under the first, and its spread is over the second, whatever the amplifier."""
@@ -43,10 +44,10 @@ def in_volts(reading: Reading, names: list[str], unit: str) -> np.ndarray:
                 f"{reading.path}: --unit {unit} cannot be applied, what MNE multiplied its samples by is not known",
                 hint="convert it to .fif or EDF in the right unit",
             )
-        data = data * (UNITS[unit] / claimed)[:, None]
+        data = data * (_SIZES[unit] / claimed)[:, None]
     _require_finite(data, names, reading)
     _require_plausible(data, claimed, unit, reading)
-    _compare_channels(data, claimed if not unit else np.full(len(names), UNITS[unit]), names, reading)
+    _compare_channels(data, claimed if not unit else np.full(len(names), _SIZES[unit]), names, reading)
     return data
 
 
@@ -72,10 +73,10 @@ def _require_plausible(data: np.ndarray, claimed: np.ndarray, unit: str, reading
         return
     said = f"with --unit {unit}" if unit else "after MNE's conversion by the unit the file claims"
     what = f"half its samples exceed {typical:.3g} V" if typical > LARGEST_V else f"its samples vary by {spread:.3g} V"
-    size = UNITS[unit] if unit else float(np.median(claimed))
+    size = _SIZES[unit] if unit else float(np.median(claimed))
     numbers = (typical if typical > LARGEST_V else spread) / size if np.isfinite(size) else np.nan
-    fitting = [name for name in ("V", "mV", "uV") if 1e-6 <= numbers * UNITS[name] <= 1e-3]
-    factor = f"; a factor of {size / UNITS[fitting[0]]:.0e}".replace("e+0", "e") if fitting else ""
+    fitting = [name for name in ("V", "mV", "uV", "nV") if 1e-6 <= numbers * _SIZES[name] <= 1e-3]
+    factor = f"; a factor of {size / _SIZES[fitting[0]]:.0e}".replace("e+0", "e") if fitting else ""
     raise InputError(
         f"{reading.path}: {what} {said}, EEG has about 1e-5 V{factor}",
         hint=f"--unit {fitting[0]} takes the file's own numbers for {fitting[0]}"

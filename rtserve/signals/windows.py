@@ -26,6 +26,7 @@ from rtserve.signals.hdf5 import read_hdf5, write_hdf5
 from rtserve.signals.kinds import is_hdf5, require_window_file
 from rtserve.signals.labels import joined
 from rtserve.signals.npz import read_npz, write_npz
+from rtserve.signals.options import require_window_name
 from rtserve.signals.soundness import require_sound
 from rtserve.signals.stored import StoredArray, blocks, in_memory
 from rtserve.spec import InputSpec, OutputSpec, channel_difference, electrode, steps_differ
@@ -310,6 +311,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
 
 def save_windows(path: str | Path, windows: WindowSet, *, force: bool = False) -> Path:
     """Write a window set whole or not at all, as .npz or .h5 by the name's ending; same windows, same bytes (.npz)."""
+    require_window_name(Path(path))
     return write_arrays(path, _to_arrays(windows), force=force)
 
 

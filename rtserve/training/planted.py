@@ -11,6 +11,7 @@ from rtserve.files import check_writable
 from rtserve.measure.evaluation import Evaluation, score_predictions
 from rtserve.measure.signature import Score
 from rtserve.measure.standing import standing_of
+from rtserve.signals.options import require_window_name
 from rtserve.signals.simulate import Progress, oracle_prediction, simulate
 from rtserve.signals.splits import make_split
 from rtserve.signals.windows import WindowSet, save_windows
@@ -114,7 +115,7 @@ def simulate_to_file(
     InputError
         Where an argument is impossible or the file may not be written.
     """
-    check_writable(path, force=force)
+    require_window_name(check_writable(path, force=force))
     windows = with_split(simulate(n_windows, r=r, seed=seed, target=target, n_subjects=n_subjects, progress=progress))
     save_windows(path, windows, force=force)
     return planted_report(windows)
