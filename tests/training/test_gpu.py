@@ -13,7 +13,7 @@ from rtserve.training.seeds import train
 from .test_classes import class_windows
 from .test_options import run
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here")
+pytestmark = pytest.mark.gpu
 RECIPE = Recipe(max_epochs=3, patience=0, batch_size=16, lr=5e-3, ema=0.5, dropout=(0.0, 0.0, 0.0),
                 head_dropout=(0.0, 0.0), scheduler="none")  # fmt: skip
 
