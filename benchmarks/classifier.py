@@ -2,10 +2,10 @@
 
     python benchmarks/classifier.py WINDOWS.npz [--subject 1] [--seconds 0.4] [-o classifier.html]
 
-`rtserve.training.train` trains EEGNet on some runs of every person, one run of each chooses the epoch, the other runs are
-scored: balanced accuracy with intervals, each view and member on trial. Classes are the sorted values of ``y``.
-Made for subject 1 of ../shared/data/muse_ssvep (a flicker of 20 or 30 Hz). Two seconds of it are told apart without a fault, which
-shows nothing of views and members; so a piece of each window is taken that leaves room for errors (``--seconds``).
+`rtserve.training.train` trains EEGNet on some runs of every person, one run of each chooses the epoch, the other runs
+are scored: balanced accuracy with intervals, each view and member on trial. Classes are the sorted values of ``y``.
+Made for subject 1 of ../shared/data/muse_ssvep (a flicker of 20 or 30 Hz). Two seconds of it are told apart without a
+fault, which shows nothing of views and members; so a piece of each window is taken that leaves room for errors.
 """
 
 from __future__ import annotations
