@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rtserve.errors import InputError
 from rtserve.files import readable_file
+from rtserve.signals.rows import rows_of
 
 __all__ = ["MISSING", "Table", "has_comma", "is_empty", "plain_number", "read_table"]
 
@@ -84,19 +85,19 @@ def read_table(path: Path, *, what: str = "table") -> Table:
             f"{what} {path} has {size:,} bytes, at most {LARGEST_BYTES:,} are read", hint="is it a table at all?"
         )
     text, encoding = _decoded(path.read_bytes(), path)
-    lines = [(at, line) for at, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    if not lines:
+    head = next((line for line in re.split("[\r\n]+", text) if line.strip()), "")
+    if not head:
         return Table(path=path, columns=(), rows=(), lines=())
-    head = lines[0][1]
     separator = "\t" if "\t" in head else next((mark for mark in ";," if mark in head), "\t")
-    columns = tuple(_bare(field) for field in head.split(separator))
+    (_, names), *lines = rows_of(text, separator, path)
+    columns = tuple(names)
     if len(set(columns)) < len(columns):
         twice = next(name for name in columns if columns.count(name) > 1)
         raise InputError(f"{what} {path} has two columns {twice!r}", hint="rename one of them")
-    rows = tuple(_row(line, at, separator, columns, path) for at, line in lines[1:])
+    rows = tuple(_row(cells, at, columns, path) for at, cells in lines)
     notes = [f"{path.name} read as {encoding}, not UTF-8"] if encoding not in ("utf-8", "utf-8-sig") else []
     notes += [f"{path.name} read with {separator!r} between its fields, not tabs"] if separator != "\t" else []
-    places = tuple(at for at, _ in lines[1:])
+    places = tuple(at for at, _ in lines)
     return Table(path=path, columns=columns, rows=rows, lines=places, notes=tuple(notes), separator=separator)
 
 
@@ -115,8 +116,7 @@ def _decoded(data: bytes, path: Path) -> tuple[str, str]:
     return data.decode("cp1252", errors="replace"), "Latin-1 (Windows-1252)"
 
 
-def _row(line: str, at: int, separator: str, columns: tuple[str, ...], path: Path) -> dict[str, str]:
-    fields = [_bare(field) for field in line.split(separator)]
+def _row(fields: list[str], at: int, columns: tuple[str, ...], path: Path) -> dict[str, str]:
     while len(fields) > len(columns) and not fields[-1]:
         fields.pop()
     if len(fields) > len(columns):
@@ -131,11 +131,6 @@ def _row(line: str, at: int, separator: str, columns: tuple[str, ...], path: Pat
             hint="is it a table of events, channels or people?",
         )
     return dict(zip(columns, fields + [""] * (len(columns) - len(fields)), strict=True))
-
-
-def _bare(field: str) -> str:
-    field = field.strip().strip("\0")
-    return field[1:-1].strip() if len(field) > 1 and field[0] == field[-1] == '"' else field
 
 
 def is_empty(field: str) -> bool:
