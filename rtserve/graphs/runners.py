@@ -167,8 +167,15 @@ class OpenvinoRunner:
 
         openvino = extra_module("openvino", title="OpenVINO", extra="openvino")
         core = openvino.Core()
+        options: dict[str, Any] = {
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,  # pinned, it waits where others may move
+        }
         try:
             model = core.read_model(_lowered(graph, lower))
+            self._request: Any = core.compile_model(model, "CPU", options).create_infer_request()
         except RtserveError:
             raise
         except Exception as error:
@@ -176,12 +183,6 @@ class OpenvinoRunner:
                 f"OpenVINO cannot load the graph: {_first_reason(error)}",
                 hint="lay the graph out for onnxruntime (--engine onnxruntime)",
             ) from None
-        options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-        options |= {
-            "PERFORMANCE_HINT": "LATENCY",
-            "ENABLE_CPU_PINNING": False,
-        }  # pinned, it waits where others may move
-        self._request: Any = core.compile_model(model, "CPU", options).create_infer_request()
 
     def infer(self, x: np.ndarray) -> np.ndarray:
         """Return (batch, n_outputs) float32."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -257,6 +258,16 @@ def test_openvino_gives_the_numbers_of_recurrences_on_one_signal(kinds, apart):
         x = np.random.default_rng(batch).standard_normal((batch, 4, 16)).astype("f4")
         truth = OnnxruntimeRunner(graph).infer(x)
         assert np.allclose(runner.infer(x), truth, atol=1e-5)
+
+
+@pytest.mark.needs("openvino")
+def test_what_openvino_cannot_compile_is_an_error_of_ours():
+    graph = recurrences((("LSTM", "forward"),), apart=False)
+    next(node for node in graph.model.graph if node.op_type == "LSTM").attributes["activations"] = ir.AttrStrings(
+        "activations", ["HardSigmoid", "Tanh", "Tanh"]
+    )
+    with pytest.raises(ExportError, match="OpenVINO cannot load the graph"):
+        make_runner(graph, "openvino")
 
 
 @pytest.mark.needs("openvino")

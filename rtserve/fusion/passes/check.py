@@ -135,11 +135,15 @@ class _InDouble:
         return PlanRunner(self.graph, double=True)
 
     def same(self, answer: Answer) -> bool:
-        """Whether it gives what the plain graph gives in float64, without any allowance for float32."""
+        """Whether it gives what the plain graph gives in float64, without any allowance for float32.
+
+        Where the executor lacks an operator, nobody can say: a broken window to which the plain graph in onnxruntime
+        does not give the truth either says nothing about a rewrite.
+        """
         try:
             got = self._runner.infer(answer.x)
-        except RtserveError:  # an operator that the executor lacks
-            return False
+        except RtserveError:
+            return not np.isfinite(answer.x).all() and not answer.compare(answer.single).passed
         return compare_outputs(answer.name, got, answer.truth).passed
 
 
