@@ -97,6 +97,8 @@ def _lift_pool(model: ir.Model, node: ir.Node) -> int:
             attributes[key] = [0, low, 0, high]
         elif key in ("ceil_mode", "count_include_pad"):
             attributes[key] = node.attributes.get_int(key, 0)
+        elif key == "auto_pad":  # a kernel of 1 on the new axis is padded by nothing
+            attributes[key] = node.attributes.get_string(key, "NOTSET")
     y = emit(node.op_type, _up(emit, node.inputs[0]), **attributes)
     return _replace(model, emit, node, y)
 

@@ -271,3 +271,14 @@ def test_a_broken_window_that_nobody_can_judge_refuses_no_graph():
 
     _, _, parity = fuse_with_report([network(body)], views="identity,roll:+2")
     assert parity.passed
+
+
+@pytest.mark.parametrize("kind", ["AveragePool", "MaxPool"])
+@pytest.mark.parametrize("auto", ["SAME_LOWER", "SAME_UPPER", "VALID"])
+def test_layout_keeps_how_a_pool_is_padded(kind, auto):
+    def body(emit, x, weights):
+        h = emit(kind, x, kernel_shape=[4], strides=[3], auto_pad=auto)
+        return head(emit, emit("Conv", h, weights(4, N_CHANS, 3)), weights, 4, axes=(2,))
+
+    result, _ = rewritten(layout, network(body))
+    assert result.changed
