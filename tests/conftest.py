@@ -8,7 +8,7 @@ import importlib
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,15 @@ def _failure(package: str) -> str | None:
     except Exception as error:
         return f"{type(error).__name__}: {error}"[:200]
     return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_start() -> Iterator[None]:
+    """Let the exports of this process share the start of their children; tests/graphs/test_warm.py has both ways."""
+    from rtserve.graphs.warm import shared_start
+
+    with shared_start():
+        yield
 
 
 @pytest.fixture(scope="session")

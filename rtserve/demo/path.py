@@ -19,6 +19,7 @@ from rtserve.files import sha256_file, write_bytes
 from rtserve.fusion.report import fuse_to_file
 from rtserve.graphs.export import export
 from rtserve.graphs.graph import Graph
+from rtserve.graphs.warm import shared_start
 from rtserve.measure.results import load_result, save_result
 from rtserve.report.fusion_picture import fusion_section
 from rtserve.report.sections import branch_sections
@@ -207,7 +208,8 @@ def _export(demo: _Demo) -> dict[str, dict[Path, Graph]]:
         progress(done, len(jobs))
         return graph
 
-    with demo.step("export", f"exporting {len(jobs)} members") as progress, ThreadPoolExecutor(demo.n_jobs) as pool:
+    label = f"exporting {len(jobs)} members"
+    with demo.step("export", label) as progress, shared_start(), ThreadPoolExecutor(demo.n_jobs) as pool:
         graphs = list(pool.map(one, jobs))
     members: dict[str, dict[Path, Graph]] = {}
     for (challenge, seed), graph in zip(jobs, graphs, strict=True):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,6 +30,7 @@ from rtserve.graphs.parity import (
     ParityReport,
     compare_outputs,
 )
+from rtserve.graphs.warm import run_child
 from rtserve.spec import TRAINED_ON, InputSpec, OutputSpec, Provenance
 
 if TYPE_CHECKING:
@@ -127,9 +127,8 @@ def export_with_report(
 def _run_child(folder: Path, job: dict[str, Any], timeout_s: float) -> dict[str, Any]:
     """Run the child; return its facts or raise the error it reports."""
     (folder / "job.json").write_text(json.dumps(job))
-    command = [sys.executable, "-m", "rtserve.graphs.export_child", str(folder)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+        code, said = run_child(folder, timeout_s)
     except subprocess.TimeoutExpired:
         raise ExportError(
             f"the export took longer than {timeout_s:g} s and was stopped",
@@ -137,8 +136,8 @@ def _run_child(folder: Path, job: dict[str, Any], timeout_s: float) -> dict[str,
         ) from None
     result_path = folder / "result.json"
     if not result_path.exists():
-        last = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["no message"]
-        died = f"signal {signal.Signals(-done.returncode).name}" if done.returncode < 0 else f"exit {done.returncode}"
+        last = [line for line in said.splitlines() if line.strip()][-1:] or ["no message"]
+        died = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
         raise ExportError(f"the export process died ({died}): {last[0][:300]}", hint="is the exporter file right?")
     result: dict[str, Any] = json.loads(result_path.read_text())
     if "error" in result:

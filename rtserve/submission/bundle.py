@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtserve.files import check_writable, sha256_bytes, write_bytes
+from rtserve.graphs.warm import shared_start
 from rtserve.submission.recipe import ChallengeRecipe, Member, Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -142,7 +144,8 @@ def _member_graphs(
         return graph
 
     distinct: dict[str, tuple[Member, Path]] = {_identity(member): (member, path) for _, member, path in members}
-    with ThreadPoolExecutor(EXPORT_JOBS) as pool:
+    exported = sum(not member.graph for member, _ in distinct.values())
+    with shared_start() if exported > 1 else nullcontext(), ThreadPoolExecutor(EXPORT_JOBS) as pool:
         made = dict(zip(distinct, pool.map(graph_of, distinct.values()), strict=True))
     graphs: dict[str, list[Graph]] = {}
     for key, member, _ in members:

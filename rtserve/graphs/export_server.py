@@ -1,0 +1,79 @@
+"""Starts the child processes of several exports from one that has loaded what each of them needs.
+
+Loading torch, its exporter and onnxscript takes longer than exporting a small network. So this process loads them once,
+and forks for each job: an export still has a process of its own, which nothing that an earlier export did can reach.
+Called as ``python -m rtserve.graphs.export_server``; `rtserve.graphs.warm` talks with it. A line on stdin is a job as
+JSON: ``folder``, ``cwd`` and ``environ``. Two lines come back on stdout: the child's process id, and how it ended, as
+`subprocess` counts. What the child says is in ``said.txt`` in the folder. The server ends when its stdin does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+LOADED = (
+    "rtserve.graphs.export_child",
+    "torch.onnx",
+    "torch._dynamo",
+    "torch._export.utils",
+    "torch.onnx._internal.exporter._core",
+    "onnxscript.rewriter.rules.common",
+    "onnxscript.optimizer",
+    "onnxscript.function_libs.torch_lib.ops",
+)
+"""What an export imports; a name that another version of a package lacks is imported by the child that needs it."""
+
+
+def child(job: dict[str, Any]) -> None:
+    """Be the child process of one export, as `rtserve.graphs.export_child` is by itself."""
+    code = 1
+    try:
+        said = os.open(Path(job["folder"]) / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for old, new in ((nothing, 0), (said, 1), (said, 2)):
+            os.dup2(old, new)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.chdir(job["cwd"])
+        os.environ.clear()
+        os.environ.update(job["environ"])
+        sys.argv[1:] = [job["folder"]]
+        importlib.import_module("rtserve.graphs.export_child").main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def main() -> None:
+    """Load, then fork for each job until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the child at work, and for whoever waits for it
+    warnings.simplefilter("ignore")
+    for name in LOADED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    for line in sys.stdin:
+        job = json.loads(line)
+        pid = os.fork()
+        if not pid:
+            child(job)
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""The process of an export: one of its own, or, where several exports are to come, one forked from a warm server.
+
+Within ``with shared_start():`` the exports of this process share what each would load first; an export costs about a
+third of the processor time then. See `rtserve.graphs.export_server`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["run_child", "shared_start"]
+
+
+class _Server:
+    """One server and its pipes; does one job at a time."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "rtserve.graphs.export_server"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def run(self, folder: Path, timeout_s: float) -> tuple[int, bool]:
+        """Run the export of `folder`; return how its process ended and whether it was late, and so ended by us.
+
+        Whatever interrupts this ends the process and the server.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        job = {"folder": str(folder.resolve()), "cwd": os.getcwd(), "environ": dict(os.environ)}
+        pid, late = 0, threading.Event()
+        try:
+            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.flush()
+            pid = int(self._process.stdout.readline())
+            timer = threading.Timer(timeout_s, _stop, (pid, late))
+            timer.start()
+            try:
+                code = int(self._process.stdout.readline())
+            finally:
+                timer.cancel()
+        except BaseException:
+            _kill(pid)
+            self.end(kill=True)
+            raise
+        return code, late.is_set()
+
+    def end(self, *, kill: bool = False) -> None:
+        """Let the server end, and wait until it has."""
+        if kill:
+            self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self._process.wait()
+
+
+@dataclass(kw_only=True)
+class _Pool:
+    """The servers that are idle; as many are started as are at work at a time."""
+
+    depth: int = 0
+    idle: list[_Server] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self, folder: Path, timeout_s: float) -> int:
+        """Run an export in the child of an idle server, or of a new one."""
+        with self.lock:
+            server = self.idle.pop() if self.idle else None
+        server = server or _Server()
+        code, late = server.run(folder, timeout_s)
+        with self.lock:
+            kept = self.depth > 0
+            if kept:
+                self.idle.append(server)
+        if not kept:
+            server.end()
+        if late:
+            raise subprocess.TimeoutExpired("rtserve.graphs.export_child", timeout_s)
+        return code
+
+    def end(self) -> None:
+        """End the servers that are idle."""
+        with self.lock:
+            idle, self.idle = self.idle, []
+        for server in idle:
+            server.end()
+
+
+_POOL = _Pool()
+
+
+@contextlib.contextmanager
+def shared_start() -> Iterator[None]:
+    """Let the exports within share one start of their child processes, where the system can fork a loaded process."""
+    if sys.platform != "linux":
+        yield
+        return
+    with _POOL.lock:
+        _POOL.depth += 1
+    try:
+        yield
+    finally:
+        with _POOL.lock:
+            _POOL.depth -= 1
+            last = not _POOL.depth
+        if last:
+            _POOL.end()
+
+
+def run_child(folder: Path, timeout_s: float) -> tuple[int, str]:
+    """Run the export that ``job.json`` in `folder` describes, in a process of its own.
+
+    Returns
+    -------
+    tuple of (int, str)
+        How the process ended, as `subprocess` counts, and what it said.
+
+    Raises
+    ------
+    subprocess.TimeoutExpired
+        Where it took longer than `timeout_s`; it is ended.
+    """
+    if _POOL.depth:
+        try:
+            code = _POOL.run(folder, timeout_s)
+        except (ValueError, OSError):  # the server itself has died: what cannot share a start has its own
+            pass
+        else:
+            said = folder / "said.txt"
+            return code, said.read_text(errors="replace") if said.exists() else ""
+    command = [sys.executable, "-m", "rtserve.graphs.export_child", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    return done.returncode, done.stderr
+
+
+def _stop(pid: int, late: threading.Event) -> None:
+    """End a process because it is late."""
+    late.set()
+    _kill(pid)
+
+
+def _kill(pid: int) -> None:
+    """End a process that may have ended already."""
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,113 @@
+"""Exports that share a start are those of a process of their own, and cannot reach one another."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from rtserve.errors import ExportError, InputError
+from rtserve.graphs import warm
+from rtserve.graphs.export import export
+
+ODD = Path(__file__).parent / "odd_networks.py"
+OWN = "rtserve.training.networks:exporter"
+
+
+@pytest.fixture
+def pool(monkeypatch):
+    """A pool of its own, so that the servers of other tests are left alone."""
+    fresh = warm._Pool()
+    monkeypatch.setattr(warm, "_POOL", fresh)
+    return fresh
+
+
+def running(pid):
+    """Whether a process is there and no zombie."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_shared_start_gives_the_bytes_of_an_own_one_and_ends_with_its_block(pool, small_checkpoints, tmp_path):
+    def data(checkpoint):
+        return export(checkpoint, exporter=OWN, settings={"n_times": 40}).to_bytes()
+
+    own = data(small_checkpoints[0])
+    assert not pool.idle
+    with warm.shared_start():
+        assert data(small_checkpoints[0]) == own
+        (server,) = pool.idle
+        assert data(small_checkpoints[1]) != own
+        assert data(small_checkpoints[0]) == own
+        assert pool.idle == [server]
+        assert running(server._process.pid)
+    assert not pool.idle
+    assert not running(server._process.pid)
+
+
+def test_an_export_finds_no_trace_of_another_but_our_folder_and_environment(pool, tmp_path, monkeypatch):
+    told = []
+    with warm.shared_start():
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            monkeypatch.chdir(tmp_path / name)
+            monkeypatch.setenv("RTSERVE_TOLD", name)
+            with pytest.raises(InputError, match="export 1 in ") as caught:
+                export(None, exporter=f"{ODD}:remembering")
+            told.append(str(caught.value))
+    for name, text in zip(("one", "two"), told, strict=True):
+        assert f"{tmp_path / name} with {name}" in text
+
+
+def test_an_export_that_dies_hangs_or_loses_its_server_leaves_the_next_one_whole(pool, small_checkpoints):
+    with warm.shared_start():
+        with pytest.raises(ExportError, match=r"died .signal SIGKILL"):
+            export(None, exporter=f"{ODD}:dying")
+        with pytest.raises(ExportError, match=r"took longer than 0\.2 s and was stopped"):
+            export(None, exporter=f"{ODD}:sleeping", timeout_s=0.2)
+        (server,) = pool.idle
+        with pytest.raises(InputError, match="KeyError"):
+            export(None, exporter=f"{ODD}:broken")
+        server._process.kill()
+        with pytest.raises(InputError, match="KeyError"):  # in a process of its own
+            export(None, exporter=f"{ODD}:broken")
+        assert not pool.idle
+
+
+def test_what_interrupts_a_wait_ends_the_export_and_its_server(pool, tmp_path, monkeypatch):
+    started, servers = threading.Event(), []
+
+    class Interrupted(warm._Server):
+        def __init__(self):
+            super().__init__()
+            servers.append(self)
+
+    def interrupt(*_):
+        started.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(warm, "_Server", Interrupted)
+    monkeypatch.setattr(warm.threading, "Timer", interrupt)
+    ended = []
+    monkeypatch.setattr(warm, "_kill", lambda pid, real=warm._kill: (ended.append(pid), real(pid)))
+    with warm.shared_start(), pytest.raises(KeyboardInterrupt):
+        export(None, exporter=f"{ODD}:sleeping")
+    assert started.is_set()
+    assert not pool.idle
+    assert not any(running(pid) for pid in (*ended, servers[0]._process.pid))
+
+
+def test_side_by_side_there_is_a_server_for_each_and_they_are_kept(pool, monkeypatch):
+    def told(_):
+        with pytest.raises(InputError, match="KeyError"):
+            export(None, exporter=f"{ODD}:broken")
+
+    with warm.shared_start():
+        for _ in range(2):
+            with ThreadPoolExecutor(2) as threads:
+                list(threads.map(told, range(2)))
+        assert 1 <= len(pool.idle) <= 2
+        with warm.shared_start():
+            pass
+        assert pool.idle, "an inner block ends nothing"
+    assert not pool.idle
