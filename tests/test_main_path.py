@@ -1,19 +1,23 @@
 """The whole path as a user types it: export, inspect, fuse, evaluate, bench, build, check; and what is typed wrong.
 
-Once on checkpoints that the test makes, once on the real ones; both in a folder of their own, by the command line.
+Once on checkpoints that the test makes, once on the real ones; both in a folder of their own, by the command line's
+own entry. README's blocks are typed into a shell (tests/test_readme.py).
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+from rtserve.cli.main import main
 from rtserve.files import sha256_file
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.runners import OnnxruntimeRunner, ReferenceRunner
@@ -22,15 +26,28 @@ VIEWS = "identity,roll:+3,roll:-3,scale:1.02,scale:0.98"
 OWN = "rtserve.training.networks:exporter"
 
 
-def rtserve(folder: Path, *argv: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own, as a shell would, and insist on its exit code."""
-    command = [sys.executable, "-m", "rtserve", *map(str, argv)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ, check=False)
-    assert done.returncode == code, f"{' '.join(command[2:])}\n{done.stdout}\n{done.stderr}"
+class Done(NamedTuple):
+    """What a command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def rtserve(folder: Path, *argv: object, code: int = 0) -> Done:
+    """Run the command line in `folder` and insist on its exit code; in this process, which has loaded torch already."""
+    typed, out, err = [str(argument) for argument in argv], io.StringIO(), io.StringIO()
+    talk = contextlib.ExitStack()
+    for context in (contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)):
+        talk.enter_context(context)
+    with talk, pytest.raises(SystemExit) as caught:
+        main(typed)
+    done = Done(int(caught.value.code or 0), out.getvalue(), err.getvalue())
+    assert done.returncode == code, f"{' '.join(typed)}\n{done.stdout}\n{done.stderr}"
     return done
 
 
-def from_json(done: subprocess.CompletedProcess[str]) -> dict:
+def from_json(done: Done) -> dict:
     return json.loads(done.stdout)
 
 
@@ -194,6 +211,7 @@ def test_the_zip_gives_the_graphs_numbers_with_torch_alone(made, zipped, tmp_pat
 @pytest.mark.shared
 @pytest.mark.slow
 def test_the_real_checkpoints_go_the_whole_way(shared_dir, repo_dir, tmp_path):
+    """To a score and a time; tests/submission/test_bundle.py builds and checks the recipe of the real ones."""
     checkpoints, exporters = shared_dir / "checkpoints", repo_dir / "exporters"
     rtserve(tmp_path, "export", checkpoints / "compact_rt/seed42.pth", "--exporter", exporters / "compact_rt.py",
             "-o", "M.onnx")  # fmt: skip
@@ -210,9 +228,6 @@ def test_the_real_checkpoints_go_the_whole_way(shared_dir, repo_dir, tmp_path):
         in rtserve(tmp_path, "evaluate", "--c1", "F.onnx", "W1.npz", "--c2", "E.onnx", "W2.npz").stdout
     )
     assert "F.onnx takes" in rtserve(tmp_path, "bench", "F.onnx", "--against", "M.onnx", "--rounds", 3).stdout
-    recipe = repo_dir / "submissions" / "v8_views5" / "submission.toml"
-    rtserve(tmp_path, "build", recipe, "--root", shared_dir, "-o", "dist/v8_views5.zip")
-    rtserve(tmp_path, "check", "dist/v8_views5.zip", "--profile", "eeg2025")
 
 
 @pytest.fixture(scope="module")
