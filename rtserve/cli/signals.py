@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -14,7 +14,13 @@ from rtserve.cli.progress import progress
 __all__ = ["prepare", "simulate"]
 
 
-class _Integer(click.ParamType[int]):
+if TYPE_CHECKING:
+    _Number = click.ParamType[int]
+else:
+    _Number = click.ParamType  # takes no parameter in click 8.1
+
+
+class _Integer(_Number):
     """An integer, 0x for hexadecimal."""
 
     name = "integer"

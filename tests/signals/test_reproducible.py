@@ -36,7 +36,8 @@ product = rng.random((200, 200)) @ rng.random((200, 200))
 canary = hashlib.sha256(product.tobytes() + np.exp(np.linspace(-3, 3, 10_001)).tobytes()).hexdigest()
 json.dump({"files": files, "canary": canary}, sys.stdout)
 """
-DISPATCHED = tuple(np._core._multiarray_umath.__cpu_dispatch__)
+NUMPY = np._core if hasattr(np, "_core") else np.core  # numpy 2 or 1
+DISPATCHED = tuple(NUMPY._multiarray_umath.__cpu_dispatch__)
 WIDE = [name for name in DISPATCHED if "512" in name or name == "X86_V4"]
 SETTINGS = {
     "as it is, two threads": {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"},
