@@ -114,8 +114,9 @@ def require_learnable(windows: WindowSet, split: Split) -> None:
         absent = [name for name, count in zip(class_labels(windows), counts, strict=True) if not count]
         if absent:
             raise InputError(
-                f"no train window is of class {', '.join(absent)}, so its output would never be trained",
-                hint="split otherwise (--split-seed), or prepare the windows with the other classes alone",
+                f"no train window is of {len(absent)} of the {len(counts)} classes ({', '.join(absent[:5])}), whose"
+                " outputs would never be trained",
+                hint="split otherwise (--split-seed), or prepare the windows with the other classes alone, numbered from 0",
             )
 
 

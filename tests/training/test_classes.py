@@ -116,7 +116,7 @@ def test_an_ablation_of_classes_is_of_balanced_accuracy(trained, tmp_path):
         (lambda w, y: {"y": y + 0.5}, "window 0 has"),
         (lambda w, y: {"y": y + 1}, "classes are numbered"),
         (lambda w, y: {"y": -y}, "classes are numbered"),
-        (lambda w, y: {"classes": (*NAMES, "foot")}, "no train window is of class foot"),
+        (lambda w, y: {"classes": (*NAMES, "foot")}, "no train window is of 1 of the 4 classes (foot)"),
         (lambda w, y: {"y": 0 * y}, "different targets"),
     ],
 )
