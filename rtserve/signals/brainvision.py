@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from rtserve.errors import InputError
 
-__all__ = ["HEADS", "marker_file", "require_whole_samples"]
+__all__ = ["HEADS", "marker_file", "require_beside", "require_whole_samples"]
 
 HEADS = (".vhdr", ".ahdr")
 _WIDTHS = {"INT_16": 2, "INT_32": 4, "IEEE_FLOAT_32": 4}
@@ -20,6 +20,20 @@ def marker_file(path: Path) -> Path:
     named = _said(path, "MarkerFile").replace("$b", path.stem)
     found = path.with_name(Path(named).name) if named else path
     return found if named and found.exists() else path.with_suffix(path.suffix.lower().replace("hdr", "mrk"))
+
+
+def require_beside(path: Path) -> None:
+    """Raise `InputError` where a header names samples or markers that are not in its own folder.
+
+    Programs that record write all files beside each other; a header that came from elsewhere could name any file.
+    """
+    for key in ("DataFile", "MarkerFile"):
+        named = _said(path, key)
+        if PureWindowsPath(named).name != named:
+            raise InputError(
+                f"{path} names {named} as its {key}, which is not in its own folder",
+                hint=f"put that file beside it, and write {key}={PureWindowsPath(named).name or 'NAME'}",
+            )
 
 
 def require_whole_samples(path: Path, raw: Any) -> None:

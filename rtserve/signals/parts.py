@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import rtserve
-from rtserve.errors import InputError
+from rtserve.errors import InputError, RtserveError
 from rtserve.files import write_bytes
 from rtserve.signals.sidecars import find_sidecars
 
 __all__ = ["claimed", "clear", "facts_of", "settle", "sources_of"]
 
-RECORD, LOCK = "settings.json", ".rtserve-lock"
+RECORD, LOCK, FAILED = "settings.json", ".rtserve-lock", ".rtserve-failed"
 
 
 @contextlib.contextmanager
@@ -30,7 +30,8 @@ def claimed(folder: Path, settings: Any, *, resume: bool, force: bool) -> Iterat
     Raises
     ------
     InputError
-        Where something else has its name, another run has it, or it holds parts of a run that is not to be gone on with.
+        Where something else has its name, another run has it, or it holds parts of a run that is not to be gone on with;
+        those of a run with other settings that ended with an error of its own are replaced.
     """
     text = json.dumps({"rtserve": rtserve.__version__, "settings": settings}, sort_keys=True)
     if folder.is_symlink() or folder.exists():
@@ -39,7 +40,12 @@ def claimed(folder: Path, settings: Any, *, resume: bool, force: bool) -> Iterat
     with open(folder / LOCK, "wb") as lock:
         _require_alone(lock.fileno(), folder)
         _begin(folder, text, resume=resume, force=force)
-        yield
+        try:
+            yield
+        except RtserveError:  # said what is wrong: the command comes again, and perhaps another one
+            if folder.is_dir():
+                (folder / FAILED).touch()
+            raise
 
 
 def _require_alone(handle: int, folder: Path) -> None:
@@ -63,11 +69,14 @@ def _begin(folder: Path, text: str, *, resume: bool, force: bool) -> None:
     record = folder / RECORD
     if any(path != record for path in folder.glob("*.json")):
         same = record.read_text("utf-8") == text
+        failed = (folder / FAILED).exists()
         if resume and same:
+            (folder / FAILED).unlink(missing_ok=True)
             return
-        if resume or not force:
+        if resume or not (force or (failed and not same)):
+            run = "a run that failed" if failed else "an interrupted run"
             raise InputError(
-                f"{folder} holds the parts of an interrupted run" + ("" if same else " with other settings"),
+                f"{folder} holds the parts of {run}" + ("" if same else " with other settings"),
                 hint="pass --resume to go on with them"
                 if same and not resume
                 else "remove that folder, or pass --force",

@@ -191,6 +191,7 @@ def prepare(
             raise InputError(
                 f"none of {len(recordings)} recordings gave a window: {reasons}", hint="see the first reason"
             )
+        done = _different(done, keep_going, failed)
         _require_same_channels(done)
         known = [key for key in ("dataset", "session") if any(getattr(job.recording, key) for job in done)]
         targets = [number_target(one, [_given(job, one, people) for job in done]) for one in wanted]
@@ -261,8 +262,15 @@ def _outcomes(jobs: list[_Job], n_jobs: int) -> Iterator[_Outcome]:
         yield from (_one(job) for job in jobs)
         return
     from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    yield from Parallel(n_jobs=n_jobs, return_as="generator_unordered")(delayed(_one)(job) for job in jobs)
+    try:
+        yield from Parallel(n_jobs=n_jobs, return_as="generator_unordered")(delayed(_one)(job) for job in jobs)
+    except TerminatedWorkerError:
+        raise RtserveError(
+            f"a process that prepared one of {len(jobs)} recordings was ended from outside, perhaps for want of memory",
+            hint="--resume goes on with what is done; fewer --jobs take less memory, one says which recording it is",
+        ) from None
 
 
 def _one(job: _Job) -> _Outcome:
@@ -303,8 +311,35 @@ def _write_part(job: _Job, signal: Signal, cut: Cut, sources: dict[str, list[int
         "ch_names": signal.ch_names,
         "sfreq": signal.clock.rate,
         "overlap": cut.overlap,
+        "samples": _digest(signal.data),
     }
     write_bytes(job.about, json.dumps(facts).encode(), force=True)
+
+
+def _digest(data: np.ndarray) -> str:
+    """Return what tells a recording's samples from others'; nothing where they are all alike."""
+    if data.min() == data.max():
+        return ""
+    return hashlib.blake2b(np.ascontiguousarray(data).data.cast("B"), digest_size=16).hexdigest()
+
+
+def _different(jobs: list[_Job], keep_going: bool, failed: dict[str, str]) -> list[_Job]:
+    """Return the recordings that are no other's copy; a copy is an error, or reported with `keep_going`."""
+    seen: dict[str, _Job] = {}
+    kept = []
+    for job in jobs:
+        samples = job.facts()["samples"]
+        first = seen.setdefault(samples, job) if samples else job
+        if first is not job:
+            why = (
+                f"{job.recording.path} and {first.recording.path} hold the same samples: one recording under two names"
+            )
+            if not keep_going:
+                raise InputError(why, hint="leave one of them out; a copied .vhdr still names the samples of the first")
+            failed[str(job.recording.path)] = why
+        else:
+            kept.append(job)
+    return kept
 
 
 def _given(job: _Job, one: Wanted, people: Mapping[str, Mapping[str, float | str]]) -> np.ndarray:

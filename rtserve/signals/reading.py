@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rtserve.errors import EnvironmentMissingError, InputError
+from rtserve.signals.brainvision import HEADS
+from rtserve.signals.brainvision import require_beside as headed_beside
 from rtserve.signals.clock import Clock, Marks, Stretch, stretches_of
 from rtserve.signals.edf import SUFFIXES as EDF_SUFFIXES
 from rtserve.signals.edf import read_header, read_notes, require_whole
@@ -19,7 +21,7 @@ from rtserve.signals.notes import Notes, listening
 from rtserve.signals.sidecars import Sidecars, find_sidecars
 from rtserve.signals.tables import is_empty, read_table
 from rtserve.signals.triggers import triggered
-from rtserve.signals.wholeness import require_all_there, require_fetched, require_modest
+from rtserve.signals.wholeness import require_all_there, require_beside, require_fetched, require_modest
 
 __all__ = ["FETCH", "FOLDERS", "SUFFIXES", "Reading", "is_recording", "read_recording"]
 
@@ -106,6 +108,8 @@ def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask
     if path.suffix.lower() in EDF_SUFFIXES:
         header = read_header(path)
         require_whole(path, header)
+    if path.suffix.lower() in HEADS:
+        headed_beside(path)
     require_modest(path)
     with listening(notes):
         raw = _read(path)
@@ -205,7 +209,9 @@ def _load(path: Path) -> Any:
         return read_xdf(path)
     try:
         try:
-            raw = mne.io.read_raw(path, preload=True, verbose="warning")
+            raw = mne.io.read_raw(path, preload=path.suffix.lower() != ".set", verbose="warning")
+            require_beside(path, raw.filenames)
+            raw.load_data(verbose="warning")
         except Exception as error:
             if "encoding='latin1'" not in str(error):
                 raise

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rtserve.errors import InputError
 from rtserve.signals.brainvision import HEADS, require_whole_samples
 from rtserve.signals.limits import RATIO, SMALL_BYTES
+from rtserve.signals.subjects import placed
 
 __all__ = ["require_all_there", "require_fetched", "require_modest"]
 
@@ -101,6 +102,16 @@ def _inflated(handle: Any, size: int) -> Iterator[int]:
         except zlib.error:
             handle.seek(left, 1)
             return
+
+
+def require_beside(path: Path, files: Iterable[Path | str | None]) -> None:
+    """Raise `InputError` where a recording has samples in a file outside its own folder: it could name any file."""
+    folders = {placed(path).parent, path.resolve().parent, placed(path), path.resolve()}
+    for file in [one for one in files if one is not None]:
+        if not folders & set(placed(Path(file)).parents):
+            raise InputError(
+                f"{path} names {file} for its samples, which is not in its own folder", hint="put that file beside it"
+            )
 
 
 def require_all_there(path: Path, raw: Any, said: str, *, tabled: bool) -> None:

@@ -27,9 +27,9 @@ MARKED = ["--stimulus", "stim", "--response", "resp", "--window", "0,2", "--band
 ONSET = np.arange(3.0, 37.0, 4.0)
 
 
-def made(names=("Fz", "Cz", "Pz", "Oz"), kinds="eeg", rate=200.0, seconds=40):
+def made(names=("Fz", "Cz", "Pz", "Oz"), kinds="eeg", rate=200.0, seconds=40, seed=0):
     raw = mne.io.RawArray(
-        1e-6 * brain(seconds, int(rate), len(names)),
+        1e-6 * brain(seconds, int(rate), len(names), seed),
         mne.create_info(list(names), rate, kinds, verbose="error"),
         verbose="error",
     )
@@ -109,7 +109,7 @@ def test_tables_are_inherited_from_the_folders_above(tmp_path):
     for subject in ("01", "02"):
         edf(
             tmp_path / f"sub-{subject}" / "ses-1" / "eeg" / f"sub-{subject}_ses-1_task-x_run-1_eeg.edf",
-            brain(n=3),
+            brain(n=3, seed=int(subject)),
             notes=False,
         )
     (tmp_path / "dataset_description.json").write_text('{"Name": "d"}')
@@ -260,7 +260,7 @@ def test_one_channel_in_another_unit_is_found(tmp_path):
 def test_what_mne_warns_of_is_said_once_with_its_count(tmp_path):
     for k in range(3):
         path = tmp_path / f"sub-{k}" / "eeg" / f"sub-{k}_task-x_eeg.edf"
-        edf(path, brain(seconds=20, n=2))
+        edf(path, brain(seconds=20, n=2, seed=k))
     text = run(tmp_path, *MARKED, "-o", tmp_path / "w.npz")
     assert "MNE: Omitted 8 annotation(s) that were outside data range. (said 3 times)" in text
     assert text.count("note: MNE: Omitted") == 1
