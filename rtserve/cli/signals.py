@@ -16,8 +16,10 @@ __all__ = ["prepare", "simulate"]
 
 if TYPE_CHECKING:
     _Number = click.ParamType[int]
-else:
-    _Number = click.ParamType  # takes no parameter in click 8.1
+    _Word = click.Choice[str]
+else:  # they take no parameter in click 8.1
+    _Number = click.ParamType
+    _Word = click.Choice
 
 
 class _Integer(_Number):
@@ -33,7 +35,7 @@ class _Integer(_Number):
             self.fail(f"{value!r} is no integer (0x for hexadecimal)", param, ctx)
 
 
-class _Unit(click.Choice[str]):
+class _Unit(_Word):
     """A unit, with either letter that stands for micro."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
