@@ -19,8 +19,12 @@ from rtserve.signals.wanted import Wanted
 
 __all__ = ["EventChoice", "choose_events", "event_values"]
 
-_TECHNICAL = ("bad", "edge", "boundary", "new segment", "start experiment", "recording ends")
-"""How names begin that say something of the recording and nothing of the experiment."""
+_TECHNICAL = re.compile(
+    r"((stimulus|comment)/)?(bad(?![a-z]).*|edge( boundary)?|boundary|new segment(/.*)?"
+    r"|start experiment.*|recording ends.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Names that say something of the recording and nothing of the experiment; edge_left and badge are the experiment's."""
 _COMMA = re.compile(r"\d,\d")
 
 
@@ -42,6 +46,8 @@ class EventChoice:
         With `broad` those also whose name has digits that are no number, so that they are counted.
         """
         chosen = np.array([self._takes(name) for name in marks.name.tolist()], bool)
+        for one in () if self.names else wanted:
+            chosen |= _meant(marks, one)
         for one in wanted:
             chosen &= _has(marks, one, broad=broad)
         return chosen
@@ -49,7 +55,7 @@ class EventChoice:
     def _takes(self, name: str) -> bool:
         if self.names:
             return any(fits(name, key) for key in self.names)
-        return not is_empty(name) and not name.lower().startswith(_TECHNICAL)
+        return not is_empty(name) and not _TECHNICAL.fullmatch(name)
 
 
 def _has(marks: Marks, one: Wanted, *, broad: bool) -> np.ndarray:
@@ -77,6 +83,7 @@ def choose_events(signal: Signal, choice: EventChoice, wanted: Sequence[Wanted])
             if marks is not signal.marks[0]:
                 signal.notes.add(f"events taken from {marks.source}")
             events = events_of(signal, marks)
+            _tell_nameless(marks, mask, choice, signal)
             return events, np.flatnonzero(mask[events.order])
     what = ", ".join([*choice.names, *(_said(one) for one in wanted if one.of_event)]) or "any"
     listed = [f"{', '.join(sorted(set(m.name.tolist()))[:10])} ({m.source})" for m in signal.marks if len(m.name)]
@@ -87,6 +94,26 @@ def choose_events(signal: Signal, choice: EventChoice, wanted: Sequence[Wanted])
         + (f"; columns {', '.join(columns)}" if columns else "")
         + "; name them with --classes or --stimulus",
     )
+
+
+def _meant(marks: Marks, one: Wanted) -> np.ndarray:
+    """Return which events (n,) are chosen since a class is called what they are: a cue may be called none, or edge."""
+    none = np.zeros(len(marks.name), bool)
+    texts = marks.name if one.kind == "class" else marks.fields.get(one.detail) if one.kind == "column" else None
+    if one.classes is None or not one.classes.keys or texts is None:
+        return none
+    meant = np.array([one.classes.means(text) for text in texts.tolist()], bool)
+    if one.kind == "column":
+        meant &= np.array([not _TECHNICAL.fullmatch(name) for name in marks.name.tolist()], bool)
+    return meant
+
+
+def _tell_nameless(marks: Marks, mask: np.ndarray, choice: EventChoice, signal: Signal) -> None:
+    """Say which words for no value were taken for no name."""
+    left = Counter[str]() if choice.names else Counter(marks.name[~mask].tolist())
+    for name, n in left.items():
+        if is_empty(name) and name.strip().lower() not in ("", "n/a"):
+            signal.notes.add(f"events called {name} are taken for no events (--stimulus or --classes names them)", n)
 
 
 def _said(one: Wanted) -> str:
@@ -167,6 +194,7 @@ def _column(signal: Signal, events: Events, index: np.ndarray, one: Wanted) -> t
     missing = np.array([is_empty(text) for text in texts.tolist()], bool)
     if one.classes is not None:
         found = [one.classes.name_of(text) for text in texts.tolist()]
+        missing &= ~np.array([one.classes.means(text) for text in texts.tolist()], bool)
         missing |= np.array([text is None for text in found], bool)
         return np.array([text or "" for text in found], "U"), missing
     numbers = [plain_number(text) for text in texts[~missing].tolist()]

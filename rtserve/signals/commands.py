@@ -176,7 +176,8 @@ def _people(recordings: Sequence[Recording], one: Wanted) -> Values:
             hint="name the folder; of events there are response_time, class, events:COLUMN and number",
         )
     asked = [(r.subject, r.root, r.bare) for r in recordings if r.root is not None]
-    read = read_participants(asked, one.detail, categorical=one.classes is not None)
+    meant = one.classes.means if one.classes is not None else None
+    read = read_participants(asked, one.detail, categorical=one.classes is not None, meant=meant)
     found = read.by_subject
     if not found:
         raise InputError(f"no subject has a value of {one.detail}", hint="see participants.tsv; n/a is no value")

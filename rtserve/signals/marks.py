@@ -18,7 +18,7 @@ from rtserve.signals.clock import Marks
 from rtserve.signals.decimals import Commas, commas_of
 from rtserve.signals.edf import SUFFIXES as EDF_SUFFIXES
 from rtserve.signals.edf import Note, read_header, read_notes
-from rtserve.signals.tables import Table, is_empty, plain_number
+from rtserve.signals.tables import Table, is_empty, plain_name, plain_number
 
 __all__ = ["NAME_COLUMNS", "annotated", "comma_notes", "from_notes", "tabled"]
 
@@ -135,7 +135,7 @@ def tabled(table: Table, column: str = "") -> list[Marks]:
             source=f"{table.path.name}, column {name}",
             onset=onset[placed],
             duration=np.maximum(lasts[placed], 0.0),
-            name=np.array([_name(text) for text in table.column(name)], "U")[placed],
+            name=np.array([plain_name(text) for text in table.column(name)], "U")[placed],
             unplaced=int((~placed).sum()),
             fields=fields,
             joins=np.char.lower(np.array(table.column(name), "U")[placed]) == TABLED_JOIN,
@@ -143,11 +143,6 @@ def tabled(table: Table, column: str = "") -> list[Marks]:
         )
         for name in said
     ]
-
-
-def _name(text: str) -> str:
-    """Return an event's name; 201.0, as a column with gaps is often written, is 201."""
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
 
 
 def _numbers(table: Table, column: str, *, lenient: bool = False) -> list[float]:

@@ -89,6 +89,11 @@ def _require_words(one: Wanted, texts: Sequence[np.ndarray], given: Sequence[np.
     numbers = [f"{array.tolist()[0]:g}" for array in given if array.dtype.kind != "U"]
     numbers += [text for text in words if plain_number(text) is not None or has_comma(text)]
     odd = next((text for text in words if plain_number(text) is None), "")
+    if odd and has_comma(odd) and all(has_comma(text) for text in numbers):
+        raise InputError(
+            f"{one.name} {odd!r}: whether its comma is a decimal one is not known",
+            hint="write a point for a decimal comma; --classes all takes every value for a class",
+        )
     if numbers:
         raise InputError(
             f"{one.name} {odd!r} is no number, and other values are, such as {numbers[0]}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,13 @@ class Values:
     notes: tuple[str, ...] = ()
 
 
-def read_participants(roots: Iterable[tuple[str, Path, str]], column: str, *, categorical: bool = False) -> Values:
+def read_participants(
+    roots: Iterable[tuple[str, Path, str]],
+    column: str,
+    *,
+    categorical: bool = False,
+    meant: Callable[[str], bool] | None = None,
+) -> Values:
     """Match recordings with the participants.tsv of their own data set.
 
     Parameters
@@ -44,6 +50,8 @@ def read_participants(roots: Iterable[tuple[str, Path, str]], column: str, *, ca
         Of the tables.
     categorical : bool
         Take values for categories although all are numbers.
+    meant : callable, optional
+        Whether a text is a value although it could stand for none, since the user names it.
 
     Raises
     ------
@@ -64,7 +72,7 @@ def read_participants(roots: Iterable[tuple[str, Path, str]], column: str, *, ca
             found[subject] = cell
     for root, cells in tables.items():
         _require_some(root, cells, [bare for _, home, bare in asked if home == root])
-    present = {subject: cell for subject, cell in found.items() if not is_empty(cell[0])}
+    present = {subject: cell for subject, cell in found.items() if not is_empty(cell[0]) or (meant and meant(cell[0]))}
     texts = {text for text, _ in present.values()}
     numeric = not categorical and any(plain_number(text) is not None or has_comma(text) for text in texts)
     values = {s: _finite(cell, column) if numeric else cell[0] for s, cell in present.items()}

@@ -88,6 +88,10 @@ def _require_plausible(data: np.ndarray, claimed: np.ndarray, unit: str, reading
 def _compare_channels(data: np.ndarray, claimed: np.ndarray, names: list[str], reading: Reading) -> None:
     """Refuse channels that another unit explains, and speak of those on another scale than the rest."""
     spread = np.median(np.abs(data - np.median(data, axis=1, keepdims=True)), axis=1)
+    flat = [name for name, row in zip(names, data, strict=True) if row.min() == row.max()]
+    if flat:
+        every = f"all {len(names)} channels" if len(flat) == len(names) else ", ".join(flat[:8])
+        reading.notes.add(f"the same value in every sample: {every}")
     usual = float(np.median(spread[spread > 0])) if (spread > 0).any() else 0.0
     odd = [k for k in np.flatnonzero(spread > 0) if not 1 / ODD < spread[k] / usual < ODD]
     other = [k for k in odd if claimed[k] != np.median(claimed)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from rtserve.errors import InputError
 from rtserve.signals.patterns import NUMBER, Pattern, fits, listed, parse_pattern
-from rtserve.signals.tables import plain_number
+from rtserve.signals.tables import is_empty, plain_name, plain_number
 
 __all__ = ["Classes", "Wanted", "natural", "parse_classes", "parse_wanted"]
 
@@ -48,13 +48,21 @@ class Classes:
         )
 
     def name_of(self, value: str) -> str | None:
-        """Return the class of a value by its name, or None where it has none."""
+        """Return the class of a value by its name, or None where it has none; 1.0 is 1.
+
+        What stands for no value (``none``) is one where a key says so whole.
+        """
+        value = plain_name(value)
         if not self.keys:
             return value
-        exact = [at for key, at in zip(self.keys, self.places, strict=True) if key == value]
+        exact = [at for key, at in zip(self.keys, self.places, strict=True) if plain_name(key) == value]
         alike = [at for key, at in zip(self.keys, self.places, strict=True) if fits(value, key)]
-        found = exact or alike
+        found = exact or ([] if is_empty(value) else alike)
         return self.names[found[0]] if found else None
+
+    def means(self, value: str) -> bool:
+        """Whether a key is this value whole, so that it is one whatever else it could be."""
+        return plain_name(value) in map(plain_name, self.keys)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,8 +40,8 @@ def test_projectors_of_a_file_are_applied(tmp_path):
 
 
 def test_names_that_look_like_parts_are_recordings_of_their_own(tmp_path):
-    for name in ("anna", "anna-1", "anna-2"):
-        made().save(tmp_path / f"{name}.fif", verbose="error")
+    for seed, name in enumerate(("anna", "anna-1", "anna-2")):
+        made(seed=seed).save(tmp_path / f"{name}.fif", verbose="error")
     files = sorted(tmp_path.glob("*.fif"))
     got, text = windows(tmp_path, *files, more=["--subject", "anna"])
     assert len(got) == 3 * len(ONSET)
