@@ -246,6 +246,14 @@ FINE: dict[str, dict[str, object]] = {
     "cuda if there is one": edited(
         ("Net().to(self.device)", "Net().to('cuda' if torch.cuda.is_available() else 'cpu')")
     ),
+    "autocast": forward(
+        "\n        with torch.autocast('cuda', enabled=False):\n"
+        "            return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + 1.5"
+    ),
+    "autocast by keyword": forward(
+        "\n        with torch.autocast(device_type='cuda', enabled=False):\n"
+        "            return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + 1.5"
+    ),
     "plain object": edited(
         ("return model.eval()", "return Plain(model)"),
         text=GOOD

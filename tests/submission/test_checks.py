@@ -138,5 +138,6 @@ def test_a_written_device_and_a_download_are_warned_about(tmp_path):
     for name, code in (("cuda in a branch", "RT109"), ("tries to download", "RT110")):
         report = check(write_zip(tmp_path / "x.zip", FINE[name]), run=False)
         assert code in codes(report, "warned")
-    report = check(write_zip(tmp_path / "x.zip", FINE["cuda if there is one"]), run=False)
-    assert not codes(report, "warned")
+    for name in ("cuda if there is one", "autocast by keyword", "autocast"):
+        report = check(write_zip(tmp_path / "x.zip", FINE[name]), run=False)
+        assert not codes(report, "warned"), name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -205,7 +205,7 @@ class Devices(Rule):
                 for a in above[-1:]
                 if isinstance(node, ast.Constant)
             )
-            if chosen:
+            if chosen or _asks_about_kind(above):
                 continue
             if (
                 isinstance(node, ast.Constant)
@@ -215,6 +215,12 @@ class Devices(Rule):
                 yield Finding(message=f"the device {node.value!r} is fixed", where=f"{module.file}:{node.lineno}")
             elif isinstance(node, ast.Call) and _name(node).endswith(".cuda") and isinstance(node.func, ast.Attribute):
                 yield Finding(message=f"{_name(node)}() puts it on a GPU, always", where=f"{module.file}:{node.lineno}")
+
+
+def _asks_about_kind(above: Sequence[ast.AST]) -> bool:
+    """Whether a device's name stands in a call that puts nothing there: autocast's says which kind it is about."""
+    calls = [node for node in above[-2:] if isinstance(node, ast.Call)]  # the call, or its keyword
+    return any(_name(call).rpartition(".")[2] in ("autocast", "is_autocast_enabled", "GradScaler") for call in calls)
 
 
 class Network(Rule):
