@@ -71,10 +71,15 @@ def run_prepare(
     low, high = options.band(band or "0.5,50")
     names, without = options.channel_names(channels, drop, contest=CHANNELS)
     options.require_window_name(output)
+    options.require_names(stimulus=stimulus, response=response, **{"trial-start": trial_start, "trial-end": trial_end})
+    if trigger_mask is not None and trigger_mask <= 0:
+        raise InputError(f"--trigger-mask {trigger_mask} lets no bit count", hint="for example --trigger-mask 0xFF")
     if len(sources) == 1 and is_cache(Path(sources[0])):
         about = CacheAsked(unit=unit, sfreq=sfreq, window=(start, stop), target=target, given=given)
         return prepare_cache(Path(sources[0]), output, about, force=force)
     require_recordings(sources, unit)
+    if task and not any(Path(source).is_dir() or source.startswith("eegdash:") for source in sources):
+        raise InputError(f"--task {task} is for BIDS folders, and every source is a file", hint="leave it out")
     recordings = find_recordings(sources, task=task, subject=subject)
     wanted = parse_wanted(target, classes=classes)
     said = {one.name: _people(recordings.items, one) for one in wanted if not one.of_event}

@@ -9,7 +9,16 @@ from pathlib import Path
 from rtserve.errors import InputError
 from rtserve.signals.patterns import listed
 
-__all__ = ["band", "channel_names", "pair", "require_rate", "require_size", "require_window_name", "window"]
+__all__ = [
+    "band",
+    "channel_names",
+    "pair",
+    "require_names",
+    "require_rate",
+    "require_size",
+    "require_window_name",
+    "window",
+]
 
 ENDINGS = (".npz", ".h5", ".hdf5")
 """Of a file of windows."""
@@ -96,6 +105,13 @@ def channel_names(
     if word is not None:
         raise InputError(f"--channels {channels!r} has {word} beside names of channels", hint="one or the other")
     return tuple(wanted), tuple(without)
+
+
+def require_names(**events: str | None) -> None:
+    """Raise `InputError` where an option for events is given and names none."""
+    for option, text in events.items():
+        if text is not None and not listed(text):
+            raise InputError(f"--{option} {text!r} names no event", hint=f"--{option} NAME, or leave it out")
 
 
 def require_window_name(path: Path) -> None:

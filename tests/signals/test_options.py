@@ -56,6 +56,11 @@ def recording(tmp_path_factory):
         ("--fixed 4,2", "not at fixed steps"),
         ("--crop 2", "not at fixed steps"),
         ("--trial-start nope", "no trial start event nope"),
+        ("--stimulus ,", "--stimulus ',' names no event"),
+        ("--trial-end ,", "--trial-end ',' names no event"),
+        ("--trigger-mask 0", "--trigger-mask 0 lets no bit"),
+        ("--trigger-mask -1", "--trigger-mask -1 lets no bit"),
+        ("--task rest", "--task rest is for BIDS folders"),
         ("--unit 1", "--unit 1 is of windows"),
     ],
 )
