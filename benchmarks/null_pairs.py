@@ -2,17 +2,20 @@
 
 ``python benchmarks/null_pairs.py [--pairs 300] [--graph M.onnx] [-o benchmarks/results/null_pairs.json]`` times two
 sessions of the same bytes against each other, again and again, with the verdict that the command gives: the interval
-excludes 1 and the A/A noise floor agrees. At most 8 % may be called different; exit 1 otherwise.
+excludes 1 and the A/A noise floor agrees. At most 8 % may be called different; exit 1 otherwise. Each pair is timed by
+turns within one process, so a loaded machine widens intervals; how many pairs met one is recorded.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+MOST = 0.08
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -46,6 +49,7 @@ def one_pair(graph: Any, seed: int, rounds: int) -> dict[str, Any]:
         "noise_floor": report.noise_floor,
         "interval_excludes_1": not low <= 1.0 <= high,
         "called_different": report.different(second),
+        "loaded": list(report.machine.loaded) if report.machine else [],
     }
 
 
@@ -61,18 +65,37 @@ def main(pairs: int, rounds: int, graph: str | None, output: str) -> None:
     from rtserve.measure.results import environment, save_result
 
     subject = Graph.load(graph) if graph else default_graph()
-    rows = []
+    gc.collect()
+    gc.freeze()  # what is imported by now is not looked through again before every restart: half of the time otherwise
+    rows: list[dict[str, Any]] = []
     with progress("null pairs") as tell:
         for seed in range(pairs):
             rows.append(one_pair(subject, seed, rounds))
             tell(seed + 1, pairs)
+            if len(rows) % 20 == 0 or len(rows) == pairs:
+                document = summary(rows) | {"rounds": rounds, "graph_sha256": subject.digest, "rows": rows}
+                save_result(output, "null_pairs", document | {"environment": environment(threads=1)}, force=True)
+    found = summary(rows)
+    click.echo(
+        f"{found['called_different']} of {pairs} null pairs called different ({found['interval_excludes_1']} by the"
+        f" interval alone; at most {found['called_different_at_most']:.1%} with 95 % confidence); the machine was loaded"
+        f" in {found['loaded']} of them; wrote {output}"
+    )
+    sys.exit(found["called_different"] > MOST * pairs)
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the counts, and the largest rate that they leave possible (Clopper-Pearson, one-sided)."""
+    from scipy import stats
+
     called = sum(row["called_different"] for row in rows)
-    excluded = sum(row["interval_excludes_1"] for row in rows)
-    summary = {"pairs": pairs, "rounds": rounds, "called_different": called, "interval_excludes_1": excluded}
-    document = summary | {"graph_sha256": subject.digest, "rows": rows, "environment": environment(threads=1)}
-    save_result(output, "null_pairs", document, force=True)
-    click.echo(f"{called} of {pairs} null pairs called different ({excluded} by the interval alone); wrote {output}")
-    sys.exit(called > 0.08 * pairs)
+    return {
+        "pairs": len(rows),
+        "called_different": called,
+        "called_different_at_most": float(stats.beta.ppf(0.95, called + 1, len(rows) - called)),
+        "interval_excludes_1": sum(row["interval_excludes_1"] for row in rows),
+        "loaded": sum(bool(row["loaded"]) for row in rows),
+    }
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ CANNOT = (
 
 
 @click.command()
-@click.option("--windows", "n_windows", default=2000, show_default=True, type=click.IntRange(200))
-@click.option("--epochs", default=6, show_default=True, type=click.IntRange(1))
+@click.option("--windows", "n_windows", default=8000, show_default=True, type=click.IntRange(200))
+@click.option("--epochs", type=click.IntRange(1), show_default="each recipe's own")
 @click.option("--real-epochs", default=30, show_default=True, type=click.IntRange(2))
 @click.option("--members", default=5, show_default=True, type=click.IntRange(2, 5))
 @click.option(
@@ -43,14 +43,16 @@ CANNOT = (
 )
 @click.option("--work", type=click.Path(path_type=Path), default=HERE.parent / ".session-cache", help="Training runs.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=HERE / "results")
-def main(n_windows: int, epochs: int, real_epochs: int, members: int, shared: Path, work: Path, output: Path) -> None:
+def main(
+    n_windows: int, epochs: int | None, real_epochs: int, members: int, shared: Path, work: Path, output: Path
+) -> None:
     """Replay the session and write its report."""
 
     def tell(text: str) -> None:
         click.echo(text, err=True)
 
     size = {"n_windows": n_windows, "epochs": epochs, "seeds": SEEDS[:members], "tell": tell}
-    folder = work / f"{n_windows}x{epochs}"
+    folder = work / f"{n_windows}x{epochs or 'recipe'}"
     benches = [play(r, folder=folder, **size) for r in (0.0, 0.46)]
     there = (shared / "data").is_dir()
     result = {

@@ -17,7 +17,7 @@ __all__ = ["compare"]
 @click.argument("second", type=click.Path())
 @click.option("--data", type=click.Path(), help="Score both again on these windows, each in its own process.")
 @click.option("--train", type=click.Path(), help="Windows that were trained on: looked for in --data.")
-@click.option("--split", default="all", show_default=True, help="Only the windows of --data marked so.")
+@click.option("--split", help="Only the windows of --data marked so; by default all, or test where one was trained on.")
 @click.option("--exporter", "exporters", multiple=True, help="Of checkpoints; once for both, or twice.")
 @click.option("--metric", "metrics", multiple=True, help="As evaluate takes it; by default its own.")
 @click.option("--per", metavar="COLUMN[:vote]", help="Score recordings, as evaluate does.")

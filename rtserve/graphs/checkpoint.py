@@ -8,6 +8,7 @@ sets of weights for one network (a model and its moving average) nobody but the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from rtserve.graphs.inert import Inert
 from rtserve.graphs.safetensors import index_files, is_index, looks_like_safetensors, read_index, read_safetensors
 from rtserve.graphs.torch_file import read_torch_file
 from rtserve.graphs.weights import WHOLE, WHOLE_HINT, choose_weights, weights_in
+from rtserve.spec import TRAINED_ON
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +62,15 @@ class Checkpoint:
     def n_values(self) -> int:
         """Numbers stored in all tensors, buffers included."""
         return sum(tensor.numel() for tensor in self.state_dict.values())
+
+    @property
+    def trained_on(self) -> Any:
+        """The training run's record of its windows, or several of a soup, as JSON values; None where it holds none."""
+        record = self.content.get(TRAINED_ON)
+        try:
+            return json.loads(json.dumps(record)) if isinstance(record, Mapping | list) else None
+        except (TypeError, ValueError):
+            return None
 
 
 def load_checkpoint(path: str | Path, *, weights: str = "", first: bool = False) -> Checkpoint:

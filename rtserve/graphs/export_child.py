@@ -75,7 +75,7 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
         "network": type(network).__name__,
         "n_parameters": sum(p.numel() for p in network.parameters()),
         "architecture": architecture_digest({key: tuple(value.shape) for key, value in network.state_dict().items()}),
-        TRAINED_ON: plain_record(checkpoint.content.get(TRAINED_ON)) if checkpoint else None,
+        TRAINED_ON: checkpoint.trained_on if checkpoint else None,
         "quirks": [dataclasses.asdict(quirk) for quirk in built.quirks],
         "weights": ".".join(filter(None, (checkpoint.found_at if checkpoint else "", loaded.prefix.rstrip(".")))),
         "left_out": list(loaded.left_out),
@@ -84,14 +84,6 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
         "training": training_of(checkpoint.content) if checkpoint else {},
     }
     return module, built, facts
-
-
-def plain_record(record: Any) -> dict[str, Any] | None:
-    """Return a training run's record of its windows as JSON values, or None where the file holds none."""
-    try:
-        return dict(json.loads(json.dumps(record))) if isinstance(record, Mapping) else None
-    except (TypeError, ValueError):
-        return None
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from rtserve.measure.metrics import Metric, parse_metric
 from rtserve.measure.outputs import BranchOutputs, branch_outputs, find_members
 from rtserve.measure.predict import as_graph, as_windows, predict
 from rtserve.measure.statistics import RESAMPLES, Difference, Units, corrected, difference
+from rtserve.measure.trained import part_to_score, records_of
 from rtserve.signals.windows import WindowSet
 
 __all__ = ["try_branches"]
@@ -80,7 +81,7 @@ def try_branches(
     by: Sequence[str] = ("view", "member"),
     members: Sequence[str | Path] | Sequence[Graph] = (),
     metric: str | None = None,
-    split: str = "all",
+    split: str | None = None,
     cost: bool = True,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -100,8 +101,8 @@ def try_branches(
         The member graphs; those beside the graph's file are found by their digests.
     metric : str, optional
         NRMSE by default, balanced accuracy for classes.
-    split : str
-        Judge only on the windows marked so.
+    split : str, optional
+        Judge only on the windows marked so; by default as `rtserve.measure.trained.part_to_score` has it.
     cost : bool
         Also time the graph with and without each, by turns.
     resamples, seed : int
@@ -145,13 +146,12 @@ def _case(
     members: Sequence[Any],
     *,
     metric: str | None,
-    split: str,
+    split: str | None,
     resamples: int,
     seed: int,
 ) -> tuple[_Case, list[str]]:
     path = Path(graph) if isinstance(graph, str | Path) else None
     graph = as_graph(graph)
-    windows = as_windows(windows, split=split)
     given = [m for m in members if isinstance(m, Graph)]
     by_name = (
         {f"{k} ({g.digest[:8]})": g for k, g in enumerate(given, start=1)}
@@ -159,6 +159,9 @@ def _case(
         else find_members(graph, path=path, members=members)
     )
     plan = FusionPlan.from_dict(graph.provenance.details["plan"])
+    label = path.name if path else "the graph"
+    part = part_to_score(records_of(graph, *by_name.values()), as_windows(windows), split, name=label)
+    windows = part.windows
     names, found = list(by_name), [in_form(member, plan.merge.average) for member in by_name.values()]
     outputs = branch_outputs(found, plan.views, windows, names=names)
     where = [view.name for view in plan.views]
@@ -167,7 +170,7 @@ def _case(
         if "identity" in where
         else branch_outputs(found, [parse_view("identity")], windows, names=names)
     )
-    decision = decide(graph, windows, [metric] if metric else [], name=path.name if path else "the graph")
+    decision = decide(graph, windows, [metric] if metric else [], name=label)
     case = _Case(
         graph=graph,
         plan=plan,
@@ -184,10 +187,8 @@ def _case(
     own = predict(graph, windows)
     merged = outputs.merged(merge=plan.merge, calibration=plan.calibration)
     gap = float(np.abs(own - merged).max()) / max(1e-3, float(np.abs(merged).max()))
-    notes = (
-        [f"the graph's own answers differ from its branches merged by its plan by {gap:.1e}"] if gap > AGREES else []
-    )
-    return case, notes
+    apart = [f"the graph's own answers differ from its branches merged by its plan by {gap:.1e}"]
+    return case, [*part.notes, *(apart if gap > AGREES else [])]
 
 
 def _without(count: int, index: int) -> list[int]:

@@ -7,8 +7,8 @@ fitted on the windows it is judged on, it would always look like a gain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,10 @@ from rtserve.fusion.plan import Calibration
 from rtserve.measure.metrics import parse_metric
 from rtserve.measure.predict import as_graph, as_windows, predict
 from rtserve.measure.statistics import Difference, Units, difference
+from rtserve.measure.trained import Part, marks_of, part_to_fit, part_to_score, records_of
+from rtserve.signals.membership import training_record
 from rtserve.signals.windows import Stated, load_windows
+from rtserve.spec import TRAINED_ON, Provenance
 
 if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
@@ -79,12 +82,11 @@ class CalibrationReport:
         clip = "" if c.low is None and c.high is None else f", clipped to [{c.low}, {c.high}]"
         out = [f"y = {c.scale:.4f} p + {c.offset:.4f}{clip} (ridge {self.ridge:g}), fitted on {self.fitted_on}"]
         if self.change is None:
-            return [*out, "the file marks no test windows: what it is worth is not known"]
-        return [
-            *out,
-            f"test NRMSE {self.change.first:.4f} before, {self.change.second:.4f} after; {self.change.sentence()}",
-            *(f"note: {note}" for note in self.notes),
-        ]
+            out.append("the file marks no test windows: what it is worth is not known")
+        else:
+            values = f"test NRMSE {self.change.first:.4f} before, {self.change.second:.4f} after"
+            out.append(f"{values}; {self.change.sentence()}")
+        return [*out, *(f"note: {note}" for note in self.notes)]
 
 
 def fit_affine(p: np.ndarray, y: np.ndarray, *, ridge: float = 0.0) -> tuple[float, float]:
@@ -141,7 +143,8 @@ def calibrate(
     Raises
     ------
     InputError
-        Where the file marks no such windows, subjects are in both parts, or the predictions are constant.
+        Where the file marks no such windows, subjects are in both parts, the graph was trained on all of them or on
+        test windows, or the predictions are constant.
     """
     if ridge is not None and not (np.isfinite(ridge) and ridge >= 0):
         raise InputError(f"ridge {ridge} is impossible", hint="0 or more")
@@ -152,14 +155,17 @@ def calibrate(
     output = None if output is None else check_writable(output, force=force)
     source = as_graph(graph)
     data = windows if not isinstance(windows, str | Path) else load_windows(windows, stated=stated)
-    fitted = as_windows(data, split=split)
+    records, name = records_of(source), Path(graph).name if isinstance(graph, str | Path) else "the graph"
+    part = part_to_fit(records, as_windows(data, split=split), split, name=name)
+    fitted = part.windows
     p = predict(source, fitted, threads=threads)[:, 0]
     chosen = _choose_ridge(p, fitted) if ridge is None else ridge
     scale, offset = fit_affine(p, fitted.y, ridge=chosen)
     low, high = (float(clip[0]), float(clip[1])) if len(clip) == 2 else (None, None)
     calibration = Calibration(scale=scale, offset=offset, low=low, high=high)
-    calibrated = fuse([source], calibration=calibration)
-    change, notes = _judge(source, calibrated, data, fitted, threads)
+    calibrated = _recorded(fuse([source], calibration=calibration), fitted)
+    test = _test(records, data, name)
+    change, notes = _judge(source, calibrated, test.windows, fitted, threads) if test else (None, ())
     if output is not None:
         calibrated.save(output, force=force)
     people = f" of {len(set(fitted.subject.tolist()))} subjects" if fitted.subject.size else ""
@@ -169,8 +175,22 @@ def calibrate(
         ridge=chosen,
         fitted_on=f"{len(fitted)} {split} windows{people}",
         change=change,
-        notes=notes,
+        notes=(*part.notes, *(test.notes if test else ()), *notes),
     )
+
+
+def _recorded(graph: Graph, fitted: WindowSet) -> Graph:
+    """Return the graph with a record of what its calibration was fitted on: no score on that is one on new windows."""
+    record = training_record(fitted, np.full(len(fitted), "valid"))
+    details = graph.provenance.details | {TRAINED_ON: record}
+    return replace(graph, provenance=Provenance(kind=graph.provenance.kind, details=details))
+
+
+def _test(records: Sequence[Mapping[str, Any]], data: WindowSet, name: str) -> Part | None:
+    """Return the test windows that the graph was not trained on, or None where the file marks none."""
+    if "test" not in marks_of(data):
+        return None
+    return part_to_score(records, data, "test", name=name)
 
 
 def _choose_ridge(p: np.ndarray, windows: WindowSet) -> float:
@@ -190,12 +210,8 @@ def _choose_ridge(p: np.ndarray, windows: WindowSet) -> float:
 
 
 def _judge(
-    before: Graph, after: Graph, data: WindowSet, fitted: WindowSet, threads: int
+    before: Graph, after: Graph, test: WindowSet, fitted: WindowSet, threads: int
 ) -> tuple[Difference | None, tuple[str, ...]]:
-    marks = np.asarray(data.extra.get("split", np.empty(0, "U1"))).astype("U")
-    if "test" not in marks:
-        return None, ()
-    test = as_windows(data, split="test")
     shared = sorted(set(test.subject.tolist()) & set(fitted.subject.tolist()))
     if shared:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,12 +78,13 @@ def _judged(result: Any, graph: str, data: WindowSet, options: dict[str, Any], t
         by=[kind.strip() for kind in trial["by"].split(",")],
         members=trial["members"] or (),
         metric=options["metrics"][0] if options["metrics"] else None,
-        split=result.scores[0].signature.split if options.get("split") is None else options["split"],
+        split=options.get("split"),
         cost=trial["cost"] is not False,
         seed=options.get("seed", 0),
         progress=options.get("progress"),
     )
-    return Judged(evaluation=result, branches=branches)
+    new = tuple(note for note in branches.notes if note not in result.notes)
+    return Judged(evaluation=result, branches=replace(branches, notes=new))
 
 
 def run_bench(graph: str, *, output: str | None = None, force: bool = False, **options: Any) -> Any:

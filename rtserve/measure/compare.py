@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +23,15 @@ from rtserve.measure.evaluation import REGRESSION, score_predictions
 from rtserve.measure.metrics import metric_of, parse_metric
 from rtserve.measure.predict import as_windows
 from rtserve.measure.rescore import rescore
+from rtserve.measure.side_records import side_records
 from rtserve.measure.sides import Claim, Raw, Side, read_side
 from rtserve.measure.signature import Signature
 from rtserve.measure.statistics import Difference, corrected, difference
 from rtserve.measure.suspicions import alike, leaks, suspicions
+from rtserve.measure.trained import part_to_score
+from rtserve.signals.membership import find_records, membership
 from rtserve.signals.windows import Stated, WindowSet
+from rtserve.spec import TRAINED_ON
 
 __all__ = ["Comparison", "compare"]
 
@@ -40,7 +45,7 @@ def compare(
     *,
     data: str | Path | None = None,
     train: str | Path | None = None,
-    split: str = "all",
+    split: str | None = None,
     exporters: Sequence[str] = (),
     metrics: Sequence[str] = (),
     per: str | None = None,
@@ -58,8 +63,8 @@ def compare(
         Windows to score both sides on again.
     train : path, optional
         Windows that were trained on: looked for in `data`.
-    split : str
-        Part of `data`.
+    split : str, optional
+        Part of `data`; by default all, or the test windows where either side was trained on others of them.
     exporters : sequence of str
         Of checkpoints: one for both sides, or one each.
     metrics : sequence of str
@@ -81,15 +86,17 @@ def compare(
     Raises
     ------
     InputError
-        Where a side or the windows cannot be read.
+        Where a side or the windows cannot be read, or either was trained on the windows and nobody asked for that.
     """
     sides = [read_side(first), read_side(second)]
     as_stated = list(sides)
     warnings: list[str] = []
     if data is not None:
+        records, told = _trained_on(sides, data, split, stated)
+        warnings += told
         with ThreadPoolExecutor(2) as pool:
             jobs = [
-                pool.submit(_scored, side, data, split, _nth(exporters, k), metrics, per, predict_zip, stated)
+                pool.submit(_scored, side, data, split, records, _nth(exporters, k), metrics, per, predict_zip, stated)
                 for k, side in enumerate(sides)
             ]
             sides = [job.result() for job in jobs]
@@ -113,10 +120,34 @@ def _nth(exporters: Sequence[str], k: int) -> str | None:
     return exporters[min(k, len(exporters) - 1)] if exporters else None
 
 
+def _trained_on(
+    sides: Sequence[Side], data: str | Path, split: str | None, stated: Stated
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return what either side was trained on, and what is to be told of it; refuse a score on it that nobody asked for.
+
+    Where only one side knows the windows, the difference would be of that: they count as trained on for both.
+    """
+    scored = [side for side in sides if side.scorable]
+    if not scored:
+        return [], []
+    windows = as_windows(data, stated=stated)
+    found = [side_records(side.path, windows.target) for side in scored]
+    records = find_records([{TRAINED_ON: each} for each in found if each])
+    part = part_to_score(records, windows, split, name=" or ".join(dict.fromkeys(side.name for side in scored)))
+    told = list(part.notes)
+    for side, each in zip(scored, found, strict=True):
+        if records and not each:
+            told.append(f"{side.name} does not say what it was trained on")
+        elif part.trained.get("trained"):
+            told.append(f"of {side.name}: {membership(each, part.windows).text or 'these windows are new to it'}")
+    return records, told
+
+
 def _scored(
     side: Side,
     data: str | Path,
-    split: str,
+    split: str | None,
+    records: Sequence[dict[str, Any]],
     exporter: str | None,
     metrics: Sequence[str],
     per: str | None,
@@ -126,16 +157,16 @@ def _scored(
     if not side.scorable:
         return side
     if side.kind != "zip" or predict_zip is None:
-        settings = {"metrics": list(metrics) or None, "per": per}
+        settings = {"metrics": list(metrics) or None, "per": per, "beside": list(records)}
         return rescore(side, data, split=split, exporter=exporter, stated=stated, **settings)
-    windows = as_windows(data, split=split, stated=stated)
-    classes = windows.predicts == "class" or any(parse_metric(name).classes for name in metrics)
+    part = part_to_score(records, as_windows(data, stated=stated), split, name=side.name)
+    classes = part.windows.predicts == "class" or any(parse_metric(name).classes for name in metrics)
     found = score_predictions(
-        predict_zip(side.path, windows),
-        windows,
+        predict_zip(side.path, part.windows),
+        part.windows,
         metrics=metrics or (CLASSIFICATION if classes else REGRESSION),
         per=Per.parse(per) if per else None,
-        split=split,
+        split=part.split,
         name=side.name,
     )
     claims = tuple(Claim(name=s.signature.metric, value=s.value, signature=s.signature) for s in found.scores)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rtserve.graphs.graph import Graph
 from rtserve.measure.cases import Per
@@ -12,7 +13,7 @@ from rtserve.measure.decisions import CLASSIFICATION, decide, require_same_score
 from rtserve.measure.evaluation import REGRESSION, Evaluation, score_cases
 from rtserve.measure.predict import as_graph, as_windows, learned_parameters, predict
 from rtserve.measure.statistics import RESAMPLES
-from rtserve.measure.trained import part_to_score
+from rtserve.measure.trained import part_to_score, records_of
 from rtserve.measure.vetting import vetted
 from rtserve.signals.windows import WindowSet
 
@@ -34,6 +35,7 @@ def evaluate(
     resamples: int = RESAMPLES,
     seed: int = 0,
     name: str | None = None,
+    beside: Sequence[Mapping[str, Any]] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score a graph on windows.
@@ -59,6 +61,8 @@ def evaluate(
         Of the bootstrap.
     name : str, optional
         What the graph is called; its file's name by default.
+    beside : sequence of mapping
+        What other graphs, scored on the same windows to be compared, were trained on.
     progress : callable, optional
         Called with (windows done, windows in all).
 
@@ -75,7 +79,7 @@ def evaluate(
     """
     name = name or (Path(graph).name if isinstance(graph, str | Path) else "graph")
     graph = as_graph(graph)
-    part = part_to_score(graph, as_windows(windows), split, name=name)
+    part = part_to_score([*records_of(graph), *beside], as_windows(windows), split, name=name)
     windows = part.windows
     require_same_scores(graph.output_spec, windows, name=name)
     outputs = predict(graph, windows, engine=engine, threads=threads, batch=batch, name=name, progress=progress)
@@ -98,7 +102,7 @@ def evaluate(
         batch=(graph.fixed_batch or batch) if known.coupled_by else None,
     )
     notes = [*part.notes, *known.notes, *([f"{COUPLED}: {known.coupled_by}"] if known.coupled_by else [])]
-    return replace(found, notes=(*found.notes, *notes, *_assumed(graph, windows, name)))
+    return replace(found, trained_on=part.trained, notes=(*found.notes, *notes, *_assumed(graph, windows, name)))
 
 
 def _assumed(graph: Graph, windows: WindowSet, name: str) -> list[str]:

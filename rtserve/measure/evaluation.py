@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,9 @@ class Evaluation:
         What was scored, with probabilities and columns.
     classes : tuple of str
         Names of the classes; numbers where they have none; empty where none are scored.
+    trained_on : dict
+        How many of the windows the graph was trained on, as `rtserve.signals.membership.Membership.to_dict` has it;
+        empty where nobody asked.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Evaluation:
     parameters: int = 0
     cases: Cases | None = None
     classes: tuple[str, ...] = ()
+    trained_on: dict[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, metric: str) -> Score:
         found = [score for score in self.scores if score.signature.metric == metric]
@@ -109,6 +113,7 @@ class Evaluation:
             "baseline": [score.to_dict() if score else None for score in self.baseline],
             "subject_mean_oracle": self.oracle.to_dict() | {"uses_labels": True} if self.oracle else None,
             "notes": list(self.notes),
+            "trained_on": self.trained_on,
             "engine": self.engine,
             "environment": environment(threads=self.threads),
         } | self.tables()

@@ -1,6 +1,6 @@
 """Scoring one side of a comparison in a process of its own, so that no import of one side can shadow the other's.
 
-``python -m rtserve.measure.rescore SIDE DATA OUT`` is that process; `rescore` starts it and reads what it wrote.
+``python -m rtserve.measure.rescore SIDE DATA OUT JOB`` is that process; `rescore` starts it and reads what it wrote.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from rtserve.errors import InputError, RtserveError
+from rtserve.files import read_json
 from rtserve.graphs.graph import Graph
 from rtserve.measure.bundled import read_bundled
 from rtserve.measure.results import save_result
+from rtserve.measure.side_records import fitting
 from rtserve.measure.sides import CHECKPOINTS, Side, read_side
 from rtserve.signals.windows import Stated, WindowSet, load_windows
 
@@ -32,7 +34,7 @@ def rescore(
     side: Side,
     data: str | Path,
     *,
-    split: str = "all",
+    split: str | None = None,
     exporter: str | None = None,
     stated: Stated = _NOTHING,
     **settings: Any,
@@ -45,14 +47,14 @@ def rescore(
         A run, checkpoint, graph or zip.
     data : path
         Window set.
-    split : str
-        Part of it.
+    split : str, optional
+        Part of it; see `evaluate`.
     exporter : str, optional
         Of a checkpoint's architecture; CompactRT's by default.
     stated : Stated
         What the window set does not say.
     **settings
-        Further choices of `evaluate` that JSON can carry (engine, metrics).
+        Further choices of `evaluate` that JSON can carry (engine, metrics, beside).
 
     Returns
     -------
@@ -65,7 +67,7 @@ def rescore(
         What the child met.
     """
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "result.json"
+        out, asked = Path(folder) / "result.json", Path(folder) / "job.json"
         job = {"split": split, "exporter": exporter, "stated": dataclasses.asdict(stated), "options": settings}
         command = [
             sys.executable,
@@ -74,8 +76,9 @@ def rescore(
             str(side.path),
             str(data),
             str(out),
-            json.dumps(job),
+            str(asked),
         ]
+        asked.write_text(json.dumps(job))
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if not out.exists():
             last = (done.stderr.strip().splitlines() or ["no output"])[-1]
@@ -122,13 +125,12 @@ def _zip_graph(path: Path, target: str) -> Graph:
             f"{path.name} holds no graph that its manifest names: it was not built by rtserve",
             hint="`rtserve check` drives any zip; to score it here give the graph or checkpoint it was made from",
         )
-    fitting = [graph for graph in graphs if target and graph.output_spec.target == target] or graphs[:1]
-    return fitting[0]
+    return fitting(graphs, target)[0]
 
 
 def main(argv: Sequence[str]) -> int:
     """Score one side and write the result, or the error, to the file named."""
-    path, data, out, job = Path(argv[0]), argv[1], argv[2], json.loads(argv[3])
+    path, data, out, job = Path(argv[0]), argv[1], argv[2], read_json(argv[3], "job", hint="start it with `rescore`")
     from rtserve.measure.evaluate import evaluate
 
     try:

@@ -30,6 +30,7 @@ from rtserve.measure.predict import as_graph, as_windows, predict
 from rtserve.measure.search_report import Option, SearchReport
 from rtserve.measure.statistics import RESAMPLES, Units, interval
 from rtserve.measure.told import tell
+from rtserve.measure.trained import part_to_fit, records_of
 from rtserve.measure.untouched import HOLD_OUT, Untouched, set_aside
 from rtserve.signals.windows import WindowSet
 from rtserve.spec import require_same_input, require_same_output
@@ -67,7 +68,7 @@ def search(
     members : sequence of Graph or path
         To choose from.
     windows : WindowSet or path
-        Validation windows that no member was trained on.
+        Validation windows; those that a member was trained on are left out, and said to be.
     views : str or sequence of str
         To choose from.
     also : sequence of path
@@ -79,7 +80,8 @@ def search(
     weights, calibrate : bool
         Whether weights of branches, and a scale and offset, may be fitted.
     metric, split : str
-        NRMSE by default, balanced accuracy for classes; the part of the windows to choose on.
+        NRMSE by default, balanced accuracy for classes; the part of the windows to choose on. ``"train"`` alone
+        chooses on training windows, and the signature says so.
     hold_out : float
         Share of subjects that the search does not touch and tells its gain on, where the file marks no test windows;
         with 0 it chooses on all and tells no interval.
@@ -101,10 +103,11 @@ def search(
     names = [Path(m).name if isinstance(m, str | Path) else f"member {k}" for k, m in enumerate(members, start=1)]
     if not 0 <= hold_out < 1:
         raise InputError(f"a share of {hold_out:g} cannot be set aside", hint="give --hold-out from 0 to under 1")
-    parts = set_aside(as_windows(windows), split=split, share=hold_out, seed=seed)
-    windows = parts.windows
     whole = {Path(path).name: as_graph(path) for path in also}
     _require_alike(graphs, names, whole)
+    new = part_to_fit(records_of(*graphs, *whole.values()), as_windows(windows), split, name="a member")
+    parts = set_aside(new.windows, split=new.marked, share=hold_out, seed=seed, chose=new.chosen)
+    windows = parts.windows
     bound = [view.bind(graphs[0].input_spec) for view in parse_views(views)]
     plan = make_plan([graph.digest for graph in graphs], bound, "mean", None, average)
     require_average(graphs[0].output_spec, graphs, plan, names)
@@ -137,7 +140,8 @@ def search(
         seed=seed,
     )
     chooser, front, costs = _fit_budget(chooser, graphs, bound, whole, parts.chosen_on)
-    return _report(chooser, parts, front, costs, budget_us=budget_us, resamples=resamples, split=split)
+    found = _report(chooser, parts, front, costs, budget_us=budget_us, resamples=resamples, split=new.split)
+    return replace(found, notes=(*new.notes, *found.notes), trained_on=new.trained)
 
 
 def _require_alike(graphs: Sequence[Graph], names: Sequence[str], whole: dict[str, Graph]) -> None:

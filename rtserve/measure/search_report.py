@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,8 @@ class SearchReport:
         0 and who was untouched; or, of a nested cross-validation, how many folds, over subjects or windows.
     notes : tuple of str
         What a reader must know before believing the gain.
+    trained_on : dict
+        How many of the windows that were brought the members were trained on; those are neither chosen nor told on.
     """
 
     signature: Signature
@@ -113,6 +115,7 @@ class SearchReport:
     folds: int
     over: str
     notes: tuple[str, ...] = ()
+    trained_on: dict[str, Any] = field(default_factory=dict)
 
     @property
     def choice(self) -> Option:
@@ -133,6 +136,7 @@ class SearchReport:
             "within_budget": self.within_budget,
             "candidates": self.candidates,
             "exact": self.exact,
+            "trained_on": self.trained_on,
             "options": [option.to_dict() for option in self.options],
             "nested": {
                 "value": self.nested,

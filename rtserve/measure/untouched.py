@@ -52,7 +52,14 @@ class Untouched:
         return Units.of(mine, len(self.told_on))
 
 
-def set_aside(data: WindowSet, *, split: str = "all", share: float = HOLD_OUT, seed: int = 0) -> Untouched:
+def set_aside(
+    data: WindowSet,
+    *,
+    split: str = "all",
+    share: float = HOLD_OUT,
+    seed: int = 0,
+    chose: np.ndarray | None = None,
+) -> Untouched:
     """Return the windows that `split` names, parted: the file's test windows, else a share of the people, untouched.
 
     Parameters
@@ -66,41 +73,53 @@ def set_aside(data: WindowSet, *, split: str = "all", share: float = HOLD_OUT, s
         Of people, where the file marks no test windows; 0 sets no one aside.
     seed : int
         Of the draw.
+    chose : ndarray of bool, (n_windows,), optional
+        Windows that chose an epoch of what is chosen from: they may choose again, but nothing is told on them.
 
     Raises
     ------
     InputError
         Where the file marks no such split.
     """
-    marked = _by_mark(data, split)
+    chose = chose if chose is not None and len(chose) == len(data) else np.zeros(len(data), bool)
+    marked = _by_mark(data, split, chose)
     if marked is not None and share > 0:
         return marked
     windows = as_windows(data, split=split)
+    chose = chose if split == "all" else chose[_marks(data) == split]
     units = Units.of(windows.subject, len(windows))
     everyone, nobody = np.arange(len(windows)), np.empty(0, np.int64)
     if share <= 0 or units.count < MIN_PEOPLE:
         return Untouched(windows=windows, chosen_on=everyone, told_on=nobody, where="")
-    count = min(max(FEW, round(share * units.count)), units.count - FEW)
-    apart = np.random.default_rng(seed).permutation(units.count)[:count]
+    order = np.random.default_rng(seed).permutation(units.count)
+    clean = order[~np.isin(order, units.index[chose])]
+    count = min(max(FEW, round(share * units.count)), units.count - FEW, len(clean))
+    if count < FEW:
+        return Untouched(windows=windows, chosen_on=everyone, told_on=nobody, where="")
+    apart = clean[:count]
     told = np.isin(units.index, apart)
     where = f"{count} {units.over} set aside"
     return Untouched(windows=windows, chosen_on=everyone[~told], told_on=everyone[told], where=where)
 
 
-def _by_mark(data: WindowSet, split: str) -> Untouched | None:
+def _by_mark(data: WindowSet, split: str, chose: np.ndarray) -> Untouched | None:
     """Return the parts by the file's own test marks, or None where they cannot be told on."""
-    marks = np.asarray(data.extra.get("split", np.empty(0, "U1"))).astype("U")
+    marks = _marks(data)
     if marks.shape != (len(data),) or split == "test" or "test" not in marks:
         return None
     if split != "all":
         as_windows(data, split=split)
-    kept = np.flatnonzero((marks == "test") | (marks == split) | (split == "all"))
+    kept = np.flatnonzero(((marks == "test") & ~chose) | ((marks != "test") & ((marks == split) | (split == "all"))))
     windows, test = data.take(kept), marks[kept] == "test"
-    if test.all() or _shared(windows, test) or len(np.unique(windows.subject[test])) < FEW:
+    if test.all() or not test.any() or _shared(windows, test) or len(np.unique(windows.subject[test])) < FEW:
         return None
     chosen_on, told_on = np.flatnonzero(~test), np.flatnonzero(test)
     where = f"{len(np.unique(windows.subject[test]))} subjects of the file's test windows"
     return Untouched(windows=windows, chosen_on=chosen_on, told_on=told_on, where=where)
+
+
+def _marks(data: WindowSet) -> np.ndarray:
+    return np.asarray(data.extra.get("split", np.empty(0, "U1"))).astype("U")
 
 
 def _shared(windows: WindowSet, test: np.ndarray) -> bool:

@@ -12,7 +12,9 @@ from typing import Any
 from rtserve.errors import BundleError, InputError
 from rtserve.files import readable_file
 from rtserve.measure.results import load_result
+from rtserve.measure.side_records import side_records
 from rtserve.measure.sides import Side, read_side
+from rtserve.measure.trained import require_asked
 
 __all__ = ["Material", "collect", "load_causes"]
 
@@ -69,6 +71,13 @@ class Material:
                         hint=f"take the {what} on the graph in the zip, or report it without the zip",
                     )
 
+    def require_asked(self) -> None:
+        """Raise `InputError` where a score is of windows that its graph was trained on and does not say so."""
+        for name, document in self.evaluations:
+            digest = document.get("graph_sha256")
+            mine = [side for side in self.sides if digest and digest in (side.digest, *side.graphs)]
+            require_asked(document, [r for side in mine for r in side_records(side.path, str(digest))], name=name)
+
 
 def _heads(digests: Iterable[str]) -> str:
     return ", ".join(digest[:12] for digest in digests)
@@ -85,7 +94,7 @@ def collect(paths: Sequence[str | Path]) -> Material:
     Raises
     ------
     InputError
-        Where one cannot be read, or there is nothing.
+        Where one cannot be read, there is nothing, or a score is of training windows and does not say so.
     BundleError
         Where a zip is named beside results of other graphs.
     """
@@ -97,6 +106,7 @@ def collect(paths: Sequence[str | Path]) -> Material:
     if not any((*found, material.sides)):
         raise InputError("nothing to report", hint="name results written with -o, run folders, or zips")
     material.require_custody()
+    material.require_asked()
     return material
 
 

@@ -43,6 +43,7 @@ def score_section(evaluations: Sequence[Document], overalls: Sequence[Document])
             "interval": interval_text(score["interval"]),
             "constant": constant["value"] if constant else None,
             "over": f"{score['interval']['units']} {score['interval']['over']}" if score["interval"] else "",
+            "trained on": _trained_on(document.get("trained_on") or {}),
             "signature": score["signature"],
         }
         for name, document in evaluations
@@ -73,6 +74,13 @@ def score_section(evaluations: Sequence[Document], overalls: Sequence[Document])
         *((Table.of(total, caption="overall: C1 and C2 by the contest's weights"),) if total else ()),
     )
     return Section(title="Scores", tables=tables, notes=tuple(_grouped(said)))
+
+
+def _trained_on(counts: Mapping[str, Any]) -> str:
+    """Say how many of the windows of a score its graph was trained on; nothing where nobody asked."""
+    if not counts:
+        return ""
+    return f"{counts['trained']} of {counts['n']}" if counts["known"] else "not said"
 
 
 def _grouped(said: Sequence[tuple[str, str]]) -> list[str]:

@@ -87,23 +87,27 @@ class Membership:
     @property
     def text(self) -> str:
         """What to tell a reader of a score on these windows; empty where it is on windows that are new to the model."""
+        return self.told("it", "its")
+
+    def told(self, who: str, whose: str) -> str:
+        """Return `text` of a model that is called `who`."""
         if not self.known:
-            return "not known what it was trained on: its file does not say"
-        what = {"subject": "of people that it was trained on", "run": "of runs that it was trained on"}
+            return f"not known what {who} was trained on: {whose} file does not say"
+        what = {"subject": f"of people that {who} was trained on", "run": f"of runs that {who} was trained on"}
         parts = []
         if self.n_trained:
             about = "about " if self.n_trained > self.trained.sum() else ""
-            sort = what.get(self.level, "windows that it was trained on")
+            sort = what.get(self.level, f"windows that {who} was trained on")
             parts.append(f"{about}{self.n_trained} of {self.n} windows are {sort}")
         if self.chosen.any():
-            parts.append(f"{int(self.chosen.sum())} of {self.n} chose its epoch or calibration")
+            parts.append(f"{int(self.chosen.sum())} of {self.n} chose {whose} epoch or calibration")
         if self.maybe.any():
             parts.append(
-                f"{int(self.maybe.sum())} of {self.n} are of people called like people it was trained on; their data"
+                f"{int(self.maybe.sum())} of {self.n} are of people called like people {who} was trained on; their data"
                 " set is not said"
             )
         if self.familiar.any() and not self.n_trained:
-            parts.append(f"{int(self.familiar.sum())} of {self.n} are other runs of people it was trained on")
+            parts.append(f"{int(self.familiar.sum())} of {self.n} are other runs of people {who} was trained on")
         return "; ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,7 +160,7 @@ def training_record(windows: WindowSet, marks: np.ndarray) -> dict[str, Any]:
 
 
 def find_records(details: Any) -> list[dict[str, Any]]:
-    """Return every record in a provenance, of the members of a fused graph too, each once."""
+    """Return every record in a provenance, of the members of a fused graph and a soup's checkpoints too, each once."""
     found: dict[str, dict[str, Any]] = {}
     for record in _walk(details):
         found.setdefault(repr(sorted(record.items())), record)
@@ -166,8 +170,9 @@ def find_records(details: Any) -> list[dict[str, Any]]:
 def _walk(value: Any) -> Iterator[dict[str, Any]]:
     if isinstance(value, Mapping):
         for key, item in value.items():
-            if key == TRAINED_ON and isinstance(item, dict) and item.get("schema") == SCHEMA:
-                yield item
+            records = item if key == TRAINED_ON and isinstance(item, list) else [item]
+            if key == TRAINED_ON and all(isinstance(r, dict) and r.get("schema") == SCHEMA for r in records):
+                yield from records
             else:
                 yield from _walk(item)
     elif isinstance(value, list | tuple):

@@ -43,6 +43,8 @@ class Ablation:
         What a reader must know before believing the differences.
     metric : str
         What the differences are of.
+    parts : str
+        Which windows trained both, chose their epochs, and are scored.
     """
 
     changes: dict[str, tuple[Any, Any]]
@@ -51,6 +53,7 @@ class Ablation:
     runs: tuple[TrainingRun, TrainingRun]
     notes: tuple[str, ...] = ()
     metric: str = "NRMSE"
+    parts: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the ablation as JSON values."""
@@ -59,6 +62,7 @@ class Ablation:
             "ensemble": self.ensemble.to_dict(),
             "seeds": {str(seed): found.to_dict() for seed, found in self.seeds.items()},
             "runs": [run.to_dict() for run in self.runs],
+            "parts": self.parts,
             "notes": list(self.notes),
             "metric": self.metric,
         }
@@ -66,7 +70,7 @@ class Ablation:
     def lines(self) -> list[str]:
         """Return what a person reads."""
         what = ", ".join(f"{key} {before} -> {after}" for key, (before, after) in self.changes.items())
-        out = [f"{what}; test {self.metric} on held-out windows, paired"]
+        out = [f"{what}; test {self.metric} on held-out windows, paired", *([f"  {self.parts}"] if self.parts else [])]
         out += [f"  seed {seed}: {found.sentence()}" for seed, found in self.seeds.items()]
         both = f"{self.ensemble.first:.4f} without, {self.ensemble.second:.4f} with"
         out.append(f"  mean of {len(self.seeds)} seeds: {both}; {self.ensemble.sentence()}")
@@ -142,6 +146,7 @@ def ablate(
         seeds={int(seed): each for seed, each in zip(seeds, found[1:], strict=True)},
         runs=(runs[0], runs[1]),
         notes=units.caveats(),
+        parts=_parts(windows, split),
         metric="balanced accuracy" if is_class(windows) else "NRMSE",
     )
 
@@ -153,6 +158,16 @@ def _answers(run: TrainingRun) -> list[np.ndarray]:
         return [each.argmax(axis=1) for each in (np.mean(logits, axis=0), *logits)]
     each = [np.array(result["test"]["raw"]["predictions"]) for result in run.results]
     return [np.mean(each, axis=0), *each]
+
+
+def _parts(windows: WindowSet, split: Split) -> str:
+    """Say which windows do what."""
+    said = []
+    for part, use in (("train", "train"), ("valid", "choose the epoch"), ("test", "are scored")):
+        taken = split.part(part)
+        who = f" of {len(np.unique(windows.subject[taken]))} people" if windows.subject.size else ""
+        said.append(f"{len(taken)} windows{who} {use}")
+    return ", ".join(said)
 
 
 def _after(progress: Progress, before: int, total: int) -> Progress:

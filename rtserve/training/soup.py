@@ -1,7 +1,8 @@
 """Soup: the weights of several checkpoints of one architecture averaged into one network, which is then exported.
 
 Averaging epochs of one run (or runs from one start) often helps; averaging networks that were initialised apart does
-not, because their features do not correspond. So a soup is worth what its score says, beside its best ingredient's.
+not, because their features do not correspond. So a soup is worth what its score says, beside its best ingredient's. It
+was trained on what any of them was trained on, and its checkpoint and graph say so.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from rtserve.graphs.graph import Graph
 from rtserve.graphs.weights import strip_prefixes
 from rtserve.measure.evaluate import Evaluation, evaluate
 from rtserve.measure.metrics import parse_metric
-from rtserve.spec import Provenance
+from rtserve.signals.membership import find_records
+from rtserve.spec import TRAINED_ON, Provenance
 from rtserve.training.keeping import tensor_bytes
 
 __all__ = ["SoupReport", "average", "soup"]
@@ -54,6 +56,7 @@ class SoupReport:
         """Return what a person reads."""
         out = [f"a soup of {len(self.graph.provenance.details['soup'])} checkpoints"]
         out += [line for evaluation in self.scores for line in evaluation.lines()[:2]]
+        out += dict.fromkeys(f"note: {note}" for evaluation in self.scores for note in evaluation.notes)
         if self.scores:
             own, *others = (evaluation.scores[0].value for evaluation in self.scores)
             name = self.scores[0].scores[0].signature.metric
@@ -124,14 +127,17 @@ def soup(
     Raises
     ------
     InputError, CheckpointError
-        Where there is one checkpoint, or they are different architectures.
+        Where there is one checkpoint, they are different architectures, or any was trained on the windows and nobody
+        asked for that.
     """
     if len(checkpoints) < 2:
         raise InputError("one checkpoint is no soup", hint="name two or more")
     output = check_writable(output, force=force)
     mixed = check_writable(output.with_suffix(".pth"), force=force)
     read = [load_checkpoint(path) for path in checkpoints]
-    write_bytes(mixed, tensor_bytes({"model_state_dict": average(read)}), force=force)
+    records = find_records([{TRAINED_ON: checkpoint.trained_on} for checkpoint in read])
+    known = {TRAINED_ON: records} if records else {}
+    write_bytes(mixed, tensor_bytes({"model_state_dict": average(read)} | known), force=force)
     graph = export(mixed, exporter=exporter, settings=settings)
     details = graph.provenance.details | {"soup": [checkpoint.sha256 for checkpoint in read]}
     graph = replace(graph, provenance=Provenance(kind=graph.provenance.kind, details=details))
@@ -139,6 +145,9 @@ def soup(
     if data is not None:
         parts = [graph, *(export(path, exporter=exporter, settings=settings) for path in checkpoints)]
         names = ["soup", *(str(path) for path in checkpoints)]
-        scores = tuple(evaluate(part, data, split=split, name=name) for part, name in zip(parts, names, strict=True))
+        scores = tuple(
+            evaluate(part, data, split=split, name=name, beside=records)
+            for part, name in zip(parts, names, strict=True)
+        )
     graph.save(output, force=force)
     return SoupReport(graph=graph, scores=scores)

@@ -9,13 +9,17 @@ import pytest
 
 from rtserve.errors import InputError
 from rtserve.fusion.fuse import fuse
+from rtserve.measure.branches import try_branches
+from rtserve.measure.calibrate import calibrate
+from rtserve.measure.compare import compare
 from rtserve.measure.evaluate import evaluate
+from rtserve.measure.search import search
 from rtserve.measure.signature import Signature
 from rtserve.signals.membership import training_record
 from rtserve.signals.windows import save_windows
 from rtserve.spec import TRAINED_ON, Provenance
 
-from .conftest import make_windows
+from .conftest import linear_graph, make_windows
 
 
 @pytest.fixture
@@ -90,3 +94,100 @@ def test_the_command_refuses_and_says_how(trained, marked, tmp_path, run_cli):
     code, out, _ = run_cli("evaluate", tmp_path / "f.onnx", "--data", tmp_path / "w.npz")
     assert code == 0
     assert "|split:test|" in out
+
+
+@pytest.fixture
+def other():
+    """A graph that does not say what it was trained on."""
+    return linear_graph([[1e5], [2e4], [0.0]], 1.6)
+
+
+def saved(folder, **graphs):
+    return [str(graph.save(folder / f"{name}.onnx")) for name, graph in graphs.items()]
+
+
+def test_compare_scores_both_on_windows_that_are_new_to_both(trained, other, marked, tmp_path):
+    sides, data = saved(tmp_path, a=trained, b=other), save_windows(tmp_path / "w.npz", marked)
+    found = compare(*sides, data=data, metrics=["nrmse"])
+    ((signature, difference),) = found.differences
+    assert (signature.split, signature.n) == ("test", 30)
+    assert difference.first == evaluate(trained, marked, split="test", resamples=0)["nrmse"].value
+    assert any("60 of 120 windows are of people that it was trained on" in text for text in found.warnings)
+    assert "b.onnx does not say what it was trained on" in found.warnings
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_compare_refuses_what_either_was_trained_on_unless_asked_for(trained, other, marked, tmp_path, turned):
+    sides, data = saved(tmp_path, a=trained, b=other), save_windows(tmp_path / "w.npz", marked)
+    sides = sides[::-1] if turned else sides
+    with pytest.raises(InputError, match="trained on: 60 of 120"):
+        compare(*sides, data=data, split="all")
+    found = compare(*sides, data=data, split="train", metrics=["nrmse"])
+    ((signature, _),) = found.differences
+    assert (signature.split, signature.n) == ("training windows", 60)
+    assert any(text.startswith("of a.onnx: 60 of 60") for text in found.warnings)
+
+
+def test_search_neither_fits_nor_tells_on_training_windows(trained, other, marked):
+    found = search([trained, other], marked, resamples=50)
+    assert found.signature.n == 60  # six people of ten windows trained; of the other six too few could be set aside
+    assert found.trained_on["trained"] == 60
+    (note,) = [note for note in found.notes if "a member was trained on" in note]
+    assert "60 of 120 windows are of people that a member was trained on" in note
+    assert "60 are left out" in note
+
+
+def test_search_does_not_tell_on_what_chose_an_epoch(trained, other, marked):
+    named = replace(marked, extra={})
+    wide = make_windows(300, subjects=30, seed=7)
+    both = replace(
+        named,
+        X=np.concatenate([named.X, wide.X]),
+        y=np.concatenate([named.y, wide.y]),
+        subject=np.concatenate([named.subject, np.char.add("W", wide.subject.astype("U"))]),
+    )
+    found = search([trained, other], both, resamples=50)
+    assert found.over == "14 subjects set aside"  # 0.4 of 36 people who did not train
+    assert found.signature.n == 60 + 300 - 140
+    assert any("30 of 420 chose a member's epoch" in note for note in found.notes)
+
+
+def test_search_on_training_windows_alone_is_refused_unless_asked_for(trained, other, marked):
+    seen = marked.take(marked.extra["split"] == "train")
+    with pytest.raises(InputError, match="a member would be fitted on what it was trained on: 60 of 60"):
+        search([trained, other], seen)
+    found = search([trained, other], seen, split="train", resamples=50)
+    assert found.signature.split == "training windows"
+
+
+def test_calibration_leaves_training_windows_out_and_is_recorded(trained, marked):
+    mixed = replace(
+        marked, extra={"split": np.where(marked.subject == marked.subject[0], "valid", marked.extra["split"])}
+    )
+    found = calibrate(trained, mixed, ridge=0.0)
+    assert found.fitted_on == "30 valid windows of 3 subjects"
+    assert any("10 are left out" in note for note in found.notes)
+    alone = calibrate(trained, marked, ridge=0.0)
+    assert found.calibration == alone.calibration
+    told = evaluate(found.graph, marked.take(marked.extra["split"] == "valid"), resamples=0)
+    assert any("30 of 30 chose its epoch or calibration" in note for note in told.notes)
+    with pytest.raises(InputError, match="fitted on what it was trained on"):
+        calibrate(
+            trained, replace(marked, extra={"split": np.full(120, "valid")}).take(marked.extra["split"] == "train")
+        )
+
+
+def test_calibration_alone_is_known(graph, marked):
+    made = calibrate(graph, marked, ridge=0.0).graph
+    plain = replace(marked, extra={})
+    found = evaluate(made, plain, resamples=0)
+    assert any("30 of 120 chose its epoch or calibration" in note for note in found.notes)
+    assert evaluate(made, marked, resamples=0).n == 30
+
+
+def test_branches_are_judged_on_windows_that_are_new(trained, marked):
+    fused = fuse([trained], views=["identity", "sign-flip"], optimize=False)
+    found = try_branches(fused, marked, members=[trained], cost=False, resamples=50)
+    assert any("its test windows are scored" in note for note in found.notes)
+    with pytest.raises(InputError, match="trained on: 60 of 120"):
+        try_branches(fused, marked, members=[trained], split="all", cost=False)

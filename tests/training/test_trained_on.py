@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from rtserve.errors import InputError
 from rtserve.fusion.fuse import fuse
+from rtserve.graphs.checkpoint import load_checkpoint
 from rtserve.graphs.export import export
-from rtserve.graphs.export_child import plain_record
 from rtserve.graphs.graph import Graph
 from rtserve.signals.membership import find_records, membership, training_record
 from rtserve.signals.splits import make_split
-from rtserve.signals.windows import WindowSet
+from rtserve.signals.windows import WindowSet, save_windows
 from rtserve.training.networks import CompactRT
+from rtserve.training.soup import soup
+
+EXPORTER = "rtserve.training.networks:exporter"
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +44,35 @@ def test_a_graph_knows_the_windows_it_was_trained_on(windows, tmp_path):
         assert (found.trained == (split.marks == "train")).all()
 
 
-def test_a_strange_record_is_none(windows):
-    assert plain_record({"n": torch.zeros(3)}) is None
-    assert plain_record("yes") is None
-    assert plain_record(None) is None
-    assert not membership(find_records({"trained_on": plain_record({"n": 3})}), windows).known
+@pytest.mark.parametrize("strange", [{"n": torch.zeros(3)}, "yes", None, {"n": 3}, [1, 2]])
+def test_a_strange_record_is_none(windows, strange, tmp_path):
+    torch.save({"model_state_dict": CompactRT(6).state_dict(), "trained_on": strange}, tmp_path / "w.pth")
+    record = load_checkpoint(tmp_path / "w.pth").trained_on
+    assert not membership(find_records({"trained_on": record}), windows).known
+
+
+def test_a_soup_was_trained_on_what_its_ingredients_were(windows, tmp_path):
+    """Two ingredients, trained on different people: the soup's graph, and its checkpoint exported again, know both."""
+    number = np.char.strip(windows.subject, "s").astype(int)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        record = training_record(windows, np.where(number % 4 == seed, "train", "test"))
+        content = {"model_state_dict": CompactRT(6, input_scale=1e5).state_dict(), "trained_on": record}
+        torch.save(content, tmp_path / f"{seed}.pth")
+    paths = [tmp_path / "0.pth", tmp_path / "1.pth"]
+    settings = {"n_times": 40}
+    mixed = soup(paths, exporter=EXPORTER, settings=settings, output=tmp_path / "soup.onnx").graph
+    again = export(tmp_path / "soup.pth", exporter=EXPORTER, settings=settings)
+    for graph in (mixed, again, fuse([mixed], views=["identity", "roll:+1"], optimize=False)):
+        found = membership(find_records(Graph.from_bytes(graph.to_bytes()).provenance.details), windows)
+        assert (found.trained == (number % 4 < 2)).all()
+    save_windows(tmp_path / "w.npz", windows)
+    with pytest.raises(InputError, match="scored on what it was trained on"):
+        soup(
+            paths,
+            exporter=EXPORTER,
+            settings=settings,
+            output=tmp_path / "t.onnx",
+            data=tmp_path / "w.npz",
+            split="all",
+        )
