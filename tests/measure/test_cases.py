@@ -149,7 +149,9 @@ def test_results_are_compared_by_metrics_of_probabilities_and_of_cells(tmp_path)
     assert [s.metric for s, _ in stored.differences] == ["auc", "log_loss", "cell_balanced_accuracy"]
     assert all(d.verdict == "helps" for s, d in stored.differences), [d.sentence() for _, d in stored.differences]
     job = {"split": "all", "exporter": None, "stated": vars(Stated()), "options": {"metrics": metrics, "per": None}}
-    assert rescore.main([str(tmp_path / "b.onnx"), str(path), str(tmp_path / "again.json"), json.dumps(job)]) == 0
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    names = [str(tmp_path / name) for name in ("b.onnx", path.name, "again.json", "job.json")]
+    assert rescore.main(names) == 0
     again = compare(results[0], tmp_path / "again.json")
     assert [(str(s), d.value) for s, d in again.differences] == [(str(s), d.value) for s, d in stored.differences]
     other = evaluate(THREE, path, metrics=["auc"], per="recording", resamples=20)
