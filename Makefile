@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install test test-browser test-gpu test-install test-envs demo zoo bench lint types contract readme clean
+.PHONY: install test quick test-browser test-gpu test-install test-envs demo zoo bench lint types contract readme clean
 
 install: $(STAMP)
 
@@ -20,6 +20,10 @@ $(STAMP): pyproject.toml constraints.txt
 # Two workers on two cores; the graphs they share are exported once. One thread each, so that they do not fight.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=20 $(PYTEST)
+
+# The cheapest tests of every room, in under a minute; `make test PYTEST=--record-durations` measures them again.
+quick: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q --quick $(PYTEST)
 
 # The report in headless Chromium; fetched by apt where there is none and we may.
 test-browser: install

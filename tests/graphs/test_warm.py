@@ -1,6 +1,7 @@
 """Exports that share a start are those of a process of their own, and cannot reach one another."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -94,6 +95,9 @@ def test_what_interrupts_a_wait_ends_the_export_and_its_server(pool, tmp_path, m
         export(None, exporter=f"{ODD}:sleeping")
     assert started.is_set()
     assert not pool.idle
+    deadline = time.monotonic() + 10  # a killed process ends when the system comes to it
+    while any(running(pid) for pid in (*ended, servers[0]._process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert not any(running(pid) for pid in (*ended, servers[0]._process.pid))
 
 
