@@ -116,19 +116,21 @@ def test_three_people_have_an_interval_over_people_that_holds_the_truth():
     assert hits >= 150 * 0.85
 
 
-def test_what_is_detectable_is_found_four_times_of_five():
-    """At the stated size, by the rule of the verdict, on new studies of the same kind."""
+def test_what_is_detectable_is_found_at_least_four_times_of_five():
+    """At the stated size, by the rule of the verdict, on new studies of the same kind; half of it is not."""
     rng = np.random.default_rng(6)
-    stated, found = [], []
+    stated, found, missed = [], [], []
     for _ in range(25):
         y, p, subject = branches(rng, 1, subjects=19)
         stated.append(difference(METRICS["mse"], y, p[0], p[1], Units.of(subject, len(y)), resamples=200).detectable)
     size = float(np.median(stated))
     for _ in range(100):
         y, p, subject = branches(rng, 1, subjects=19)
-        worse = y + np.sign(p[1] - y) * np.sqrt((p[1] - y) ** 2 + size)
-        found.append(difference(METRICS["mse"], y, p[0], worse, Units.of(subject, len(y)), resamples=200).different)
-    assert 0.68 <= np.mean(found) <= 0.92
+        for share, seen in ((1.0, found), (0.5, missed)):
+            worse = y + np.sign(p[1] - y) * np.sqrt((p[1] - y) ** 2 + share * size)
+            seen.append(difference(METRICS["mse"], y, p[0], worse, Units.of(subject, len(y)), resamples=200).different)
+    assert np.mean(found) >= 0.8
+    assert np.mean(missed) < 0.6
 
 
 def test_a_stricter_family_needs_more():
