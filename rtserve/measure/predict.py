@@ -35,7 +35,12 @@ _BATCH_BYTES = 2 << 20
 
 
 def as_graph(graph: Graph | str | Path) -> Graph:
-    """Return a graph, read from its file where a path was given."""
+    """Return a graph, read from its file where a path was given; a zip is no graph, `InputError`."""
+    if isinstance(graph, str | Path) and Path(graph).suffix == ".zip":
+        raise InputError(
+            f"{graph} is a zip, not a graph",
+            hint=f"rtserve compare {graph} M.onnx --data W.npz scores a zip through its entry point",
+        )
     return graph if isinstance(graph, Graph) else Graph.load(graph)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from rtserve.measure.compare import compare
 from rtserve.measure.evaluate import evaluate
 from rtserve.measure.search import search
 from rtserve.measure.signature import Signature
+from rtserve.measure.trained import records_of, require_asked
 from rtserve.signals.membership import training_record
 from rtserve.signals.windows import save_windows
 from rtserve.spec import TRAINED_ON, Provenance
@@ -191,3 +193,23 @@ def test_branches_are_judged_on_windows_that_are_new(trained, marked):
     assert any("its test windows are scored" in note for note in found.notes)
     with pytest.raises(InputError, match="trained on: 60 of 120"):
         try_branches(fused, marked, members=[trained], split="all", cost=False)
+
+
+def test_a_zip_is_not_scored_as_a_graph(marked, tmp_path):
+    (tmp_path / "s.zip").write_bytes(b"PK")
+    with pytest.raises(InputError, match="is a zip, not a graph") as caught:
+        evaluate(tmp_path / "s.zip", marked)
+    assert "rtserve compare" in caught.value.hint
+
+
+def test_a_stored_score_on_training_windows_that_does_not_say_so_is_refused(trained, marked):
+    """By its own count, or because its windows are, all of them, the file that its graph was trained on."""
+    told = evaluate(trained, marked, split="train", resamples=0).to_dict(raw=False)
+    require_asked(told, [], name="told")
+    silent = json.loads(json.dumps(told).replace("training windows", "all"))
+    with pytest.raises(InputError, match="silent is a score on 60 windows that its graph was trained on"):
+        require_asked(silent, [], name="silent")
+    older = {key: value for key, value in silent.items() if key != "trained_on"}
+    require_asked(older, records_of(trained), name="older")
+    with pytest.raises(InputError, match="older is a score on 60 windows"):
+        require_asked(older | {"data_sha256": marked.digest}, records_of(trained), name="older")
