@@ -17,7 +17,7 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from rtserve.graphs.pure_torchaudio import allow_pure_torchaudio
-from tests import quick
+from tests import fast_part
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RTSERVE_SHARED", ROOT.parent / "shared"))
@@ -31,7 +31,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Two switches for `tests.quick`."""
+    """Two switches for `tests.fast_part`."""
     parser.addoption("--quick", action="store_true", help="the cheapest tests of every room, under a minute")
     parser.addoption("--record-durations", action="store_true", help="write what tests take to tests/durations.json")
 
@@ -39,16 +39,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Record what tests take where that is asked for."""
     if config.getoption("--record-durations"):
-        config.pluginmanager.register(quick.Recorder())
+        config.pluginmanager.register(fast_part.Recorder())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Choose the fast part where it is asked for, and skip what needs the real files where they are absent."""
     if config.getoption("--quick"):
-        kept = quick.chosen([quick.function_of(item.nodeid) for item in items], quick.read())
-        left = [item for item in items if quick.function_of(item.nodeid) not in kept]
+        kept = fast_part.chosen([fast_part.function_of(item.nodeid) for item in items], fast_part.read())
+        left = [item for item in items if fast_part.function_of(item.nodeid) not in kept]
         config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if quick.function_of(item.nodeid) in kept]
+        items[:] = [item for item in items if fast_part.function_of(item.nodeid) in kept]
     if (SHARED / "checkpoints").is_dir():
         return
     reason = pytest.mark.skip(reason=f"real checkpoints and recordings are not at {SHARED.name}/ beside the checkout")
