@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=20 $(PYTEST)
 
-# The cheapest tests of every room, in under a minute; `make test PYTEST=--record-durations` measures them again.
+# The cheapest tests of every room; `make test PYTEST=--record-durations` measures them again.
 quick: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q --quick $(PYTEST)
 

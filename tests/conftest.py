@@ -32,7 +32,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Two switches for `tests.fast_part`."""
-    parser.addoption("--quick", action="store_true", help="the cheapest tests of every room, under a minute")
+    parser.addoption("--quick", action="store_true", help="the cheapest tests of every room")
     parser.addoption("--record-durations", action="store_true", help="write what tests take to tests/durations.json")
 
 
