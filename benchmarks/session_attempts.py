@@ -26,6 +26,9 @@ from rtserve.training.seeds import TrainingRun, train
 SEEDS = (42, 123, 456, 789, 999)
 VIEWS = ("identity", "roll:+3", "roll:-3", "scale:1.02", "scale:0.98")
 METRICS = ("nrmse", "mse", "smooth_l1")
+CONSTANT = "the constant"
+MATTERS = 0.02
+"""NRMSE. Under a fifth of what the best team gained over the constant (0.113); the session's claims were of halves."""
 TRIALS = 25
 """Windows per person: many people decide more than many windows of few."""
 FRACTIONS = (0.3, 0.1, 0.6)
@@ -40,7 +43,7 @@ class Bench:
     windows: WindowSet
     split: Split
     folder: Path
-    epochs: int | None
+    epochs: int
     seeds: tuple[int, ...]
     tell: Callable[[str], None]
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
@@ -52,8 +55,7 @@ class Bench:
         return self.windows.take(self.split.part("test"))
 
     def recipe(self, name: str) -> Recipe:
-        recipe = RECIPES[name]
-        return dataclasses.replace(recipe, max_epochs=self.epochs or recipe.max_epochs)
+        return dataclasses.replace(RECIPES[name], max_epochs=self.epochs)
 
     def train(self, name: str, recipe: str, seeds: tuple[int, ...]) -> TrainingRun:
         self.tell(f"r = {self.r:g}: {name}")
@@ -110,7 +112,7 @@ def best_on_valid(run: TrainingRun) -> int:
 
 
 def play(
-    r: float, *, n_windows: int, epochs: int | None, seeds: tuple[int, ...], folder: Path, tell: Callable[[str], None]
+    r: float, *, n_windows: int, epochs: int, seeds: tuple[int, ...], folder: Path, tell: Callable[[str], None]
 ) -> Bench:
     """Run every attempt at one planted r."""
     windows = simulate(n_windows, r=r, seed=2025, n_subjects=max(30, n_windows // TRIALS))
@@ -150,7 +152,7 @@ def _wrong_architecture(bench: Bench) -> None:
     from rtserve.errors import RtserveError
 
     reference = bench.folder / "V8" / f"seed{bench.seeds[0]}" / "best.pth"
-    recipe = Recipe(model="braindecode:EEGNeX")
+    recipe = Recipe(model="braindecode:EEGNeX", max_epochs=bench.epochs)
     try:
         require_like(build_network(recipe, bench.windows, seed=0), str(reference))
         said = "not refused"
@@ -181,17 +183,32 @@ def _views(bench: Bench) -> None:
     )
 
 
-def comparisons(bench: Bench) -> list[dict[str, Any]]:
-    """Return the session's claims, each as a paired difference on the same windows."""
-    single = next(name for name in bench.predictions if name.startswith("ensemble with mixup: best"))
-    pairs = [
-        ("ensemble without mixup", "ensemble with mixup"),
-        (single, "ensemble with mixup"),
-        ("V8", "V8 + 5 views"),
-        ("V8", "aggressive"),
-    ]
-    found = corrected([bench.paired(*pair) for pair in pairs], "claims at one planted r")
+def questions(bench: Bench) -> list[tuple[str, str, str]]:
+    """Return what the session asked, and of which two predictions the answer is the difference."""
+
+    def single(version: str) -> str:
+        return next(name for name in bench.predictions if name.startswith(f"{version}: best single"))
+
+    without, with_mixup = "ensemble without mixup", "ensemble with mixup"
     return [
-        {"planted_r": bench.r, "first_name": first, "second_name": second} | each.to_dict()
-        for (first, second), each in zip(pairs, found, strict=True)
+        ("is V8 better than its retrainings, in one metric?", single(without), "V8"),
+        ("was it mixup that was missing?", without, with_mixup),
+        ("do five views help?", "V8", "V8 + 5 views"),
+        ("does the ensemble beat its best single member?", single(with_mixup), with_mixup),
+        ("do aggressive settings help?", "V8", "aggressive"),
+        ("was anything learned at all?", CONSTANT, with_mixup),
+    ]
+
+
+def comparisons(bench: Bench) -> list[dict[str, Any]]:
+    """Return the session's questions, each answered by a paired difference on the same windows, with its power."""
+    y = bench.test.y
+    bench.predictions[CONSTANT] = np.full(len(y), y.mean(dtype=np.float64), np.float32)
+    asked = questions(bench)
+    pairs = [bench.paired(first, second) for _, first, second in asked]
+    return [
+        {"planted_r": bench.r, "question": question, "first_name": first, "second_name": second}
+        | {"decided": each.different or each.detectable <= MATTERS, "matters": MATTERS}
+        | each.to_dict()
+        for (question, first, second), each in zip(asked, corrected(pairs, "questions at one planted r"), strict=True)
     ]

@@ -141,7 +141,7 @@ def contest_checkpoints(shared: Path, test: WindowSet) -> list[dict[str, Any]]:
         state = load_checkpoint(path).state_dict
         network = exporter({key: tuple(value.shape) for key, value in state.items()}, {}).network
         network.load_state_dict(state)
-        predictions = infer(network, torch.from_numpy(test.X.copy()), np.arange(len(test)))
+        predictions = infer(network, torch.from_numpy(test.X.copy()), np.arange(len(test)))[:, 0]
         evaluation = score_predictions(
             predictions, test, metrics=("nrmse", "mse", "smooth_l1"), split="test", name=path.name
         )
