@@ -109,7 +109,6 @@ def build(
     profile = load_profile(recipe.profile)
     step = _Steps(len(members) + 2 * len(recipe.challenges), progress)
     graphs = _member_graphs(recipe, members, step)
-    profile = profile.for_input(next(iter(graphs.values()))[0].input_spec)
     artefacts = [_artefact(recipe, key, graphs[key], profile, root, step) for key in recipe.challenges]
     agreement = {}
     for artefact in artefacts:

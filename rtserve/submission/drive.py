@@ -23,7 +23,7 @@ import numpy as np
 from rtserve.errors import EnvironmentMissingError
 from rtserve.graphs import pure_torchaudio
 from rtserve.submission import sandbox
-from rtserve.submission.profile import Profile
+from rtserve.submission.profile import Profile, Signal
 
 __all__ = ["Drive", "drive", "environment_python", "probe_windows"]
 
@@ -179,21 +179,21 @@ def drive(
     dead : mapping, optional
         Challenge key to methods nobody calls, to be called once for comparison.
     windows : ndarray, optional
-        Probe windows; made from the profile's signal by default.
+        Probe windows for every challenge; made from the signal of each by default.
     budget_s : float
         Seconds the probes of one challenge may take.
     n_windows : int
         How many windows are scored one by one, as far as the budget allows.
     """
     kind = kind or sandbox.best_kind()
-    signal = profile.signal
-    if windows is None:
-        windows = probe_windows(N_WINDOWS, signal.n_chans, signal.n_times, sfreq=signal.sfreq, scale=signal.scale)
     python = python or environment_python(None)
     key = secrets.token_bytes(32)
     with tempfile.TemporaryDirectory(prefix="rtserve-") as temporary:
         work = Path(temporary)
-        _stage_harness(work, windows)
+        _stage_harness(work)
+        for challenge in profile.challenges:
+            data = _windows_of(profile.signal_of(challenge.key)) if windows is None else windows
+            _write_windows(work / "run" / f"windows_{challenge.key}.bin", data)
         plain = kind == "plain"
         (work / "program").mkdir()
         where = {
@@ -220,14 +220,21 @@ def drive(
     return Drive(outcome=outcome, events=tuple(events), forged=forged, python=str(python))
 
 
-def _stage_harness(work: Path, windows: np.ndarray) -> None:
+def _windows_of(signal: Signal) -> np.ndarray:
+    return probe_windows(N_WINDOWS, signal.n_chans, signal.n_times, sfreq=signal.sfreq, scale=signal.scale)
+
+
+def _write_windows(path: Path, windows: np.ndarray) -> None:
+    path.write_bytes(np.ascontiguousarray(windows, dtype="<f4").tobytes())
+
+
+def _stage_harness(work: Path) -> None:
     source = Path(__file__).parent / "harness"
     target = work / "run" / "rtserve_harness"
     target.mkdir(parents=True)
     # Beside a CPU build of torch the scorer's torchaudio would load; this machine's may not, and that is no fault inside.
     for file in (*source.glob("*.py"), Path(pure_torchaudio.__file__)):
         shutil.copyfile(file, target / file.name)
-    (work / "run" / "windows.bin").write_bytes(np.ascontiguousarray(windows, dtype="<f4").tobytes())
 
 
 def _specification(
@@ -238,13 +245,11 @@ def _specification(
     budget_s: float,
     n_windows: int,
 ) -> dict[str, Any]:
-    entry, signal = profile.entry, profile.signal
-    sfreq = int(signal.sfreq) if signal.sfreq.is_integer() else signal.sfreq
+    entry = profile.entry
     return {
         "fd": "{fd}",
         "folder": where["folder"],
         "cwd": where["cwd"],
-        "windows": f"{where['harness']}/windows.bin",
         "entry": {
             "file": entry.file,
             "class_name": entry.class_name,
@@ -252,14 +257,21 @@ def _specification(
             "base": entry.base,
             "method": entry.method,
             "requires": list(entry.requires),
-            "deepcopy": entry.deepcopy,
+            "every_script": entry.every_script,
         },
         "challenges": [
-            {"key": c.key, "call": c.call, "streaming": c.streaming, "dead": list(dead.get(c.key, ())), "meta": c.meta}
+            {
+                "key": c.key,
+                "call": c.call,
+                "streaming": c.streaming,
+                "size": c.size,
+                "dead": list(dead.get(c.key, ())),
+                "meta": c.meta,
+                "windows": f"{where['harness']}/windows_{c.key}.bin",
+                "signal": _signal_words(profile.signal_of(c.key)),
+            }
             for c in profile.challenges
         ],
-        "sfreq": sfreq,
-        "signal": {"n_chans": signal.n_chans, "n_times": signal.n_times, "sfreq": sfreq, "scale": signal.scale},
         "limits": {"memory_bytes": limits.memory_bytes, "file_bytes": limits.file_bytes},
         "allowed": list(profile.modules),
         "packages": sorted({name for env in profile.environments for name in env.packages}),
@@ -268,6 +280,11 @@ def _specification(
         "rebuild_s": REBUILD_S,
         "threads": 1,
     }
+
+
+def _signal_words(signal: Signal) -> dict[str, Any]:
+    sfreq = int(signal.sfreq) if signal.sfreq.is_integer() else signal.sfreq
+    return {"n_chans": signal.n_chans, "n_times": signal.n_times, "sfreq": sfreq, "scale": signal.scale}
 
 
 def _verified(data: bytes, key: bytes) -> tuple[list[dict[str, Any]], int]:

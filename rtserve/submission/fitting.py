@@ -48,7 +48,7 @@ def require_fit(graph: Graph, profile: Profile, challenge: Challenge, stated: Ma
         raise SpecMismatchError(
             f"challenge {challenge.key}: {'; '.join(found)}", hint="use members for what this contest gives and scores"
         )
-    require_known(inputs, ("unit", "sfreq"), name=name, hint=_ask(inputs, profile))
+    require_known(inputs, ("unit", "sfreq"), name=name, hint=_ask(inputs, profile, challenge))
 
 
 def taken(graph: Graph, challenge: Challenge, stated: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,13 +60,14 @@ def taken(graph: Graph, challenge: Challenge, stated: Mapping[str, Any]) -> dict
     return found | ({"target": challenge.target} if challenge.target and not graph.output_spec.target else {})
 
 
-def _ask(spec: InputSpec, profile: Profile) -> str:
+def _ask(spec: InputSpec, profile: Profile, challenge: Challenge) -> str:
     """Say how the unit, or the rate, of a graph that fits is stated."""
-    given = {"unit": profile.signal.unit, "sfreq": f"{profile.signal.sfreq:g}"}
+    signal = profile.signal_of(challenge.key)
+    given = {"unit": signal.unit or "UNIT", "sfreq": f"{signal.sfreq:g}"}
     options = " ".join(f"--{key} {given[key]}" for key in spec.unknown)
     keys = " and ".join(f"{key} = " + (f'"{given[key]}"' if key == "unit" else given[key]) for key in spec.unknown)
     return (
-        f"{profile.name} gives {profile.signal.unit} at {profile.signal.sfreq:g} Hz: where the members take that, give"
+        f"{profile.name} gives {signal}: where the members take that, give"
         f" {options} to build (or {keys} in the recipe, or rtserve annotate MEMBER {options})"
     )
 
@@ -76,8 +77,9 @@ def differences(graph: Graph, profile: Profile, challenge: Challenge) -> list[st
 
     Sizes and the rate are compared where the contest sets them; the unit, the target and the outputs always.
     """
-    given, takes = profile.input_spec, graph.input_spec
-    if profile.signal.assumed:
+    signal, takes = profile.signal_of(challenge.key), graph.input_spec
+    given = signal.spec
+    if signal.assumed:
         given = replace(given, n_chans=takes.n_chans, n_times=takes.n_times, sfreq=takes.sfreq)
     found = []
     try:
@@ -89,4 +91,7 @@ def differences(graph: Graph, profile: Profile, challenge: Challenge) -> list[st
         found.append(f"challenge {challenge.key} scores {challenge.target}, the graph predicts {output.target}")
     if wanted.isdigit() and int(wanted) != output.n_outputs:
         found.append(f"challenge {challenge.key} reads {wanted} numbers a window, the graph gives {output.n_outputs}")
+    classes = challenge.meta.get("n_classes", 0)
+    if classes and output.n_outputs != classes:
+        found.append(f"challenge {challenge.key} has {classes} classes, the graph gives {output.n_outputs} numbers")
     return found

@@ -54,15 +54,16 @@ def entry_script(profile: Profile, artefacts: Sequence[Artefact]) -> str:
     )
     operators = sorted(set().union(*(artefact.operators for artefact in artefacts)))
     by_key = {artefact.key: artefact for artefact in artefacts}
+    signal = profile.signal_of(artefacts[0].key)
     text = environment.get_template(profile.template).render(
         title=profile.title,
         version=rtserve.__version__,
         class_name=profile.entry.class_name,
         runtime=runtime_source(operators, sorted({artefact.runtime for artefact in artefacts})),
-        sfreq=f"{profile.signal.sfreq:g}",
-        n_chans=profile.signal.n_chans,
-        n_times=profile.signal.n_times,
-        unit=profile.signal.unit,
+        sfreq=f"{signal.sfreq:g}",
+        n_chans=signal.n_chans,
+        n_times=signal.n_times,
+        unit=signal.unit,
         challenges=[_challenge_words(c, by_key[c.key]) for c in profile.challenges if c.key in by_key],
     )
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
@@ -77,22 +78,23 @@ def _challenge_words(challenge: Any, artefact: Artefact) -> dict[str, str]:
         "call": challenge.call,
         "name": artefact.name,
         "runtime": artefact.runtime,
+        "n_joints": str(challenge.meta.get("n_joints", "")),
         "shape": f"(B, {artefact.graph.output_spec.n_outputs})",
         "summary": f"{members} member{'s' * (members > 1)} x views {', '.join(views)}",
     }
 
 
-def reference_windows(recipe: Recipe, profile: Profile, root: Path | None) -> np.ndarray:
+def reference_windows(recipe: Recipe, profile: Profile, key: str, root: Path | None) -> np.ndarray:
     """Return the windows (N_REFERENCE, n_chans, n_times): the first of the recipe's window set, or seeded noise."""
+    signal = profile.signal_of(key)
     if recipe.windows:
         from rtserve.signals.windows import load_windows
 
         windows = load_windows(recipe.locate(recipe.windows, root, "window set"))
-        windows.require_spec(profile.input_spec, name=f"profile {profile.name}")
+        windows.require_spec(signal.spec, name=f"profile {profile.name}")
         return np.ascontiguousarray(windows.X[:N_REFERENCE], dtype=np.float32)
     from rtserve.submission.drive import probe_windows
 
-    signal = profile.signal
     return probe_windows(N_REFERENCE, signal.n_chans, signal.n_times, sfreq=signal.sfreq, scale=signal.scale)
 
 
@@ -103,7 +105,7 @@ def _reference(recipe: Recipe, profile: Profile, artefacts: Sequence[Artefact], 
     from rtserve.graphs.runners import PlanRunner
     from rtserve.submission.artefacts import tensor_bytes
 
-    windows = reference_windows(recipe, profile, root)
+    windows = reference_windows(recipe, profile, artefacts[0].key, root)
     content = {"windows": torch.from_numpy(windows)}
     for artefact in artefacts:
         answers = PlanRunner(artefact.graph, double=True).infer(windows)

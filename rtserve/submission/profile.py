@@ -7,13 +7,26 @@ readings stand side by side, because a submission must be right under both. What
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 
 from rtserve.errors import InputError, ProfileError
 from rtserve.spec import InputSpec
+from rtserve.submission.profile_parts import (
+    Clause,
+    Contradiction,
+    Entry,
+    Environment,
+    Layout,
+    Limits,
+    Phase,
+    Signal,
+    Windows,
+)
 from rtserve.submission.tables import from_table
 
 __all__ = [
@@ -24,6 +37,7 @@ __all__ = [
     "Environment",
     "Layout",
     "Limits",
+    "Phase",
     "Profile",
     "Signal",
     "Windows",
@@ -31,69 +45,9 @@ __all__ = [
     "profile_names",
 ]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Clause:
-    """One sentence of the contract, its source, and how sure it is (certain, high, low, unknown)."""
-
-    id: str
-    text: str
-    source: str
-    confidence: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contradiction:
-    """Two sources that disagree: both readings, and what the check does to be right under both."""
-
-    clause: str
-    readings: tuple[str, ...]
-    handling: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """How the scorer reaches the network.
-
-    Parameters
-    ----------
-    file : str
-        The script at the root of the zip.
-    class_name : str
-        The class it imports.
-    style : str
-        ``"getters"``: one getter per challenge, the network called through ``forward``; ``"solver"``: one
-        ``load_model(meta)``, the network called through ``predict``.
-    base : str
-        Name of the class that the entry class derives from, or empty.
-    method : str
-        What is called on the returned object.
-    requires : tuple of str
-        Methods the returned object must have.
-    single_file : bool
-        Whether other Python files in the zip cannot be imported.
-    deepcopy : bool
-        Whether the scorer deep-copies the returned object.
-    """
-
-    file: str
-    class_name: str
-    style: str
-    base: str = ""
-    method: str = "forward"
-    requires: tuple[str, ...] = ("eval", "forward")
-    single_file: bool = False
-    deepcopy: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Windows:
-    """How many windows a challenge scores: best figure, bounds, and where they come from."""
-
-    count: int
-    low: int
-    high: int
-    source: str
+COUPLINGS = ("fail", "warn", "allow")
+DRIVEN = 8
+"""Most windows that a check gives at once, where the contest's own batches are larger."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +66,24 @@ class Challenge:
         Its share of the overall score.
     output : tuple of str
         Shape per window batch: ``("B", "1")``; letters stand for any size.
+    accepts : tuple of tuple of str
+        Other shapes that the scorer reads as well.
+    signal : Signal or None
+        Its windows, where they are its own; the profile's otherwise.
     plausible : tuple of float
         Range that the mean prediction lies in when unit and scaling are right; empty where not known.
+    possible : tuple of float
+        Range outside of which no answer has a meaning; empty where there is none.
     spread : float
         Standard deviation of the target, 0 where not known.
     streaming : bool
         Whether windows arrive one by one, each stream on its own copy of the network.
+    batch : int
+        Windows that the scorer gives at once; a smaller last batch may come, and other sizes where no more is promised.
+    coupling : str
+        What a prediction that depends on its batch mates is: ``"fail"``, ``"warn"``, or ``"allow"``.
+    phases : dict of str to Phase
+        What is different in other phases than the contest's first.
     windows : Windows or None
         How many windows the contest scores, where that can be said.
     metric : str
@@ -131,55 +97,32 @@ class Challenge:
     target: str = ""
     weight: float = 1.0
     output: tuple[str, ...] = ("B", "1")
+    accepts: tuple[tuple[str, ...], ...] = ()
+    signal: Signal | None = None
     plausible: tuple[float, ...] = ()
+    possible: tuple[float, ...] = ()
     spread: float = 0.0
     streaming: bool = False
+    batch: int = 1
+    coupling: str = "warn"
+    phases: dict[str, Phase] = field(default_factory=dict)
     windows: Windows | None = None
     metric: str = ""
     meta: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def size(self) -> int:
+        """Windows that a check gives it at once."""
+        return min(self.batch, DRIVEN)
 
-@dataclass(frozen=True, kw_only=True)
-class Signal:
-    """The windows the network is given; `assumed` where the contest leaves the size to its data."""
+    def reads(self, shape: Sequence[int]) -> bool:
+        """Whether the scorer can read an answer of this shape to `size` windows; letters stand for any length."""
 
-    n_chans: int
-    n_times: int
-    sfreq: float
-    unit: str = "V"
-    scale: float = 1e-5
-    assumed: bool = False
+        def fits(wanted: tuple[str, ...]) -> bool:
+            sizes = (self.size, *(int(name) if name.isdigit() else 0 for name in wanted[1:]))
+            return len(shape) == len(wanted) and all(a in (0, b) for a, b in zip(sizes, shape, strict=True))
 
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """Where the scorer mounts the zip's files and which folder it runs in."""
-
-    submission: str
-    cwd: str
-    wrong: tuple[str, ...] = ()
-    right: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Environment:
-    """A set of pinned packages that the scorer may have; `required` says whether a failure there is one."""
-
-    name: str
-    python: str
-    packages: dict[str, str]
-    required: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Known limits; 0 where there is none or none is known. `seen_seconds` is the longest run known to be accepted."""
-
-    seconds: float = 0.0
-    seen_seconds: float = 0.0
-    seconds_source: str = ""
-    archive_bytes: int = 0
-    archive_source: str = ""
+        return any(fits(wanted) for wanted in (self.output, *self.accepts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,11 +132,15 @@ class Profile:
     Parameters
     ----------
     name, title : str
-        Name of the profile and of the contest.
+        Name of the profile, with the challenge and the phase it was narrowed to, and of the contest.
     template : str
         File in ``templates/`` from which `rtserve build` writes the entry script.
-    entry, signal, layout, limits : Entry, Signal, Layout, Limits
+    entry, layout, limits : Entry, Layout, Limits
         See there.
+    signal : Signal or None
+        The windows of every challenge that has none of its own.
+    phases : tuple of str
+        The contest's phases, first the one that decides; empty where there is one alone.
     challenges : tuple of Challenge
         In the contest's order.
     environments : tuple of Environment
@@ -210,8 +157,12 @@ class Profile:
         Module to classes whose parameter names are the same in the pinned and later versions.
     one_of : bool
         Whether a zip answers one of the challenges instead of all.
+    open_sizes : bool
+        Whether the contest's data may have other sizes than it states, which ``--shape`` then names.
     network : bool
         Whether a source allows downloads while scoring.
+    staged : tuple of str
+        Published weights that lie ready in the scorer's cache.
     severity : dict
         Rule code to ``"fail"`` or ``"warn"`` where the contest differs from the rule's own.
     clauses, contradictions : tuple
@@ -222,15 +173,18 @@ class Profile:
     title: str
     template: str
     entry: Entry
-    signal: Signal
     layout: Layout
     challenges: tuple[Challenge, ...]
     environments: tuple[Environment, ...]
     clauses: tuple[Clause, ...]
+    signal: Signal | None = None
+    phases: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     contradictions: tuple[Contradiction, ...] = ()
     one_of: bool = False
+    open_sizes: bool = False
     network: bool = False
+    staged: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     archive_reserved: tuple[str, ...] = ()
@@ -238,24 +192,56 @@ class Profile:
     stable: dict[str, tuple[str, ...]] = field(default_factory=dict)
     severity: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def input_spec(self) -> InputSpec:
-        """The windows as `InputSpec`."""
-        signal = self.signal
-        return InputSpec(n_chans=signal.n_chans, n_times=signal.n_times, sfreq=signal.sfreq, unit=signal.unit)
+    def signal_of(self, key: str) -> Signal:
+        """Return the windows that a challenge is given. Raises `ProfileError` where there is no such challenge."""
+        signal = self.challenge(key).signal or self.signal
+        if signal is None:
+            raise ProfileError(
+                f"profile {self.name} states no windows for challenge {key}", hint="add its signal table"
+            )
+        return signal
 
     @property
     def primary(self) -> Environment:
         """The environment that decides."""
         return self.environments[0]
 
-    def for_input(self, spec: InputSpec) -> Profile:
-        """Return the profile with the windows of `spec`, where it only assumes their size; itself otherwise."""
-        if not self.signal.assumed:
-            return self
-        sfreq = spec.sfreq or self.signal.sfreq  # where a graph does not say; the unit is the contest's
-        signal = replace(self.signal, n_chans=spec.n_chans, n_times=spec.n_times, sfreq=sfreq, assumed=False)
-        return replace(self, signal=signal)
+    def resized(self, spec: InputSpec) -> Profile:
+        """Return the profile with windows of the size and rate of `spec`; the unit and its scale are the contest's.
+
+        Raises
+        ------
+        InputError
+            Where the contest itself states the sizes.
+        """
+        signals = [self.signal_of(challenge.key) for challenge in self.challenges]
+        if not self.open_sizes and not all(signal.assumed for signal in signals):
+            raise InputError(f"profile {self.name} gives {signals[0]}", hint="leave --shape out")
+
+        def given(signal: Signal) -> Signal:
+            sfreq = spec.sfreq or signal.sfreq
+            return replace(signal, n_chans=spec.n_chans, n_times=spec.n_times, sfreq=sfreq, assumed=False)
+
+        pairs = zip(self.challenges, signals, strict=True)
+        return replace(self, challenges=tuple(replace(challenge, signal=given(signal)) for challenge, signal in pairs))
+
+    def narrowed(self, key: str, phase: str) -> Profile:
+        """Return the profile for one challenge and one phase; an empty `key` keeps all, an empty `phase` the first.
+
+        Raises
+        ------
+        InputError
+            Where there is no such challenge or phase; the message names those there are.
+        """
+        keys = [challenge.key for challenge in self.challenges]
+        for what, given, known in (("challenge", key, keys), ("phase", phase, list(self.phases))):
+            if given and given not in known:
+                near = difflib.get_close_matches(given, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}"
+                raise InputError(f"profile {self.name} has no {what} {given!r}", hint=hint)
+        kept = tuple(_in_phase(c, phase) for c in self.challenges if key in ("", c.key))
+        name = f"{self.name}{f'/{key}' if key else ''}{f':{phase}' if phase else ''}"
+        return replace(self, name=name, challenges=kept)
 
     def challenge(self, key: str) -> Challenge:
         """Return one challenge by its key.
@@ -272,6 +258,13 @@ class Profile:
         raise ProfileError(f"profile {self.name} has no challenge {key!r}", hint=f"it has {known}")
 
 
+def _in_phase(challenge: Challenge, phase: str) -> Challenge:
+    change = challenge.phases.get(phase)
+    if change is None:
+        return challenge
+    return replace(challenge, signal=change.signal or challenge.signal, meta=challenge.meta | change.meta)
+
+
 def profile_names() -> list[str]:
     """Return the names of the profiles that come with rtserve."""
     folder = resources.files("rtserve.submission") / "profiles"
@@ -279,23 +272,25 @@ def profile_names() -> list[str]:
 
 
 def load_profile(name: str | Path) -> Profile:
-    """Read a profile by name, or by the path of a TOML file.
+    """Read a profile: ``NAME[/CHALLENGE][:PHASE]``, where NAME may be the path of a TOML file.
 
     Raises
     ------
     InputError
-        Where there is no such profile.
+        Where there is no such profile, challenge or phase.
     ProfileError
         Where the file is no TOML, or has an unknown or missing key (the nearest known one is named).
     """
     names = profile_names()
-    if str(name) in names:
-        source = resources.files("rtserve.submission") / "profiles" / f"{name}.toml"
-        return parse_profile(source.read_text("utf-8"), where=f"profile {name}")
-    path = Path(name)
+    split = re.fullmatch(r"(?s)(.*\.toml|[^/:]*)(?:/([^/:]*))?(?::([^/:]*))?", str(name))
+    base, key, phase = (part or "" for part in split.groups()) if split else (str(name), "", "")
+    if base in names:
+        source = resources.files("rtserve.submission") / "profiles" / f"{base}.toml"
+        return parse_profile(source.read_text("utf-8"), where=f"profile {base}").narrowed(key, phase)
+    path = Path(base)
     if path.suffix == ".toml" and path.is_file():
-        return parse_profile(path.read_text("utf-8"), where=str(path))
-    near = sorted(difflib.get_close_matches(str(name), names, n=2))
+        return parse_profile(path.read_text("utf-8"), where=str(path)).narrowed(key, phase)
+    near = sorted(difflib.get_close_matches(base, names, n=2))
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}; or name a .toml file"
     raise InputError(f"no profile {str(name)!r}", hint=hint)
 
@@ -308,4 +303,18 @@ def parse_profile(text: str, *, where: str) -> Profile:
         raise ProfileError(
             f"{where} is not TOML: {error}", hint="see rtserve/submission/profiles for examples"
         ) from None
-    return from_table(Profile, data, where)
+    profile = from_table(Profile, data, where)
+    for challenge in profile.challenges:
+        profile.signal_of(challenge.key)
+        if challenge.coupling not in COUPLINGS:
+            raise ProfileError(
+                f"{where}: challenge {challenge.key} has coupling {challenge.coupling!r}",
+                hint=f"one of {', '.join(COUPLINGS)}",
+            )
+        strange = sorted(set(challenge.phases) - set(profile.phases))
+        if strange:
+            raise ProfileError(
+                f"{where}: challenge {challenge.key} has the phase {strange[0]!r}",
+                hint=f"phases names {', '.join(profile.phases) or 'none'}",
+            )
+    return profile

@@ -9,11 +9,9 @@ __all__ = ["profile_text"]
 
 def profile_text(profile: Profile) -> str:
     """Return what `rtserve profiles show` prints."""
-    signal = profile.signal
-    shape = f"{signal.n_chans} channels x {signal.n_times} samples at {signal.sfreq:g} Hz in {signal.unit}"
     lines = [
         f"{profile.name}: {profile.title}",
-        f"input: {shape}{' (assumed)' if signal.assumed else ''}",
+        *_inputs(profile),
         "",
         "clauses",
     ]
@@ -28,6 +26,20 @@ def profile_text(profile: Profile) -> str:
         packages = ", ".join(f"{name} {version}" for name, version in env.packages.items())
         lines.append(f"  {env.name}: Python {env.python}, {packages}{'' if env.required else ' (must also run)'}")
     return "\n".join([*lines, "", "challenges", *_challenges(profile)])
+
+
+def _inputs(profile: Profile) -> list[str]:
+    """Return what windows are given: once where all challenges have the same, by challenge and phase otherwise."""
+    signals = {challenge.key: profile.signal_of(challenge.key) for challenge in profile.challenges}
+    if len(set(signals.values())) == 1 and not profile.phases:
+        signal = next(iter(signals.values()))
+        return [f"input: {signal}{' (assumed)' if signal.assumed else ''}"]
+    lines = ["input"]
+    for challenge in profile.challenges:
+        how = "one window at a time" if challenge.streaming or challenge.batch == 1 else f"batches of {challenge.batch}"
+        lines.append(f"  {challenge.key}: {signals[challenge.key]}, {how}")
+        lines += [f"    {name}: {phase.signal}" for name, phase in challenge.phases.items() if phase.signal is not None]
+    return lines
 
 
 def _challenges(profile: Profile) -> list[str]:

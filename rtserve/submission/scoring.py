@@ -54,13 +54,14 @@ def predict_zip(
     if not chosen:
         keys = ", ".join(c.key for c in contest.challenges)
         raise InputError(f"profile {profile} has no challenge {challenge!r}", hint=f"it has {keys}")
-    size = (contest.signal.n_chans, contest.signal.n_times)
+    signal = contest.signal_of(challenge)
+    size = (signal.n_chans, signal.n_times)
     if windows.X.shape[1:] != size:
         raise SpecMismatchError(
             f"the windows are {windows.X.shape[1]} x {windows.X.shape[2]}, {profile} gives a zip {size[0]} x {size[1]}",
             hint="use windows cut for that contest",
         )
-    factor = unit_factor(windows.unit, contest.signal.unit, names=("the window set", f"a zip for {profile}"))
+    factor = unit_factor(windows.unit, signal.unit, names=("the window set", f"a zip for {profile}"))
     contest = dataclasses.replace(contest, challenges=tuple(chosen))
     ends = time.monotonic() + wall_s
     parts: list[np.ndarray] = []

@@ -6,13 +6,12 @@ sandbox, and the rules judge what was seen. Any zip ends in a report: a rule tha
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import re
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,7 @@ def check(
     """
     path = _readable(path)
     chosen = load_profile(profile) if isinstance(profile, str) else profile
-    chosen = chosen.for_input(_input_spec(shape)) if shape else chosen
+    chosen = chosen.resized(_input_spec(shape)) if shape else chosen
     rules = [rule for rule in all_rules() if chosen.entry.style in rule.styles]
     selected = _selected(rules, select)
     _require_known(rules, ignore or {})
@@ -158,25 +157,17 @@ def _look(path: Path, folder: Path, profile: Profile) -> Case:
     unpacked: Unpacked = unpack(path, folder)
     sources = read_sources(folder, unpacked.files(), profile) if unpacked.folder is not None else Sources()
     manifest = _manifest(unpacked)
-    profile = _built_for(profile, unpacked, manifest)
+    profile = _built_for(profile, manifest)
     return Case(path=path, profile=profile, unpacked=unpacked, sources=sources, manifest=manifest)
 
 
-def _built_for(profile: Profile, unpacked: Unpacked, manifest: dict[str, Any] | None) -> Profile:
-    """Return the profile as a zip that rtserve built knows it: its challenges, and the windows of its graphs."""
+def _built_for(profile: Profile, manifest: dict[str, Any] | None) -> Profile:
+    """Return the profile for the challenges that a zip says it answers; what it is given stays the contest's."""
     listed = (manifest or {}).get("challenges")
-    if not isinstance(listed, dict) or unpacked.folder is None:
+    if not isinstance(listed, dict) or not profile.one_of:
         return profile
-    if profile.one_of:
-        mine = tuple(challenge for challenge in profile.challenges if challenge.key in listed)
-        profile = dataclasses.replace(profile, challenges=mine or profile.challenges)
-    names = [str(entry.get("graph", "")) for entry in listed.values() if isinstance(entry, dict)]
-    if profile.signal.assumed and names and names[0] in unpacked.names:
-        from rtserve.graphs.graph import Graph
-
-        with contextlib.suppress(InputError):
-            return profile.for_input(Graph.load(unpacked.folder / names[0]).input_spec)
-    return profile
+    mine = tuple(challenge for challenge in profile.challenges if challenge.key in listed)
+    return dataclasses.replace(profile, challenges=mine or profile.challenges)
 
 
 def one_of(profile: Profile, seen: Drive) -> tuple[Profile, Drive]:
@@ -202,7 +193,7 @@ def _answers(challenge: Challenge, seen: Drive) -> bool:
         return False
     whole = str(event["dtype"]).startswith(("int", "uint", "long"))
     kind = whole == (challenge.target == "class")
-    return kind and len(event["shape"]) == len(challenge.output) and event["shape"][0] == 1
+    return kind and challenge.reads(event["shape"])
 
 
 def _input_spec(text: str) -> InputSpec:
@@ -296,6 +287,16 @@ def _python_text(seen: Drive | None) -> str:
     return f"Python {start['python']}, torch {start['versions'].get('torch')}"
 
 
+def _given(profile: Profile) -> Iterator[str]:
+    """Say what windows were given where a contest has several kinds of them, or where they are assumed."""
+    for challenge in profile.challenges:
+        signal = profile.signal_of(challenge.key)
+        if signal.assumed:
+            yield f"{signal} are assumed; name others with --shape"
+        elif profile.open_sizes:
+            yield f"challenge {challenge.key} was given {signal}; --shape names others"
+
+
 def _notes(case: Case, seen: Drive | None, run: bool) -> list[str]:
     notes = []
     if seen is not None and seen.outcome.kind == "plain":
@@ -305,11 +306,11 @@ def _notes(case: Case, seen: Drive | None, run: bool) -> list[str]:
     if not run:
         notes.append("static rules only: the submission was not run")
     if case.profile.one_of and seen is not None:
-        notes.append(f"taken for challenge {', '.join(challenge.key for challenge in case.profile.challenges)}")
-    if case.profile.signal.assumed and seen is not None:
-        signal = case.profile.signal
-        size = f"{signal.n_chans} x {signal.n_times} at {signal.sfreq:g} Hz"
-        notes.append(f"windows of {size} are assumed; name others with --shape")
+        taken = [challenge.key for challenge in case.profile.challenges]
+        asked = "" if "/" in case.profile.name else f"; name it with --profile {case.profile.name}/{taken[0]}"
+        notes.append(f"taken for challenge {', '.join(taken)}{asked}")
+    if seen is not None:
+        notes += list(_given(case.profile))
     if seen is not None:
         notes += [
             f"challenge {event['challenge']} ran by {seen.route_of(event['challenge'])}"

@@ -7,6 +7,7 @@ from importlib import resources
 import pytest
 
 from rtserve.errors import InputError, ProfileError
+from rtserve.spec import InputSpec
 from rtserve.submission.profile import load_profile, parse_profile, profile_names
 from rtserve.submission.report_profile import profile_text
 
@@ -17,7 +18,7 @@ def test_every_clause_has_a_source_and_a_confidence(name):
     assert profile.clauses
     for clause in profile.clauses:
         assert clause.source
-        assert clause.confidence in ("certain", "high", "low", "unknown")
+        assert clause.confidence in ("certain", "high", "medium", "low", "unknown")
     for item in profile.contradictions:
         assert len(item.readings) >= 2
         assert item.handling
@@ -76,10 +77,54 @@ def test_a_challenge_is_found_by_key_or_refused():
         profile.challenge("3")
 
 
-def test_an_open_size_is_filled_from_a_graph_and_a_fixed_one_is_not():
-    spec = load_profile("eeg2025").input_spec
-    opened = load_profile("eeg2026").for_input(spec)
-    assert opened.input_spec == spec
-    assert not opened.signal.assumed
-    fixed = load_profile("eeg2025")
-    assert fixed.for_input(load_profile("eeg2026").input_spec) is fixed
+def test_a_size_is_named_only_where_the_contest_leaves_it_open():
+    other = InputSpec(n_chans=5, n_times=50, sfreq=250.0)
+    opened = load_profile("eeg2026/sleep").resized(other).signal_of("sleep")
+    assert (opened.n_chans, opened.n_times, opened.sfreq) == (5, 50, 250.0)
+    assert opened.unit == load_profile("eeg2026/sleep").signal_of("sleep").unit
+    with pytest.raises(InputError, match="129 channels x 200 samples"):
+        load_profile("eeg2025").resized(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("eeg2026/sleep", (4, 640, 128.0)),
+        ("eeg2026/sleep:warm-up", (2, 600, 120.0)),
+        ("eeg2026/bci:sealed", (41, 480, 120.0)),
+        ("eeg2026/bci:warm-up", (27, 480, 120.0)),
+        ("eeg2026/pose:warm-up", (16, 10000, 2000.0)),
+    ],
+)
+def test_a_track_and_a_phase_have_their_own_windows(name, size):
+    profile = load_profile(name)
+    assert profile.name == name
+    (challenge,) = profile.challenges
+    signal = profile.signal_of(challenge.key)
+    assert (signal.n_chans, signal.n_times, signal.sfreq) == size
+    assert str(signal) in profile_text(profile)
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "hint"),
+    [
+        ("eeg2026/slep", "no challenge 'slep'", "'sleep'"),
+        ("eeg2026/sleep:warmup", "no phase 'warmup'", "'warm-up'"),
+        ("eeg2025:sealed", "no phase 'sealed'", "none"),
+        ("eeg2027/sleep", "no profile 'eeg2027/sleep'", "eeg2026"),
+    ],
+)
+def test_a_track_or_phase_that_is_none_is_refused(name, said, hint):
+    with pytest.raises(InputError, match=said) as caught:
+        load_profile(name)
+    assert hint in caught.value.hint
+
+
+def test_a_profile_of_ones_own_has_tracks_as_well(tmp_path):
+    source = resources.files("rtserve.submission") / "profiles" / "eeg2026.toml"
+    path = tmp_path / "mine.toml"
+    path.write_text(source.read_text("utf-8").replace('name = "eeg2026"', 'name = "mine"', 1), "utf-8")
+    assert load_profile(f"{path}/bci:warm-up").signal_of("bci").n_chans == 27
+    path.write_text(path.read_text("utf-8").replace('coupling = "fail"', 'coupling = "no"', 1), "utf-8")
+    with pytest.raises(ProfileError, match="coupling 'no'"):
+        load_profile(path)

@@ -24,7 +24,7 @@ class Net(nn.Module):
         self.linear = nn.Linear(n_chans, 1)
 
     def forward(self, X):
-        return self.linear((X * 1e5).abs().mean(-1))
+        return self.linear((X * 0.1).abs().mean(-1))
 
     @torch.inference_mode()
     def predict(self, X):
@@ -42,7 +42,7 @@ class Solver(CompetSolver):
 """
 
 
-def solver(*pairs: tuple[str, str], n_chans: int = 32, **more: object) -> dict[str, object]:
+def solver(*pairs: tuple[str, str], n_chans: int = 4, **more: object) -> dict[str, object]:
     import torch
 
     text = SOLVER
@@ -61,7 +61,8 @@ def test_a_good_solver_passes_and_its_track_is_recognised(quick_check):
     report = quick_check(solver(), profile="eeg2026")
     assert report.verdict == "passed", shapes.tick_list(report)
     assert not codes(report, "warned"), shapes.tick_list(report)
-    assert any(note == "taken for challenge sleep" for note in report.notes)
+    assert any(note.startswith("taken for challenge sleep;") for note in report.notes)
+    assert any("4 channels x 640 samples at 128 Hz in uV" in note for note in report.notes)
 
 
 def test_the_kits_other_name_for_its_base_class_is_offered(quick_check):
@@ -69,11 +70,13 @@ def test_the_kits_other_name_for_its_base_class_is_offered(quick_check):
     assert report.verdict == "passed", shapes.tick_list(report)
 
 
-def test_weights_for_another_size_are_incomplete_until_the_size_is_named(quick_check):
+def test_weights_for_another_size_fail_until_the_size_is_named(quick_check):
+    files = solver(n_chans=2)
+    assert "RT305" in codes(quick_check(files, profile="eeg2026/sleep"), "failed")
+    assert quick_check(files, profile="eeg2026/sleep:warm-up").verdict == "passed"
     files = solver(n_chans=21)
-    assert quick_check(files, profile="eeg2026").verdict == "incomplete"
-    assert quick_check(files, profile="eeg2026", shape="21x500@250").verdict == "passed"
-    assert "RT305" in codes(quick_check(files, profile="eeg2026", shape="22x500@250"), "failed")
+    assert quick_check(files, profile="eeg2026/sleep", shape="21x500@250").verdict == "passed"
+    assert "RT305" in codes(quick_check(files, profile="eeg2026/sleep", shape="22x500@250"), "failed")
 
 
 BROKEN = {
@@ -92,34 +95,39 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_solver_fails_with_its_code(quick_check, name):
     edit, code = BROKEN[name]
-    report = quick_check(solver(edit), profile="eeg2026", shape="32x256@128")
+    report = quick_check(solver(edit), profile="eeg2026/sleep")
     assert code in codes(report, "failed"), shapes.tick_list(report)
 
 
 def test_a_second_python_file_is_refused(quick_check):
     edit = ("import torch\n", "import torch\nimport helper\n")
-    report = quick_check(solver(edit, **{"helper.py": ""}), profile="eeg2026")
-    assert codes(report, "failed") == {"RT111"}
+    report = quick_check(solver(edit, **{"helper.py": ""}), profile="eeg2026/sleep")
+    assert codes(report, "failed") == {"RT111", "RT303"}
+    assert "no module of the zip can be imported" in shapes.tick_list(report)
 
 
 def test_state_shared_between_copies_is_warned_about(quick_check):
     edit = "Net.n = getattr(Net, 'n', 0) + 1; return self(X)[:, 0] + Net.n"
     shared = ("return self(X)[:, 0]", edit)
-    report = quick_check(solver(shared), profile="eeg2026")
+    report = quick_check(solver(shared), profile="eeg2026/sleep")
     assert not report.failed, shapes.tick_list(report)
     assert codes(report, "warned") & {"RT324", "RT317"}
     own = ("return self(X)[:, 0]", "self.n = getattr(self, 'n', 0) + 1; return self(X)[:, 0]")
-    assert "RT324" not in codes(quick_check(solver(own), profile="eeg2026"), "warned")
+    assert "RT324" not in codes(quick_check(solver(own), profile="eeg2026/sleep"), "warned")
 
 
-def _graph(n_outputs: int) -> bytes:
+SIZES = {"bci": (41, 480, 120, 3), "sleep": (4, 640, 128, 1)}
+
+
+def _graph(track: str, scale: float = 0.1) -> bytes:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
+    n_chans, n_times, _, n_outputs = SIZES[track]
     rng = np.random.default_rng(0)
-    weight = numpy_helper.from_array(rng.standard_normal((6, 22, 5)).astype("f4"), "w")
+    weight = numpy_helper.from_array(rng.standard_normal((6, n_chans, 5)).astype("f4"), "w")
     head = numpy_helper.from_array(rng.standard_normal((6, n_outputs)).astype("f4"), "h")
-    scale = numpy_helper.from_array(np.array(1e5, "f4"), "s")
+    scale = numpy_helper.from_array(np.array(scale, "f4"), "s")
     axis = numpy_helper.from_array(np.array([2]), "a")
     nodes = [
         helper.make_node("Mul", ["x", "s"], ["m"]),
@@ -131,7 +139,7 @@ def _graph(n_outputs: int) -> bytes:
     graph = helper.make_graph(
         nodes,
         "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", 22, 300])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", n_chans, n_times])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["b", n_outputs])],
         [weight, head, scale, axis],
     )
@@ -145,12 +153,12 @@ def built(request, tmp_path_factory) -> Path:
     from rtserve.submission.bundle import build
 
     folder = tmp_path_factory.mktemp(request.param)
-    data = _graph(3 if request.param == "bci" else 1)
+    data = _graph(request.param)
     (folder / "member.onnx").write_bytes(data)
     recipe = f"""profile = "eeg2026"
 runtime = "torch"
-unit = "V"
-sfreq = 128
+unit = "uV"
+sfreq = {SIZES[request.param][2]}
 [[challenges.{request.param}.members]]
 graph = "member.onnx"
 sha256 = "{hashlib.sha256(data).hexdigest()}"
@@ -188,10 +196,8 @@ def _changed(path: Path, target: Path, name: str, change) -> Path:
 def test_a_flipped_bit_is_named_and_other_numbers_are_seen(quick_check, built, tmp_path):
     key = "bci" if "bci" in str(built) else "sleep"
     graph = f"challenge_{key}.onnx"
-    tampered = _changed(
-        built, tmp_path / "t.zip", graph, lambda data: _graph(3 if key == "bci" else 1)[:-8] + b"\x0a\x02\x08\x00"
-    )
-    report = quick_check(tampered, profile="eeg2026", shape="22x300@100")
+    tampered = _changed(built, tmp_path / "t.zip", graph, lambda data: _graph(key)[:-8] + b"\x0a\x02\x08\x00")
+    report = quick_check(tampered, profile="eeg2026")
     assert {"RT401", "RT402"} <= codes(report, "failed"), shapes.tick_list(report)
     named = next(r for r in report.results if r.code == "RT401").findings
     assert [finding.where for finding in named] == [graph]
@@ -223,7 +229,7 @@ def test_a_branch_of_weight_zero_is_inert(tmp_path):
     from rtserve.graphs.graph import Graph
     from rtserve.submission.reachability_graph import inert_branches
 
-    member = Graph.from_bytes(_graph(1))
+    member = Graph.from_bytes(_graph("sleep", 1e5))
     for weights, expected in (((0.5, 0.5), 0), ((1.0, 0.0), 1)):
         fused = fuse([member], views=["identity", "roll:+3"], merge=Merge(kind="weighted", weights=weights), force=True)
         path = fused.save(tmp_path / f"{expected}.onnx")

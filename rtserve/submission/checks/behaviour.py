@@ -6,11 +6,14 @@ import ast
 import math
 import statistics
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rtserve.submission.checks.blame import shown, where
 from rtserve.submission.checks.literals import reached_nodes
-from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
+from rtserve.submission.checks.rule import FAIL, WARN, Case, Finding, Rule, Skip
+
+if TYPE_CHECKING:
+    from rtserve.submission.profile import Challenge
 
 __all__ = ["RULES", "SAME", "events", "repeatable"]
 
@@ -163,21 +166,34 @@ class Batches(Rule):
 
     def check(self, case: Case) -> Iterator[Finding | Skip]:
         for event in events(case, "batches"):
-            if not repeatable(case, event["challenge"]):
+            challenge = case.profile.challenge(event["challenge"])
+            if not repeatable(case, challenge.key):
                 continue
             for row in event["rows"]:
-                text = self._text(row)
-                if text:
-                    yield Finding(message=text, challenge=event["challenge"])
+                found = self._judge(row, challenge)
+                if found is not None:
+                    yield found
                     break
 
-    def _text(self, row: dict[str, Any]) -> str:
+    def _judge(self, row: dict[str, Any], challenge: Challenge) -> Finding | None:
+        broken = self._broken(row)
+        if broken and challenge.streaming:
+            return None  # its scorer gives one window at a time
+        if broken:
+            return Finding(message=broken, challenge=challenge.key, severity=FAIL if challenge.batch > 1 else "")
+        if row["difference"] <= 1e-4 or challenge.coupling == "allow":
+            return None
+        given = "alone" if challenge.size == 1 else f"in one of {challenge.size}"
+        text = f"in a batch of {row['size']} the windows give {_few(row['rows'])}, {given} {_few(row['alone'])}"
+        if challenge.streaming:
+            text += "; the scorer gives one at a time"
+        return Finding(message=text, challenge=challenge.key, severity=FAIL if challenge.coupling == "fail" else "")
+
+    def _broken(self, row: dict[str, Any]) -> str:
         if "error" in row:
             return f"a batch of {row['size']} raises {row['error']}"
         if row["shape"] is not None and (not row["shape"] or row["shape"][0] != row["size"]):
             return f"a batch of {row['size']} gives shape {row['shape']}"
-        if row["difference"] > 1e-4:
-            return f"in a batch of {row['size']} the windows give {_few(row['rows'])}, alone {_few(row['alone'])}"
         return ""
 
 
@@ -195,25 +211,38 @@ class Responds(Rule):
         for event in events(case, "windows"):
             key = event["challenge"]
             values = [v for v in event["values"] if math.isfinite(v)]
-            if len(values) < 3 or case.profile.entry.style == "solver":
+            if len(values) < 3:
                 continue
             spread, mean = statistics.pstdev(values), statistics.fmean(values)
-            if spread <= 1e-5 * max(abs(mean), 0.1):
-                yield Finding(message=self._constant(case, key, mean, spread), challenge=key)
+            if event["moved"] <= 1e-5 and spread <= 1e-5 * max(abs(mean), 0.1):
+                yield from self._constant(case, key, mean, spread)
             yield from self._mean(case, key, mean)
 
-    def _constant(self, case: Case, key: str, mean: float, spread: float) -> str:
-        signal = case.profile.signal
-        text = f"{mean:.5g} for every window (spread {spread:.2g}); a constant scores 1.0 at best"
+    def _constant(self, case: Case, key: str, mean: float, spread: float) -> Iterator[Finding]:
+        signal, challenge = case.profile.signal_of(key), case.profile.challenge(key)
+        unit = signal.unit if signal.unit != "1" else "standard deviations"
+        text = f"{mean:.5g} for every window (spread {spread:.2g})"
+        if challenge.target != "class":
+            text += "; a constant scores 1.0 at best" if case.profile.entry.style == "getters" else ""
+        moving = [row for row in self._scales(case, key) if self._moves(row, mean, challenge.target == "class")]
+        nearest = min(moving, key=lambda row: abs(math.log(row["scale"] / signal.scale)), default=None)
+        if nearest is not None:
+            ratio = nearest["scale"] / signal.scale
+            size = f"{ratio:.0e} times as large" if ratio > 1 else f"{1 / ratio:.0e} times as small"
+            given = f", the contest gives {signal.scale:g} {unit}" if unit else ""
+            text += f". It moves at {nearest['scale']:g}{given}: it looks trained on data {size}"
+        if nearest is not None or challenge.target != "class":
+            yield Finding(message=text, challenge=key)
+
+    def _scales(self, case: Case, key: str) -> list[dict[str, Any]]:
         event = case.drive.first("scales", key) if case.drive is not None else None
-        far = 1e-3 * max(abs(mean), 0.1)
-        rows = (event or {}).get("scales", ())
-        moving = [row for row in rows if any(abs(value - mean) > far for value in row["values"])]
-        if moving and moving[0]["scale"] > signal.scale:
-            scale = moving[0]["scale"]
-            times = f"{scale / signal.scale:.0e}"
-            text += f". It moves from {scale:g} {signal.unit} on: it looks trained on data {times} times as large"
-        return text
+        return list((event or {}).get("scales", ()))
+
+    def _moves(self, row: dict[str, Any], mean: float, classes: bool) -> bool:
+        """Whether the answers differ at a scale; a class has to differ between windows, a number from the constant."""
+        if classes or row["moved"] > 1e-3:
+            return bool(row["moved"] > 1e-3)
+        return any(abs(value - mean) > 1e-3 * max(abs(mean), 0.1) for value in row["values"])
 
     def _mean(self, case: Case, key: str, mean: float) -> Iterator[Finding]:
         challenge = case.profile.challenge(key)
@@ -227,6 +256,28 @@ class Responds(Rule):
             yield Finding(
                 message=f"mean prediction {mean:.4g} for {target}, expected {low} to {high}{penalty}", challenge=key
             )
+
+
+class Possible(Rule):
+    """Every answer lies where the target can lie."""
+
+    code = "RT328"
+    requires = ("RT301",)
+    after = "windows"
+    cause = "Another unit than the contest's (degrees for radians), or an index of a class that there is not."
+    cure = "Answer in the unit that the contest reads; clip where that is what is meant."
+
+    def check(self, case: Case) -> Iterator[Finding | Skip]:
+        for event in events(case, "windows"):
+            challenge = case.profile.challenge(event["challenge"])
+            if not challenge.possible or event["low"] is None:
+                continue
+            low, high = challenge.possible
+            worst = event["low"] if event["low"] < low else event["high"]
+            if not low <= worst <= high:
+                target = challenge.target.replace("_", " ")
+                message = f"an answer is {worst:.5g}; {target} lies in {low:g} to {high:g}"
+                yield Finding(message=message, challenge=challenge.key)
 
 
 class BadChannels(Rule):
@@ -298,5 +349,5 @@ class NewObject(Rule):
 
 
 RULES: tuple[type[Rule], ...] = (
-    HooksRun, WeightsLoaded, EvalReaches, Repeatable, Batches, Responds, BadChannels, AnyDevice, NewObject,
+    HooksRun, WeightsLoaded, EvalReaches, Repeatable, Batches, Responds, Possible, BadChannels, AnyDevice, NewObject,
 )  # fmt: skip

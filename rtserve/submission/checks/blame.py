@@ -53,11 +53,17 @@ def kind_of(error: dict[str, Any]) -> str:
 
 def excuse(case: Case, error: dict[str, Any]) -> str:
     """Return why this machine, or an assumption of this check, may be to blame for an error, or an empty text."""
-    if case.profile.network and kind_of(error) == "network":
-        return "it needs the network, which the contest may allow and this check has not"
+    if kind_of(error) == "network":
+        asked = f"{error['text']} {' '.join(module.text for module in case.sources.modules.values())}"
+        ready = [name for name in case.profile.staged if name in asked]
+        if case.profile.network or ready:
+            what = (
+                f"{ready[0]}, which lies ready on the scorer" if ready else "the network, which the contest may allow"
+            )
+            return f"it needs {what} and this check has not"
     certain = ("NameError", "SyntaxError", "ImportError", "ModuleNotFoundError", "FileNotFoundError", "SystemExit")
     sizes = kind_of(error) in ("other", "weights") and error["type"] not in certain
-    if case.profile.signal.assumed and sizes:
+    if any(case.profile.signal_of(challenge.key).assumed for challenge in case.challenges) and sizes:
         return f"the size of the contest's windows is not known here ({shown(error, 120)}); name it with --shape"
     top = str(error["module"] or "").partition(".")[0]
     promised = set(case.profile.modules)

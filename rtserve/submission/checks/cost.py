@@ -24,11 +24,9 @@ class Copies(Rule):
     cure = "Keep only tensors and plain values on the network; rtserve build makes such a one."
 
     def check(self, case: Case) -> Iterator[Finding | Skip]:
-        for stage, severity in (("deepcopy", ""), ("pickle", WARN)):
-            for event in case.drive.all(stage) if case.drive is not None else []:
-                if event.get("ok") is False and not _raised_by_limits(event):
-                    said = shown(event["error"])
-                    yield Finding(message=f"{stage}: {said}", challenge=event["challenge"], severity=severity)
+        for event in case.drive.all("deepcopy") if case.drive is not None else []:
+            if event.get("ok") is False and not _raised_by_limits(event):
+                yield Finding(message=f"deepcopy: {shown(event['error'])}", challenge=event["challenge"])
 
 
 def _raised_by_limits(event: dict[str, Any]) -> bool:

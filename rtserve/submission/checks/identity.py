@@ -126,10 +126,11 @@ def compare(case: Case, key: str, name: str, got: np.ndarray) -> Iterator[Findin
 
     assert case.unpacked.folder is not None
     graph = Graph.load(case.unpacked.folder / name)
-    signal = case.profile.signal
-    windows = probe_windows(24, signal.n_chans, signal.n_times, sfreq=signal.sfreq, scale=signal.scale)[: len(got)]
+    signal, size = case.profile.signal_of(key), case.profile.challenge(key).size
+    windows = probe_windows(24, signal.n_chans, signal.n_times, sfreq=signal.sfreq, scale=signal.scale)
+    windows, got = windows[: len(got)], got[: len(windows)]
     runner = OnnxruntimeRunner(graph)
-    rows = np.stack([runner.infer(windows[i : i + 1])[0] for i in range(len(windows))])
+    rows = np.concatenate([runner.infer(windows[i : i + size]) for i in range(0, len(windows), size)])
     classes = case.profile.challenge(key).target == "class" and rows.shape[1] > 1
     expected = rows.argmax(axis=1).astype(np.float64) if classes else rows[:, 0]
     found = compare_outputs(name, got, expected)
@@ -166,10 +167,10 @@ class LiveBranches(Rule):
             return
         for key, entry in challenges_of(case).items():
             name = str(entry.get("graph", ""))
-            if name not in case.unpacked.names:
+            if name not in case.unpacked.names or key not in {challenge.key for challenge in case.challenges}:
                 continue
             try:
-                for text in inert_branches(case.unpacked.folder / name, case.profile.signal.scale):
+                for text in inert_branches(case.unpacked.folder / name, case.profile.signal_of(key).scale):
                     yield Finding(message=text, where=name, challenge=key)
             except RtserveError as error:
                 yield Finding(message=f"{name}: {error.message}", where=name, challenge=key)
@@ -208,7 +209,7 @@ class SameMeaning(Rule):
         told = challenges_of(case).get(key, {}).get("stated", {})
         unknown = [word for word in graph.input_spec.unknown if word not in told]
         if key and unknown:
-            gives = f"{case.profile.signal.unit} at {case.profile.signal.sfreq:g} Hz"
+            gives = case.profile.signal_of(challenges[0].key)
             message = f"neither {name} nor the recipe states its {' and its '.join(unknown)}; the contest gives {gives}"
             yield Finding(message=message, where=name, challenge=key, severity=WARN)
 

@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rtserve.submission.checks.blame import broken_stages, excused_weights, kind_of, shown, where
 from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
+
+if TYPE_CHECKING:
+    from rtserve.submission.profile import Challenge
 
 __all__ = ["RULES"]
 
@@ -93,6 +96,9 @@ class Runs(Rule):
         }
         for event, verdict in broken_stages(case, ("import", "construct", "build", "eval"), kinds):
             cure = cures.get(kind_of(event["error"]), "")
+            module = str(event["error"]["module"] or "")
+            if module and f"{module.partition('.')[0]}.py" in case.unpacked.names and case.profile.entry.every_script:
+                cure = "no module of the zip can be imported: write it into the entry script"
             yield replace(verdict, cure=cure) if isinstance(verdict, Finding) else verdict
 
 
@@ -103,9 +109,10 @@ class FindsFiles(Rule):
     requires = ("RT301",)
     cause = "A relative path, or a folder that exists only on the author's machine."
     cure = "Open files through Path(__file__).resolve().parent / NAME."
+    copied = "the script is scored from a copy that lies elsewhere: open files through meta['submission_dir'] / NAME"
 
     def check(self, case: Case) -> Iterator[Finding | Skip]:
-        layout = case.profile.layout
+        layout, cure = case.profile.layout, self.copied if case.profile.entry.every_script else self.cure
         holds = [n for n in case.unpacked.files() if not n.endswith((".py", ".md"))]
         for event, verdict in broken_stages(case, STAGES, ("path",)):
             if isinstance(verdict, Skip):
@@ -121,7 +128,7 @@ class FindsFiles(Rule):
             )
             base = PurePosixPath(path).name or (named_in_text[0] if named_in_text else "")
             absent = bool(base) and base not in {PurePosixPath(n).name for n in case.unpacked.files()}
-            yield replace(verdict, message=message, cure=f"add {base} to the zip" if absent else self.cure)
+            yield replace(verdict, message=message, cure=f"add {base} to the zip" if absent else cure)
 
 
 class FitsNetwork(Rule):
@@ -272,12 +279,13 @@ class Forward(Rule):
     cure = "Run it on torch.zeros with the contest's shape."
 
     def check(self, case: Case) -> Iterator[Finding | Skip]:
-        signal = case.profile.signal
         for event, verdict in broken_stages(
             case, ("forward", "windows"), ("other", "package", "memory", "network", "read-only")
         ):
             if isinstance(verdict, Finding):
-                shape = f"(1, {signal.n_chans}, {signal.n_times})"
+                signal = case.profile.signal_of(event["challenge"])
+                size = case.profile.challenge(event["challenge"]).size
+                shape = f"({size}, {signal.n_chans}, {signal.n_times})"
                 method = case.profile.entry.method
                 verdict = replace(verdict, message=f"{method}(X) with X {shape} raises {shown(event['error'])}")
             yield verdict
@@ -298,7 +306,7 @@ class Output(Rule):
             if event is None or not event.get("ok"):
                 continue
             if case.profile.entry.style == "solver":
-                yield from self._shape(event, challenge.key, challenge.output)
+                yield from self._shape(event, challenge)
             else:
                 yield from self._read(event, challenge.key)
 
@@ -310,15 +318,18 @@ class Output(Rule):
             first = "the scorer reads the first number of it"
             yield Finding(message=f"forward returns {what} instead of (1, 1); {first}", challenge=key, severity=WARN)
 
-    def _shape(self, event: dict[str, Any], key: str, output: tuple[str, ...]) -> Iterator[Finding]:
+    def _shape(self, event: dict[str, Any], challenge: Challenge) -> Iterator[Finding]:
+        read = " or ".join(f"({', '.join(shape)})" for shape in (challenge.output, *challenge.accepts))
+        said = ""
         if event["shape"] is None:
-            yield Finding(
-                message=f"predict returns {_what(event)}, not an array of shape ({', '.join(output)})", challenge=key
-            )
-        elif output and (len(event["shape"]) != len(output) or event["shape"][0] != 1):
-            yield Finding(
-                message=f"predict returns {_what(event)} for one window; ({', '.join(output)}) is read", challenge=key
-            )
+            said = f", not an array of shape {read}"
+        elif not challenge.reads(event["shape"]):
+            said = f" for {'one window' if challenge.size == 1 else f'{challenge.size} windows'}; {read} is read"
+        elif event["dtype"].startswith("complex"):
+            said = "; real numbers are read"
+        if said:
+            cure = f"return an array of shape {read}, of real numbers"
+            yield Finding(message=f"predict returns {_what(event)}{said}", cure=cure, challenge=challenge.key)
 
 
 def _what(event: dict[str, Any]) -> str:
@@ -346,10 +357,10 @@ class Finite(Rule):
         for challenge in case.challenges:
             event = case.drive.first("windows", challenge.key) if case.drive is not None else None
             if event is not None and event.get("ok") and event["non_finite_at"] is not None:
-                index = event["non_finite_at"]
+                index, signal = event["non_finite_at"], case.profile.signal_of(challenge.key)
                 yield Finding(
-                    message=f"window {index} of {len(event['values'])} clean ones at {case.profile.signal.scale:g}"
-                    f" {case.profile.signal.unit} gives {event['values'][index]}",
+                    message=f"window {index} of {len(event['values'])} clean ones at {signal.scale:g}"
+                    f" {signal.unit or '(unit not stated)'} gives {event['values'][index]}",
                     challenge=challenge.key,
                 )
 

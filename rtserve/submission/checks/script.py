@@ -258,7 +258,8 @@ class Imports(Rule):
         dormant: bool,
     ) -> Iterator[Finding]:
         newer = item.top in standard_modules((99, 0)) - standard_modules(version)
-        severity = WARN if dormant or (case.all_ran and not newer) else ""
+        missing = item.top in case.profile.absent
+        severity = WARN if dormant or (case.all_ran and not newer and not missing) else ""
         where = f"{module.file}:{item.line}"
         if item.top not in known and not case.sources.provides(item.top):
             if dormant:

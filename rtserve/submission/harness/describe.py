@@ -7,7 +7,16 @@ from typing import Any
 
 import torch
 
-__all__ = ["describe_object", "describe_output", "differs", "fingerprints", "flat", "stray_modules", "tensors_of"]
+__all__ = [
+    "describe_object",
+    "describe_output",
+    "differs",
+    "fingerprints",
+    "flat",
+    "numbers_of",
+    "stray_modules",
+    "tensors_of",
+]
 
 
 def describe_object(thing: Any, needed: list[str]) -> dict[str, Any]:
@@ -133,34 +142,37 @@ def describe_output(y: Any) -> dict[str, Any]:
     return data
 
 
-def flat(y: Any) -> list[float]:
-    """Return the numbers of an output in order."""
-    if isinstance(y, (tuple, list)):
-        return [value for item in y for value in flat(item)]
-    if isinstance(y, dict):
-        return [value for item in y.values() for value in flat(item)]
+def numbers_of(y: Any) -> torch.Tensor:
+    """Return the numbers of an output in order: float64, one axis."""
+    if isinstance(y, (tuple, list, dict)):
+        parts = [numbers_of(item) for item in (y.values() if isinstance(y, dict) else y)]
+        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
     if not isinstance(y, torch.Tensor):
         try:
             y = torch.as_tensor(y)
         except Exception:  # no numbers in it
-            return []
+            return torch.zeros(0, dtype=torch.float64)
     if y.is_complex():
         y = torch.view_as_real(y)
-    numbers: list[float] = y.detach().to("cpu", torch.float64).reshape(-1).tolist()
+    return y.detach().to("cpu", torch.float64).reshape(-1)
+
+
+def flat(y: Any) -> list[float]:
+    """Return the numbers of an output in order."""
+    numbers: list[float] = numbers_of(y).tolist()
     return numbers
 
 
 def differs(first: Any, second: Any) -> float:
     """Return the largest difference of two outputs relative to their size; infinite where shapes or NaNs differ."""
-    a, b = flat(first), flat(second)
+    a, b = numbers_of(first), numbers_of(second)
     if len(a) != len(b):
         return float("inf")
-    size = max([abs(v) for v in a + b if v == v and abs(v) != float("inf")] + [1e-3])
-    worst = 0.0
-    for one, two in zip(a, b):  # noqa: B905 - lengths are equal, and Python 3.9 scorers have no strict
-        if one != one or two != two or abs(one) == float("inf") or abs(two) == float("inf"):
-            if not (one == two or (one != one and two != two)):
-                return float("inf")
-            continue
-        worst = max(worst, abs(one - two) / size)
-    return worst
+    finite = torch.isfinite(a) & torch.isfinite(b)
+    same = (a == b) | (a.isnan() & b.isnan())
+    if not bool((finite | same).all()):
+        return float("inf")
+    both = torch.cat([a[torch.isfinite(a)], b[torch.isfinite(b)]]).abs()
+    size = max(float(both.max()), 1e-3) if len(both) else 1e-3
+    apart = (a[finite] - b[finite]).abs()
+    return float(apart.max()) / size if len(apart) else 0.0

@@ -42,11 +42,12 @@ def main() -> None:
     _prepare(spec, channel, guards)
     watch = guards.Watch(spec["folder"])
     guards.block_absent(spec["folder"], spec["allowed"], lambda name: channel.emit("hidden", module=name))
-    windows = _read_windows(torch, spec)
+    windows = {challenge["key"]: _read_windows(torch, challenge) for challenge in spec["challenges"]}
     from .scorer import Drive
 
     os.chdir(spec["cwd"])
-    sys.path.insert(0, spec["folder"])
+    if not spec["entry"]["every_script"]:
+        sys.path.insert(0, spec["folder"])
     try:
         Drive(spec, channel, watch, windows).run()
     except BaseException as error:  # a fault of these calls, not of the submission
@@ -69,9 +70,9 @@ def _prepare(spec: dict[str, Any], channel: Any, guards: Any) -> None:
         guards.fence(spec["fence"], lambda what: channel.emit("refused", what=what))
 
 
-def _read_windows(torch: Any, spec: dict[str, Any]) -> Any:
-    signal = spec["signal"]
-    with open(spec["windows"], "rb") as handle:
+def _read_windows(torch: Any, challenge: dict[str, Any]) -> Any:
+    signal = challenge["signal"]
+    with open(challenge["windows"], "rb") as handle:
         numbers = torch.frombuffer(bytearray(handle.read()), dtype=torch.float32)
     return numbers.reshape(-1, signal["n_chans"], signal["n_times"]).clone()
 

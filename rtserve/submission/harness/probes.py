@@ -13,14 +13,28 @@ from typing import Any
 
 import torch
 
-from .describe import describe_output, differs, flat, stray_modules
+from .describe import describe_output, differs, flat, numbers_of, stray_modules
 
 __all__ = ["Probes"]
 
 LARGEST = 2**26
 """Numbers of a sub-network above which it is not disturbed: a copy of them has to be kept."""
+SATURATED = 2e4
+"""Of the contest's scale: an amplifier at its end, 0.2 V where windows have ten microvolts."""
 MOVED = 1e-7
 """Relative change of the output below which a branch has not moved it."""
+FACTORS = (1e-6, 1e-5, 1e-3, 1e-1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
+"""Of the contest's scale: from volts to microvolts and to unit variance, both ways."""
+
+
+def rows_of(y: Any, n: int) -> list[torch.Tensor]:
+    """Return the numbers of each of the `n` windows of an answer; all of them for each where it has no such rows."""
+    numbers = numbers_of(y)
+    return [numbers] * n if len(numbers) % n else list(numbers.reshape(n, -1))
+
+
+def _firsts(rows: list[torch.Tensor]) -> list[float]:
+    return [float(numbers[0]) if len(numbers) else float("nan") for numbers in rows]
 
 
 class Probes:
@@ -38,12 +52,20 @@ class Probes:
         Their standard deviation.
     budget_s : float
         Seconds all probes together may take.
+    size : int
+        Windows that are given at once.
     """
 
     def __init__(
-        self, call: Callable[[torch.Tensor], Any], model: Any, windows: torch.Tensor, scale: float, budget_s: float
+        self,
+        call: Callable[[torch.Tensor], Any],
+        model: Any,
+        windows: torch.Tensor,
+        scale: float,
+        budget_s: float,
+        size: int = 1,
     ) -> None:
-        self.call, self.model, self.windows, self.scale = call, model, windows, scale
+        self.call, self.model, self.windows, self.scale, self.size = call, model, windows, scale, size
         self.start(budget_s)
         self.cost = 0.0
         self.steady = True
@@ -53,8 +75,8 @@ class Probes:
         self.until = time.perf_counter() + budget_s
 
     def one(self, index: int) -> torch.Tensor:
-        """Return window `index` as a fresh batch of one."""
-        return self.windows[index : index + 1].clone()
+        """Return window `index`, with those that follow it where several are given at once, as a fresh batch."""
+        return self.windows[[(index + place) % len(self.windows) for place in range(self.size)]]
 
     def plain(self) -> list[tuple[str, Callable[[], dict[str, Any]], int]]:
         """Return name, probe and forward passes of what ordinary windows can ask."""
@@ -68,7 +90,7 @@ class Probes:
         """Return the probes that could spoil a network with state: they go to a copy that nothing else will use."""
         return [
             ("batches", self.batches, 6),
-            ("scales", self.scales, 24),
+            ("scales", self.scales, 4 * len(FACTORS)),
             ("channels", self.channels, 4),
             ("branches", self.branches, 12),
         ]
@@ -78,21 +100,33 @@ class Probes:
         return time.perf_counter() + passes * self.cost < self.until
 
     def time_windows(self, n: int) -> dict[str, Any]:
-        """Score `n` windows one by one, as the contest does; values and seconds of each."""
+        """Score about `n` windows in batches of the contest's kind; the first number of each, and seconds a window.
+
+        ``moved`` is the largest difference of a window's whole answer from the first window's; ``low`` and ``high`` are
+        the smallest and the largest finite number of all answers.
+        """
         values: list[float] = []
         seconds: list[float] = []
-        bad = None
-        for index in range(n):
+        ends: list[float] = []
+        bad, moved, first = None, 0.0, None
+        for index in range(0, max(n, 2 * self.size), self.size):
             x = self.one(index % len(self.windows))
             start = time.perf_counter()
             y = self.call(x)
-            seconds.append(time.perf_counter() - start)
-            numbers = flat(y)
-            values.append(numbers[0] if numbers else float("nan"))
-            if bad is None and (not numbers or any(v != v or abs(v) == float("inf") for v in numbers)):
-                bad = index
-        self.cost = sorted(seconds)[len(seconds) // 2]
-        return {"values": values, "seconds": seconds, "non_finite_at": bad}
+            seconds += [(time.perf_counter() - start) / self.size] * self.size
+            for place, numbers in enumerate(rows_of(y, self.size)):
+                values.append(float(numbers[0]) if len(numbers) else float("nan"))
+                good = numbers[torch.isfinite(numbers)]
+                if bad is None and (not len(numbers) or len(good) < len(numbers)):
+                    bad = index + place
+                ends += [float(good.min()), float(good.max())] if len(good) else []
+                first = numbers if first is None else first
+                moved = max(moved, differs(first, numbers))
+        self.cost = self.size * sorted(seconds)[len(seconds) // 2]
+        low, high = (min(ends), max(ends)) if ends else (None, None)
+        return {
+            "values": values, "seconds": seconds, "non_finite_at": bad, "moved": moved, "low": low, "high": high,
+        }  # fmt: skip
 
     def repeat(self) -> dict[str, Any]:
         """Run one window again: plain, and twice from the same seed; noise and state show as differences."""
@@ -136,37 +170,45 @@ class Probes:
         return {"training": inside[:50], "stray": stray[:50]}
 
     def batches(self) -> dict[str, Any]:
-        """Run batches of 2 and 5 and compare each row with the same window alone."""
-        alone = [self.call(self.one(index)) for index in range(5)]
+        """Run batches of 2 and 5 and compare each row with the same window as the contest gives it."""
+        alone = [numbers_of(self.call(self.one(index))) for index in range(5)] if self.size == 1 else []
+        alone = alone or rows_of(self.call(self.one(0)), self.size)
         rows = []
         for size in (2, 5):
             entry: dict[str, Any] = {"size": size}
             try:
                 y = self.call(self.windows[:size].clone())
                 entry["shape"] = describe_output(y)["shape"]
-                numbers, single = flat(y), [v for item in alone[:size] for v in flat(item)]
-                entry["difference"] = differs(torch.tensor(numbers), torch.tensor(single))
-                entry["rows"], entry["alone"] = numbers[:5], single[:5]
+                numbers, single = numbers_of(y), torch.cat(alone[:size])
+                entry["difference"] = differs(numbers, single)
+                entry["rows"], entry["alone"] = _firsts(rows_of(y, size)), _firsts(alone[:size])
             except Exception as error:  # a batch the scorer never sends
                 entry["error"] = f"{type(error).__name__}: {error}"[:300]
             rows.append(entry)
         return {"rows": rows}
 
     def scales(self) -> dict[str, Any]:
-        """Run four windows at scales from 1e-6 to 1 V; the spread of the output at each."""
+        """Run four windows at multiples of the contest's scale: what each gives, and how far the answers differ."""
         found = []
-        for target in (1e-6, 1e-5, 1e-4, 1e-3, 1e-1, 1.0):
-            values = [flat(self.call(self.one(index) * (target / self.scale))) for index in range(4)]
-            found.append({"scale": target, "values": [numbers[0] if numbers else float("nan") for numbers in values]})
+        for factor in FACTORS:
+            answers = [rows_of(self.call(self.one(index) * factor), self.size)[0] for index in range(4)]
+            found.append(
+                {
+                    "scale": self.scale * factor,
+                    "values": _firsts(answers),
+                    "moved": max(differs(answers[0], other) for other in answers[1:]),
+                }
+            )
         return {"scales": found}
 
     def channels(self) -> dict[str, Any]:
         """Run windows with a NaN, a flat, a saturated channel, and an empty one."""
+        channel = min(3, self.windows.shape[1] - 1)
         kinds: dict[str, Callable[[torch.Tensor], Any]] = {
-            "flat channel": lambda x: x[:, 3].zero_(),
-            "saturated channel": lambda x: x[:, 3].fill_(0.2),
+            "flat channel": lambda x: x[:, channel].zero_(),
+            "saturated channel": lambda x: x[:, channel].fill_(SATURATED * self.scale),
             "all zero": lambda x: x.zero_(),
-            "nan channel": lambda x: x[:, 3].fill_(float("nan")),  # last: a network with state remembers it
+            "nan channel": lambda x: x[:, channel].fill_(float("nan")),  # last: a network with state remembers it
         }
         found = {}
         for kind, spoil in kinds.items():

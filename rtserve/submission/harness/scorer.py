@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import copy
 import gc
-import importlib
 import os
-import pickle  # noqa: TID251 - asks whether the network can be pickled; nothing is read
 import random
 import sys
 import time
-import types
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +18,7 @@ from .describe import describe_object, describe_output, differs, fingerprints, f
 from .guards import Watch
 from .probes import Probes
 from .record import Loads
+from .scripts import install_base_classes, load_copy, load_named, named_solver, run_beside
 
 __all__ = ["Drive"]
 
@@ -39,11 +37,11 @@ class Drive:
         Where events go.
     watch : Watch
         Its record is sent after each stage.
-    windows : Tensor, (n_windows, n_chans, n_times)
-        Probe windows.
+    windows : dict of str to Tensor, (n_windows, n_chans, n_times)
+        Probe windows of every challenge.
     """
 
-    def __init__(self, spec: dict[str, Any], channel: Channel, watch: Watch, windows: torch.Tensor) -> None:
+    def __init__(self, spec: dict[str, Any], channel: Channel, watch: Watch, windows: dict[str, torch.Tensor]) -> None:
         self.spec, self.channel, self.watch, self.windows = spec, channel, watch, windows
         self.folder: str = spec["folder"]
         self.entry: dict[str, Any] = spec["entry"]
@@ -63,6 +61,8 @@ class Drive:
         _seed(1)
         if not self._stage("import", self._import):
             return
+        if self.entry["every_script"]:
+            self._stage("scripts", lambda: {"failed": run_beside(self.folder, self.entry["file"])})
         shared: dict[str, Any] = {}
         if not self._stage("construct", lambda: shared.update(sub=self._construct("cpu"))):
             return
@@ -99,14 +99,17 @@ class Drive:
     def _import(self) -> dict[str, Any] | None:
         start = time.perf_counter()
         if self.solver:
-            _install_base_classes(self.entry["base"])
-        self.module = importlib.import_module(self.entry["file"].removesuffix(".py"))
+            install_base_classes(self.entry["base"])
+        file = self.entry["file"]
+        self.module = load_copy(self.folder, file) if self.entry["every_script"] else load_named(file)
         names = [name for name, value in vars(self.module).items() if isinstance(value, type)]
         return {"seconds": time.perf_counter() - start, "classes": names[:100], "file": str(self.module.__file__)}
 
     def _construct(self, device: str) -> Any:
-        cls = getattr(self.module, self.entry["class_name"])
-        return cls() if self.solver else cls(self.spec["sfreq"], torch.device(device))
+        if self.solver:
+            return named_solver(self.module, self.entry["class_name"])()
+        sfreq = self.spec["challenges"][0]["signal"]["sfreq"]
+        return getattr(self.module, self.entry["class_name"])(sfreq, torch.device(device))
 
     def _build(self, sub: Any, challenge: dict[str, Any], device: str = "cpu") -> Any:
         if not self.solver:
@@ -118,7 +121,7 @@ class Drive:
     def _meta(self, challenge: dict[str, Any], device: str) -> dict[str, Any]:
         from pathlib import Path
 
-        signal = self.spec["signal"]
+        signal = challenge["signal"]
         names = [f"ch{index + 1}" for index in range(signal["n_chans"])]
         return {
             "submission_dir": Path(self.folder),
@@ -156,8 +159,8 @@ class Drive:
             return
         if "eval" in self.entry["requires"] and not self._stage("eval", lambda: _none(model.eval())):
             return
-        if self.entry["deepcopy"]:
-            self._copies(model)
+        if challenge["streaming"]:
+            self._stage("deepcopy", lambda: _none(copy.deepcopy(model)))
         self._forward(sub, model, challenge)
 
     def _call(self, model: Any) -> Callable[[torch.Tensor], Any]:
@@ -171,7 +174,7 @@ class Drive:
 
     def _forward(self, sub: Any, model: Any, challenge: dict[str, Any]) -> None:
         call = self._call(model)
-        probes = Probes(call, model, self.windows, self.spec["signal"]["scale"], self.spec["budget_s"])
+        probes = self._probes(model, challenge)
 
         def first() -> dict[str, Any]:
             start = time.perf_counter()
@@ -189,8 +192,8 @@ class Drive:
             return
         self._probe(probes, probes.plain())
         self.pace[challenge["key"]] = (probes.cost, probes.steady)
-        if challenge.get("streaming"):
-            self._stage("stream", lambda: self._stream(model))
+        if challenge["streaming"]:
+            self._stage("stream", lambda: self._stream(model, self.windows[challenge["key"]]))
         for name in challenge.get("dead", []):
             self._stage("dead", lambda name=name: self._dead(sub, name, probes))  # type: ignore[misc]
 
@@ -201,11 +204,13 @@ class Drive:
             else:
                 self.channel.emit("left_out", what=name, seconds=probes.cost)
 
-    def _copies(self, model: Any) -> None:
-        self._stage("deepcopy", lambda: _none(copy.deepcopy(model)))
-        self._stage("pickle", lambda: {"bytes": len(pickle.dumps(model))})
+    def _probes(self, model: Any, challenge: dict[str, Any]) -> Probes:
+        return Probes(
+            self._call(model), model, self.windows[challenge["key"]], challenge["signal"]["scale"],
+            self.spec["budget_s"], challenge["size"],
+        )  # fmt: skip
 
-    def _stream(self, model: Any) -> dict[str, Any]:
+    def _stream(self, model: Any, windows: torch.Tensor) -> dict[str, Any]:
         """Two streams on two copies, windows in turn, against one stream alone: nothing may leak between copies."""
 
         def fresh() -> Any:
@@ -214,14 +219,14 @@ class Drive:
                 one.reset_state()
             return self._call(one)
 
-        n = min(6, len(self.windows))
+        n = min(6, len(windows))
         alone = fresh()
-        expected = [flat(alone(self.windows[i : i + 1].clone())) for i in range(n)]
+        expected = [flat(alone(windows[i : i + 1].clone())) for i in range(n)]
         one, two = fresh(), fresh()
         got = []
         for i in range(n):
-            got.append(flat(one(self.windows[i : i + 1].clone())))
-            two(self.windows[n - 1 - i : n - i].clone() * 3.0)
+            got.append(flat(one(windows[i : i + 1].clone())))
+            two(windows[n - 1 - i : n - i].clone() * 3.0)
         return {"difference": differs(torch.tensor(expected), torch.tensor(got)), "windows": n}
 
     def _dead(self, sub: Any, name: str, probes: Probes) -> dict[str, Any]:
@@ -257,7 +262,7 @@ class Drive:
     def _odd(self, challenge: dict[str, Any], model: Any) -> None:
         if challenge["key"] not in self.pace:
             return
-        probes = Probes(self._call(model), model, self.windows, self.spec["signal"]["scale"], self.spec["budget_s"])
+        probes = self._probes(model, challenge)
         probes.cost, probes.steady = self.pace[challenge["key"]]
         self._probe(probes, probes.odd())
 
@@ -267,7 +272,7 @@ class Drive:
             model.eval()
         old, new = self.marks[challenge["key"]], fingerprints(model)
         changed = [name for name, mark in new.items() if name in old and not _same(old[name], mark)]
-        y = self._call(model)(self.windows[:1].clone())
+        y = self._call(model)(self._probes(model, challenge).one(0))
         box["model"] = model
         return {
             "tensors": len(new),
@@ -284,34 +289,10 @@ class Drive:
             return {"built": False, "error": describe_error(error, self.folder)}
         devices = describe_object(model, [])["devices"]
         try:
-            y = self._call(model)(self.windows[:1].to("meta"))
+            y = self._call(model)(self.windows[challenge["key"]][: challenge["size"]].to("meta"))
         except BaseException as error:
             return {"built": True, "devices": devices, "error": describe_error(error, self.folder)}
         return {"built": True, "devices": devices, "output": str(getattr(y, "device", ""))}
-
-
-def _install_base_classes(base: str) -> None:
-    """Offer the contest's base class under the names its own kit uses."""
-
-    def to_numpy(x: Any) -> Any:
-        return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x
-
-    class Base:
-        name = "submission"
-        requirements: list[str] = []  # noqa: RUF012
-        sampling_strategy = "run_once"
-        parameters: dict[str, Any] = {}  # noqa: RUF012
-
-    Base.__name__ = Base.__qualname__ = base
-    for package in ("benchmark_utils", "compet_core"):
-        root = types.ModuleType(package)
-        root.__path__ = []
-        solver = types.ModuleType(f"{package}.base_solver")
-        setattr(solver, base, Base)
-        data = types.ModuleType(f"{package}.data")
-        data.to_numpy = to_numpy  # type: ignore[attr-defined]
-        root.base_solver, root.data = solver, data  # type: ignore[attr-defined]
-        sys.modules.update({package: root, f"{package}.base_solver": solver, f"{package}.data": data})
 
 
 def _same(one: list[float], two: list[float]) -> bool:

@@ -1,0 +1,194 @@
+"""The second contest track by track: what streams, what comes in batches, which unit, and what dies at the door."""
+
+from __future__ import annotations
+
+import pytest
+
+from rtserve.submission import report as shapes
+
+HEAD = """
+import numpy as np
+import torch
+from benchmark_utils.base_solver import CompetSolver
+
+
+class Model(torch.nn.Module):
+    def __init__(self, meta):
+        super().__init__()
+        self.meta = meta
+
+    @torch.inference_mode()
+    def predict(self, X):
+        f = X.std(dim=(1, 2))
+        {answer}
+
+
+class Solver(CompetSolver):
+    name = "mine"
+
+    def load_model(self, meta):
+        return Model(meta)
+"""
+GOOD = {
+    "bci": "return (f * 100).long() % self.meta['n_classes']",
+    "sleep": "return 300 + f",
+    "image": "return X.mean(2) @ torch.ones(X.shape[1], self.meta['n_outputs']) + f[:, None]",
+    "pose": "return (0.1 * X.mean(1, keepdim=True)).clamp(-3, 3).repeat(1, self.meta['n_joints'], 1)",
+}
+
+
+def one(answer: str, *pairs: tuple[str, str], head: str = HEAD, **more: object) -> dict[str, object]:
+    """Return the files of a submission whose network answers so, with parts of its script replaced."""
+    text = head.replace("{answer}", answer)
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    return {"submission.py": text, **more}
+
+
+def found(report, status: str) -> dict[str, str]:
+    """Return code and first message of the results of a status."""
+    return {
+        result.code: result.findings[0].message if result.findings else result.reason
+        for result in report.results
+        if result.status == status
+    }
+
+
+@pytest.mark.parametrize("phase", ["", ":warm-up"])
+@pytest.mark.parametrize("track", GOOD)
+def test_a_good_zip_passes_on_its_track_in_both_phases(quick_check, track, phase):
+    report = quick_check(one(GOOD[track]), profile=f"eeg2026/{track}{phase}")
+    assert report.verdict == "passed", shapes.tick_list(report)
+    assert not found(report, "warned"), shapes.tick_list(report)
+
+
+LEGAL = {
+    "a column of class indices": ("bci", "return ((f * 100).long() % 3)[:, None]"),
+    "an array of NumPy": ("sleep", "return np.clip(300 + X.mean(dim=(1, 2)).numpy(), 0, 600)"),
+    "a coarser axis": (
+        "pose",
+        "p = torch.nn.functional.avg_pool1d(X, 8).mean(1, keepdim=True)\n        return 0.1 * p.repeat(1, 20, 1)",
+    ),
+    "statistics of a shuffled batch": (
+        "image",
+        "z = (X - X.mean(0)) / X.std(0)\n        return z.mean(2) @ torch.ones(X.shape[1], 1536)",
+    ),
+    "state within a stream": (
+        "sleep",
+        "self.t = getattr(self, 't', 0) + 5\n        return torch.full((len(X),), 600.0 - self.t)",
+    ),
+    "one window at a time alone": ("bci", "assert len(X) == 1\n        return (f * 100).long() % 3"),
+}
+
+
+@pytest.mark.parametrize("name", LEGAL)
+def test_what_a_track_allows_is_no_failure(quick_check, name):
+    track, answer = LEGAL[name]
+    report = quick_check(one(answer), profile=f"eeg2026/{track}")
+    assert not report.failed, shapes.tick_list(report)
+    assert "RT318" not in found(report, "warned"), shapes.tick_list(report)
+
+
+WRONG = {
+    "statistics of the batch where windows are streamed": (
+        "bci",
+        "return ((f - f.mean()) / (f.std() + 1e-12) > 0).long()",
+        "RT318",
+        "one at a time",
+    ),
+    "degrees": ("pose", "return (X.mean(1, keepdim=True) + 30).repeat(1, 20, 1)", "RT328", "joint angles"),
+    "a class that there is not": ("bci", "return (f * 100).long() % 3 + 1", "RT328", "class lies in 0 to 2"),
+    "embeddings of another network": ("image", "return X.mean(2)", "RT312", "(B, 1536)"),
+    "joints of another hand": ("pose", "return X.mean(1, keepdim=True).repeat(1, 22, 1)", "RT312", "(B, 20, T)"),
+    "complex numbers": ("sleep", "return torch.complex(f, f)", "RT312", "real numbers"),
+    "batches of one size alone": (
+        "image",
+        "assert len(X) == 8\n        return X.mean(2) @ torch.ones(32, 1536)",
+        "RT318",
+        "a batch of 2 raises",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_a_track_cannot_score_fails(quick_check, name):
+    track, answer, code, said = WRONG[name]
+    report = quick_check(one(answer), profile=f"eeg2026/{track}")
+    assert said in found(report, "failed").get(code, ""), shapes.tick_list(report)
+
+
+def test_batch_statistics_on_pose_are_a_warning(quick_check):
+    report = quick_check(one("return (X - X.mean(0)).mean(1, keepdim=True).repeat(1, 20, 1)"), profile="eeg2026/pose")
+    assert not report.failed, shapes.tick_list(report)
+    assert "RT318" in found(report, "warned")
+
+
+def test_weights_for_volts_answer_one_class_in_microvolts(quick_check):
+    answer = "return (f * 1e7).clamp(0, 250).long() // 100"
+    report = quick_check(one(answer), profile="eeg2026/bci")
+    said = found(report, "warned").get("RT319", "")
+    assert "the contest gives 10 uV" in said, shapes.tick_list(report)
+    assert "times as small" in said
+
+
+DEAD = {
+    "no name": (('    name = "mine"\n', ""), "RT303", "no name"),
+    "a package that the image lacks": (("import numpy as np", "import onnxruntime"), "RT105", "onnxruntime"),
+    "weights beside the script": (
+        ("return Model(meta)", "torch.load(__import__('pathlib').Path(__file__).parent / 'w.pt')"),
+        "RT304",
+        "w.pt",
+    ),
+    "a script that ends the process": (("import numpy as np", "raise SystemExit(0)"), "RT303", "SystemExit"),
+}
+
+
+@pytest.mark.parametrize("name", DEAD)
+def test_what_dies_at_the_door_fails(quick_check, name):
+    pair, code, said = DEAD[name]
+    files = one(GOOD["bci"], pair, **{"w.pt": b"numbers"})
+    report = quick_check(files, profile="eeg2026/bci")
+    assert said in found(report, "failed").get(code, ""), shapes.tick_list(report)
+
+
+def test_the_cure_for_a_path_is_the_folder_of_meta(quick_check):
+    pair, _, _ = DEAD["weights beside the script"]
+    report = quick_check(one(GOOD["bci"], pair, **{"w.pt": b"numbers"}), profile="eeg2026/bci")
+    assert "meta['submission_dir'] / NAME" in shapes.tick_list(report)
+
+
+def test_a_second_file_is_found_through_the_folder_of_meta(quick_check):
+    body = """
+        import importlib.util
+
+        spec = importlib.util.spec_from_file_location("lib", meta["submission_dir"] / "lib.py")
+        lib = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(lib)
+        return lib.Other()"""
+    other = "class Other:\n    def predict(self, X):\n        return (X.std(dim=(1, 2)) * 100).long() % 3\n"
+    report = quick_check(
+        one(GOOD["bci"], ("return Model(meta)", body.strip()), **{"lib.py": other}), profile="eeg2026/bci"
+    )
+    assert report.verdict == "passed", shapes.tick_list(report)
+
+
+def test_a_network_that_cannot_be_copied_matters_only_where_streams_are(quick_check):
+    lock = ("return Model(meta)", "model = Model(meta); model.lock = __import__('threading').Lock(); return model")
+    assert "RT323" in found(quick_check(one(GOOD["bci"], lock), profile="eeg2026/bci"), "failed")
+    report = quick_check(one(GOOD["pose"], lock), profile="eeg2026/pose")
+    assert report.verdict == "passed", shapes.tick_list(report)
+
+
+def test_a_model_that_lies_ready_is_no_failure_and_another_one_is(quick_check):
+    fetch = "raise ConnectionError('no network here: cannot fetch {}')"
+    for name, verdict in (("facebook/dinov2-giant", "incomplete"), ("somebody/else", "failed")):
+        pair = ("return Model(meta)", fetch.format(name))
+        report = quick_check(one(GOOD["image"], pair), profile="eeg2026/image")
+        assert report.verdict == verdict, shapes.tick_list(report)
+
+
+def test_without_a_track_the_one_that_fits_is_taken_and_named(quick_check):
+    report = quick_check(one(GOOD["bci"]), profile="eeg2026")
+    assert report.verdict == "passed", shapes.tick_list(report)
+    assert any("taken for challenge bci" in note and "--profile eeg2026/bci" in note for note in report.notes)
