@@ -122,9 +122,7 @@ def find_python(version: str, given: str | Path | None = None) -> Path:
     EnvironmentMissingError
         Where there is none.
     """
-    pyenv = sorted(
-        (Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions").glob(f"{version}.*/bin/python")
-    )
+    pyenv = _pyenv(version)
     named = [Path(found) for found in [shutil.which(f"python{version}")] if found]
     for candidate in [Path(given)] if given else [*named, *reversed(pyenv)]:
         if _version_of(candidate) == version:
@@ -133,6 +131,15 @@ def find_python(version: str, given: str | Path | None = None) -> Path:
         f"no Python {version} on this machine" + (f" at {given}" if given else ""),
         hint=f"install it (pyenv install {version}, or your system's packages) or name it with --python",
     )
+
+
+def _pyenv(version: str) -> list[Path]:
+    """Return pyenv's interpreters of a version, oldest first; none where its folder is another's and closed."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    try:
+        return sorted((root / "versions").glob(f"{version}.*/bin/python"))
+    except OSError:
+        return []
 
 
 def _version_of(python: Path) -> str:

@@ -126,6 +126,7 @@ BROKEN: dict[str, tuple[dict[str, object], set[str]]] = {
         {"RT312"},
     ),
     "numpy out": (forward("return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)).numpy()"), {"RT312"}),
+    "complex out": (forward("return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)) + 1.5j"), {"RT312"}),
     "tuple out": (forward("return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)), 1"), {"RT312"}),
     "dict out": (forward("return {'y': self.head(torch.relu(self.conv(x * 1e5)).mean(-1))}"), {"RT312"}),
     "bfloat16 out": (forward("return self.head(torch.relu(self.conv(x * 1e5)).mean(-1)).bfloat16()"), {"RT312"}),

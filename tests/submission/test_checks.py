@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from broken import BROKEN, FINE, WARNED
+from broken import BROKEN, FINE, WARNED, forward
 from zips import good, write_zip
 
 from rtserve.submission.checks.catalogue import all_rules
@@ -35,6 +35,17 @@ def test_a_valid_submission_is_never_refused(quick_check, name):
         assert WARNED[name] in codes(report, "warned"), tick_list(report)
     if name == "good":
         assert not codes(report, "warned"), tick_list(report)
+
+
+@pytest.mark.parametrize(("numpy", "status"), [("2.2.6", "warned"), ("2.3.5", "warned"), ("2.4.0", "failed")])
+def test_the_scorers_numpy_decides_whether_an_array_of_one_number_is_read(quick_check, numpy, status):
+    profile = load_profile("eeg2025")
+    primary = dataclasses.replace(profile.primary, packages={**profile.primary.packages, "numpy": numpy})
+    profile = dataclasses.replace(profile, environments=(primary, *profile.environments[1:]))
+    report = quick_check(
+        forward("return self.head(torch.relu(self.conv(x * 1e5)).mean(-1))[:, :, None]"), profile=profile
+    )
+    assert "RT312" in codes(report, status), tick_list(report)
 
 
 def test_uncalled_work_shows_both_numbers_and_fails_only_under_strict(quick_check):
@@ -129,7 +140,7 @@ def test_every_rule_has_a_case():
     covered = set().union(*(expected for _, expected in BROKEN.values())) | set(WARNED.values())
     elsewhere = {
         "RT001", "RT002", "RT003", "RT006", "RT007", "RT109", "RT110", "RT204", "RT205", "RT301", "RT326",
-        "RT111", "RT323", "RT324", "RT402", "RT403", "RT404", "RT405",  # solver, built, fitting
+        "RT111", "RT323", "RT324", "RT328", "RT402", "RT403", "RT404", "RT405",  # solver, built, fitting
     }  # fmt: skip
     assert {rule.code for rule in all_rules()} <= covered | elsewhere
 

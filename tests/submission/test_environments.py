@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,16 @@ def test_file_in_place_of_the_folder(tmp_path):
     (tmp_path / "envs").write_text("")
     with pytest.raises(InputError, match="is a file"):
         create(PROFILE, tmp_path / "envs")
+
+
+def test_a_closed_folder_of_pyenv_is_passed_over(tmp_path, monkeypatch):
+    def closed(self, pattern):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setattr(Path, "glob", closed)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert find_python(version, sys.executable) == Path(sys.executable)
 
 
 def test_python_that_is_not_there_exits_with_4(tmp_path):

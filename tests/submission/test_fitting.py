@@ -52,7 +52,7 @@ def test_what_nobody_states_is_asked_for(missing, tmp_path):
     with pytest.raises(InputError, match="does not state its " + " and its ".join(missing)) as caught:
         build(recipe, output=tmp_path / "s.zip")
     assert all(f"--{key}" in caught.value.hint for key in missing)
-    assert "V at 100 Hz" in caught.value.hint
+    assert "at 100 Hz in V" in caught.value.hint
 
 
 def test_what_the_recipe_states_is_said_and_kept(stated, tmp_path):

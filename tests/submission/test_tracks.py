@@ -118,6 +118,12 @@ def test_what_a_track_cannot_score_fails(quick_check, name):
     assert said in found(report, "failed").get(code, ""), shapes.tick_list(report)
 
 
+def test_angles_beyond_a_turn_in_one_plausible_unit_alone_are_a_warning(quick_check):
+    report = quick_check(one("return 1e3 * X.mean(1, keepdim=True).repeat(1, 20, 1)"), profile="eeg2026/pose")
+    assert not report.failed, shapes.tick_list(report)
+    assert "does not state its unit" in found(report, "warned").get("RT328", ""), shapes.tick_list(report)
+
+
 def test_batch_statistics_on_pose_are_a_warning(quick_check):
     report = quick_check(one("return (X - X.mean(0)).mean(1, keepdim=True).repeat(1, 20, 1)"), profile="eeg2026/pose")
     assert not report.failed, shapes.tick_list(report)

@@ -26,6 +26,12 @@ def events(case: Case, stage: str) -> list[dict[str, Any]]:
     return [e for e in case.drive.all(stage) if e.get("ok")] if case.drive is not None else []
 
 
+def scales(case: Case, challenge: str) -> list[dict[str, Any]]:
+    """Return what windows of other sizes gave."""
+    event = case.drive.first("scales", challenge) if case.drive is not None else None
+    return list((event or {}).get("scales", ()))
+
+
 def repeatable(case: Case, challenge: str) -> bool:
     """Whether the same window gave the same number twice."""
     event = case.drive.first("repeat", challenge) if case.drive is not None else None
@@ -224,7 +230,7 @@ class Responds(Rule):
         text = f"{mean:.5g} for every window (spread {spread:.2g})"
         if challenge.target != "class":
             text += "; a constant scores 1.0 at best" if case.profile.entry.style == "getters" else ""
-        moving = [row for row in self._scales(case, key) if self._moves(row, mean, challenge.target == "class")]
+        moving = [row for row in scales(case, key) if self._moves(row, mean, challenge.target == "class")]
         nearest = min(moving, key=lambda row: abs(math.log(row["scale"] / signal.scale)), default=None)
         if nearest is not None:
             ratio = nearest["scale"] / signal.scale
@@ -233,10 +239,6 @@ class Responds(Rule):
             text += f". It moves at {nearest['scale']:g}{given}: it looks trained on data {size}"
         if nearest is not None or challenge.target != "class":
             yield Finding(message=text, challenge=key)
-
-    def _scales(self, case: Case, key: str) -> list[dict[str, Any]]:
-        event = case.drive.first("scales", key) if case.drive is not None else None
-        return list((event or {}).get("scales", ()))
 
     def _moves(self, row: dict[str, Any], mean: float, classes: bool) -> bool:
         """Whether the answers differ at a scale; a class has to differ between windows, a number from the constant."""
@@ -273,11 +275,26 @@ class Possible(Rule):
             if not challenge.possible or event["low"] is None:
                 continue
             low, high = challenge.possible
+            if low <= event["low"] and event["high"] <= high:
+                continue
             worst = event["low"] if event["low"] < low else event["high"]
-            if not low <= worst <= high:
-                target = challenge.target.replace("_", " ")
-                message = f"an answer is {worst:.5g}; {target} lies in {low:g} to {high:g}"
-                yield Finding(message=message, challenge=challenge.key)
+            target = challenge.target.replace("_", " ")
+            message = f"an answer is {worst:.5g}; {target} lies in {low:g} to {high:g}"
+            fits = self._fitting_scale(case, challenge)
+            untried = bool(case.profile.signal_of(challenge.key).scales) and not scales(case, challenge.key)
+            if untried:
+                message += "; the contest does not state the unit of its windows, and no other size was tried"
+            if fits:
+                message += f". On windows of {fits:g} all lie there: the contest does not state its unit"
+            yield Finding(message=message, challenge=challenge.key, severity=WARN if fits or untried else "")
+
+    def _fitting_scale(self, case: Case, challenge: Challenge) -> float:
+        """Return a size of the windows that is plausible and at which all answers are possible; 0 where there is none."""
+        low, high = challenge.possible
+        plausible = case.profile.signal_of(challenge.key).scales
+        rows = [row for row in scales(case, challenge.key) if any(math.isclose(row["scale"], s) for s in plausible)]
+        good = [row["scale"] for row in rows if row["low"] is not None and low <= row["low"] <= row["high"] <= high]
+        return float(good[0]) if good else 0.0
 
 
 class BadChannels(Rule):

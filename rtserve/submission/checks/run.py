@@ -308,12 +308,17 @@ class Output(Rule):
             if case.profile.entry.style == "solver":
                 yield from self._shape(event, challenge)
             else:
-                yield from self._read(event, challenge.key)
+                yield from self._read(event, challenge.key, case.profile.primary.packages.get("numpy", ""))
 
-    def _read(self, event: dict[str, Any], key: str) -> Iterator[Finding]:
+    def _read(self, event: dict[str, Any], key: str, numpy: str) -> Iterator[Finding]:
         what = _what(event)
-        if "read_error" in event:
+        if event["dtype"].startswith("complex"):
+            yield Finding(message=f"forward returns {what}; a real number is read", challenge=key)
+        elif "read_error" in event:
             yield Finding(message=f"forward returns {what}; [0][0] dies of {event['read_error']}", challenge=key)
+        elif event["array"] and not numpy_reads_arrays(numpy):
+            died = f"[0][0] is an array, which NumPy {numpy or '2.4'} reads as no number"
+            yield Finding(message=f"forward returns {what}; {died}", challenge=key)
         elif event["shape"] not in ([1, 1], None):
             first = "the scorer reads the first number of it"
             yield Finding(message=f"forward returns {what} instead of (1, 1); {first}", challenge=key, severity=WARN)
@@ -330,6 +335,12 @@ class Output(Rule):
         if said:
             cure = f"return an array of shape {read}, of real numbers"
             yield Finding(message=f"predict returns {_what(event)}{said}", cure=cure, challenge=challenge.key)
+
+
+def numpy_reads_arrays(version: str) -> bool:
+    """Whether `float` of an array of one number gives it: deprecated in NumPy 1.25, an error from 2.4 on."""
+    parts = [int(part) for part in version.split(".")[:2] if part.isdigit()]
+    return len(parts) == 2 and parts < [2, 4]
 
 
 def _what(event: dict[str, Any]) -> str:

@@ -136,7 +136,9 @@ def describe_output(y: Any) -> dict[str, Any]:
         data["device"], data["requires_grad"] = str(y.device), bool(y.requires_grad)
         data["values"] = flat(y)[:64]
     try:
-        data["read"] = float(y.detach().cpu().numpy()[0][0])
+        value = y.detach().cpu().numpy()[0][0]
+        data["array"] = bool(value.ndim)  # whose number NumPy reads until 2.3, where it is one
+        data["read"] = float(value.item() if value.ndim and value.size == 1 else value)
     except Exception as error:  # what the scorer would die of
         data["read_error"] = f"{type(error).__name__}: {error}"[:400]
     return data

@@ -33,6 +33,13 @@ def rows_of(y: Any, n: int) -> list[torch.Tensor]:
     return [numbers] * n if len(numbers) % n else list(numbers.reshape(n, -1))
 
 
+def _ends(rows: list[torch.Tensor]) -> tuple[float | None, float | None]:
+    """Return the smallest and the largest finite number."""
+    numbers = torch.cat(rows)
+    numbers = numbers[torch.isfinite(numbers)]
+    return (float(numbers.min()), float(numbers.max())) if len(numbers) else (None, None)
+
+
 def _firsts(rows: list[torch.Tensor]) -> list[float]:
     return [float(numbers[0]) if len(numbers) else float("nan") for numbers in rows]
 
@@ -116,10 +123,9 @@ class Probes:
             seconds += [(time.perf_counter() - start) / self.size] * self.size
             for place, numbers in enumerate(rows_of(y, self.size)):
                 values.append(float(numbers[0]) if len(numbers) else float("nan"))
-                good = numbers[torch.isfinite(numbers)]
-                if bad is None and (not len(numbers) or len(good) < len(numbers)):
+                if bad is None and (not len(numbers) or not bool(torch.isfinite(numbers).all())):
                     bad = index + place
-                ends += [float(good.min()), float(good.max())] if len(good) else []
+                ends += [end for end in _ends([numbers]) if end is not None]
                 first = numbers if first is None else first
                 moved = max(moved, differs(first, numbers))
         self.cost = self.size * sorted(seconds)[len(seconds) // 2]
@@ -192,9 +198,12 @@ class Probes:
         found = []
         for factor in FACTORS:
             answers = [rows_of(self.call(self.one(index) * factor), self.size)[0] for index in range(4)]
+            low, high = _ends(answers)
             found.append(
                 {
                     "scale": self.scale * factor,
+                    "low": low,
+                    "high": high,
                     "values": _firsts(answers),
                     "moved": max(differs(answers[0], other) for other in answers[1:]),
                 }
