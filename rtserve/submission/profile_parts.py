@@ -117,7 +117,7 @@ class Signal:
     @property
     def spec(self) -> InputSpec:
         """The windows as `InputSpec`."""
-        return InputSpec(n_chans=self.n_chans, n_times=self.n_times, sfreq=self.sfreq, unit=self.unit)
+        return InputSpec(n_chans=self.n_chans, n_times=self.n_times, sfreq=self.sfreq, unit=self.unit or None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ def named_metrics(metrics: Sequence[str], profile: str) -> tuple[str, ...]:
     metrics : sequence of str
         As `rtserve.measure.metrics.parse_metric` reads them, or ``"profile"``.
     profile : str
-        ``NAME`` or ``NAME/CHALLENGE``; of a profile whose challenges are ranked alike the name is enough.
+        As `rtserve.submission.profile.load_profile` reads it; its challenges have to be ranked alike.
 
     Raises
     ------
@@ -30,16 +30,12 @@ def named_metrics(metrics: Sequence[str], profile: str) -> tuple[str, ...]:
     """
     if PROFILE_METRIC not in metrics:
         return tuple(metrics)
-    name, _, key = profile.partition("/") if not profile.endswith(".toml") else (profile, "", "")
-    contest = load_profile(name)
-    known = {challenge.key: challenge.metric for challenge in contest.challenges}
-    if key and key not in known:
-        raise InputError(f"profile {name} has no challenge {key!r}", hint=f"it has {', '.join(known)}")
-    found = {known[key]} if key else set(known.values())
+    contest = load_profile(profile)
+    found = {challenge.metric for challenge in contest.challenges}
     if len(found) > 1:
         raise InputError(
-            f"the challenges of {name} are ranked by different metrics",
-            hint="name one: " + " or ".join(f"--profile {name}/{each}" for each in known),
+            f"the challenges of {profile} are ranked by different metrics",
+            hint="name one: " + " or ".join(f"--profile {profile}/{each.key}" for each in contest.challenges),
         )
     ranked = found.pop() if found else ""
     if not ranked:

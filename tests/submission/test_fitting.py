@@ -1,12 +1,13 @@
 """What a graph says of its windows and target is compared with what the contest gives and scores; unknown is asked for."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from rtserve.errors import InputError, SpecMismatchError
 from rtserve.files import sha256_bytes
-from rtserve.graphs.graph import Graph
+from rtserve.spec import InputSpec, OutputSpec
 from rtserve.submission.archive import read_zip, zip_bytes
 from rtserve.submission.build_report import build_text
 from rtserve.submission.bundle import build
@@ -98,7 +99,10 @@ def test_a_built_zip_is_asked_what_its_graphs_take(stated, tmp_path):
 
     unsaid = judged(exchanged(stated.path, tmp_path / "unsaid.zip", forget))
     assert unsaid.status == "warned"
-    assert "states its unit and its sfreq; the contest gives V at 100 Hz" in unsaid.findings[0].message
+    assert (
+        "states its unit and its sfreq; the contest gives 129 channels x 200 samples at 100 Hz in V"
+        in unsaid.findings[0].message
+    )
 
     def microvolts(files, _):
         files["challenge_1.onnx"] = small_graph(0, unit="uV").to_bytes()
@@ -117,8 +121,27 @@ def test_a_strangers_graph_is_a_warning_and_an_undescribed_one_nothing(tmp_path)
     assert judged(fits).status == "passed"
 
 
-def test_sizes_that_a_contest_leaves_open_are_not_compared():
-    profile, graph = load_profile("eeg2026"), Graph.from_bytes(small_graph(0, sfreq=250.0).to_bytes())
-    bci = profile.challenge("bci")
-    assert differences(graph, profile, bci) == []
-    assert "unit V against uV" in differences(small_graph(0, unit="uV"), profile, bci)[0]
+def test_what_a_track_states_is_compared_and_what_it_leaves_open_is_not():
+    profile = load_profile("eeg2026/sleep")
+    (sleep,) = profile.challenges
+    size = {"n_chans": 4, "n_times": 640, "sfreq": 128.0}
+    fits = InputSpec(**size, unit="uV")
+    graph = replace(small_graph(0), input_spec=fits, output_spec=OutputSpec(n_outputs=1, target="seconds"))
+    assert differences(graph, profile, sleep) == []
+    assert "unit uV against V" in differences(replace(graph, input_spec=InputSpec(**size, unit="V")), profile, sleep)[0]
+    smaller = replace(graph, input_spec=replace(fits, n_chans=2))
+    assert "n_chans 4 against 2" in differences(smaller, profile, sleep)[0]
+    pose = load_profile("eeg2026/pose")
+    signal = pose.signal_of("pose")
+    volts = replace(graph, input_spec=replace(signal.spec, unit="V"), output_spec=OutputSpec(n_outputs=20 * 10000))
+    assert differences(volts, pose, pose.challenge("pose")) == []
+
+
+def test_a_graph_of_another_number_of_classes_is_none_for_the_track():
+    profile = load_profile("eeg2026/bci")
+    graph = replace(
+        small_graph(0), input_spec=profile.signal_of("bci").spec, output_spec=OutputSpec(n_outputs=4, target="class")
+    )
+    assert differences(graph, profile, profile.challenge("bci")) == [
+        "challenge bci has 3 classes, the graph gives 4 numbers"
+    ]
