@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.metadata
 import json
+import pickle  # noqa: TID251 - writes a file as another version would
 
+import numpy as np
 import pytest
 from broken import BROKEN, FINE
 from click.testing import CliRunner
-from zips import good, saved, write_zip
+from zips import edited, good, saved, write_zip
 
 from rtserve.cli.check import check as command
 from rtserve.cli.check import profiles
 from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.submission import report as shapes
+from rtserve.submission.profile import load_profile
 from rtserve.submission.validate import check
 
 
@@ -92,12 +97,40 @@ def test_an_encrypted_member_is_named(tmp_path):
     assert "encrypted" in report.results[0].findings[0].message
 
 
+class _OtherVersion:
+    """Pickles as a tree of scikit-learn whose nodes lack a field, as those of versions before 1.3 do."""
+
+    def __init__(self, tree):
+        self.tree = tree
+
+    def __reduce__(self):
+        kind, arguments, state = self.tree.__reduce__()
+        nodes = state["nodes"]
+        kept = list(nodes.dtype.names)[:-1]
+        state["nodes"] = nodes[kept].astype([(name, nodes.dtype[name]) for name in kept])
+        return kind, arguments, state
+
+
+def test_a_pickle_of_another_version_is_incomplete_where_that_version_may_be_the_scorers(quick_check):
+    from sklearn.tree import DecisionTreeRegressor
+
+    tree = DecisionTreeRegressor().fit(np.arange(8.0)[:, None], np.arange(8.0)).tree_
+    load = (
+        "model.load_state_dict",
+        "import pickle; pickle.load(open(path.parent / 't.pkl', 'rb')); model.load_state_dict",
+    )
+    report = quick_check(edited(load, **{"t.pkl": pickle.dumps(_OtherVersion(tree))}))
+    assert report.verdict == "incomplete", shapes.tick_list(report)
+    assert "scikit-learn" in shapes.tick_list(report)
+    same = load_profile("eeg2025")
+    packages = {**same.primary.packages, "scikit-learn": importlib.metadata.version("scikit-learn")}
+    same = dataclasses.replace(same, environments=(dataclasses.replace(same.primary, packages=packages),))
+    report = quick_check(edited(load, **{"t.pkl": pickle.dumps(_OtherVersion(tree))}), profile=same)
+    assert report.verdict == "failed", shapes.tick_list(report)
+
+
 def test_a_package_that_is_promised_but_missing_here_is_incomplete(quick_check):
     files = good(**{"submission.py": "import lightning_fabric_of_nobody\n" + str(good()["submission.py"])})
-    import dataclasses
-
-    from rtserve.submission.profile import load_profile
-
     profile = load_profile("eeg2025")
     promised = dataclasses.replace(profile, modules=(*profile.modules, "lightning_fabric_of_nobody"))
     report = quick_check(files, profile=promised)

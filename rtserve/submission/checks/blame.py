@@ -78,11 +78,12 @@ def _drift_in(case: Case, error: dict[str, Any]) -> str:
     match = re.match(r"module '(\w+)[\w.]*' has no attribute", error["text"])
     if match and match[1] in case.profile.modules:
         return _drifted(case, match[1])
-    package = re.search(r"site-packages/(\w+)/", error["raised_in"])
+    package = _package_of(error)
     fragile = ("TypeError", "AttributeError", "ImportError", "KeyError", "ModuleNotFoundError", "NotImplementedError")
-    pickled = package is not None and package[1] in PICKLED and kind_of(error) not in ("path", "memory")
-    if package and (pickled or error["type"] in (*fragile, "UnpicklingError")) and package[1] in case.profile.modules:
-        return _drifted(case, package[1])
+    loading = any("load" in (frame["code"] or "") for frame in error["frames"])
+    pickled = (package in PICKLED or loading) and kind_of(error) not in ("path", "memory")
+    if package in case.profile.modules and (pickled or error["type"] in (*fragile, "UnpicklingError")):
+        return _drifted(case, package)
     if error["type"] == "TypeError" and "argument" in error["text"]:
         line = error["frames"][-1]["code"] or "" if error["frames"] else ""
         owners = [_import_of(case, name) for name in re.findall(r"\w+", f"{error['text']} {line}")]
@@ -92,6 +93,14 @@ def _drift_in(case: Case, error: dict[str, Any]) -> str:
         lost = re.search(r"module '(\w+)", error["text"])
         return _drifted(case, lost[1]) if lost and lost[1] in case.profile.modules else ""
     return ""
+
+
+def _package_of(error: dict[str, Any]) -> str:
+    """Return the package that raised an error, compiled parts of it included, which give their source's own path."""
+    found = re.search(r"site-packages/(\w+)/", error["raised_in"]) or re.match(
+        r"(\w+)/[\w./]*\.pyx$", error["raised_in"]
+    )
+    return found[1] if found else ""
 
 
 def _import_of(case: Case, name: str) -> str:
