@@ -3,7 +3,8 @@
     python benchmarks/coverage.py [--sets 400] [-o benchmarks/results]
 
 Every part is kept as soon as it is done, so an interrupted run goes on where it stopped. Writes ``coverage.json`` and
-``coverage.md``. The sets are those of `coverage_sets` and `coverage_search`; small versions of all parts are tests.
+``coverage.md``. The sets are those of `coverage_sets`, `coverage_metrics` and `coverage_search`; small versions of all
+parts are tests.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import click
 import numpy as np
+from coverage_metrics import METRIC_STUDIES, MetricStudy, one_study, truth
 from coverage_search import SEARCHES, one_search
 from coverage_sets import SITUATIONS, Situation, family
 
@@ -57,6 +59,20 @@ def intervals(situation: Situation, sets: int) -> Row:
         "marked": float(np.mean(marked)),
         "called different": float(np.mean(different)),
         "difference": float(np.mean(around)),
+    }
+
+
+def metrics(study: MetricStudy, sets: int) -> Row:
+    """Return the same of another metric on studies of its own."""
+    true = truth(study)
+    held, different, around = np.mean([one_study(study, seed, true) for seed in range(sets)], axis=0)
+    return {
+        "metric and people": study.name,
+        "sets": sets,
+        "truth": true,
+        "holds the truth": float(held),
+        "called different": float(different),
+        "difference": float(around),
     }
 
 
@@ -130,6 +146,7 @@ def parts(sets: int) -> dict[str, list[tuple[str, Callable[[], Row]]]]:
     sizes = ((19, 241), (60, 3700))
     return {
         "Intervals": [(f"{s.name} x {sets}", lambda s=s: intervals(s, sets)) for s in SITUATIONS],
+        "Other metrics": [(f"{s.name} x {sets}", lambda s=s: metrics(s, sets)) for s in METRIC_STUDIES],
         "Reports of null branches": [(f"{p}, {n} x {more}", lambda p=p, n=n: reports(p, n, more)) for p, n in sizes],
         "Detectable": [(f"{p}, {n} x {sets}", lambda p=p, n=n: power(p, n, sets)) for p, n in POWER],
         "Searches": [(f"{s.name} x {sets}", lambda k=k: searches(k, sets)) for k, s in enumerate(SEARCHES)],

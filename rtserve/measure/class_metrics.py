@@ -13,7 +13,9 @@ __all__ = [
     "agreement_of_sums",
     "agreement_statistics",
     "commonest",
+    "f1_end",
     "f1_of_sums",
+    "kappa_end",
     "recall_of_sums",
     "recall_statistics",
 ]
@@ -70,3 +72,54 @@ def f1_of_sums(s: Array) -> Array:
     each = np.divide(2 * right, seen, out=np.zeros_like(right), where=seen > 0)
     result: Array = each.sum(axis=-1) / (seen > 0).sum(axis=-1)
     return result
+
+
+def kappa_end(total: Array, share: float) -> float | None:
+    """Return how far a kappa of 1 may be down, or one of -1 up; None where it is neither.
+
+    The windows that could be otherwise are called the most frequent class: so agreement by chance is likeliest.
+
+    Parameters
+    ----------
+    total : ndarray, (3 k,)
+        Of `agreement_statistics`.
+    share : float
+        How many windows could be otherwise and not be seen.
+    """
+    there, called, right = (part / _parts(total)[0].sum() for part in _parts(total))
+    value = float(agreement_of_sums(total))
+    if value not in (-1.0, 1.0):
+        return None
+    chance = min(1.0, float((there * called).sum() + share * (there.max() - there.min())))
+    observed = 1.0 - share if right.any() else share
+    return (observed - chance) / (1.0 - chance) if chance < 1 else -value
+
+
+def f1_end(total: Array, share: float) -> float | None:
+    """Return how far a macro F1 of 1 may be down, or one of 0 up; None where it is neither.
+
+    The windows that could be otherwise are of the rarest classes, where they count most; those that were right are
+    called the rarest class that is left.
+
+    Parameters
+    ----------
+    total : ndarray, (3 k,)
+        Of `agreement_statistics`.
+    share : float
+        How many windows could be otherwise and not be seen.
+    """
+    there, called, right = (part / _parts(total)[0].sum() for part in _parts(total))
+    order = np.argsort(there, kind="stable")
+    before = np.cumsum(there[order]) - there[order]
+    moved = np.empty_like(there)
+    moved[order] = np.clip(share - before, 0.0, there[order])
+    if not right.any():
+        found, seen = moved, there + moved
+    elif np.array_equal(right, there) and np.array_equal(right, called):
+        found = there - moved
+        called = called - moved
+        called[next((k for k in order if not moved[k]), order[-1])] += share
+        seen = there + called
+    else:
+        return None
+    return float(np.divide(2 * found, seen, out=np.zeros_like(there), where=seen > 0).mean())

@@ -25,6 +25,8 @@ from rtserve.measure.tails import HEAVY, heavy
 __all__ = ["Difference", "corrected", "difference", "holm"]
 
 _BLOCK = 4_000_000
+ROUNDING = 4 * float(np.finfo(np.float32).eps)
+"""Of the largest prediction: answers that are no further apart are one answer, summed in another order."""
 
 Array = np.ndarray
 OfSums = Callable[[Array], Array]
@@ -77,7 +79,7 @@ class Difference:
     corrected, corrupted : float
         Share of windows whose error became smaller, and larger.
     identical : bool
-        Whether the two predictions are equal everywhere.
+        Whether the two predictions are equal everywhere, but for the rounding of float32.
     constant : float or None
         What the best constant scores on the same windows; None where the metric is not defined for one.
     p_corrected : float or None
@@ -152,7 +154,8 @@ class Difference:
     def sentence(self) -> str:
         """Return the verdict with its numbers; never a bare zero."""
         if self.identical:
-            return f"identical predictions: {self.metric} {self.first:.5g} twice; the change does nothing on this data"
+            same = "identical predictions" if self.value == 0 else "predictions that differ by rounding alone"
+            return f"{same}: {self.metric} {self.first:.5g} twice; the change does nothing on this data"
         if self.interval is None:
             return f"no verdict: {self.metric} {self.value:+.3g}, without an interval"
         shown = f" {self.interval.text('+.3g')}"
@@ -226,7 +229,7 @@ def difference(
         higher_is_better=metric.higher_is_better,
         corrected=closer,
         corrupted=further,
-        identical=bool(np.array_equal(first, second)),
+        identical=_same(metric, first, second),
         constant=None if metric.name == "pearson" else metric(y, metric.constant(y)),
         swaps=Swaps(
             drawn=drawn,
@@ -236,6 +239,12 @@ def difference(
             draws=(units.over, units.count, seed),
         ),
     )
+
+
+def _same(metric: Metric, first: Array, second: Array) -> bool:
+    if metric.reads == "class" or first.shape != second.shape:
+        return bool(np.array_equal(first, second))
+    return bool(np.abs(first - second).max() <= ROUNDING * np.abs(first).max())
 
 
 def _as_interval(found: Ends | None, level: float, units: Units, mark: str) -> Interval | None:

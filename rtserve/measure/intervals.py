@@ -23,6 +23,7 @@ MAX_BIAS = 1.0
 """Largest correction, in standard deviations of the replicates: the interval always holds the estimate."""
 MIN_BOOTSTRAP = 5
 """Samples of fewer units are too alike to be counted: Student's t alone."""
+_ALIKE = 1e-12
 MAX_TAIL = 4.0
 """Largest studentised tail, in Student's: few units now and then give a sample without spread."""
 
@@ -191,15 +192,31 @@ def interval(
 
 
 def metric_ends(metric: Metric, sums: Array, replicas: Replicas, *, windows: int, level: float = LEVEL) -> Ends | None:
-    """Return the ends for units with the given sums (count, k): exact at a bound, longer where noisy people weigh."""
+    """Return the ends for units with the given sums (count, k): exact at a bound, longer where noisy people weigh.
+
+    None where there are too few units, or none differs from another.
+    """
     if metric.bounds and replicas.units > 1 and replicas.estimate in metric.bounds:
         counts = np.array([len(sums)]) if metric.strata is None else metric.strata(sums)
         # A person who is in several classes is one person: what is seen in all of them is seen once.
         counts = counts * min(1.0, len(sums) / counts.sum())
         return exact_ends(replicas.estimate, counts, metric.bounds, level=level)
-    found = ends(replicas, scale=metric.scale, level=level)
+    found = _spread(ends(replicas, scale=metric.scale, level=level))
+    edge = None
+    if metric.edge is not None and replicas.units > 1:
+        edge = metric.edge(sums.sum(axis=0), 1.0 - float(((1 - level) / 2) ** (1 / len(sums))))
+    if edge is not None:
+        low, high = found or (replicas.estimate, replicas.estimate)
+        found = min(low, edge), max(high, edge)
     if found is None or metric.share is None or replicas.units > windows // 2:
         return found
     above, below, power = metric.share
     upper = lognormal_upper(sums[:, above], sums[:, below], windows, level)
     return found if upper is None else (found[0], max(found[1], upper**power))
+
+
+def _spread(found: Ends | None) -> Ends | None:
+    """Return the ends, or None where they are one: units that are all alike do not show how far others are."""
+    if found is None or found[1] - found[0] <= _ALIKE * max(abs(found[0]), abs(found[1])):
+        return None
+    return found

@@ -49,6 +49,9 @@ class Metric:
         Ends that it can reach: there its interval is exact.
     strata : callable or None
         ``(count, k) -> (n_shares,)``: of the sums of units, how many units each of its equally weighted shares has.
+    edge : callable or None
+        ``(sums of all, share) -> value``: how far it may be off where nothing varies because nothing is wrong (or
+        right), and `share` of the windows could be otherwise and not be seen; None where something varies.
     share : (int, int, float) or None
         For a ratio of two sums to a power: their columns and the power.
     order : int
@@ -72,6 +75,7 @@ class Metric:
     scale: str = "identity"
     bounds: tuple[float, float] | None = None
     strata: Callable[[Array], Array] | None = None
+    edge: Callable[[Array, float], float | None] | None = None
     share: tuple[int, int, float] | None = None
     order: int = 0
     reads: str = "number"

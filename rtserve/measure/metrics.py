@@ -20,12 +20,14 @@ from rtserve.measure.class_metrics import (
     agreement_of_sums,
     agreement_statistics,
     commonest,
+    f1_end,
     f1_of_sums,
+    kappa_end,
     recall_of_sums,
     recall_statistics,
 )
 from rtserve.measure.metric import Metric
-from rtserve.measure.probabilities import CLIP, auc_statistics, even, log_loss_statistics, priors
+from rtserve.measure.probabilities import CLIP, auc_statistics, even, log_loss_end, log_loss_statistics, priors
 from rtserve.measure.signature import Interval, Score, Signature
 from rtserve.measure.weighted import FAMILIES
 
@@ -160,8 +162,8 @@ METRICS: dict[str, Metric] = {
         strata=lambda s: (s[:, : s.shape[1] // 2] > 0).sum(axis=0),
     ),
     "accuracy": _of_classes("accuracy", _right, _ratio, scale="logit", bounds=(0.0, 1.0)),
-    "kappa": _of_classes("kappa", agreement_statistics, agreement_of_sums),
-    "f1": _of_classes("f1", agreement_statistics, f1_of_sums, options=(("average", "macro"),)),
+    "kappa": _of_classes("kappa", agreement_statistics, agreement_of_sums, edge=kappa_end),
+    "f1": _of_classes("f1", agreement_statistics, f1_of_sums, options=(("average", "macro"),), edge=f1_end),
     "auc": _of_classes(
         "auc",
         auc_statistics,
@@ -182,6 +184,7 @@ METRICS: dict[str, Metric] = {
         higher_is_better=False,
         scale="log",
         share=(1, 0, 1.0),
+        edge=log_loss_end,
     ),
     "nrmse:range": _scaled_rmse(lambda y: float(np.ptp(y)), "range"),
     "nrmse:iqr": _scaled_rmse(lambda y: float(np.subtract(*np.percentile(y, [75, 25]))), "iqr"),

@@ -17,7 +17,7 @@ import numpy as np
 
 from rtserve.errors import InputError
 
-__all__ = ["CLIP", "auc_statistics", "class_probabilities", "even", "log_loss_statistics", "priors"]
+__all__ = ["CLIP", "auc_statistics", "class_probabilities", "even", "log_loss_end", "log_loss_statistics", "priors"]
 
 Array = np.ndarray
 
@@ -71,9 +71,18 @@ def _softmax(x: Array) -> Array:
 
 
 def log_loss_statistics(y: Array, p: Array) -> Array:
-    """Return (n, 2): one, and the loss of each window."""
+    """Return (n, 3): one, the loss of each window, and whether another class has the larger probability."""
     there = p[np.arange(len(y)), y.astype(np.int64)]
-    return np.stack([np.ones(len(y)), -np.log(np.clip(there, CLIP, 1.0))], axis=1)
+    return np.stack([np.ones(len(y)), -np.log(np.clip(there, CLIP, 1.0)), p.max(axis=1) > there], axis=1)
+
+
+def log_loss_end(total: Array, share: float) -> float | None:
+    """Return the least upper end where no window was wrong and `share` of them could be; None where one was.
+
+    A window that is wrong costs at least ln 2: its class has at most half of the probability.
+    """
+    n, loss, wrong = total
+    return None if wrong else float(loss / n + share * np.log(2.0))
 
 
 def auc_statistics(y: Array, p: Array) -> Array:

@@ -20,6 +20,8 @@ RESAMPLES = 2000
 MIN_UNITS = 2
 """Fewer subjects than two have no spread: windows are resampled instead, and everything that is said of it says so."""
 FEW_PEOPLE = 10
+NAMELESS = ("", "n/a", "nan", "None")
+"""What stands for a subject where nobody is named."""
 STUDENTISED_UP_TO = 1000
 """With more units the skewness that a studentised bootstrap mends has averaged out."""
 _BLOCK = 400_000
@@ -42,11 +44,14 @@ class Units:
         How many units.
     over : str
         ``"subjects"`` or ``"windows"``.
+    unnamed : int
+        How many windows name no subject; they are one unit.
     """
 
     index: Array
     count: int
     over: str
+    unnamed: int = 0
 
     @classmethod
     def of(cls, subject: Array, n: int, *, minimum: int = MIN_UNITS) -> Units:
@@ -54,11 +59,18 @@ class Units:
         if len(subject) == n and n:
             names, index = np.unique(subject, return_inverse=True)
             if len(names) >= minimum:
-                return cls(index=index.ravel(), count=len(names), over="subjects")
+                unnamed = int(np.isin(names[index].astype("U"), NAMELESS).sum())
+                return cls(index=index.ravel(), count=len(names), over="subjects", unnamed=unnamed)
         return cls(index=np.arange(n), count=n, over="windows")
 
     def caveats(self) -> tuple[str, ...]:
         """Return what must stand beside every interval and verdict over these units; nothing from ten subjects on."""
+        few = self._few()
+        if self.unnamed:
+            few += (f"{self.unnamed} of {len(self.index)} windows name no subject, and count as one person",)
+        return few
+
+    def _few(self) -> tuple[str, ...]:
         if self.over == "windows":
             return (
                 "intervals are over windows, because fewer than two subjects are known; windows of one subject are alike,"

@@ -10,6 +10,7 @@ from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import coverage
+import coverage_metrics
 import coverage_search
 import coverage_sets
 
@@ -21,6 +22,18 @@ def test_every_kind_of_part_gives_a_row():
     assert all(0 <= row[name] <= 1 for name in coverage.NAMES)
     assert 0 <= coverage.reports(8, 60, 3)["reports with a false verdict"] <= 1
     assert coverage.power(8, 60, 8)["stated as detectable"] > 0
+
+
+def test_every_other_metric_is_tried_on_studies_of_its_own():
+    names = [study.name for study in coverage_metrics.METRIC_STUDIES]
+    assert len(set(names)) == len(names)
+    for study in coverage_metrics.METRIC_STUDIES[1::3]:
+        held, different, around = coverage_metrics.one_study(study, 0, true=1e9)
+        assert not held
+        assert isinstance(different, bool)
+        assert isinstance(around, bool)
+    row = coverage.metrics(coverage_metrics.METRIC_STUDIES[0], 8)
+    assert row["holds the truth"] > 0.6
 
 
 def test_a_search_is_told_on_people_it_did_not_choose_on():
