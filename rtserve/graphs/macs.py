@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["count_macs", "infer_shapes", "renew_shapes", "shapes_at"]
+    _Shape = Iterable[object] | None
+
+__all__ = ["count_macs", "infer_shapes", "node_macs", "renew_shapes", "shapes_at"]
 
 
 def infer_shapes(model: ir.Model) -> ir.Model:
@@ -52,17 +54,23 @@ def _product(shape: Iterable[object] | None) -> int:
 
 def node_macs(node: ir.Node) -> int:
     """Return the multiply-adds of one node per window."""
-    if node.op_type == "Conv":
-        weight = node.inputs[1].shape  # type: ignore[union-attr]
-        return _product(node.outputs[0].shape) * _product(list(weight)[1:])  # type: ignore[arg-type]
-    if node.op_type == "Gemm":
-        weight = node.inputs[1].shape  # type: ignore[union-attr]
-        transposed = node.attributes.get_int("transB", 0)
-        return _product(node.outputs[0].shape) * int(weight[1 if transposed else 0])  # type: ignore[index,arg-type]
-    if node.op_type == "MatMul":
-        inner = list(node.inputs[0].shape or [1])[-1]  # type: ignore[union-attr]
-        return _product(node.outputs[0].shape) * (inner if isinstance(inner, int) else 1)
-    return 0
+    if node.op_type not in COUNTED:
+        return 0
+    first, second = (value.shape if value is not None else None for value in node.inputs[:2])
+    return _macs(node.op_type, node.outputs[0].shape, first, second, bool(node.attributes.get_int("transB", 0)))
+
+
+COUNTED = ("Conv", "Gemm", "MatMul")
+
+
+def _macs(op: str, output: _Shape, first: _Shape, second: _Shape, transposed: bool) -> int:
+    """Return the multiply-adds of an operation from the shapes of its output and of its first two inputs."""
+    if op == "Conv":
+        return _product(output) * _product(list(second or ())[1:])
+    if op == "Gemm":
+        return _product(output) * int(list(second or ())[1 if transposed else 0])  # type: ignore[no-any-return, call-overload]
+    inner = list(first or [1])[-1]
+    return _product(output) * (inner if isinstance(inner, int) else 1)
 
 
 def count_macs(model: ir.Model) -> int:
@@ -75,5 +83,21 @@ def count_macs(model: ir.Model) -> int:
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     for dim in proto.graph.output[0].type.tensor_type.shape.dim[:1]:
         dim.Clear()
-    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    return sum(node_macs(node) for node in ir.serde.deserialize_model(inferred).graph)
+    graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    shapes: dict[str, list[object]] = {
+        value.name: [dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in _dims(value)]
+        for value in (*graph.value_info, *graph.input, *graph.output)
+        if value.type.tensor_type.HasField("shape")
+    }
+    shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    total = 0
+    for node in graph.node:
+        if node.op_type in COUNTED:
+            first, second = (shapes.get(name) for name in node.input[:2])
+            transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+            total += _macs(node.op_type, shapes.get(node.output[0]), first, second, transposed)
+    return total
+
+
+def _dims(value: Any) -> Any:
+    return value.type.tensor_type.shape.dim

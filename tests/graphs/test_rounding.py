@@ -1,5 +1,8 @@
 """What float32 costs, against what it did cost; and who is believed where witnesses differ."""
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -10,7 +13,7 @@ from rtserve.errors import ParityError
 from rtserve.graphs import runners
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.parity import SLACK, relative_error
-from rtserve.graphs.rounding import expected_error
+from rtserve.graphs.rounding import answers_alone, expected_error
 from rtserve.graphs.witness import hear
 
 
@@ -57,6 +60,38 @@ def test_it_grows_with_what_is_cancelled(size):
     expected, found = costs(Cancelling(size), torch.randn(4, 3, 24))
     assert found <= SLACK * expected
     assert size * 1e-8 < expected < size * 1e-5
+
+
+def test_a_window_alone_is_drawn_for_as_often_as_several():
+    torch.manual_seed(0)
+    stack, x = Stack(4, nn.Tanh).double(), torch.randn(1, 3, 24).double()
+    with torch.no_grad():
+        truth = stack(x).numpy()
+        once, together, apart = (
+            expected_error(stack, x, truth, windows=n, alone=alone) for n, alone in ((1, None), (4, True), (4, False))
+        )
+    assert together >= once / 4
+    assert together / 4 < apart < together * 4
+
+
+def test_a_network_that_looks_at_its_batch_is_not_given_a_larger_one():
+    class Spread(nn.Module):
+        def forward(self, x):
+            return x.mean((1, 2), keepdim=True)[:, :, 0] + x.std(0, correction=1).mean()
+
+    x = torch.randn(2, 3, 24).double()
+    truth = Spread()(x).numpy()
+    assert not answers_alone(Spread(), x, truth)
+    assert expected_error(Spread(), x, truth, windows=4) < 1e-5
+
+
+def test_errors_are_drawn_without_torchs_compiler():
+    code = (
+        "import sys, numpy, torch\nfrom rtserve.graphs.rounding import expected_error\n"
+        "expected_error(torch.tanh, torch.ones(1, 2, 3).double(), numpy.tanh(numpy.ones((1, 2, 3))))\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_what_pads_with_minus_infinity_costs_nothing():

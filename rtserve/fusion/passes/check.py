@@ -60,7 +60,7 @@ class Reference:
         self.graph, self.brief = graph, brief
         scales = {"scales": (1e-5, 1.0, 1e2), "batches": (1, 2)} if brief else {}
         self.probes = probe_inputs(graph.input_spec, seed=seed, **scales)  # type: ignore[arg-type]
-        macs = count_macs(graph.model)
+        self.macs = macs = count_macs(graph.model)
         if macs > HEAVY:
             self.probes = [probe for i, probe in enumerate(self.probes) if (i // 2 + i) % 2 == 0]
         if macs > 10 * HEAVY:

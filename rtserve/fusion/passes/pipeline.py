@@ -93,13 +93,14 @@ def optimize_graph(
         Where the result does not give the join's numbers.
     """
     reference = Reference(joined, seed=seed) if check else None
+    before = reference.macs if reference is not None else count_macs(joined.model)
     task = _Task(joined=joined, graphs=graphs, plan=plan, passes=passes, engine=ENGINES[engine], seed=seed,
                  reference=reference)  # fmt: skip
     outcomes: list[Outcome] = []
     model, timings = joined.model, None
     if passes is None or len(passes):
         members, outcomes = _optimise_members(task)
-        model, found = _whole(task, members)
+        model, found = _whole(task, members, before)
         outcomes += found
         if tune:
             from rtserve.fusion.passes.tune import choose
@@ -108,7 +109,7 @@ def optimize_graph(
     result = _labelled(joined, model, outcomes, engine)
     report = OptimizationReport(
         outcomes=tuple(outcomes),
-        macs_before=count_macs(joined.model),
+        macs_before=before,
         macs_after=count_macs(result.model),
         nodes_before=joined.model.graph.num_nodes(),
         nodes_after=result.model.graph.num_nodes(),
@@ -147,10 +148,9 @@ def _labelled(joined: Graph, model: ir.Model, outcomes: Sequence[Outcome], engin
     return replace(joined, model=model, provenance=replace(joined.provenance, details=details))
 
 
-def _whole(task: _Task, members: list[tuple[str, ir.Model]]) -> tuple[ir.Model, list[Outcome]]:
+def _whole(task: _Task, members: list[tuple[str, ir.Model]], before: int) -> tuple[ir.Model, list[Outcome]]:
     """Assemble optimised members in the best way that holds, and lay the whole out."""
     outcomes: list[Outcome] = []
-    before = count_macs(task.joined.model)
     for name, stack, share in WAYS:
         model, outcome = _assembled(task, members, name, stack, share, before)
         outcomes.append(outcome)

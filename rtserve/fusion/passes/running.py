@@ -124,9 +124,7 @@ def run_passes(
 
 
 def _one(model: ir.Model, one: Pass, subject: str, check: Checker | None, before: int) -> _Step:
-    import onnx_ir as ir
-
-    trial = ir.serde.deserialize_model(ir.serde.serialize_model(model))
+    trial = model.clone()
 
     def outcome(status: str, reason: str, after: int = before) -> Outcome:
         return Outcome(
