@@ -52,18 +52,23 @@ def evaluate(
 ) -> None:
     """Score GRAPH on windows: NRMSE = RMSE / std(y), RMSE and MSE beside the constant baseline.
 
+    A zip is scored through its entry point, in the sandbox, as the challenge of --profile whose target y is.
     With --c1 and --c2 the overall score of the profile is given: 0.3 C1 + 0.7 C2 of eeg2025.
     """
+    from functools import partial
+
     from rtserve.cli.progress import progress
     from rtserve.measure.commands import run_evaluate
     from rtserve.submission.ranking import named_metrics, weights_of
+    from rtserve.submission.scoring import predict_zip
 
     profile = options.pop("profile")
     options["metrics"] = named_metrics(options["metrics"], profile)
     options["weights"] = weights_of(profile) if c1 and c2 else None
     output, as_json, tables = options["output"], options.pop("as_json"), options.pop("tables")
     with progress("scoring and timing" if options["by"] else "scoring") as callback:
-        result = run_evaluate(graph, data, c1, c2, progress=callback, **options)
+        zips = partial(predict_zip, challenge=None, profile=profile)
+        result = run_evaluate(graph, data, c1, c2, progress=callback, predict_zip=zips, **options)
     if as_json:
         emit_json("overall" if c1 else "evaluation", result.to_dict(raw=False))
     else:

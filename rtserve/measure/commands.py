@@ -11,6 +11,7 @@ from rtserve.files import check_writable
 from rtserve.signals.fields import Stated
 
 if TYPE_CHECKING:
+    from rtserve.measure.zipped import ZipPredictor
     from rtserve.signals.windows import WindowSet
 
 __all__ = ["run_bench", "run_compare", "run_evaluate", "run_search"]
@@ -29,9 +30,10 @@ def run_evaluate(
     force: bool = False,
     stated: Stated = _NOTHING,
     weights: tuple[float, float] | None = None,
+    predict_zip: ZipPredictor | None = None,
     **options: Any,
 ) -> Any:
-    """Return an `Evaluation` of GRAPH on --data, or the `Overall` of --c1 and --c2; write it where asked.
+    """Return an `Evaluation` of GRAPH (or a zip) on --data, or the `Overall` of --c1 and --c2; write it where asked.
 
     Raises
     ------
@@ -58,13 +60,30 @@ def run_evaluate(
         if trial["by"] and options.get("per"):
             raise InputError("--by judges windows, --per scores recordings", hint="leave one of them out")
         windows = as_windows(data, stated=stated)
-        result = evaluate(graph, windows, **options)
+        if graph.endswith(".zip") and predict_zip is not None:
+            result = _of_zip(graph, windows, predict_zip, options, trial)
+        else:
+            result = evaluate(graph, windows, **options)
         result = _judged(result, graph, windows, options, trial) if trial["by"] else result
     else:
         raise InputError(f"no {'windows' if graph else 'graph'} to score", hint="rtserve evaluate F.onnx --data W.npz")
     if output:
         result.save(output, force=force)
     return result
+
+
+def _of_zip(
+    path: str, windows: WindowSet, predict_zip: ZipPredictor, options: dict[str, Any], trial: dict[str, Any]
+) -> Any:
+    """Return the evaluation of a zip through its entry point."""
+    from rtserve.measure.zipped import evaluate_zip
+
+    if trial["by"]:
+        raise InputError(
+            f"--by judges the branches of a graph, and {path} is a zip", hint="give the graph it was built from"
+        )
+    kept = {key: options.get(key) for key in ("metrics", "split", "per")}
+    return evaluate_zip(path, windows, predict_zip, seed=options.get("seed", 0), **kept)
 
 
 def _judged(result: Any, graph: str, data: WindowSet, options: dict[str, Any], trial: dict[str, Any]) -> Any:

@@ -6,7 +6,7 @@ scored again, each in its own process, and the paired difference is given with i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
@@ -16,10 +16,7 @@ from typing import Any
 import numpy as np
 
 from rtserve.errors import InputError
-from rtserve.measure.cases import Per
 from rtserve.measure.comparison import Comparison, Row
-from rtserve.measure.decisions import CLASSIFICATION
-from rtserve.measure.evaluation import REGRESSION, score_predictions
 from rtserve.measure.metrics import metric_of, parse_metric
 from rtserve.measure.predict import as_windows
 from rtserve.measure.rescore import rescore
@@ -29,14 +26,14 @@ from rtserve.measure.signature import Signature
 from rtserve.measure.statistics import Difference, corrected, difference
 from rtserve.measure.suspicions import alike, leaks, suspicions
 from rtserve.measure.trained import part_to_score
+from rtserve.measure.zipped import ZipPredictor, evaluate_zip
 from rtserve.signals.membership import find_records, membership
-from rtserve.signals.windows import Stated, WindowSet
+from rtserve.signals.windows import Stated
 from rtserve.spec import TRAINED_ON
 
 __all__ = ["Comparison", "compare"]
 
 _NOTHING = Stated()
-ZipPredictor = Callable[[Path, WindowSet], np.ndarray]
 
 
 def compare(
@@ -159,15 +156,9 @@ def _scored(
     if side.kind != "zip" or predict_zip is None:
         settings = {"metrics": list(metrics) or None, "per": per, "beside": list(records)}
         return rescore(side, data, split=split, exporter=exporter, stated=stated, **settings)
-    part = part_to_score(records, as_windows(data, stated=stated), split, name=side.name)
-    classes = part.windows.predicts == "class" or any(parse_metric(name).classes for name in metrics)
-    found = score_predictions(
-        predict_zip(side.path, part.windows),
-        part.windows,
-        metrics=metrics or (CLASSIFICATION if classes else REGRESSION),
-        per=Per.parse(per) if per else None,
-        split=part.split,
-        name=side.name,
+    windows = as_windows(data, stated=stated)
+    found = evaluate_zip(
+        side.path, windows, predict_zip, metrics=metrics, split=split, per=per, name=side.name, records=records
     )
     claims = tuple(Claim(name=s.signature.metric, value=s.value, signature=s.signature) for s in found.scores)
     raw = Raw(

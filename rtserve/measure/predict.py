@@ -39,7 +39,7 @@ def as_graph(graph: Graph | str | Path) -> Graph:
     if isinstance(graph, str | Path) and Path(graph).suffix == ".zip":
         raise InputError(
             f"{graph} is a zip, not a graph",
-            hint=f"rtserve compare {graph} M.onnx --data W.npz scores a zip through its entry point",
+            hint=f"rtserve evaluate {graph} --data W.npz scores a zip through its entry point",
         )
     return graph if isinstance(graph, Graph) else Graph.load(graph)
 

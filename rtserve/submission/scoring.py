@@ -12,10 +12,10 @@ import numpy as np
 
 from rtserve.errors import InputError, RtserveError, SpecMismatchError
 from rtserve.signals.windows import WindowSet
-from rtserve.spec import unit_factor
+from rtserve.spec import require_same_target, unit_factor
 from rtserve.submission.archive import read_zip, unpack
 from rtserve.submission.drive import drive
-from rtserve.submission.profile import Profile, load_profile
+from rtserve.submission.profile import Challenge, Profile, load_profile
 from rtserve.submission.sandbox import Limits
 
 __all__ = ["predict_zip"]
@@ -27,7 +27,12 @@ PIECE = 4096
 
 
 def predict_zip(
-    path: str | Path, windows: WindowSet, *, challenge: str = "1", profile: str = "eeg2025", wall_s: float = WALL_S
+    path: str | Path,
+    windows: WindowSet,
+    *,
+    challenge: str | None = "1",
+    profile: str = "eeg2025",
+    wall_s: float = WALL_S,
 ) -> np.ndarray:
     """Return (n_windows,) predictions of a submission.
 
@@ -38,23 +43,21 @@ def predict_zip(
     windows : WindowSet
         In volts, of the profile's size.
     challenge, profile : str
-        Which of the profile's networks answers.
+        Which of the profile's networks answers; None for the one whose target the windows' y is.
     wall_s : float
         Seconds until it is ended.
 
     Raises
     ------
     InputError
-        Where the zip cannot be read, the challenge is unknown, or the windows are of another size.
+        Where the zip cannot be read, the challenge is unknown or has another target, answers more than one number, or
+        the windows are of another size.
     RtserveError
         Where the submission fails, takes too long, or answers what is not finite.
     """
     contest = load_profile(profile)
-    chosen = [c for c in contest.challenges if c.key == challenge]
-    if not chosen:
-        keys = ", ".join(c.key for c in contest.challenges)
-        raise InputError(f"profile {profile} has no challenge {challenge!r}", hint=f"it has {keys}")
-    signal = contest.signal_of(challenge)
+    asked = _challenge(contest, challenge, windows, profile=profile)
+    signal = contest.signal_of(asked.key)
     size = (signal.n_chans, signal.n_times)
     if windows.X.shape[1:] != size:
         raise SpecMismatchError(
@@ -62,7 +65,7 @@ def predict_zip(
             hint="use windows cut for that contest",
         )
     factor = unit_factor(windows.unit, signal.unit, names=("the window set", f"a zip for {profile}"))
-    contest = dataclasses.replace(contest, challenges=tuple(chosen))
+    contest = dataclasses.replace(contest, challenges=(asked,))
     ends = time.monotonic() + wall_s
     parts: list[np.ndarray] = []
     with tempfile.TemporaryDirectory(prefix="rtserve-") as folder:
@@ -71,6 +74,36 @@ def predict_zip(
             X = X if factor == 1.0 else X * np.float32(factor)
             parts.append(_answers(Path(folder), contest, X, done=parts, name=Path(path).name, ends=ends))
     return np.concatenate(parts)
+
+
+def _challenge(contest: Profile, key: str | None, windows: WindowSet, *, profile: str) -> Challenge:
+    """Return the challenge that answers these windows, by its key or by their target."""
+    keys = ", ".join(c.key for c in contest.challenges)
+    target = windows.predicts
+    if key is None and len(contest.challenges) > 1:
+        found = [c for c in contest.challenges if target and c.target == target]
+        if len(found) != 1:
+            what = f"the windows' y is {target}" if target else "the windows do not say what y is"
+            raise InputError(
+                f"{what}, and {profile} has the challenges {keys}",
+                hint=f"name one: --profile {profile}/{contest.challenges[0].key}",
+            )
+    else:
+        found = [c for c in contest.challenges if key in (None, c.key)]
+    if not found:
+        raise InputError(f"profile {profile} has no challenge {key!r}", hint=f"it has {keys}")
+    asked = found[0]
+    require_same_target(
+        asked.target, target, names=(f"challenge {asked.key} of {profile}", "the y of the windows is"),
+        hint="name the challenge that predicts it, or score windows of its target",
+    )  # fmt: skip
+    if any(size != "1" for size in asked.output[1:]):
+        raise InputError(
+            f"challenge {asked.key} of {profile} answers {' x '.join(asked.output[1:])} numbers per window, and a zip is"
+            " scored by one",
+            hint="score the graph that it was built from: rtserve evaluate G.onnx --data W.npz",
+        )
+    return asked
 
 
 def _answers(

@@ -1,0 +1,109 @@
+"""What a zip is worth on windows: the answers of its entry point, scored as a graph's are.
+
+How a zip is driven is not this room's business: it is handed in as a callable, which the command line takes from
+`rtserve.submission.scoring`. What the zip was trained on is known where it was built here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtserve.errors import InputError
+from rtserve.measure.cases import Per
+from rtserve.measure.decisions import CLASSIFICATION
+from rtserve.measure.evaluation import REGRESSION, Evaluation, score_predictions
+from rtserve.measure.metrics import names_of_metrics, parse_metric
+from rtserve.measure.side_records import side_records
+from rtserve.measure.trained import part_to_score
+from rtserve.signals.windows import WindowSet
+
+__all__ = ["ZipPredictor", "evaluate_zip"]
+
+ENGINE = "the zip's entry point"
+ZipPredictor = Callable[[Path, WindowSet], np.ndarray]
+"""``(path, windows) -> (n_windows,)``: numbers, or class numbers."""
+
+
+def evaluate_zip(
+    path: str | Path,
+    windows: WindowSet,
+    predict_zip: ZipPredictor,
+    *,
+    metrics: Sequence[str] | None = None,
+    split: str | None = None,
+    per: str | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    records: Sequence[Mapping[str, Any]] | None = None,
+) -> Evaluation:
+    """Score a zip, any zip, through its entry point.
+
+    Parameters
+    ----------
+    path : path
+        The zip.
+    windows : WindowSet
+        The whole set.
+    predict_zip : callable
+        Drives the entry point.
+    metrics, split, per, seed, name
+        As `rtserve.measure.evaluate.evaluate` takes them.
+    records : sequence of mapping, optional
+        What the zip, and others to be compared with it, were trained on; by default what the zip itself says.
+
+    Raises
+    ------
+    InputError
+        As `evaluate`; where a metric of numbers is asked of classes, or one that reads probabilities or vectors, which
+        an entry point does not answer.
+    """
+    path = Path(path)
+    name = name or path.name
+    known = side_records(path, windows.target) if records is None else records
+    part = part_to_score(known, windows, split, name=name)
+    asked = tuple(metrics or ())
+    classes = _classes(asked, part.windows, name)
+    scored = score_predictions(
+        predict_zip(path, part.windows),
+        part.windows,
+        metrics=asked or (CLASSIFICATION if classes else REGRESSION),
+        per=Per.parse(per) if per else None,
+        decided="class that the zip answers" if classes else "",
+        split=part.split,
+        seed=seed,
+        name=name,
+        graph_digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+        engine=ENGINE,
+    )
+    return replace(scored, trained_on=part.trained, notes=(*scored.notes, *part.notes))
+
+
+def _classes(metrics: Sequence[str], windows: WindowSet, name: str) -> bool:
+    """Return whether classes are scored; refuse what a zip's answers cannot be scored by."""
+    parsed = [parse_metric(metric) for metric in metrics]
+    known = windows.predicts == "class"
+    classes = known or any(metric.classes for metric in parsed)
+    number = bool(windows.target) and not known
+    for metric in parsed:
+        if metric.reads in ("probabilities", "vector"):
+            raise InputError(
+                f"{metric.name} reads {metric.reads}, and a zip answers one number or class per window",
+                hint=f"use {', '.join(names_of_metrics(('class',)))}, or score the graph it was built from",
+            )
+        if metric.classes and number:
+            raise InputError(
+                f"{metric.name} is a metric of classes, and the windows' y is {windows.target}",
+                hint="leave the metric of classes out",
+            )
+        if classes and not metric.classes:
+            raise InputError(
+                f"{metric.name} is a metric of numbers, and {name} is scored on classes",
+                hint=f"use {', '.join(names_of_metrics(('class',)))}, or leave --metric out",
+            )
+    return classes
