@@ -19,14 +19,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.ir.refused import Refused
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Affine", "Refused", "guard", "static_dims"]
-
-
-class Refused(Exception):  # noqa: N818 -- a "no" on its way to becoming a value
-    """A node that is not affine, or not in a way that is handled; carries the reason."""
+__all__ = ["Affine", "guard", "static_dims"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtserve.fusion.passes.uses import attributes_of, axes_of, only_reader
+from rtserve.fusion.ir.nodes import attributes_of, axes_of, only_reader
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, replace_value
 

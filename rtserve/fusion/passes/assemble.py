@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.ir.conv import Conv1d
+from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.join import add_calibration, add_merge, empty_model, set_output
-from rtserve.fusion.passes.affine import Refused, static_dims
+from rtserve.fusion.passes.affine import static_dims
 from rtserve.fusion.passes.scaling import late_scaling as _late_scaling
-from rtserve.fusion.passes.share import Stage, share_views
+from rtserve.fusion.passes.share import share_views
 from rtserve.fusion.passes.share_filter import share_filter
 from rtserve.fusion.passes.stack import Stacker, signature
 from rtserve.fusion.passes.stack_ops import HANDLERS, gemm_weights
-from rtserve.fusion.passes.uses import auto_padded
 from rtserve.fusion.plan import FusionPlan
 from rtserve.fusion.views import View
 from rtserve.graphs.emit import Emitter
@@ -133,15 +134,14 @@ def _branch_values(
     alone = len(views) == 1 and views[0].kind == "identity"
     conv = _first_stage(first) if share and not alone else None
     if conv is not None:
-        index = stacker.nodes[0].index(conv)
-        stage = _stage_of(stacker, index, conv)
-        notes.append(f"views share {conv.op_type} {conv.outputs[0].name}")
-        late = _late_scaling(group.models, conv, views, stop)
+        stage = stacker.conv(conv)
+        notes.append(f"views share Conv {conv.node.outputs[0].name}")
+        late = _late_scaling(group.models, conv.node, views, stop)
         if late is not None:
             notes.append(f"scaled views share everything up to {late.value.name}")
-            y = late.write(emit, stacker, _staged(emit, x, stacker, stage, conv, late.early, notes))
+            y = late.write(emit, stacker, _staged(emit, x, stacker, stage, late.early, notes))
             return stacker.run(start={late.value: y}, shared=set(), stop=stop), stacker
-        start = _staged(emit, x, stacker, stage, conv, views, notes)
+        start = _staged(emit, x, stacker, stage, views, notes)
         return stacker.run(start=start, shared=set(), stop=stop), stacker
     _, n_times = static_dims(source)
     parts = [view.onnx(emit, x, n_times) for view in views]
@@ -152,44 +152,24 @@ def _branch_values(
 
 
 def _staged(
-    emit: Emitter, x: ir.Value, stacker: Stacker, stage: Stage, conv: ir.Node, views: list[View], notes: list[str]
+    emit: Emitter, x: ir.Value, stacker: Stacker, stage: Conv1d, views: list[View], notes: list[str]
 ) -> dict[Any, ir.Value]:
     """Return what views share, on the batch: the first stage, and the filter behind it where that pays."""
     parts = share_views(emit, x, stage, views)
     base = next((part for part, view in zip(parts, views, strict=True) if view.kind == "identity"), None)
-    filtered = share_filter(emit, stacker, conv, views, base)
+    filtered = share_filter(emit, stacker, stage, views, base)
     notes += [f"views share the filter {value.name}" for value in filtered]
-    return {conv.outputs[0]: emit("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]} | filtered
+    return {stage.node.outputs[0]: emit("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]} | filtered
 
 
-def _first_stage(model: ir.Model) -> Any:
+def _first_stage(model: ir.Model) -> Conv1d | None:
     """Return the convolution that alone reads the window, or None."""
     readers = list(dict.fromkeys(model.graph.inputs[0].consumers()))
-    if len(readers) != 1 or readers[0].op_type != "Conv":
+    try:
+        conv = Conv1d.of(readers[0]) if len(readers) == 1 and readers[0].op_type == "Conv" else None
+    except Refused:
         return None
-    conv = readers[0]
-    weight = constant(conv.inputs[1])
-    plain = not auto_padded(conv)
-    return (
-        conv if weight is not None and weight.ndim == 3 and conv.attributes.get_int("group", 1) == 1 and plain else None
-    )
-
-
-def _stage_of(stacker: Stacker, index: int, conv: ir.Node) -> Stage:
-    bias = None
-    if len(conv.inputs) > 2 and conv.inputs[2] is not None:
-        bias = np.concatenate(stacker.arrays(index, 2))
-    pads = conv.attributes.get_ints("pads") or (0, 0)
-    return Stage(
-        weight=np.concatenate(stacker.arrays(index, 1)),
-        bias=bias,
-        stride=(conv.attributes.get_ints("strides") or (1,))[0],
-        dilation=(conv.attributes.get_ints("dilations") or (1,))[0],
-        left=pads[0],
-        right=pads[1],
-        n_times=static_dims(conv.inputs[0])[1],
-        n_out=static_dims(conv.outputs[0])[1],
-    )
+    return conv if conv is not None and not conv.rows and conv.group == 1 else None
 
 
 def _linear_part(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rtserve.fusion.ir.nodes import axes_of
 from rtserve.fusion.ir.traits import Trait, has, operators
-from rtserve.fusion.passes.uses import axes_of
 from rtserve.graphs.fold import constant
 from rtserve.graphs.macs import shapes_at
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.ir.nodes import attributes_of, inner_dims, producer
+from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.ir.traits import Trait, has
-from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.batchwise import spares_first_axis
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import attributes_of, inner_dims, producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import BLOCK
+from rtserve.fusion.ir.nodes import producer
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 

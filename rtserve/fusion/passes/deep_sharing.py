@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import COSTS
+from rtserve.fusion.ir.conv import ZERO, Conv1d, conv_of
+from rtserve.fusion.ir.nodes import followers, private_producer, reread
 from rtserve.fusion.passes.affine import static_dims
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.phases import Geometry, geometry_of
-from rtserve.fusion.passes.row_table import FROM_ROWS, ZERO, as_rows, from_rows, reads, spans
-from rtserve.fusion.passes.uses import followers, private_producer, reread
+from rtserve.fusion.passes.row_table import FROM_ROWS, as_rows, from_rows, spans
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 from rtserve.graphs.macs import renew_shapes
@@ -54,12 +54,12 @@ class Packing:
     place: np.ndarray
 
 
-def pays(conv: Geometry, index: np.ndarray, packing: Packing) -> bool:
+def pays(conv: Conv1d, index: np.ndarray, packing: Packing) -> bool:
     """Whether the windows that are not computed again cost clearly more time than putting the outputs together.
 
     Parameters
     ----------
-    conv : Geometry
+    conv : Conv1d
         The convolution.
     index : ndarray, (views, n_in)
         Which row every sample of a view is.
@@ -72,14 +72,14 @@ def pays(conv: Geometry, index: np.ndarray, packing: Packing) -> bool:
     return bool(saved > 1.25 * (5 * COSTS.node_us + moved))
 
 
-def pack(index: np.ndarray, conv: Geometry) -> Packing:
+def pack(index: np.ndarray, conv: Conv1d) -> Packing:
     """Return the entries that hold every distinct window of the views.
 
     Parameters
     ----------
     index : ndarray, (views, n_in)
         Which row every sample of a view is.
-    conv : Geometry
+    conv : Conv1d
         The convolution.
     """
     packer = _Packer(index=index, conv=conv)
@@ -93,7 +93,7 @@ class _Packer:
     """Entries so far. A window is known by the rows it reads."""
 
     index: np.ndarray
-    conv: Geometry
+    conv: Conv1d
     whole: list[np.ndarray] = field(default_factory=list)
     patches: list[np.ndarray] = field(default_factory=list)
     free: int = 0
@@ -103,8 +103,7 @@ class _Packer:
 
     def __post_init__(self) -> None:
         conv = self.conv
-        self.windows = reads(self.index, n_out=conv.n_out, taps=conv.taps, stride=conv.stride, dilation=conv.dilation,
-                             left=conv.left)  # fmt: skip
+        self.windows = conv.reads(self.index)
         self.first = -(-conv.left // conv.stride)  # the first output of a patch that reads no padding in front
 
     def add(self, view: int) -> None:
@@ -125,7 +124,7 @@ class _Packer:
     def _length(self, count: int) -> int:
         """Return the samples that consecutive windows take."""
         conv = self.conv
-        span = conv.stride * (count - 1) + conv.dilation * (conv.taps - 1) + 1
+        span = conv.stride * (count - 1) + conv.span
         return -(-span // conv.stride) * conv.stride
 
     def _put(self, windows: np.ndarray) -> int:
@@ -137,15 +136,14 @@ class _Packer:
         first = self.free
         for offset, window in enumerate(windows):
             start = conv.stride * (first + offset) - conv.left
-            self.patches[-1][start : start + conv.dilation * (conv.taps - 1) + 1 : conv.dilation] = window
+            self.patches[-1][start : start + conv.span : conv.dilation] = window
         self.free = first + self._length(len(windows)) // conv.stride
         return first
 
     def _fits(self, first: int, count: int) -> bool:
         conv = self.conv
         last = first + count - 1
-        end = conv.stride * last - conv.left + conv.dilation * (conv.taps - 1)
-        return last < conv.n_out and end < conv.n_in
+        return last < conv.n_out and conv.stride * last - conv.left + conv.span <= conv.n_in
 
     def packing(self) -> Packing:
         """Return everything added, whole views first."""
@@ -164,8 +162,7 @@ class _Found:
 
     gather: ir.Node
     table: ir.Value
-    node: ir.Node
-    conv: Geometry
+    conv: Conv1d
     index: np.ndarray
 
 
@@ -179,11 +176,11 @@ def run(model: ir.Model) -> PassResult:
         packing = pack(one.index, one.conv)
         counts = f"{len(packing.rows)} for {len(one.index)} views"
         if not pays(one.conv, one.index, packing):
-            notes.append(f"Conv {one.node.outputs[0].name}: {counts}")
+            notes.append(f"Conv {one.conv.node.outputs[0].name}: {counts}")
             continue
         last = _rewrite(model, one, packing)
         renew_shapes(model)
-        notes.append(f"Conv {one.node.outputs[0].name} computes {counts}")
+        notes.append(f"Conv {one.conv.node.outputs[0].name} computes {counts}")
         changed += 1
         found += [more for node in last.consumers() if (more := _found(node)) is not None]
     return PassResult(changed=changed, notes=tuple(notes) or ("no views put together by a Gather",))
@@ -196,25 +193,24 @@ def _found(node: ir.Node) -> _Found | None:
     if turn is None or flat is None or gather is None or gather.op_type != "Gather":
         return None
     table, index = gather.inputs[0], constant(gather.inputs[1])
-    conv, target = geometry_of(node), constant(flat.inputs[1])
+    conv, target = conv_of(node), constant(flat.inputs[1])
     turned = tuple(turn.attributes.get_ints("perm") or ()) == FROM_ROWS and gather.attributes.get_int("axis", 0) == 1
     if index is None or index.ndim != 2 or table is None or conv is None or target is None or not turned:
         return None
-    if target.tolist() != [-1, 1, index.shape[1], conv.weight.shape[1] * conv.group]:
+    if target.tolist() != [-1, 1, index.shape[1], conv.channels]:
         return None
-    return _Found(gather=gather, table=table, node=node, conv=conv, index=index)
+    return _Found(gather=gather, table=table, conv=conv, index=index)
 
 
 def _rewrite(model: ir.Model, one: _Found, packing: Packing) -> ir.Value:
     """Compute the entries, and put the views together behind the convolution; return them."""
-    node, conv = one.node, one.conv
+    conv, node = one.conv, one.conv.node
     rows, table = packing.rows, one.table
     emit = Emitter(model.graph, before=one.gather, prefix=PREFIX)
     if (rows == ZERO).any():
         zero, _ = static_dims(table)
         table, rows = emit("Pad", table, [0, 0, 0, 0, 1, 0]), np.where(rows == ZERO, zero, rows)
-    channels = conv.weight.shape[1] * conv.group
-    node.replace_input_with(0, from_rows(emit, table, rows, channels))
+    node.replace_input_with(0, from_rows(emit, table, rows, conv.channels))
     steps = (node, *followers(node.outputs[0]))
     for step in steps:
         _forget_batch(step.outputs[0])

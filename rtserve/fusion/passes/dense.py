@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.ir.nodes import private_producer
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import private_producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 

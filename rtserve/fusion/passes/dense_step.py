@@ -16,7 +16,8 @@ views can share it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -43,10 +44,12 @@ def mix_dense(emit: Emitter, model: ir.Model, node: ir.Node, dense: DenseMix, fo
     outputs, per_group, n_chans = dense.taps.shape
     n_out, n_in = operator.shape[1:]
     steady = np.ptp(_bias(dense), axis=1).max() == 0
-    mergeable = filters is not None and not filters.corners and min(filters.left, filters.right) >= 0 and steady
+    mergeable = (
+        filters is not None and not filters.corners and min(filters.conv.left, filters.conv.right) >= 0 and steady
+    )
     costs = {"split": outputs * per_group * n_in * (n_chans + n_out)}
     if mergeable and filters is not None:
-        costs["merged"] = outputs * n_chans * filters.kernel.shape[1] * n_out
+        costs["merged"] = outputs * n_chans * filters.conv.taps * n_out
     before = node_macs(node) + (macs_of(node.inputs[0], found) if node.inputs[0] is not None else 0)
     way = min(costs, key=lambda key: costs[key])
     if costs[way] >= before:
@@ -75,12 +78,11 @@ def _bias(dense: DenseMix) -> np.ndarray:
 def _merged(emit: Emitter, model: ir.Model, dense: DenseMix, filters: Filter) -> ir.Value:
     """Return (batch, outputs, 1, n_out) by one convolution over electrodes and time."""
     outputs, per_group, n_chans = dense.taps.shape
-    kernels = filters.kernel.reshape(dense.group, per_group, -1)
+    kernels = filters.conv.weight.reshape(dense.group, per_group, -1)
     grouped = dense.taps.reshape(dense.group, outputs // dense.group, per_group, n_chans)
     weight = np.einsum("gofe,gfk->goek", grouped, kernels).reshape(outputs, n_chans, -1)
     x = emit("Unsqueeze", model.graph.inputs[0], [2])
-    return emit("Conv", x, weight[:, :, None].astype(np.float32), _bias(dense)[:, 0].astype(np.float32),
-                pads=[0, filters.left, 0, filters.right], strides=[1, filters.stride])  # fmt: skip
+    return replace(filters.conv, weight=weight, bias=_bias(dense)[:, 0], group=1).emit(emit, x)
 
 
 def _split(emit: Emitter, model: ir.Model, dense: DenseMix, operator: np.ndarray) -> ir.Value:
@@ -115,10 +117,7 @@ def on_the_window(emit: Emitter, model: ir.Model, node: ir.Node, joint: JointMix
     found = joint.as_conv1d()
     if found is None:
         return 0
-    kernel, geometry = found
-    attributes: dict[str, Any] = dict(geometry)
-    bias = [joint.bias.astype(np.float32)] if joint.bias.any() else []
-    y = emit("Conv", model.graph.inputs[0], kernel.astype(np.float32), *bias, **attributes)
+    y = found.emit(emit, model.graph.inputs[0])
     old = node.outputs[0]
     dims = [int(d) for d in list(old.shape or [])[1:] if isinstance(d, int)]
     y = emit("Unsqueeze", y, [3 if dims[2] == 1 else 2]) if len(dims) == 3 else y

@@ -16,14 +16,16 @@ are put in turn at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, FUSED, whole
+from rtserve.fusion.ir.conv import Conv1d
+from rtserve.fusion.ir.nodes import attributes_of, auto_padded, followers
+from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import attributes_of, auto_padded, followers, inner_dims
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -42,17 +44,13 @@ WORTH = 1.1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Temporal:
+class _Found:
     """A convolution along time of few channels, and what its outputs go through.
 
     Parameters
     ----------
-    node : Node
-        The convolution on (batch, channels, a, b), time on `axis` (2 or 3).
-    weight : ndarray, (filters, channels, taps)
-        Its kernel.
-    axis, rows, n_in, n_out, left : int
-        Time's axis, length of the other one, samples in and out, zero padding in front.
+    conv : Conv1d
+        The convolution on (batch, channels, a, b), time on either.
     steps : tuple of Node
         Elementwise nodes behind it, in order.
     end : Node or None
@@ -61,34 +59,20 @@ class _Temporal:
         Whether a pool is behind those instead, which the engine does faster on whole blocks of channels.
     """
 
-    node: ir.Node
-    weight: np.ndarray
-    axis: int
-    rows: int
-    n_in: int
-    n_out: int
-    left: int
+    conv: Conv1d
     steps: tuple[ir.Node, ...]
     end: ir.Node | None
     pooled: bool
 
     @property
     def filters(self) -> int:
-        return int(self.weight.shape[0])
-
-    @property
-    def channels(self) -> int:
-        return int(self.weight.shape[1])
-
-    @property
-    def taps(self) -> int:
-        return int(self.weight.shape[2])
+        return len(self.conv.weight)
 
     def frames(self, s: int) -> int:
-        return -(-self.n_out // s)
+        return -(-self.conv.n_out // s)
 
     def span(self, s: int) -> int:
-        return -(-(self.taps + s - 1) // s)
+        return -(-(self.conv.taps + s - 1) // s)
 
 
 def run(model: ir.Model) -> PassResult:
@@ -97,11 +81,12 @@ def run(model: ir.Model) -> PassResult:
     for node in list(model.graph):
         if node.op_type != "Conv":
             continue
-        found = _match(node)
-        if found is None:
+        try:
+            found = _match(node)
+        except Refused as refusal:
+            notes.append(f"Conv {node.outputs[0].name}: {refusal}")
             continue
-        if isinstance(found, str):
-            notes.append(f"Conv {node.outputs[0].name}: {found}")
+        if found is None:
             continue
         s = _phases(found)
         if s == 1:
@@ -114,42 +99,28 @@ def run(model: ir.Model) -> PassResult:
     return PassResult(changed=len(changed), notes=(f"{len(changed)} convolutions over {sorted(set(changed))} phases",))
 
 
-def _match(node: ir.Node) -> _Temporal | str | None:
-    """Return what a convolution is, or why it cannot be rewritten; None where it is of another kind."""
-    weight = constant(node.inputs[1])
-    if (
-        weight is None
-        or weight.ndim != 4
-        or weight.shape[1] > MOST_CHANNELS
-        or node.attributes.get_int("group", 1) != 1
-    ):
+def _match(node: ir.Node) -> _Found | None:
+    """Return what a convolution is; None where it is of another kind.
+
+    Raises
+    ------
+    Refused
+        Where it cannot be rewritten.
+    """
+    weight, group = constant(node.inputs[1]), node.attributes.get_int("group", 1)
+    if weight is None or weight.ndim != 4 or weight.shape[1] > MOST_CHANNELS or group != 1:
         return None
-    dims, out = inner_dims(node.inputs[0]), inner_dims(node.outputs[0])
-    if dims is None or out is None:
-        return "its shape is not known"
-    if 1 not in weight.shape[2:] or max(weight.shape[2:]) < SHORTEST:
-        return f"a kernel of {weight.shape[2:]}"
-    if _any_not_one(node, "strides") or _any_not_one(node, "dilations"):
-        return "it strides or dilates"
-    axis = 3 if weight.shape[2] == 1 else 2
-    pads = node.attributes.get_ints("pads") or (0, 0, 0, 0)
-    other = 5 - axis
-    if pads[other - 2] or pads[other] or auto_padded(node):
-        return "it pads another axis"
-    if len(node.inputs) > 2 and constant(node.inputs[2]) is None:
-        return "its bias is computed"
+    conv = Conv1d.of(node)
+    if conv.taps < SHORTEST:
+        raise Refused(f"a kernel of {conv.taps}")
+    if conv.stride != 1 or conv.dilation != 1:
+        raise Refused("it strides or dilates")
     steps = tuple(followers(node.outputs[0]))
     last = (node, *steps)[-1].outputs[0]
     reader = next(iter(last.consumers())) if len(last.uses()) == 1 and not last.is_graph_output() else None
-    end = reader if reader is not None and _takes_phases(reader, last, axis) else None
-    return _Temporal(node=node, weight=weight.reshape(*weight.shape[:2], -1).astype(np.float64), axis=axis,
-                     rows=dims[other - 1], n_in=dims[axis - 1], n_out=out[axis - 1],
-                     left=pads[axis - 2], steps=steps, end=end,
-                     pooled=reader is not None and reader.op_type in ("AveragePool", "MaxPool"))  # fmt: skip
-
-
-def _any_not_one(node: ir.Node, name: str) -> bool:
-    return any(v != 1 for v in node.attributes.get_ints(name) or ())
+    end = reader if reader is not None and _takes_phases(reader, last, conv.axis) else None
+    pooled = reader is not None and reader.op_type in ("AveragePool", "MaxPool")
+    return _Found(conv=conv, steps=steps, end=end, pooled=pooled)
 
 
 def _takes_phases(node: ir.Node, value: ir.Value, axis: int) -> bool:
@@ -165,9 +136,9 @@ def _takes_phases(node: ir.Node, value: ir.Value, axis: int) -> bool:
     return bool(weight.shape[2 + time] == 1 and strides[time] == 1 and not pads[time] and not pads[time + 2])
 
 
-def _phases(found: _Temporal) -> int:
+def _phases(found: _Found) -> int:
     """Return the number of phases that the estimate prefers; 1 where the convolution should stay."""
-    candidates = [s for s in PHASES if _fits(found.channels * s)]
+    candidates = [s for s in PHASES if _fits(found.conv.channels * s)]
     if not candidates:
         return 1
     best = min(candidates, key=lambda s: _estimate(found, s))
@@ -179,76 +150,67 @@ def _fits(channels: int) -> bool:
     return channels < BLOCK or channels % 4 == 0
 
 
-def _estimate(found: _Temporal, s: int) -> float:
+def _estimate(found: _Found, s: int) -> float:
     """Return microseconds from the input to where all outputs are in turn, pooled if a pool follows."""
-    elements = found.filters * found.rows * found.n_out
+    conv = found.conv
+    elements = found.filters * conv.rows * conv.n_out
     if s == 1:
-        macs = whole(found.filters) * found.weight[0].size * found.rows * found.n_out
+        macs = whole(found.filters) * conv.weight[0].size * conv.rows * conv.n_out
         pool_us = (COSTS.block_pooled_us if _stays_blocked(found) else COSTS.pooled_us) * elements * found.pooled
         return float(macs / COSTS.macs_per_us + pool_us)
-    read = found.channels * s if found.channels * s < BLOCK else whole(found.channels * s)
-    macs = whole(found.filters * s) * read * found.span(s) * found.rows * found.frames(s)
-    us: float = macs / COSTS.macs_per_us + 7 * COSTS.node_us + found.channels * found.rows * found.n_in * COSTS.apart_us
+    read = conv.channels * s if conv.channels * s < BLOCK else whole(conv.channels * s)
+    macs = whole(found.filters * s) * read * found.span(s) * conv.rows * found.frames(s)
+    us: float = macs / COSTS.macs_per_us + 7 * COSTS.node_us + conv.channels * conv.rows * conv.n_in * COSTS.apart_us
     if found.end is not None:  # what is put in turn behind a spatial convolution is small
         return us
     return us + elements * (COSTS.in_turn_us + COSTS.pooled_us * found.pooled)
 
 
-def _stays_blocked(found: _Temporal) -> bool:
+def _stays_blocked(found: _Found) -> bool:
     return all(step.op_type in FUSED for step in found.steps)
 
 
-def _rewrite(model: ir.Model, found: _Temporal, s: int) -> None:
-    last = found.end if found.end is not None else (found.node, *found.steps)[-1]
+def _rewrite(model: ir.Model, found: _Found, s: int) -> None:
+    last = found.end if found.end is not None else (found.conv.node, *found.steps)[-1]
     emit = Emitter(model.graph, before=last, prefix="depth")
     y = _convolved(emit, found, s)
     for step in found.steps:
         y = emit(step.op_type, y, *step.inputs[1:], **attributes_of(step))
     if found.end is None:
-        y = _in_turn(emit, found, s, y, found.filters, found.rows)
+        y = _in_turn(emit, found, s, y, found.filters, found.conv.rows)
     else:
         y = _spatial(emit, found, found.end, s, y)
     supersede(model, last.outputs[0], y)
 
 
-def _shaped(found: _Temporal, time: int, rows: int) -> list[int]:
-    """Return the two last axes in the graph's order."""
-    return [rows, time] if found.axis == 3 else [time, rows]
-
-
-def _convolved(emit: Emitter, found: _Temporal, s: int) -> ir.Value:
+def _convolved(emit: Emitter, found: _Found, s: int) -> ir.Value:
     """Return the outputs in phases, (batch, s F, ...), phases in front."""
-    span, frames = found.span(s), found.frames(s)
-    total = s * (frames + span - 1)
-    right = total - found.n_in - found.left
-    x = found.node.inputs[0]
-    assert x is not None
+    conv, span = found.conv, found.span(s)
+    total = s * (found.frames(s) + span - 1)
+    right = total - conv.n_in - conv.left
+    x = conv.node.inputs[0]
     if right < 0:
-        x, right = emit.slice(x, found.axis, 0, found.n_in + right), 0
-    if found.left or right:
-        pads = [0] * 8
-        pads[found.axis], pads[found.axis + 4] = found.left, right
-        x = emit("Pad", x, pads)
-    x = _apart(emit, found, s, x, total // s)
-    kernel = _phase_kernel(found.weight, s, span)
-    kernel = kernel[:, :, None, :] if found.axis == 3 else kernel[:, :, :, None]
-    bias = constant(found.node.inputs[2]) if len(found.node.inputs) > 2 else None
-    extra = [] if bias is None else [np.tile(bias, s)]
-    return emit("Conv", x, kernel.astype(np.float32), *extra)
+        x, right = emit.slice(x, conv.axis, 0, conv.n_in + right), 0
+    if conv.left or right:
+        x = emit("Pad", x, [0, 0, *conv.shaped(conv.left, 0), 0, 0, *conv.shaped(right, 0)])
+    x = _apart(emit, conv, s, x, total // s)
+    bias = None if conv.bias is None else np.tile(conv.bias, s)
+    kernel = _phase_kernel(conv.weight, s, span)
+    return replace(conv, weight=kernel, bias=bias, n_in=total // s, left=0, right=0).emit(emit, x)
 
 
-def _apart(emit: Emitter, found: _Temporal, s: int, x: ir.Value, frames: int) -> ir.Value:
+def _apart(emit: Emitter, conv: Conv1d, s: int, x: ir.Value, frames: int) -> ir.Value:
     """Return (batch, channels s, ...) of (batch, channels, ...): sample s i + q of channel c is channel c s + q at i."""
-    c, rows = found.channels, found.rows
+    c, rows = conv.channels, conv.rows
     if c == 1:
-        if found.axis == 3:
+        if conv.axis == 3:
             return emit("Transpose", emit("Reshape", x, [-1, rows, frames, s]), perm=[0, 3, 1, 2])
         return emit("Transpose", emit("Reshape", x, [-1, frames, s, rows]), perm=[0, 2, 1, 3])
-    if found.axis == 3:
+    if conv.axis == 3:
         x = emit("Transpose", emit("Reshape", x, [-1, c, rows, frames, s]), perm=[0, 1, 4, 2, 3])
     else:
         x = emit("Transpose", emit("Reshape", x, [-1, c, frames, s, rows]), perm=[0, 1, 3, 2, 4])
-    return emit("Reshape", x, [-1, c * s, *_shaped(found, frames, rows)])
+    return emit("Reshape", x, [-1, c * s, *conv.shaped(frames, rows)])
 
 
 def _phase_kernel(weight: np.ndarray, s: int, span: int) -> np.ndarray:
@@ -260,21 +222,21 @@ def _phase_kernel(weight: np.ndarray, s: int, span: int) -> np.ndarray:
     return kernel.transpose(2, 0, 1, 3, 4).reshape(s * filters, channels * s, span)
 
 
-def _in_turn(emit: Emitter, found: _Temporal, s: int, y: ir.Value, channels: int, rows: int) -> ir.Value:
+def _in_turn(emit: Emitter, found: _Found, s: int, y: ir.Value, channels: int, rows: int) -> ir.Value:
     """Return (batch, channels, ...) with time in turn, of (batch, s channels, ...) in phases."""
-    frames = found.frames(s)
-    apart = emit("Reshape", y, [-1, s, channels, *_shaped(found, frames, rows)])
-    turned = emit("Transpose", apart, perm=[0, 2, 3, 4, 1] if found.axis == 3 else [0, 2, 3, 1, 4])
-    y = emit("Reshape", turned, [-1, channels, *_shaped(found, frames * s, rows)])
-    return y if frames * s == found.n_out else emit.slice(y, found.axis, 0, found.n_out)
+    conv, frames = found.conv, found.frames(s)
+    apart = emit("Reshape", y, [-1, s, channels, *conv.shaped(frames, rows)])
+    turned = emit("Transpose", apart, perm=[0, 2, 3, 4, 1] if conv.axis == 3 else [0, 2, 3, 1, 4])
+    y = emit("Reshape", turned, [-1, channels, *conv.shaped(frames * s, rows)])
+    return y if frames * s == conv.n_out else emit.slice(y, conv.axis, 0, conv.n_out)
 
 
-def _spatial(emit: Emitter, found: _Temporal, end: ir.Node, s: int, y: ir.Value) -> ir.Value:
+def _spatial(emit: Emitter, found: _Found, end: ir.Node, s: int, y: ir.Value) -> ir.Value:
     """Do the spatial convolution on every phase by itself, in s times the groups."""
     weight = constant(end.inputs[1])
     assert weight is not None
     extra = [np.tile(array, s) for array in map(constant, end.inputs[2:]) if array is not None]
     attributes = attributes_of(end) | {"group": s * (end.attributes.get_int("group", 1) or 1)}
     y = emit("Conv", y, np.tile(weight, (s, 1, 1, 1)), *extra, **attributes)
-    rows = int(end.outputs[0].shape[5 - found.axis])  # type: ignore[index,arg-type]
+    rows = int(end.outputs[0].shape[5 - found.conv.axis])  # type: ignore[index,arg-type]
     return _in_turn(emit, found, s, y, len(weight), rows)

@@ -21,7 +21,7 @@ that the network reads whole are as finite as before.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +29,10 @@ import numpy as np
 from numpy.polynomial import polynomial
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, filled
-from rtserve.fusion.passes.affine import Refused
+from rtserve.fusion.ir.conv import Conv1d, conv_of
+from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.phases import Geometry, Phases, absorb, geometry_of, reaches
+from rtserve.fusion.passes.phases import Phases, absorb, reaches
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 from rtserve.graphs.macs import renew_shapes, shapes_at
@@ -68,42 +69,25 @@ def toom_cook(taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return a, g, b
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Filter:
-    """The taps of one input phase, (outputs, channels, groups, taps of a group), and the sample the first one reads."""
+def filters_of(conv: Conv1d) -> list[tuple[int, np.ndarray]]:
+    """Return the stride-1 filters that a strided convolution is, one for each phase of its input that it reads.
 
-    taps: np.ndarray
-    first: int
-
-    @property
-    def products(self) -> int:
-        """Products per two outputs, in units of one channel step."""
-        return int(self.taps.shape[2] * (self.taps.shape[3] + 1))
-
-
-def filters_of(conv: Geometry) -> list[_Filter]:
-    """Return the stride-1 filters that a strided convolution is, one for each phase of its input that it reads."""
+    Each with the sample that its first tap reads, and its taps, (outputs, channels, groups, taps of a group).
+    """
     filters = []
-    for phase in range(conv.stride):
-        reads = [k for k in range(conv.taps) if (k * conv.dilation - conv.left) % conv.stride == phase]
-        if not reads:
-            continue
-        weight = conv.weight[:, :, 0, reads].astype(np.float64)
-        size = len(reads) if len(reads) <= LONGEST else LONGEST
-        fill = -len(reads) % size
-        padded = np.pad(weight, ((0, 0), (0, 0), (0, fill)))
-        filters.append(
-            _Filter(taps=padded.reshape(*weight.shape[:2], -1, size), first=reads[0] * conv.dilation - conv.left)
-        )
+    for phase, first, taps in conv.phases(conv.stride):
+        size = min(taps.shape[2], LONGEST)
+        padded = np.pad(taps.astype(np.float64), ((0, 0), (0, 0), (0, -taps.shape[2] % size)))
+        filters.append((first * conv.stride + phase, padded.reshape(*taps.shape[:2], -1, size)))
     return filters
 
 
-def pays(conv: Geometry, windows: int = 1, *, in_turn: bool = False) -> bool:
+def pays(conv: Conv1d, windows: int = 1, *, in_turn: bool = False) -> bool:
     """Whether the products saved cost clearly more time than the sums and nodes added.
 
     Parameters
     ----------
-    conv : Geometry
+    conv : Conv1d
         The convolution.
     windows : int
         How many windows it works on where the graph gets one: views stand on its batch axis.
@@ -115,10 +99,10 @@ def pays(conv: Geometry, windows: int = 1, *, in_turn: bool = False) -> bool:
         return False
     if channels % BLOCK or outputs // conv.group % BLOCK:
         return False
-    filters = filters_of(conv)
-    products = conv.taps * TILE - sum(f.products for f in filters)
+    shapes = [taps.shape[2:] for _, taps in filters_of(conv)]
+    products = conv.taps * TILE - sum(groups * (taps + 1) for groups, taps in shapes)
     columns = windows * conv.rows * conv.n_out / TILE
-    points = sum(f.taps.shape[3] + 1 for f in filters)
+    points = sum(taps + 1 for _, taps in shapes)
     moved_us = columns * (
         points * channels * conv.group * COSTS.depthwise_us
         + (TILE * outputs * COSTS.output_in_turn_us if in_turn else 0.0)
@@ -137,9 +121,9 @@ def run(model: ir.Model) -> PassResult:
         phased += found
     whole, windows = 0, _windows(model)
     for node in [node for node in model.graph if not _written_here(node)]:
-        conv = geometry_of(node) if node.op_type == "Conv" else None
+        conv = conv_of(node)
         if conv is not None and pays(_filled(conv), windows(node), in_turn=True):
-            whole += _in_turn(model, node, _filled(conv))
+            whole += _in_turn(model, _filled(conv))
     if not phased + whole:
         return PassResult(notes=tuple(dict.fromkeys(notes)) or ("no convolution large enough",))
     return PassResult(changed=phased + whole, notes=(f"{phased} convolutions in phases, {whole} put in turn again",))
@@ -147,10 +131,10 @@ def run(model: ir.Model) -> PassResult:
 
 def wants(model: ir.Model, node: ir.Node) -> bool:
     """Whether this pass would rewrite a convolution or what it reads, were its input left as it is."""
-    windows, conv = _windows(model), geometry_of(node)
+    windows, conv = _windows(model), conv_of(node)
     if conv is None or conv.stride % TILE:
         return False
-    return pays(conv, windows(node)) or reaches(node, lambda n, g: pays(g, windows(n)))
+    return pays(conv, windows(node)) or reaches(node, lambda other: pays(other, windows(other.node)))
 
 
 def _windows(model: ir.Model) -> Callable[[ir.Node], int]:
@@ -163,11 +147,11 @@ def _in_phases(model: ir.Model, notes: list[str]) -> int:
     windows = _windows(model)
     phased = 0
     for node in list(model.graph):
-        conv = geometry_of(node) if node.op_type == "Conv" else None
-        if conv is None or conv.stride % TILE or not reaches(node, lambda n, g: pays(g, windows(n))):
+        conv = conv_of(node)
+        if conv is None or conv.stride % TILE or not reaches(node, lambda other: pays(other, windows(other.node))):
             continue
         try:
-            phased += _rewrite(model, node, conv, windows)
+            phased += _rewrite(model, conv, windows)
         except Refused as refusal:
             notes.append(f"Conv {node.outputs[0].name}: {refusal}")
     return phased
@@ -177,104 +161,83 @@ def _written_here(node: ir.Node) -> bool:
     return (node.outputs[0].name or "").startswith(f"{PREFIX}.")
 
 
-def _filled(conv: Geometry) -> Geometry:
+def _filled(conv: Conv1d) -> Conv1d:
     """Return a convolution with outputs of zero up to whole blocks, as the engine fills them up in any case."""
     weight, bias = filled(conv.weight, conv.bias)
     return replace(conv, weight=weight, bias=bias)
 
 
-def _in_turn(model: ir.Model, node: ir.Node, conv: Geometry) -> int:
+def _in_turn(model: ir.Model, conv: Conv1d) -> int:
     """Rewrite one convolution by itself: even and odd outputs side by side, then in turn."""
-    emit = Emitter(model.graph, before=node, prefix=PREFIX)
+    emit = Emitter(model.graph, before=conv.node, prefix=PREFIX)
     filled, n = len(conv.weight), -(-conv.n_out // TILE)
-    outputs = int(node.outputs[0].shape[1])  # type: ignore[index,arg-type]
-    both = emit("Concat", *fast(emit, node, conv), axis=3)
+    outputs = int(conv.node.outputs[0].shape[1])
+    both = emit("Concat", *fast(emit, conv), axis=3)
     both = both if filled == outputs else emit.slice(both, 1, 0, outputs)
     pairs = emit("Transpose", emit("Reshape", both, [-1, outputs * conv.rows, TILE, n]), perm=[0, 1, 3, 2])
     y = emit("Reshape", pairs, [-1, outputs, conv.rows, TILE * n])
     if TILE * n != conv.n_out:
         y = emit.slice(y, 3, 0, conv.n_out)
-    supersede(model, node.outputs[0], y)
+    supersede(model, conv.node.outputs[0], y)
     return 1
 
 
-def _rewrite(model: ir.Model, node: ir.Node, conv: Geometry, windows: Callable[[ir.Node], int]) -> int:
-    emit = Emitter(model.graph, before=node, prefix=PREFIX)
-    phases = Phases(emit, TILE, lambda n, g: fast(emit, n, g) if pays(g, windows(n)) else None)
-    y = absorb(emit, node, conv, phases)
-    supersede(model, node.outputs[0], y)
+def _rewrite(model: ir.Model, conv: Conv1d, windows: Callable[[ir.Node], int]) -> int:
+    emit = Emitter(model.graph, before=conv.node, prefix=PREFIX)
+    phases = Phases(emit, TILE, lambda other: fast(emit, other) if pays(other, windows(other.node)) else None)
+    supersede(model, conv.node.outputs[0], absorb(emit, conv, phases))
     return phases.fast
 
 
-def fast(emit: Emitter, node: ir.Node, conv: Geometry) -> list[ir.Value]:
+def fast(emit: Emitter, conv: Conv1d) -> list[ir.Value]:
     """Return the even and the odd outputs of a convolution, both of ceil(n_out / 2) samples.
 
     Parameters
     ----------
     emit : Emitter
         Where the nodes go.
-    node : Node
-        The convolution on (batch, channels, 1, n_times).
-    conv : Geometry
-        Of it.
+    conv : Conv1d
+        The convolution.
     """
     n = -(-conv.n_out // TILE)
     terms: dict[int, list[_Term]] = {}
-    for phase in filters_of(conv):
-        _evaluate(emit, node.inputs[0], conv, phase, n, terms)
+    for first, taps in filters_of(conv):
+        _evaluate(emit, conv, first, taps, n, terms)
     infinity = LONGEST
-    inner = {k: _chain(emit, terms[k], None, None, conv.group) for k in (1, 2, 3) if k in terms}
+    inner = {k: _chain(emit, replace(conv, bias=None), terms[k], None) for k in (1, 2, 3) if k in terms}
     even = _total(emit, list(inner.values()))
     odd = inner.get(1)
     for k in (2, 3):
         if k in inner:
             odd = _plus(emit, POINTS[k], inner[k], odd, conv)
-    bias = conv.bias
-    return [_chain(emit, terms[k], total, bias, conv.group) for k, total in ((0, even), (infinity, odd))]
+    return [_chain(emit, conv, terms[k], total) for k, total in ((0, even), (infinity, odd))]
 
 
-def _evaluate(
-    emit: Emitter, x: ir.Value | None, conv: Geometry, phase: _Filter, n: int, terms: dict[int, list[_Term]]
-) -> None:
+def _evaluate(emit: Emitter, conv: Conv1d, first: int, taps: np.ndarray, n: int, terms: dict[int, list[_Term]]) -> None:
     """Evaluate samples and taps of one phase at every point."""
-    taps = phase.taps.shape[3]
-    groups = phase.taps.shape[2]
-    _, weights, samples = toom_cook(taps)
-    for k in range(taps + 1):
-        point = k if k < taps else LONGEST
-        d = _depthwise(emit, x, conv, samples[k], phase.first, n + TILE * (groups - 1))
-        changed = np.einsum("ocgj,j->ocg", phase.taps, weights[k])
-        terms.setdefault(point, []).append((d, changed))
+    groups, size = taps.shape[2:]
+    _, weights, samples = toom_cook(size)
+    for k in range(size + 1):
+        point = k if k < size else LONGEST
+        d = _depthwise(emit, conv, samples[k], first, n + TILE * (groups - 1))
+        terms.setdefault(point, []).append((d, np.einsum("ocgj,j->ocg", taps, weights[k])))
 
 
-def _depthwise(emit: Emitter, x: ir.Value | None, conv: Geometry, row: np.ndarray, first: int, n: int) -> ir.Value:
+def _depthwise(emit: Emitter, conv: Conv1d, row: np.ndarray, first: int, n: int) -> ir.Value:
     """Return sum_u row[u] x[2 s i + first + s u] for i below n: the same short filter on every channel."""
     used = np.flatnonzero(row)
-    low, high = int(used[0]), int(used[-1])
-    start = first + conv.stride * low
-    kernel = row[low : high + 1]
-    while start > 0:  # a filter cannot begin behind the first sample; leading zeros make it begin before
-        kernel, start = np.concatenate([[0.0], kernel]), start - conv.stride
-    step = TILE * conv.stride
-    while (conv.n_in - start - conv.stride * (len(kernel) - 1) - 1) // step >= n:  # trailing zeros end it in time
-        kernel = np.concatenate([kernel, [0.0]])
-    reach = step * (n - 1) + start + conv.stride * (len(kernel) - 1) + 1
-    weight = np.tile(kernel.astype(np.float32), (conv.weight.shape[1] * conv.group, 1, 1, 1))
-    return emit("Conv", x, weight, group=len(weight), strides=[1, step], dilations=[1, conv.stride],
-                pads=[0, -start, 0, max(reach - conv.n_in, 0)])  # fmt: skip
+    kernel = np.tile(row[used[0] : used[-1] + 1], (conv.channels, 1, 1))
+    short = replace(
+        conv, weight=kernel, bias=None, group=conv.channels, stride=TILE * conv.stride, dilation=conv.stride
+    )
+    return short.from_sample(first + conv.stride * int(used[0]), n).emit(emit, conv.node.inputs[0])
 
 
-def _chain(
-    emit: Emitter,
-    pairs: list[_Term],
-    total: ir.Value | None,
-    bias: np.ndarray | None,
-    group: int,
-) -> ir.Value:
+def _chain(emit: Emitter, conv: Conv1d, pairs: list[_Term], total: ir.Value | None) -> ir.Value:
     """Return the sum of dense steps and of `total`; one convolution each, which the engine adds up as it goes."""
     for number, (d, weight) in enumerate(pairs):
-        extra = [bias] if bias is not None and not number else []
-        y = emit("Conv", d, weight[:, :, None].astype(np.float32), *extra, dilations=[1, TILE], group=group)
+        bias = None if number else conv.bias
+        y = replace(conv, weight=weight, bias=bias, stride=1, dilation=TILE, left=0, right=0).emit(emit, d)
         total = y if total is None else emit("Add", y, total)
     assert total is not None
     return total
@@ -287,7 +250,7 @@ def _total(emit: Emitter, values: list[ir.Value]) -> ir.Value | None:
     return total
 
 
-def _plus(emit: Emitter, factor: float, value: ir.Value, total: ir.Value | None, conv: Geometry) -> ir.Value:
+def _plus(emit: Emitter, factor: float, value: ir.Value, total: ir.Value | None, conv: Conv1d) -> ir.Value:
     """Return ``total + factor value``, the factor as a depthwise step, which stays in the blocked layout."""
     outputs = len(conv.weight)
     scaled = emit("Conv", value, np.full((outputs, 1, 1, 1), factor, np.float32), group=outputs)

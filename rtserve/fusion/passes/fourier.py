@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.ir.nodes import inner_dims
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import inner_dims
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 from rtserve.graphs.openvino_forms import dft_matrix

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rtserve.fusion.ir.nodes import only_reader
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import only_reader
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 

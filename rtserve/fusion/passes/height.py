@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import COSTS
+from rtserve.fusion.ir.nodes import attributes_of, inner_dims
+from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes import fast_fir
-from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.apart import put_apart
 from rtserve.fusion.passes.offsets import Offsets, Scaled, scaled
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.row_table import FROM_ROWS, as_rows
 from rtserve.fusion.passes.upright import stand_up
-from rtserve.fusion.passes.uses import attributes_of, inner_dims
 from rtserve.fusion.passes.view_table import (
     ViewTable,
     ends_of,

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.ir.nodes import attributes_of, auto_padded, axes_of, private_producer, producer
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import attributes_of, auto_padded, axes_of, private_producer, producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 

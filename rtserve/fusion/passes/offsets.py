@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rtserve.fusion.passes.phases import geometry_of
-from rtserve.fusion.passes.uses import attributes_of
+from rtserve.fusion.ir.conv import conv_of
+from rtserve.fusion.ir.nodes import attributes_of
 from rtserve.graphs.fold import constant
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Scaled:
 def scaled(value: ir.Value, channels: int) -> Scaled:
     """Return of what a value (batch, channels, 1, time) is a copy."""
     node = value.producer()
-    conv = geometry_of(node) if node is not None and node.op_type == "Conv" else None
+    conv = conv_of(node)
     if node is not None and conv is not None and conv.group == channels == len(conv.weight) and conv.by_sample:
         bias = np.zeros(channels) if conv.bias is None else conv.bias.astype(np.float64)
         factor = conv.weight.reshape(-1).astype(np.float64)
@@ -60,11 +60,11 @@ class Offsets:
         if node is not None and node.op_type == "Add" and all(constant(v) is None for v in node.inputs):
             self.nodes.add(node)
             return np.asarray(sum(self.of(v) for v in node.inputs if v is not None))
-        conv = geometry_of(node) if node is not None and node.op_type == "Conv" else None
+        conv = conv_of(node)
         if node is None or conv is None or conv.bias is None:
             return np.zeros(self.channels)
         self.nodes.add(node)
-        return conv.bias.astype(np.float64)
+        return np.asarray(conv.bias, np.float64)
 
     def without(self, emit: Emitter, value: ir.Value) -> ir.Value:
         """Return the value without its offset; what it shares with others is computed once."""

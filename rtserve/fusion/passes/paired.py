@@ -16,16 +16,17 @@ Neighbouring samples meet in one term, so one that is not finite spoils an outpu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS
+from rtserve.fusion.ir.conv import Conv1d, conv_of
+from rtserve.fusion.ir.nodes import producer
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.phases import Geometry, cut, geometry_of
-from rtserve.fusion.passes.uses import producer
+from rtserve.fusion.passes.phases import cut
 from rtserve.fusion.passes.window import split_of
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import replace_value
@@ -44,8 +45,7 @@ STRIDE = 2
 class _Pair:
     """Two convolutions; output n of the first begins at `start` + 2 n, of the second at `start` + 1 + 2 (n + `ahead`)."""
 
-    nodes: tuple[ir.Node, ir.Node]
-    convs: tuple[Geometry, Geometry]
+    convs: tuple[Conv1d, Conv1d]
 
     @property
     def start(self) -> int:
@@ -64,16 +64,16 @@ class _Pair:
 
 def run(model: ir.Model) -> PassResult:
     """Rewrite every pair that pays, in place."""
-    found: dict[tuple[object, bytes], list[tuple[ir.Node, Geometry]]] = {}
+    found: dict[tuple[object, bytes], list[Conv1d]] = {}
     for node in model.graph:
-        conv = geometry_of(node) if node.op_type == "Conv" else None
-        if conv is not None and conv.stride == STRIDE and conv.dilation == 1 and conv.group == 1:
-            found.setdefault((node.inputs[0], conv.weight.tobytes()), []).append((node, conv))
+        conv = conv_of(node)
+        if conv is not None and (conv.stride, conv.dilation, conv.group) == (STRIDE, 1, 1):
+            found.setdefault((node.inputs[0], conv.weight.tobytes()), []).append(conv)
     changed = 0
     for alike in found.values():
-        for (node, conv), (other, second) in combinations(alike, 2):
-            two = _Pair(nodes=(node, other), convs=(conv, second))
-            if (conv.left - second.left) % STRIDE and _pays(two):
+        for first, second in combinations(alike, 2):
+            two = _Pair(convs=(first, second))
+            if (first.left - second.left) % STRIDE and _pays(two):
                 _rewrite(model, two)
                 changed += 1
                 break
@@ -83,7 +83,7 @@ def run(model: ir.Model) -> PassResult:
 
 def _pays(two: _Pair) -> bool:
     """Whether the products saved cost clearly more time than the nodes added."""
-    outputs, channels, _, taps = two.convs[0].weight.shape
+    outputs, channels, taps = two.convs[0].weight.shape
     if outputs % BLOCK or channels % BLOCK or taps < STRIDE:
         return False
     low, high = two.span
@@ -99,38 +99,24 @@ def _pays(two: _Pair) -> bool:
 
 def _of_input(two: _Pair) -> bool:
     """Whether a part of the window is read, which can otherwise be convolved without being put in blocks."""
-    return any(split_of(node) is not None for node in two.nodes)
+    return any(split_of(conv.node) is not None for conv in two.convs)
 
 
 def _rewrite(model: ir.Model, two: _Pair) -> None:
-    emit = Emitter(model.graph, before=two.nodes[0], prefix=PREFIX)
-    conv, x = two.convs[0], two.nodes[0].inputs[0]
+    emit = Emitter(model.graph, before=two.convs[0].node, prefix=PREFIX)
+    conv, x = two.convs[0], two.convs[0].node.inputs[0]
     low, high = two.span
     even, odd = conv.weight[..., 0::2], conv.weight[..., 1::2]
     begin = two.start + STRIDE * low
     both = even.astype(np.float64)
-    both[..., : odd.shape[3]] += odd
-    common = _read(emit, x, conv.n_in, both, begin + 1, high - low, spread=STRIDE)
+    both[..., : odd.shape[2]] += odd
+    bare = replace(conv, bias=None)
+    common = replace(bare, weight=both, dilation=STRIDE).from_sample(begin + 1, high - low).emit(emit, x)
     for number, (taps, sign) in enumerate(((even, (1.0, -1.0)), (odd, (-1.0, 1.0)))):
-        weight = np.tile(np.array(sign), (conv.weight.shape[1], 1, 1, 1))
-        d = _read(emit, x, conv.n_in, weight, begin + number, high - low + taps.shape[3] - 1, group=len(weight))
-        bias = two.convs[number].bias
-        extra = [] if bias is None else [bias]
-        _replace(model, emit, two, number, emit("Add", emit("Conv", d, taps, *extra), common))
-
-
-def _read(
-    emit: Emitter, x: ir.Value | None, n_in: int, weight: np.ndarray, start: int, n: int, *extra: np.ndarray,
-    spread: int = 1, group: int = 1,
-) -> ir.Value:  # fmt: skip
-    """Return ``sum_u weight[u] x[start + 2 i + spread u]`` for i below n, x extended by zeros."""
-    while start > 0:  # a filter cannot begin behind the first sample; leading zeros make it begin before
-        weight, start = np.pad(weight, ((0, 0), (0, 0), (0, 0), (1, 0))), start - spread
-    while (n_in - start - spread * (weight.shape[3] - 1) - 1) // STRIDE >= n:  # trailing zeros end it in time
-        weight = np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, 1)))
-    reach = start + STRIDE * (n - 1) + spread * (weight.shape[3] - 1) + 1
-    return emit("Conv", x, weight.astype(np.float32), *extra, group=group, strides=[1, STRIDE],
-                dilations=[1, spread], pads=[0, -start, 0, max(reach - n_in, 0)])  # fmt: skip
+        change = replace(bare, weight=np.tile(np.array(sign), (conv.channels, 1, 1)), group=conv.channels)
+        d = change.from_sample(begin + number, high - low + taps.shape[2] - 1).emit(emit, x)
+        own = replace(conv, weight=taps, bias=two.convs[number].bias, stride=1, left=0, right=0).emit(emit, d)
+        _replace(model, emit, two, number, emit("Add", own, common))
 
 
 def _replace(model: ir.Model, emit: Emitter, two: _Pair, number: int, y: ir.Value) -> None:
@@ -138,9 +124,9 @@ def _replace(model: ir.Model, emit: Emitter, two: _Pair, number: int, y: ir.Valu
     low, high = two.span
     offset = (two.ahead if number else 0) - low
     if (offset, two.convs[number].n_out) == (0, high - low):
-        replace_value(model, two.nodes[number].outputs[0], y)
+        replace_value(model, two.convs[number].node.outputs[0], y)
         return
-    old, y = _with_sum(emit, two.nodes[number].outputs[0], y, offset, high - low)
+    old, y = _with_sum(emit, two.convs[number].node.outputs[0], y, offset, high - low)
     for node in list(old.consumers()):
         span = cut(node) if node.op_type == "Slice" else None
         if span is not None:
@@ -155,11 +141,8 @@ def _with_sum(emit: Emitter, old: ir.Value, y: ir.Value, offset: int, n: int) ->
     if len(readers) != 1 or readers[0].op_type != "Add" or old.is_graph_output():
         return old, y
     other = next((v for v in readers[0].inputs if v is not None and v is not old), None)
-    node = producer(other)
-    conv = geometry_of(node) if node is not None and node.op_type == "Conv" else None
-    if node is None or conv is None or (conv.stride, conv.group, len(node.outputs[0].uses())) != (STRIDE, 1, 1):
+    conv = conv_of(producer(other))
+    if conv is None or (conv.stride, conv.group, len(conv.node.outputs[0].uses())) != (STRIDE, 1, 1):
         return old, y
-    extra = [] if conv.bias is None else [conv.bias]
-    start = -conv.left - STRIDE * offset
-    more = _read(emit, node.inputs[0], conv.n_in, conv.weight, start, n, *extra, spread=conv.dilation)
+    more = conv.from_sample(-conv.left - STRIDE * offset, n).emit(emit, conv.node.inputs[0])
     return readers[0].outputs[0], emit("Add", more, y)

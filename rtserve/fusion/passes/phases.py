@@ -9,95 +9,32 @@ convolution whose stride is a multiple of m reads phases without putting them to
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.ir.conv import Conv1d, conv_of
+from rtserve.fusion.ir.nodes import attributes_of, inner_dims, producer
+from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.ir.traits import Trait, has
-from rtserve.fusion.passes.affine import Refused
-from rtserve.fusion.passes.uses import attributes_of, auto_padded, inner_dims, producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Geometry", "Phases", "absorb", "cut", "geometry_of", "reaches", "sliced"]
+__all__ = ["Phases", "absorb", "cut", "reaches", "sliced"]
 
 TIME = 3
 SMALL = 16
 """Values of at most so many samples are taken apart sample by sample; longer ones would cost too much."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Geometry:
-    """A convolution along the last axis of (batch, channels, rows, n_in), the same on every row.
-
-    Parameters
-    ----------
-    weight : ndarray, (outputs, channels / group, 1, taps)
-        Its kernel.
-    bias : ndarray or None, (outputs,)
-        Its bias.
-    stride, dilation, left, group, n_in, n_out : int
-        Along time.
-    rows : int
-        How many rows.
-    """
-
-    weight: np.ndarray
-    bias: np.ndarray | None
-    stride: int
-    dilation: int
-    left: int
-    group: int
-    n_in: int
-    n_out: int
-    rows: int = 1
-
-    @property
-    def taps(self) -> int:
-        """Length of the kernel."""
-        return int(self.weight.shape[3])
-
-    @property
-    def by_sample(self) -> bool:
-        """Whether it acts on every sample by itself."""
-        return (self.taps, self.stride, self.left, self.n_in) == (1, 1, 0, self.n_out)
-
-
 def _samples(value: ir.Value | None) -> int | None:
     """Return the length of the last axis of a rank-4 value; None for another, or where it is not known."""
     dims = inner_dims(value)
     return dims[2] if dims is not None and len(dims) == 3 else None
-
-
-def geometry_of(node: ir.Node) -> Geometry | None:
-    """Return a Conv node's geometry, or None where it is not one along the last of four axes."""
-    weight = constant(node.inputs[1])
-    n_in, n_out = _samples(node.inputs[0]), _samples(node.outputs[0])
-    if weight is None or weight.ndim != 4 or weight.shape[2] != 1 or n_in is None or n_out is None:
-        return None
-    bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    if len(node.inputs) > 2 and node.inputs[2] is not None and bias is None:
-        return None
-    if auto_padded(node):
-        return None
-    pads = node.attributes.get_ints("pads") or (0, 0, 0, 0)
-    if pads[0] or pads[2] or (node.attributes.get_ints("strides") or (1, 1))[0] != 1:
-        return None
-    return Geometry(
-        weight=weight,
-        bias=bias,
-        stride=(node.attributes.get_ints("strides") or (1, 1))[1],
-        dilation=(node.attributes.get_ints("dilations") or (1, 1))[1],
-        left=pads[1],
-        group=node.attributes.get_int("group", 1) or 1,
-        n_in=n_in,
-        n_out=n_out,
-        rows=int(node.outputs[0].shape[2]),  # type: ignore[index,arg-type]
-    )
 
 
 def _passes(node: ir.Node | None) -> bool:
@@ -107,7 +44,7 @@ def _passes(node: ir.Node | None) -> bool:
     if has(node, Trait.POINTWISE | Trait.BROADCASTS) or node.op_type == "Concat":
         return True
     if node.op_type == "Conv":
-        conv = geometry_of(node)
+        conv = conv_of(node)
         return conv is not None and conv.by_sample
     return node.op_type == "Slice" and cut(node) is not None
 
@@ -130,7 +67,7 @@ def cut(node: ir.Node) -> tuple[int, int] | None:
     return (span.start, span.stop) if span and span.step == 1 else None
 
 
-def reaches(node: ir.Node, wanted: Callable[[ir.Node, Geometry], bool]) -> bool:
+def reaches(node: ir.Node, wanted: Callable[[Conv1d], bool]) -> bool:
     """Whether phases can be had from a convolution that is wanted up to `node`, and nothing else reads what is between."""
     inner: set[Any] = set()
     found = False
@@ -141,8 +78,8 @@ def reaches(node: ir.Node, wanted: Callable[[ir.Node, Geometry], bool]) -> bool:
         if source is None or source in inner:
             continue
         if source.op_type == "Conv":
-            geometry = geometry_of(source)
-            found = found or (geometry is not None and wanted(source, geometry))
+            conv = conv_of(source)
+            found = found or (conv is not None and wanted(conv))
         through = _passes(source)
         if source.op_type == "Conv" or through:
             inner.add(source)
@@ -173,7 +110,7 @@ class Phases:
         Given a convolution, returns its phases where it has a better way to them than one convolution each, or None.
     """
 
-    def __init__(self, emit: Emitter, m: int, fast: Callable[[ir.Node, Geometry], list[ir.Value] | None]) -> None:
+    def __init__(self, emit: Emitter, m: int, fast: Callable[[Conv1d], list[ir.Value] | None]) -> None:
         self.emit, self.m, self._fast = emit, m, fast
         self.fast = 0
         self._known: dict[Any, list[Phase]] = {}
@@ -198,12 +135,9 @@ class Phases:
         n, node = _samples(value), value.producer()
         if n is None:
             raise Refused(f"{value.name} has no single time axis at the end")
-        if node is not None and node.op_type == "Conv":
-            geometry = geometry_of(node)
-            if geometry is not None and geometry.by_sample:
-                return self._elementwise(node, n)
-            if geometry is not None:
-                return self._conv(node, geometry)
+        conv = conv_of(node)
+        if conv is not None:
+            return self._elementwise(conv.node, n) if conv.by_sample else self._conv(conv)
         if node is None or not _passes(node):
             return self._apart(value, n)
         if node.op_type == "Slice":
@@ -223,27 +157,16 @@ class Phases:
             raise Refused(f"{value.name} would have to be taken apart")
         return self._exact(value, n)
 
-    def _conv(self, node: ir.Node, conv: Geometry) -> list[Phase]:
+    def _conv(self, conv: Conv1d) -> list[Phase]:
         lengths = self.lengths(conv.n_out)
-        fast = self._fast(node, conv)
+        fast = self._fast(conv)
         if fast is not None:
             self.fast += 1
             return [Phase(value=v, size=lengths[0], length=k) for v, k in zip(fast, lengths, strict=True)]
-        return [Phase(value=self._strided(node, conv, p, k), size=k, length=k) for p, k in enumerate(lengths)]
-
-    def _strided(self, node: ir.Node, conv: Geometry, p: int, length: int) -> ir.Value:
-        """Return phase p of a convolution as one of m times the stride."""
-        left = conv.left - conv.stride * p
-        weight = conv.weight
-        while left < 0:
-            if conv.dilation != 1:
-                raise Refused("a dilated convolution without enough padding")
-            weight, left = np.pad(weight, ((0, 0), (0, 0), (0, 0), (1, 0))), left + 1
-        reach = (length - 1) * conv.stride * self.m + conv.dilation * (weight.shape[3] - 1) + 1
-        bias = [] if conv.bias is None else [conv.bias]
-        return self.emit("Conv", node.inputs[0], weight, *bias, strides=[1, conv.stride * self.m],
-                         dilations=[1, conv.dilation], group=conv.group,
-                         pads=[0, left, 0, max(reach - conv.n_in - left, 0)])  # fmt: skip
+        strided = replace(conv, stride=conv.stride * self.m)
+        parts = [strided.from_sample(conv.stride * p - conv.left, k) for p, k in enumerate(lengths)]
+        values = [part.emit(self.emit, conv.node.inputs[0]) for part in parts]
+        return [Phase(value=v, size=k, length=k) for v, k in zip(values, lengths, strict=True)]
 
     def _elementwise(self, node: ir.Node, n: int) -> list[Phase]:
         attributes = attributes_of(node)
@@ -321,7 +244,7 @@ class Phases:
         return Phase(value=y, size=length, length=length)
 
 
-def absorb(emit: Emitter, node: ir.Node, conv: Geometry, phases: Phases) -> ir.Value:
+def absorb(emit: Emitter, conv: Conv1d, phases: Phases) -> ir.Value:
     """Return a convolution whose stride is a multiple of m, reading its input in phases.
 
     Raises
@@ -329,36 +252,23 @@ def absorb(emit: Emitter, node: ir.Node, conv: Geometry, phases: Phases) -> ir.V
     Refused
         Where the phases cannot be had.
     """
-    if conv.stride % phases.m or conv.dilation != 1 or node.inputs[0] is None:
+    x = conv.node.inputs[0]
+    if conv.stride % phases.m or conv.dilation != 1 or x is None:
         raise Refused("its stride is not a multiple of the phases")
-    total = None
-    bias = conv.bias
-    for p, phase in enumerate(phases.of(node.inputs[0])):
-        reads = [k for k in range(conv.taps) if (k - conv.left) % phases.m == p]
-        if not reads:
-            continue
-        extra = [] if bias is None else [bias]
-        bias = None
-        y = _read(emit, conv, phases, phase, reads, extra)
+    total, made = None, phases.of(x)
+    for p, first, taps in conv.phases(phases.m):
+        part = replace(conv, weight=taps, stride=conv.stride // phases.m, bias=conv.bias if total is None else None)
+        y = _read(emit, part, phases, made[p], first, conv.n_out)
         total = y if total is None else emit("Add", y, total)
     if total is None:
         raise Refused("it reads nothing")
     return total
 
 
-def _read(
-    emit: Emitter, conv: Geometry, phases: Phases, phase: Phase, reads: list[int], extra: list[np.ndarray]
-) -> ir.Value:
-    """Return what the taps `reads` make of one phase."""
-    stride = conv.stride // phases.m
-    first = (reads[0] - conv.left) // phases.m
-    weight = conv.weight[..., reads]
-    while first > 0:
-        weight, first = np.pad(weight, ((0, 0), (0, 0), (0, 0), (1, 0))), first - 1
-    reach = (conv.n_out - 1) * stride + weight.shape[3] + first
-    too_many = (phase.size - first - weight.shape[3]) // stride >= conv.n_out
+def _read(emit: Emitter, conv: Conv1d, phases: Phases, phase: Phase, first: int, n: int) -> ir.Value:
+    """Return what some taps make of one phase: n outputs, the first of which reads from sample `first` on."""
+    reach = (n - 1) * conv.stride + conv.taps + first
+    too_many = (phase.size - first - conv.taps) // conv.stride >= n
     means_nothing = phase.size > phase.length and reach > phase.length
     end = min(reach, phase.length) if too_many or means_nothing else phase.size
-    pads = [0, -first, 0, max(reach - end, 0)]
-    value = phases.part(phase, 0, end)
-    return emit("Conv", value, weight, *extra, strides=[1, stride], group=conv.group, pads=pads)
+    return replace(conv, n_in=end).from_sample(first, n).emit(emit, phases.part(phase, 0, end))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from rtserve.errors import EnvironmentMissingError
 from rtserve.fusion.engines import ENGINES, Engine
+from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.join import prepare_member
 from rtserve.fusion.passes import passes_for
-from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.assemble import assemble
 from rtserve.fusion.passes.check import Reference
 from rtserve.fusion.passes.outcome import OptimizationReport, Outcome

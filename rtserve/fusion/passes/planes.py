@@ -16,8 +16,8 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS
+from rtserve.fusion.ir.nodes import auto_padded, inner_dims
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import auto_padded, inner_dims
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, FUSED, filled
+from rtserve.fusion.ir.nodes import attributes_of, inner_dims, private_producer
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import attributes_of, inner_dims, private_producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 

@@ -12,6 +12,7 @@ steps merge into one convolution instead. The order with fewer multiply-adds is 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -147,11 +148,7 @@ def _collapse(emit: Emitter, model: ir.Model, values: list[ir.Value], found: Tra
     parts = emit.many("Split", result, sizes, n=len(sizes), axis=1) if len(sizes) > 1 else [result]
     for value, part in zip(values, parts, strict=True):
         supersede(model, value, part)
-    kind = (
-        "dense in time"
-        if shape is None
-        else f"{shape.kernel.shape[1]} taps" + ", edges corrected" * bool(shape.corners)
-    )
+    kind = "dense in time" if shape is None else f"{shape.conv.taps} taps" + ", edges corrected" * bool(shape.corners)
     names = " + ".join(str(value.name) for value in values)
     notes.append(
         f"{names}: space first, then {kind}; {before:,} -> {_macs_after(joint, operator, shape):,} multiply-adds"
@@ -167,7 +164,7 @@ def _macs_after(affine: Affine, operator: np.ndarray, shape: Filter | None) -> i
     if shape is None:
         return int(mix + features * n_in * n_out)
     corners = sum(c.matrix.size for c in shape.corners)
-    return int(mix + (0 if shape.trivial else features * shape.kernel.shape[1] * n_out + corners))
+    return int(mix + (0 if shape.trivial else features * shape.conv.taps * n_out + corners))
 
 
 def _emit_rank_one(
@@ -178,7 +175,7 @@ def _emit_rank_one(
     bias = affine.bias.reshape(affine.dims[0], -1)
     steady, rest = _split_bias(bias, shape)
     trivial = shape is not None and shape.trivial
-    spatial = affine.spatial * (shape.kernel if shape is not None and trivial else 1.0)
+    spatial = affine.spatial * (shape.conv.weight[:, 0] if shape is not None and trivial else 1.0)
     x, weight = model.graph.inputs[0], spatial[:, :, None].astype(np.float32)
     if trivial:
         y = emit("Unsqueeze", emit("Conv", x, weight, steady.astype(np.float32)), [2])
@@ -204,20 +201,13 @@ def _emit_filter(
     emit: Emitter, u: ir.Value, shape: Filter, operator: np.ndarray, steady: np.ndarray, rest: np.ndarray
 ) -> ir.Value:
     """Emit the depthwise filter on u (batch, features, 1, n_in), its ends corrected by themselves."""
-    n_in, n_out = operator.shape[2], operator.shape[1]
-    features, taps = shape.kernel.shape
-    source = u
-    if shape.left < 0 or shape.right < 0:
-        source = emit.slice(u, 3, max(-shape.left, 0), n_in - max(-shape.right, 0))
-    pads = [0, max(shape.left, 0), 0, max(shape.right, 0)]
-    weight = shape.kernel.reshape(features, 1, 1, taps).astype(np.float32)
-    y = emit("Conv", source, weight, steady.astype(np.float32), group=features, pads=pads, strides=[1, shape.stride])
-    covered = np.zeros(n_out, dtype=bool)
+    y = replace(shape.conv, bias=steady).emit(emit, u)
+    covered = np.zeros(operator.shape[1], dtype=bool)
     for corner in shape.corners:
         covered[corner.rows] = True
     if rest[:, ~covered].any():
         y, rest = emit("Add", y, rest[None, :, None, :].astype(np.float32)), np.zeros_like(rest)
-    return _correct_ends(emit, u, y, shape.corners, rest, n_in) if shape.corners else y
+    return _correct_ends(emit, u, y, shape.corners, rest, operator.shape[2]) if shape.corners else y
 
 
 def _correct_ends(

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rtserve.fusion.ir.nodes import inner_dims
+from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes import fast_fir
-from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.apart import put_apart
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.row_table import as_rows, from_rows
-from rtserve.fusion.passes.uses import inner_dims
 from rtserve.fusion.passes.view_table import (
     ViewTable,
     ends_of,

@@ -1,7 +1,7 @@
-"""Signals as lists of rows: which rows a convolution reads, and the nodes that go from samples to rows and back.
+"""Signals as lists of rows: the nodes that go from samples to rows and back.
 
 With time in front of the channels a sample is one contiguous row, (batch, rows, channels), and a signal is a list of row
-numbers. `ZERO` stands where padding is read.
+numbers.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
     from rtserve.graphs.emit import Emitter
 
-__all__ = ["FROM_ROWS", "TO_ROWS", "ZERO", "as_rows", "from_rows", "reads", "spans"]
+__all__ = ["FROM_ROWS", "TO_ROWS", "as_rows", "from_rows", "spans"]
 
-ZERO = -1
-"""In place of a row: the zeros of the padding."""
 FROM_ROWS = (0, 3, 1, 2)
 """The turn from (batch, 1, time, channels) to (batch, channels, 1, time)."""
 TO_ROWS = (0, 2, 3, 1)
@@ -35,21 +33,6 @@ def spans(numbers: Iterable[int]) -> list[tuple[int, int]]:
         else:
             found.append((number, number + 1))
     return found
-
-
-def reads(signal: np.ndarray, *, n_out: int, taps: int, stride: int, dilation: int, left: int) -> np.ndarray:
-    """Return which rows every output of a convolution reads, (..., n_out, taps).
-
-    Parameters
-    ----------
-    signal : ndarray, (..., n_in)
-        Rows; `ZERO` for zeros.
-    n_out, taps, stride, dilation, left : int
-        The convolution along time; `left` is its padding in front.
-    """
-    n_in = signal.shape[-1]
-    at = stride * np.arange(n_out)[:, None] + dilation * np.arange(taps) - left
-    return np.where((at >= 0) & (at < n_in), signal[..., np.clip(at, 0, n_in - 1)], ZERO)
 
 
 def as_rows(emit: Emitter, value: ir.Value, n: int, channels: int) -> ir.Value:

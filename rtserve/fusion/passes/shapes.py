@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.ir.nodes import axes_of, private_producer, producer
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import axes_of, private_producer, producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 

@@ -17,14 +17,15 @@ the flipped kernel on x, read backwards.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import COSTS
-from rtserve.fusion.passes.row_table import reads, spans
+from rtserve.fusion.ir.conv import Conv1d
+from rtserve.fusion.passes.row_table import spans
 from rtserve.fusion.views import View
 
 if TYPE_CHECKING:
@@ -32,46 +33,10 @@ if TYPE_CHECKING:
 
     from rtserve.graphs.emit import Emitter
 
-__all__ = ["Stage", "share_views"]
+__all__ = ["share_views"]
 
 MOVING = ("identity", "roll", "crop-shift", "time-reverse")
 SCALING = ("scale", "sign-flip")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Stage:
-    """The first linear stage: a convolution along the last axis of (batch, n_chans, n_times).
-
-    Parameters
-    ----------
-    weight : ndarray, (outputs, n_chans, taps)
-        Its kernel.
-    bias : ndarray or None, (outputs,)
-        Its bias.
-    stride, dilation, left, right : int
-        Geometry along time.
-    n_times, n_out : int
-        Samples in and out.
-    """
-
-    weight: np.ndarray
-    bias: np.ndarray | None
-    stride: int
-    dilation: int
-    left: int
-    right: int
-    n_times: int
-    n_out: int
-
-    @property
-    def taps(self) -> int:
-        """Length of the kernel."""
-        return int(self.weight.shape[2])
-
-    def windows(self, view: View) -> np.ndarray:
-        """Return (n_out, taps): which sample each tap reads in a moving view, -1 for a zero."""
-        return reads(_source(view, self.n_times), n_out=self.n_out, taps=self.taps, stride=self.stride,
-                     dilation=self.dilation, left=self.left)  # fmt: skip
 
 
 def _source(view: View, n_times: int) -> np.ndarray:
@@ -84,7 +49,7 @@ def _source(view: View, n_times: int) -> np.ndarray:
     return t
 
 
-def share_views(emit: Emitter, x: ir.Value, stage: Stage, views: Sequence[View]) -> list[ir.Value]:
+def share_views(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[View]) -> list[ir.Value]:
     """Return the stage's output for every view, (batch, outputs, n_out) each.
 
     Parameters
@@ -93,7 +58,7 @@ def share_views(emit: Emitter, x: ir.Value, stage: Stage, views: Sequence[View])
         Where the nodes go.
     x : Value
         The window (batch, n_chans, n_times).
-    stage : Stage
+    stage : Conv1d
         The convolution.
     views : sequence of View
         Bound views of any kind.
@@ -112,23 +77,13 @@ def share_views(emit: Emitter, x: ir.Value, stage: Stage, views: Sequence[View])
     return parts
 
 
-def _conv(
-    emit: Emitter, source: ir.Value, weight: np.ndarray, bias: np.ndarray | None, *, stride: int, dilation: int = 1,
-    pads: tuple[int, int] = (0, 0),
-) -> ir.Value:  # fmt: skip
-    extra = [] if bias is None else [bias.astype(np.float32)]
-    return emit(
-        "Conv", source, weight.astype(np.float32), *extra, strides=[stride], dilations=[dilation], pads=list(pads)
-    )
-
-
-def _moving_outputs(emit: Emitter, x: ir.Value, stage: Stage, views: Sequence[View]) -> dict[str, ir.Value]:
+def _moving_outputs(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[View]) -> dict[str, ir.Value]:
     """Return each moving view's output, computed from shared phases and a few seam windows."""
     starts: dict[int, set[int]] = {}
     seams = _Seams()
     reads: dict[str, list[tuple[int, int]]] = {}
     for view in views:
-        windows = stage.windows(view)
+        windows = stage.reads(_source(view, stage.n_in))
         begins = [_regular_start(window, stage) for window in windows]
         for start in begins:
             if start is not None:
@@ -208,30 +163,27 @@ def _cut_seam(emit: Emitter, seam: ir.Value | None, sizes: Sequence[int]) -> Cut
     return {(id(seam), low, high): part for (low, high), part in zip(edges, parts, strict=True)}
 
 
-def _regular_start(window: np.ndarray, stage: Stage) -> int | None:
+def _regular_start(window: np.ndarray, stage: Conv1d) -> int | None:
     """Return a if the window is the zero-extended x from sample a on, else None; all zeros count as a seam."""
     inside = np.flatnonzero(window >= 0)
     if not len(inside):
         return None
     start = int(window[inside[0]] - stage.dilation * inside[0])
     expected = start + stage.dilation * np.arange(stage.taps)
-    expected = np.where((expected >= 0) & (expected < stage.n_times), expected, -1)
+    expected = np.where((expected >= 0) & (expected < stage.n_in), expected, -1)
     return start if np.array_equal(expected, window) else None
 
 
-def _phase_output(emit: Emitter, x: ir.Value, stage: Stage, starts: list[int]) -> tuple[ir.Value, int, int]:
+def _phase_output(emit: Emitter, x: ir.Value, stage: Conv1d, starts: list[int]) -> tuple[ir.Value, int, int]:
     """Convolve x so that output j is the regular window from ``first + j stride`` on; return it, first, and its length."""
     first, last = starts[0], starts[-1]
     if first > 0:
         first = first % stage.stride - stage.stride * (first % stage.stride != 0)
-    reach = last + stage.dilation * (stage.taps - 1) + 1
-    left, right = max(-first, 0), max(reach - stage.n_times, 0)
-    y = _conv(emit, x, stage.weight, stage.bias, stride=stage.stride, dilation=stage.dilation, pads=(left, right))
-    span = stage.dilation * (stage.taps - 1) + 1
-    return y, first, (stage.n_times + left + right - span) // stage.stride + 1
+    whole = replace(stage, left=max(-first, 0), right=max(last + stage.span - stage.n_in, 0))
+    return whole.emit(emit, x), first, whole.n_out
 
 
-def _seam_output(emit: Emitter, x: ir.Value, stage: Stage, seams: Sequence[tuple[int, ...]]) -> ir.Value:
+def _seam_output(emit: Emitter, x: ir.Value, stage: Conv1d, seams: Sequence[tuple[int, ...]]) -> ir.Value:
     """Gather the seam windows as rows and multiply them with the kernel: (batch, outputs, windows).
 
     The samples that seams read are cut out first and gathered as rows with time in front: element by element along time
@@ -255,13 +207,13 @@ SHORTEST = 4
 """Samples that a piece must have for one Gather of pieces to be cheaper than cutting and joining."""
 
 
-def _sample_rows(emit: Emitter, x: ir.Value, stage: Stage, wanted: np.ndarray) -> tuple[ir.Value, list[int]]:
+def _sample_rows(emit: Emitter, x: ir.Value, stage: Conv1d, wanted: np.ndarray) -> tuple[ir.Value, list[int]]:
     """Return samples of x as rows, (batch, samples, n_chans), and which they are: those wanted, and perhaps others."""
     n_chans, runs = stage.weight.shape[1], spans(wanted.tolist())
-    size = _piece(wanted, stage.n_times) if len(runs) > 1 else 0
+    size = _piece(wanted, stage.n_in) if len(runs) > 1 else 0
     if size:  # x as pieces of one length, of which some are taken
         taken = np.unique(wanted // size)
-        pieces = emit("Gather", emit("Reshape", x, [-1, n_chans, stage.n_times // size, size]), taken, axis=2)
+        pieces = emit("Gather", emit("Reshape", x, [-1, n_chans, stage.n_in // size, size]), taken, axis=2)
         rows = emit("Reshape", emit("Transpose", pieces, perm=[0, 2, 3, 1]), [-1, len(taken) * size, n_chans])
         return rows, [int(k) * size + i for k in taken for i in range(size)]
     if not runs:
@@ -292,7 +244,7 @@ def _assemble(emit: Emitter, runs: list[Run], lengths: dict[int, int], cuts: Cut
     return emit("Concat", *parts, axis=2) if len(parts) > 1 else parts[0]
 
 
-def _scaled(emit: Emitter, x: ir.Value, stage: Stage, view: View, base: ir.Value | None) -> ir.Value:
+def _scaled(emit: Emitter, x: ir.Value, stage: Conv1d, view: View, base: ir.Value | None) -> ir.Value:
     scaled = emit("Mul", base, np.float32(view.factor))
     if stage.bias is None or not stage.bias.any():
         return scaled
@@ -300,34 +252,26 @@ def _scaled(emit: Emitter, x: ir.Value, stage: Stage, view: View, base: ir.Value
     return emit("Add", scaled, shift.reshape(1, -1, 1).astype(np.float32))
 
 
-def _dropped(emit: Emitter, x: ir.Value, stage: Stage, view: View, base: ir.Value | None) -> ir.Value:
+def _dropped(emit: Emitter, x: ir.Value, stage: Conv1d, view: View, base: ir.Value | None) -> ir.Value:
     channels = np.asarray(view.dropped, np.int64)
-    own = _conv(emit, emit("Gather", x, channels, axis=1), stage.weight[:, channels], None, stride=stage.stride,
-                dilation=stage.dilation, pads=(stage.left, stage.right))  # fmt: skip
+    own = replace(stage, weight=stage.weight[:, channels], bias=None).emit(emit, emit("Gather", x, channels, axis=1))
     return emit("Sub", base, own)
 
 
-def _permuted(emit: Emitter, x: ir.Value, stage: Stage, view: View, base: ir.Value | None) -> ir.Value:
+def _permuted(emit: Emitter, x: ir.Value, stage: Conv1d, view: View, base: ir.Value | None) -> ir.Value:
     weight = np.empty_like(stage.weight)
     weight[:, list(view.order)] = stage.weight
-    return _conv(
-        emit, x, weight, stage.bias, stride=stage.stride, dilation=stage.dilation, pads=(stage.left, stage.right)
-    )
+    return replace(stage, weight=weight).emit(emit, x)
 
 
-def _reversed(emit: Emitter, x: ir.Value, stage: Stage, view: View, base: ir.Value | None) -> ir.Value:
+def _reversed(emit: Emitter, x: ir.Value, stage: Conv1d, view: View, base: ir.Value | None) -> ir.Value:
     """The flipped kernel with the paddings exchanged, read backwards; samples the stride leaves over move to the front."""
-    span = stage.dilation * (stage.taps - 1) + 1
-    used = (stage.n_out - 1) * stage.stride + span
-    over = stage.n_times + stage.left + stage.right - used
-    left = stage.right - over
-    source = x if left >= 0 else emit.slice(x, 2, -left, None)
-    y = _conv(emit, source, stage.weight[:, :, ::-1], stage.bias, stride=stage.stride, dilation=stage.dilation,
-              pads=(max(left, 0), stage.left))  # fmt: skip
-    return emit.slice(y, 2, -1, None, -1)
+    over = stage.n_in + stage.left + stage.right - (stage.n_out - 1) * stage.stride - stage.span
+    flipped = replace(stage, weight=stage.weight[:, :, ::-1], left=stage.right - over, right=stage.left)
+    return emit.slice(flipped.emit(emit, x), 2, -1, None, -1)
 
 
-def _based(emit: Emitter, x: ir.Value, stage: Stage, view: View, base: ir.Value | None) -> ir.Value:
+def _based(emit: Emitter, x: ir.Value, stage: Conv1d, view: View, base: ir.Value | None) -> ir.Value:
     assert base is not None
     return base
 

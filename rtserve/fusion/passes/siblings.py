@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rtserve.fusion.ir.nodes import attributes_of
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import attributes_of
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 

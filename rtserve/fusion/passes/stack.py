@@ -10,12 +10,14 @@ matrix products become batched ones. An operator that is not listed refuses, wit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rtserve.fusion.passes.affine import Refused
-from rtserve.fusion.passes.uses import attributes_of, inner_dims
+from rtserve.fusion.ir.conv import Conv1d
+from rtserve.fusion.ir.nodes import attributes_of, inner_dims
+from rtserve.fusion.ir.refused import Refused
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 
@@ -133,6 +135,13 @@ class Stacker:
         if any(a is None for a in found):
             raise Refused(f"{self.nodes[0][index].op_type}: input {slot} is computed")
         return [np.asarray(a) for a in found]
+
+    def conv(self, conv: Conv1d) -> Conv1d:
+        """Return a convolution of the first member for all of them: of the window that they share, or depthwise."""
+        index = self.nodes[0].index(conv.node)
+        weight = np.concatenate(self.arrays(index, 1)).reshape(-1, *conv.weight.shape[1:])
+        bias = None if conv.bias is None else np.concatenate(self.arrays(index, 2))
+        return replace(conv, weight=weight, bias=bias, group=1 if conv.group == 1 else len(weight))
 
     def dims(self, value: Any) -> tuple[int, ...]:
         """Return the first member's shape of a value without the batch."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import BLOCK
+from rtserve.fusion.ir.nodes import attributes_of
+from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.ir.traits import Trait, operators
-from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.stack import Parts, Stacker
-from rtserve.fusion.passes.uses import attributes_of
 from rtserve.graphs.fold import constant
 
 if TYPE_CHECKING:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rtserve.fusion.ir.conv import Conv1d
+
 __all__ = ["Corner", "Filter", "analyse", "distinct"]
 
 EXACT = 1e-13
@@ -29,28 +31,15 @@ class Corner:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Filter:
-    """A filter with exact edges.
+    """A filter with exact edges: a depthwise convolution on (batch, features, 1, n_in), and at most one corner per end."""
 
-    Parameters
-    ----------
-    kernel : ndarray, (features, taps)
-        h.
-    stride, left, right : int
-        Stride and zero padding; a negative padding cuts samples off.
-    corners : tuple of Corner
-        At most one at each end.
-    """
-
-    kernel: np.ndarray
-    stride: int
-    left: int
-    right: int
+    conv: Conv1d
     corners: tuple[Corner, ...] = ()
 
     @property
     def trivial(self) -> bool:
         """Whether it is only a factor per feature."""
-        return self.kernel.shape[1] == 1 and self.stride == 1 and self.left == self.right == 0 and not self.corners
+        return self.conv.by_sample and not self.corners
 
 
 def analyse(operator: np.ndarray) -> Filter | None:
@@ -93,7 +82,8 @@ def _as_filter(operator: np.ndarray, stride: int) -> Filter | None:
     corners = _corners(difference, rows, middle, size)
     if corners is None:
         return None
-    return Filter(kernel=kernel, stride=stride, left=left, right=right, corners=corners)
+    conv = Conv1d(weight=kernel[:, None], stride=stride, left=left, right=right, group=len(kernel), n_in=n_in)
+    return Filter(conv=conv, corners=corners)
 
 
 def _toeplitz(kernel: np.ndarray, stride: int, left: int, n_out: int, n_in: int) -> np.ndarray:

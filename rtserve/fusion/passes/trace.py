@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rtserve.fusion.passes.affine import Affine, Refused, guard, static_dims
+from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.passes.affine import Affine, guard, static_dims
 from rtserve.fusion.passes.trace_conv import DenseMix, JointMix
 from rtserve.fusion.passes.trace_conv import conv as _conv
 from rtserve.fusion.passes.trace_signal import average_pool, dft

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rtserve.fusion.passes.affine import Affine, Refused
+from rtserve.fusion.ir.conv import Conv1d
+from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.passes.affine import Affine
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -142,22 +144,26 @@ class JointMix(Refused):
         super().__init__("space and time are convolved at once (already merged)")
         self.value, self.weight, self.bias, self.geometry = value, weight, bias, geometry
 
-    def as_conv1d(self) -> tuple[np.ndarray, dict[str, list[int]]] | None:
-        """Return kernel (outputs, n_chans, taps) and attributes of the same convolution on x, or None."""
+    def as_conv1d(self) -> Conv1d | None:
+        """Return the same convolution on x, or None."""
         value, axis, g = self.value, self.value.electrode, self.geometry
         n_times = len(value.response)
         if value.dims[0] != 1 or g.rank != 2 or value.bias.any() or axis is None:
             return None
         if not np.array_equal(value.response.reshape(n_times, -1), np.eye(n_times)):
             return None
-        time = 1 - (axis - 1)
-        kernel = self.weight[:, 0] if time == 1 else self.weight[:, 0].transpose(0, 2, 1)
-        attributes = {
-            "strides": [g.strides[time]],
-            "dilations": [g.dilations[time]],
-            "pads": [g.pads[time], g.pads[2 + time]],
-        }
-        return kernel, attributes
+        time = 2 - axis
+        return Conv1d(
+            weight=self.weight[:, 0] if time == 1 else self.weight[:, 0].transpose(0, 2, 1),
+            bias=self.bias if self.bias.any() else None,
+            stride=g.strides[time],
+            dilation=g.dilations[time],
+            left=g.pads[time],
+            right=g.pads[2 + time],
+            n_in=n_times,
+            rows=0,
+            axis=2,
+        )
 
 
 class DenseMix(Refused):

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rtserve.fusion.passes.affine import Affine, Refused, guard, static_dims
+from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.passes.affine import Affine, guard, static_dims
 
 if TYPE_CHECKING:
     import onnx_ir as ir

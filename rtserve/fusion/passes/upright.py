@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rtserve.fusion.ir.conv import conv_of
+from rtserve.fusion.ir.nodes import attributes_of, auto_padded, axes_of, inner_dims, reread
 from rtserve.fusion.ir.traits import Trait, has
-from rtserve.fusion.passes.phases import geometry_of
 from rtserve.fusion.passes.row_table import TO_ROWS
-from rtserve.fusion.passes.uses import attributes_of, auto_padded, axes_of, inner_dims, reread
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, replace_value
 
@@ -66,7 +66,7 @@ def _stands(node: ir.Node, upright: dict[Any, ir.Value]) -> bool:
     if node.op_type == "Add":
         return all(v in upright for v in node.inputs)
     if node.op_type == "Conv":
-        return node.inputs[0] in upright and geometry_of(node) is not None
+        return node.inputs[0] in upright and conv_of(node) is not None
     return node.op_type in GLOBAL or _pools_rows(node)
 
 

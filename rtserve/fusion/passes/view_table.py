@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import BLOCK
+from rtserve.fusion.ir.conv import conv_of
+from rtserve.fusion.ir.nodes import attributes_of, followers, inner_dims, only_reader, producer
+from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes import deep_sharing
-from rtserve.fusion.passes.affine import Refused
 from rtserve.fusion.passes.batchwise import places_apart
-from rtserve.fusion.passes.phases import geometry_of, sliced
+from rtserve.fusion.passes.phases import sliced
 from rtserve.fusion.passes.row_table import FROM_ROWS
-from rtserve.fusion.passes.uses import attributes_of, followers, inner_dims, only_reader, producer
 from rtserve.graphs.fold import constant
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ def ends_of(model: ir.Model, joint: ir.Node) -> list[ir.Node]:
 
 def shared_deeper(table: ViewTable) -> bool:
     """Whether the layer behind the views is worth sharing between them."""
-    conv = geometry_of(table.reader)
+    conv = conv_of(table.reader)
     return conv is not None and deep_sharing.pays(conv, table.index, deep_sharing.pack(table.index, conv))
 
 

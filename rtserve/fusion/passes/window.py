@@ -12,12 +12,13 @@ multiply-adds and their rate are the same; the copies are gone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.ir.conv import Conv1d, conv_of
+from rtserve.fusion.ir.nodes import axes_of, private_producer, producer
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.uses import axes_of, private_producer, producer
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -47,37 +48,21 @@ def run(model: ir.Model) -> PassResult:
 class _Part:
     """A convolution that reads channels of the window `x` from `start` on."""
 
-    conv: ir.Node
-    weight: np.ndarray
+    conv: Conv1d
     x: ir.Value
     start: int
-
-    @property
-    def geometry(self) -> dict[str, Any]:
-        plain = {"strides": (1, 1), "dilations": (1, 1), "pads": (0, 0, 0, 0)}
-        return {name: list(self.conv.attributes.get_ints(name) or default) for name, default in plain.items()}
 
 
 def _part(value: ir.Value | None) -> _Part | None:
     """Return the convolution that computes a value from some channels of the graph's input; None for another value."""
-    conv = private_producer(value)
-    weight = constant(conv.inputs[1]) if conv is not None and conv.op_type == "Conv" else None
-    if conv is None or weight is None or weight.ndim != 4 or weight.shape[2] != 1:
-        return None
-    split, read = split_of(conv), producer(conv.inputs[0])
+    conv = conv_of(private_producer(value))
+    split = split_of(conv.node) if conv is not None else None
     sizes = constant(split.inputs[1]) if split is not None and len(split.inputs) > 1 else None
     x = split.inputs[0] if split is not None else None
-    if (
-        conv.attributes.get_int("group", 1) != 1
-        or split is None
-        or read is None
-        or sizes is None
-        or x is None
-        or not x.is_graph_input()
-    ):
+    if conv is None or conv.group != 1 or split is None or sizes is None or x is None or not x.is_graph_input():
         return None
-    place = split.outputs.index(read.inputs[0])
-    return _Part(conv=conv, weight=weight, x=x, start=int(sizes[:place].sum()))
+    place = split.outputs.index(conv.node.inputs[0].producer().inputs[0])
+    return _Part(conv=conv, x=x, start=int(sizes[:place].sum()))
 
 
 def split_of(conv: ir.Node) -> ir.Node | None:
@@ -91,18 +76,17 @@ def split_of(conv: ir.Node) -> ir.Node | None:
 
 def _one_after_the_other(first: _Part, second: _Part) -> bool:
     """Whether two convolutions of one geometry read the first channels and all the others, with one bias at most."""
-    if first.x is not second.x or first.start or first.geometry != second.geometry:
+    one, other = first.conv, second.conv
+    if first.x is not second.x or first.start or one.attributes != other.attributes:
         return False
-    counts = first.weight.shape[1], second.weight.shape[1]
-    whole = first.x.shape is not None and first.x.shape[1] == sum(counts)
-    alike = first.weight.shape[::3] == second.weight.shape[::3]
-    return bool(whole and alike and second.start == counts[0]) and len(first.conv.inputs) + len(second.conv.inputs) < 6
+    whole = first.x.shape is not None and first.x.shape[1] == one.channels + other.channels
+    alike = one.weight.shape[::2] == other.weight.shape[::2] and (one.bias is None or other.bias is None)
+    return bool(whole and alike and second.start == one.channels)
 
 
 def _rewrite(model: ir.Model, node: ir.Node, parts: list[_Part]) -> None:
     emit = Emitter(model.graph, before=node, prefix="window")
-    weight = np.concatenate([part.weight for part in parts], axis=1)
-    bias = [v for part in parts for v in part.conv.inputs[2:]]
+    weight = np.concatenate([part.conv.weight for part in parts], axis=1)
+    bias = [v for part in parts for v in part.conv.node.inputs[2:]]
     plane = emit("Unsqueeze", parts[0].x, [1])
-    y = emit("Conv", plane, np.ascontiguousarray(weight.transpose(0, 2, 1, 3)), *bias, **parts[0].geometry, group=1)
-    supersede(model, node.outputs[0], y)
+    supersede(model, node.outputs[0], emit("Conv", plane, weight[:, None], *bias, **parts[0].conv.attributes))

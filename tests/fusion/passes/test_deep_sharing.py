@@ -8,10 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
+from rtserve.fusion.ir.conv import ZERO, Conv1d
 from rtserve.fusion.passes import deep_sharing, fast_fir, height, row_gather
 from rtserve.fusion.passes.deep_sharing import pack
-from rtserve.fusion.passes.phases import Geometry
-from rtserve.fusion.passes.row_table import ZERO
 from tests.fusion.passes.networks import N_CHANS, head, network
 
 C = 16
@@ -19,12 +18,8 @@ ROLLS = "identity,roll:+4,roll:-4,roll:+8,roll:-8,roll:+12,scale:1.1,roll:+16"
 
 
 def geometry(n_in, taps, stride, dilation, left, right):
-    span = dilation * (taps - 1) + 1
-    n_out = (n_in + left + right - span) // stride + 1
-    weight = np.zeros((1, 1, 1, taps))
-    return Geometry(
-        weight=weight, bias=None, stride=stride, dilation=dilation, left=left, group=1, n_in=n_in, n_out=n_out
-    )
+    weight = np.zeros((1, 1, taps))
+    return Conv1d(weight=weight, stride=stride, dilation=dilation, left=left, right=right, n_in=n_in)
 
 
 def windows(rows, conv):

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
+from rtserve.fusion.ir.conv import conv_of
 from rtserve.fusion.passes import fast_fir, rows
-from rtserve.fusion.passes.phases import geometry_of
 from rtserve.fusion.passes.running import clean
 from tests.fusion.passes.networks import head, laid_out, network, require_same
 
@@ -142,8 +142,8 @@ def test_stacked_members_keep_their_groups_in_phases(always):
 
 def test_views_on_the_batch_count_as_windows():
     model = laid_out(network(two_strided(3, 1, (1, 1), 3, n_chans=64), n_chans=64, n_times=40))
-    conv = next(geometry_of(node) for node in model.graph if node.op_type == "Conv")
-    wide = replace(conv, weight=np.zeros((64, 64, 1, 3), np.float32), bias=None)
+    conv = next(conv_of(node) for node in model.graph if node.op_type == "Conv")
+    wide = replace(conv, weight=np.zeros((64, 64, 3), np.float32), bias=None)
     assert not fast_fir.pays(wide)
     assert fast_fir.pays(wide, 40)
 
@@ -179,7 +179,7 @@ def test_five_members_of_the_contest_network_pay_and_one_does_not():
             return head(emit, h, weights, outputs, axes=(2, 3))
 
         model = clean(network(body, n_chans=128, n_times=200).clone_model())
-        return geometry_of(next(node for node in model.graph if node.op_type == "Conv"))
+        return conv_of(next(node for node in model.graph if node.op_type == "Conv"))
 
     assert fast_fir.pays(conv(160))
     assert not fast_fir.pays(conv(32))

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
+from rtserve.fusion.ir.conv import Conv1d
 from rtserve.fusion.passes import fast_fir, paired
-from rtserve.fusion.passes.phases import Geometry
 from rtserve.fusion.passes.running import clean
 from rtserve.graphs.macs import count_macs
 from tests.fusion.passes.networks import head, laid_out, network, require_same
@@ -129,9 +129,10 @@ def test_torch_gets_none_of_it(always):
 
 
 def test_a_pair_that_reads_the_window_must_save_more_than_its_plane(monkeypatch):
-    weight = np.zeros((32, 128, 1, 7), np.float32)
-    one = Geometry(weight=weight, bias=None, stride=2, dilation=1, left=3, group=1, n_in=200, n_out=100, rows=1)
-    two = paired._Pair(nodes=(), convs=(one, replace(one, left=0)))
+    weight = np.zeros((32, 128, 7), np.float32)
+    one = Conv1d(weight=weight, stride=2, left=3, right=2, n_in=200)
+    two = paired._Pair(convs=(one, replace(one, left=0, right=5)))
+    monkeypatch.setattr(paired, "_of_input", lambda two: False)
     monkeypatch.setattr(paired, "COSTS", replace(paired.COSTS, window_us=0.0))
     assert paired._pays(two)
     monkeypatch.setattr(paired, "_of_input", lambda two: True)

@@ -209,8 +209,8 @@ def test_analyse_finds_a_strided_filter(stride):
                 operator[0, t, stride * t + k - 1] = value
     found = analyse(operator)
     assert found is not None
-    assert (found.stride, found.left, found.corners) == (stride, 1, ())
-    np.testing.assert_array_equal(found.kernel[0], kernel)
+    assert (found.conv.stride, found.conv.left, found.corners) == (stride, 1, ())
+    np.testing.assert_array_equal(found.conv.weight[0, 0], kernel)
 
 
 def test_analyse_refuses_what_is_no_filter():
