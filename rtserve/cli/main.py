@@ -6,6 +6,7 @@ Exit codes: 0 ok; 1 a check, parity or gate failed; 2 usage or bad input; 3 not 
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import signal
@@ -15,32 +16,8 @@ import threading
 import click
 
 import rtserve
+from rtserve.cli.commands import GROUPS, entries
 from rtserve.errors import InputError, RtserveError
-
-COMMANDS = {
-    "demo": "rtserve.cli.demo:demo",
-    "simulate": "rtserve.cli.signals:simulate",
-    "prepare": "rtserve.cli.signals:prepare",
-    "train": "rtserve.cli.training:train",
-    "ablate": "rtserve.cli.training:ablate",
-    "soup": "rtserve.cli.training:soup",
-    "calibrate": "rtserve.cli.training:calibrate",
-    "annotate": "rtserve.cli.stated:annotate",
-    "inspect": "rtserve.cli.graphs:inspect",
-    "export": "rtserve.cli.graphs:export",
-    "fuse": "rtserve.cli.fusion:fuse",
-    "evaluate": "rtserve.cli.measure:evaluate",
-    "bench": "rtserve.cli.measure:bench",
-    "compare": "rtserve.cli.compare:compare",
-    "search": "rtserve.cli.search:search",
-    "build": "rtserve.cli.build:build",
-    "check": "rtserve.cli.check:check",
-    "verify": "rtserve.cli.build:verify",
-    "env": "rtserve.cli.build:env",
-    "report": "rtserve.cli.report:report",
-    "profiles": "rtserve.cli.check:profiles",
-}
-"""Command name to ``module:object``; `LazyGroup` imports a module only when its command is needed."""
 
 
 class LazyGroup(click.Group):
@@ -48,15 +25,34 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the path of data."""
-        return list(COMMANDS)
+        return list(entries())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return one command, or None where there is none of that name."""
-        if cmd_name not in COMMANDS:
+        """Import and return one command with examples under its help, or None where there is none of that name."""
+        entry = entries().get(cmd_name)
+        if entry is None:
             return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        module, _, attribute = entry.place.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
+        command.epilog = "\n".join(["\b", "Examples:", *(f"  {example}" for example in entry.examples)])
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is asked for; where there is none the nearest names are said."""
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in entries():
+            near = difflib.get_close_matches(name, entries(), n=2, cutoff=0.6)
+            meant = f"did you mean {' or '.join(near)}?" if near else "see `rtserve --help`"
+            ctx.fail(f"no command {name!r}; {meant}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in groups, each in one line, without importing any."""
+        for title, group in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, entry.summary) for name, entry in group.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -1,0 +1,119 @@
+"""Command `list`: the names that options take, with what each means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from rtserve.cli.output import emit_json, json_option
+
+__all__ = ["LISTS", "list_names"]
+
+VIEWS = {
+    "identity": ("identity", "the window as it is"),
+    "roll": ("roll:+3", "samples moved in time; what leaves at one end enters at the other"),
+    "crop-shift": ("crop-shift:-3", "samples moved in time, zeros filled in"),
+    "scale": ("scale:1.02", "every sample times a factor"),
+    "sign-flip": ("sign-flip", "the window negated"),
+    "time-reverse": ("time-reverse", "the window backwards in time"),
+    "mirror": ("mirror", "left and right electrodes exchanged, from their positions"),
+    "permute": ("permute:FILE", "channels in the order that a file gives"),
+    "drop": ("drop:E1+E2", "those channels set to 0"),
+}
+MERGES = {
+    "mean": ("mean", "of what the branches answer; of classifiers mean:logits or mean:probabilities"),
+    "weighted": ("weighted:FILE", "with the weights of a file, as `rtserve search` writes them"),
+    "median": ("median", "of what the branches answer"),
+    "trimmed": ("trimmed:0.2", "mean without that share at both ends"),
+}
+
+
+def _views() -> dict[str, str]:
+    return {name: text for name, text in VIEWS.values()}
+
+
+def _merges() -> dict[str, str]:
+    return {name: text for name, text in MERGES.values()}
+
+
+def _metrics() -> dict[str, str]:
+    from rtserve.measure.metrics import METRICS, names_of_metrics
+    from rtserve.submission.profile import load_profile, profile_names
+
+    found = {}
+    for name in names_of_metrics():
+        metric = METRICS.get(name)
+        kind = f"of a {metric.reads}, {'higher' if metric.higher_is_better else 'lower'} is better" if metric else ""
+        found[name] = kind or "takes settings: docs/metrics.md"
+    ranked = [
+        f"{profile}/{challenge.key}"
+        for profile in profile_names()
+        for challenge in load_profile(profile).challenges
+        if challenge.metric
+    ]
+    return found | {"profile": f"what a contest ranks by: --profile {', '.join(ranked)}"}
+
+
+def _engines() -> dict[str, str]:
+    import importlib.util
+
+    from rtserve.graphs.engines import ENGINE_NAMES
+
+    missing = ": not installed (pip install rtserve[openvino])" if not importlib.util.find_spec("openvino") else ""
+    return {name: said + (missing if name == "openvino" else "") for name, said in ENGINE_NAMES.items()}
+
+
+def _exporters() -> dict[str, str]:
+    """Return exporters that come with rtserve and those under ./exporters."""
+    found = {"rtserve.training.networks:exporter": "CompactRT, what `rtserve train` trains by default"}
+    for path in sorted(Path("exporters").glob("*.py")):
+        first = path.read_text("utf-8", errors="replace").lstrip().removeprefix('"""').splitlines()
+        found[str(path)] = first[0].strip(' "') if first else ""
+    return found
+
+
+def _profiles() -> dict[str, str]:
+    from rtserve.submission.profile import load_profile, profile_names
+
+    found = {}
+    for name in profile_names():
+        profile = load_profile(name)
+        found[name] = profile.title
+        for challenge in profile.challenges:
+            found[f"{name}/{challenge.key}"] = f"{challenge.target}, {profile.signal_of(challenge.key)}"
+        for phase in profile.phases[1:]:
+            found[f"{name}/CHALLENGE:{phase}"] = "another phase of it"
+    return found
+
+
+def _passes() -> dict[str, str]:
+    from rtserve.fusion.passes import PASSES
+
+    return {one.name: f"{one.why} ({one.scope}; {', '.join(one.engines)})" for one in PASSES}
+
+
+LISTS: dict[str, Callable[[], dict[str, str]]] = {
+    "views": _views,
+    "merges": _merges,
+    "metrics": _metrics,
+    "engines": _engines,
+    "exporters": _exporters,
+    "profiles": _profiles,
+    "passes": _passes,
+}
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(tuple(LISTS)))
+@json_option
+def list_names(what: str, as_json: bool) -> None:
+    """Name the views, merges, metrics, engines, exporters, profiles or passes there are, each with what it means."""
+    found = LISTS[what]()
+    if as_json:
+        emit_json("list", {"what": what, "names": found})
+        return
+    formatter = click.HelpFormatter(width=min(110, click.HelpFormatter().width))
+    formatter.write_dl(list(found.items()), col_max=36)
+    click.echo(formatter.getvalue().rstrip("\n"))

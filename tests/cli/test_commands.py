@@ -1,0 +1,129 @@
+"""Finding one's way: groups, one line a command, examples that parse, names that are nearly right."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from rtserve.cli.commands import GROUPS, entries
+from rtserve.cli.listing import LISTS, MERGES, VIEWS
+from rtserve.cli.main import cli
+
+
+def invoke(*args, **more):
+    return CliRunner().invoke(cli, list(args), prog_name="rtserve", **more)
+
+
+@pytest.mark.parametrize("columns", ["80", "120", "200"])
+def test_the_help_names_every_command_in_a_line_of_its_own(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = invoke("--help").output.splitlines()
+    for title in GROUPS:
+        assert f"{title}:" in lines
+    for name, entry in entries().items():
+        assert [line.split() for line in lines].count([name, *entry.summary.split()]) == 1, name
+    assert not any(line.endswith("...") for line in lines[1:])
+
+
+def test_the_help_imports_no_command_and_nothing_heavy():
+    code = (
+        "import sys\nfrom rtserve.cli.main import cli\n"
+        "cli.main(['--help'], standalone_mode=False)\n"
+        "print(sorted(m for m in sys.modules if m.startswith(('rtserve.cli.', 'torch', 'numpy', 'onnx'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['rtserve.cli.commands', 'rtserve.cli.main']"
+
+
+def parsed(command: click.Command, context: click.Context, args: list[str]) -> None:
+    """Parse arguments down to the last subcommand, without reading a file or running anything."""
+    if isinstance(command, click.Group):
+        assert args[0] in command.commands, args
+        inner = command.commands[args[0]]
+        parsed(inner, click.Context(inner, parent=context, info_name=args[0]), args[1:])
+        return
+    values, rest, _ = command.make_parser(context).parse_args(list(args))
+    assert not rest
+    missing = [p.name for p in command.params if p.required and not values.get(p.name)]
+    assert not missing, f"{args} lacks {missing}"
+
+
+@pytest.mark.parametrize("name", entries())
+def test_every_command_shows_examples_that_it_can_parse(name):
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    text = invoke(name, "--help").output
+    for example in entries()[name].examples:
+        assert f"  {example}" in text
+        program, first, *rest = shlex.split(example)
+        assert (program, first) == ("rtserve", name)
+        parsed(command, click.Context(command, info_name=name), rest)
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("evalute", "evaluate"), ("fues", "fuse"), ("lst", "list")])
+def test_a_mistyped_command_is_told_the_nearest(typed, meant):
+    done = invoke(typed, "x")
+    assert done.exit_code == 2
+    assert f"no command '{typed}'; did you mean {meant}" in done.output
+
+
+def test_a_command_that_resembles_none_points_to_the_help():
+    assert "see `rtserve --help`" in invoke("zzzzzzzz").output
+
+
+@pytest.mark.parametrize("what", LISTS)
+def test_lists_are_the_same_for_people_and_machines(what):
+    shown, told = invoke("list", what), invoke("list", what, "--json")
+    assert (shown.exit_code, told.exit_code) == (0, 0), shown.output
+    names = json.loads(told.stdout)["names"]
+    assert names
+    for name in names:
+        assert any(line.startswith(name) for line in shown.output.splitlines()), name
+
+
+def test_lists_hold_what_there_is():
+    from rtserve.fusion import plan, views
+
+    assert set(VIEWS) == set(views._TORCH)
+    assert set(MERGES) == set(plan.KINDS)
+
+
+def test_the_doctor_says_what_is_missing_and_how_to_get_it(monkeypatch):
+    import importlib.metadata
+
+    real = importlib.metadata.version
+
+    def version(name):
+        if name in ("openvino", "braindecode"):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setenv("PATH", "")
+    done = invoke("doctor", "--json")
+    assert done.exit_code == 0, done.output
+    found = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert found["openvino (the engine openvino)"]["state"] == "missing"
+    assert found["openvino (the engine openvino)"]["cure"] == 'pip install "rtserve[openvino]"'
+    assert found["onnxruntime"]["state"] == "ok"
+    compiler = next(finding for what, finding in found.items() if what.startswith("C compiler"))
+    assert (compiler["state"], compiler["cure"].split(",")[0]) == ("missing", "apt-get install gcc")
+    text = invoke("doctor").output
+    assert "- openvino (the engine openvino) (missing)" in text
+    assert 'pip install "rtserve[openvino]"' in text
+
+
+def test_the_extras_that_the_doctor_knows_are_those_of_the_package():
+    import tomllib
+
+    from rtserve.cli.doctor import EXTRAS
+    from tests.conftest import ROOT
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(EXTRAS) == set(extras) - {"test", "dev"}
