@@ -15,11 +15,6 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x93NUMPY", "one .npy array", "numpy.savez('windows.npz', X=X, y=y, sfreq=100.0, unit='uV') makes a window set"),
     (b"MATLAB 5.0", "a MATLAB file", "read it with scipy.io.loadmat and save X and y with numpy.savez"),
     (b"MATLAB 7.3", "a MATLAB 7.3 file", "read it with h5py and save X and y with numpy.savez"),
-    (
-        b"\x00\x00\x00\x64\x00\x00\x00\x1f",
-        "a FIF recording",
-        "cut windows from it: rtserve prepare FILE -o windows.npz",
-    ),
     (b"0       ", "an EDF recording", "cut windows from it: rtserve prepare FILE -o windows.npz"),
     (b"\xffBIOSEMI", "a BDF recording", "cut windows from it: rtserve prepare FILE -o windows.npz"),
     (b"GDF ", "a GDF recording", "cut windows from it: rtserve prepare FILE -o windows.npz"),

@@ -21,11 +21,11 @@ import numpy as np
 from rtserve.errors import InputError, SpecMismatchError
 from rtserve.files import readable_file, replacing
 from rtserve.signals import fields
+from rtserve.signals.arrays import read_arrays
 from rtserve.signals.fields import Stated, Target
-from rtserve.signals.hdf5 import read_hdf5, write_hdf5
-from rtserve.signals.kinds import is_hdf5, require_window_file
+from rtserve.signals.hdf5 import write_hdf5
 from rtserve.signals.labels import joined
-from rtserve.signals.npz import read_npz, write_npz
+from rtserve.signals.npz import write_npz
 from rtserve.signals.options import require_window_name
 from rtserve.signals.soundness import require_sound
 from rtserve.signals.stored import StoredArray, blocks, in_memory
@@ -287,7 +287,7 @@ def load_windows(path: str | Path, *, allow_nonfinite: bool = False, stated: Sta
     Parameters
     ----------
     path : path
-        An .npz or .h5 file. X of more than 32 MiB stays in it.
+        An .npz or .h5 file (X of more than 32 MiB stays in it), or epochs that MNE saved (``-epo.fif``).
     allow_nonfinite : bool
         Keep windows with NaN or Inf in them instead of refusing the file.
     stated : Stated
@@ -301,12 +301,6 @@ def load_windows(path: str | Path, *, allow_nonfinite: bool = False, stated: Sta
     """
     path = readable_file(path, "window set")
     return check_arrays(read_arrays(path), path, allow_nonfinite=allow_nonfinite, stated=stated)
-
-
-def read_arrays(path: Path) -> dict[str, Any]:
-    """Return the arrays of a window file as they stand in it; X, where it is one of windows, stays there."""
-    require_window_file(path)
-    return read_hdf5(path) if is_hdf5(path) else read_npz(path)
 
 
 def save_windows(path: str | Path, windows: WindowSet, *, force: bool = False) -> Path:

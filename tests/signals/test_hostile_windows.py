@@ -135,7 +135,10 @@ def test_the_command_says_it_in_one_line_with_little_memory(tmp_path):
         ),
         (lambda p: p.write_bytes(b"MATLAB 5.0 MAT-file, Platform"), "but a MATLAB file"),
         (lambda p: p.write_bytes(b"MATLAB 7.3 MAT-file" + bytes(600)), "but a MATLAB 7.3 file"),
-        (lambda p: p.write_bytes(bytes.fromhex("000000640000001f00000014") + bytes(99)), "but a FIF recording"),
+        (
+            lambda p: p.write_bytes(bytes.fromhex("000000640000001f00000014") + bytes(99)),
+            "but a FIF file without epochs",
+        ),
         (lambda p: p.write_text("a,b,c\n1,2,3\n"), "but a text file; it begins 'a,b,c'"),
         (lambda p: p.write_bytes(bytes(range(20)) * 9), "neither .npz nor .h5"),
         (lambda p: p.write_bytes(b"\x80\x04\x95abc"), "but a pickle, which is never opened"),
