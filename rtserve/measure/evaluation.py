@@ -23,6 +23,7 @@ from rtserve.signals.windows import WindowSet
 __all__ = ["REGRESSION", "Evaluation", "score_cases", "score_predictions"]
 
 REGRESSION = ("nrmse", "rmse", "mse")
+_PLAIN = (*REGRESSION, "balanced_accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,8 @@ class Evaluation:
     trained_on : dict
         How many of the windows the graph was trained on, as `rtserve.signals.membership.Membership.to_dict` has it;
         empty where nobody asked.
+    standings : tuple of Standing or None
+        Where each score stands against the constant; None where a constant has none. Empty where nothing was resampled.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Evaluation:
     cases: Cases | None = None
     classes: tuple[str, ...] = ()
     trained_on: dict[str, Any] = field(default_factory=dict)
+    standings: tuple[Standing | None, ...] = ()
 
     def __getitem__(self, metric: str) -> Score:
         found = [score for score in self.scores if score.signature.metric == metric]
@@ -96,6 +100,18 @@ class Evaluation:
         by_class = class_tables(self.targets, self.predictions, self.classes) if known and known[0].classes else {}
         return by_class | {"per_subject": subject_rows(self.cases, {metric.label: metric for metric in known})}
 
+    def _against(self) -> list[str]:
+        """Return the verdicts, where other metrics than the default ones were asked for; reasons are in the notes."""
+        if not any(self.standings) or {s.signature.metric for s in self.scores} <= set(_PLAIN):
+            return []
+        said = {1: "better", 0: "not told apart", -1: "worse"}
+        found = [
+            f"{words}: {', '.join(each.metric for each in self.standings if each and each.side == side)}"
+            for side, words in said.items()
+            if any(each and each.side == side for each in self.standings)
+        ]
+        return [f"  against the constant: {'; '.join(found)}"]
+
     def table_lines(self) -> list[str]:
         """Return `tables` as a person reads them."""
         return table_lines(self.tables())
@@ -111,6 +127,7 @@ class Evaluation:
             "n_subjects": len(np.unique(self.subject)) if self.subject.size else None,
             "scores": [score.to_dict() for score in self.scores],
             "baseline": [score.to_dict() if score else None for score in self.baseline],
+            "against_constant": [each.to_dict() if each else None for each in self.standings],
             "subject_mean_oracle": self.oracle.to_dict() | {"uses_labels": True} if self.oracle else None,
             "notes": list(self.notes),
             "trained_on": self.trained_on,
@@ -149,12 +166,19 @@ class Evaluation:
         for score, constant in zip(self.scores, self.baseline, strict=True):
             beside = f"{constant.value:.5g}" if constant else "undefined"
             out.append(f"  {score}   constant: {beside}")
+        out += self._against()
         if self.oracle:
             out.append(f"  subject-mean oracle (uses labels): {self.oracle.signature.metric} {self.oracle.value:.5g}")
         over = next((s.interval for s in self.scores if s.interval), None)
         if over:
             out.append(f"  intervals: {over.level:.0%}, over {over.units} {over.over}")
         return out + [f"  note: {note}" for note in self.notes]
+
+
+def _asks(standing: Standing) -> tuple[object, object]:
+    """Return what tells one question about the constant from another: RMSE and MSE ask what NRMSE asks."""
+    same = standing.ratio or standing.interval
+    return (same.low, same.high) if same else (standing.metric, standing.value)
 
 
 def _numbers(values: np.ndarray) -> list[Any]:
@@ -231,7 +255,7 @@ def score_cases(
         score(metric, metric.constant(y), draws=0) if metric.name != "pearson" else None for metric in chosen
     )
     others = _other_windows_mean(y, cases.subject) if chosen[0].reads == "number" else None
-    stands = _standing(chosen, cases, seed, resamples)
+    stands = _standings(chosen, cases, seed, resamples)
     return Evaluation(
         name=name,
         graph_digest=graph_digest,
@@ -248,6 +272,7 @@ def score_cases(
         parameters=parameters,
         cases=cases,
         classes=windows.classes if chosen[0].classes else (),
+        standings=stands,
     )
 
 
@@ -274,21 +299,25 @@ def _other_windows_mean(y: np.ndarray, subject: np.ndarray) -> np.ndarray | None
     return mean if not np.allclose(mean[count > 1], y[count > 1]) else None
 
 
-def _standing(metrics: Sequence[Metric], cases: Cases, seed: int, resamples: int) -> Standing | None:
-    """Return where the first metric that has a constant's score stands; None where none has."""
-    found = (
-        standing(m, cases.y, cases.read(m), cases.units, resamples=resamples, seed=seed) for m in metrics if resamples
+def _standings(metrics: Sequence[Metric], cases: Cases, seed: int, resamples: int) -> tuple[Standing | None, ...]:
+    """Return where each metric stands; nothing where nothing is resampled."""
+    if not resamples:
+        return ()
+    return tuple(
+        standing(metric, cases.y, cases.read(metric), cases.units, resamples=resamples, seed=seed) for metric in metrics
     )
-    return next((one for one in found if one is not None), None)
 
 
-def _notes(standing: Standing | None, cases: Cases) -> tuple[str, ...]:
+def _notes(standings: Sequence[Standing | None], cases: Cases) -> tuple[str, ...]:
     notes = []
     p = np.asarray(cases.predictions, np.float64)
     spread, wanted = (float(np.std(values, axis=0).max()) for values in (p, cases.y))
     if spread <= 1e-6 * max(wanted, float(np.abs(p.mean(axis=0)).max())):
         shown = f" ({float(p.mean()):.5g})" if p.ndim == 1 else ""
         notes.append(f"the graph answers a constant{shown}; check the unit of the windows")
-    elif standing is not None and standing.side <= 0:
-        notes.append(standing.sentence())
+    else:
+        asked: dict[object, Standing] = {}
+        for each in filter(None, standings):
+            asked.setdefault(_asks(each), each)
+        notes += [each.sentence() for each in asked.values() if each.side <= 0]
     return (*notes, *cases.units.caveats())

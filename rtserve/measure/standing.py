@@ -2,7 +2,9 @@
 
 A score stands against what the best constant scores on the same windows: an NRMSE against 1.00, a balanced accuracy
 against one over the number of classes. The rule is its interval (`rtserve.measure.statistics`): whole on the good side
-it is better, whole on the other worse, else not told apart, and then nothing was learned that shows here. A marked
+it is better, whole on the other worse, else not told apart, and then nothing was learned that shows here. Where the
+constant's score varies with the windows as the score does (MAE, log loss), the interval is that of their ratio against
+1; RMSE, MSE and NRMSE by another spread are one question, and NRMSE answers it for all. A marked
 interval, or one of fewer than six people, gives no verdict. A number without predictions has no interval: within
 `MARGIN` it prints as the constant's, and what is said of it says that it rests on no interval. Several verdicts in one
 table are corrected for each other by Holm's rule.
@@ -12,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from rtserve.measure.differences import holm
 from rtserve.measure.intervals import metric_ends
-from rtserve.measure.metrics import Metric
+from rtserve.measure.metrics import METRICS, Metric
 from rtserve.measure.resampling import RESAMPLES, Units, replicate
 from rtserve.measure.signature import FEW, Interval, Score, Signature
 from rtserve.measure.tails import HEAVY, heavy
@@ -49,6 +52,8 @@ class Standing:
         Smallest share of wrong intervals at which this one would exclude the constant; None without predictions.
     p_corrected, family : float or None, str
         The same for several verdicts at once, and which.
+    ratio : Interval or None
+        Of the score over the constant's, where that decides.
     """
 
     metric: str
@@ -59,36 +64,46 @@ class Standing:
     p: float | None = None
     p_corrected: float | None = None
     family: str = ""
+    ratio: Interval | None = None
 
     @property
     def side(self) -> int:
         """1 for better, -1 for worse, 0 for not told apart."""
         sign = 1 if self.higher_is_better else -1
-        if self.interval is None:
-            return sign * int(np.sign(self.value - self.constant)) if abs(self.value - self.constant) > MARGIN else 0
-        if self._silent or self.constant in self.interval:
+        if self._decides is None:
+            margin = MARGIN if self.higher_is_better else MARGIN * abs(self.constant)
+            return sign * int(np.sign(self.value - self.constant)) if abs(self.value - self.constant) > margin else 0
+        if self._silent or self._against in self._decides:
             return 0
-        if self.p_corrected is not None and self.p_corrected > 1 - self.interval.level:
+        if self.p_corrected is not None and self.p_corrected > 1 - self._decides.level:
             return 0
-        return sign if self.interval.low > self.constant else -sign
+        return sign if self._decides.low > self._against else -sign
+
+    @property
+    def _decides(self) -> Interval | None:
+        return self.ratio or self.interval
+
+    @property
+    def _against(self) -> float:
+        return 1.0 if self.ratio else self.constant
 
     @property
     def _silent(self) -> str:
         """Why no verdict may rest on the interval, or nothing."""
-        if self.interval is None:
+        if self._decides is None:
             return ""
-        if self.interval.mark:
-            return self.interval.mark
-        few = self.interval.over == "subjects" and self.interval.units < FEW
-        return f"{self.interval.units} people are too few" if few else ""
+        if self._decides.mark:
+            return self._decides.mark
+        few = self._decides.over == "subjects" and self._decides.units < FEW
+        return f"{self._decides.units} people are too few" if few else ""
 
     @property
     def verdict(self) -> str:
         """The verdict in words, with what it rests on where that is little."""
         why = [self._silent] if self._silent else []
-        if self.interval is None:
+        if self._decides is None:
             why.append("no interval")
-        elif self.interval.over == "windows":
+        elif self._decides.over == "windows":
             why.append("over windows, not people")
         return f"{self._words} the constant" + (f" ({'; '.join(why)})" if why else "")
 
@@ -106,16 +121,25 @@ class Standing:
         """Return the score, its interval and the verdict; where nothing shows, that nothing was learned."""
         shown = f" {self.interval.text()}" if self.interval else ""
         learned = "" if self.side else ": nothing was learned that shows here"
-        beside = (
-            f"{self.metric} {self.value:.4f}{shown} is {self._words} {self.constant:.2f}, what the best constant scores"
-        )
-        said = self._silent or ("no interval" if self.interval is None else self._where())
+        constant = f"{self.constant:.4g}" if self.ratio else f"{self.constant:.2f}"
+        beside = f"{self.metric} {self.value:.4f}{shown} is {self._words} {constant}, what the best constant scores"
+        said = self._silent or ("no interval" if self._decides is None else self._where(self._decides))
         return f"{beside} ({said}){learned}"
 
-    def _where(self) -> str:
-        inside = self.interval is not None and self.constant in self.interval
+    def _where(self, decides: Interval) -> str:
+        inside = self._against in decides
         corrected = f"; p {self.p_text()}" if not inside and not self.side else ""
-        return f"{self.constant:.2f} is {'inside' if inside else 'outside'} the interval{corrected}"
+        of = f" {decides.text()} of their ratio" if self.ratio else ""
+        return f"{self._against:.2f} is {'inside' if inside else 'outside'} the interval{of}{corrected}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the standing as JSON values."""
+        return {
+            "metric": self.metric,
+            "verdict": self.verdict,
+            "p": self.p,
+            "ratio": self.ratio.to_dict() if self.ratio else None,
+        }
 
 
 def constant_score(signature: Signature) -> float | None:
@@ -132,7 +156,7 @@ def standing(
     Parameters
     ----------
     metric : Metric
-        ``nrmse``, any of classes, or of vectors; bound to the columns that it reads.
+        Bound to the columns that it reads; Pearson's r has no constant's score.
     y, p : ndarray, (n_windows, ...)
         Targets and predictions.
     units : Units
@@ -141,29 +165,59 @@ def standing(
         Of the interval, which is the one that every command prints.
     """
     y, p = np.asarray(y, np.float64), np.asarray(p, np.float64)
-    constant = constant_score(metric.signature(n=len(y), data=""))
-    if metric.reads != "number":
-        constant = metric(y, metric.constant(y))
-    if constant is None:
+    if metric.name == "pearson":
         return None
-    sums = units.sums(metric.statistics(y, p))
-    replicas = replicate(sums, metric.of_sums, resamples=resamples, seed=seed)
-
-    def within(level: float) -> bool:
-        found = metric_ends(metric, sums, replicas, windows=len(y), level=level)
-        return found is None or found[0] <= constant <= found[1]
-
-    ends = metric_ends(metric, sums, replicas, windows=len(y))
-    mark = HEAVY if metric.order and heavy(metric.errors(y, p), units, metric.order) else ""
-    shown = Interval(low=ends[0], high=ends[1], over=units.over, units=units.count, mark=mark) if ends else None
+    best = metric.constant(y)
+    plain = constant_score(metric.signature(n=len(y), data=""))
+    judge = _judge(metric, best)
+    shown, within = _interval(metric, y, p, units, resamples=resamples, seed=seed)
+    ratio = None
+    if judge is not None:
+        ratio, within = _interval(judge, y, p, units, resamples=resamples, seed=seed)
+    constant = metric(y, best) if plain is None else plain
+    against = constant if ratio is None else 1.0
     return Standing(
-        metric=metric.name.upper() if metric.name == "nrmse" else metric.name,
+        metric=metric.name.upper() if metric.label == "nrmse" else metric.label,
         value=metric(y, p),
         constant=constant,
         interval=shown,
         higher_is_better=metric.higher_is_better,
-        p=_smallest(within) if shown else None,
+        p=_smallest(lambda level: within(level, against)) if (shown if judge is None else ratio) else None,
+        ratio=ratio,
     )
+
+
+def _judge(metric: Metric, best: Array) -> Metric | None:
+    """Return the ratio to the constant `best` as a metric, or None where the constant's score is one number."""
+    if metric.share is None or metric.label == "nrmse":
+        return None
+    if metric.order == 2:
+        return METRICS["nrmse"]
+    column = metric.share[0]
+
+    def statistics(y: Array, p: Array) -> Array:
+        return np.stack([metric.statistics(y, best)[:, column], metric.statistics(y, p)[:, column]], axis=1)
+
+    return replace(metric, statistics=statistics, of_sums=lambda s: s[..., 1] / s[..., 0], scale="log", edge=None)
+
+
+def _interval(
+    metric: Metric, y: Array, p: Array, units: Units, *, resamples: int, seed: int
+) -> tuple[Interval | None, Callable[[float, float], bool]]:
+    """Return the interval, and whether that of another level holds a value."""
+    sums = units.sums(metric.statistics(y, p))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        replicas = replicate(sums, metric.of_sums, resamples=resamples, seed=seed)
+
+    def within(level: float, value: float) -> bool:
+        found = metric_ends(metric, sums, replicas, windows=len(y), level=level)
+        return found is None or found[0] <= value <= found[1]
+
+    ends = metric_ends(metric, sums, replicas, windows=len(y))
+    if ends is None:
+        return None, within
+    mark = HEAVY if metric.order and heavy(metric.errors(y, p), units, metric.order) else ""
+    return Interval(low=ends[0], high=ends[1], over=units.over, units=units.count, mark=mark), within
 
 
 def _smallest(within: Callable[[float], bool]) -> float:

@@ -1,0 +1,88 @@
+"""One rule for better than the constant, whatever the metric."""
+
+import numpy as np
+import pytest
+
+from rtserve.measure.evaluation import score_predictions
+from rtserve.measure.metrics import parse_metric
+from rtserve.measure.standing import standing
+from rtserve.measure.statistics import Units
+from tests.measure.conftest import make_windows
+
+ERRORS = ("nrmse", "rmse", "mse", "mae", "smooth_l1", "nrmse:range", "nrmse:iqr", "nrmse:mean")
+BINNED = "binned_mae:edges=0,1.4,1.8,4:weights=3,2,1"
+
+
+def predictors(noise, seed=0, n=240, people=12):
+    rng = np.random.default_rng(seed)
+    y = rng.normal(1.6, 0.4, n)
+    return y, 1.6 + 0.5 * (y - 1.6) + noise * rng.standard_normal(n), Units.of((np.arange(n) % people).astype("U"), n)
+
+
+@pytest.mark.parametrize("name", [*ERRORS, BINNED])
+def test_every_error_has_a_verdict_and_the_scale_does_not_change_it(name):
+    for noise, side in ((0.1, 1), (2.0, -1)):
+        y, p, units = predictors(noise)
+        found = standing(parse_metric(name).on({}), y, p, units, resamples=400)
+        assert found.side == side, found.sentence()
+        assert found.p < 0.01
+    if name not in (BINNED, "nrmse:mean", "smooth_l1"):
+        y, p, units = predictors(0.35)
+        small = standing(parse_metric(name), 1e-6 * y, 1e-6 * p, units, resamples=400)
+        assert small.side == standing(parse_metric(name), y, p, units, resamples=400).side
+
+
+def test_rmse_and_mse_say_what_nrmse_says():
+    for noise in (0.1, 0.3, 0.34, 0.4, 1.0):
+        y, p, units = predictors(noise, seed=3)
+        found = [standing(parse_metric(name), y, p, units, resamples=400) for name in ERRORS if name[:1] in "nr"]
+        assert len({one.side for one in found}) == 1
+        assert len({one.p for one in found}) == 1
+
+
+def test_a_useless_predictor_is_called_better_in_few_studies():
+    """Predictions that know nothing of y are hardly ever better than the constant by MAE and binned MAE."""
+    wrong = {"mae": 0, BINNED: 0}
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        y = rng.normal(1.6, 0.3, 120) + 0.2 * rng.standard_normal(12)[np.arange(120) % 12]
+        p = 1.6 + 0.02 * rng.standard_normal(120)
+        units = Units.of((np.arange(120) % 12).astype("U"), 120)
+        for name in wrong:
+            wrong[name] += standing(parse_metric(name).on({}), y, p, units, resamples=200).side > 0
+    assert max(wrong.values()) <= 4
+
+
+def test_pearson_has_no_constant_to_stand_against():
+    y, p, units = predictors(0.3)
+    assert standing(parse_metric("pearson"), y, p, units) is None
+
+
+def test_under_six_people_no_error_is_better():
+    y, p, units = predictors(0.05, people=5)
+    for name in ("mae", "rmse", BINNED):
+        found = standing(parse_metric(name).on({}), y, p, units, resamples=200)
+        assert found.side == 0
+        assert "5 people are too few" in found.verdict
+
+
+def test_each_metric_that_is_asked_for_has_its_verdict():
+    windows = make_windows(120)
+    p = windows.y + 2.0 * np.random.default_rng(0).standard_normal(120)
+    found = score_predictions(p, windows, metrics=["mae", "pearson", "rmse", "mse"], resamples=200)
+    text = "\n".join(found.lines())
+    assert "against the constant: worse: mae, rmse, mse" in text
+    assert text.count("is worse than") == 2
+    stored = found.to_dict()["against_constant"]
+    assert [one and one["verdict"] for one in stored] == [
+        "worse than the constant",
+        None,
+        *["worse than the constant"] * 2,
+    ]
+
+
+def test_the_default_metrics_print_as_before_where_they_are_better():
+    windows = make_windows(120)
+    found = score_predictions(windows.y + 0.01 * np.arange(120) % 0.1, windows, resamples=200)
+    assert not any("constant" in note for note in found.notes)
+    assert not any("against the constant" in line for line in found.lines())
