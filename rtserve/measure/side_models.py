@@ -140,13 +140,16 @@ def _named(claim: Claim, seed: str) -> Claim:
 
 def _outcome(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return how the seeds ended, and what stopped them."""
-    ended = [
-        str(r["outcome"]) + (f" ({r['stopped_by']})" if r.get("stopped_by") else "") for r in results if "outcome" in r
-    ]
+    ended = [_ended(result) for result in results if "outcome" in result]
     leaks = [str(leak) for r in results for leak in r.get("leaks", ())]
     return ({"outcome": ", ".join(dict.fromkeys(ended))} if ended else {}) | (
         {"leaks": "; ".join(dict.fromkeys(leaks))} if leaks else {}
     )
+
+
+def _ended(result: Mapping[str, Any]) -> str:
+    said = str(result["outcome"]) + (f" ({result['stopped_by']})" if result.get("stopped_by") else "")
+    return said + (", still improving at the end" if result.get("rising") else "")
 
 
 def _mean_raw(results: Sequence[Mapping[str, Any]]) -> Raw | None:

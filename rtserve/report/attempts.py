@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from rtserve.measure.metrics import METRICS
 from rtserve.measure.side_results import evaluation_raw
 from rtserve.measure.side_standing import side_standing, standing_in, with_seeds
@@ -54,6 +56,8 @@ def _evaluation_standing(document: Mapping[str, Any]) -> Standing | None:
 def _side_row(side: Side, where: Standing | None, causes: Mapping[str, str]) -> dict[str, Any]:
     claim = _merged_claim(side) or _headline(side.claims)
     against = claim.value - 1.0 if claim and claim.signature and claim.signature.metric == "nrmse" else None
+    if against is None and claim and where and np.isclose(claim.value, where.value):
+        against = where.value - where.constant
     mean = f" ({side.settings['seeds'].partition(':')[0]})" if "seeds" in side.settings else ""
     return {
         "version": side.name + mean,

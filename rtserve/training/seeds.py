@@ -85,10 +85,13 @@ class TrainingRun:
             reused = ", reused" if result["seed"] in self.reused else ""
             note = " MARGINAL" if result["marginal"] else ""
             note += f"; {RISING}" if result.get("rising") else ""
+            against = (result["test"].get("against_constant") or [None])[0]
+            verdict = "" if against is None or against["verdict"].startswith("better") else f", {against['verdict']}"
             interval = f" {Interval.from_dict(ends).text('.3f')}" if ends else ""
+            ended = f"best epoch {result['best_epoch']} of {result['epochs']} ({result['outcome']}{reused}){note}"
             out.append(
-                f"  seed {result['seed']}: test {called(score)} {score['value']:.3f}{interval}, constant {constant:.3f};"
-                f" best epoch {result['best_epoch']} of {result['epochs']} ({result['outcome']}{reused}){note}"
+                f"  seed {result['seed']}: test {called(score)} {score['value']:.3f}{interval},"
+                f" constant {constant:.3f}{verdict}; {ended}"
             )
         if self.results:
             out.append(f"  signature: {self.results[0]['test']['scores'][0]['signature']}")

@@ -98,6 +98,19 @@ def test_numbers_on_the_page_are_those_of_the_files(page, results):
     assert f"{search['nested']['value']:.4f}" in text
 
 
+def test_a_run_that_was_still_improving_says_so_in_every_form(results, tmp_path):
+    folder = tmp_path / "v3"
+    folder.mkdir()
+    for name in ("best.pth", "result.json"):
+        (folder / name).write_bytes((results / "v1" / name).read_bytes())
+    page = tmp_path / "r.html"
+    assert "still improving" not in render_html(make_page([folder]))
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps(result | {"rising": True}))
+    page.write_text(render_html(make_page([folder])))
+    assert "finished, still improving at the end" in page.read_text()
+
+
 def test_attempts_carry_signature_baseline_and_verdict(results, tmp_path):
     causes = tmp_path / "causes.json"
     causes.write_text(json.dumps({"v1": "the first try", "v9": "never run"}))

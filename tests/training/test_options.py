@@ -171,3 +171,6 @@ def test_still_improving_at_the_end_is_said(windows, tmp_path):
     done = run(windows, tmp_path / "run", replace(FAST, lr=5e-3, scheduler="none"))
     said = "still improving at the end" in "\n".join(done.lines())
     assert said == done.results[0]["rising"] == done.to_dict()["seeds"][0]["rising"]
+    verdicts = [result["test"]["against_constant"][0]["verdict"] for result in done.results]
+    assert all(verdict.startswith("better") or verdict in "\n".join(done.lines()) for verdict in verdicts)
+    assert any(word in verdicts[0] for word in ("better", "not told apart", "worse"))
