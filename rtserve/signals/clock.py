@@ -2,12 +2,13 @@
 
 A recording is one or several stretches of samples without a gap between them. Time is counted in s from the first
 sample of the first stretch; everything that happened has a time, and the clock says in which stretch that lies and at
-which sample of the data windows are cut from. Three facts make this less trivial than time x rate:
+which sample of the data windows are cut from. Four facts make this less trivial than time x rate:
 
 - stored samples need not be one stretch of time: EDF+D and BDF+D carry each record's time, and a join is marked by
   EEGLAB's ``boundary``, BrainVision's ``New Segment`` and MNE's ``EDGE``; ``BAD_ACQ_SKIP`` marks samples that are filler;
 - MNE counts an annotation from the measurement's start, of which the file may hold only a later part (``first_samp``),
   with a date and without one alike;
+- an .xdf has a time stamp for every sample and marker, and its samples rarely come at the rate that it names;
 - MNE rounds an onset to a sample of the recording's own rate. At that rate this does the same; at another rate the
   event's exact time, and not its rounded sample, is rounded once.
 """
@@ -39,11 +40,14 @@ class Stretch:
         Of the stored samples; half-open.
     time : float
         Of its first sample in s.
+    pace : float
+        How many times as fast as its rate says the samples came, by time stamps of their own (XDF); else 1.
     """
 
     start: int
     stop: int
     time: float
+    pace: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,21 +151,30 @@ class Clock:
     def duration(self) -> float:
         """From the first sample to the last in s."""
         last = self.stretches[-1]
-        return last.time + (last.stop - last.start) / self.sfreq
+        return last.time + (last.stop - last.start) / (self.sfreq * last.pace)
 
     @property
     def plain(self) -> bool:
         """Whether time is counted along the stored samples, whatever passed in a gap."""
-        return all(abs(part.time * self.sfreq - part.start) < _SLACK for part in self.stretches)
+        return all(abs(p.time * self.sfreq - p.start) < _SLACK and p.pace == 1.0 for p in self.stretches)
+
+    @property
+    def _begins(self) -> np.ndarray:
+        return np.array([part.time for part in self.stretches])
+
+    @property
+    def _paces(self) -> np.ndarray:
+        return np.array([part.pace for part in self.stretches])
 
     def at_times(self, time: np.ndarray) -> Instants:
         """Return where events with these times in s from the first sample are."""
         time = np.asarray(time, float)
         if self.plain:
             return self.at_stored(np.rint(time * self.sfreq), time)
-        begins = np.array([part.time for part in self.stretches])
-        stretch = np.searchsorted(begins - 0.5 / self.sfreq, time, side="right") - 1
-        return self._instants(time, stretch, np.rint((time - begins[stretch]) * self.sfreq))
+        stretch = np.searchsorted(self._begins - 0.5 / self.sfreq, time, side="right") - 1
+        return self._instants(
+            time, stretch, np.rint((time - self._begins[stretch]) * self.sfreq * self._paces[stretch])
+        )
 
     def at_stored(self, stored: np.ndarray, time: np.ndarray | None = None) -> Instants:
         """Return where events at these stored samples are; `time` keeps what rounding to a sample lost."""
@@ -170,7 +183,7 @@ class Clock:
         stretch = np.searchsorted(starts, stored, side="right") - 1
         offset = stored - starts[stretch]
         if time is None or not self.plain:
-            time = np.array([part.time for part in self.stretches])[stretch] + offset / self.sfreq
+            time = self._begins[stretch] + offset / (self.sfreq * self._paces[stretch])
         return self._instants(np.asarray(time, float), stretch, offset)
 
     def _instants(self, time: np.ndarray, stretch: np.ndarray, offset: np.ndarray) -> Instants:
@@ -178,8 +191,7 @@ class Clock:
         sizes = np.array([part.stop - part.start for part in self.stretches])
         inside = (stretch >= 0) & (offset >= 0) & (offset < sizes[stretch])
         if self.rate != self.sfreq:
-            begins = np.array([part.time for part in self.stretches])
-            offset = np.rint((time - begins[stretch]) * self.rate)
+            offset = np.rint((time - self._begins[stretch]) * self.rate * self._paces[stretch])
         sample = self.first[stretch] + offset.astype(int)
         between = (stretch >= 0) & (stretch < len(sizes) - 1)
         where = np.where(inside, stretch, np.where(between, GAP, OUTSIDE))
@@ -188,8 +200,8 @@ class Clock:
     def time_of(self, sample: np.ndarray) -> np.ndarray:
         """Return the time in s of samples of the data."""
         stretch = np.clip(np.searchsorted(self.first, sample, side="right") - 1, 0, len(self.lengths) - 1)
-        begins = np.array([part.time for part in self.stretches])
-        times: np.ndarray = begins[stretch] + (sample - self.first[stretch]) / self.rate
+        offset = np.asarray(sample) - self.first[stretch]
+        times: np.ndarray = self._begins[stretch] + offset / (self.rate * self._paces[stretch])
         return times
 
 

@@ -22,6 +22,7 @@ from rtserve.signals.sidecars import Sidecars, find_sidecars
 from rtserve.signals.tables import is_empty, read_table
 from rtserve.signals.triggers import triggered
 from rtserve.signals.wholeness import require_all_there, require_beside, require_fetched, require_modest
+from rtserve.signals.xdf import Stamped, read_xdf
 
 __all__ = ["FETCH", "FOLDERS", "SUFFIXES", "Reading", "is_recording", "read_recording"]
 
@@ -112,7 +113,7 @@ def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask
         headed_beside(path)
     require_modest(path)
     with listening(notes):
-        raw = _read(path)
+        raw, stamped = _read(path)
     said, sidecars = " ".join(_without_paths(line, path) for line in notes.lines()), find_sidecars(path)
     require_all_there(path, raw, said, tabled=sidecars.events is not None)
     lost, records, kept = "omitted" in said.lower(), None, None
@@ -121,13 +122,13 @@ def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask
             onsets, found = read_notes(path, header)
             records, kept = (onsets, header.record_s), from_notes(found)
         _type_channels(raw, sidecars, path, notes)
-        own = kept or annotated(raw, path, lost=lost)
+        own = stamped.marks if stamped is not None else kept or annotated(raw, path, lost=lost)
         marks = [*_table_marks(sidecars, column, notes), own]
         pulses = triggered(_with_stim(raw, stim_channel, path), path, channel=stim_channel, mask=mask)
         marks = [*pulses, *marks] if stim_channel else [*marks, *pulses]  # who names a channel means it
         _project(raw, notes)
     rate = float(raw.info["sfreq"])
-    stretches = stretches_of(rate, raw.n_times, marks, records)
+    stretches = stamped.stretches if stamped is not None else stretches_of(rate, raw.n_times, marks, records)
     if not stretches:
         raise InputError(f"{path} holds no sample", hint="is it the right file?")
     if len(stretches) > 1:
@@ -187,9 +188,13 @@ def _require_readable(path: Path) -> None:
         )
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> tuple[Any, Stamped | None]:
+    """Return the samples, and where every one has a time stamp also those and what is marked by them."""
     try:
-        return _load(path)
+        if path.suffix.lower() == ".xdf":
+            stamped = read_xdf(path)
+            return stamped.raw, stamped
+        return _load(path), None
     except (InputError, EnvironmentMissingError):
         raise
     except Exception as error:
@@ -203,10 +208,6 @@ def _head(path: Path) -> str:
 def _load(path: Path) -> Any:
     import mne
 
-    if path.suffix.lower() == ".xdf":
-        from rtserve.signals.xdf import read_xdf
-
-        return read_xdf(path)
     try:
         try:
             raw = mne.io.read_raw(path, preload=path.suffix.lower() != ".set", verbose="warning")

@@ -1,37 +1,76 @@
-"""Lab Streaming Layer's .xdf: its stream of type EEG, and the markers of its text streams at their samples."""
+"""Lab Streaming Layer's .xdf: its stream of type EEG and the markers of its other streams, by their time stamps.
+
+Every sample and every marker has a stamp; clock offsets between the machines are taken out by pyxdf. Samples come
+evenly but for how long they were on their way, so a straight line through the stamps of a stretch says when each one
+was taken. Markers keep their stamps: a response time is the difference of two, whatever the samples' rate. The rate
+that a stream names is its maker's intent; where the stamps say another by more than a thousandth, theirs is taken.
+"""
 
 from __future__ import annotations
 
+import itertools
+import logging
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rtserve.errors import EnvironmentMissingError, InputError
-from rtserve.signals.epoched import as_raw
+from rtserve.signals.clock import Marks, Stretch
 
-__all__ = ["read_xdf"]
+__all__ = ["Stamped", "read_xdf"]
 
 _UNITS = {"volts": 1.0, "v": 1.0, "millivolts": 1e-3, "mv": 1e-3, "microvolts": 1e-6, "uv": 1e-6, "µv": 1e-6}
 
 
-def read_xdf(path: Path) -> Any:
-    """Return the one EEG stream of a file as an `mne.io.Raw`, with joins where samples are missing.
+_TOLERATED = 1e-3
+"""Of the named rate: amplifiers' clocks differ by a few in 100,000, other causes by more than this."""
+_BREAK_S = 0.25
+"""Between the stamps of two samples: longer than what a network delays, so that samples are missing there."""
+_STRAY_S = 0.01
+"""How far stamps may stray from a straight line for a second and longer before it is said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stamped:
+    """A recording whose samples and events have time stamps.
+
+    Parameters
+    ----------
+    raw : mne.io.Raw
+        The samples, one after the other, without annotations.
+    stretches : list of Stretch
+        When they were taken.
+    marks : Marks
+        The markers, in s from the first sample.
+    """
+
+    raw: Any
+    stretches: list[Stretch]
+    marks: Marks
+
+
+def read_xdf(path: Path) -> Stamped:
+    """Return the one EEG stream of a file, with its markers.
 
     Raises
     ------
     EnvironmentMissingError
         Without pyxdf.
     InputError
-        Where the file does not hold exactly one EEG stream with a constant rate, or does not say its unit.
+        Where the file does not hold exactly one EEG stream with a constant rate, is not whole, or does not say the unit.
     """
     try:
         import pyxdf
     except ImportError:
         raise EnvironmentMissingError(f"recording {path} needs pyxdf", hint="pip install pyxdf") from None
-    with open(path, "rb") as handle:  # opened here: pyxdf leaves a file that is none of its kind open
-        streams, _ = pyxdf.load_xdf(handle)
+    with open(path, "rb") as handle, _said_by("pyxdf", path):  # opened here: pyxdf leaves what is none of its kind open
+        streams, _ = pyxdf.load_xdf(handle, dejitter_timestamps=False)
     eeg = [s for s in streams if s["info"]["type"][0].lower() == "eeg" and float(s["info"]["nominal_srate"][0]) > 0]
     if len(eeg) != 1:
         there = ", ".join(f"{s['info']['name'][0]} ({s['info']['type'][0]})" for s in streams) or "none"
@@ -39,27 +78,129 @@ def read_xdf(path: Path) -> Any:
             f"{path} holds {len(eeg)} streams of EEG with a constant rate; its streams are {there}",
             hint="save the one to use in a file of its own",
         )
-    return _as_raw(eeg[0], [s for s in streams if s["info"]["channel_format"][0] == "string"], path)
+    _require_whole(streams, path)
+    return _stamped(eeg[0], [s for s in streams if _is_markers(s)], path)
 
 
-def _as_raw(stream: Any, texts: list[Any], path: Path) -> Any:
+@contextmanager
+def _said_by(name: str, path: Path) -> Iterator[None]:
+    """Make warnings of what a library logs, and an error of a file that it could read in part only."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger(name)
+    before, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
+    for line in dict.fromkeys(said):
+        if re.search("corrupt|truncat|scanning forward", line, re.IGNORECASE):
+            raise InputError(
+                f"recording {path} cannot be read whole: {name} says {line}", hint="copy it again; is it cut off?"
+            )
+        warnings.warn(f"{name}: {line}", stacklevel=3)
+
+
+def _require_whole(streams: list[Any], path: Path) -> None:
+    """Compare the samples of each stream with the number that its footer says, where it has one."""
+    for stream in streams:
+        footer = (stream.get("footer") or {}).get("info") or {}
+        promised, held = footer.get("sample_count", [""])[0], len(stream["time_stamps"])
+        if str(promised).isdecimal() and int(promised) > held:
+            raise InputError(
+                f"recording {path} is cut off: its stream {stream['info']['name'][0]} has {held:,} samples, its footer"
+                f" promises {int(promised):,}",
+                hint="copy it again",
+            )
+    if any(s.get("footer") for s in streams) and not all(s.get("footer") for s in streams):
+        warnings.warn("a stream has no end (footer) while others do: was its recording cut off?", stacklevel=2)
+
+
+def _is_markers(stream: Any) -> bool:
+    """Whether a stream holds texts, or numbers at irregular times that are called markers."""
+    about = stream["info"]
+    if about["channel_format"][0] == "string":
+        return True
+    irregular = float(about["nominal_srate"][0]) == 0 and int(about["channel_count"][0]) == 1
+    return irregular and re.search("marker|event|stim|trigger", about["type"][0], re.IGNORECASE) is not None
+
+
+def _stamped(stream: Any, others: list[Any], path: Path) -> Stamped:
     import mne
 
     stamps = np.asarray(stream["time_stamps"], float)
-    rate = float(stream["info"]["nominal_srate"][0])
+    if len(stamps) < 2:
+        raise InputError(f"{path}: its EEG stream holds {len(stamps)} samples", hint="is it the right file?")
+    rate, stretches = _stretches(stamps, float(stream["info"]["nominal_srate"][0]), path)
     names, factors = _channels(stream, path)
-    info = mne.create_info(names, rate, "eeg", verbose="error")
-    joins = np.flatnonzero(np.diff(stamps) > 1.5 / rate) + 1
-    times = np.concatenate([np.asarray(text["time_stamps"], float) for text in texts]) if texts else np.empty(0)
-    said = [str(row[0]) for text in texts for row in text["time_series"]]
-    nearest = np.clip(np.rint(np.interp(times, stamps, np.arange(len(stamps)))).astype(int), 0, len(stamps) - 1)
-    there = np.abs(stamps[nearest] - times) <= 1.0 / rate if len(times) else np.zeros(0, bool)
-    if not there.all():
-        warnings.warn(f"{int((~there).sum())} markers lie where the EEG has no sample, and are left out", stacklevel=2)
-    kept = [text for text, at in zip(said, there, strict=True) if at]
-    notes = mne.Annotations(nearest[there] / rate, np.zeros(len(kept)), kept)
     data = np.asarray(stream["time_series"], float).T * np.array(factors)[:, None]
-    return as_raw(data, info, joins, notes)
+    raw = mne.io.RawArray(data, mne.create_info(names, rate, "eeg", verbose="error"), verbose="error")
+    begin = stretches[0].time
+    times = np.concatenate([np.empty(0), *(np.asarray(other["time_stamps"], float) for other in others)])
+    said = [_text(row) for other in others for row in other["time_series"]]
+    marks = Marks(
+        source="annotations", onset=times - begin, duration=np.zeros(len(times)), name=np.array(said, "U"),
+    )  # fmt: skip
+    placed = [Stretch(start=p.start, stop=p.stop, time=p.time - begin, pace=p.pace) for p in stretches]
+    return Stamped(raw=raw, stretches=placed, marks=marks)
+
+
+def _text(row: Any) -> str:
+    value = np.asarray(row).ravel()[0]
+    return f"{float(value):g}" if isinstance(value, int | float | np.number) else str(value)
+
+
+def _stretches(stamps: np.ndarray, nominal: float, path: Path) -> tuple[float, list[Stretch]]:
+    """Return the samples' rate in Hz and their stretches, by straight lines through stamps without a break."""
+    usual = float(np.median(np.diff(stamps)))
+    if not usual > 0 and not stamps[-1] > stamps[0]:
+        raise InputError(f"{path}: the time stamps of its EEG stream do not go on", hint="see them with pyxdf.load_xdf")
+    steps = np.diff(stamps)
+    joins = np.flatnonzero(np.abs(steps) > max(_BREAK_S, 1.5 / nominal, 1.5 * usual)) + 1
+    edges = [0, *joins.tolist(), len(stamps)]
+    lines = [_line(stamps[a:b], nominal) for a, b in itertools.pairwise(edges)]
+    counts = np.diff(edges) - 1
+    whole = [(n, step) for n, (_, step, _) in zip(counts.tolist(), lines, strict=True) if n]
+    effective = sum(n for n, _ in whole) / sum(n * step for n, step in whole) if whole else nominal
+    rate = nominal
+    if abs(effective / nominal - 1) > _TOLERATED:
+        rate = float(f"{effective:.6g}")
+        warnings.warn(
+            f"the EEG stream names {nominal:g} Hz, by its time stamps it has {rate:g} Hz, which is taken", stacklevel=2
+        )
+    if (stray := max(far for *_, far in lines)) > _STRAY_S:
+        warnings.warn(
+            f"time stamps stray up to {1000 * stray:.0f} ms from even ones: samples may be missing or were late",
+            stacklevel=2,
+        )
+    return rate, [
+        Stretch(start=a, stop=b, time=first, pace=_pace(step * rate, b - a))
+        for a, b, (first, step, _) in zip(edges, edges[1:], lines, strict=False)
+    ]
+
+
+def _pace(period: float, n: int) -> float:
+    """Return 1 / period, and exactly 1 where the difference is a thousandth of a sample at the end of n samples."""
+    return 1.0 if abs(period - 1.0) * n < 1e-3 else 1.0 / period
+
+
+def _line(stamps: np.ndarray, nominal: float) -> tuple[float, float, float]:
+    """Return first stamp and step in s of the straight line, and how far the stamps stray from it for a second."""
+    n = len(stamps)
+    if n < 2:
+        return float(stamps[0]), 1.0 / nominal, 0.0
+    k = np.arange(n) - (n - 1) / 2
+    step = float((k @ (stamps - stamps.mean())) / (k @ k))
+    if not step > 0:
+        return float(stamps[0]), 1.0 / nominal, float(np.ptp(stamps))
+    first = float(stamps.mean()) - step * (n - 1) / 2
+    off = stamps - (first + step * np.arange(n))
+    size = min(n, max(1, round(1.0 / step)))
+    means = off[: n // size * size].reshape(-1, size).mean(axis=1)
+    return first, step, float(np.abs(means).max())
 
 
 def _channels(stream: Any, path: Path) -> tuple[list[str], list[float]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import struct
 import warnings
 from pathlib import Path
 
@@ -380,53 +379,6 @@ def test_a_set_in_matlabs_new_format_says_what_helps(tmp_path, monkeypatch):
         read_recording(tmp_path / "x.set")
     assert "pip install pymatreader" in caught.value.hint
     assert "save it again" in caught.value.hint
-
-
-def chunk(tag, content):
-    return struct.pack("<BBI", 1, 4, 0)[1:2] + struct.pack("<I", len(content) + 2) + struct.pack("<H", tag) + content
-
-
-def xdf(path, data, stamps, texts, *, rate=200.0, unit="microvolts"):
-    """Write an .xdf of one EEG stream (n, 2) and one of markers."""
-    channels = "".join(f"<channel><label>{n}</label><unit>{unit}</unit></channel>" for n in ("Fz", "Cz"))
-    heads = [
-        f"<info><name>amp</name><type>EEG</type><channel_count>2</channel_count><nominal_srate>{rate}</nominal_srate>"
-        f"<channel_format>float32</channel_format><desc><channels>{channels}</channels></desc></info>",
-        "<info><name>marks</name><type>Markers</type><channel_count>1</channel_count><nominal_srate>0</nominal_srate>"
-        "<channel_format>string</channel_format><desc></desc></info>",
-    ]
-    out = b"XDF:" + chunk(1, b"<?xml version='1.0'?><info><version>1.0</version></info>")
-    for k, head in enumerate(heads, start=1):
-        out += chunk(2, struct.pack("<I", k) + head.encode())
-    samples = b"".join(
-        struct.pack("<Bd", 8, at) + row.astype("<f4").tobytes() for at, row in zip(stamps, data, strict=True)
-    )
-    out += chunk(3, struct.pack("<IBI", 1, 4, len(data)) + samples)
-    marks = b"".join(struct.pack("<Bd", 8, at) + struct.pack("<BB", 1, len(text)) + text.encode() for at, text in texts)
-    out += chunk(3, struct.pack("<IBI", 2, 4, len(texts)) + marks)
-    path.write_bytes(out)
-    return path
-
-
-def test_an_xdf_has_its_markers_at_their_samples_and_its_breaks_as_gaps(tmp_path):
-    pytest.importorskip("pyxdf")
-    data = brain(n=2).T
-    stamps = 1000.0 + np.arange(len(data)) / 200.0
-    stamps[4000:] += 30.0
-    texts = [(1000.0 + at + 30.0 * (at >= 20), n) for at in ONSET for at, n in ((at, "stim"), (at + 1, "resp"))]
-    texts.append((1035.0, "stim"))
-    path = xdf(tmp_path / "x.xdf", data, stamps, texts)
-    text = run(path, *MARKED, "-o", tmp_path / "w.npz")
-    windows = load_windows(tmp_path / "w.npz")
-    # The response to the stimulus at 19 s came after the break.
-    kept = [at for at in ONSET if at != 19.0]
-    assert windows.X[:] == pytest.approx(
-        np.array([data.T[:, round(at * 200) :][:, :400] for at in kept]) * 1e-6, abs=1e-10
-    )
-    assert "1 across a gap of the recording" in text
-    assert "1 markers lie where the EEG has no sample" in text
-    with pytest.raises(InputError, match="with a unit 'parsec'"):
-        read_recording(xdf(tmp_path / "y.xdf", data, stamps, texts, unit="parsec"))
 
 
 def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):

@@ -1,0 +1,140 @@
+"""An .xdf is cut by its time stamps: response times, samples, gaps and rates are what they say."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+
+from rtserve.errors import InputError
+from rtserve.signals.reading import read_recording
+from rtserve.signals.windows import load_windows
+
+from .recordings import brain
+from .test_prepare import run
+from .test_reading import MARKED, ONSET
+
+pytest.importorskip("pyxdf")
+ANSWER = 0.7031 + 0.01 * np.arange(len(ONSET))
+
+
+def chunk(tag, content):
+    return struct.pack("<BI", 4, len(content) + 2) + struct.pack("<H", tag) + content
+
+
+def stream(n, head, samples):
+    return chunk(2, struct.pack("<I", n) + head.encode()) + chunk(3, struct.pack("<I", n) + samples)
+
+
+def xdf(path, data, stamps, texts, *, rate=200.0, unit="microvolts", offsets=(), footer=None, ints=False):
+    """Write an .xdf of one EEG stream (n, 2) and one of markers; offsets (time, value) are of the markers' clock."""
+    channels = "".join(f"<channel><label>{n}</label><unit>{unit}</unit></channel>" for n in ("Fz", "Cz"))
+    eeg = (
+        f"<info><name>amp</name><type>EEG</type><channel_count>2</channel_count><nominal_srate>{rate}</nominal_srate>"
+        f"<channel_format>float32</channel_format><desc><channels>{channels}</channels></desc></info>"
+    )
+    marks = (
+        "<info><name>marks</name><type>Markers</type><channel_count>1</channel_count><nominal_srate>0</nominal_srate>"
+        f"<channel_format>{'int32' if ints else 'string'}</channel_format><desc></desc></info>"
+    )
+    rows = [struct.pack("<Bd", 8, at) + row.astype("<f4").tobytes() for at, row in zip(stamps, data, strict=True)]
+    said = [
+        struct.pack("<Bd", 8, at) + (struct.pack("<i", x) if ints else struct.pack("<BB", 1, len(x)) + x.encode())
+        for at, x in texts
+    ]
+    out = b"XDF:" + chunk(1, b"<?xml version='1.0'?><info><version>1.0</version></info>")
+    out += stream(1, eeg, struct.pack("<BI", 4, len(rows)) + b"".join(rows))
+    out += stream(2, marks, struct.pack("<BI", 4, len(said)) + b"".join(said))
+    out += b"".join(chunk(4, struct.pack("<Idd", 2, at, value)) for at, value in offsets)
+    if footer is not None:
+        out += chunk(6, struct.pack("<I", 1) + f"<info><sample_count>{footer}</sample_count></info>".encode())
+    path.write_bytes(out)
+    return path
+
+
+def marked(start=1000.0, names=("stim", "resp")):
+    pairs = zip(ONSET.tolist(), ANSWER.tolist(), strict=True)
+    return [(start + at + late, name) for at, rt in pairs for late, name in ((0, names[0]), (rt, names[1]))]
+
+
+def pulsed(real, seconds=40, wide=0.012):
+    """Samples (n, 2) at the rate `real` with a pulse at every stimulus, in microvolt."""
+    time = np.arange(int(seconds * real)) / real
+    pulse = 100 * np.exp(-0.5 * ((time[:, None] - ONSET) / wide) ** 2).sum(axis=1)
+    return np.c_[pulse, 0.1 * np.random.default_rng(0).standard_normal(len(time))]
+
+
+def test_its_breaks_are_gaps_and_a_marker_in_one_is_counted(tmp_path):
+    data = brain(n=2).T
+    stamps = 1000.0 + np.arange(len(data)) / 200.0
+    stamps[4000:] += 30.0
+    texts = [(1000.0 + at + 30.0 * (at >= 20), n) for at in ONSET for at, n in ((at, "stim"), (at + 1, "resp"))]
+    texts.append((1035.0, "stim"))
+    path = xdf(tmp_path / "x.xdf", data, stamps, texts)
+    text = run(path, *MARKED, "-o", tmp_path / "w.npz")
+    windows = load_windows(tmp_path / "w.npz")
+    # The response to the stimulus at 19 s came after the break.
+    kept = [at for at in ONSET if at != 19.0]
+    assert windows.X[:] == pytest.approx(
+        np.array([data.T[:, round(at * 200) :][:, :400] for at in kept]) * 1e-6, abs=1e-10
+    )
+    assert "1 across a gap of the recording" in text
+    assert "first at 20 s, 30 s long" in text
+    assert sum(int(line.split()[1]) for line in text.splitlines() if "dropped" in line) == 2
+    with pytest.raises(InputError, match="with a unit 'parsec'"):
+        read_recording(xdf(tmp_path / "y.xdf", data, stamps, texts, unit="parsec"))
+
+
+@pytest.mark.parametrize("real", [200.0, 200.004, 199.9, 198.0, 100.0])
+@pytest.mark.parametrize("rate", [0, 100, 128])
+def test_response_times_and_pulses_are_where_the_stamps_have_them(tmp_path, real, rate):
+    data = pulsed(real)
+    noise = 0.002 * np.random.default_rng(1).standard_normal(len(data))
+    path = xdf(tmp_path / "x.xdf", data, 1000.0 + np.arange(len(data)) / real + noise, marked())
+    text = run(path, *MARKED[:4], "--window=-0.5,0.5", "--band", "0,0", "--sfreq", rate, "-o", tmp_path / "w.npz")
+    windows = load_windows(tmp_path / "w.npz")
+    assert windows.y == pytest.approx(ANSWER, abs=1e-6)
+    own = float(windows.sfreq)
+    assert own == pytest.approx(rate or (200.0 if abs(real / 200 - 1) <= 1e-3 else real), rel=1e-4)
+    pulse = np.clip(windows.X[:, 0] - 2e-6, 0, None)
+    centre = (pulse * np.arange(pulse.shape[1])).sum(axis=1) / pulse.sum(axis=1) / own
+    assert np.abs(centre - 0.5).max() <= 0.5 / own + 0.0006
+    assert ("by its time stamps it has" in text) == (abs(real / 200 - 1) > 1e-3)
+
+
+def test_markers_of_another_clock_are_brought_to_the_samples_clock(tmp_path):
+    data = pulsed(200.0)
+    offsets = [(1000.0 + 5.0 * k + 777.0, -777.0) for k in range(9)]
+    path = xdf(tmp_path / "x.xdf", data, 1000.0 + np.arange(len(data)) / 200, marked(1777.0), offsets=offsets)
+    run(path, *MARKED, "-o", tmp_path / "w.npz")
+    windows = load_windows(tmp_path / "w.npz")
+    assert windows.y == pytest.approx(ANSWER, abs=1e-6)
+    assert windows.extra["onset_s"] == pytest.approx(ONSET, abs=1e-4)
+
+
+def test_markers_that_are_numbers_are_events(tmp_path):
+    data = pulsed(200.0)
+    path = xdf(tmp_path / "x.xdf", data, np.arange(len(data)) / 200, marked(0.0, (7, 8)), ints=True)
+    run(path, "--stimulus", "7", "--response", "8", *MARKED[4:], "-o", tmp_path / "w.npz")
+    assert load_windows(tmp_path / "w.npz").y == pytest.approx(ANSWER, abs=1e-6)
+
+
+def test_lost_samples_too_few_for_a_break_are_said(tmp_path):
+    data = pulsed(200.0)
+    stamps = np.arange(len(data)) / 200
+    stamps[4000:] += 0.2
+    path = xdf(tmp_path / "x.xdf", data, stamps, marked(0.0))
+    assert "samples may be missing or were late" in run(path, *MARKED, "-o", tmp_path / "w.npz")
+
+
+def test_half_an_xdf_is_none(tmp_path):
+    data = pulsed(200.0)
+    stamps = np.arange(len(data)) / 200
+    whole = xdf(tmp_path / "x.xdf", data, stamps, marked(0.0), footer=len(data))
+    read_recording(whole)
+    with pytest.raises(InputError, match="is cut off: its stream amp has 8,000 samples, its footer promises 9,000"):
+        read_recording(xdf(tmp_path / "y.xdf", data, stamps, marked(0.0), footer=9000))
+    whole.write_bytes(whole.read_bytes()[:100_000])
+    with pytest.raises(InputError, match="cannot be read whole"):
+        read_recording(whole)
