@@ -173,8 +173,11 @@ def export_module(module: nn.Module, built: Built, path: Path) -> None:
     program.save(str(path), external_data=False)
 
 
-def reference_outputs(module: nn.Module, built: Built, seed: int) -> tuple[dict[str, np.ndarray], str]:
-    """Return probe inputs with the module's float64 and float32 answers, what rounding costs, and which is the reference."""
+def reference_outputs(module: nn.Module, built: Built, seed: int, *, alone: bool) -> tuple[dict[str, np.ndarray], str]:
+    """Return probe inputs with the module's float64 and float32 answers, what rounding costs, and which is the reference.
+
+    `alone` says whether a window's answer depends on no other window of its batch.
+    """
     probes = probe_inputs(built.input_spec, seed=seed)
     double, precision = copy.deepcopy(module).double(), "torch float64"
     probes.append((REFERENCE, answer_windows(built.input_spec)))
@@ -193,7 +196,7 @@ def reference_outputs(module: nn.Module, built: Built, seed: int) -> tuple[dict[
         call, given = (double, single.double()) if precision == "torch float64" else (module, single)
         y = truth.double().numpy()
         arrays |= {f"x{index}": x, f"y{index}": y, f"own{index}": own.numpy()}
-        arrays[f"rounding{index}"] = np.array(expected_error(call, given, y))
+        arrays[f"rounding{index}"] = np.array(expected_error(call, given, y, alone=alone))
     return arrays, precision
 
 
@@ -205,7 +208,7 @@ def run(folder: Path) -> dict[str, Any]:
     require_steady(module, built.input_spec)
     facts["coupled"] = coupling(module, built.input_spec)
     with torch.no_grad(), _named(ExportError, "the network fails on a probe input", "it must take any batch and scale"):
-        arrays, facts["reference"] = reference_outputs(module, built, seed=0)
+        arrays, facts["reference"] = reference_outputs(module, built, seed=0, alone=not facts["coupled"])
     np.savez(folder / "probes.npz", **arrays)  # type: ignore[arg-type]
     try:
         export_module(module, built, folder / "raw.onnx")
