@@ -188,7 +188,7 @@ def main(cache: Path, rounds: int, timeout_s: float, lock: str | None, output: P
             "members": len(graphs),
             "macs": {"before": report.macs_before, "after": report.macs_after},
             "applied": [o.name for o in report.outcomes if o.status == "applied"],
-            "refused": [o.line() for o in report.outcomes if o.status != "applied"],
+            "refused": [o.line() for o in report.outcomes if o.status in ("refused", "undone")],
             "max_err": parity.max_error if parity else None,
         }
         click.echo("build and check", err=True)

@@ -135,7 +135,7 @@ def _reasons(rows: list[Row]) -> list[str]:
         notes += [f"{name}: {text}" for name, text in (row.get("missing") or {}).items() if name == "openvino"]
         notes += [f"quirk {quirk['name']}: {quirk['reason']}" for quirk in row.get("quirks", [])]
         notes += [f"prefix {row['prefix']['status']}: {row['prefix']['reason']}"] if row["prefix"] else []
-        refused = [p for p in row["passes"] if p["status"] != "applied" and "prefix" not in p["name"]]
+        refused = [p for p in row["passes"] if p["status"] in ("refused", "undone") and "prefix" not in p["name"]]
         notes += [f"{p['name']} {p['status']}: {p['reason']}" for p in refused]
         if notes:
             lines.append(f"- **{row['model']}**: " + "; ".join(dict.fromkeys(notes)))

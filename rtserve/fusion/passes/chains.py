@@ -20,7 +20,7 @@ from rtserve.fusion.ir.nodes import attributes_of, inner_dims, producer
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.passes.batchwise import spares_first_axis
-from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.outcome import PassResult, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -37,18 +37,10 @@ FEWEST = 4
 def run(model: ir.Model) -> PassResult:
     """Rewrite every Concat of alike chains, in place."""
     plain = sum(_unrepeated(model, node) for node in list(model.graph))
-    merged, notes = 0, []
-    for node in list(model.graph):
-        if node.op_type != "Concat" or len(node.inputs) < FEWEST:
-            continue
-        try:
-            _merge(model, node)
-            merged += 1
-        except Refused as refusal:
-            notes.append(f"Concat {node.outputs[0].name}: {refusal}")
-    if merged + plain:
-        return PassResult(changed=merged + plain, notes=(f"{merged} groups of chains, {plain} constants not repeated",))
-    return PassResult(notes=tuple(notes) or ("no chains that do the same",))
+    result = each(model, _merge, "{} groups of chains")
+    if plain:
+        result.done(f"{plain} constants not repeated", plain)
+    return result
 
 
 def _unrepeated(model: ir.Model, node: ir.Node) -> int:
@@ -79,7 +71,9 @@ def _only_ones_repeated(source: ir.Value | None, repeated: ir.Value | None) -> b
     return all(a in (1, b) for a, b in zip(source.shape, repeated.shape, strict=True))
 
 
-def _merge(model: ir.Model, node: ir.Node) -> None:
+def _merge(model: ir.Model, node: ir.Node) -> int:
+    if node.op_type != "Concat" or len(node.inputs) < FEWEST:
+        return 0
     joined = [value for value in node.inputs if value is not None]
     if node.attributes.get_int("axis", 0) != 1 or len(joined) < len(node.inputs):
         raise Refused("it joins along another axis than the first")
@@ -89,8 +83,8 @@ def _merge(model: ir.Model, node: ir.Node) -> None:
     y = chain.of(joined)
     if not chain.steps:
         raise Refused("no chain in front of it")
-    y = emit("Reshape", y, [-1, len(node.inputs) * dims[0], *dims[1:]])
-    supersede(model, node.outputs[0], y)
+    supersede(model, node.outputs[0], emit("Reshape", y, [-1, len(node.inputs) * dims[0], *dims[1:]]))
+    return 1
 
 
 def _inner(value: ir.Value | None) -> list[int]:

@@ -13,7 +13,8 @@ import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.ir.nodes import producer
-from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.passes.outcome import PassResult, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -27,26 +28,24 @@ NAME = "channel-step"
 
 def run(model: ir.Model) -> PassResult:
     """Rewrite every pair of Mul and Add on the output of a convolution, in place."""
-    changed = 0
-    for node in list(model.graph):
-        if node.op_type != "Add":
-            continue
-        product, offset = _operands(node)
-        mul = producer(product)
-        if mul is None or mul.op_type != "Mul" or offset is None or len(mul.outputs[0].uses()) != 1:
-            continue
-        x, factor = _operands(mul)
-        if x is None or factor is None or not _blocked(x):
-            continue
-        channels = int(x.shape[1])  # type: ignore[index,arg-type]
-        scale, shift = _by_channel(factor, channels), _by_channel(offset, channels)
-        if scale is None or shift is None:
-            continue
-        emit = Emitter(model.graph, before=node, prefix="step")
-        y = emit("Conv", x, scale.reshape(-1, 1, 1, 1), shift, group=channels)
-        supersede(model, node.outputs[0], y)
-        changed += 1
-    return PassResult(changed=changed, notes=(f"{changed} steps" if changed else "nothing to do",))
+    return each(model, _rewrite, "{} steps")
+
+
+def _rewrite(model: ir.Model, node: ir.Node) -> int:
+    product, offset = _operands(node) if node.op_type == "Add" else (None, None)
+    mul = producer(product)
+    if mul is None or mul.op_type != "Mul" or offset is None or len(mul.outputs[0].uses()) != 1:
+        return 0
+    x, factor = _operands(mul)
+    if x is None or factor is None or not _blocked(x):
+        return 0
+    channels = int(x.shape[1])  # type: ignore[index,arg-type]
+    scale, shift = _by_channel(factor, channels), _by_channel(offset, channels)
+    if scale is None or shift is None:
+        raise Refused("its factor or its offset is not one number for a channel")
+    emit = Emitter(model.graph, before=node, prefix="step")
+    supersede(model, node.outputs[0], emit("Conv", x, scale.reshape(-1, 1, 1, 1), shift, group=channels))
+    return 1
 
 
 def _operands(node: ir.Node) -> tuple[ir.Value | None, np.ndarray | None]:

@@ -22,6 +22,7 @@ import numpy as np
 from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import ZERO, Conv1d, conv_of
 from rtserve.fusion.ir.nodes import followers, private_producer, reread
+from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes.affine import static_dims
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.row_table import FROM_ROWS, as_rows, from_rows, spans
@@ -168,22 +169,20 @@ class _Found:
 
 def run(model: ir.Model) -> PassResult:
     """Rewrite every convolution behind a Gather of rows that pays, in place, one after the other."""
-    notes = []
-    changed = 0
+    result = PassResult()
     found = [one for node in model.graph if (one := _found(node)) is not None]
     while found:
         one = found.pop(0)
-        packing = pack(one.index, one.conv)
-        counts = f"{len(packing.rows)} for {len(one.index)} views"
-        if not pays(one.conv, one.index, packing):
-            notes.append(f"Conv {one.conv.node.outputs[0].name}: {counts}")
-            continue
-        last = _rewrite(model, one, packing)
-        renew_shapes(model)
-        notes.append(f"Conv {one.conv.node.outputs[0].name} computes {counts}")
-        changed += 1
-        found += [more for node in last.consumers() if (more := _found(node)) is not None]
-    return PassResult(changed=changed, notes=tuple(notes) or ("no views put together by a Gather",))
+        with result.at(one.conv.node):
+            packing = pack(one.index, one.conv)
+            counts = f"{len(packing.rows)} for {len(one.index)} views"
+            if not pays(one.conv, one.index, packing):
+                raise Refused(f"{counts} would cost as much")
+            last = _rewrite(model, one, packing)
+            renew_shapes(model)
+            result.done(f"Conv {one.conv.node.outputs[0].name} computes {counts}")
+            found += [more for node in last.consumers() if (more := _found(node)) is not None]
+    return result
 
 
 def _found(node: ir.Node) -> _Found | None:

@@ -30,7 +30,7 @@ def run(model: ir.Model) -> PassResult:
     folded = sum(_fold_factor(model, node) for node in list(model.graph))
     joined = sum(_join(model, layers) for layers in _siblings(model))
     note = f"{folded} factors into weights, {joined} layers joined with others"
-    return PassResult(changed=folded + joined, notes=(note if folded + joined else "nothing to do",))
+    return PassResult(changed=folded + joined, did=note)
 
 
 def _number(node: ir.Node) -> tuple[int, float] | None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes.cost import macs_of
 from rtserve.fusion.passes.toeplitz import Filter, analyse
 from rtserve.graphs.fold import supersede
@@ -36,9 +37,14 @@ if TYPE_CHECKING:
 __all__ = ["mix_dense", "on_the_window"]
 
 
-def mix_dense(emit: Emitter, model: ir.Model, node: ir.Node, dense: DenseMix, found: Trace, notes: list[str]) -> int:
-    """Write a bank of filters and a dense spatial step in the cheaper of the two ways, where one saves work."""
-    name = f"{node.op_type} {node.outputs[0].name}"
+def mix_dense(emit: Emitter, model: ir.Model, node: ir.Node, dense: DenseMix, found: Trace) -> str:
+    """Write a bank of filters and a dense spatial step in the cheaper of the two ways; return what was done.
+
+    Raises
+    ------
+    Refused
+        Where none saves work.
+    """
     operator = dense.value.operator()
     filters = analyse(operator)
     outputs, per_group, n_chans = dense.taps.shape
@@ -53,8 +59,7 @@ def mix_dense(emit: Emitter, model: ir.Model, node: ir.Node, dense: DenseMix, fo
     before = node_macs(node) + (macs_of(node.inputs[0], found) if node.inputs[0] is not None else 0)
     way = min(costs, key=lambda key: costs[key])
     if costs[way] >= before:
-        notes.append(f"{name}: {before:,} multiply-adds now, {costs[way]:,} with its filters in another order")
-        return 0
+        raise Refused(f"{before:,} multiply-adds now, {costs[way]:,} with its filters in another order")
     if way == "merged" and filters is not None:
         y = _merged(emit, model, dense, filters)
         done = "filters and dense spatial step merged"
@@ -62,8 +67,7 @@ def mix_dense(emit: Emitter, model: ir.Model, node: ir.Node, dense: DenseMix, fo
         y = _split(emit, model, dense, operator)
         done = f"space first, then {per_group} filters of an output as one product"
     _put(emit, model, node, y, (outputs, 1, n_out))
-    notes.append(f"{node.outputs[0].name}: {done}; {before:,} -> {costs[way]:,} multiply-adds")
-    return 1
+    return f"{node.outputs[0].name}: {done}; {before:,} -> {costs[way]:,} multiply-adds"
 
 
 def _bias(dense: DenseMix) -> np.ndarray:
@@ -112,15 +116,20 @@ def _put(emit: Emitter, model: ir.Model, node: ir.Node, y: ir.Value, dims: tuple
     supersede(model, old, y)
 
 
-def on_the_window(emit: Emitter, model: ir.Model, node: ir.Node, joint: JointMix, notes: list[str]) -> int:
-    """Write a convolution over a rearranged window as one on (n_chans, n_times) itself, which views can share."""
+def on_the_window(emit: Emitter, model: ir.Model, node: ir.Node, joint: JointMix) -> str:
+    """Write a convolution over a rearranged window as one on (n_chans, n_times) itself, which views can share.
+
+    Raises
+    ------
+    Refused
+        Where it reads anything else.
+    """
     found = joint.as_conv1d()
     if found is None:
-        return 0
+        raise joint
     y = found.emit(emit, model.graph.inputs[0])
     old = node.outputs[0]
     dims = [int(d) for d in list(old.shape or [])[1:] if isinstance(d, int)]
     y = emit("Unsqueeze", y, [3 if dims[2] == 1 else 2]) if len(dims) == 3 else y
     supersede(model, old, y)
-    notes.append(f"{old.name}: written on the window as it is")
-    return 1
+    return f"{old.name}: written on the window as it is"

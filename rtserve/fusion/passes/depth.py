@@ -25,7 +25,7 @@ from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, FUSED, whole
 from rtserve.fusion.ir.conv import Conv1d
 from rtserve.fusion.ir.nodes import attributes_of, auto_padded, followers
 from rtserve.fusion.ir.refused import Refused
-from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.outcome import PassResult, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -77,26 +77,18 @@ class _Found:
 
 def run(model: ir.Model) -> PassResult:
     """Rewrite every temporal convolution of few channels that pays, in place."""
-    changed, notes = [], []
-    for node in list(model.graph):
-        if node.op_type != "Conv":
-            continue
-        try:
-            found = _match(node)
-        except Refused as refusal:
-            notes.append(f"Conv {node.outputs[0].name}: {refusal}")
-            continue
-        if found is None:
-            continue
-        s = _phases(found)
-        if s == 1:
-            notes.append(f"Conv {node.outputs[0].name}: {found.filters} filters are as fast as they are")
-            continue
-        _rewrite(model, found, s)
-        changed.append(s)
-    if not changed:
-        return PassResult(notes=tuple(notes))
-    return PassResult(changed=len(changed), notes=(f"{len(changed)} convolutions over {sorted(set(changed))} phases",))
+    return each(model, _one, "{} convolutions in phases")
+
+
+def _one(model: ir.Model, node: ir.Node) -> int:
+    found = _match(node) if node.op_type == "Conv" else None
+    if found is None:
+        return 0
+    s = _phases(found)
+    if s == 1:
+        raise Refused(f"{found.filters} filters are as fast as they are")
+    _rewrite(model, found, s)
+    return 1
 
 
 def _match(node: ir.Node) -> _Found | None:

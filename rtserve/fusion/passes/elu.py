@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import COSTS
-from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.passes.outcome import PassResult, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 
@@ -26,26 +27,25 @@ NAME = "elu-by-exp"
 
 def run(model: ir.Model) -> PassResult:
     """Rewrite every large Elu, in place."""
-    changed, notes = 0, []
-    for node in list(model.graph):
-        if node.op_type != "Elu":
-            continue
-        shape = node.outputs[0].shape
-        size = int(np.prod([d for d in shape if isinstance(d, int)])) if shape is not None else 0
-        if size < COSTS.exp_from:
-            notes.append(f"Elu {node.outputs[0].name}: {size} elements, under {COSTS.exp_from}")
-            continue
-        if shape is not None and shape[-1] == 1:
-            notes.append(f"Elu {node.outputs[0].name}: time is not the last axis, where Clip is slow")
-            continue
-        emit = Emitter(model.graph, before=node, prefix="elu")
-        x = node.inputs[0]
-        alpha = node.attributes.get_float("alpha", 1.0)
-        below = emit("Exp", emit("Clip", x, None, np.float32(0.0)))
-        if alpha == 1.0:
-            y = emit("Max", x, emit("Add", below, np.float32(-1.0)))
-        else:
-            y = emit("Add", emit("Add", emit("Relu", x), np.float32(-alpha)), emit("Mul", below, np.float32(alpha)))
-        supersede(model, node.outputs[0], y)
-        changed += 1
-    return PassResult(changed=changed, notes=tuple(notes) if not changed else (f"{changed} written with Exp",))
+    return each(model, _rewrite, "{} written with Exp")
+
+
+def _rewrite(model: ir.Model, node: ir.Node) -> int:
+    if node.op_type != "Elu":
+        return 0
+    shape = node.outputs[0].shape
+    size = int(np.prod([d for d in shape if isinstance(d, int)])) if shape is not None else 0
+    if size < COSTS.exp_from:
+        raise Refused(f"{size} elements, under {COSTS.exp_from}")
+    if shape is not None and shape[-1] == 1:
+        raise Refused("time is not the last axis, where Clip is slow")
+    emit = Emitter(model.graph, before=node, prefix="elu")
+    x = node.inputs[0]
+    alpha = node.attributes.get_float("alpha", 1.0)
+    below = emit("Exp", emit("Clip", x, None, np.float32(0.0)))
+    if alpha == 1.0:
+        y = emit("Max", x, emit("Add", below, np.float32(-1.0)))
+    else:
+        y = emit("Add", emit("Add", emit("Relu", x), np.float32(-alpha)), emit("Mul", below, np.float32(alpha)))
+    supersede(model, node.outputs[0], y)
+    return 1

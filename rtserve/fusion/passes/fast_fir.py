@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +49,7 @@ TILE = 2
 POINTS = (0.0, 1.0, -1.0, 2.0)
 """Where polynomials are evaluated, besides infinity; small numbers keep the rounding small."""
 LONGEST = len(POINTS)
+SHORTEST = 3
 _Term = tuple[Any, np.ndarray]
 """Samples evaluated at a point, and the weights changed for it, their groups last."""
 
@@ -95,7 +96,7 @@ def pays(conv: Conv1d, windows: int = 1, *, in_turn: bool = False) -> bool:
         Whether its outputs must be put in turn again.
     """
     outputs, channels = conv.weight.shape[:2]
-    if conv.dilation not in (1, conv.stride) or conv.taps < 3:
+    if conv.dilation not in (1, conv.stride) or conv.taps < SHORTEST:
         return False
     if channels % BLOCK or outputs // conv.group % BLOCK:
         return False
@@ -113,20 +114,20 @@ def pays(conv: Conv1d, windows: int = 1, *, in_turn: bool = False) -> bool:
 
 def run(model: ir.Model) -> PassResult:
     """Rewrite every convolution that pays, in place: first those whose outputs can stay in two phases."""
-    notes: list[str] = []
-    phased = found = _in_phases(model, notes)
+    result = PassResult()
+    phased = found = _in_phases(model, result)
     while found:  # what reads phases is itself convolutions, whose outputs may stay in phases again
         renew_shapes(model)
-        found = _in_phases(model, notes)
+        found = _in_phases(model, result)
         phased += found
     whole, windows = 0, _windows(model)
-    for node in [node for node in model.graph if not _written_here(node)]:
-        conv = conv_of(node)
-        if conv is not None and pays(_filled(conv), windows(node), in_turn=True):
+    for conv in map(conv_of, [node for node in model.graph if not _written_here(node)]):
+        if conv is not None and pays(_filled(conv), windows(conv.node), in_turn=True):
             whole += _in_turn(model, _filled(conv))
-    if not phased + whole:
-        return PassResult(notes=tuple(dict.fromkeys(notes)) or ("no convolution large enough",))
-    return PassResult(changed=phased + whole, notes=(f"{phased} convolutions in phases, {whole} put in turn again",))
+        elif conv is not None and conv.taps >= SHORTEST and conv.group == 1:
+            result.refused.append(Refused("too small, or its channels fill no blocks").at(conv.node))
+    result.changed, result.did = phased + whole, f"{phased} convolutions in phases, {whole} put in turn again"
+    return result
 
 
 def wants(model: ir.Model, node: ir.Node) -> bool:
@@ -143,17 +144,15 @@ def _windows(model: ir.Model) -> Callable[[ir.Node], int]:
     return lambda node: max((shapes.get(node.outputs[0].name or "") or [1])[0], 1)
 
 
-def _in_phases(model: ir.Model, notes: list[str]) -> int:
+def _in_phases(model: ir.Model, result: PassResult) -> int:
     windows = _windows(model)
     phased = 0
     for node in list(model.graph):
         conv = conv_of(node)
         if conv is None or conv.stride % TILE or not reaches(node, lambda other: pays(other, windows(other.node))):
             continue
-        try:
+        with result.at(node):
             phased += _rewrite(model, conv, windows)
-        except Refused as refusal:
-            notes.append(f"Conv {node.outputs[0].name}: {refusal}")
     return phased
 
 
@@ -205,7 +204,7 @@ def fast(emit: Emitter, conv: Conv1d) -> list[ir.Value]:
         _evaluate(emit, conv, first, taps, n, terms)
     infinity = LONGEST
     inner = {k: _chain(emit, replace(conv, bias=None), terms[k], None) for k in (1, 2, 3) if k in terms}
-    even = _total(emit, list(inner.values()))
+    even = reduce(lambda one, other: emit("Add", one, other), inner.values()) if inner else None
     odd = inner.get(1)
     for k in (2, 3):
         if k in inner:
@@ -240,13 +239,6 @@ def _chain(emit: Emitter, conv: Conv1d, pairs: list[_Term], total: ir.Value | No
         y = replace(conv, weight=weight, bias=bias, stride=1, dilation=TILE, left=0, right=0).emit(emit, d)
         total = y if total is None else emit("Add", y, total)
     assert total is not None
-    return total
-
-
-def _total(emit: Emitter, values: list[ir.Value]) -> ir.Value | None:
-    total = values[0] if values else None
-    for value in values[1:]:
-        total = emit("Add", total, value)
     return total
 
 

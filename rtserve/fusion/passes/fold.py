@@ -40,5 +40,4 @@ def run(model: ir.Model) -> PassResult:
             replace_value(model, node.outputs[0], node.inputs[0])
             idle += 1
     removed = before - model.graph.num_nodes() + norms + idle
-    note = f"{norms} batch normalisations, {idle} idle nodes, constants" if removed else "nothing left to fold"
-    return PassResult(changed=removed, notes=(note,))
+    return PassResult(changed=removed, did=f"{norms} batch normalisations, {idle} idle nodes, constants")

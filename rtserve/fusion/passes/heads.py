@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rtserve.fusion.ir.nodes import only_reader
-from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.outcome import PassResult, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -26,8 +26,7 @@ APART, TURNED = (0, 2, 1, 3), (0, 2, 3, 1)
 
 def run(model: ir.Model) -> PassResult:
     """Rewrite every Split whose parts become heads, in place."""
-    changed = sum(_once(model, node) for node in list(model.graph) if node.op_type == "Split")
-    return PassResult(changed=changed, notes=(f"{changed} groups of heads apart once" if changed else "nothing to do",))
+    return each(model, lambda _, node: node.op_type == "Split" and _once(model, node), "{} groups of heads apart once")
 
 
 def _heads_of(part: ir.Value) -> tuple[ir.Node, tuple[int, ...], tuple[int, int, int]] | None:

@@ -54,8 +54,7 @@ ALIKE = 1e-6
 
 def run(model: ir.Model) -> PassResult:
     """Put the views of every batch that pays one above the other, in place."""
-    changed, notes = rewrite_joins(model, _rewrite)
-    return PassResult(changed=changed, notes=notes)
+    return rewrite_joins(model, _rewrite)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -44,7 +44,7 @@ def run(model: ir.Model) -> PassResult:
     note = (
         f"{lifted} operators to rank 4 ({cancelled} changes of rank cancelled), {split} convolutions split by channels"
     )
-    return PassResult(changed=changed, notes=(note if changed else "no rank-3 convolution, and channels that divide",))
+    return PassResult(changed=changed, did=note)
 
 
 def _lift(model: ir.Model, node: ir.Node) -> int:
@@ -68,14 +68,8 @@ def _lift_conv(model: ir.Model, node: ir.Node) -> int:
     if weight.shape[2] == 1 and _reads_input(model, node):
         return 0
     emit = Emitter(model.graph, before=node, prefix="layout")
-    pads = list(node.attributes.get_ints("pads") or (0, 0))
-    attributes: dict[str, Any] = {
-        "strides": [1, *(node.attributes.get_ints("strides") or (1,))],
-        "dilations": [1, *(node.attributes.get_ints("dilations") or (1,))],
-        "pads": [0, pads[0], 0, pads[1]],
-        "group": node.attributes.get_int("group", 1),
-    }
     lifted = emit.constant(weight[:, :, None], name=f"{node.inputs[1].name}.lifted")  # type: ignore[union-attr]
+    attributes = {key: value for key, value in _lifted(node).items() if key not in ("kernel_shape", "auto_pad")}
     y = emit("Conv", _up(emit, node.inputs[0]), lifted, *node.inputs[2:], **attributes)
     return _replace(model, emit, node, y)
 
@@ -87,20 +81,15 @@ def _reads_input(model: ir.Model, node: ir.Node) -> bool:
 
 def _lift_pool(model: ir.Model, node: ir.Node) -> int:
     emit = Emitter(model.graph, before=node, prefix="layout")
-    attributes: dict[str, Any] = {}
-    for key in node.attributes:
-        ints = node.attributes.get_ints(key) if key in ("kernel_shape", "strides", "dilations") else None
-        if ints is not None:
-            attributes[key] = [1, *ints]
-        elif key == "pads":
-            low, high = node.attributes.get_ints("pads") or (0, 0)
-            attributes[key] = [0, low, 0, high]
-        elif key in ("ceil_mode", "count_include_pad"):
-            attributes[key] = node.attributes.get_int(key, 0)
-        elif key == "auto_pad":  # a kernel of 1 on the new axis is padded by nothing
-            attributes[key] = node.attributes.get_string(key, "NOTSET")
-    y = emit(node.op_type, _up(emit, node.inputs[0]), **attributes)
-    return _replace(model, emit, node, y)
+    return _replace(model, emit, node, emit(node.op_type, _up(emit, node.inputs[0]), **_lifted(node)))
+
+
+def _lifted(node: ir.Node) -> dict[str, Any]:
+    """Return the attributes of a rank-3 node in front of whose axis stands another, with a kernel of 1 and no padding."""
+    lifted = attributes_of(node)
+    lifted.pop("storage_order", None)  # of a MaxPool's second output, which it has not
+    lifted |= {key: [1, *lifted[key]] for key in ("kernel_shape", "strides", "dilations") if key in lifted}
+    return lifted | ({"pads": [0, lifted["pads"][0], 0, lifted["pads"][1]]} if "pads" in lifted else {})
 
 
 def _lift_mean(model: ir.Model, node: ir.Node) -> int:

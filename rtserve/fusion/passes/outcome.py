@@ -1,31 +1,66 @@
-"""What a pass did, as values: applied with its effect, refused with the reason and the node, or undone by the check."""
+"""What a pass did, as values: applied with its effect, refused with nodes and reasons, undone by the check, or nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from rtserve.fusion.ir.refused import Refused
+
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from rtserve.graphs.parity import ParityReport
 
-__all__ = ["OptimizationReport", "Outcome", "PassResult"]
+__all__ = ["OptimizationReport", "Outcome", "PassResult", "each"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class PassResult:
-    """How many places a pass changed, what it did there, and why it left others.
+    """What a pass did, gathered as it goes.
 
     Parameters
     ----------
     changed : int
         Places rewritten.
-    notes : tuple of str
-        What was done, or the reasons with the nodes where nothing was.
+    did : str
+        What was done there.
+    refused : list of Refused
+        Places that it was meant for and left as they are.
     """
 
     changed: int = 0
-    notes: tuple[str, ...] = ()
+    did: str = ""
+    refused: list[Refused] = field(default_factory=list)
+
+    def done(self, did: str, times: int = 1) -> None:
+        """Note what was done, at so many places."""
+        self.changed += times
+        self.did += ("; " if self.did else "") + did
+
+    @contextmanager
+    def at(self, node: ir.Node) -> Iterator[None]:
+        """Note a refusal raised while a node is looked at."""
+        try:
+            yield
+        except Refused as refusal:
+            self.refused.append(refusal.at(node))
+
+
+def each(model: ir.Model, rewrite: Callable[[ir.Model, ir.Node], int], did: str) -> PassResult:
+    """Rewrite the nodes of a model one by one, in place.
+
+    `rewrite` returns how many places a node was, 0 where it is of another kind, or raises `Refused`. ``{}`` in `did`
+    stands for the number of all.
+    """
+    result = PassResult()
+    for node in list(model.graph):
+        with result.at(node):
+            result.changed += rewrite(model, node) if node.graph is not None else 0
+    result.did = did.format(result.changed)
+    return result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +72,16 @@ class Outcome:
     name : str
         The pass.
     status : str
-        ``"applied"``, ``"refused"`` (its conditions do not hold) or ``"undone"`` (the check failed, or it was slower).
+        ``"applied"``, ``"refused"`` (its conditions hold nowhere), ``"nothing"`` (there is nothing it is for) or
+        ``"undone"`` (the check failed, or it was slower).
     reason : str
-        What it did, or why not, with the node.
+        What it did, or why not, with the nodes.
     subject : str
         Which graph: ``"member 1"``, ``"join"``.
     macs_before, macs_after : int
         Multiply-adds of the graph per window around the pass.
+    refused : tuple of Refused
+        The nodes that it left as they are, with the reasons.
     """
 
     name: str
@@ -52,6 +90,7 @@ class Outcome:
     subject: str = ""
     macs_before: int = 0
     macs_after: int = 0
+    refused: tuple[Refused, ...] = ()
 
     def line(self) -> str:
         """Return the outcome as one line."""

@@ -25,6 +25,7 @@ import numpy as np
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS
 from rtserve.fusion.ir.conv import Conv1d, conv_of
 from rtserve.fusion.ir.nodes import producer
+from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import cut
 from rtserve.fusion.passes.window import split_of
@@ -69,16 +70,19 @@ def run(model: ir.Model) -> PassResult:
         conv = conv_of(node)
         if conv is not None and (conv.stride, conv.dilation, conv.group) == (STRIDE, 1, 1):
             found.setdefault((node.inputs[0], conv.weight.tobytes()), []).append(conv)
-    changed = 0
+    result = PassResult()
     for alike in found.values():
         for first, second in combinations(alike, 2):
             two = _Pair(convs=(first, second))
-            if (first.left - second.left) % STRIDE and _pays(two):
+            if (first.left - second.left) % STRIDE == 0:
+                continue
+            if _pays(two):
                 _rewrite(model, two)
-                changed += 1
+                result.changed += 1
                 break
-    notes = (f"{changed} pairs of filters one sample apart",) if changed else ("no two filters one sample apart",)
-    return PassResult(changed=changed, notes=notes)
+            result.refused.append(Refused("the products saved cost less than the nodes added").at(first.node))
+    result.did = f"{result.changed} pairs of filters one sample apart"
+    return result
 
 
 def _pays(two: _Pair) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rtserve.errors import EnvironmentMissingError
@@ -190,23 +191,20 @@ def _assembled(
     task: _Task, members: list[tuple[str, ir.Model]], name: str, stack: bool, share: bool, before: int
 ) -> tuple[ir.Model | None, Outcome]:
     """Assemble in one way; None and the reason where it cannot be or the numbers change."""
-
-    def outcome(status: str, reason: str, after: int = before) -> Outcome:
-        return Outcome(name=name, status=status, reason=reason, subject="plan", macs_before=before, macs_after=after)
-
+    outcome = partial(Outcome, name=name, subject="plan", macs_before=before, macs_after=before)
     n_outputs = task.joined.output_spec.n_outputs
     try:
         assembly = assemble(members, task.plan, n_outputs=n_outputs, stack=stack, share=share)
     except Refused as refusal:
-        return None, outcome("refused", str(refusal))
+        return None, outcome(status="refused", reason=str(refusal), refused=(refusal,))
     except DEFECTS as error:
-        return None, outcome("undone", failed(error))
+        return None, outcome(status="undone", reason=failed(error))
     model = clean(assembly.model)
     wrong = task.check(model)
     if wrong:
-        return None, outcome("undone", f"the numbers changed: {wrong}")
+        return None, outcome(status="undone", reason=f"the numbers changed: {wrong}")
     reason = "; ".join(assembly.notes) or "one branch"
-    return model, outcome("applied", reason, count_macs(model))
+    return model, outcome(status="applied", reason=reason, macs_after=count_macs(model))
 
 
 def _variants(task: _Task, members: list[tuple[str, ir.Model]]) -> dict[str, ir.Model]:

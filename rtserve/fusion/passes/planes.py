@@ -37,8 +37,7 @@ def run(model: ir.Model) -> PassResult:
             convs += _conv(model, node)
         elif node.op_type in ("AveragePool", "MaxPool"):
             pools += _pool(model, node)
-    notes = (f"{convs} convolutions and {pools} pools as planes",) if convs + pools else ("nothing to do",)
-    return PassResult(changed=convs + pools, notes=notes)
+    return PassResult(changed=convs + pools, did=f"{convs} convolutions and {pools} pools as planes")
 
 
 def _conv(model: ir.Model, node: ir.Node) -> int:
@@ -58,12 +57,9 @@ def _conv(model: ir.Model, node: ir.Node) -> int:
 
 def _along_last(node: ir.Node) -> dict[str, Any] | None:
     """Return the geometry of a rank-5 convolution on planes, or None where it acts on the first two of three axes."""
-    strides = node.attributes.get_ints("strides") or (1, 1, 1)
-    dilations = node.attributes.get_ints("dilations") or (1, 1, 1)
+    strides, dilations = (node.attributes.get_ints(name) or (1, 1, 1) for name in ("strides", "dilations"))
     pads = node.attributes.get_ints("pads") or (0,) * 6
-    if strides[:2] != (1, 1) or any((*pads[0:2], *pads[3:5])):
-        return None
-    if auto_padded(node):
+    if strides[:2] != (1, 1) or any((*pads[0:2], *pads[3:5])) or auto_padded(node):
         return None
     return {"strides": [1, strides[2]], "dilations": [1, dilations[2]], "pads": [0, pads[2], 0, pads[5]]}
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, FUSED, filled
 from rtserve.fusion.ir.nodes import attributes_of, inner_dims, private_producer
-from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.passes.outcome import PassResult, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -33,25 +34,20 @@ FEWEST = BLOCK // 2
 
 def run(model: ir.Model) -> PassResult:
     """Rewrite every pool behind an unfilled convolution, and every other wide AveragePool along the last axis, in place."""
-    changed, notes = 0, []
-    for node in list(model.graph):
-        if node.op_type not in ("AveragePool", "MaxPool"):
-            continue
-        if before := _unfilled(node):
-            _fill(model, node, *before)
-            changed += 1
-            continue
-        if node.op_type != "AveragePool":
-            continue
-        reason = _refuse(node)
-        if reason:
-            notes.append(f"AveragePool {node.outputs[0].name}: {reason}")
-            continue
+    return each(model, _one, "{} pools on whole blocks or as matrices")
+
+
+def _one(model: ir.Model, node: ir.Node) -> int:
+    if node.op_type not in ("AveragePool", "MaxPool"):
+        return 0
+    if before := _unfilled(node):
+        _fill(model, node, *before)
+    elif node.op_type == "AveragePool":
+        _refuse(node)
         _rewrite(model, node)
-        changed += 1
-    return PassResult(
-        changed=changed, notes=tuple(notes) if not changed else (f"{changed} pools on whole blocks or as matrices",)
-    )
+    else:
+        return 0
+    return 1
 
 
 def _unfilled(node: ir.Node) -> tuple[ir.Node, ...]:
@@ -78,21 +74,21 @@ def _fill(model: ir.Model, node: ir.Node, source: ir.Node, *steps: ir.Node) -> N
     supersede(model, node.outputs[0], emit.slice(y, 1, 0, len(weight)))
 
 
-def _refuse(node: ir.Node) -> str:
+def _refuse(node: ir.Node) -> None:
+    """Refuse an average pool that is no faster as a product."""
     kernel = list(node.attributes.get_ints("kernel_shape") or (1,))
     dims = inner_dims(node.inputs[0])
     if dims is None:
-        return "its shape is not known"
+        raise Refused("its shape is not known")
     if any(k != 1 for k in kernel[:-1]) or kernel[-1] < SMALLEST_WINDOW:
-        return f"a window of {kernel} is pooled quickly as it is"
+        raise Refused(f"a window of {kernel} is pooled quickly as it is")
     strides = node.attributes.get_ints("strides") or (1,) * len(kernel)
     if any(s != 1 for s in strides[:-1]):
-        return "it strides over another axis"
+        raise Refused("it strides over another axis")
     if any(node.attributes.get_ints("pads") or ()) or node.attributes.get_int("ceil_mode", 0) != 0:
-        return "it pads"
+        raise Refused("it pads")
     if dims[0] % BLOCK == 0:
-        return f"{dims[0]} channels fit the blocked layout"
-    return ""
+        raise Refused(f"{dims[0]} channels fit the blocked layout")
 
 
 def _rewrite(model: ir.Model, node: ir.Node) -> None:

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes.affine import Affine
 from rtserve.fusion.passes.cost import macs_of
 from rtserve.fusion.passes.dense_step import mix_dense, on_the_window
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.toeplitz import Corner, Filter, analyse, distinct
 from rtserve.fusion.passes.trace import Trace, trace
+from rtserve.fusion.passes.trace_conv import DenseMix, JointMix
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 
@@ -54,18 +56,20 @@ def run(model: ir.Model, *, share: bool = True) -> PassResult:
         Whether views may want to share what stands first.
     """
     found = trace(model)
-    notes: list[str] = []
+    result = PassResult()
     emit = Emitter(model.graph, before=next(iter(model.graph)), prefix="prefix")
-    changed = 0
-    for node, dense in found.dense.items():
-        changed += mix_dense(emit, model, node, dense, found, notes)
-    for node, joint in found.joint.items() if share else ():
-        changed += on_the_window(emit, model, node, joint, notes)
+    for node, refusal in found.refusals.items():
+        with result.at(node):
+            if isinstance(refusal, DenseMix):
+                result.done(mix_dense(emit, model, node, refusal, found))
+            elif isinstance(refusal, JointMix) and share:
+                result.done(on_the_window(emit, model, node, refusal))
     frontier = _frontier(model, found)
-    for siblings in _siblings([v for v in frontier if _worthwhile(v, found, notes)], found):
-        changed += _collapse(emit, model, siblings, found, notes)
-    notes += [f"stops at {text}" for text in dict.fromkeys(found.refusals.values())] if not changed else []
-    return PassResult(changed=changed, notes=tuple(dict.fromkeys(notes)))
+    for siblings in _siblings([v for v in frontier if _worthwhile(v, found, result)], found):
+        result.done(_collapse(emit, model, siblings, found), len(siblings))
+    if not result.changed:
+        result.refused = list(dict.fromkeys([*result.refused, *found.refusals.values()]))
+    return result
 
 
 def _frontier(model: ir.Model, found: Trace) -> list[ir.Value]:
@@ -79,19 +83,18 @@ def _frontier(model: ir.Model, found: Trace) -> list[ir.Value]:
     ]
 
 
-def _worthwhile(value: ir.Value, found: Trace, notes: list[str]) -> bool:
+def _worthwhile(value: ir.Value, found: Trace, result: PassResult) -> bool:
     """Whether space first costs fewer multiply-adds; the reason is noted where not."""
     affine = found.values[value]
-    producer = value.producer()
-    assert producer is not None
-    if not affine.mixed:
-        notes.append(f"{producer.op_type} {value.name}: the non-linearity comes before the spatial step")
-        return False
-    operator = affine.operator()
-    before, after = macs_of(value, found), _macs_after(affine, operator, analyse(operator))
-    if after >= before:
-        notes.append(f"{producer.op_type} {value.name}: {before:,} multiply-adds now, {after:,} collapsed")
-    return after < before
+    with result.at(value.producer()):  # type: ignore[arg-type]
+        if not affine.mixed:
+            raise Refused("the non-linearity comes before the spatial step")
+        operator = affine.operator()
+        before, after = macs_of(value, found), _macs_after(affine, operator, analyse(operator))
+        if after >= before:
+            raise Refused(f"{before:,} multiply-adds now, {after:,} collapsed")
+        return True
+    return False
 
 
 def _siblings(values: list[ir.Value], found: Trace) -> list[list[ir.Value]]:
@@ -136,8 +139,8 @@ def _beside(affines: list[Affine]) -> Affine:
     )
 
 
-def _collapse(emit: Emitter, model: ir.Model, values: list[ir.Value], found: Trace, notes: list[str]) -> int:
-    """Emit a group of values, space first, in the place of what computed them."""
+def _collapse(emit: Emitter, model: ir.Model, values: list[ir.Value], found: Trace) -> str:
+    """Emit a group of values, space first, in the place of what computed them; return what was done."""
     affines = [found.values[value] for value in values]
     joint = _beside(affines)
     operator = joint.operator()
@@ -150,10 +153,8 @@ def _collapse(emit: Emitter, model: ir.Model, values: list[ir.Value], found: Tra
         supersede(model, value, part)
     kind = "dense in time" if shape is None else f"{shape.conv.taps} taps" + ", edges corrected" * bool(shape.corners)
     names = " + ".join(str(value.name) for value in values)
-    notes.append(
-        f"{names}: space first, then {kind}; {before:,} -> {_macs_after(joint, operator, shape):,} multiply-adds"
-    )
-    return len(values)
+    after = _macs_after(joint, operator, shape)
+    return f"{names}: space first, then {kind}; {before:,} -> {after:,} multiply-adds"
 
 
 def _macs_after(affine: Affine, operator: np.ndarray, shape: Filter | None) -> int:

@@ -44,10 +44,7 @@ PREFIX = "rows"
 
 def run(model: ir.Model) -> PassResult:
     """Rewrite every batch of views that is put together out of pieces, in place."""
-    changed, notes = rewrite_joins(model, _rewrite)
-    return PassResult(
-        changed=changed, notes=(f"{changed} batches of views put together at once",) if changed else notes
-    )
+    return rewrite_joins(model, _rewrite)
 
 
 def _rewrite(model: ir.Model, node: ir.Node, table: ViewTable) -> str:

@@ -27,7 +27,7 @@ def run(model: ir.Model) -> PassResult:
     import onnx_ir as ir
 
     if model.graph.inputs[0].shape is None:
-        return PassResult(notes=("the input has no shape",))
+        return PassResult()
     named = 0
     batch = str(model.graph.inputs[0].shape[0])
     small, large = (shapes_at(model, size) for size in SIZES)
@@ -39,7 +39,7 @@ def run(model: ir.Model) -> PassResult:
             shape = ir.Shape([_named(dim, a, b, batch) for dim, a, b in pairs])
             named += shape != out.shape
             out.shape = shape
-    return PassResult(changed=named, notes=(f"{named} values" if named else "every open axis is the batch",))
+    return PassResult(changed=named, did=f"{named} values")
 
 
 def _named(dim: int | ir.SymbolicDim, small: int, large: int, batch: str) -> int | ir.SymbolicDim | str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,19 +127,24 @@ def run_passes(
 def _one(model: ir.Model, one: Pass, subject: str, check: Checker | None, before: int) -> _Step:
     trial = model.clone()
 
-    def outcome(status: str, reason: str, after: int = before) -> Outcome:
-        return Outcome(
-            name=one.name, status=status, reason=reason, subject=subject, macs_before=before, macs_after=after
-        )
-
+    outcome = partial(Outcome, name=one.name, subject=subject, macs_before=before, macs_after=before)
     try:
         result = one.run(trial)
+        refused = tuple(result.refused)
+        why = list(dict.fromkeys(map(str, refused)))
         if not result.changed:
-            return _Step(model=model, outcome=outcome("refused", "; ".join(result.notes) or "nothing to do"))
+            status = "refused" if refused else "nothing"
+            return _Step(
+                model=model,
+                outcome=outcome(status=status, reason="; ".join(why) or "there is nothing it is for", refused=refused),
+            )
         trial = clean(trial)
         wrong = check(trial) if check is not None else ""
     except DEFECTS as error:
-        return _Step(model=model, outcome=outcome("undone", failed(error)))
+        return _Step(model=model, outcome=outcome(status="undone", reason=failed(error)))
     if wrong:
-        return _Step(model=model, outcome=outcome("undone", f"the numbers changed: {wrong}"))
-    return _Step(model=trial, outcome=outcome("applied", "; ".join(result.notes), count_macs(trial)))
+        return _Step(model=model, outcome=outcome(status="undone", reason=f"the numbers changed: {wrong}"))
+    reason = "; ".join((result.did, *why))
+    return _Step(
+        model=trial, outcome=outcome(status="applied", reason=reason, macs_after=count_macs(trial), refused=refused)
+    )

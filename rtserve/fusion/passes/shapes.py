@@ -41,7 +41,7 @@ def run(model: ir.Model) -> PassResult:
         progress = found > 0
     note = f"{settled} targets known, {shortened} changes of shape in a row made one, {added} sums over a stack"
     changed = settled + shortened + added
-    return PassResult(changed=changed, notes=(note if changed else "nothing to do",))
+    return PassResult(changed=changed, did=note)
 
 
 def _dims(value: ir.Value | None) -> Dims | None:

@@ -35,12 +35,7 @@ def run(model: ir.Model) -> PassResult:
                 cancelled, progress = cancelled + 1, True
             elif _move(model, node):
                 moved, progress = moved + 1, True
-    note = (
-        f"{moved} operators done once, {cancelled} splits cancelled"
-        if moved + cancelled
-        else "no branches that do the same"
-    )
-    return PassResult(changed=moved + cancelled, notes=(note,))
+    return PassResult(changed=moved + cancelled, did=f"{moved} operators done once, {cancelled} splits cancelled")
 
 
 def _only_readers(node: ir.Node) -> list[ir.Node] | None:

@@ -110,8 +110,11 @@ class Stacker:
         else:
             handler = self.handlers.get(node.op_type)
             if handler is None:
-                raise Refused(f"{node.op_type} {node.outputs[0].name} cannot be stacked")
-            outputs = handler(self, index, node)
+                raise Refused("it cannot be stacked").at(node)
+            try:
+                outputs = handler(self, index, node)
+            except Refused as refusal:
+                raise refusal.at(node) from None
         for old, new in zip(node.outputs, outputs, strict=True):
             self.values[old] = new
 
@@ -133,7 +136,7 @@ class Stacker:
         """Return the constants at input `slot` of node `index`, one per member."""
         found = [constant(nodes[index].inputs[slot]) for nodes in self.nodes]
         if any(a is None for a in found):
-            raise Refused(f"{self.nodes[0][index].op_type}: input {slot} is computed")
+            raise Refused(f"input {slot} is computed").at(self.nodes[0][index])
         return [np.asarray(a) for a in found]
 
     def conv(self, conv: Conv1d) -> Conv1d:
@@ -159,7 +162,7 @@ class Stacker:
             else:
                 array = constant(value)
                 if array is None:
-                    raise Refused(f"{node.op_type} reads something that is not there")
+                    raise Refused("it reads something that is not there").at(node)
                 feeds.append(self.emit.constant(array, name=f"{value.name}", keep=True))
         return feeds
 

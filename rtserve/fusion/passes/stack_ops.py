@@ -53,7 +53,7 @@ def _layer_norm(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     axis = node.attributes.get_int("axis", -1)
     axis = axis if axis >= 0 else len(dims) + 1 + axis
     if len(node.outputs) > 1 and any(o.uses() for o in node.outputs[1:]):
-        raise Refused("LayerNormalization with statistics")
+        raise Refused("its statistics are read")
     wide = s.expand(x)
     y = s.emit("LayerNormalization", wide, np.ones(dims[axis - 1 :], np.float32), axis=axis + 1,
                epsilon=node.attributes.get_float("epsilon", 1e-5))  # fmt: skip
@@ -86,7 +86,7 @@ def _binary(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
                 sides.append(s.emit.constant(_stacked_constant(arrays, len(dims)), keep=True))
         else:
             if len(s.dims(value)) != len(dims):
-                raise Refused(f"{node.op_type} broadcasts over axes")
+                raise Refused("it broadcasts over axes")
             sides.append(s.expand(value))
     return [s.collapse(s.emit(node.op_type, *sides), dims)]
 
@@ -94,7 +94,7 @@ def _binary(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
 def _sum(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     dims = s.dims(node.outputs[0])
     if any(s.dims(v) != dims for v in node.inputs):
-        raise Refused("Sum broadcasts")
+        raise Refused("it broadcasts")
     return [s.emit(node.op_type, *[s.get(v) for v in node.inputs])]
 
 
@@ -117,7 +117,7 @@ def _matmul(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
 def _gemm(s: Stacker, index: int, node: ir.Node) -> list[Any]:
     """A dense layer of N members: N small ones, or a batched product (N, batch, in) x (N, in, out) for many."""
     if constant(node.inputs[0]) is not None or node.attributes.get_int("transA", 0) != 0:
-        raise Refused("Gemm of an unusual form")
+        raise Refused("an unusual form")
     weights, biases = gemm_weights(s, index, node)
     if not any(side % BLOCK for side in weights[0].shape):  # whole blocks: a grouped 1x1 convolution
         return [_pointwise(s, node, weights, biases)]
@@ -153,7 +153,7 @@ def gemm_weights(s: Stacker, index: int, node: ir.Node) -> tuple[list[np.ndarray
 def _reshape(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     dims = s.dims(node.outputs[0])
     if not dims:
-        raise Refused(f"{node.op_type} leaves only the batch")
+        raise Refused("it leaves only the batch")
     if node.op_type in ("Unsqueeze", "Squeeze"):
         axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
         if axes is not None and all(int(a) >= 2 for a in axes):
@@ -164,7 +164,7 @@ def _reshape(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
 def _transpose(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     perm = list(node.attributes.get_ints("perm") or ())
     if not perm or perm[0] != 0:
-        raise Refused("Transpose moves the batch")
+        raise Refused("it moves the batch")
     if perm[1] == 1:
         return [s.emit("Transpose", s.get(node.inputs[0]), perm=perm)]
     wide = s.emit("Transpose", s.expand(node.inputs[0]), perm=[0, 1, *[p + 1 for p in perm[1:]]])
@@ -179,13 +179,13 @@ def _along(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     """Operators with one ``axis`` attribute: Softmax, Concat, Split, Gather."""
     data = [v for v in node.inputs if v is not None and constant(v) is None]
     if not data or constant(node.inputs[0]) is not None:
-        raise Refused(f"{node.op_type} {node.outputs[0].name} takes from a constant")
+        raise Refused("it takes from a constant")
     rank = len(s.dims(data[0])) + 1
     axis = node.attributes.get_int("axis", {"Softmax": -1, "LogSoftmax": -1}.get(node.op_type, 0)) % rank
     if axis == 0:
-        raise Refused(f"{node.op_type} acts on the batch")
+        raise Refused("it acts on the batch")
     if node.op_type == "Concat" and len(data) != len(node.inputs):
-        raise Refused("Concat with a constant")
+        raise Refused("it joins a constant")
     feeds = [s.expand(v) for v in data] + [
         s.emit.constant(constant(v), keep=True) for v in node.inputs if v is not None and constant(v) is not None
     ]
@@ -195,7 +195,7 @@ def _along(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     for old, new in zip(node.outputs, outputs, strict=True):
         dims = s.dims(old)
         if not dims:
-            raise Refused(f"{node.op_type} leaves only the batch")
+            raise Refused("it leaves only the batch")
         results.append(s.collapse(new, dims))
     return results
 
@@ -204,11 +204,11 @@ def _slice(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     starts = constant(node.inputs[1])
     axes = constant(node.inputs[3]) if len(node.inputs) > 3 else None
     if starts is None or axes is None:
-        raise Refused("Slice with computed bounds")
+        raise Refused("its bounds are computed")
     rank = len(s.dims(node.inputs[0])) + 1
     shifted = [int(a) % rank for a in axes]
     if min(shifted) == 0:
-        raise Refused("Slice acts on the batch")
+        raise Refused("it acts on the batch")
     rest = [s.emit.constant(constant(v), keep=True) if v is not None else None for v in node.inputs[1:]]
     rest[2] = s.emit.constant(np.array([a + 1 for a in shifted], np.int64))
     return [s.collapse(s.emit("Slice", s.expand(node.inputs[0]), *rest), s.dims(node.outputs[0]))]
@@ -217,7 +217,7 @@ def _slice(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
 def _pad(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     pads = constant(node.inputs[1])
     if pads is None or len(node.inputs) > 3:
-        raise Refused("Pad with computed widths")
+        raise Refused("its widths are computed")
     half = len(pads) // 2
     wide = [int(pads[0]), 0, *pads[1:half].tolist(), int(pads[half]), 0, *pads[half + 1 :].tolist()]
     rest = (
@@ -233,16 +233,16 @@ def _reduce(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
     dims = s.dims(node.inputs[0])
     if axes is None:
-        raise Refused(f"{node.op_type} over everything")
+        raise Refused("it goes over everything")
     shifted = [int(a) % (len(dims) + 1) for a in np.atleast_1d(axes)]
     if min(shifted) == 0:
-        raise Refused(f"{node.op_type} acts on the batch")
+        raise Refused("it acts on the batch")
     if min(shifted) >= 2:
         return [s.emit(node.op_type, s.get(node.inputs[0]), shifted, **attributes_of(node))]
     y = s.emit(node.op_type, s.expand(node.inputs[0]), [a + 1 for a in shifted], **attributes_of(node))
     out = s.dims(node.outputs[0])
     if not out:
-        raise Refused(f"{node.op_type} leaves only the batch")
+        raise Refused("it leaves only the batch")
     return [s.collapse(y, out)]
 
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes.affine import Affine, guard, static_dims
-from rtserve.fusion.passes.trace_conv import DenseMix, JointMix
 from rtserve.fusion.passes.trace_conv import conv as _conv
 from rtserve.fusion.passes.trace_signal import average_pool, dft
 from rtserve.graphs.fold import constant
@@ -38,18 +37,12 @@ class Trace:
     ----------
     values : dict of Value to Affine
         Every affine value, the input included.
-    refusals : dict of Node to str
+    refusals : dict of Node to Refused
         Nodes that read an affine value and are not affine themselves, with the reason.
-    dense : dict of Node to DenseMix
-        Spatial steps in which every output reads several temporal filters.
-    joint : dict of Node to JointMix
-        Convolutions of the window over all electrodes and some time at once.
     """
 
     values: dict[ir.Value, Affine] = field(default_factory=dict)
-    refusals: dict[ir.Node, str] = field(default_factory=dict)
-    dense: dict[ir.Node, DenseMix] = field(default_factory=dict)
-    joint: dict[ir.Node, JointMix] = field(default_factory=dict)
+    refusals: dict[ir.Node, Refused] = field(default_factory=dict)
 
 
 def trace(model: ir.Model) -> Trace:
@@ -70,11 +63,7 @@ def trace(model: ir.Model) -> Trace:
         try:
             results = _carry(node, found)
         except Refused as refusal:
-            found.refusals[node] = f"{node.op_type}: {refusal}"
-            if isinstance(refusal, DenseMix):
-                found.dense[node] = refusal
-            if isinstance(refusal, JointMix):
-                found.joint[node] = refusal
+            found.refusals[node] = refusal.at(node)
             continue
         found.values.update(zip(node.outputs, results, strict=True))
     return found

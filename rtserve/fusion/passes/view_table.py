@@ -19,6 +19,7 @@ from rtserve.fusion.ir.nodes import attributes_of, followers, inner_dims, only_r
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes import deep_sharing
 from rtserve.fusion.passes.batchwise import places_apart
+from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import sliced
 from rtserve.fusion.passes.row_table import FROM_ROWS
 from rtserve.graphs.fold import constant
@@ -189,10 +190,8 @@ def _seams(source: ir.Value) -> Seams | None:
     return Seams(gather=gather, flat=flat, product=product, order=distinct, which=which.reshape(-1))
 
 
-def rewrite_joins(
-    model: ir.Model, rewrite: Callable[[ir.Model, ir.Node, ViewTable], str]
-) -> tuple[int, tuple[str, ...]]:
-    """Rewrite every Concat that joins views on the batch; return how many, and what was done or why not for each.
+def rewrite_joins(model: ir.Model, rewrite: Callable[[ir.Model, ir.Node, ViewTable], str]) -> PassResult:
+    """Rewrite every Concat that joins views on the batch.
 
     Parameters
     ----------
@@ -201,17 +200,12 @@ def rewrite_joins(
     rewrite : callable
         Rewrites the views of one Concat and says what was done, or raises `Refused`.
     """
-    notes: list[str] = []
-    changed = 0
+    result = PassResult()
     for node in list(model.graph):
-        if node.op_type != "Concat" or node.attributes.get_int("axis", 0) != 0:
-            continue
-        try:
-            notes.append(rewrite(model, node, _tabulate(node)))
-            changed += 1
-        except Refused as refusal:
-            notes.append(f"{node.outputs[0].name}: {refusal}")
-    return changed, tuple(notes) or ("no views on the batch",)
+        if node.op_type == "Concat" and node.attributes.get_int("axis", 0) == 0:
+            with result.at(node):
+                result.done(rewrite(model, node, _tabulate(node)))
+    return result
 
 
 def ends_of(model: ir.Model, joint: ir.Node) -> list[ir.Node]:

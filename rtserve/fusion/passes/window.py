@@ -18,7 +18,7 @@ import numpy as np
 
 from rtserve.fusion.ir.conv import Conv1d, conv_of
 from rtserve.fusion.ir.nodes import axes_of, private_producer, producer
-from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.outcome import PassResult, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -32,16 +32,16 @@ NAME = "whole-window"
 
 def run(model: ir.Model) -> PassResult:
     """Rewrite every convolution of the input that was split by channels, in place."""
-    changed = 0
-    for node in list(model.graph):
-        if node.op_type != "Add":
-            continue
-        parts = sorted((part for part in map(_part, node.inputs) if part is not None), key=lambda part: part.start)
-        if len(parts) == 2 and _one_after_the_other(*parts):
-            _rewrite(model, node, parts)
-            changed += 1
-    note = f"{changed} convolutions" if changed else "nothing was split by channels"
-    return PassResult(changed=changed, notes=(note,))
+    return each(model, _one, "{} convolutions")
+
+
+def _one(model: ir.Model, node: ir.Node) -> int:
+    parts = [part for part in map(_part, node.inputs) if part is not None] if node.op_type == "Add" else []
+    parts.sort(key=lambda part: part.start)
+    if len(parts) != 2 or not _one_after_the_other(*parts):
+        return 0
+    _rewrite(model, node, parts)
+    return 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -67,8 +67,8 @@ def test_targets_read_from_shapes_are_constants_and_the_turn_is_one_transpose():
 
 def test_queries_keys_and_values_are_one_product_with_the_scale_inside():
     results, kinds = rewritten(network(multihead), shapes, dense)
-    assert "2 factors" in results[1].notes[0]
-    assert "3 layers" in results[1].notes[0]
+    assert "2 factors" in results[1].did
+    assert "3 layers" in results[1].did
     assert (kinds.count("Mul"), kinds.count("MatMul")) == (0, 3)
 
 

@@ -129,7 +129,7 @@ def test_any_shifts(shifts, taps, stride, seed):
         _, report, parity = fuse_with_report([graph], views=views)
     assert parity.passed
     outcome = next(o for o in report.outcomes if o.name == deep_sharing.NAME)
-    assert outcome.status in ("applied", "refused"), outcome.reason
+    assert outcome.status in ("applied", "refused", "nothing"), outcome.reason
 
 
 def test_small_convolutions_are_left_alone(monkeypatch):

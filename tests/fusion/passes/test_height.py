@@ -69,7 +69,7 @@ def test_any_views(names, taps, stride, activation, seed):
         _, report, parity = fuse_with_report([network(body, seed=seed)], views=names, force=True)
     assert parity.passed
     outcome = next(o for o in report.outcomes if o.name == height.NAME)
-    assert outcome.status in ("applied", "refused"), outcome.reason
+    assert outcome.status in ("applied", "refused", "nothing"), outcome.reason
 
 
 def test_whole_views_cost_no_node(always):

@@ -74,7 +74,7 @@ def test_any_two_offsets(taps, left, right, n_times, n_chans, cut, seed):
 def test_three_filters_of_half_the_taps_for_four(always):
     graph = network(twice(8, (4, 4), (3, 5)), n_chans=C, n_times=64)
     result, before, after = rewritten(graph)
-    assert result.notes == ("1 pairs of filters one sample apart",)
+    assert result.did == "1 pairs of filters one sample apart"
     dense = C * C * 8 * 33
     saved = count_macs(before) - count_macs(after)
     assert 0.4 * dense < saved < 0.5 * dense  # a quarter of two filters, less two depthwise differences

@@ -157,13 +157,31 @@ def test_idle_nodes_and_norms_are_folded():
     assert not {"BatchNormalization", "Identity", "Mul"} & set(kinds)
 
 
+def test_what_is_refused_names_a_node_and_a_reason_and_nothing_found_is_no_refusal():
+    def body(emit, x, weights):
+        h = emit("Elu", emit("Conv", emit("Unsqueeze", x, [1]), weights(2, 1, 1, 12)))
+        h = emit("AveragePool", h, kernel_shape=[1, 2], strides=[1, 2])
+        return head(emit, emit("Conv", h, weights(4, 1, N_CHANS, 1), group=2), weights, 4, axes=(2, 3))
+
+    _, report, _ = fuse_with_report([network(body)], views="identity,roll:+3")
+    names = {f"{node.op_type} {node.outputs[0].name}" for node in network(body).model.graph}
+    told = {o.name: [(one.node, one.reason) for one in o.refused] for o in report.outcomes if o.subject != "plan"}
+    assert all(node and reason for refusals in told.values() for node, reason in refusals)
+    assert {node for node, _ in told["linear-prefix"]} <= names
+    for outcome in report.outcomes:
+        assert (outcome.status == "refused") <= bool(outcome.refused)
+        assert (outcome.status == "nothing") <= (not outcome.refused)
+        assert all(str(one) in outcome.reason for one in outcome.refused)
+    assert {"applied", "refused", "nothing"} <= {o.status for o in report.outcomes}
+
+
 def test_a_pass_that_changes_the_numbers_is_undone_and_reported(monkeypatch):
     def body(emit, x, weights):
         return head(emit, emit("Relu", emit("Conv", x, weights(4, N_CHANS, 3))), weights, 4, axes=(2,))
 
     def wrong(model):
         next(node for node in model.graph if node.op_type == "Relu").op_type = "Sigmoid"
-        return PassResult(changed=1, notes=("a mistake",))
+        return PassResult(changed=1, did="a mistake")
 
     def crash(model):
         raise ValueError("no such thing")

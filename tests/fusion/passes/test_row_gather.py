@@ -66,7 +66,7 @@ def test_any_views(names, taps, stride, pads, activation, seed):
     graph, report, parity = fuse_with_report([network(body, seed=seed)], views=names, force=True)
     assert parity.passed
     outcome = next(o for o in report.outcomes if o.name == row_gather.NAME)
-    assert outcome.status in ("applied", "refused"), outcome.reason
+    assert outcome.status in ("applied", "refused", "nothing"), outcome.reason
 
 
 def test_every_further_roll_costs_no_node():
