@@ -7,11 +7,12 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["emit_json", "json_option", "tell", "working"]
+__all__ = ["emit_json", "json_option", "resumable", "tell", "working"]
 
 EVERY_S = 15.0
 """Seconds between two lines about one long piece of work."""
@@ -60,6 +61,17 @@ def _talk(label: str, limit: str, done: threading.Event) -> None:
     while not done.wait(EVERY_S):
         seconds += EVERY_S
         tell(f"{label}: {seconds:g} s so far{limit}")
+
+
+@contextlib.contextmanager
+def resumable(kept: Path) -> Iterator[None]:
+    """Say where an interrupted run left what it has done, and how it is gone on with."""
+    try:
+        yield
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        if kept.exists():
+            tell(f"what is done is kept in {kept}: the same command with --resume goes on from there")
+        raise
 
 
 def tell(message: str, *, quiet: bool = False) -> None:

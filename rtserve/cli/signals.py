@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.output import emit_json, json_option, resumable, tell
 from rtserve.cli.progress import progress
 
 __all__ = ["prepare", "simulate"]
@@ -145,7 +145,8 @@ def prepare(sources: tuple[str, ...], output: Path, as_json: bool, **options: An
 
     source = click.get_current_context().get_parameter_source
     given = [name for name in options if source(name) is not ParameterSource.DEFAULT]
-    with progress("preparing recordings", quiet=as_json) as bar:
+    kept = output.with_name(f"{output.name}.parts")
+    with resumable(kept), progress("preparing recordings", quiet=as_json) as bar:
         report = run_prepare(sources, output, progress=bar, given=given, **options)
     if as_json:
         emit_json("preparation", report.to_dict())

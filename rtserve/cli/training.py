@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.output import emit_json, json_option, resumable, tell
 from rtserve.cli.progress import progress
 from rtserve.cli.stated import stated_options
 
@@ -68,7 +68,7 @@ def train(windows: Path, output: Path, as_json: bool, background: bool, **option
     if background:
         tell(in_background(output))
         return
-    with progress("training (epochs)", quiet=as_json) as bar:
+    with resumable(output), progress("training (epochs)", quiet=as_json) as bar:
         run = run_train(windows, output, progress=bar, **options)
     if as_json:
         emit_json("training", run.to_dict())
@@ -146,7 +146,7 @@ def ablate(windows: Path, output: Path, as_json: bool, **options: Any) -> None:
     """Train with and without a change (mixup_alpha=0.2) and give the paired difference with its interval."""
     from rtserve.training.commands import run_ablate
 
-    with progress("training twice (epochs)", quiet=as_json) as bar:
+    with resumable(output), progress("training twice (epochs)", quiet=as_json) as bar:
         found = run_ablate(windows, output, progress=bar, **options)
     if as_json:
         emit_json("ablation", found.to_dict())

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from rtserve.cli.commands import GROUPS, entries
 from rtserve.cli.listing import LISTS, MERGES, VIEWS
-from rtserve.cli.main import cli
+from rtserve.cli.main import cli, main
 
 
 def invoke(*args, **more):
@@ -127,3 +127,32 @@ def test_the_extras_that_the_doctor_knows_are_those_of_the_package():
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(EXTRAS) == set(extras) - {"test", "dev"}
+
+
+@pytest.mark.parametrize(
+    ("args", "module", "kept"),
+    [
+        (["train", "W.npz", "-o", "OUT"], "rtserve.training.commands.run_train", "OUT"),
+        (
+            ["ablate", "W.npz", "--change", "mixup_alpha=0.2", "-o", "OUT"],
+            "rtserve.training.commands.run_ablate",
+            "OUT",
+        ),
+        (["prepare", "x.edf", "-o", "OUT.npz"], "rtserve.signals.commands.run_prepare", "OUT.npz.parts"),
+    ],
+)
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_interrupted_run_says_how_it_is_gone_on_with(args, module, kept, begun, tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        if begun:
+            (tmp_path / kept).mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, interrupted)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(args)
+    said = capsys.readouterr().err
+    assert ended.value.code == 130
+    assert said.splitlines()[-1] == "interrupted"
+    assert (f"kept in {kept}: the same command with --resume" in said) is begun
