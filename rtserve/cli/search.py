@@ -27,7 +27,7 @@ __all__ = ["search"]
     help="Share of subjects set aside.",
 )
 @click.option("--budget-us", type=click.FloatRange(0, min_open=True), default=float("inf"), help="Per window, here.")
-@click.option("--metric", help="To be best in; NRMSE, or balanced accuracy for classes.")
+@click.option("--metric", help="To be best in, as evaluate takes it; by default NRMSE, or balanced accuracy.")
 @click.option("--average", type=click.Choice(["logits", "probabilities"]), help="What a merge of classifiers is of.")
 @click.option("--weights/--no-weights", default=True, help="Also fit weights of branches.")
 @click.option("--calibrate/--no-calibrate", default=True, help="Also fit a scale and offset.")
@@ -45,7 +45,12 @@ def search(graphs: tuple[str, ...], members: tuple[str, ...], as_json: bool, **o
     """Choose members of GRAPHS, views and weights under a budget; the gain is told on subjects without a say."""
     from rtserve.cli.progress import progress
     from rtserve.measure.commands import run_search
+    from rtserve.submission.ranking import named_metrics
 
+    if options["metric"]:
+        profile = options["profile"]
+        named = profile if "/" in profile else f"{profile}/{options['challenge']}"
+        (options["metric"],) = named_metrics([options["metric"]], named)
     options["average"] = options["average"] or ""
     with progress("fusing and timing") as callback:
         report, written = run_search((*graphs, *members), progress=callback, **options)

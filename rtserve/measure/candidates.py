@@ -9,7 +9,8 @@ from itertools import chain, combinations
 import numpy as np
 
 from rtserve.fusion.plan import Calibration, Merge
-from rtserve.measure.decisions import Decision, to_predictions
+from rtserve.measure.columns import columns_of
+from rtserve.measure.decisions import Decision, to_answers, to_predictions
 from rtserve.measure.metrics import Metric
 from rtserve.measure.outputs import BranchOutputs
 from rtserve.signals.windows import WindowSet
@@ -81,6 +82,8 @@ class Pool:
         Of classifiers: what a merge is of, as `rtserve.fusion.plan.Merge` says it.
     cost : callable
         Predicted microseconds of a candidate.
+    metric : Metric, optional
+        What the answers are for, which says their form; without it numbers, or classes where there is a decision.
     """
 
     outputs: BranchOutputs
@@ -89,10 +92,25 @@ class Pool:
     cost: Callable[[Candidate], float]
     decision: Decision | None = None
     average: str = ""
+    metric: Metric | None = None
     _cache: dict[Candidate, np.ndarray] = field(default_factory=dict, repr=False)
+    _bound: dict[tuple[str, bytes], Metric] = field(default_factory=dict, repr=False)
+
+    def on(self, metric: Metric, index: np.ndarray) -> Metric:
+        """Return the metric for some of the windows, with their columns in it."""
+        if metric.bind is None:
+            return metric
+        key = (str(metric.options), index.tobytes())
+        if key not in self._bound:
+            columns = columns_of(self.windows)
+            self._bound[key] = metric.on({name: values[index] for name, values in columns.items()})
+        return self._bound[key]
 
     def predict(self, candidate: Candidate) -> np.ndarray:
-        """Return (n_windows,) predictions; those of plain candidates are kept as far as memory is set aside for them."""
+        """Return (n_windows, ...) answers as the metric reads them.
+
+        Those of plain candidates are kept as far as memory is set aside for them.
+        """
         plain = candidate.plain
         if candidate.weights or plain not in self._cache:
             y = self._merged(candidate)
@@ -109,7 +127,14 @@ class Pool:
         branches = self.branches(candidate)
         weights = np.array(candidate.weights or (1.0 / len(branches),) * len(branches))
         merged = np.tensordot(weights, branches.astype(np.float64), axes=1)
-        return np.asarray(to_predictions(merged, self.windows, name="a candidate", decision=self.decision), np.float64)
+        return self.answers(merged, name="a candidate", decision=self.decision)
+
+    def answers(self, outputs: np.ndarray, *, name: str, decision: Decision | None) -> np.ndarray:
+        """Return outputs (n_windows, n_outputs) in the form that the metric reads."""
+        if self.metric is None:
+            return np.asarray(to_predictions(outputs, self.windows, name=name, decision=decision), np.float64)
+        found = to_answers(self.metric, outputs, self.windows, name=name, decision=decision)
+        return np.asarray(found, np.float64)
 
     def branches(self, candidate: Candidate) -> np.ndarray:
         """Return (n_branches, n_windows, n_outputs), member-major."""
@@ -159,7 +184,7 @@ def combinations_of(pool: Pool) -> int:
 
 def badness(pool: Pool, metric: Metric, candidate: Candidate, index: np.ndarray) -> float:
     """Return the metric on some windows, negated where higher is better; infinite where it is not defined."""
-    y = pool.windows.y[index].astype(np.float64)
+    y, metric = pool.windows.y[index].astype(np.float64), pool.on(metric, index)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(metric.of_sums(metric.statistics(y, pool.predict(candidate)[index]).sum(axis=0)))
     return (-value if metric.higher_is_better else value) if np.isfinite(value) else float("inf")

@@ -70,7 +70,7 @@ class Chooser:
         return min(singles, key=lambda c: badness(self.pool, self.metric, c, train))
 
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return predictions (n_windows,) of the choice, and of the best single member, made without each fold."""
+        """Return predictions (n_windows, ...) of the choice, and of the best single member, made without each fold."""
         chosen = nested(lambda train: self._predictor(self.choose(train)), self.units, seed=self.seed)
         single = nested(lambda train: self._predictor(self.best_single(train)), self.units, seed=self.seed)
         return chosen, single
@@ -84,11 +84,14 @@ class Chooser:
         inner = Units(index=index, count=len(names), over=self.units.over)
         fold = fold_of(inner, seed=self.seed + 1)
         y = self.pool.windows.y[train].astype(np.float64)
-        p = np.empty(len(train))
+        p = np.empty((len(train), *self.pool.predict(candidate).shape[1:]))
         for k in np.unique(fold):
             fit = fitted(self.pool, candidate, train[fold != k], weights=weights, calibrate=calibrate)
             p[fold == k] = self.pool.predict(fit)[train[fold == k]]
-        value = float(self.metric.of_sums(self.metric.statistics(y, p).sum(axis=0)))
+        metric = self.pool.on(self.metric, train)
+        value = float(metric.of_sums(metric.statistics(y, p).sum(axis=0)))
+        if not np.isfinite(value):
+            return float("inf")
         return -value if self.metric.higher_is_better else value
 
     def front(self, ranked: Sequence[Candidate], best: Candidate, train: np.ndarray) -> list[Candidate]:

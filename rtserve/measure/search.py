@@ -22,9 +22,9 @@ from rtserve.graphs.graph import Graph
 from rtserve.measure.candidates import EXACT_LIMIT, Candidate, Pool, combinations_of, explore
 from rtserve.measure.chooser import Chooser
 from rtserve.measure.cost_model import CostModel, measure_costs, time_graphs
-from rtserve.measure.decisions import decide, to_predictions
+from rtserve.measure.decisions import decide, to_answers
 from rtserve.measure.folds import FOLDS
-from rtserve.measure.metrics import METRICS, names_of_metrics, parse_metric
+from rtserve.measure.metrics import Metric, parse_metric
 from rtserve.measure.outputs import branch_outputs
 from rtserve.measure.predict import as_graph, as_windows, predict
 from rtserve.measure.search_report import Option, SearchReport
@@ -80,7 +80,8 @@ def search(
     weights, calibrate : bool
         Whether weights of branches, and a scale and offset, may be fitted.
     metric, split : str
-        NRMSE by default, balanced accuracy for classes; the part of the windows to choose on. ``"train"`` alone
+        What is to be best, as `rtserve.measure.metrics.parse_metric` reads it: NRMSE by default, balanced accuracy for
+        classes; the part of the windows to choose on. ``"train"`` alone
         chooses on training windows, and the signature says so.
     hold_out : float
         Share of subjects that the search does not touch and tells its gain on, where the file marks no test windows;
@@ -114,21 +115,17 @@ def search(
     asked = [metric] if metric else []
     decision = decide(in_form(graphs[0], average), windows, asked, name=names[0])
     chosen = parse_metric(metric or ("balanced_accuracy" if decision else "nrmse"))
-    if chosen.bind is not None or chosen.reads not in ("number", "class"):
-        raise InputError(
-            f"search does not choose by {chosen.label}: it scores parts of the windows, by one number of each",
-            hint=f"use one of {', '.join(m for m in names_of_metrics(('number', 'class')) if m in METRICS)}",
-        )
     fitted = graphs[0].output_spec.n_outputs == 1 and decision is None
     model = measure_costs(graphs, bound, whole, average=average, seed=seed, progress=progress)
     alike = [in_form(graph, average) for graph in graphs]
     pool = Pool(
         outputs=branch_outputs(alike, bound, windows, names=names, jobs=jobs, backend=backend),
-        wholes={name: _whole(name, graph, windows, asked) for name, graph in whole.items()},
+        wholes={name: _whole(name, graph, windows, chosen, asked) for name, graph in whole.items()},
         windows=windows,
         cost=_cost_of(model),
         decision=decision,
         average=average,
+        metric=chosen,
     )
     chooser = Chooser(
         pool=pool,
@@ -152,10 +149,10 @@ def _require_alike(graphs: Sequence[Graph], names: Sequence[str], whole: dict[st
         require_same_output(graphs[0].output_spec, graph.output_spec, names=(names[0], name))
 
 
-def _whole(name: str, graph: Graph, windows: WindowSet, metrics: Sequence[str]) -> np.ndarray:
-    """Return the predictions (n_windows,) of a graph that competes as it is."""
-    decision = decide(graph, windows, metrics, name=name)
-    return to_predictions(predict(graph, windows, name=name), windows, name=name, decision=decision)
+def _whole(name: str, graph: Graph, windows: WindowSet, metric: Metric, asked: Sequence[str]) -> np.ndarray:
+    """Return the answers (n_windows, ...) of a graph that competes as it is."""
+    decision = decide(graph, windows, asked, name=name)
+    return to_answers(metric, predict(graph, windows, name=name), windows, name=name, decision=decision)
 
 
 def _cost_of(model: CostModel) -> Callable[[Candidate], float]:
@@ -217,12 +214,14 @@ def _report(
     resamples: int,
     split: str,
 ) -> SearchReport:
-    pool, metric, seed = chooser.pool, chooser.metric, chooser.seed
+    pool, seed = chooser.pool, chooser.seed
     subject, every = pool.windows.subject, parts.chosen_on
     y = pool.windows.y[every].astype(np.float64)
+    metric = pool.on(chooser.metric, every)
+    chosen_split, told_split = parts.splits(split)
     units = Units.of(subject[every] if len(subject) == len(pool.windows) else subject, len(every))
     best, single = chooser.choose(every), chooser.best_single(every)
-    told = tell(chooser, best, single, parts, resamples=resamples)
+    told = tell(chooser, best, single, parts, split=told_split, resamples=resamples)
 
     def option(c: Candidate) -> Option:
         p = pool.predict(c)[every]
@@ -244,7 +243,8 @@ def _report(
         )
 
     return SearchReport(
-        signature=metric.signature(n=len(y), data=pool.windows.digest, split=split),
+        signature=metric.signature(n=len(y), data=pool.windows.take(every).digest, split=chosen_split),
+        told=told.signature,
         higher_is_better=metric.higher_is_better,
         budget_us=budget_us,
         options=tuple(option(c) for c in front),

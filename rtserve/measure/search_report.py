@@ -77,8 +77,8 @@ class SearchReport:
 
     Parameters
     ----------
-    signature : Signature
-        Of the metric.
+    signature, told : Signature
+        Of the metric on the windows chosen on, and on those that the gain is told on.
     higher_is_better : bool
         Its direction.
     budget_us : float
@@ -104,6 +104,7 @@ class SearchReport:
     """
 
     signature: Signature
+    told: Signature
     higher_is_better: bool
     budget_us: float
     options: tuple[Option, ...]
@@ -140,6 +141,7 @@ class SearchReport:
             "options": [option.to_dict() for option in self.options],
             "nested": {
                 "value": self.nested,
+                "signature": str(self.told),
                 "interval": self.nested_interval.to_dict() if self.nested_interval else None,
                 "folds": self.folds,
                 "over": self.over,
@@ -167,6 +169,7 @@ class SearchReport:
         constant = "" if self.gain.constant is None else f"   constant: {self.gain.constant:.5g}"
         how = f" ({self.folds} folds)" if self.folds else ""
         out.append(f"on {self.over} without a say{how}: {self.nested:.5f}{ends}{constant}")
+        out.append(f"  told by {self.told}")
         out.append(f"  against the best single member, so chosen too: {self.gain.sentence()}")
         out += [f"  note: {note}" for note in self.notes]
         if self.choice.scale == 0.0:

@@ -44,6 +44,17 @@ class Untouched:
     told_on: np.ndarray
     where: str
 
+    def splits(self, split: str) -> tuple[str, str]:
+        """Return what signatures call the windows chosen on and those told on, of what was called `split`."""
+        if not len(self.told_on):
+            return split, split
+        marks = _marks(self.windows)
+        if len(marks) == len(self.windows):
+            chosen, told = (np.unique(marks[index]) for index in (self.chosen_on, self.told_on))
+            if not np.intersect1d(chosen, told).size:
+                return (",".join(chosen) if split == "all" else split), ",".join(told)
+        return f"{split} (chosen on)", f"{split} (set aside)"
+
     @property
     def units(self) -> Units:
         """The people that are told on."""

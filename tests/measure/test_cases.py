@@ -15,7 +15,6 @@ from rtserve.measure.compare import compare
 from rtserve.measure.evaluate import evaluate
 from rtserve.measure.evaluation import score_predictions
 from rtserve.measure.predict import predict
-from rtserve.measure.search import search
 from rtserve.signals.windows import Stated, WindowSet, load_windows, save_windows
 
 from .conftest import N_CHANS, N_TIMES, linear_graph
@@ -175,11 +174,6 @@ def test_branches_are_judged_by_every_metric_of_classes(tmp_path, metric):
     verdicts = {trial.name: trial.change.verdict for trial in report.trials}
     assert report.metric == metric
     assert verdicts["good.onnx"] == "helps"
-
-
-def test_a_search_chooses_by_one_number_of_each_window():
-    with pytest.raises(InputError, match="search does not choose by auc"):
-        search([THREE], labelled(), metric="auc", average="logits")
 
 
 def test_vectors_are_scored_by_metrics_of_vectors(tmp_path):

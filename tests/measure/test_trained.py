@@ -199,7 +199,7 @@ def test_a_zip_is_not_scored_as_a_graph(marked, tmp_path):
     (tmp_path / "s.zip").write_bytes(b"PK")
     with pytest.raises(InputError, match="is a zip, not a graph") as caught:
         evaluate(tmp_path / "s.zip", marked)
-    assert "rtserve compare" in caught.value.hint
+    assert "rtserve evaluate" in caught.value.hint
 
 
 def test_a_stored_score_on_training_windows_that_does_not_say_so_is_refused(trained, marked):
