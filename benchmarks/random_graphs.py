@@ -47,7 +47,7 @@ def judge_one(record: dict[str, Any], seed: int) -> None:
 def last_lines(text: str) -> str:
     """Return a reason without what differs between machines: paths and line numbers of a traceback."""
     lines = [line for line in text.strip().splitlines() if line.strip() and not line.lstrip().startswith("File ")]
-    return " | ".join(line.strip() for line in lines[-3:])[:300]
+    return " | ".join(line.strip() for line in lines[-3:])[:500]
 
 
 def counts(record: dict[str, Any]) -> dict[str, int]:

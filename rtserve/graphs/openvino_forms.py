@@ -3,9 +3,9 @@
 Found by running every form in both (OpenVINO 2026.4 against onnxruntime and onnx's evaluator): pooling in ceil mode
 reads past the padded signal (MaxPool gives -inf or a window too many, AveragePool another divisor), Pad has no wrap
 mode, ConvTranspose takes neither ``output_shape`` with SAME_LOWER nor ``auto_pad``, DFT ignores its axis, STFT needs
-both window and frame length; two recurrences on one signal spoil it for each other (`openvino_recurrences`). Each has
-an exact equivalent that OpenVINO runs. Antialiased Resize, Resize with half_pixel_symmetric and LSTM with peepholes give
-other numbers and have none: they are refused by name.
+both window and frame length; two recurrences on one signal spoil it for each other (`openvino_recurrences`); Softplus
+and Erf are coarse (`openvino_functions`). Each has an exact equivalent that OpenVINO runs. Antialiased Resize, Resize
+with half_pixel_symmetric and LSTM with peepholes give other numbers and have none: they are refused by name.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rtserve.errors import ExportError
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 from rtserve.graphs.macs import infer_shapes
+from rtserve.graphs.openvino_functions import erf, softplus
 from rtserve.graphs.openvino_recurrences import RECURRENT, part_inputs
 
 if TYPE_CHECKING:
@@ -234,4 +235,6 @@ REWRITES: dict[str, Callable[[Emitter, ir.Node], ir.Value | None]] = {
     "STFT": _stft,
     "Resize": _resize,
     "LSTM": _lstm,
+    "Softplus": softplus,
+    "Erf": erf,
 }

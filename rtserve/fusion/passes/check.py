@@ -95,6 +95,18 @@ class Reference:
         subject = f"{ENGINE_NAMES[engine]} on the fused graph"
         return ParityReport(cases=tuple(cases), subject=subject, reference="the plan in float64", notes=tuple(notes))
 
+    def turn(self, graph: Graph, case: ParityCase) -> str:
+        """Return the operator on which the refusal of a graph in OpenVINO turns, on the input of a case."""
+        from rtserve.graphs.openvino_step import turning_point
+
+        answer = next((a for a in self._heard.answers if a.name == case.name), None)
+        if answer is None or not case.finite:
+            return "which operator it turns on was not asked: there is nothing to compare"
+        try:
+            return turning_point(graph, answer.x, lambda y: answer.compare(y).error, case.allowed)
+        except Exception as error:  # what engines raise on parts of a graph, beside a refusal that stands without it
+            return f"which operator it turns on could not be found ({type(error).__name__})"
+
     @property
     def answers(self) -> Answers | None:
         """What travels in the graph: its answers to the reference windows."""

@@ -132,9 +132,12 @@ def _in_its_engine(reference: Reference | None, result: Graph, engine: str) -> P
     if reference is None or engine == "onnxruntime":
         return ""
     try:
-        return reference.report(result, engine)
+        report = reference.report(result, engine)
     except EnvironmentMissingError as missing:
         return f"not compared in {engine}: {missing.message}"
+    if report.passed or engine != "openvino":
+        return report
+    return replace(report, notes=(*report.notes, reference.turn(result, report.worst)))
 
 
 def _labelled(joined: Graph, model: ir.Model, outcomes: Sequence[Outcome], engine: str) -> Graph:
