@@ -187,13 +187,14 @@ def _provenance(job: dict[str, Any], facts: dict[str, Any], checkpoint: Path | N
 
 def _finish(model: ir.Model, facts: dict[str, Any], provenance: Provenance) -> Graph:
     """Fold, name and version the raw model, and wrap it."""
-    from rtserve.graphs.fold import fold_batchnorm, fold_constants, normalise
+    from rtserve.graphs.fold import fold_batchnorm, fold_constants, name_after_operators, normalise
     from rtserve.graphs.graph import Graph
     from rtserve.graphs.heads import with_form
 
     fold_constants(model)
     fold_batchnorm(model)
     fold_constants(model)
+    name_after_operators(model)
     normalise(model, name=facts["network"])
     return Graph(
         model=model,

@@ -7,6 +7,7 @@ and then rounded once. It holds where the convolution's output goes nowhere else
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["fold_batchnorm", "fold_constants", "normalise", "strip_metadata", "supersede"]
+__all__ = ["fold_batchnorm", "fold_constants", "name_after_operators", "normalise", "strip_metadata", "supersede"]
 
 _LARGEST_CONSTANT = 1 << 28
 
@@ -128,6 +129,22 @@ def strip_metadata(model: ir.Model) -> None:
     for value in model.graph.initializers.values():
         if value.const_value is not None:
             value.const_value = ir.tensor(value.const_value.numpy(), name=value.name)
+
+
+def name_after_operators(model: ir.Model) -> None:
+    """Call values by the operator that gives them where the exporter's name tells a person nothing, in place.
+
+    A BatchNorm is traced as a tuple whose first part is taken, so that after folding a convolution is ``getitem_3``.
+    """
+    taken = {value.name for node in model.graph for value in node.outputs} | set(model.graph.initializers)
+    for node in model.graph:
+        for value in node.outputs:
+            if not (value.name or "").startswith("getitem") or value.is_graph_output():
+                continue
+            stem = node.op_type.lower()
+            names = (stem if k == 0 else f"{stem}_{k}" for k in itertools.count())
+            value.name = next(name for name in names if name not in taken)
+            taken.add(value.name)
 
 
 def normalise(model: ir.Model, *, name: str) -> None:

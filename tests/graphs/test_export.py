@@ -17,6 +17,7 @@ from rtserve.graphs.export_child import run
 from rtserve.graphs.exporter import exporter_file, parse_settings
 from rtserve.graphs.graph import IR_VERSION, OPSET, Graph
 from rtserve.graphs.runners import OnnxruntimeRunner, ReferenceRunner
+from rtserve.training.networks import CompactRT
 
 OWN = "rtserve.training.networks:exporter"
 
@@ -201,3 +202,13 @@ def test_a_reference_is_a_file_or_an_object():
 def test_a_module_that_is_not_installed_is_told():
     with pytest.raises(InputError, match="No module named 'nowhere'"):
         export(None, exporter="nowhere:exporter")
+
+
+def test_no_value_is_called_by_what_the_tracer_did(tmp_path):
+    torch.manual_seed(0)
+    torch.save(CompactRT(8).state_dict(), tmp_path / "a.pth")
+    graph = export(tmp_path / "a.pth", exporter="rtserve.training.networks:exporter", settings={"n_times": 100})
+    names = [value.name for node in graph.model.graph for value in node.outputs]
+    assert not any(name.startswith("getitem") for name in names)
+    assert names[0] == "conv"
+    assert len(set(names)) == len(names)
