@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from rtserve.graphs.convolving import LeanConvolutions, one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +51,7 @@ BY_ARGUMENT = ("gelu", "hardswish", "sin", "cos")
 """Functions whose absolute error is a rounding of their argument: x (1 + erf x) / 2 for a large negative x."""
 
 
-class RoundingErrors(TorchDispatchMode):  # type: ignore[misc]
+class RoundingErrors(LeanConvolutions):
     """While active, every floating-point operation of torch errs as float32 might.
 
     Parameters
@@ -61,17 +62,13 @@ class RoundingErrors(TorchDispatchMode):  # type: ignore[misc]
 
     def __init__(self, seed: int) -> None:
         super().__init__()
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = np.random.Generator(np.random.SFC64(seed))
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Keep torch from importing its compiler to keep that from tracing this: nobody compiles here."""
-        return False
-
-    def _draw(self, like: Tensor) -> Tensor:
+    def _factor(self, like: Tensor) -> Tensor:
         """Return 1 + errors in [-1, 1] x `ULPS` x unit roundoff, of the shape of `like`, in float64."""
         most = ULPS * COARSE.get(like.dtype, UNIT)
-        return torch.empty(like.shape, dtype=torch.float64).uniform_(1 - most, 1 + most, generator=self.generator)
+        drawn = torch.from_numpy(np.asarray(self.generator.random(tuple(like.shape))))
+        return drawn.mul_(2 * most).add_(1 - most)
 
     def _err(self, value: Any, size: Tensor | float = 0.0) -> Any:
         """Return a tensor with relative errors, and absolute ones of numbers of `size`; anything else as it is.
@@ -81,10 +78,10 @@ class RoundingErrors(TorchDispatchMode):  # type: ignore[misc]
         """
         if not isinstance(value, torch.Tensor) or not (value.is_floating_point() or value.is_complex()):
             return value
-        drawn = self._draw(value)
+        factor = self._factor(value)
         if isinstance(size, float) and not size:
-            return (value * drawn).to(value.dtype)  # 0 and infinity stay what they are
-        erring = value * drawn + size * (value != 0) * (drawn - 1)
+            return factor.mul_(value) if value.dtype == torch.float64 else (value * factor).to(value.dtype)
+        erring = value * factor + size * (factor - 1) * (value != 0)
         return torch.where(torch.isfinite(value), erring.to(value.dtype), value)
 
     def __torch_dispatch__(
@@ -95,7 +92,7 @@ class RoundingErrors(TorchDispatchMode):  # type: ignore[misc]
         if any(part in name for part in CONTRACTIONS):
             args = tuple(self._err(arg) for arg in args)
         size = args[0].abs() if name in BY_ARGUMENT else BY_DIFFERENCE.get(name, 0.0)
-        result = func(*args, **(kwargs or {}))
+        result = self.compute(func, args, kwargs or {})
         if func._schema.is_mutable:
             return result.copy_(self._err(result, size)) if isinstance(result, torch.Tensor) else result
         if any(returned.alias_info for returned in func._schema.returns):
@@ -139,7 +136,7 @@ def expected_error(
         x, truth, draws = torch.cat([x] * draws), np.concatenate([truth] * draws), 1
     worst = 0.0
     for seed in range(draws):
-        with torch.inference_mode(), RoundingErrors(seed):
+        with torch.inference_mode(), one_thread(), RoundingErrors(seed):
             drawn = call(x).double().numpy()
         if drawn.shape != truth.shape or not np.array_equal(np.isfinite(drawn), np.isfinite(truth)):
             return float("inf")
@@ -149,7 +146,7 @@ def expected_error(
 
 def answers_alone(call: Callable[[Tensor], Tensor], x: Tensor, truth: np.ndarray, times: int = 2) -> bool:
     """Whether the same windows several times in one batch get the same answers."""
-    with torch.inference_mode():
+    with torch.inference_mode(), one_thread(), LeanConvolutions():
         answers = call(torch.cat([x] * times)).double().numpy()
     expected = np.concatenate([truth] * times)
     return answers.shape == expected.shape and np.allclose(answers, expected, rtol=1e-9, atol=1e-12, equal_nan=True)

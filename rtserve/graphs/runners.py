@@ -6,7 +6,8 @@ in float64: they say what the numbers should be, the others what an engine makes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -128,6 +129,7 @@ class PlanRunner:
         plan, tensors = graph_to_plan(graph)
         self.module = PlanModule(plan, tensors).eval()
         self._dtype = torch.float64 if double else torch.float32
+        self._double = double
         if double:
             self.module.double()
         self._alone: bool | None = None
@@ -137,7 +139,7 @@ class PlanRunner:
         import torch
 
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), self._manner():
                 y: np.ndarray = self.module(torch.from_numpy(np.ascontiguousarray(x)).to(self._dtype)).numpy()
         except (
             Exception
@@ -147,6 +149,17 @@ class PlanRunner:
                 hint="does the input fit, and does the graph take any batch?",
             ) from None
         return y
+
+    @contextmanager
+    def _manner(self) -> Iterator[None]:
+        """Compute as this runner does: in float64 on one thread, with convolutions that need little memory."""
+        if not self._double:
+            yield
+            return
+        from rtserve.graphs.convolving import LeanConvolutions, one_thread
+
+        with one_thread(), LeanConvolutions():
+            yield
 
     def rounding(self, x: np.ndarray, truth: np.ndarray, *, windows: int = 4) -> float:
         """Return the relative error that float32 is expected to make; see `rtserve.graphs.rounding.expected_error`."""
