@@ -11,8 +11,9 @@ import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.signals.chosen import EventChoice, choose_events, event_values
-from rtserve.signals.clock import GAP, SKIP
+from rtserve.signals.clock import GAP
 from rtserve.signals.events import EventRule, find_trials, read_events
+from rtserve.signals.holes import bad_spans, is_bad
 from rtserve.signals.recordings import Signal
 from rtserve.signals.wanted import Wanted
 
@@ -133,6 +134,9 @@ def cut_windows(signal: Signal, cutting: Cutting) -> Cut:
     X = np.empty((len(starts), len(signal.ch_names), n_times), np.float32)
     for window, start in zip(X, starts, strict=True):
         window[:] = signal.data[:, start : start + n_times]
+    whole = np.isfinite(X).all(axis=(1, 2))
+    dropped["with NaN in a segment marked as bad, or beside one"] += int((~whole).sum())
+    X, keep[keep] = X if whole.all() else X[whole], whole
     if cutting.max_uv:
         calm = np.ptp(X, axis=2).max(axis=1) <= cutting.max_uv * 1e-6
         dropped[f"over {cutting.max_uv:g} uV"] += int((~calm).sum())
@@ -249,9 +253,6 @@ def _marked_bad(start: np.ndarray, n_times: int, signal: Signal, keep: np.ndarra
     """Return which windows overlap a segment whose mark begins with BAD, by MNE's rule; count those of `keep`."""
     begin = signal.clock.time_of(start)
     end = begin + n_times / signal.clock.rate
-    bad = np.zeros(len(start), bool)
-    for onset, duration, name in (mark for marks in signal.marks if marks.quality for mark in marks):
-        if name.lower().startswith("bad") and not name.upper().startswith(SKIP):
-            bad |= (onset < end) & (onset + duration > begin)
+    bad = is_bad(begin, end, bad_spans(signal.marks))
     dropped["in a segment marked as bad"] += int((bad & keep).sum())
     return bad

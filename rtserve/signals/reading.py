@@ -21,7 +21,13 @@ from rtserve.signals.notes import Notes, listening
 from rtserve.signals.sidecars import Sidecars, find_sidecars
 from rtserve.signals.tables import is_empty, read_table
 from rtserve.signals.triggers import triggered
-from rtserve.signals.wholeness import require_all_there, require_beside, require_fetched, require_modest
+from rtserve.signals.wholeness import (
+    require_all_there,
+    require_beside,
+    require_fetched,
+    require_first_part,
+    require_modest,
+)
 from rtserve.signals.xdf import Stamped, read_xdf
 
 __all__ = ["FETCH", "FOLDERS", "SUFFIXES", "Reading", "is_recording", "read_recording"]
@@ -112,6 +118,7 @@ def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask
     if path.suffix.lower() in HEADS:
         headed_beside(path)
     require_modest(path)
+    require_first_part(path)
     with listening(notes):
         raw, stamped = _read(path)
     said, sidecars = " ".join(_without_paths(line, path) for line in notes.lines()), find_sidecars(path)

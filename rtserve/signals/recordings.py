@@ -17,6 +17,7 @@ import numpy as np
 from rtserve.errors import InputError
 from rtserve.signals.channels import Choice, choose_channels, few, interpolate, referenced
 from rtserve.signals.clock import Clock, Marks
+from rtserve.signals.holes import around_holes, filled, without_holes
 from rtserve.signals.notes import Notes, listening
 from rtserve.signals.reading import Reading, read_recording
 from rtserve.signals.volts import in_volts
@@ -145,10 +146,14 @@ def _filtered(data: np.ndarray, choice: Choice, reading: Reading, cleaning: Clea
         piece = data[:, first : first + length]
         try:
             if low is not None or high is not None:
-                piece = np.asarray(mne.filter.filter_data(piece, clock.sfreq, low, high, verbose="warning"))
+                piece = around_holes(
+                    piece, lambda x: np.asarray(mne.filter.filter_data(x, clock.sfreq, low, high, verbose="warning"))
+                )
         except (ValueError, RuntimeError) as error:
             raise InputError(f"{reading.path} cannot be filtered: {error}", hint="see --band") from None
-        pieces.append(piece if rate == clock.sfreq else resample(piece, clock.sfreq, rate))
+        if rate != clock.sfreq:
+            piece = filled(piece, rate / clock.sfreq, lambda x: resample(x, clock.sfreq, rate))
+        pieces.append(piece)
     return np.concatenate(pieces, axis=1), clock.at_rate(rate, [piece.shape[1] for piece in pieces])
 
 
@@ -179,7 +184,7 @@ def _band(data: np.ndarray, choice: Choice, reading: Reading, cleaning: Cleaning
     low, high = cleaning.low, cleaning.high
     if not cleaning.filter_again:
         if choice.of_the_net and rate == CONTEST_RATE:
-            drifts = _drifts(data, rate)
+            drifts = _drifts(without_holes(data), rate)
             if cleaning.contest or not drifts:
                 notes.add(
                     f"recognised as the contest's own file ({len(choice.names)} channels of its net at 100 Hz, filtered"

@@ -6,6 +6,7 @@ import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.signals.claims import multiplied
+from rtserve.signals.holes import opened, without_holes
 from rtserve.signals.reading import Reading
 from rtserve.spec import UNITS
 
@@ -34,7 +35,7 @@ def in_volts(reading: Reading, names: list[str], unit: str) -> np.ndarray:
     Raises
     ------
     InputError
-        Where there is no sample, NaN or Inf, or a scale that no scalp EEG has.
+        Where there is no sample, NaN or Inf outside a segment marked as bad, or a scale that no scalp EEG has.
     """
     data: np.ndarray = reading.raw.get_data(names)
     claimed = np.array([multiplied(reading.raw, reading.path, name) for name in names])
@@ -46,8 +47,11 @@ def in_volts(reading: Reading, names: list[str], unit: str) -> np.ndarray:
             )
         data = data * (_SIZES[unit] / claimed)[:, None]
     _require_finite(data, names, reading)
-    _require_plausible(data, claimed, unit, reading)
-    _compare_channels(data, claimed if not unit else np.full(len(names), _SIZES[unit]), names, reading)
+    sound = without_holes(data)
+    if not sound.size:
+        raise InputError(f"{reading.path} holds no sample that is a number", hint="is it the right file?")
+    _require_plausible(sound, claimed, unit, reading)
+    _compare_channels(sound, claimed if not unit else np.full(len(names), _SIZES[unit]), names, reading)
     return data
 
 
@@ -55,13 +59,19 @@ def _require_finite(data: np.ndarray, names: list[str], reading: Reading) -> Non
     if not data.size:
         raise InputError(f"{reading.path} holds no sample", hint="is it the right file?")
     bad = ~np.isfinite(data)
+    if bad.any() and (holes := opened(data, reading.clock, reading.marks)).any():
+        bad &= ~holes
+        reading.notes.add(
+            f"NaN in segments marked as bad ({int(holes.sum()) / reading.clock.sfreq:g} s): no window has them, and what"
+            " lies between is filtered by itself"
+        )
     for part in reading.clock.stretches:
         if bad[:, part.start : part.stop].any():
             channel, sample = (int(i) for i in np.argwhere(bad)[0])
             raise InputError(
                 f"{reading.path} holds {int(bad.sum())} samples that are NaN or Inf, first in {names[channel]} at"
                 f" {sample / reading.clock.sfreq:.3f} s",
-                hint="cut or repair the segment: a filter would spread it over the whole channel",
+                hint="mark the segment as BAD or repair it: a filter would spread it over the whole channel",
             )
 
 

@@ -10,7 +10,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from rtserve.errors import InputError
@@ -18,7 +18,7 @@ from rtserve.signals.brainvision import HEADS, require_whole_samples
 from rtserve.signals.limits import RATIO, SMALL_BYTES
 from rtserve.signals.subjects import placed
 
-__all__ = ["require_all_there", "require_fetched", "require_modest"]
+__all__ = ["require_all_there", "require_beside", "require_fetched", "require_first_part", "require_modest"]
 
 _CUT = re.compile(
     r"(Invalid tag with only \d+/16 bytes"
@@ -28,6 +28,8 @@ _CUT = re.compile(
 )
 """How MNE's readers say that a file ends before it should. What they say of EDF is decided by `rtserve.signals.edf`."""
 _NO_MARKERS = re.compile(r"MarkerFile '([^']*)' not found; no annotations")
+_SAMPLES, _REF_ROLE, _REF_FILE_NAME, _PREVIOUS = 300, 115, 118, 1
+"""Of a .fif: the tag that holds samples, and those of a file that goes on with another; the role of the one before."""
 _PIECE = 1 << 20
 _COMPRESSED = 15
 """miCOMPRESSED of MATLAB's format 5: one zlib stream."""
@@ -60,6 +62,45 @@ def require_modest(path: Path) -> None:
                 f"recording {path} has {path.stat().st_size:,} bytes and unpacks to more than {most:,}",
                 hint="the file is damaged or made to exhaust memory; nothing was read",
             )
+
+
+def require_first_part(path: Path) -> None:
+    """Raise `InputError` where a .fif says that it goes on with another file: its times count from that one's start."""
+    if not path.name.lower().endswith((".fif", ".fif.gz")):
+        return
+    role, before = 0, ""
+    for kind, value in _head_tags(path):
+        role = int.from_bytes(value, "big") if kind == _REF_ROLE else role
+        if kind == _REF_FILE_NAME and role == _PREVIOUS:
+            before = PureWindowsPath(value.decode("latin-1")).name
+    if before:
+        there = path.with_name(before)
+        raise InputError(
+            f"recording {path} is a later part of a recording in several files: it goes on where {before} ends",
+            hint=f"name the first part; {there} is {'there' if there.exists() else 'not there'}",
+        )
+
+
+def _head_tags(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield kind and content of a .fif's small tags up to its first samples; damage is the reader's to name."""
+    import gzip
+
+    try:
+        with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as handle:
+            while len(head := handle.read(16)) == 16:
+                kind, _, size, then = struct.unpack(">iIii", head)
+                if kind == _SAMPLES or size < 0:
+                    return
+                if kind in (_REF_ROLE, _REF_FILE_NAME):
+                    yield kind, handle.read(size)
+                else:
+                    handle.seek(size, 1)
+                if then > 0:
+                    handle.seek(then)
+                elif then < 0:
+                    return
+    except (OSError, EOFError, zlib.error):
+        return
 
 
 def _unpacked(path: Path) -> Iterator[int]:
