@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtserve.errors import InputError
-from rtserve.signals.subjects import home_of
+from rtserve.signals.derived import home_of
 from rtserve.signals.tables import Table, has_comma, is_empty, plain_number, read_table
 
 __all__ = ["Values", "read_participants"]

@@ -130,7 +130,7 @@ def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask
             records, kept = (onsets, header.record_s), from_notes(found)
         _type_channels(raw, sidecars, path, notes)
         own = stamped.marks if stamped is not None else kept or annotated(raw, path, lost=lost)
-        marks = [*_table_marks(sidecars, column, notes), own]
+        marks = [*_table_marks(sidecars, column, path, notes), own]
         pulses = triggered(_with_stim(raw, stim_channel, path), path, channel=stim_channel, mask=mask)
         marks = [*pulses, *marks] if stim_channel else [*marks, *pulses]  # who names a channel means it
         _project(raw, notes)
@@ -140,9 +140,11 @@ def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask
         raise InputError(f"{path} holds no sample", hint="is it the right file?")
     if len(stretches) > 1:
         notes.add(_gaps(stretches, rate))
+    clock = Clock.of(rate, stretches)
+    _tell_events_beyond(marks, clock, notes)
     units = dict(getattr(raw, "_orig_units", None) or {})
     return Reading(
-        path=path, raw=raw, clock=Clock.of(rate, stretches), marks=tuple(marks), notes=notes, units=units,
+        path=path, raw=raw, clock=clock, marks=tuple(marks), notes=notes, units=units,
         bands=header.bands if header is not None else {},
     )  # fmt: skip
 
@@ -162,6 +164,17 @@ def _project(raw: Any, notes: Notes) -> None:
     if names:
         raw.apply_proj(verbose="warning")
         notes.add(f"projectors of the file applied, as mne.Epochs does: {', '.join(names)}")
+
+
+def _tell_events_beyond(marks: list[Marks], clock: Clock, notes: Notes) -> None:
+    """Say where events go on after the last sample, as they do in half a file."""
+    for some in marks:
+        last = float(some.onset.max(initial=0.0))
+        if last > clock.duration + 1.0:
+            notes.add(
+                f"events of {some.source} go on to {last:.1f} s, the samples end at {clock.duration:.1f} s: is the"
+                " recording cut off?"
+            )
 
 
 def _gaps(stretches: list[Stretch], rate: float) -> str:
@@ -272,7 +285,9 @@ def _with_stim(raw: Any, channel: str, path: Path) -> Any:
     return raw
 
 
-def _table_marks(sidecars: Sidecars, column: str, notes: Notes) -> list[Marks]:
+def _table_marks(sidecars: Sidecars, column: str, path: Path, notes: Notes) -> list[Marks]:
+    if sidecars.events is None and column:
+        raise InputError(f"{path} has no events.tsv, so no column {column} in it", hint="leave --event-column out")
     if sidecars.events is None:
         return []
     table = read_table(sidecars.events)

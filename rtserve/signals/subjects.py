@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from rtserve.errors import InputError
-from rtserve.files import read_json
+from rtserve.signals.derived import described, homes_of, stated_sources
 from rtserve.signals.labels import pairs_of
 from rtserve.signals.patterns import Pattern, is_pattern, parse_pattern
 from rtserve.signals.windows import WindowSet
@@ -29,7 +29,6 @@ __all__ = [
     "GUESSED",
     "Named",
     "dataset_root",
-    "home_of",
     "is_guessed",
     "name_recordings",
     "people",
@@ -37,8 +36,6 @@ __all__ = [
     "subjects_note",
 ]
 
-_WITHIN = ("derivatives", "sourcedata", "rawdata")
-"""Folders of a BIDS data set that hold other data sets, of the same people."""
 FIELDS = ("subject", "session", "dataset", "run")
 """What ``--subject`` may take out of a file's name or path."""
 GUESSED = "guessed"
@@ -105,7 +102,7 @@ def name_recordings(
             hint="leave it out: the names of a BIDS folder's files say their subject",
         )
     roots = [root.resolve() if root else (None if subject else dataset_root(path)) for path, root in found]
-    homes = {root: home_of(root) for root in roots if root is not None}
+    homes = homes_of(root for root in roots if root is not None)
     labels = _labels(set(homes.values()))
     several = len(labels) > 1
     named = []
@@ -145,16 +142,6 @@ def dataset_root(path: Path) -> Path | None:
     return found.resolve() if found else None
 
 
-def home_of(root: Path) -> Path:
-    """Return the data set whose people are in one: of ``ds/derivatives/clean`` that is ``ds``, else itself."""
-    for folder in root.parents:
-        if folder.name in _WITHIN and (folder.parent / "dataset_description.json").is_file():
-            return home_of(folder.parent)
-        if folder.name in _WITHIN and next(folder.parent.glob("sub-*"), None) is not None:
-            return home_of(folder.parent)
-    return root
-
-
 def _root_above(path: Path) -> Path | None:
     folders = list(path.parents)
     described = next((folder for folder in folders if (folder / "dataset_description.json").is_file()), None)
@@ -167,7 +154,7 @@ def _root_above(path: Path) -> Path | None:
 
 def _labels(roots: set[Path]) -> dict[Path, str]:
     """Return a name for every data set: its description's, else its folder's; with more of its path where two agree."""
-    names = {root: _slug(_described(root) or root.name) or "dataset" for root in roots}
+    names = {root: _slug(_named(root) or root.name) or "dataset" for root in roots}
     for depth in range(1, 1 + max((len(root.parts) for root in roots), default=0)):
         counts = Counter(names.values())
         if max(counts.values(), default=0) < 2:
@@ -179,12 +166,8 @@ def _labels(roots: set[Path]) -> dict[Path, str]:
     return names
 
 
-def _described(root: Path) -> str:
-    try:
-        about = read_json(root / "dataset_description.json", "description", hint="see BIDS")
-        name = about.get("Name", "")
-    except (OSError, ValueError, AttributeError):
-        return ""
+def _named(root: Path) -> str:
+    name = described(root).get("Name", "")
     return name if isinstance(name, str) else ""
 
 
@@ -291,8 +274,16 @@ def _notes(named: list[Named], paths: list[Path], *, names_alone: bool) -> tuple
 
 
 def _notes_on_homes(homes: dict[Path, Path], roots: set[Path | None]) -> tuple[str, ...]:
-    """Return what is to be said of data sets within others."""
-    return tuple(
+    """Return what is to be said of data sets that are made of others."""
+    several = len(set(homes.values())) > 1
+    unknown = [(root, said[0]) for root, home in homes.items() if root == home and (said := stated_sources(root))]
+    lost = tuple(
+        f"{root} is derived from {said}, by its SourceDatasets: if that is one of the other data sets, its people are"
+        " taken for others; prepare it alone then"
+        for root, said in unknown
+        if several
+    )
+    return lost + tuple(
         f"{root} is derived from {home.name}: its subjects are those of {home.name}"
         + (", and their recordings are here twice" if home in roots else "")
         for root, home in sorted(homes.items())

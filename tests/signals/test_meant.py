@@ -13,6 +13,7 @@ from rtserve.signals.recordings import Cleaning, open_recording, resample
 from rtserve.signals.tables import plain_number
 from rtserve.signals.windows import load_windows
 
+from . import formats
 from .test_prepare import run
 from .test_reading import MARKED, ONSET, edf, made
 
@@ -185,3 +186,16 @@ def test_an_unknown_factor_is_no_guess(tmp_path):
     path = edf(tmp_path / "a.edf", 20 * np.random.default_rng(0).standard_normal((3, 200 * 40)), units=["MV"] * 3)
     with pytest.raises(InputError, match="half its samples exceed"):
         open_recording(path, Cleaning(low=None, high=None, sfreq=None))
+
+
+def test_a_column_of_no_table_is_refused(tmp_path):
+    path = formats._edf(tmp_path).path
+    with pytest.raises(InputError, match=r"has no events\.tsv, so no column nope"):
+        read_recording(path, column="nope")
+
+
+def test_events_after_the_last_sample_are_said(tmp_path):
+    path = formats._edf(tmp_path).path
+    (tmp_path / "x_events.tsv").write_text("onset\tduration\ttrial_type\n3\t0\tx\n99\t0\tx\n", encoding="utf-8")
+    said = " ".join(read_recording(path).notes.lines())
+    assert "events of x_events.tsv, column trial_type go on to 99.0 s, the samples end at 26.0 s" in said

@@ -239,3 +239,29 @@ def test_a_set_reaches_no_file_outside_its_folder(tmp_path):
             continue
         with pytest.raises(InputError, match="not in its own folder"):
             run(tmp_path / "in" / "x.set", *MARKED, "-o", tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_epoched_set_reaches_no_file_outside_its_folder(tmp_path, inside):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "vault").mkdir()
+    samples = 10 * brain(40, 200, 3).astype("<f4")
+    place = tmp_path / ("in" if inside else "vault") / "y.fdt"
+    place.write_bytes(samples.T.tobytes())
+    rows = [("stim", 800.0 * k + 101, 0.0, k + 1.0) for k in range(10)]
+    rows += [("resp", 800.0 * k + 301, 0.0, k + 1.0) for k in range(10)]
+    names = [(n, object) for n in ("type", "latency", "duration", "epoch")]
+    epochs = [(k + 1.0, 0.0, "stim") for k in range(10)]
+    about = {"setname": "x", "nbchan": 3.0, "pnts": 800.0, "trials": 10.0, "srate": 200.0, "xmin": 0.0, "xmax": 3.995,
+             "data": "y.fdt" if inside else "../vault/y.fdt", "icawinv": [], "icaweights": [], "icasphere": [],
+             "event": np.array(sorted(rows, key=lambda row: row[1]), names), "times": np.arange(800.0) * 5,
+             "epoch": np.array(epochs, [(n, object) for n in ("event", "eventlatency", "eventtype")]),
+             "chanlocs": np.array([("Fz",), ("Cz",), ("Pz",)], [("labels", object)])}  # fmt: skip
+    scipy.io.savemat(tmp_path / "in" / "x.set", {"EEG": about}, appendmat=False)
+    if inside:
+        assert "10 windows" in run(tmp_path / "in" / "x.set", *MARKED, "-o", tmp_path / "ok.npz")
+        X = load_windows(tmp_path / "ok.npz").X[:]
+        assert pytest.approx(1e-6 * samples[:, 900:1300], abs=1e-10) == X[1]
+        return
+    with pytest.raises(InputError, match=r"names .*vault/y\.fdt for its samples, which is not in its own folder"):
+        run(tmp_path / "in" / "x.set", *MARKED, "-o", tmp_path / "w.npz")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -140,3 +141,28 @@ def test_a_name_as_long_as_a_name_may_be(tmp_path):
     path = tmp_path / f"{'x' * 242}_raw.fif"
     made().save(path, verbose="error")
     assert "9 windows" in run(path, *MARKED, "-o", tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize(
+    "source", ["../ds", "file:{}", "bids:raw:", "doi:10.18112/openneuro.ds005505.v1.0.1", "https://openneuro.org/datasets/ds005505"]
+)  # fmt: skip
+def test_a_derivative_elsewhere_says_what_it_is_made_of(tmp_path, source):
+    ds = data_set(tmp_path / "ds", "01")
+    clean, other = data_set(tmp_path / "clean", "01"), data_set(tmp_path / "other", "01")
+    about = {"Name": "ds", "DatasetDOI": "doi:10.18112/openneuro.ds005505.v1.0.0"}
+    (ds / "dataset_description.json").write_text(json.dumps(about))
+    made = [{"URL": source.format(ds)}]
+    about = {"Name": "clean", "SourceDatasets": made, "DatasetLinks": {"raw": "../ds"}}
+    (clean / "dataset_description.json").write_text(json.dumps(about))
+    (other / "dataset_description.json").write_text('{"Name": "other"}')
+    found = find_recordings([ds, clean, other])
+    assert sorted(item.subject for item in found.items) == ["ds/sub-01"] * 2 + ["other/sub-01"]
+    assert "its subjects are those of ds, and their recordings are here twice" in found.notes[-1]
+    made[0]["URL"] = "https://example.org/unknown"
+    (clean / "dataset_description.json").write_text(json.dumps(about))
+    found = find_recordings([ds, clean])
+    assert [item.subject for item in found.items] == ["clean/sub-01", "ds/sub-01"]
+    assert "is derived from https://example.org/unknown" in found.notes[-1]
+    for broken in ('{"SourceDatasets": "x"}', '{"SourceDatasets": [1, {"URL": 3}]}', "[]", "nonsense"):
+        (clean / "dataset_description.json").write_text(broken)
+        assert len(find_recordings([ds, clean]).items) == 2
