@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ class Numbered:
         return {"name": self.name, "mean": float(every.mean()), "sd": float(every.std())}
 
 
-def number_target(one: Wanted, given: Sequence[np.ndarray]) -> Numbered:
+def number_target(one: Wanted, given: Sequence[np.ndarray], dropped: Mapping[str, int] | None = None) -> Numbered:
     """Number a target.
 
     Parameters
@@ -55,6 +55,8 @@ def number_target(one: Wanted, given: Sequence[np.ndarray]) -> Numbered:
         The target.
     given : sequence of ndarray, (n_windows of a recording,)
         Numbers or texts of each recording.
+    dropped : mapping of str to int, optional
+        What was left out, by reason, for what an error says.
 
     Raises
     ------
@@ -71,8 +73,9 @@ def number_target(one: Wanted, given: Sequence[np.ndarray]) -> Numbered:
     asked = one.classes.names if one.classes is not None else ()
     lost = [name for name in asked if name not in have]
     if lost:
+        counted = ", ".join(f"{n} {reason}" for reason, n in (dropped or {}).items() if n)
         raise InputError(
-            f"no window is of class {', '.join(lost)} of {one.name}",
+            f"no window is of class {', '.join(lost)} of {one.name}" + (f"; dropped: {counted}" if counted else ""),
             hint=f"there are {', '.join(natural(sorted(have))[:10])}; name the classes there are",
         )
     names = asked or tuple(natural(sorted(have)))

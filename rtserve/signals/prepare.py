@@ -194,7 +194,7 @@ def prepare(
         done = _different(done, keep_going, failed)
         _require_same_channels(done)
         known = [key for key in ("dataset", "session") if any(getattr(job.recording, key) for job in done)]
-        targets = [number_target(one, [_given(job, one, people) for job in done]) for one in wanted]
+        targets = [number_target(one, [_given(job, one, people) for job in done], counts) for one in wanted]
         parts = [_part(job, ("subject", "run_id", *known), i, targets) for i, job in enumerate(done)]
         total = join_parts(parts, output, _constants(done, cutting, targets), force=force)
         subjects, overlaps = [job.recording.subject for job in done], [job.facts()["overlap"] for job in done]

@@ -195,7 +195,9 @@ def _band(data: np.ndarray, choice: Choice, reading: Reading, cleaning: Cleaning
         low, high = _less_declared(low, high, reading, choice.found)
     if high is not None and high >= rate / 2:
         # At the recording's own Nyquist frequency there is nothing left to cut off; above it the request is a mistake.
-        if high > rate / 2:
+        if high > rate / 2 and not cleaning.filter_again:
+            notes.add(f"sampled at {rate:g} Hz, half of which is under {high:g} Hz: not low-passed")
+        elif high > rate / 2:
             raise InputError(
                 f"{reading.path} is sampled at {rate:g} Hz, a band up to {high:g} Hz needs more than {2 * high:g} Hz",
                 hint="lower the band's end",

@@ -199,3 +199,26 @@ def test_events_after_the_last_sample_are_said(tmp_path):
     (tmp_path / "x_events.tsv").write_text("onset\tduration\ttrial_type\n3\t0\tx\n99\t0\tx\n", encoding="utf-8")
     said = " ".join(read_recording(path).notes.lines())
     assert "events of x_events.tsv, column trial_type go on to 99.0 s, the samples end at 26.0 s" in said
+
+
+def test_a_slow_recording_has_no_low_pass_that_nobody_asked_for(tmp_path):
+    raw = made(rate=64.0)
+    raw.save(tmp_path / "x_raw.fif", fmt="double", verbose="error")
+    options = [*MARKED[:6], "--sfreq", "0", "-o", tmp_path / "w.npz", "--force"]
+    text = run(tmp_path / "x_raw.fif", *options)
+    assert "sampled at 64 Hz, half of which is under 50 Hz: not low-passed" in text
+    X = load_windows(tmp_path / "w.npz").X[:]
+    raw.filter(0.5, None, verbose="error")
+    assert pytest.approx(epochs(raw), abs=1e-10) == X
+    with pytest.raises(InputError, match="a band up to 50 Hz needs more than 100 Hz"):
+        run(tmp_path / "x_raw.fif", *options, "--band", "0.5,50")
+
+
+def test_an_empty_class_says_what_was_left_out(tmp_path):
+    raw = made()
+    at = np.r_[ONSET, ONSET + 0.001]
+    raw.set_annotations(mne.Annotations(np.r_[at, 20.2], 0.0, ["a"] * len(ONSET) + ["b"] * len(ONSET) + ["a"]))
+    raw.save(tmp_path / "x_raw.fif", verbose="error")
+    options = ["--target", "class", "--classes", "a,b", "--window", "0,1", "-o", tmp_path / "w.npz"]
+    with pytest.raises(InputError, match="no window is of class b of class; dropped: 18 different events at the same"):
+        run(tmp_path / "x_raw.fif", *options)
