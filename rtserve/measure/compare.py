@@ -99,6 +99,8 @@ def compare(
             sides = [job.result() for job in jobs]
         warnings += leaks(data, train, stated)
     differences, refusals = _paired(sides[0], sides[1], metrics=metrics, seed=seed)
+    if differences and sides[0].raw:
+        warnings += sides[0].raw.cases().units.caveats()
     plain = [] if differences else _plain(sides[0].claims, sides[1].claims)
     if not differences and not plain:
         refusals += _why_not(sides[0], sides[1])

@@ -157,6 +157,8 @@ def _why(metric: Metric, y: Array, p: Array) -> str:
     if metric.reads == "probabilities":
         counts = np.bincount(y.astype(np.int64), minlength=p.shape[1])
         return f"windows of the classes 0..{len(counts) - 1}: {', '.join(map(str, counts))}"
+    if metric.reads == "class":
+        return f"{len(np.unique(y))} of the classes are there, {len(np.unique(p))} decided for, over {len(y)} windows"
     spread = f"std of y is {np.std(y):.3g}, std of the predictions {np.std(p):.3g}, over {len(y)} windows"
     return spread
 
@@ -164,4 +166,6 @@ def _why(metric: Metric, y: Array, p: Array) -> str:
 def _hint(metric: Metric) -> str:
     if metric.reads == "probabilities":
         return "score windows of every class, or use balanced_accuracy, which asks for those that are there"
+    if metric.reads == "class":
+        return "score windows of several classes, or use accuracy"
     return "score more varied windows, or use rmse, which needs no spread"

@@ -136,6 +136,8 @@ def load_leaderboard(path: str | Path, *, column: str | None = None, higher_is_b
         delimiter, rows = ("", _json_rows(json.loads(text))) if path.suffix == ".json" else _csv_rows(text, wanted)
     except (ValueError, csv.Error) as error:
         raise InputError(f"{path} is no leaderboard ({error})", hint="give a CSV with a head, or JSON") from None
+    if not rows:
+        raise InputError(f"{path} is no leaderboard (it has a head and no row)", hint="give a CSV with a head, or JSON")
     keys = list(dict.fromkeys(key for row in rows for key in row if key != _LINE))
     scored = _find(keys, wanted)
     if scored is None:
@@ -159,8 +161,15 @@ def load_leaderboard(path: str | Path, *, column: str | None = None, higher_is_b
 
 
 def _decoded(data: bytes) -> str:
-    """Return the text of a file: UTF-16 where it has that mark, else UTF-8 with or without one."""
-    return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    """Return the text of a file: UTF-16 where it has that mark, else UTF-8 with or without one, else Latin-1."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        if b"\0" in data:
+            raise
+        return data.decode("latin-1")
 
 
 def _csv_rows(text: str, wanted: Sequence[str]) -> tuple[str, list[dict[str, Any]]]:
@@ -208,7 +217,7 @@ def _scores(
     InputError
         Where a cell is no number, or a comma may be a decimal one as well as one of thousands.
     """
-    texts = ["" if cell is None else str(cell).strip() for cell in cells]
+    texts = ["" if cell is None else str(cell).strip().replace("\N{MINUS SIGN}", "-") for cell in cells]
     found: list[tuple[str, bool] | None] = []
     for text, line in zip(texts, lines, strict=True):
         match = None if text.lower() in _NONE else _CELL.match(text)

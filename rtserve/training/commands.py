@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,23 @@ def make_recipe(base: str, config: Path | None, settings: dict[str, Any]) -> Rec
     given["augment"] = tuple(given.get("augment") or values["augment"])
     if isinstance(given.get("dropout"), str):
         given["dropout"] = tuple(_numbers(given["dropout"], float, "dropout"))
-    return recipe_from(values | given)
+    recipe = recipe_from(values | given)
+    _require_read(recipe, given)
+    return recipe
+
+
+def _require_read(recipe: Recipe, given: Mapping[str, Any]) -> None:
+    """Raise `InputError` where the command line gives a setting that nothing of this recipe reads."""
+    readers = {
+        "dropout": (recipe.model == "compact_rt", f"{recipe.model} has its own rates: --set"),
+        "huber_delta": (recipe.loss == "huber", "it is read with --loss huber"),
+        "restart_epochs": (recipe.scheduler == "warm_restarts", "it is read with --scheduler warm_restarts"),
+        "mixup_fraction": (recipe.mixup_alpha > 0, "it is read with --mixup-alpha above 0"),
+        "mixup_per": (recipe.mixup_alpha > 0, "it is read with --mixup-alpha above 0"),
+    }
+    for key, (read, hint) in readers.items():
+        if key in given and not read:
+            raise InputError(f"--{key.replace('_', '-')} would do nothing here", hint=hint)
 
 
 def _numbers(text: str, kind: type, what: str) -> list[Any]:

@@ -17,6 +17,7 @@ from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts
 
+from rtserve.errors import RtserveError
 from rtserve.files import write_bytes
 from rtserve.measure.cases import Cases
 from rtserve.measure.evaluation import Evaluation, score_cases, score_predictions
@@ -188,6 +189,13 @@ def _run(net: Any, job: SeedJob, *, done: int) -> tuple[str, str]:
         exhausted = True
     except GateStop as stop:
         return "stopped by gate", str(stop.verdict)
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise RtserveError(
+            f"a process that makes batches ended by itself ({error})",
+            hint="mostly it ran out of memory: take fewer --workers, and --resume goes on where this stopped",
+        ) from None
     if stopped:
         return "stopped by gate", next(g["text"] for row in rows for g in row["gates"] if g["outcome"] == "stop")
     return ("stopped early" if exhausted else "finished"), ""

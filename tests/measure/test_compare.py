@@ -1,6 +1,7 @@
 """`rtserve compare`: what is subtracted, what is refused with exit 3, and what is warned about."""
 
 import json
+from dataclasses import replace
 from zipfile import ZipFile  # noqa: TID251  (to make submissions that were not built here)
 
 import numpy as np
@@ -237,3 +238,12 @@ def test_real_checkpoints_scored_with_one_metric(shared_dir, tmp_path):
     assert found.first.parameters == found.second.parameters == 74_753
     assert found.first.architecture == found.second.architecture
     assert found.differences[0][1].first == pytest.approx(1.0, abs=0.05)
+
+
+def test_what_intervals_rest_on_is_said_beside_the_verdicts(tmp_path):
+    windows = make_windows(60)
+    paths = [linear_graph([[w], [0.0], [0.0]], 1.6).save(tmp_path / f"{k}.onnx") for k, w in enumerate((3e4, 1e4))]
+    for subject, said in ((np.empty(0, "U1"), True), (windows.subject, False)):
+        w = save_windows(tmp_path / "w.npz", replace(windows, subject=subject), force=True)
+        found = compare(*paths, data=w, metrics=["rmse"])
+        assert any("intervals are over windows" in warning for warning in found.warnings) == said

@@ -30,6 +30,19 @@ def test_every_shape_is_read(name, tmp_path):
     assert board.skipped == (name == "a.csv")
 
 
+def test_latin_1_and_a_printed_minus_are_read_and_a_head_alone_is_called_so(tmp_path):
+    (tmp_path / "a.csv").write_bytes("team,score\nÄ,\u22120.95\n".replace("\u2212", "-").encode("latin-1"))
+    assert load_leaderboard(tmp_path / "a.csv").entries == (("Ä", -0.95),)
+    (tmp_path / "b.csv").write_text("team,score\nA,\u22120.95\nB,-0.97\n", encoding="utf-8")
+    assert [score for _, score in load_leaderboard(tmp_path / "b.csv").entries] == [-0.97, -0.95]
+    (tmp_path / "c.csv").write_text("team,score\n")
+    with pytest.raises(InputError, match="a head and no row"):
+        load_leaderboard(tmp_path / "c.csv")
+    (tmp_path / "d.csv").write_bytes(b"team,score\n\xe9\0\0,1\n")
+    with pytest.raises(InputError, match="is no leaderboard"):
+        load_leaderboard(tmp_path / "d.csv")
+
+
 def test_columns_and_direction_can_be_chosen(tmp_path):
     (tmp_path / "a.csv").write_text("team,overall,c1\nA,0.95,0.9\nB,0.97,0.8\n")
     assert load_leaderboard(tmp_path / "a.csv", column="c1").entries[0] == ("B", 0.8)

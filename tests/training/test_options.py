@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from rtserve.errors import CheckpointError, EnvironmentMissingError, InputError
+from rtserve.errors import CheckpointError, EnvironmentMissingError, InputError, RtserveError
 from rtserve.signals.splits import make_split
 from rtserve.signals.stored import StoredArray
 from rtserve.signals.windows import load_windows, save_windows
 from rtserve.training.callbacks import infer
-from rtserve.training.fit import rising
+from rtserve.training.commands import make_recipe
+from rtserve.training.fit import _run, rising
 from rtserve.training.models import build_network, carrier
 from rtserve.training.networks import CompactRT
 from rtserve.training.recipe import Recipe
@@ -174,3 +176,34 @@ def test_still_improving_at_the_end_is_said(windows, tmp_path):
     verdicts = [result["test"]["against_constant"][0]["verdict"] for result in done.results]
     assert all(verdict.startswith("better") or verdict in "\n".join(done.lines()) for verdict in verdicts)
     assert any(word in verdicts[0] for word in ("better", "not told apart", "worse"))
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ({"dropout": "0.5", "model": "net.py:Net"}, {"dropout": "0.3,0.4,0.5"}),
+        ({"huber_delta": 2.0}, {"huber_delta": 2.0, "loss": "huber"}),
+        ({"restart_epochs": 3}, {"restart_epochs": 3, "scheduler": "warm_restarts"}),
+        ({"mixup_per": "sample"}, {"mixup_per": "sample", "mixup_alpha": 0.2}),
+        ({"mixup_fraction": 0.5}, {"mixup_fraction": 0.5, "mixup_alpha": 0.2}),
+    ],
+)
+def test_an_option_that_nothing_reads_is_refused(given, read):
+    with pytest.raises(InputError, match=f"--{next(iter(given)).replace('_', '-')} would do nothing here"):
+        make_recipe("default", None, given)
+    key = next(iter(read))
+    assert getattr(make_recipe("default", None, read), key) != getattr(Recipe(), key) or key == "dropout"
+
+
+def test_a_loader_process_that_dies_is_named():
+    def dies(*_, **__):
+        raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+
+    net = SimpleNamespace(rows_=[], notify=lambda *_, **__: None, fit_loop=dies)
+    job = SimpleNamespace(recipe=Recipe(max_epochs=2, patience=0, monitor="nrmse"))
+    with pytest.raises(RtserveError, match="makes batches ended by itself") as caught:
+        _run(net, job, done=0)
+    assert "--workers" in caught.value.hint
+    net.fit_loop = lambda *_, **__: (_ for _ in ()).throw(RuntimeError("another"))
+    with pytest.raises(RuntimeError, match="another"):
+        _run(net, job, done=0)
