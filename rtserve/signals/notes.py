@@ -10,7 +10,11 @@ import re
 import warnings
 from collections.abc import Iterator
 
-__all__ = ["Notes", "listening"]
+__all__ = ["Notes", "Remark", "listening"]
+
+
+class Remark(UserWarning):
+    """What is to be said of a recording and is no warning of MNE's."""
 
 
 class Notes:
@@ -51,5 +55,7 @@ def listening(notes: Notes) -> Iterator[None]:
             yield
         finally:
             for warning in caught:
-                if not issubclass(warning.category, (DeprecationWarning, PendingDeprecationWarning, FutureWarning)):
+                if issubclass(warning.category, Remark):
+                    notes.add(str(warning.message))
+                elif not issubclass(warning.category, (DeprecationWarning, PendingDeprecationWarning, FutureWarning)):
                     notes.add(f"MNE: {warning.message}")

@@ -17,7 +17,7 @@ from rtserve.signals.clock import Clock, Marks, Stretch, stretches_of
 from rtserve.signals.edf import SUFFIXES as EDF_SUFFIXES
 from rtserve.signals.edf import read_header, read_notes, require_whole
 from rtserve.signals.marks import annotated, comma_notes, from_notes, tabled
-from rtserve.signals.notes import Notes, listening
+from rtserve.signals.notes import Notes, Remark, listening
 from rtserve.signals.sidecars import Sidecars, find_sidecars
 from rtserve.signals.tables import is_empty, read_table
 from rtserve.signals.triggers import triggered
@@ -236,7 +236,7 @@ def _load(path: Path) -> Any:
         except Exception as error:
             if "encoding='latin1'" not in str(error):
                 raise
-            warnings.warn("annotations in Latin-1, not UTF-8", stacklevel=2)
+            warnings.warn("annotations in Latin-1, not UTF-8", Remark, stacklevel=2)
             raw = mne.io.read_raw(path, preload=True, encoding="latin1", verbose="warning")
     except TypeError as error:
         if "number of trials" not in str(error):

@@ -135,6 +135,11 @@ class WindowSet:
             )
         if self.ch_names and len(self.ch_names) != n_chans:
             raise InputError(f"{len(self.ch_names)} channel names for {n_chans}", hint="name every channel, or none")
+        twice = next((name for name in self.ch_names if self.ch_names.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"two channels are called {twice}", hint="give every channel a name of its own, or none")
+        if not np.isfinite(self.t0):
+            raise InputError(f"a first sample at {self.t0} s is impossible", hint="give t0 in s from the event")
         if not (np.isfinite(self.sfreq) and self.sfreq >= 0):
             raise InputError(f"sampling rate {self.sfreq} Hz is impossible", hint="give sfreq in Hz")
 

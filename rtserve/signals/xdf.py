@@ -22,6 +22,7 @@ import numpy as np
 
 from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.signals.clock import Marks, Stretch
+from rtserve.signals.notes import Remark
 
 __all__ = ["Stamped", "read_xdf"]
 
@@ -32,6 +33,8 @@ _TOLERATED = 1e-3
 """Of the named rate: amplifiers' clocks differ by a few in 100,000, other causes by more than this."""
 _BREAK_S = 0.25
 """Between the stamps of two samples: longer than what a network delays, so that samples are missing there."""
+_OURS = re.compile("Segments and clock-segments differ")
+"""pyxdf says so of every stream whose stamps it was asked to leave as they are."""
 _STRAY_S = 0.01
 """How far stamps may stray from a straight line for a second and longer before it is said."""
 
@@ -96,12 +99,12 @@ def _said_by(name: str, path: Path) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = before
-    for line in dict.fromkeys(said):
+    for line in dict.fromkeys(line for line in said if not _OURS.search(line)):
         if re.search("corrupt|truncat|scanning forward", line, re.IGNORECASE):
             raise InputError(
                 f"recording {path} cannot be read whole: {name} says {line}", hint="copy it again; is it cut off?"
             )
-        warnings.warn(f"{name}: {line}", stacklevel=3)
+        warnings.warn(f"{name}: {line}", category=Remark, stacklevel=3)
 
 
 def _require_whole(streams: list[Any], path: Path) -> None:
@@ -116,7 +119,9 @@ def _require_whole(streams: list[Any], path: Path) -> None:
                 hint="copy it again",
             )
     if any(s.get("footer") for s in streams) and not all(s.get("footer") for s in streams):
-        warnings.warn("a stream has no end (footer) while others do: was its recording cut off?", stacklevel=2)
+        warnings.warn(
+            "a stream has no end (footer) while others do: was its recording cut off?", category=Remark, stacklevel=2
+        )
 
 
 def _is_markers(stream: Any) -> bool:
@@ -156,12 +161,16 @@ def _text(row: Any) -> str:
 def _stretches(stamps: np.ndarray, nominal: float, path: Path) -> tuple[float, list[Stretch]]:
     """Return the samples' rate in Hz and their stretches, by straight lines through stamps without a break."""
     usual = float(np.median(np.diff(stamps)))
-    if not usual > 0 and not stamps[-1] > stamps[0]:
-        raise InputError(f"{path}: the time stamps of its EEG stream do not go on", hint="see them with pyxdf.load_xdf")
+    if not np.isfinite(stamps).all() or not (usual > 0 or stamps[-1] > stamps[0]):
+        raise InputError(
+            f"{path}: the time stamps of its EEG stream are no numbers, or do not go on",
+            hint="see them with pyxdf.load_xdf",
+        )
     steps = np.diff(stamps)
     joins = np.flatnonzero(np.abs(steps) > max(_BREAK_S, 1.5 / nominal, 1.5 * usual)) + 1
     edges = [0, *joins.tolist(), len(stamps)]
     lines = [_line(stamps[a:b], nominal) for a, b in itertools.pairwise(edges)]
+    _require_onwards(edges, lines, path)
     counts = np.diff(edges) - 1
     whole = [(n, step) for n, (_, step, _) in zip(counts.tolist(), lines, strict=True) if n]
     effective = sum(n for n, _ in whole) / sum(n * step for n, step in whole) if whole else nominal
@@ -169,17 +178,31 @@ def _stretches(stamps: np.ndarray, nominal: float, path: Path) -> tuple[float, l
     if abs(effective / nominal - 1) > _TOLERATED:
         rate = float(f"{effective:.6g}")
         warnings.warn(
-            f"the EEG stream names {nominal:g} Hz, by its time stamps it has {rate:g} Hz, which is taken", stacklevel=2
+            f"the EEG stream names {nominal:g} Hz, by its time stamps it has {rate:g} Hz, which is taken",
+            category=Remark,
+            stacklevel=2,
         )
     if (stray := max(far for *_, far in lines)) > _STRAY_S:
         warnings.warn(
             f"time stamps stray up to {1000 * stray:.0f} ms from even ones: samples may be missing or were late",
+            category=Remark,
             stacklevel=2,
         )
     return rate, [
         Stretch(start=a, stop=b, time=first, pace=_pace(step * rate, b - a))
         for a, b, (first, step, _) in zip(edges, edges[1:], lines, strict=False)
     ]
+
+
+def _require_onwards(edges: list[int], lines: list[tuple[float, float, float]], path: Path) -> None:
+    """Refuse stretches of which one begins before the last has ended: an event then had two places."""
+    for (first, step, _), (begin, _, _), start, stop in zip(lines, lines[1:], edges, edges[1:], strict=False):
+        overlap = first + step * (stop - start) - begin
+        if overlap > _BREAK_S / 2:
+            raise InputError(
+                f"{path}: the time stamps of its EEG stream go back by {overlap:.3g} s at sample {stop:,}",
+                hint="was a clock set meanwhile? record the clock offsets, or save the parts as files of their own",
+            )
 
 
 def _pace(period: float, n: int) -> float:
@@ -213,7 +236,9 @@ def _channels(stream: Any, path: Path) -> tuple[list[str], list[float]]:
     except (KeyError, TypeError, IndexError):
         names, units = [f"EEG{k + 1}" for k in range(n)], ["microvolts"] * n
         warnings.warn(
-            "the stream names no channels and no unit: EEG1, EEG2, ... in microvolt are assumed", stacklevel=2
+            "the stream names no channels and no unit: EEG1, EEG2, ... in microvolt are assumed",
+            category=Remark,
+            stacklevel=2,
         )
     unknown = next((unit for unit in units if unit not in _UNITS), None)
     if unknown is not None or len(names) != n:

@@ -188,6 +188,8 @@ def test_standardised_windows_are_a_kind_of_their_own(tmp_path):
         ({"ch_names": ("A",)}, "1 channel names for 3"),
         ({"subject": np.array(["s"])}, "1 entries in subject"),
         ({"sfreq": -1.0}, "-1.0 Hz is impossible"),
+        ({"t0": float("nan")}, "first sample at nan s is impossible"),
+        ({"ch_names": ("A", "B", "A")}, "two channels are called A"),
         ({"targets": {"age": Target(values=np.zeros(2))}}, "target age is"),
     ],
 )

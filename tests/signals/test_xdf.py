@@ -138,3 +138,23 @@ def test_half_an_xdf_is_none(tmp_path):
     whole.write_bytes(whole.read_bytes()[:100_000])
     with pytest.raises(InputError, match="cannot be read whole"):
         read_recording(whole)
+
+
+def test_stamps_that_go_back_or_are_none_are_refused(tmp_path):
+    data = pulsed(200.0)
+    stamps = np.arange(len(data)) / 200
+    back = np.r_[stamps[:4000], stamps[4000:] - 10]
+    with pytest.raises(InputError, match="go back by 10 s at sample 4,000"):
+        read_recording(xdf(tmp_path / "x.xdf", data, back, marked(0.0)))
+    for odd in (np.where(stamps == 5.0, np.nan, stamps), stamps[::-1], 0 * stamps):
+        with pytest.raises(InputError, match="are no numbers, or do not go on"):
+            read_recording(xdf(tmp_path / "x.xdf", data, odd, marked(0.0)))
+
+
+def test_what_is_said_of_a_plain_file_is_nothing(tmp_path):
+    data = pulsed(200.0)
+    path = xdf(tmp_path / "x.xdf", data, np.arange(len(data)) / 200, marked(0.0))
+    assert read_recording(path).notes.lines() == []
+    halved = xdf(tmp_path / "y.xdf", data, np.arange(len(data)) / 100, marked(0.0))
+    said = read_recording(halved).notes.lines()
+    assert said[0] == "the EEG stream names 200 Hz, by its time stamps it has 100 Hz, which is taken"
