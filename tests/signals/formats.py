@@ -6,6 +6,7 @@ python tests/signals/formats.py --write    # writes it into docs/recordings.md
 
 from __future__ import annotations
 
+import importlib
 import sys
 import tempfile
 import warnings
@@ -259,6 +260,15 @@ def _eeglab(folder: Path, *, boundary: bool = False) -> Recorded:
     return _annotated(folder / "x.set")
 
 
+def _xdf(folder: Path, *, paused: bool = False, named: float = RATE) -> Recorded:
+    """The stream says the rate `named`, which its stamps may contradict."""
+    xdf = importlib.import_module(f"{__package__}.xdf_files" if __package__ else "xdf_files").xdf
+    stimuli = STIMULI + PAUSE_S * (STIMULI >= JOIN / RATE) if paused else STIMULI
+    stamps = 4711 + np.arange(len(signal()[0])) / RATE + PAUSE_S * (paused & (np.arange(len(signal()[0])) >= JOIN))
+    marks = [(4711 + at, text) for at, text in _rows(stimuli)]
+    return Recorded(path=xdf(folder / "x.xdf", signal().T, stamps, marks, rate=named, names=NAMES), stimuli=stimuli)
+
+
 def _bids(folder: Path, make: Callable[[Path], Recorded]) -> Recorded:
     """Return the same file under a BIDS name, its events in the table alone."""
     made = make(folder)
@@ -293,6 +303,9 @@ MAKERS: dict[str, Callable[[Path], Recorded]] = {
     "BrainVision, New Segment": lambda folder: _brainvision(folder, paused=True),
     "EEGLAB": _eeglab,
     "EEGLAB, boundary": lambda folder: _eeglab(folder, boundary=True),
+    "XDF": _xdf,
+    "XDF, paused": lambda folder: _xdf(folder, paused=True),
+    "XDF, says 500 Hz": lambda folder: _xdf(folder, named=500.0),
     "BIDS, FIF cropped": lambda folder: _bids(folder, lambda f: _fif(f, first=FIRST, dated=True)),
     "BIDS, EDF": lambda folder: _bids(folder, _edf),
     "BIDS, EDF+D paused": lambda folder: _bids(folder, lambda f: _paused(f, ending="edf")),
@@ -339,21 +352,18 @@ def situations(name: str, made: Recorded) -> dict[str, str]:
     row = {}
     for label, rate in (("own rate", None), ("100 Hz", 100.0), ("128 Hz", 128.0), ("333 Hz", 333.0)):
         found, true_rate = cut(made, rate)
-        off = lateness_s(found.X, true_rate) - _known(expected_s(made, true_rate), made, found)
+        nearest = np.abs(found.onset_s[:, None] - made.stimuli).argmin(axis=1)
+        off = lateness_s(found.X, true_rate) - expected_s(made, true_rate)[nearest]
         row[label] = f"{len(found.X)} of {len(made.stimuli)}, {1000 * np.abs(off).max():.1f} ms"
     own, mnes = cut(made, None)[0], by_mne(made)
-    row["MNE's epochs"] = "not read rightly by MNE" if "paused" in name else "from events.tsv"
+    kind = "not read by MNE" if "XDF" in name else "not read rightly by MNE"
+    row["MNE's epochs"] = kind if "XDF" in name or "paused" in name else "from events.tsv"
     if mnes is not None:
         row["MNE's epochs"] = "same" if np.array_equal(own.X, mnes) else "DIFFERENT"
     if name in GAPPED:
         far, _ = cut(made, None, start=0.0, stop=4.0)
         row["across the gap"] = f"{far.dropped['across a gap of the recording']} dropped"
     return row
-
-
-def _known(values: np.ndarray, made: Recorded, found: Cut) -> np.ndarray:
-    nearest = np.abs(found.onset_s[:, None] - made.stimuli).argmin(axis=1)
-    return np.asarray(values[nearest])
 
 
 COLUMNS = ("own rate", "100 Hz", "128 Hz", "333 Hz", "MNE's epochs", "across the gap")

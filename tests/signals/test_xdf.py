@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 import pytest
 
@@ -14,43 +12,10 @@ from rtserve.signals.windows import load_windows
 from .recordings import brain
 from .test_prepare import run
 from .test_reading import MARKED, ONSET
+from .xdf_files import xdf
 
 pytest.importorskip("pyxdf")
 ANSWER = 0.7031 + 0.01 * np.arange(len(ONSET))
-
-
-def chunk(tag, content):
-    return struct.pack("<BI", 4, len(content) + 2) + struct.pack("<H", tag) + content
-
-
-def stream(n, head, samples):
-    return chunk(2, struct.pack("<I", n) + head.encode()) + chunk(3, struct.pack("<I", n) + samples)
-
-
-def xdf(path, data, stamps, texts, *, rate=200.0, unit="microvolts", offsets=(), footer=None, ints=False):
-    """Write an .xdf of one EEG stream (n, 2) and one of markers; offsets (time, value) are of the markers' clock."""
-    channels = "".join(f"<channel><label>{n}</label><unit>{unit}</unit></channel>" for n in ("Fz", "Cz"))
-    eeg = (
-        f"<info><name>amp</name><type>EEG</type><channel_count>2</channel_count><nominal_srate>{rate}</nominal_srate>"
-        f"<channel_format>float32</channel_format><desc><channels>{channels}</channels></desc></info>"
-    )
-    marks = (
-        "<info><name>marks</name><type>Markers</type><channel_count>1</channel_count><nominal_srate>0</nominal_srate>"
-        f"<channel_format>{'int32' if ints else 'string'}</channel_format><desc></desc></info>"
-    )
-    rows = [struct.pack("<Bd", 8, at) + row.astype("<f4").tobytes() for at, row in zip(stamps, data, strict=True)]
-    said = [
-        struct.pack("<Bd", 8, at) + (struct.pack("<i", x) if ints else struct.pack("<BB", 1, len(x)) + x.encode())
-        for at, x in texts
-    ]
-    out = b"XDF:" + chunk(1, b"<?xml version='1.0'?><info><version>1.0</version></info>")
-    out += stream(1, eeg, struct.pack("<BI", 4, len(rows)) + b"".join(rows))
-    out += stream(2, marks, struct.pack("<BI", 4, len(said)) + b"".join(said))
-    out += b"".join(chunk(4, struct.pack("<Idd", 2, at, value)) for at, value in offsets)
-    if footer is not None:
-        out += chunk(6, struct.pack("<I", 1) + f"<info><sample_count>{footer}</sample_count></info>".encode())
-    path.write_bytes(out)
-    return path
 
 
 def marked(start=1000.0, names=("stim", "resp")):
