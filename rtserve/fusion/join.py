@@ -132,7 +132,7 @@ def join(members: Sequence[Graph], plan: FusionPlan, *, labels: Mapping[str, str
     emit = Emitter(model.graph)
     x = model.graph.inputs[0]
     emit.prefix = "view"
-    inputs = [view.onnx(emit, x, spec.n_times) for view in plan.views]
+    inputs = [view.linear(spec.n_chans, spec.n_times).onnx(emit, x) for view in plan.views]
     outputs: list[ir.Value] = []
     known: dict[str, ir.Model] = {}
     for index, graph in enumerate(members):

@@ -1,4 +1,4 @@
-"""Views (test-time augmentation): deterministic changes of a window, each with a torch face and an ONNX face.
+"""Views (test-time augmentation): deterministic changes of a window, each by a name and as a `LinearView`.
 
 A view takes x (batch, n_chans, n_times) and gives the same shape. Those here are all linear maps, which is what lets
 the compiler share work between them:
@@ -20,18 +20,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.fusion.ir.conv import ZERO
+from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.spec import InputSpec, OutputSpec, electrode
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
     import torch
-
-    from rtserve.graphs.emit import Emitter
 
 __all__ = ["Refusal", "View", "parse_view", "parse_views"]
 
@@ -107,13 +107,13 @@ class View:
             return Refusal(reason=f"{self.name} sets every channel to 0")
         return None
 
+    def linear(self, n_chans: int, n_times: int) -> LinearView:
+        """Return the view of windows of one size, once bound."""
+        return _linear(self, n_chans, n_times)
+
     def torch(self, x: torch.Tensor) -> torch.Tensor:
         """Return the view of x (batch, n_chans, n_times) in torch."""
-        return _TORCH[self.kind](self, x)
-
-    def onnx(self, emit: Emitter, x: ir.Value, n_times: int) -> ir.Value:
-        """Add the view of x to a graph and return it."""
-        return _ONNX[self.kind](self, emit, x, n_times)
+        return self.linear(*x.shape[1:]).torch(x)
 
     def to_dict(self) -> dict[str, object]:
         """Return what a graph's provenance keeps: the name, and the resolved channels where there are some."""
@@ -128,73 +128,25 @@ class View:
         return replace(view, order=tuple(order), dropped=tuple(dropped))  # type: ignore[arg-type]
 
 
-def _torch_shift(view: View, x: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    n, k = x.shape[-1], view.shift
-    if abs(k) >= n:
-        return torch.zeros_like(x)
-    return torch.nn.functional.pad(x[..., max(-k, 0) : n - max(k, 0)], (max(k, 0), max(-k, 0)))
-
-
-def _torch_drop(view: View, x: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    return x.index_fill(1, torch.tensor(view.dropped, dtype=torch.long, device=x.device), 0.0)
-
-
-_TORCH: dict[str, Callable[[View, torch.Tensor], torch.Tensor]] = {
-    "identity": lambda view, x: x,
-    "roll": lambda view, x: x.roll(view.shift % x.shape[-1], -1),
-    "crop-shift": _torch_shift,
-    "scale": lambda view, x: x * view.factor,
-    "sign-flip": lambda view, x: -x,
-    "time-reverse": lambda view, x: x.flip(-1),
-    "mirror": lambda view, x: x[:, list(view.order)],
-    "permute": lambda view, x: x[:, list(view.order)],
-    "drop": _torch_drop,
+_TIMES: dict[str, Callable[[View, np.ndarray], np.ndarray]] = {
+    "roll": lambda view, t: (t - view.shift) % len(t),
+    "crop-shift": lambda view, t: np.where((t >= view.shift) & (t - view.shift < len(t)), t - view.shift, ZERO),
+    "time-reverse": lambda view, t: t[::-1],
 }
-
-
-def _onnx_roll(view: View, emit: Emitter, x: ir.Value, n_times: int) -> ir.Value:
-    k = view.shift % n_times
-    if k == 0:
-        return x
-    return emit("Concat", emit.slice(x, 2, n_times - k, None), emit.slice(x, 2, 0, n_times - k), axis=2)
-
-
-def _onnx_shift(view: View, emit: Emitter, x: ir.Value, n_times: int) -> ir.Value:
-    k = view.shift
-    if k == 0:
-        return x
-    if abs(k) >= n_times:
-        return emit("Where", np.ones((1, 1, 1), bool), np.float32(0.0), x)
-    kept = emit.slice(x, 2, max(-k, 0), n_times - max(k, 0))
-    return emit("Pad", kept, [0, 0, max(k, 0), 0, 0, max(-k, 0)])
-
-
-def _onnx_order(view: View, emit: Emitter, x: ir.Value, n_times: int) -> ir.Value:
-    return emit("Gather", x, np.asarray(view.order, np.int64), axis=1)
-
-
-def _onnx_drop(view: View, emit: Emitter, x: ir.Value, n_times: int) -> ir.Value:
-    """Select, not multiply: 0 times a non-finite sample would not be 0."""
-    n_chans = int(x.shape[1])  # type: ignore[index,arg-type]
-    dropped = np.isin(np.arange(n_chans), view.dropped).reshape(1, n_chans, 1)
-    return emit("Where", dropped, np.float32(0.0), x)
-
-
-_ONNX: dict[str, Callable[[View, Emitter, ir.Value, int], ir.Value]] = {
-    "identity": lambda view, emit, x, n: x,
-    "roll": _onnx_roll,
-    "crop-shift": _onnx_shift,
-    "scale": lambda view, emit, x, n: emit("Mul", x, np.float32(view.factor)),
-    "sign-flip": lambda view, emit, x, n: emit("Neg", x),
-    "time-reverse": lambda view, emit, x, n: emit.slice(x, 2, -1, None, -1),
-    "mirror": _onnx_order,
-    "permute": _onnx_order,
-    "drop": _onnx_drop,
+_CHANNELS: dict[str, Callable[[View, np.ndarray], np.ndarray]] = {
+    "mirror": lambda view, c: np.array(view.order),
+    "permute": lambda view, c: np.array(view.order),
+    "drop": lambda view, c: np.where(np.isin(c, view.dropped), ZERO, c),
 }
+KINDS = ("identity", "roll", "crop-shift", "scale", "sign-flip", "time-reverse", "mirror", "permute", "drop")
+
+
+@lru_cache(maxsize=256)
+def _linear(view: View, n_chans: int, n_times: int) -> LinearView:
+    t, c = np.arange(n_times), np.arange(n_chans)
+    times = _TIMES[view.kind](view, t) if view.kind in _TIMES else t
+    channels = _CHANNELS[view.kind](view, c) if view.kind in _CHANNELS else c
+    return LinearView(times=times, channels=channels, factor=view.factor)
 
 
 def parse_view(text: str) -> View:
@@ -206,12 +158,12 @@ def parse_view(text: str) -> View:
         Where the name is unknown (the nearest is named) or its argument does not fit.
     """
     kind, colon, argument = text.strip().partition(":")
-    if kind not in _TORCH:
+    if kind not in KINDS:
         import difflib
 
-        near = difflib.get_close_matches(kind, _TORCH, n=1)
+        near = difflib.get_close_matches(kind, KINDS, n=1)
         raise InputError(
-            f"unknown view {text!r}", hint=f"did you mean {near[0]}?" if near else f"views are {', '.join(_TORCH)}"
+            f"unknown view {text!r}", hint=f"did you mean {near[0]}?" if near else f"views are {', '.join(KINDS)}"
         )
     wants = kind in ("roll", "crop-shift", "scale", "permute", "drop")
     if wants != bool(colon and argument):

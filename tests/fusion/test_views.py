@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.errors import InputError
+from rtserve.fusion.ir.conv import ZERO, Conv1d
+from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.join import empty_model
 from rtserve.fusion.mirror import mirror_order
+from rtserve.fusion.passes.share import share_views
 from rtserve.fusion.views import View, parse_view, parse_views
 from rtserve.graphs.emit import Emitter
 from rtserve.spec import InputSpec, OutputSpec
@@ -31,10 +34,11 @@ def faces(view, x):
     """The view of x by torch, onnxruntime and the reference evaluator."""
     model = empty_model(*x.shape[1:])
     emit = Emitter(model.graph)
-    y = emit("Identity", view.onnx(emit, model.graph.inputs[0], x.shape[2]))
+    linear = view if isinstance(view, LinearView) else view.linear(*x.shape[1:])
+    y = emit("Identity", linear.onnx(emit, model.graph.inputs[0]))
     y.name, y.shape = "y", ir.Shape(["batch", *x.shape[1:]])
     model.graph.outputs.append(y)
-    return (view.torch(torch.from_numpy(x)).numpy(), *run_both(model, x))
+    return (linear.torch(torch.from_numpy(x)).numpy(), *run_both(model, x))
 
 
 def shifted(x, k):
@@ -200,3 +204,77 @@ def test_a_view_that_breaks_the_target_is_refused_with_a_reason(text, output, fo
 def test_a_view_that_keeps_the_target_is_not(text):
     assert parse_view(text).bind(spec()).valid_for(spec(), RESPONSE_TIME) is None
     assert parse_view("time-reverse").valid_for(spec(), OutputSpec(target="externalizing")) is None
+
+
+@st.composite
+def linear_views(draw, n_chans, n_times):
+    """Return any view: any sample and any channel, or zeros, in the place of each."""
+    index = [st.lists(st.integers(ZERO, n - 1), min_size=n, max_size=n) for n in (n_times, n_chans)]
+    times = draw(st.one_of(index[0], st.just(list(range(n_times))), st.just(list(range(n_times))[::-1])))
+    channels = draw(st.one_of(index[1], st.just(list(range(n_chans)))))
+    factor = draw(st.sampled_from((1.0, -1.0, 0.5)))
+    return LinearView(times=np.array(times), channels=np.array(channels), factor=factor)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [("roll:+3", "roll:-7", True), ("scale:1", "identity", True), ("sign-flip", "scale:-1", True),
+     ("crop-shift:+0", "roll:+10", True), ("crop-shift:+3", "roll:+3", False), ("scale:2", "scale:3", False)],
+)  # fmt: skip
+def test_one_map_under_two_names_is_one_view(one, other, equal):
+    assert (parse_view(one).linear(2, 10).key == parse_view(other).linear(2, 10).key) == equal
+
+
+def taken(view, x):
+    """What its three fields say, one number at a time."""
+    y = np.zeros_like(x)
+    for c, channel in enumerate(view.channels):
+        for t, time in enumerate(view.times):
+            if channel != ZERO and time != ZERO:
+                y[:, c, t] = view.factor * x[:, channel, time]
+    return y
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_any_linear_view_is_its_three_fields_and_one_of_another_is_a_view(data):
+    shape = data.draw(st.tuples(st.just(2), st.integers(1, 3), st.integers(1, 7)))
+    first, second = (data.draw(linear_views(*shape[1:])) for _ in range(2))
+    x = np.random.default_rng(3).integers(-9, 10, shape).astype("f4")
+    x[0, 0, 0] = np.inf
+    with np.errstate(invalid="ignore"):
+        for got in faces(first, x):
+            np.testing.assert_array_equal(got, taken(first, x))
+        np.testing.assert_array_equal(taken(first.then(second), x), taken(second, taken(first, x)))
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_views_of_any_kinds_share_a_stage(data):
+    n_chans, n_times, taps = 3, 9, data.draw(st.integers(1, 4))
+    rng = np.random.default_rng(data.draw(st.integers(0, 9)))
+    weight = rng.integers(-3, 4, (2, n_chans, taps)).astype("f4")
+    left, right = data.draw(st.integers(0, 2)), data.draw(st.integers(0, 2))
+    stage = Conv1d(weight=weight, bias=np.array([1, -2], "f4"), stride=data.draw(st.integers(1, 3)), left=left, right=right,
+                   n_in=n_times, rows=0, axis=2)  # fmt: skip
+    named = [
+        parse_view(name).linear(n_chans, n_times) for name in ("roll:+2", "scale:-2", "time-reverse", "crop-shift:-1")
+    ]
+    kinds = st.one_of(linear_views(n_chans, n_times), st.sampled_from(named))
+    views = [a.then(b) for a, b in data.draw(st.lists(st.tuples(kinds, kinds), min_size=1, max_size=4))]
+    x = rng.integers(-4, 5, (2, n_chans, n_times)).astype("f4")
+    model = empty_model(n_chans, n_times)
+    emit = Emitter(model.graph)
+    parts = share_views(emit, model.graph.inputs[0], stage, views)
+    y = emit("Concat", *parts, axis=1) if len(parts) > 1 else emit("Identity", parts[0])
+    y.name, y.shape = "y", ir.Shape(["batch", 2 * len(views), stage.n_out])
+    model.graph.outputs.append(y)
+    kernel, bias = torch.from_numpy(weight), torch.tensor([1.0, -2.0])
+    wanted = [
+        torch.nn.functional.conv1d(
+            torch.nn.functional.pad(torch.from_numpy(taken(view, x)), (left, right)), kernel, bias, stride=stage.stride
+        ).numpy()
+        for view in views
+    ]
+    for got in run_both(model, x):
+        np.testing.assert_allclose(got, np.concatenate(wanted, axis=1), atol=1e-4)

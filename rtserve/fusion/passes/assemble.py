@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.ir.conv import Conv1d
+from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.join import add_calibration, add_merge, empty_model, set_output
 from rtserve.fusion.passes.affine import static_dims
@@ -25,7 +26,6 @@ from rtserve.fusion.passes.share_filter import share_filter
 from rtserve.fusion.passes.stack import Stacker, signature
 from rtserve.fusion.passes.stack_ops import HANDLERS, gemm_weights
 from rtserve.fusion.plan import FusionPlan
-from rtserve.fusion.views import View
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 
@@ -72,9 +72,10 @@ def assemble(
     stack, share : bool
         Whether alike members are stacked and views share their first stage.
     """
-    model = empty_model(*static_dims(models[0][1].graph.inputs[0]))
+    size = static_dims(models[0][1].graph.inputs[0])
+    model = empty_model(*size)
     emit = Emitter(model.graph, prefix="fused")
-    views, counts = _distinct_views(plan)
+    views, counts = _distinct_views(plan, *size)
     groups = _groups(dict(models), plan, counts, len(views), stack=stack)
     notes: list[str] = []
     if plan.merge.linear:
@@ -86,18 +87,11 @@ def assemble(
     return Assembly(model=model, notes=tuple(dict.fromkeys(notes)))
 
 
-def _distinct_views(plan: FusionPlan) -> tuple[list[View], np.ndarray]:
+def _distinct_views(plan: FusionPlan, n_chans: int, n_times: int) -> tuple[list[LinearView], np.ndarray]:
     """Return the distinct views and, for every view of the plan, which of them it is."""
-    distinct: dict[str, int] = {}
-    views: list[View] = []
-    which = []
-    for view in plan.views:
-        key = repr(view.to_dict())
-        if key not in distinct:
-            distinct[key] = len(views)
-            views.append(view)
-        which.append(distinct[key])
-    return views, np.array(which)
+    views = [view.linear(n_chans, n_times) for view in plan.views]
+    distinct = {view.key: view for view in views}
+    return list(distinct.values()), np.array([list(distinct).index(view.key) for view in views])
 
 
 def _groups(
@@ -124,14 +118,14 @@ def _groups(
 
 
 def _branch_values(
-    emit: Emitter, model: ir.Model, group: _Group, views: list[View], notes: list[str], *, share: bool, stop: Any
+    emit: Emitter, model: ir.Model, group: _Group, views: list[LinearView], notes: list[str], *, share: bool, stop: Any
 ) -> tuple[ir.Value, Stacker]:
     """Write a group up to `stop` (a value of its first member) for all views: (views x batch, N x d1, ...)."""
     stacker = Stacker(emit, group.models, HANDLERS)
     first = group.models[0]
     source = first.graph.inputs[0]
     x = model.graph.inputs[0]
-    alone = len(views) == 1 and views[0].kind == "identity"
+    alone = len(views) == 1 and views[0].identity
     conv = _first_stage(first) if share and not alone else None
     if conv is not None:
         stage = stacker.conv(conv)
@@ -143,8 +137,7 @@ def _branch_values(
             return stacker.run(start={late.value: y}, shared=set(), stop=stop), stacker
         start = _staged(emit, x, stacker, stage, views, notes)
         return stacker.run(start=start, shared=set(), stop=stop), stacker
-    _, n_times = static_dims(source)
-    parts = [view.onnx(emit, x, n_times) for view in views]
+    parts = [view.onnx(emit, x) for view in views]
     feed = emit("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
     if len(parts) > 1:
         notes.append("views are batched in front of the network")
@@ -152,11 +145,11 @@ def _branch_values(
 
 
 def _staged(
-    emit: Emitter, x: ir.Value, stacker: Stacker, stage: Conv1d, views: list[View], notes: list[str]
+    emit: Emitter, x: ir.Value, stacker: Stacker, stage: Conv1d, views: list[LinearView], notes: list[str]
 ) -> dict[Any, ir.Value]:
     """Return what views share, on the batch: the first stage, and the filter behind it where that pays."""
     parts = share_views(emit, x, stage, views)
-    base = next((part for part, view in zip(parts, views, strict=True) if view.kind == "identity"), None)
+    base = next((part for part, view in zip(parts, views, strict=True) if view.identity), None)
     filtered = share_filter(emit, stacker, stage, views, base)
     notes += [f"views share the filter {value.name}" for value in filtered]
     return {stage.node.outputs[0]: emit("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]} | filtered
@@ -173,7 +166,7 @@ def _first_stage(model: ir.Model) -> Conv1d | None:
 
 
 def _linear_part(
-    emit: Emitter, model: ir.Model, group: _Group, views: list[View], notes: list[str], *, share: bool
+    emit: Emitter, model: ir.Model, group: _Group, views: list[LinearView], notes: list[str], *, share: bool
 ) -> ir.Value:
     """Return the group's share of a mean or weighted sum, (batch, n_outputs)."""
     weights = np.stack(group.weights)
@@ -229,7 +222,7 @@ def _weighted_sum(emit: Emitter, y: ir.Value, weights: np.ndarray, n_outputs: in
 
 
 def _ordered(
-    emit: Emitter, model: ir.Model, groups: list[_Group], views: list[View], plan: FusionPlan, notes: list[str], *,
+    emit: Emitter, model: ir.Model, groups: list[_Group], views: list[LinearView], plan: FusionPlan, notes: list[str], *,
     share: bool, n_outputs: int,
 ) -> ir.Value:  # fmt: skip
     """Return a median or trimmed mean: all branch outputs apart, each as often as the plan names it."""

@@ -29,8 +29,7 @@ def run(model: ir.Model) -> PassResult:
     """Fold factors and join layers, in place."""
     folded = sum(_fold_factor(model, node) for node in list(model.graph))
     joined = sum(_join(model, layers) for layers in _siblings(model))
-    note = f"{folded} factors into weights, {joined} layers joined with others"
-    return PassResult(changed=folded + joined, did=note)
+    return PassResult(changed=folded + joined, did=f"{folded} factors into weights, {joined} layers joined with others")
 
 
 def _number(node: ir.Node) -> tuple[int, float] | None:

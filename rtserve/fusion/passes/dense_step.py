@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.ir.refused import Refused
-from rtserve.fusion.passes.cost import macs_of
 from rtserve.fusion.passes.toeplitz import Filter, analyse
 from rtserve.graphs.fold import supersede
 from rtserve.graphs.macs import node_macs
@@ -56,7 +55,7 @@ def mix_dense(emit: Emitter, model: ir.Model, node: ir.Node, dense: DenseMix, fo
     costs = {"split": outputs * per_group * n_in * (n_chans + n_out)}
     if mergeable and filters is not None:
         costs["merged"] = outputs * n_chans * filters.conv.taps * n_out
-    before = node_macs(node) + (macs_of(node.inputs[0], found) if node.inputs[0] is not None else 0)
+    before = node_macs(node) + found.macs(node.inputs[0])
     way = min(costs, key=lambda key: costs[key])
     if costs[way] >= before:
         raise Refused(f"{before:,} multiply-adds now, {costs[way]:,} with its filters in another order")

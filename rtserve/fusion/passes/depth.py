@@ -130,16 +130,12 @@ def _takes_phases(node: ir.Node, value: ir.Value, axis: int) -> bool:
 
 def _phases(found: _Found) -> int:
     """Return the number of phases that the estimate prefers; 1 where the convolution should stay."""
-    candidates = [s for s in PHASES if _fits(found.conv.channels * s)]
+    read = found.conv.channels
+    candidates = [s for s in PHASES if read * s < BLOCK or read * s % 4 == 0]  # what the engine's blocks can read
     if not candidates:
         return 1
     best = min(candidates, key=lambda s: _estimate(found, s))
     return best if WORTH * _estimate(found, best) < _estimate(found, 1) else 1
-
-
-def _fits(channels: int) -> bool:
-    """Whether the engine's blocked convolution reads so many channels."""
-    return channels < BLOCK or channels % 4 == 0
 
 
 def _estimate(found: _Found, s: int) -> float:
@@ -148,7 +144,8 @@ def _estimate(found: _Found, s: int) -> float:
     elements = found.filters * conv.rows * conv.n_out
     if s == 1:
         macs = whole(found.filters) * conv.weight[0].size * conv.rows * conv.n_out
-        pool_us = (COSTS.block_pooled_us if _stays_blocked(found) else COSTS.pooled_us) * elements * found.pooled
+        blocked = all(step.op_type in FUSED for step in found.steps)
+        pool_us = (COSTS.block_pooled_us if blocked else COSTS.pooled_us) * elements * found.pooled
         return float(macs / COSTS.macs_per_us + pool_us)
     read = conv.channels * s if conv.channels * s < BLOCK else whole(conv.channels * s)
     macs = whole(found.filters * s) * read * found.span(s) * conv.rows * found.frames(s)
@@ -156,10 +153,6 @@ def _estimate(found: _Found, s: int) -> float:
     if found.end is not None:  # what is put in turn behind a spatial convolution is small
         return us
     return us + elements * (COSTS.in_turn_us + COSTS.pooled_us * found.pooled)
-
-
-def _stays_blocked(found: _Found) -> bool:
-    return all(step.op_type in FUSED for step in found.steps)
 
 
 def _rewrite(model: ir.Model, found: _Found, s: int) -> None:

@@ -115,12 +115,13 @@ def pays(conv: Conv1d, windows: int = 1, *, in_turn: bool = False) -> bool:
 def run(model: ir.Model) -> PassResult:
     """Rewrite every convolution that pays, in place: first those whose outputs can stay in two phases."""
     result = PassResult()
-    phased = found = _in_phases(model, result)
-    while found:  # what reads phases is itself convolutions, whose outputs may stay in phases again
-        renew_shapes(model)
-        found = _in_phases(model, result)
+    phased = whole = 0
+    while found := _in_phases(
+        model, result
+    ):  # what reads phases is convolutions, whose outputs may stay in phases again
         phased += found
-    whole, windows = 0, _windows(model)
+        renew_shapes(model)
+    windows = _windows(model)
     for conv in map(conv_of, [node for node in model.graph if not _written_here(node)]):
         if conv is not None and pays(_filled(conv), windows(conv.node), in_turn=True):
             whole += _in_turn(model, _filled(conv))

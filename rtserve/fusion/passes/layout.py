@@ -40,11 +40,10 @@ def run(model: ir.Model) -> PassResult:
     for node in list(model.graph):
         _hoist(model, node)
     split = sum(_split_channels(model, node) for node in list(model.graph))
-    changed = lifted + split
     note = (
         f"{lifted} operators to rank 4 ({cancelled} changes of rank cancelled), {split} convolutions split by channels"
     )
-    return PassResult(changed=changed, did=note)
+    return PassResult(changed=lifted + split, did=note)
 
 
 def _lift(model: ir.Model, node: ir.Node) -> int:
@@ -65,18 +64,13 @@ def _lift_conv(model: ir.Model, node: ir.Node) -> int:
     weight = constant(node.inputs[1])
     if weight is None or auto_padded(node):
         return 0
-    if weight.shape[2] == 1 and _reads_input(model, node):
+    if weight.shape[2] == 1 and node.inputs[0] is model.graph.inputs[0]:  # a plain matrix product serves it best
         return 0
     emit = Emitter(model.graph, before=node, prefix="layout")
     lifted = emit.constant(weight[:, :, None], name=f"{node.inputs[1].name}.lifted")  # type: ignore[union-attr]
     attributes = {key: value for key, value in _lifted(node).items() if key not in ("kernel_shape", "auto_pad")}
     y = emit("Conv", _up(emit, node.inputs[0]), lifted, *node.inputs[2:], **attributes)
     return _replace(model, emit, node, y)
-
-
-def _reads_input(model: ir.Model, node: ir.Node) -> bool:
-    """Whether a 1x1 convolution is a spatial step on the window itself: a plain matrix product serves it best."""
-    return node.inputs[0] is model.graph.inputs[0]
 
 
 def _lift_pool(model: ir.Model, node: ir.Node) -> int:
@@ -320,23 +314,13 @@ def _flatten_tail(model: ir.Model, node: ir.Node) -> int:
 
 def _without_last(node: ir.Node) -> dict[str, Any] | None:
     """Return a rank-4 node's attributes without its last spatial axis, or None where that axis is not idle."""
-    if auto_padded(node):
+    names = ("kernel_shape", "strides", "dilations", "pads", "group", "ceil_mode", "count_include_pad")
+    kept = {key: value for key, value in attributes_of(node).items() if key in names}
+    pads = kept.get("pads", (0, 0, 0, 0))
+    if auto_padded(node) or pads[1] or pads[3] or any(kept.get(key, (1, 1))[1] != 1 for key in names[:3:2]):
         return None
-    kept: dict[str, Any] = {}
-    for key, attribute in node.attributes.items():
-        if key in ("kernel_shape", "strides", "dilations"):
-            ints = list(attribute.value)
-            if ints[1] != 1 and key != "strides":
-                return None
-            kept[key] = ints[:1]
-        elif key == "pads":
-            ints = list(attribute.value)
-            if ints[1] or ints[3]:
-                return None
-            kept[key] = [ints[0], ints[2]]
-        elif key in ("group", "ceil_mode", "count_include_pad"):
-            kept[key] = attribute.value
-    return kept
+    kept |= {key: kept[key][:1] for key in names[:3] if key in kept}
+    return kept | ({"pads": [pads[0], pads[2]]} if "pads" in kept else {})
 
 
 def _split_channels(model: ir.Model, node: ir.Node) -> int:

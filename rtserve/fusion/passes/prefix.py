@@ -19,7 +19,6 @@ import numpy as np
 
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes.affine import Affine
-from rtserve.fusion.passes.cost import macs_of
 from rtserve.fusion.passes.dense_step import mix_dense, on_the_window
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.toeplitz import Corner, Filter, analyse, distinct
@@ -90,7 +89,7 @@ def _worthwhile(value: ir.Value, found: Trace, result: PassResult) -> bool:
         if not affine.mixed:
             raise Refused("the non-linearity comes before the spatial step")
         operator = affine.operator()
-        before, after = macs_of(value, found), _macs_after(affine, operator, analyse(operator))
+        before, after = found.macs(value), _macs_after(affine, operator, analyse(operator))
         if after >= before:
             raise Refused(f"{before:,} multiply-adds now, {after:,} collapsed")
         return True
@@ -145,7 +144,7 @@ def _collapse(emit: Emitter, model: ir.Model, values: list[ir.Value], found: Tra
     joint = _beside(affines)
     operator = joint.operator()
     shape = analyse(operator)
-    before = sum(macs_of(value, found) for value in values)
+    before = sum(found.macs(value) for value in values)
     result = _restore_shape(emit, _emit_rank_one(emit, model, joint, operator, shape), joint.dims)
     sizes = [affine.dims[0] for affine in affines]
     parts = emit.many("Split", result, sizes, n=len(sizes), axis=1) if len(sizes) > 1 else [result]

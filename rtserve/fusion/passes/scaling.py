@@ -7,16 +7,16 @@ For an affine map, :math:`L(a x) + b = a\,(L x + b) + (1 - a)\,b`. Where the fir
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.passes.affine import static_dims
 from rtserve.fusion.passes.running import clean
-from rtserve.fusion.passes.share import SCALING
-from rtserve.fusion.views import View
+from rtserve.fusion.passes.share import scaled
 from rtserve.graphs.fold import constant
 
 if TYPE_CHECKING:
@@ -36,17 +36,17 @@ class LateScaling:
     ----------
     value : Value
         The last affine value of the first member's graph.
-    early : list of View
+    early : list of LinearView
         Views computed up to it; the identity is the first where a scaled view needs it.
-    views : list of View
+    views : list of LinearView
         All views in their order.
     bias : ndarray, (members x d1, ...)
         What `value` is for a window of zeros.
     """
 
     value: Any
-    early: list[View]
-    views: list[View]
+    early: list[LinearView]
+    views: list[LinearView]
     bias: np.ndarray
 
     def write(self, emit: Emitter, stacker: Stacker, start: dict[Any, ir.Value]) -> ir.Value:
@@ -57,38 +57,32 @@ class LateScaling:
             if len(self.early) > 1
             else [y]
         )
-        made = {view.name: part for view, part in zip(self.early, parts, strict=True)}
-        base = parts[0]
-        outputs = [made[v.name] if v.name in made else self._scaled(emit, base, v) for v in self.views]
+        made = {view.key: part for view, part in zip(self.early, parts, strict=True)}
+        outputs = [made[v.key] if v.key in made else scaled(emit, parts[0], v.factor, self.bias) for v in self.views]
         return emit("Concat", *outputs, axis=0)
 
-    def _scaled(self, emit: Emitter, base: ir.Value, view: View) -> ir.Value:
-        factor = np.float32(view.factor)
-        scaled = emit("Mul", base, factor)
-        shift = (1.0 - np.float64(factor)) * self.bias
-        if not shift.any():
-            return scaled
-        if shift.ndim > 1 and np.ptp(shift.reshape(len(shift), -1), axis=1).max() == 0:
-            shift = shift.reshape(len(shift), -1)[:, 0].reshape(-1, *([1] * (shift.ndim - 1)))
-        return emit("Add", scaled, shift[None].astype(np.float32))
 
-
-def late_scaling(models: Sequence[ir.Model], conv: ir.Node, views: Sequence[View], stop: Any) -> LateScaling | None:
+def late_scaling(
+    models: Sequence[ir.Model], conv: ir.Node, views: Sequence[LinearView], stop: Any
+) -> LateScaling | None:
     """Return how amplitude views can wait until the end of the affine part, or None where that is the stage itself."""
-    if not any(view.kind in SCALING for view in views):
+    if not any(_amplitude(view) and view.factor != 1.0 for view in views):
         return None
     last = _last_affine(models[0], conv, stop)
     if last is None:
         return None
     place = list(models[0].graph).index(last.producer())
-    identity = View(name="identity", kind="identity")
-    moving = [view for view in views if view.kind not in SCALING and view.kind != "identity"]
+    identity = replace(next(view for view in views if _amplitude(view)), factor=1.0)
     return LateScaling(
         value=last,
-        early=[identity, *moving],
+        early=[identity, *(view for view in views if not _amplitude(view))],
         views=list(views),
         bias=np.concatenate([_at_zero(model, place) for model in models]),
     )
+
+
+def _amplitude(view: LinearView) -> bool:
+    return view.still and view.in_order
 
 
 def _affine_values(model: ir.Model, conv: ir.Node) -> set[Any]:
@@ -105,14 +99,15 @@ def _affine_values(model: ir.Model, conv: ir.Node) -> set[Any]:
 
 def _last_affine(model: ir.Model, conv: ir.Node, stop: Any) -> Any:
     """Return the last affine value through which everything flows to `stop`; None if that is the stage's output."""
-    x, found = model.graph.inputs[0], _affine_values(model, conv)
-    best = None
+    affine, best = _affine_values(model, conv), None
+    waiting = {model.graph.inputs[0]: len(model.graph.inputs[0].uses())}
     for node in model.graph:
-        value = node.outputs[0]
-        if node is conv or value is stop or value not in found or len(node.outputs) > 1:
-            continue
-        if not _reaches(stop, x, value):
-            best = value
+        for value in node.inputs if stop not in waiting else ():
+            if value in waiting:
+                waiting |= {value: waiting[value] - 1} | {out: len(out.uses()) for out in node.outputs}
+        waiting = {value: uses for value, uses in waiting.items() if uses or value is stop}
+        if list(waiting) == [node.outputs[0]] and node is not conv and node.outputs[0] in affine - {stop}:
+            best = node.outputs[0]
     return best
 
 
@@ -133,19 +128,3 @@ def _at_zero(model: ir.Model, place: int) -> np.ndarray:
     zeros = np.zeros((1, n_chans, n_times))
     result: np.ndarray = evaluator.run(None, {copy.graph.inputs[0].name: zeros})[0][0]
     return result
-
-
-def _reaches(start: Any, target: Any, cut: Any) -> bool:
-    """Whether walking back from `start`, not through `cut`, arrives at `target`."""
-    stack, seen = [start], set()
-    while stack:
-        value = stack.pop()
-        if value is target:
-            return True
-        if value is cut or value in seen or value is None:
-            continue
-        seen.add(value)
-        node = value.producer()
-        if node is not None:
-            stack += list(node.inputs)
-    return False

@@ -34,14 +34,10 @@ def run(model: ir.Model) -> PassResult:
     settled = sum(_settle(model, node) for node in list(model.graph))
     added = sum(_added(model, node) for node in list(model.graph))
     shortened = 0
-    progress = True
-    while progress:
-        found = sum(_shorten(model, node) for node in list(model.graph) if node.graph is not None)
+    while found := sum(_shorten(model, node) for node in list(model.graph) if node.graph is not None):
         shortened += found
-        progress = found > 0
     note = f"{settled} targets known, {shortened} changes of shape in a row made one, {added} sums over a stack"
-    changed = settled + shortened + added
-    return PassResult(changed=changed, did=note)
+    return PassResult(changed=settled + shortened + added, did=note)
 
 
 def _dims(value: ir.Value | None) -> Dims | None:

@@ -24,32 +24,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import COSTS
-from rtserve.fusion.ir.conv import Conv1d
+from rtserve.fusion.ir.conv import ZERO, Conv1d
+from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.passes.row_table import spans
-from rtserve.fusion.views import View
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from rtserve.graphs.emit import Emitter
 
-__all__ = ["share_views"]
-
-MOVING = ("identity", "roll", "crop-shift", "time-reverse")
-SCALING = ("scale", "sign-flip")
+__all__ = ["scaled", "share_views"]
 
 
-def _source(view: View, n_times: int) -> np.ndarray:
-    """Return which sample of x every sample of a moving view is, -1 for a zero."""
-    t = np.arange(n_times)
-    if view.kind == "roll":
-        return (t - view.shift) % n_times
-    if view.kind == "crop-shift":
-        return np.where((t >= view.shift) & (t - view.shift < n_times), t - view.shift, -1)
-    return t
-
-
-def share_views(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[View]) -> list[ir.Value]:
+def share_views(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[LinearView]) -> list[ir.Value]:
     """Return the stage's output for every view, (batch, outputs, n_out) each.
 
     Parameters
@@ -60,36 +47,59 @@ def share_views(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[View]
         The window (batch, n_chans, n_times).
     stage : Conv1d
         The convolution.
-    views : sequence of View
-        Bound views of any kind.
+    views : sequence of LinearView
+        Of any kind.
     """
-    forward = [v for v in views if v.kind in ("roll", "crop-shift")]
-    base_needed = any(v.kind not in ("roll", "crop-shift", "time-reverse") for v in views)
-    moving = [View(name="identity", kind="identity"), *forward] if base_needed else forward
-    outputs = _moving_outputs(emit, x, stage, moving) if moving else {}
-    base = outputs.get("identity")
-    parts = []
-    for view in views:
-        if view.name in outputs:
-            parts.append(outputs[view.name])
-        else:
-            parts.append(_OTHER[view.kind](emit, x, stage, view, base))
-    return parts
+    wanted = [view.times for view in views if view.still][:1]
+    wanted += [v.times for v in views if v.in_order and not v.still and not v.backwards]
+    made = _moving_outputs(emit, x, stage, wanted) if wanted else {}
+    return [_of_view(emit, x, stage, view, made) for view in views]
 
 
-def _moving_outputs(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[View]) -> dict[str, ir.Value]:
-    """Return each moving view's output, computed from shared phases and a few seam windows."""
+def _of_view(emit: Emitter, x: ir.Value, stage: Conv1d, view: LinearView, made: dict[bytes, ir.Value]) -> ir.Value:
+    """Return the stage's output for a view, from what those that only move samples have made."""
+    kept, dropped = np.flatnonzero(view.channels != ZERO), np.flatnonzero(view.channels == ZERO)
+    if not view.in_order and not (view.still and np.array_equal(view.channels[kept], kept)):
+        weight = np.zeros_like(stage.weight)
+        for c in kept:
+            weight[:, view.channels[c]] += stage.weight[:, c]
+        stage, dropped = replace(stage, weight=weight), dropped[:0]
+        made = {} if view.still or view.backwards else _moving_outputs(emit, x, stage, [view.times])
+    if view.backwards:
+        y = _reversed(emit, x, stage)
+    else:
+        y = made[view.times.tobytes()] if view.times.tobytes() in made else stage.emit(emit, x)
+    if len(dropped):
+        own = replace(stage, weight=stage.weight[:, dropped], bias=None)
+        y = emit("Sub", y, own.emit(emit, emit("Gather", x, dropped, axis=1)))
+    bias = np.zeros(1) if stage.bias is None else stage.bias.astype(np.float64)
+    return y if view.factor == 1.0 else scaled(emit, y, view.factor, bias[:, None])
+
+
+def scaled(emit: Emitter, y: ir.Value, factor: float, bias: np.ndarray) -> ir.Value:
+    """Return what an affine map makes of a scaled window: y is what it makes of the window, bias (d1, ...) of zeros."""
+    shift = (1.0 - np.float64(np.float32(factor))) * bias
+    y = emit("Mul", y, np.float32(factor))
+    if not shift.any():
+        return y
+    if np.ptp(shift.reshape(len(shift), -1), axis=1).max() == 0:
+        shift = shift.reshape(len(shift), -1)[:, 0].reshape(-1, *([1] * (shift.ndim - 1)))
+    return emit("Add", y, shift[None].astype(np.float32))
+
+
+def _moving_outputs(emit: Emitter, x: ir.Value, stage: Conv1d, signals: list[np.ndarray]) -> dict[bytes, ir.Value]:
+    """Return the output of each signal, given as samples of x, from shared phases and a few seam windows."""
     starts: dict[int, set[int]] = {}
     seams = _Seams()
-    reads: dict[str, list[tuple[int, int]]] = {}
-    for view in views:
-        windows = stage.reads(_source(view, stage.n_in))
+    reads: dict[bytes, list[tuple[int, int]]] = {}
+    for times in signals:
+        windows = stage.reads(times)
         begins = [_regular_start(window, stage) for window in windows]
         for start in begins:
             if start is not None:
                 starts.setdefault(start % stage.stride, set()).add(start)
         places = seams.places(windows, [i for i, start in enumerate(begins) if start is None])
-        reads[view.name] = [
+        reads[times.tobytes()] = [
             (-1, places[i]) if start is None else (start % stage.stride, start) for i, start in enumerate(begins)
         ]
     phases = {phase: _phase_output(emit, x, stage, sorted(wanted)) for phase, wanted in sorted(starts.items())}
@@ -244,44 +254,8 @@ def _assemble(emit: Emitter, runs: list[Run], lengths: dict[int, int], cuts: Cut
     return emit("Concat", *parts, axis=2) if len(parts) > 1 else parts[0]
 
 
-def _scaled(emit: Emitter, x: ir.Value, stage: Conv1d, view: View, base: ir.Value | None) -> ir.Value:
-    scaled = emit("Mul", base, np.float32(view.factor))
-    if stage.bias is None or not stage.bias.any():
-        return scaled
-    shift = (1.0 - np.float64(np.float32(view.factor))) * stage.bias.astype(np.float64)
-    return emit("Add", scaled, shift.reshape(1, -1, 1).astype(np.float32))
-
-
-def _dropped(emit: Emitter, x: ir.Value, stage: Conv1d, view: View, base: ir.Value | None) -> ir.Value:
-    channels = np.asarray(view.dropped, np.int64)
-    own = replace(stage, weight=stage.weight[:, channels], bias=None).emit(emit, emit("Gather", x, channels, axis=1))
-    return emit("Sub", base, own)
-
-
-def _permuted(emit: Emitter, x: ir.Value, stage: Conv1d, view: View, base: ir.Value | None) -> ir.Value:
-    weight = np.empty_like(stage.weight)
-    weight[:, list(view.order)] = stage.weight
-    return replace(stage, weight=weight).emit(emit, x)
-
-
-def _reversed(emit: Emitter, x: ir.Value, stage: Conv1d, view: View, base: ir.Value | None) -> ir.Value:
+def _reversed(emit: Emitter, x: ir.Value, stage: Conv1d) -> ir.Value:
     """The flipped kernel with the paddings exchanged, read backwards; samples the stride leaves over move to the front."""
     over = stage.n_in + stage.left + stage.right - (stage.n_out - 1) * stage.stride - stage.span
     flipped = replace(stage, weight=stage.weight[:, :, ::-1], left=stage.right - over, right=stage.left)
     return emit.slice(flipped.emit(emit, x), 2, -1, None, -1)
-
-
-def _based(emit: Emitter, x: ir.Value, stage: Conv1d, view: View, base: ir.Value | None) -> ir.Value:
-    assert base is not None
-    return base
-
-
-_OTHER = {
-    "identity": _based,
-    "scale": _scaled,
-    "sign-flip": _scaled,
-    "drop": _dropped,
-    "mirror": _permuted,
-    "permute": _permuted,
-    "time-reverse": _reversed,
-}

@@ -23,9 +23,9 @@ import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import Conv1d, conv_of
+from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.ir.nodes import axes_of
 from rtserve.fusion.passes.toeplitz import distinct
-from rtserve.fusion.views import View
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -35,11 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = ["share_filter"]
 
-MOVING = ("identity", "roll", "crop-shift")
+Move = tuple[int, bool]
+"""`LinearView.move`."""
 
 
 def share_filter(
-    emit: Emitter, stacker: Stacker, conv: Conv1d, views: Sequence[View], base: ir.Value | None
+    emit: Emitter, stacker: Stacker, conv: Conv1d, views: Sequence[LinearView], base: ir.Value | None
 ) -> dict[Any, ir.Value]:
     """Return the filter's output for all views, keyed by the value it stands for; nothing where it is not shared.
 
@@ -51,25 +52,25 @@ def share_filter(
         The members.
     conv : Conv1d
         The first stage.
-    views : sequence of View
+    views : sequence of LinearView
         In the order in which they stand on the batch.
     base : Value or None
         The stage's output for the identity, (batch, features, n_times).
     """
     tap = _tap_of(stacker, conv) if base is not None else None
-    if tap is None or base is None or not _pays(tap, views):
+    moves = [view.move for view in views if view.move and view.in_order and view.factor == 1.0]
+    if tap is None or base is None or len(moves) < len(views) or not _pays(tap, moves):
         return {}
-    back = max(0, *(view.shift for view in views))
-    ahead = max(0, *(-view.shift for view in views))
+    back, ahead = (max(0, *(sign * shift for shift, _ in moves)) for sign in (1, -1))
     u = emit("Unsqueeze", base, [2])
     whole = replace(tap, left=tap.left + back, right=tap.right + ahead).emit(emit, u)
-    moved = [view for view in views if view.shift]
+    moved = [move for move in moves if move[0]]
     corrected = emit("Add", _corrections(emit, u, tap, moved, back, ahead), whole)
     parts = []
-    for view in views:
-        start, end = back - view.shift, back - view.shift + tap.n_out
-        if view.shift:
-            number = moved.index(view)
+    for shift, wraps in moves:
+        start, end = back - shift, back - shift + tap.n_out
+        if shift:
+            number = moved.index((shift, wraps))
             y = emit("Slice", corrected, [number, start], [number + 1, end], [0, 4])
             parts.append(emit("Reshape", y, [-1, tap.group, 1, tap.n_out]))
         else:
@@ -89,14 +90,14 @@ def _tap_of(stacker: Stacker, conv: Conv1d) -> Conv1d | None:
     return stacker.conv(tap)
 
 
-def _pays(tap: Conv1d, views: Sequence[View]) -> bool:
+def _pays(tap: Conv1d, moves: Sequence[Move]) -> bool:
     """Whether the filter outputs saved cost clearly more time than the corrections."""
-    moved = [view for view in views if view.shift]
-    if not moved or any(view.kind not in MOVING or abs(view.shift) >= tap.n_in // 4 for view in views):
+    reaches = [abs(shift) for shift, _ in moves]
+    moved = np.count_nonzero(reaches)
+    if not moved or max(reaches) >= tap.n_in // 4:
         return False
-    reach = max(abs(view.shift) for view in moved)
-    saved = tap.weight.size * (tap.n_out * (len(views) - 1) - 2 * reach) / COSTS.depthwise_macs_per_us
-    return bool(saved > 1.5 * (COSTS.corrected_us + COSTS.view_corrected_us * len(moved)))
+    saved = tap.weight.size * (tap.n_out * (len(moves) - 1) - 2 * max(reaches)) / COSTS.depthwise_macs_per_us
+    return bool(saved > 1.5 * (COSTS.corrected_us + COSTS.view_corrected_us * moved))
 
 
 def _matrix(tap: Conv1d, back: int, ahead: int, *, wraps: bool) -> np.ndarray:
@@ -113,21 +114,21 @@ def _at(tap: Conv1d, index: np.ndarray) -> np.ndarray:
     return np.where(inside, tap.weight[:, 0, np.clip(index, 0, tap.taps - 1)].astype(np.float64), 0.0)
 
 
-def _corrections(emit: Emitter, u: ir.Value, tap: Conv1d, views: Sequence[View], back: int, ahead: int) -> ir.Value:
+def _corrections(emit: Emitter, u: ir.Value, tap: Conv1d, moves: Sequence[Move], back: int, ahead: int) -> ir.Value:
     """Return what is added to the filter's output for every view that moves, (views, batch, features, 1, places)."""
-    kinds = list(dict.fromkeys(view.kind == "roll" for view in views))
+    kinds = list(dict.fromkeys(wraps for _, wraps in moves))
     matrices, run = distinct(np.concatenate([_matrix(tap, back, ahead, wraps=wraps) for wraps in kinds], axis=1))
     filters, samples, places = matrices.shape
-    masks = np.zeros((len(views), len(kinds), ahead + back), np.float32)
-    for mask, view in zip(masks, views, strict=True):
-        row = mask[kinds.index(view.kind == "roll")]
-        row[: max(-view.shift, 0)] = 1.0
-        row[len(row) - max(view.shift, 0) :] = 1.0
+    masks = np.zeros((len(moves), len(kinds), ahead + back), np.float32)
+    for mask, (shift, wraps) in zip(masks, moves, strict=True):
+        row = mask[kinds.index(wraps)]
+        row[: max(-shift, 0)] = 1.0
+        row[len(row) - max(shift, 0) :] = 1.0
     ends = [emit.slice(u, 3, 0, ahead)] if ahead else []
     ends += [emit.slice(u, 3, tap.n_in - back, tap.n_in)] if back else []
     edge = emit("Concat", *ends * len(kinds), axis=3) if len(ends) * len(kinds) > 1 else ends[0]
-    masked = emit("Mul", emit("Reshape", edge, [-1, filters, run, 1, samples]), masks.reshape(len(views), samples))
+    masked = emit("Mul", emit("Reshape", edge, [-1, filters, run, 1, samples]), masks.reshape(len(moves), samples))
     front = emit("Reshape", emit("Transpose", masked, perm=[1, 3, 0, 2, 4]), [filters, -1, samples])
     product = emit("MatMul", front, matrices.astype(np.float32))
-    rear = emit("Reshape", product, [filters, len(views), -1, run, places])
-    return emit("Reshape", emit("Transpose", rear, perm=[1, 2, 0, 3, 4]), [len(views), -1, filters * run, 1, places])
+    rear = emit("Reshape", product, [filters, len(moves), -1, run, places])
+    return emit("Reshape", emit("Transpose", rear, perm=[1, 2, 0, 3, 4]), [len(moves), -1, filters * run, 1, places])

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.ir.nodes import producer
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes.affine import Affine, guard, static_dims
 from rtserve.fusion.passes.trace_conv import conv as _conv
 from rtserve.fusion.passes.trace_signal import average_pool, dft
 from rtserve.graphs.fold import constant
+from rtserve.graphs.macs import node_macs
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -43,6 +45,23 @@ class Trace:
 
     values: dict[ir.Value, Affine] = field(default_factory=dict)
     refusals: dict[ir.Node, Refused] = field(default_factory=dict)
+
+    def macs(self, value: ir.Value | None) -> int:
+        """Return the multiply-adds per window of the affine nodes behind a value, as they are."""
+        seen: set[Any] = set()
+        stack = [value]
+        while stack:
+            node = producer(stack.pop())
+            if node is not None and node not in seen:
+                seen.add(node)
+                stack += [v for v in node.inputs if v in self.values]
+        return sum(_dft_macs(node) if node.op_type == "DFT" else node_macs(node) for node in seen)
+
+
+def _dft_macs(node: ir.Node) -> int:
+    """Return what a naive transform costs (onnxruntime's is naive): length x outputs, complex."""
+    dims = [d for d in node.outputs[0].shape or (1,) if isinstance(d, int)]
+    return int(np.prod(dims)) * max(dims[-2] if len(dims) > 1 else 1, 1) * 2
 
 
 def trace(model: ir.Model) -> Trace:
