@@ -23,6 +23,7 @@ _SECONDS = click.FloatRange(0, min_open=True)
 @click.option("--sfreq", type=click.FloatRange(0, min_open=True), help="Hz of its windows, where nothing says it.")
 @click.option("--target", help="What it predicts, where nothing says it.")
 @click.option("--classes", metavar="A,B,...", help="Names of its classes in order.")
+@click.option("--trusted", is_flag=True, help="Load a joblib or pickle, which runs its code, without a sandbox.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @json_option
 def export(
@@ -32,11 +33,13 @@ def export(
     output: Path,
     timeout_s: float,
     weights: str,
+    trusted: bool,
     force: bool,
     as_json: bool,
     **stated: Any,
 ) -> None:
     """Export CHECKPOINT to an ONNX graph proven equal to its network."""
+    from rtserve.cli.loading import child_for
     from rtserve.graphs.export_report import export_text, export_to_file
     from rtserve.graphs.exporter import parse_settings
 
@@ -47,6 +50,7 @@ def export(
         "force": force,
     }
     options |= {"weights": weights, "stated": {key: value for key, value in stated.items() if value}}
+    options["child"] = child_for(checkpoint, trusted=trusted)
     with working(f"exporting {checkpoint.name}", limit_s=timeout_s):
         report = export_to_file(checkpoint, output, **options)
     tell(export_text(report))

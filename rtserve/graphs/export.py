@@ -10,7 +10,7 @@ import json
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 
     from rtserve.graphs.graph import Graph
 
-__all__ = ["export", "export_with_report"]
+__all__ = ["Child", "export", "export_with_report"]
+
+Child = Callable[[Path, float], tuple[int, str]]
+"""Runs the export that ``job.json`` in a folder describes within some seconds, as `rtserve.graphs.warm.run_child`."""
 
 
 def export(
@@ -100,8 +103,13 @@ def export_with_report(
     seed: int = 0,
     weights: str = "",
     stated: Mapping[str, Any] | None = None,
+    child: Child | None = None,
 ) -> tuple[Graph, ParityReport, dict[str, Any]]:
-    """Export as `export` does, and return the graph, its parity report and the child's facts, passed or not."""
+    """Export as `export` does, and return the graph, its parity report and the child's facts, passed or not.
+
+    `child` runs the job of a folder, isolated or trusted: it may load what runs code (`FileExporter`); by default a
+    process of its own does it, which may not.
+    """
     if checkpoint is not None:
         checkpoint = readable_file(checkpoint, "checkpoint")
     file = exporter_file(exporter)
@@ -113,10 +121,11 @@ def export_with_report(
         "seed": seed,
         "weights": weights,
         "stated": dict(stated or {}),
+        "isolated": child is not None,
     }
     with tempfile.TemporaryDirectory(prefix="rtserve-export-") as name:
         folder = Path(name)
-        facts = _run_child(folder, job, timeout_s)
+        facts = _run_child(folder, job, timeout_s, child or run_child)
         model = _read_raw(folder / "raw.onnx", facts)
         graph = _finish(model, facts, _provenance(job, facts, checkpoint, file))
         graph = replace(graph, answers=_answers(folder / "probes.npz", graph.input_spec))
@@ -124,11 +133,11 @@ def export_with_report(
     return graph, report, facts
 
 
-def _run_child(folder: Path, job: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+def _run_child(folder: Path, job: dict[str, Any], timeout_s: float, child: Child) -> dict[str, Any]:
     """Run the child; return its facts or raise the error it reports."""
     (folder / "job.json").write_text(json.dumps(job))
     try:
-        code, said = run_child(folder, timeout_s)
+        code, said = child(folder, timeout_s)
     except subprocess.TimeoutExpired:
         raise ExportError(
             f"the export took longer than {timeout_s:g} s and was stopped",

@@ -28,10 +28,11 @@ from rtserve.graphs.answers import answer_windows
 from rtserve.graphs.architecture import architecture_digest
 from rtserve.graphs.behaviour import coupling, require_steady
 from rtserve.graphs.checkpoint import load_checkpoint
-from rtserve.graphs.exporter import Built, resolve_exporter
+from rtserve.graphs.exporter import RUNS_CODE, Built, FileExporter, resolve_exporter
 from rtserve.graphs.factory import as_exporter
 from rtserve.graphs.fit import Loaded, load_weights, run_lazy_parts
 from rtserve.graphs.graph import OPSET
+from rtserve.graphs.library import library_answers
 from rtserve.graphs.meaning import completed, training_of
 from rtserve.graphs.parity import probe_inputs
 from rtserve.graphs.rounding import expected_error
@@ -47,13 +48,17 @@ EXAMPLE_BATCH = 3
 def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
     """Build the network, load the weights, and return the module to export with what is known about it."""
     settings = job["settings"]
-    checkpoint = load_checkpoint(job["checkpoint"], weights=job.get("weights", "")) if job["checkpoint"] else None
+    found = resolve_exporter(job["exporter"])
+    reads_file = isinstance(found, FileExporter) and job["checkpoint"] != ""
+    named = job["checkpoint"] if not reads_file else ""
+    checkpoint = load_checkpoint(named, weights=job.get("weights", "")) if named else None
     torch.manual_seed(job.get("seed", 0))
     shapes = exporter_shapes(checkpoint.state_dict) if checkpoint else {}
     with _named(InputError, f"exporter {job['exporter_name']} cannot build its network", "check it, and its --set"):
-        built = as_exporter(resolve_exporter(job["exporter"]), checkpoint.content if checkpoint else {})(
-            shapes, settings
-        )
+        if isinstance(found, FileExporter) and reads_file:
+            built = found.build(_allowed(job), settings)
+        else:
+            built = as_exporter(found, checkpoint.content if checkpoint else {})(shapes, settings)
     if not isinstance(built, Built):
         kind = type(built).__name__
         raise InputError(f"exporter {job['exporter_name']} gives a {kind}, not a Built", hint="see exporters/README.md")
@@ -73,7 +78,7 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
     inputs, outputs = completed(built, checkpoint.content if checkpoint else {}, job.get("stated", {}))
     facts = {
         "network": type(network).__name__,
-        "n_parameters": sum(p.numel() for p in network.parameters()),
+        "n_parameters": sum(p.numel() for p in (network.buffers() if built.own else network.parameters())),
         "architecture": architecture_digest({key: tuple(value.shape) for key, value in network.state_dict().items()}),
         TRAINED_ON: checkpoint.trained_on if checkpoint else None,
         "quirks": [dataclasses.asdict(quirk) for quirk in built.quirks],
@@ -84,6 +89,17 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
         "training": training_of(checkpoint.content) if checkpoint else {},
     }
     return module, built, facts
+
+
+def _allowed(job: Mapping[str, Any]) -> Path:
+    """Return the file whose own library shall load it, which runs the code in it; raise where this process may not."""
+    path = Path(job["checkpoint"])
+    if not job.get("isolated"):
+        raise InputError(
+            f"{path.name} is loaded by its own library, which runs the code in it: that is done in a sandbox only",
+            hint=f"`rtserve export` sets one up for files named {', '.join(RUNS_CODE)}; --trusted does without",
+        )
+    return path
 
 
 @contextlib.contextmanager
@@ -208,7 +224,11 @@ def run(folder: Path) -> dict[str, Any]:
     require_steady(module, built.input_spec)
     facts["coupled"] = coupling(module, built.input_spec)
     with torch.no_grad(), _named(ExportError, "the network fails on a probe input", "it must take any batch and scale"):
-        arrays, facts["reference"] = reference_outputs(module, built, seed=0, alone=not facts["coupled"])
+        if built.own is None:
+            arrays, facts["reference"] = reference_outputs(module, built, seed=0, alone=not facts["coupled"])
+        else:
+            inputs = [*probe_inputs(built.input_spec), (REFERENCE, answer_windows(built.input_spec))]
+            arrays, facts["reference"] = library_answers(module, built, inputs)
     np.savez(folder / "probes.npz", **arrays)  # type: ignore[arg-type]
     try:
         export_module(module, built, folder / "raw.onnx")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rtserve.files import check_writable
-from rtserve.graphs.export import export_with_report
+from rtserve.graphs.export import Child, export_with_report
 
 __all__ = ["export_text", "export_to_file"]
 
@@ -21,6 +21,7 @@ def export_to_file(
     timeout_s: float = 600.0,
     weights: str = "",
     stated: Mapping[str, Any] | None = None,
+    child: Child | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
     """Export to a file and return the report as JSON values; nothing is written unless parity holds.
@@ -32,7 +33,13 @@ def export_to_file(
     """
     check_writable(output, force=force)
     graph, parity, facts = export_with_report(
-        checkpoint, exporter=exporter, settings=settings, timeout_s=timeout_s, weights=weights, stated=stated
+        checkpoint,
+        exporter=exporter,
+        settings=settings,
+        timeout_s=timeout_s,
+        weights=weights,
+        stated=stated,
+        child=child,
     )
     parity.require(hint="the exporter needs a quirk for this network; nothing was written")
     graph.save(output, force=force)

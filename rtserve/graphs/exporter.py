@@ -23,10 +23,23 @@ from rtserve.graphs.pure_torchaudio import allow_pure_torchaudio
 from rtserve.spec import InputSpec, OutputSpec
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
-__all__ = ["Built", "Exporter", "Quirk", "exporter_file", "parse_settings", "resolve_exporter"]
+__all__ = [
+    "RUNS_CODE",
+    "Built",
+    "Exporter",
+    "FileExporter",
+    "Quirk",
+    "Within",
+    "exporter_file",
+    "parse_settings",
+    "resolve_exporter",
+]
 
+RUNS_CODE = (".joblib", ".jbl", ".pkl", ".pickle", ".skops")
+"""How files are named whose own library runs code as it loads them."""
 Shapes = Mapping[str, tuple[int, ...]]
 """Shape of every tensor in the checkpoint, by its key (prefixes such as ``module.`` removed)."""
 
@@ -48,6 +61,25 @@ class Quirk:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Within:
+    """Numbers on the way to an answer, as the network and as its library compute them.
+
+    Parameters
+    ----------
+    name : str
+        What they are.
+    network : torch.nn.Module
+        (batch, n_chans, n_times) to (batch, n) or (batch, ...), in float64.
+    own : callable
+        The library's.
+    """
+
+    name: str
+    network: nn.Module
+    own: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Built:
     """What an exporter gives.
 
@@ -62,6 +94,15 @@ class Built:
     wrap : callable, optional
         ``wrap(network)`` gives the module to export, (batch, n_chans, n_times) to (batch, n_outputs); the network
         itself by default. It is called after the weights are loaded.
+    own : callable, optional
+        What is exported is no network: ``own(x)`` gives the answers (batch, n_outputs) of the library it comes from, to
+        windows in float64. They are the truth, and the network must give them to 1e-10.
+    own_name : str
+        The library and its version.
+    within : tuple of Within
+        Where the network's and the library's numbers are compared besides: probabilities of 1 hide what made them.
+    mixing : ndarray, optional
+        (n_chans, n_chans); times noise it gives windows like those that the library was fitted on.
     """
 
     network: nn.Module
@@ -69,6 +110,28 @@ class Built:
     output_spec: OutputSpec
     quirks: tuple[Quirk, ...] = ()
     wrap: Callable[[nn.Module], nn.Module] | None = None
+    own: Callable[[np.ndarray], np.ndarray] | None = None
+    own_name: str = ""
+    within: tuple[Within, ...] = ()
+    mixing: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileExporter:
+    """An exporter of files that only their own library can load, which runs the code in them.
+
+    Parameters
+    ----------
+    build : callable
+        ``build(path, settings)`` loads the file and gives a `Built`. It is called in a child process that is isolated,
+        or that the user has trusted with the file.
+    """
+
+    build: Callable[[Path, Mapping[str, Any]], Built]
+
+    def __call__(self, shapes: Shapes, settings: Mapping[str, Any]) -> Built:
+        """Raise `InputError`: there is nothing to build without a file."""
+        raise InputError("this exporter reads a file; there is nothing to initialise without one", hint="name the file")
 
 
 Exporter = Callable[[Shapes, Mapping[str, Any]], Built]

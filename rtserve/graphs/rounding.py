@@ -58,15 +58,19 @@ class RoundingErrors(LeanConvolutions):
     ----------
     seed : int
         Of the errors: uniform in plus or minus `ULPS` roundings, independent of each other.
+    double : bool
+        What is computed in float64 stands for float32. Otherwise it is computed in float64 on purpose, and errs as
+        float64 does.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, double: bool = True) -> None:
         super().__init__()
         self.generator = np.random.Generator(np.random.SFC64(seed))
+        self.units = COARSE if double else {**COARSE, torch.float64: 2.0**-53}
 
     def _factor(self, like: Tensor) -> Tensor:
         """Return 1 + errors in [-1, 1] x `ULPS` x unit roundoff, of the shape of `like`, in float64."""
-        most = ULPS * COARSE.get(like.dtype, UNIT)
+        most = ULPS * self.units.get(like.dtype, UNIT)
         drawn = torch.from_numpy(np.asarray(self.generator.random(tuple(like.shape))))
         return drawn.mul_(2 * most).add_(1 - most)
 
@@ -105,14 +109,20 @@ class RoundingErrors(LeanConvolutions):
 
 
 def expected_error(
-    call: Callable[[Tensor], Tensor], x: Tensor, truth: np.ndarray, *, windows: int = 4, alone: bool | None = None
+    call: Callable[[Tensor], Tensor],
+    x: Tensor,
+    truth: np.ndarray,
+    *,
+    windows: int = 4,
+    alone: bool | None = None,
+    double: bool = True,
 ) -> float:
     """Return the relative error that float32 arithmetic is expected to make on an input.
 
     Parameters
     ----------
     call : callable
-        The computation, in float64: x (batch, n_chans, n_times) to (batch, n_outputs).
+        The computation, in float64 (in its own types without `double`): x (batch, n_chans, n_times) to (batch, n_outputs).
     x : Tensor
         Its input.
     truth : ndarray
@@ -122,6 +132,8 @@ def expected_error(
     alone : bool, optional
         Whether an answer depends on no other window of its batch, as `answers_alone` finds: all windows are then seen
         in one run. Asked here where it is not known.
+    double : bool
+        See `RoundingErrors`.
 
     Returns
     -------
@@ -136,7 +148,7 @@ def expected_error(
         x, truth, draws = torch.cat([x] * draws), np.concatenate([truth] * draws), 1
     worst = 0.0
     for seed in range(draws):
-        with torch.inference_mode(), one_thread(), RoundingErrors(seed):
+        with torch.inference_mode(), one_thread(), RoundingErrors(seed, double=double):
             drawn = call(x).double().numpy()
         if drawn.shape != truth.shape or not np.array_equal(np.isfinite(drawn), np.isfinite(truth)):
             return float("inf")

@@ -113,6 +113,10 @@ class ReferenceRunner:
         return y
 
 
+DOUBLE = 11
+"""ONNX element type of float64."""
+
+
 class PlanRunner:
     """The torch executor that travels in a submission, in float32 or float64."""
 
@@ -129,6 +133,8 @@ class PlanRunner:
         plan, tensors = graph_to_plan(graph)
         self.module = PlanModule(plan, tensors).eval()
         self._dtype = torch.float64 if double else torch.float32
+        self._mixed = any(node["op"] == "Cast" and node["attrs"].get("to") == DOUBLE for node in plan["nodes"])
+        self._plain = PlanModule(plan, tensors).eval() if self._mixed and double else self.module
         self._double = double
         if double:
             self.module.double()
@@ -168,6 +174,8 @@ class PlanRunner:
         from rtserve.graphs.rounding import answers_alone, expected_error
 
         given = torch.from_numpy(np.ascontiguousarray(x)).to(self._dtype)
+        if self._mixed:  # what is computed in float64 on purpose does not err as float32 would
+            return expected_error(self._plain, given.float(), truth, windows=windows, alone=False, double=False)
         if self._alone is None and len(x) < windows:
             self._alone = answers_alone(self.module, given, truth)
         return expected_error(self.module, given, truth, windows=windows, alone=self._alone)
