@@ -226,11 +226,12 @@ def _ancestry(details: dict[str, Any], entry: dict[str, Any], name: str) -> Iter
             yield f"{name}: the manifest says {key} {entry[key]}, the graph itself {truth}"
     if plan:
         yield from _recipe_words(plan, entry, name)
-    checkpoints = sorted(_checkpoints(details))
+    given = {m["sha256"] for m in entry["members"] if not m["exporter"]}
+    checkpoints = sorted(_checkpoints(details, given))
     named = sorted(m["sha256"] for m in entry["members"] if m["exporter"])
     if checkpoints and named != checkpoints:
         yield f"{name}: made from checkpoints {_heads(checkpoints)}, the manifest names {_heads(named)}"
-    strangers = {m["sha256"] for m in entry["members"] if not m["exporter"]} - set(plan.get("members", []))
+    strangers = given - set(plan.get("members", []))
     if strangers:
         yield f"{name}: the manifest names member graphs {_heads(sorted(strangers))}, the graph has no such member"
 
@@ -260,9 +261,11 @@ def _heads(digests: list[str]) -> str:
     return ", ".join(digest[:12] for digest in digests)
 
 
-def _checkpoints(details: dict[str, Any]) -> Iterator[str]:
-    """Yield the checkpoint digests of the members that were exported."""
+def _checkpoints(details: dict[str, Any], given: set[str]) -> Iterator[str]:
+    """Yield the checkpoint digests of the members that were exported for this zip, not of graphs that were given."""
     for member in details.get("members", []):
+        if member.get("digest") in given:
+            continue
         checkpoint = member.get("provenance", {}).get("details", {}).get("checkpoint")
         if checkpoint:
             yield checkpoint["sha256"]
