@@ -132,6 +132,7 @@ def bare(path: Path) -> tuple[str, int]:
     for holder in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
         for key in ("metadata_props", "doc_string"):
             holder.ClearField(key)
+    model.ClearField("producer_version")
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(), len(model.graph.node)
 
 
