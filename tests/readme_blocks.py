@@ -36,10 +36,10 @@ def commands(block: str) -> list[tuple[str, str]]:
     return [("\n".join(typed), "\n".join(printed)) for typed, printed in found]
 
 
-def run(typed: str, folder: Path) -> str:
-    """Run one command and return what a terminal would show of it, but for passing lines."""
+def run(typed: str, folder: Path, *first: Path) -> str:
+    """Run one command, its PATH led by `first`, and return what a terminal would show, but for passing lines."""
     script = "\n".join(line[2:] for line in typed.splitlines())
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = os.pathsep.join([*map(str, first), str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "110"}
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", script], cwd=folder, env=environment, text=True, check=False,
@@ -50,13 +50,13 @@ def run(typed: str, folder: Path) -> str:
     return "\n".join(line.rstrip() for line in done.stdout.splitlines() if not PASSING.search(line))
 
 
-def regenerate(text: str, folder: Path) -> str:
-    """Return `text` with every block's output replaced by what its commands print now."""
+def regenerate(text: str, folder: Path, *first: Path) -> str:
+    """Return `text` with every block's output replaced by what its commands print now; `first` leads their PATH."""
 
     def block(match: re.Match[str]) -> str:
         shown = []
         for typed, _ in commands(match.group(1)):
-            shown += [typed, *([printed] if (printed := run(typed, folder)) else [])]
+            shown += [typed, *([printed] if (printed := run(typed, folder, *first)) else [])]
         return "```console\n" + "\n".join(shown) + "\n```"
 
     return BLOCK.sub(block, text)

@@ -197,20 +197,14 @@ def test_the_results_of_a_demo_can_be_reported(demo, tmp_path, cli):
     assert "What was fused" in (tmp_path / "r.html").read_text()
 
 
-def test_a_folder_with_another_demo_or_something_else_is_refused(demo, tmp_path):
+def test_a_folder_with_another_demo_or_something_else_is_refused(demo, tmp_path, cli):
     folder, _ = demo
-    full = subprocess.run(
-        [sys.executable, "-m", "rtserve", "demo", "-o", str(folder)],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        check=False,
-    )
-    assert full.returncode == 2
-    assert "windows: 360 against 3000" in full.stderr
+    code, _, said = cli("demo", "-o", folder)
+    assert code == 2
+    assert "windows: 360 against 3000" in said
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("mine")
-    other = run(tmp_path)
-    assert other.returncode == 2
-    assert "holds no demo" in other.stderr
+    code, _, said = cli("demo", "--quick", "-o", tmp_path / "out")
+    assert code == 2
+    assert "holds no demo" in said
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]

@@ -210,13 +210,14 @@ def test_the_zip_gives_the_graphs_numbers_with_torch_alone(made, zipped, tmp_pat
 
 @pytest.mark.shared
 @pytest.mark.slow
-def test_the_real_checkpoints_go_the_whole_way(shared_dir, repo_dir, tmp_path):
+def test_the_real_checkpoints_go_the_whole_way(shared_dir, repo_dir, exported, tmp_path):
     """To a score and a time; tests/submission/test_bundle.py builds and checks the recipe of the real ones."""
     checkpoints, exporters = shared_dir / "checkpoints", repo_dir / "exporters"
-    rtserve(tmp_path, "export", checkpoints / "compact_rt/seed42.pth", "--exporter", exporters / "compact_rt.py",
-            "-o", "M.onnx")  # fmt: skip
-    rtserve(tmp_path, "export", checkpoints / "eegnex/challenge2_r1r2_best.pth", "--exporter",
-            f"{exporters / 'braindecode_models.py'}:EEGNeX", "--set", "n_times=200", "-o", "E.onnx")  # fmt: skip
+    member = exported(checkpoints / "compact_rt/seed42.pth", str(exporters / "compact_rt.py"))
+    (tmp_path / "M.onnx").write_bytes(member.read_bytes())
+    eegnex = f"{exporters / 'braindecode_models.py'}:EEGNeX"
+    other = exported(checkpoints / "eegnex/challenge2_r1r2_best.pth", eegnex, target="externalizing")
+    (tmp_path / "E.onnx").write_bytes(other.read_bytes())
     rtserve(tmp_path, "fuse", "M.onnx", "--views", VIEWS, "--merge", "mean", "-o", "F.onnx")
     x = np.random.default_rng(0).standard_normal((2, 129, 200)).astype("f4")
     got = OnnxruntimeRunner(Graph.load(tmp_path / "F.onnx")).infer(x)

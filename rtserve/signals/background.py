@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from rtserve.signals.arithmetic import cosine, exact_matmul, exp, log, sine, unit
 from rtserve.signals.chance import ONE, lognormal, noise, normal, uniform
@@ -159,8 +160,9 @@ def background(rng: np.random.Generator, subjects: Subjects, who: np.ndarray) ->
     x *= (spread_v / ONE).astype(np.float32)[who][..., None]
     white = noise(rng, (len(who), N_SOURCES + len(_ALPHA_PLACES), _PERIOD)).astype(np.float64)
     starts = np.flatnonzero(np.diff(who, prepend=-1))
-    for start, stop in zip(starts, [*starts[1:], len(who)], strict=True):
-        x[start:stop] += _sources(subjects, who[start], white[start:stop])
+    with threadpool_limits(1, "blas"):  # threads wait for each other longer than products this small take
+        for start, stop in zip(starts, [*starts[1:], len(who)], strict=True):
+            x[start:stop] += _sources(subjects, who[start], white[start:stop])
     _add_blinks(rng, x, subjects, who)
     _add_mains(rng, x, subjects, who)
     x *= subjects.channel_gain[who][..., None]

@@ -199,7 +199,7 @@ def test_caches_of_the_origin_are_read(tmp_path):
             archive["subject_ids"] = [f"s{i % 4}".encode() for i in range(20)]
         run(tmp_path / f"{name}.h5", "-o", tmp_path / f"{name}.npz")
         windows = load_windows(tmp_path / f"{name}.npz")
-        assert pytest.approx(X * 1e-6, rel=1e-5) == windows.X
+        np.testing.assert_allclose(windows.X, X * 1e-6, rtol=1e-5)
         assert len(set(windows.subject)) == 4
     with h5py.File(tmp_path / "z.h5", "w") as archive:
         archive["eeg"], archive["labels"] = X / X.std(), np.zeros(20)

@@ -150,32 +150,6 @@ def test_zip_names_that_lead_out_are_refused(tmp_path):
         read_zip(path)
 
 
-RECIPE = """
-profile = "eeg2025"
-[challenges.1]
-views = ["identity", "scale:1.02"]
-[[challenges.1.members]]
-checkpoint = "checkpoints/compact_rt/seed42.pth"
-exporter = "exporters/compact_rt.py"
-sha256 = "4b13be3328a3a5490b817e465680feaa147acc7a16975e95871e73a41960a2e0"
-[[challenges.2.members]]
-checkpoint = "checkpoints/compact_rt/v8_weights_challenge_1.pt"
-exporter = "rtserve.training.networks:exporter"
-sha256 = "56f7fb24ea0a90c67790ecbe926124a5eeb7f8111c67e913efaf275d87224916"
-settings = { target = "externalizing" }
-"""
-
-
-@pytest.mark.shared
-def test_real_checkpoints_build(shared_dir, repo_dir, tmp_path, monkeypatch):
-    monkeypatch.chdir(repo_dir)
-    (tmp_path / "submission.toml").write_text(RECIPE)
-    built = build(tmp_path / "submission.toml", root=shared_dir, output=tmp_path / "s.zip")
-    result = run_zip(built.path, tmp_path)
-    assert result["loaded"] == []
-    assert built.manifest["challenges"]["1"]["members"][0]["exporter"] == "exporters/compact_rt.py"
-
-
 def test_recipe_builds_again_from_its_recorded_environment(tmp_path):
     from rtserve.errors import ProfileError
     from rtserve.submission.custody import verify
@@ -225,13 +199,22 @@ def test_recipes_of_this_checkout_find_their_members(shared_dir, repo_dir, name)
 
 @pytest.mark.shared
 @pytest.mark.slow
-def test_recipe_of_this_checkout_still_builds_checks_and_verifies(shared_dir, repo_dir, tmp_path):
+def test_recipe_of_this_checkout_still_builds_checks_and_verifies(
+    shared_dir, repo_dir, exported, tmp_path, monkeypatch
+):
     from rtserve.submission.custody import verify
     from rtserve.submission.validate import check
 
+    def once(path, *, exporter, settings, weights):  # the same exports are scored in tests/test_main_path.py
+        assert not weights
+        return Graph.load(exported(path, exporter, **settings))
+
+    monkeypatch.setattr("rtserve.graphs.export.export", once)
     recipe = repo_dir / "submissions" / "v8_single" / "submission.toml"
     built = build(recipe, root=shared_dir, output=tmp_path / "s.zip")
     assert set(built.agreement) == {"1", "2"}
+    assert built.manifest["challenges"]["1"]["members"][0]["exporter"] == "exporters/compact_rt.py"
+    assert run_zip(built.path, tmp_path)["loaded"] == []
     report = check(built.path, profile="eeg2025")
     assert report.exit_code == 0, [result.code for result in report.results if result.status == "failed"]
     proof = verify(built.path)
