@@ -37,7 +37,7 @@ def graph(small_members):
 def here(monkeypatch):
     """Let an export do its child's work in this process: what is tested is what it does, not that it is a child."""
 
-    def run_here(folder, job, timeout_s):
+    def run_here(folder, job, timeout_s, child):
         (folder / "job.json").write_text(json.dumps(job))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
