@@ -19,7 +19,7 @@ from rtserve.files import canonical_json, readable_file, sha256_bytes, sha256_fi
 from rtserve.graphs.inert import Inert
 from rtserve.graphs.safetensors import index_files, is_index, looks_like_safetensors, read_index, read_safetensors
 from rtserve.graphs.torch_file import read_torch_file
-from rtserve.graphs.weights import WHOLE, WHOLE_HINT, choose_weights, weights_in
+from rtserve.graphs.weights import WHOLE, WHOLE_HINT, choose_weights, require_names, weights_in
 from rtserve.spec import TRAINED_ON
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ def load_checkpoint(path: str | Path, *, weights: str = "", first: bool = False)
     path = readable_file(path, "checkpoint")
     content = read_content(path)
     sets = weights_in(content, path)
+    if not (weights or first):
+        require_names(content, path, sets)
     found = sets[0] if first and not weights else choose_weights(sets, path, weights)
     others = {str(key): value for key, value in content.items()} if found.keys else {}
     riders = _riders({key: value for key, value in others.items() if key != found.keys[0]})

@@ -28,7 +28,7 @@ from rtserve.graphs.answers import answer_windows
 from rtserve.graphs.architecture import architecture_digest
 from rtserve.graphs.behaviour import coupling, require_steady
 from rtserve.graphs.checkpoint import load_checkpoint
-from rtserve.graphs.exporter import RUNS_CODE, Built, FileExporter, resolve_exporter
+from rtserve.graphs.exporter import RUNS_CODE, Built, FileExporter, Quirk, resolve_exporter
 from rtserve.graphs.factory import as_exporter
 from rtserve.graphs.fit import Loaded, load_weights, run_lazy_parts
 from rtserve.graphs.graph import OPSET
@@ -189,6 +189,42 @@ def export_module(module: nn.Module, built: Built, path: Path) -> None:
     program.save(str(path), external_data=False)
 
 
+def _exported(module: nn.Module, built: Built, path: Path) -> list[dict[str, Any]]:
+    """Write the raw ONNX; where the exporter cannot take a parametrization, of the tensor that it gives.
+
+    Returns
+    -------
+    list of dict
+        The quirk, where that was needed: the network that is compared keeps its parametrizations.
+    """
+    try:
+        export_module(module, built, path)
+    except Exception:
+        fixed = without_parametrizations(module)
+        if fixed is None:
+            raise
+        export_module(fixed, built, path)
+        reason = "parametrized tensors are constant in evaluation; the torch exporter cannot take what makes them"
+        return [dataclasses.asdict(Quirk(name="parametrizations", reason=reason))]
+    return []
+
+
+def without_parametrizations(module: nn.Module) -> nn.Module | None:
+    """Return a copy whose parametrized tensors (orthogonal, say) are plain ones; None where it has none."""
+    from torch.nn.utils import parametrize
+
+    fixed = copy.deepcopy(module)
+    parts = [part for part in fixed.modules() if parametrize.is_parametrized(part)]
+    for part in parts:  # remove_parametrizations() would take the tensor from the class, which the original shares
+        with torch.no_grad():
+            given = {name: getattr(part, name).clone() for name in part.parametrizations}
+        part.__class__ = parametrize.type_before_parametrizations(part)
+        del part.parametrizations
+        for name, value in given.items():
+            part.register_parameter(name, nn.Parameter(value, requires_grad=False))
+    return fixed if parts else None
+
+
 def reference_outputs(module: nn.Module, built: Built, seed: int, *, alone: bool) -> tuple[dict[str, np.ndarray], str]:
     """Return probe inputs with the module's float64 and float32 answers, what rounding costs, and which is the reference.
 
@@ -231,7 +267,7 @@ def run(folder: Path) -> dict[str, Any]:
             arrays, facts["reference"] = library_answers(module, built, inputs)
     np.savez(folder / "probes.npz", **arrays)  # type: ignore[arg-type]
     try:
-        export_module(module, built, folder / "raw.onnx")
+        facts["quirks"] += _exported(module, built, folder / "raw.onnx")
     except RtserveError:
         raise
     except Exception as error:

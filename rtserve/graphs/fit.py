@@ -100,6 +100,7 @@ def load_weights(network: nn.Module, state: Mapping[str, torch.Tensor], *, name:
         Where keys are missing, left over or misshapen (all of them are named), or several parts of the checkpoint fit.
     """
     expected = network.state_dict()
+    _require_tensors_alone(expected, name)
     near = [one for one in _readings(state) if not one.part or 2 * _overlap(one, expected) >= len(expected)]
     readings = sorted(near, key=lambda reading: -_overlap(reading, expected))
     reason = ""
@@ -108,6 +109,7 @@ def load_weights(network: nn.Module, state: Mapping[str, torch.Tensor], *, name:
         if not failed:
             _require_one(reading, readings, expected, name)
             _require_tied(network, reading.state, name)
+            _require_kinds(reading.state, expected, name)
             return Loaded(prefix=reading.prefix, left_out=reading.left_out)
         reason = reason or failed
     raise _misfit(readings[0].state if readings else {}, expected, name, reason)
@@ -261,6 +263,39 @@ def _require_tied(network: nn.Module, state: Mapping[str, torch.Tensor], name: s
             )
 
 
+def _require_tensors_alone(expected: Mapping[str, Any], name: str) -> None:
+    """Raise `CheckpointError` where a network keeps more than tensors, which may be what its answers depend on."""
+    import torch
+
+    others = [key for key, value in expected.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise CheckpointError(
+            f"{name} keeps state that is no tensor ({', '.join(others[:5])}): it cannot be read without running code",
+            hint="an exporter sets it when it builds the network, from a class without get_extra_state()",
+        )
+
+
+def _require_kinds(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], name: str) -> None:
+    """Raise `CheckpointError` where loading would turn numbers into others of their kind: torch does so in silence."""
+    for key, value in expected.items():
+        given = state.get(key)
+        if given is None or given.dtype == value.dtype:
+            continue
+        complex_lost = given.is_complex() and not value.is_complex()
+        whole = value.is_floating_point() and not (given.is_floating_point() or given.is_complex())
+        broken = given.is_floating_point() and not (value.is_floating_point() or value.is_complex())
+        if complex_lost or whole or (broken and not bool((given == given.to(value.dtype)).all())):
+            raise CheckpointError(
+                f"the checkpoint's {key} is {_type(given)}, that of {name} is {_type(value)}",
+                hint="quantised codes mean nothing without their scale, and complex weights nothing without their"
+                " imaginary part: save the weights as the network has them",
+            )
+
+
+def _type(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def _misfit(
     best: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], name: str, reason: str
 ) -> CheckpointError:
@@ -279,6 +314,28 @@ def _misfit(
         if keys
     ]
     return CheckpointError(
-        f"the checkpoint does not fit {name}; {'; '.join(parts) or reason}",
-        hint="is it another architecture, or does it need other settings (--set n_chans=..., n_outputs=...)?",
+        f"the checkpoint does not fit {name}; {'; '.join(parts) or reason}", hint=_cure(missing, unexpected)
     )
+
+
+_WRITTEN_SO = (
+    (("weight_g", "weight.original0"), "weight_norm", "build it with torch.nn.utils.parametrizations.weight_norm"),
+    (("weight_u", "weight.0._u"), "spectral_norm", "build it with torch.nn.utils.parametrizations.spectral_norm"),
+    (
+        ("weight_mask", "bias_mask"),
+        "pruning",
+        "call torch.nn.utils.prune.remove(module, name) on the trained one, and save it again",
+    ),
+)
+"""How the keys of a layer end that torch rewrote, what did it, and what helps a network that lacks it."""
+
+
+def _cure(missing: list[str], unexpected: list[str]) -> str:
+    for ends, what, cure in _WRITTEN_SO:
+        found = next((key for key in unexpected if key.endswith(ends)), "")
+        if found:
+            return f"{found} is of {what}, which the network does not have: {cure}"
+        found = next((key for key in missing if key.endswith(ends)), "")
+        if found:
+            return f"{found} is of {what}, with which the checkpoint was not trained: build the network without it"
+    return "is it another architecture, or does it need other settings (--set n_chans=..., n_outputs=...)?"

@@ -24,6 +24,7 @@ __all__ = [
     "Found",
     "choose_weights",
     "exporter_shapes",
+    "require_names",
     "strip_prefixes",
     "strippers",
     "weights_in",
@@ -39,6 +40,8 @@ HOLDERS = (*PREFIXES, "net.", "network.", "_model.")
 """What a training's module calls its network, whose keys then begin so."""
 AVERAGED = "n_averaged"
 """The counter that torch.optim.swa_utils.AveragedModel keeps beside ``module.*``."""
+SHADOW = "shadow_params"
+"""Where torch_ema, and what was made after it, keeps its average: a list."""
 WHOLE = "holds a whole pickled network ({}), whose class is not imported: that would run its code"
 WHOLE_HINT = (
     "where you trust it, save its weights alone:"
@@ -75,6 +78,7 @@ def weights_in(content: Mapping[str, Any], path: Path) -> list[Found]:
     """
     found = sorted(_states(content, (), _DEEPEST), key=_rank)
     if not found:
+        require_names(content, path, found)
         raise _nothing(content, path)
     return found
 
@@ -98,6 +102,39 @@ def choose_weights(found: list[Found], path: Path, weights: str = "") -> Found:
             hint=f"say which is meant, for example --weights {names[-1]}",
         )
     return best
+
+
+def require_names(content: Mapping[str, Any], path: Path, found: list[Found]) -> None:
+    """Raise `CheckpointError` where a moving average lies beside the weights, or instead of them, as a list without keys.
+
+    Raises
+    ------
+    CheckpointError
+        With the cure: the average is copied into the network by what kept it.
+    """
+    place = next(_nameless(content, (), _DEEPEST), "")
+    if not place:
+        return
+    beside = f", beside {found[0].name or 'the weights'}" if found else ""
+    plain = f"; --weights {found[0].name} takes the others" if found and found[0].name else ""
+    raise CheckpointError(
+        f"checkpoint {path} holds a moving average of weights without their names ({place}){beside}",
+        hint=f"for the average: ema.copy_to(model.parameters()), and save model.state_dict(){plain}",
+    )
+
+
+def _nameless(content: Any, keys: tuple[str, ...], depth: int) -> Iterator[str]:
+    """Yield where lists of tensors lie that torch_ema and its likes keep: in the order of the network's parameters."""
+    import torch
+
+    if not isinstance(content, Mapping) or not depth:
+        return
+    for key, value in content.items():
+        held = value if isinstance(value, (list, tuple)) else ()
+        if key == SHADOW and held and all(isinstance(one, torch.Tensor) for one in held):
+            yield ".".join((*keys, key))
+        elif isinstance(key, str):
+            yield from _nameless(value, (*keys, key), depth - 1)
 
 
 def _states(content: Any, keys: tuple[str, ...], depth: int) -> Iterator[Found]:
@@ -175,6 +212,14 @@ def _nothing(content: Mapping[str, Any], path: Path) -> CheckpointError:
     if isinstance(content, Inert) and not content:
         save = SKORCH_HINT if content.inert_name.startswith("skorch.") else OBJECT_HINT
         return CheckpointError(f"checkpoint {path} {OBJECT.format(content.inert_name)}", hint=save)
+    odd = [key for key, value in content.items() if isinstance(key, str) and key.endswith((".weight", ".bias"))]
+    odd = [key for key in odd if isinstance(content[key], Inert)]
+    if odd:
+        return CheckpointError(
+            f"checkpoint {path} has {', '.join(odd[:5])} as no plain tensors ({content[odd[0]].inert_name}):"
+            " NumPy arrays, sparse, or without numbers (on device meta, or of a lazy layer that never ran)",
+            hint="save the state_dict of a network that has run, on a CPU, as dense tensors of torch",
+        )
     keys = ", ".join(str(key)[:40] for key in list(content)[:12]) or "nothing"
     return CheckpointError(
         f"checkpoint {path} holds no state_dict; it has {keys}",

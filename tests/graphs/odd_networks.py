@@ -115,6 +115,12 @@ def unsteady(shapes, settings):
     return built(Unsteady(settings["kind"]))
 
 
+def orthogonal(shapes, settings):
+    network = Plain()
+    nn.utils.parametrizations.orthogonal(network.head)
+    return built(network)
+
+
 def huge(shapes, settings):
     return built(Huge())
 

@@ -131,6 +131,12 @@ def test_a_wrap_is_exported_and_its_quirk_told(odd, here):
     assert graph.provenance.details["exporter"] == "graphs/odd_networks.py:wrapped"
 
 
+def test_a_parametrization_that_cannot_be_exported_is_written_out(odd, here):
+    graph, report, _ = export_with_report(None, exporter=odd("orthogonal"), seed=3)
+    assert report.verdict == "equal"
+    assert [quirk["name"] for quirk in graph.provenance.details["quirks"]] == ["parametrizations"]
+
+
 REFUSED = {
     "squeezed": (ExportError, r"gives \(3,\) for 3 windows, not \(3, 1\)"),
     "stubborn": (ExportError, r"parts stay in training mode after eval\(\): Stubborn"),
