@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install test quick test-browser test-gpu test-install test-envs demo zoo bench lint types contract readme clean
+.PHONY: install test quick test-browser test-gpu test-install test-lowest test-envs demo zoo bench lint types contract readme clean
 
 install: $(STAMP)
 
@@ -43,6 +43,10 @@ demo: install
 # The wheel in clean environments: alone, with each extra, with all; every Python that is there.
 test-install: install
 	$(BIN)/python benchmarks/installs.py
+
+# The tests with the oldest versions that pyproject.toml allows; 5 GB of disk and a package index.
+test-lowest: install
+	$(BIN)/python benchmarks/lowest.py
 
 zoo: install
 	$(BIN)/python benchmarks/zoo.py

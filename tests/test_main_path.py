@@ -210,6 +210,7 @@ def test_the_zip_gives_the_graphs_numbers_with_torch_alone(made, zipped, tmp_pat
 
 @pytest.mark.shared
 @pytest.mark.slow
+@pytest.mark.needs("braindecode.models")
 def test_the_real_checkpoints_go_the_whole_way(shared_dir, repo_dir, exported, tmp_path):
     """To a score and a time; tests/submission/test_bundle.py builds and checks the recipe of the real ones."""
     checkpoints, exporters = shared_dir / "checkpoints", repo_dir / "exporters"

@@ -174,6 +174,8 @@ FORMS = {
 NOT_IN_ENGINE = {"BitwiseNot", "HardSwish"}
 TOLERANCE = {"DFT": 5e-5, "STFT": 5e-5}  # onnxruntime sums them naively in float32
 ABORTS_ON_NOTHING = {"GRU", "LSTM", "RNN"}  # onnxruntime 1.32 ends the process on an empty batch
+OLD = tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 32)
+UNASKED = {"ArgMax", "Einsum", "OneHot", "TopK"} if OLD else set()  # there it ends on these too, or gives another shape
 KINDS = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 11: np.float64}
 
 
@@ -222,7 +224,7 @@ def test_operator_at_every_batch(op):
         model = onnx.shape_inference.infer_shapes(model_of(declared, body))
         program, _, (name,) = program_of(model)
         sizes = ()
-        for batch in (5, 1, 0):
+        for batch in (5, 1) if op in UNASKED else (5, 1, 0):
             x = np.random.default_rng(batch).uniform(-2, 2, (batch, 4, 12)).astype("f4")
             with torch.inference_mode():
                 got = program.trace(torch.from_numpy(x))[name].numpy()

@@ -77,6 +77,8 @@ def test_trials_beyond_the_end_of_brainvisions_samples_are_counted(tmp_path):
 
 def test_a_lost_marker_file_is_named_unless_a_table_has_the_events(tmp_path):
     pytest.importorskip("pybv")
+    if tuple(map(int, mne.__version__.split(".")[:2])) < (1, 12):
+        pytest.skip("MNE before 1.12 reads no recording without its marker file, and is quoted with its name")
     made = formats._brainvision(tmp_path)
     (tmp_path / "x.vmrk").unlink()
     with pytest.raises(InputError, match=r"names the marker file x\.vmrk, which is not beside it"):

@@ -199,6 +199,7 @@ def test_recipes_of_this_checkout_find_their_members(shared_dir, repo_dir, name)
 
 @pytest.mark.shared
 @pytest.mark.slow
+@pytest.mark.needs("braindecode.models")
 def test_recipe_of_this_checkout_still_builds_checks_and_verifies(
     shared_dir, repo_dir, exported, tmp_path, monkeypatch
 ):

@@ -129,7 +129,7 @@ def _running(mark: bytes) -> list[int]:
     return found
 
 
-LIMITS = sandbox.Limits(wall_s=60, memory_bytes=6 * 2**30, file_bytes=64 * 2**20, output_bytes=4 * 2**20, processes=40)
+LIMITS = sandbox.Limits(wall_s=60, memory_bytes=6 * 2**30, file_bytes=64 * 2**20, output_bytes=4 * 2**20, processes=12)
 ENDINGS = {
     "allocates 30 GB": ("import torch; torch.empty(30 * 2**30, dtype=torch.uint8).fill_(1)", "RT303", ""),
     "forks without end": ("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", "RT302", "processes"),

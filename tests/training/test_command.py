@@ -58,12 +58,12 @@ def test_a_gate_that_stops_is_exit_code_one_and_names_the_fallback(folder):
     ("arguments", "says"),
     [
         (["--recipe", "v9"], "unknown recipe 'v9'"),
-        (["--model", "braindecode:Nope"], "no model 'Nope'"),
+        pytest.param(["--model", "braindecode:Nope"], "no model 'Nope'", marks=pytest.mark.needs("braindecode.models")),
         (["--model", "resnet"], "unknown model 'resnet'"),
         (["--seeds", "1,x"], "not numbers"),
         (["--split", "window"], "leaks"),
         (["--split", "file"], "marks no windows"),
-        (["--dask", "tcp://127.0.0.1:1"], "no dask scheduler"),
+        pytest.param(["--dask", "tcp://127.0.0.1:1"], "no dask scheduler", marks=pytest.mark.needs("distributed")),
         (["--config", "w.npz"], "are not TOML"),
     ],
 )

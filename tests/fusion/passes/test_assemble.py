@@ -151,6 +151,7 @@ def test_several_outputs():
         assert parity.passed
 
 
+@pytest.mark.needs("openvino")
 def test_every_engine_runs_the_result():
     fused, _, _ = fuse_with_report([network(eegnet, seed=s) for s in range(2)], views=VIEWS)
     proto = onnx.load_model_from_string(fused.to_bytes())
