@@ -341,25 +341,21 @@ def _run(jobs: list[SeedJob], windows: WindowSet, split: Split, n_jobs: int, bac
 
 @contextlib.contextmanager
 def _born_deaf() -> Iterator[None]:
-    """Let the processes started meanwhile be deaf to Ctrl-C, which a terminal sends to all of them.
+    """Let the processes started meanwhile ignore Ctrl-C, which a terminal sends to all of them.
 
-    It is this process's to end them, and one that is still importing would only print a traceback. They are born with
-    the signal blocked. A Ctrl-C that comes meanwhile waits: blocked in this thread it is taken by any other there is
-    (whoever reports progress), so it is noted there and raised in the end; ignored it would be lost.
+    It is this process's to end them, and one that is still importing would only print a traceback. A Ctrl-C that comes
+    meanwhile waits.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    came: list[int] = []
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if came and callable(handler):
-            handler(signal.SIGINT, None)
 
 
 def _require_dask() -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 
@@ -22,7 +21,7 @@ from rtserve.signals.windows import save_windows
 from rtserve.training.gates import parse_gate
 from rtserve.training.networks import CompactRT
 from rtserve.training.recipe import RECIPES, Recipe, recipe_from
-from rtserve.training.seeds import _born_deaf, train
+from rtserve.training.seeds import train
 from tests.conftest import ROOT
 
 from .conftest import small_windows
@@ -160,30 +159,6 @@ def test_seeds_in_processes_are_those_of_one_process(windows, split, tmp_path):
         ).read_bytes()
     assert [nrmse(r) for r in one.results] == [nrmse(r) for r in two.results]
     assert not same(tmp_path / "one/seed1/best.pth", tmp_path / "one/seed2/best.pth")
-
-
-@pytest.mark.parametrize("watched", [True, False])
-def test_ctrl_c_while_processes_are_started_waits_and_is_not_lost(watched):
-    ended, children = threading.Event(), []
-    watcher = threading.Thread(target=ended.wait)  # takes the signal that the main thread blocks
-    if watched:
-        watcher.start()
-    deaf = "import signal, sys; sys.exit(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
-
-    def interrupted():
-        with _born_deaf():
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.1)
-            children.append(subprocess.run([sys.executable, "-c", deaf], check=False).returncode)
-
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            interrupted()
-    finally:
-        ended.set()
-    assert children == [1]
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_finished_seeds_are_reused_and_another_run_is_refused(windows, split, tmp_path):
