@@ -68,7 +68,7 @@ def _packages() -> Iterator[Finding]:
         finding = _package("extras", name, f"{name} ({purpose})", f'pip install "rtserve[{extra}]"')
         yield finding
         if name == "braindecode" and finding.state == OK:
-            yield _torchaudio()
+            yield _braindecode_models()
 
 
 def _package(part: str, name: str, what: str, cure: str) -> Finding:
@@ -78,7 +78,7 @@ def _package(part: str, name: str, what: str, cure: str) -> Finding:
         return Finding(part=part, what=what, state=MISSING, cure=cure)
 
 
-def _torchaudio() -> Finding:
+def _braindecode_models() -> Finding:
     from rtserve.graphs.braindecode import braindecode_models
 
     try:

@@ -42,6 +42,7 @@ __all__ = [
     "Signal",
     "Windows",
     "load_profile",
+    "name_parts",
     "profile_names",
 ]
 
@@ -271,6 +272,13 @@ def profile_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
+def name_parts(name: str) -> tuple[str, str, str]:
+    """Return the profile, the challenge and the phase of ``NAME[/CHALLENGE][:PHASE]``; empty where there is none."""
+    split = re.fullmatch(r"(?s)(.*\.toml|[^/:]*)(?:/([^/:]*))?(?::([^/:]*))?", name)
+    base, key, phase = (part or "" for part in split.groups()) if split else (name, "", "")
+    return base, key, phase
+
+
 def load_profile(name: str | Path) -> Profile:
     """Read a profile: ``NAME[/CHALLENGE][:PHASE]``, where NAME may be the path of a TOML file.
 
@@ -282,8 +290,7 @@ def load_profile(name: str | Path) -> Profile:
         Where the file is no TOML, or has an unknown or missing key (the nearest known one is named).
     """
     names = profile_names()
-    split = re.fullmatch(r"(?s)(.*\.toml|[^/:]*)(?:/([^/:]*))?(?::([^/:]*))?", str(name))
-    base, key, phase = (part or "" for part in split.groups()) if split else (str(name), "", "")
+    base, key, phase = name_parts(str(name))
     if base in names:
         source = resources.files("rtserve.submission") / "profiles" / f"{base}.toml"
         return parse_profile(source.read_text("utf-8"), where=f"profile {base}").narrowed(key, phase)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rtserve.errors import InputError
-from rtserve.submission.profile import load_profile
+from rtserve.submission.profile import load_profile, name_parts
 
 __all__ = ["PROFILE_METRIC", "named_metrics", "weights_of"]
 
@@ -51,7 +51,7 @@ def weights_of(profile: str) -> tuple[float, float]:
     InputError
         Where it has not two, or they are ranked apart.
     """
-    contest = load_profile(profile.partition("/")[0] if not profile.endswith(".toml") else profile)
+    contest = load_profile(name_parts(profile)[0])
     weights = tuple(challenge.weight for challenge in contest.challenges)
     if len(weights) != 2 or contest.one_of:
         raise InputError(

@@ -310,8 +310,7 @@ def _notes(case: Case, seen: Drive | None, run: bool) -> list[str]:
         asked = "" if "/" in case.profile.name else f"; name it with --profile {case.profile.name}/{taken[0]}"
         notes.append(f"taken for challenge {', '.join(taken)}{asked}")
     if seen is not None:
-        notes += list(_given(case.profile))
-    if seen is not None:
+        notes += [*_given(case.profile)]
         notes += [
             f"challenge {event['challenge']} ran by {seen.route_of(event['challenge'])}"
             for event in seen.all("object")

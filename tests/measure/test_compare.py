@@ -16,7 +16,7 @@ from rtserve.measure.suspicions import leaks
 from rtserve.signals.windows import WindowSet, save_windows
 from rtserve.training.networks import CompactRT
 
-from .conftest import linear_graph, make_windows
+from .conftest import FOREIGN, linear_graph, make_windows
 
 
 @pytest.fixture
@@ -189,21 +189,6 @@ def test_a_run_folder_is_its_seeds(tmp_path):
     assert rows["seeds"].first == "mean of 2: seed1, seed2"
     assert (rows["settings.lr"].first, rows["settings.lr"].second) == ("0.1", "0.2")
     assert rows["settings.seed"].first == "1, 2"
-
-
-FOREIGN = """
-import torch
-class Net(torch.nn.Module):
-    def forward(self, X):
-        return 1.6 + 2e4 * X[:, 0, :].mean(dim=1, keepdim=True)
-class Submission:
-    def __init__(self, SFREQ, DEVICE):
-        pass
-    def get_model_challenge_1(self):
-        return Net()
-    def get_model_challenge_2(self):
-        return Net()
-"""
 
 
 def test_any_zip_is_scored_through_its_entry_point(tmp_path, run_cli):

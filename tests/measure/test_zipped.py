@@ -11,27 +11,13 @@ from rtserve.measure.evaluation import score_predictions
 from rtserve.measure.zipped import ENGINE, evaluate_zip
 from rtserve.signals.windows import WindowSet, save_windows
 from rtserve.submission.scoring import predict_zip
-from tests.measure.conftest import make_windows
-
-ENTRY = """
-import torch
-class Net(torch.nn.Module):
-    def forward(self, X):
-        return 1.6 + 2e4 * X[:, 0, :].mean(dim=1, keepdim=True)
-class Submission:
-    def __init__(self, SFREQ, DEVICE):
-        pass
-    def get_model_challenge_1(self):
-        return Net()
-    def get_model_challenge_2(self):
-        return Net()
-"""
+from tests.measure.conftest import FOREIGN, make_windows
 
 
 @pytest.fixture
 def zipped(tmp_path):
     with ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("submission.py", ENTRY)
+        archive.writestr("submission.py", FOREIGN)
     return tmp_path / "a.zip"
 
 

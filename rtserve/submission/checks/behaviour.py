@@ -227,17 +227,18 @@ class Responds(Rule):
     def _constant(self, case: Case, key: str, mean: float, spread: float) -> Iterator[Finding]:
         signal, challenge = case.profile.signal_of(key), case.profile.challenge(key)
         unit = signal.unit if signal.unit != "1" else "standard deviations"
+        classes = challenge.target == "class"
         text = f"{mean:.5g} for every window (spread {spread:.2g})"
-        if challenge.target != "class":
-            text += "; a constant scores 1.0 at best" if case.profile.entry.style == "getters" else ""
-        moving = [row for row in scales(case, key) if self._moves(row, mean, challenge.target == "class")]
+        if case.profile.entry.style == "getters" and not classes:
+            text += "; a constant scores 1.0 at best"
+        moving = [row for row in scales(case, key) if self._moves(row, mean, classes)]
         nearest = min(moving, key=lambda row: abs(math.log(row["scale"] / signal.scale)), default=None)
         if nearest is not None:
             ratio = nearest["scale"] / signal.scale
             size = f"{ratio:.0e} times as large" if ratio > 1 else f"{1 / ratio:.0e} times as small"
             given = f", the contest gives {signal.scale:g} {unit}" if unit else ""
             text += f". It moves at {nearest['scale']:g}{given}: it looks trained on data {size}"
-        if nearest is not None or challenge.target != "class":
+        if nearest is not None or not classes:
             yield Finding(message=text, challenge=key)
 
     def _moves(self, row: dict[str, Any], mean: float, classes: bool) -> bool:

@@ -62,7 +62,7 @@ class Drive:
         if not self._stage("import", self._import):
             return
         if self.entry["every_script"]:
-            self._stage("scripts", lambda: {"failed": run_beside(self.folder, self.entry["file"])})
+            self._stage("scripts", lambda: run_beside(self.folder, self.entry["file"]))
         shared: dict[str, Any] = {}
         if not self._stage("construct", lambda: shared.update(sub=self._construct("cpu"))):
             return
