@@ -8,7 +8,6 @@ is imported once and every run is forked from there, so that the nine runs cost 
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import importlib
@@ -17,11 +16,12 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tests.warm_rtserve import end_fork
 
 HEAVY = ("torch", "onnxruntime", "mne", "joblib", "scipy.stats", "matplotlib.figure", "jinja2", "rtserve.cli.demo")
 HEAVY += ("rtserve.demo.path", "rtserve.measure.branches", "rtserve.measure.evaluate", "rtserve.submission.bundle")
@@ -53,11 +53,7 @@ def run(folder: Path, stage: int, reached: int) -> None:
     except SystemExit as ended:
         code = ended.code
     finally:
-        # An ordinary end, but for C libraries' own: their threads were not forked along, and they would wait for them.
-        threading._shutdown()
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        os._exit(code)
+        end_fork(code)
 
 
 def orphans() -> list[str]:

@@ -30,7 +30,9 @@ KEPT = Path(__file__).parent / "fixtures" / "version_0_1.tar.xz"
 def former(tmp_path_factory):
     folder = tmp_path_factory.mktemp("version_0_1")
     with tarfile.open(KEPT) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(
+            folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {})
+        )  # 3.11.4 and later
     return folder
 
 

@@ -13,13 +13,16 @@ import contextlib
 import importlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 HEAVY = (
     "torch",
@@ -47,7 +50,7 @@ HEAVY += (
     "rtserve.graphs.export",
 )
 HEAVY += ("rtserve.measure.evaluate", "rtserve.submission.bundle", "rtserve.submission.validate")
-CLIENT = """#!{python} -IS
+CLIENT = """\
 import json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({where!r})
@@ -74,12 +77,16 @@ def command(job: dict, files: list[int]) -> None:
     except SystemExit as ended:
         code = ended.code or 0
     finally:
-        # An ordinary end, but for C libraries' own: their threads were not forked along, and they would wait for them.
-        threading._shutdown()
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else 1)
+        end_fork(code)
+
+
+def end_fork(code: object) -> NoReturn:
+    """End a fork as a process ends, but for C libraries: their threads were not forked along and would be waited for."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
 
 
 def answer(connection: socket.socket) -> None:
@@ -114,15 +121,26 @@ def serve(where: str) -> None:
 @contextlib.contextmanager
 def warm_rtserve(folder: Path) -> Iterator[Path]:
     """Yield a folder for the front of PATH, whose ``rtserve`` is the warm one for as long as this lasts."""
-    script, where = folder / "rtserve", folder / "socket"
-    script.write_text(CLIENT.format(python=sys.executable, where=str(where)))
-    script.chmod(0o755)
-    command = [sys.executable, "-W", "ignore", __file__, str(where)]
+    script, client = folder / "rtserve", folder / "client.py"
+    with tempfile.TemporaryDirectory(prefix="warm-") as short:  # a socket's path has 107 bytes at most
+        where = str(Path(short) / "socket")
+        client.write_text(CLIENT.format(where=where))
+        # Not by its first line: the kernel takes no interpreter whose path has a space or is long.
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -IS {shlex.quote(str(client))} "$@"\n')
+        script.chmod(0o755)
+        with _server(where):
+            yield folder
+
+
+@contextlib.contextmanager
+def _server(where: str) -> Iterator[None]:
+    """Have the warm process listen there."""
+    command = [sys.executable, "-W", "ignore", __file__, where]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
-        yield folder
+        yield
         server.stdin.close()
 
 

@@ -87,6 +87,7 @@ def test_no_run_is_on_two_sides_and_everyone_is_on_each() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.needs("braindecode")
 def test_a_classifier_goes_the_whole_way(tmp_path: Path) -> None:
     from click.testing import CliRunner
 
