@@ -15,6 +15,7 @@ from rtserve.fusion.plan import Calibration, FusionPlan, Merge
 from rtserve.fusion.views import View
 from rtserve.graphs.graph import Graph
 from rtserve.measure.predict import in_batches, make_runner, require_finite, unit_scale
+from rtserve.processes import in_processes
 from rtserve.signals.stored import StoredArray
 from rtserve.signals.windows import WindowSet
 
@@ -130,6 +131,8 @@ def branch_outputs(
 
 def _in_parallel(tasks: Sequence[tuple[Any, ...]], *, jobs: int, backend: str) -> list[np.ndarray]:
     """Run `_one_member` on each task; dask uses the scheduler DASK_SCHEDULER_ADDRESS names, else threads."""
+    if backend == "loky" and jobs != 1:
+        return list(in_processes(_one_member, tasks, n_jobs=jobs, ordered=True))
     import joblib
 
     calls = [joblib.delayed(_one_member)(*task) for task in tasks]

@@ -19,6 +19,7 @@ import numpy as np
 
 from rtserve.errors import InputError, RtserveError
 from rtserve.files import check_writable, replacing, write_bytes
+from rtserve.processes import in_processes
 from rtserve.signals.bids import Recording
 from rtserve.signals.cutting import Cut, Cutting, cut_windows
 from rtserve.signals.fields import CLASSES, TARGET_PREFIX
@@ -261,11 +262,10 @@ def _outcomes(jobs: list[_Job], n_jobs: int) -> Iterator[_Outcome]:
     if n_jobs == 1:
         yield from (_one(job) for job in jobs)
         return
-    from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     try:
-        yield from Parallel(n_jobs=n_jobs, return_as="generator_unordered")(delayed(_one)(job) for job in jobs)
+        yield from in_processes(_one, [(job,) for job in jobs], n_jobs=n_jobs)
     except TerminatedWorkerError:
         raise RtserveError(
             f"a process that prepared one of {len(jobs)} recordings was ended from outside, perhaps for want of memory",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from rtserve.errors import InputError
 from rtserve.extras import extra_module
 from rtserve.files import write_bytes
 from rtserve.measure.signature import Interval
+from rtserve.processes import in_processes
 from rtserve.signals.membership import training_record
 from rtserve.signals.splits import PARTS, Split
 from rtserve.signals.windows import WindowSet
@@ -325,37 +325,15 @@ def _run(jobs: list[SeedJob], windows: WindowSet, split: Split, n_jobs: int, bac
         for job in jobs:
             yield fit_seed(job, windows, split)
         return
+    if backend == "loky":
+        yield from in_processes(fit_seed, [(job, windows, split) for job in jobs], n_jobs=n_jobs, threads=1)
+        return
     from joblib import Parallel, delayed, parallel_config
 
     if backend == "dask":
         _require_dask()
-    with parallel_config(backend=backend, n_jobs=n_jobs, **({"inner_max_num_threads": 1} if backend == "loky" else {})):
-        tasks = (delayed(fit_seed)(job, windows, split) for job in jobs)
-        if backend == "loky":
-            with _born_deaf():
-                results = Parallel(return_as="generator_unordered")(tasks)
-            yield from results
-        else:
-            yield from Parallel()(tasks)
-
-
-@contextlib.contextmanager
-def _born_deaf() -> Iterator[None]:
-    """Let the processes started meanwhile ignore Ctrl-C, which a terminal sends to all of them.
-
-    It is this process's to end them, and one that is still importing would only print a traceback. A Ctrl-C that comes
-    meanwhile waits.
-    """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    with parallel_config(backend=backend, n_jobs=n_jobs):
+        yield from Parallel()(delayed(fit_seed)(job, windows, split) for job in jobs)
 
 
 def _require_dask() -> None:

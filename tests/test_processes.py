@@ -1,0 +1,85 @@
+"""Processes of joblib's: deaf to Ctrl-C, which their parent takes whenever it comes, and which ends them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from rtserve.processes import born_deaf, in_processes
+
+BLOCKED = "import signal, sys; sys.exit(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+INTERRUPTED = """
+import sys, threading, time
+from rtserve.processes import in_processes
+threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()  # as one that reports progress
+print("go", flush=True)
+try:
+    list(in_processes(time.sleep, [(60,), (60,)], n_jobs=2))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_ctrl_c_while_processes_are_started_waits_and_is_not_lost(watched):
+    ended, children = threading.Event(), []
+    watcher = threading.Thread(target=ended.wait)  # takes the signal that the main thread blocks
+    if watched:
+        watcher.start()
+
+    def interrupted():
+        with born_deaf():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            children.append(subprocess.run([sys.executable, "-c", BLOCKED], check=False).returncode)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        ended.set()
+    assert children == [1]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("delay_s", [0.02, 0.4, 1.2])
+def test_ctrl_c_in_a_terminal_ends_all_of_them_without_a_word(delay_s):
+    command = [sys.executable, "-c", INTERRUPTED]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout.readline() == "go\n"
+        time.sleep(delay_s)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (130, "")
+    assert left_of(process.pid) == 0
+
+
+def left_of(group, within_s=5.0):
+    """Return 1 where a process of the group is left after a while."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return 0
+        time.sleep(0.05)
+    return 1
+
+
+def test_results_come_in_the_order_of_the_calls_where_that_is_asked_for():
+    calls = [(0.3, "late"), (0.0, "soon")]
+    assert list(in_processes(after, calls, n_jobs=2, ordered=True)) == ["late", "soon"]
+
+
+def after(seconds, text):
+    time.sleep(seconds)
+    return text
