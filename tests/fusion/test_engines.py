@@ -14,6 +14,7 @@ from rtserve.graphs.runners import make_runner
 from tests.fusion.making import network
 from tests.fusion.passes.networks import attention, conv_net, eegnet
 from tests.fusion.passes.networks import network as small
+from tests.fusion.passes.test_attention import multihead
 
 
 def test_every_engine_has_one_name():
@@ -58,9 +59,10 @@ def test_passes_run_behind_those_they_need():
 
 
 @pytest.mark.parametrize(
-    ("members", "views"), [(1, "identity"), (3, "identity"), (3, "identity,roll:+3,roll:-3,scale:1.02")]
+    ("members", "views"),
+    [(1, "identity"), (2, "identity"), (3, "identity"), (3, "identity,roll:+3,roll:-3,scale:1.02")],
 )
-@pytest.mark.parametrize("body", [conv_net, eegnet, attention])
+@pytest.mark.parametrize("body", [conv_net, eegnet, attention, multihead])
 def test_torch_is_given_no_more_nodes_than_the_plain_graph_has(body, members, views):
     graphs = [small(body, seed=seed) for seed in range(members)]
     plain, ours = (fuse(graphs, views=views, engine="torch", optimize=optimize) for optimize in (False, True))

@@ -24,7 +24,7 @@ from rtserve.graphs.fold import constant
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Parts", "Stacker", "attributes_of", "signature"]
+__all__ = ["Parts", "Stacker", "before_reshape", "signature"]
 
 Handlers = Mapping[str, Callable[["Stacker", int, Any], list[Any]]]
 """Operator to what writes it stacked; `rtserve.fusion.passes.stack_ops.HANDLERS`."""
@@ -77,6 +77,7 @@ class Stacker:
         self.nodes = [list(model.graph) for model in models]
         self.values: dict[Any, ir.Value] = {}
         self.shared: set[Any] = set()
+        self._wide: dict[ir.Value, ir.Value] = {}
 
     def run(self, *, start: dict[Any, ir.Value], shared: set[Any], stop: Any) -> ir.Value:
         """Write every node needed for `stop` and return its stacked value.
@@ -202,11 +203,24 @@ class Stacker:
         """Return a value as (batch, N, dims)."""
         if value in self.shared:
             return self.emit("Unsqueeze", self.values[value], [1])
-        return self.emit("Reshape", self.get(value), [0, self.n, *self.dims(value)])
+        found = self.get(value)
+        if found not in self._wide:
+            source = before_reshape(found)
+            self._wide[found] = self.emit("Reshape", source, [-(source is not found), self.n, *self.dims(value)])
+        return self._wide[found]
 
     def collapse(self, value: ir.Value, dims: tuple[int, ...]) -> ir.Value:
         """Return (batch, N, dims) in the stacked form."""
-        return self.emit("Reshape", value, [0, self.n * dims[0], *dims[1:]])
+        y = self.emit("Reshape", value, [0, self.n * dims[0], *dims[1:]])
+        self._wide[y] = value
+        return y
+
+
+def before_reshape(value: ir.Value) -> ir.Value:
+    """Return what a value is the same numbers of, one Reshape earlier; itself behind another node."""
+    node = value.producer()
+    source = node.inputs[0] if node is not None and node.op_type == "Reshape" else None
+    return value if source is None else source
 
 
 def _needed(model: ir.Model, stop: Any, known: set[Any]) -> set[Any]:

@@ -11,7 +11,7 @@ from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.ir.nodes import attributes_of
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.ir.traits import Trait, operators
-from rtserve.fusion.passes.stack import Parts, Stacker
+from rtserve.fusion.passes.stack import Parts, Stacker, before_reshape
 from rtserve.graphs.fold import constant
 
 if TYPE_CHECKING:
@@ -111,7 +111,10 @@ def _matmul(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
         else:
             rank = max(len(s.dims(other)), 2)
             sides.append(s.emit.constant(_stacked_constant(s.arrays(index, slot), rank)[0], keep=True))
-    return [s.collapse(s.emit("MatMul", *sides), dims)]
+    y = s.emit("MatMul", *sides)
+    if any(constant(v) is None and len(s.dims(v)) == 1 for v in node.inputs):  # a vector became a matrix of one row
+        return [s.emit("Reshape", y, [0, s.n * dims[0], *dims[1:]])]
+    return [s.collapse(y, dims)]
 
 
 def _gemm(s: Stacker, index: int, node: ir.Node) -> list[Any]:
@@ -158,7 +161,7 @@ def _reshape(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
         axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
         if axes is not None and all(int(a) >= 2 for a in axes):
             return s.copy(node, [s.get(node.inputs[0]), s.emit.constant(axes, keep=True)])
-    return [s.emit("Reshape", s.get(node.inputs[0]), [-1, s.n * dims[0], *dims[1:]])]
+    return [s.emit("Reshape", before_reshape(s.get(node.inputs[0])), [-1, s.n * dims[0], *dims[1:]])]
 
 
 def _transpose(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
