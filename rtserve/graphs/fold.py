@@ -94,9 +94,10 @@ def add_initializer(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
 
 
 def replace_value(model: ir.Model, old: ir.Value, new: ir.Value) -> None:
-    """Let everything that read `old`, the graph's outputs included, read `new`, which takes its shape and type."""
+    """Let everything that read `old`, the graph's outputs included, read `new`, which takes its shape, type and marks."""
     import onnx_ir as ir
 
+    new.meta.update(old.meta)
     if old.shape is not None:
         new.shape, new.type = old.shape, old.type
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)

@@ -15,12 +15,16 @@ __all__ = ["count_macs", "infer_shapes", "node_macs", "renew_shapes", "shapes_at
 
 
 def infer_shapes(model: ir.Model) -> ir.Model:
-    """Return the model with the shape of every value, as onnx's own inference finds them."""
+    """Return the model with the shape of every value, as onnx's own inference finds them; marks on values are kept."""
     import onnx
     import onnx_ir as ir
 
     proto = onnx.shape_inference.infer_shapes(ir.serde.serialize_model(model), data_prop=True)
-    return ir.serde.deserialize_model(proto)
+    shaped = ir.serde.deserialize_model(proto)
+    for before, after in zip(model.graph, shaped.graph, strict=True):
+        for old, new in zip(before.outputs, after.outputs, strict=True):
+            new.meta.update(old.meta)
+    return shaped
 
 
 def renew_shapes(model: ir.Model) -> None:

@@ -265,7 +265,7 @@ def test_views_of_any_kinds_share_a_stage(data):
     x = rng.integers(-4, 5, (2, n_chans, n_times)).astype("f4")
     model = empty_model(n_chans, n_times)
     emit = Emitter(model.graph)
-    parts = share_views(emit, model.graph.inputs[0], stage, views)
+    parts = [signal.value for signal in share_views(emit, model.graph.inputs[0], stage, views)]
     y = emit("Concat", *parts, axis=1) if len(parts) > 1 else emit("Identity", parts[0])
     y.name, y.shape = "y", ir.Shape(["batch", 2 * len(views), stage.n_out])
     model.graph.outputs.append(y)

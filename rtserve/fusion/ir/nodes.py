@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = ["attributes_of", "auto_padded", "axes_of", "followers", "inner_dims", "only_reader", "private_producer",
-           "producer", "reread"]  # fmt: skip
+           "producer", "reread", "spares_first_axis"]  # fmt: skip
 
 
 def attributes_of(node: ir.Node) -> dict[str, Any]:
@@ -63,6 +63,15 @@ def followers(value: ir.Value) -> list[ir.Node]:
         found.append(reader)
         value = reader.outputs[0]
     return found
+
+
+def spares_first_axis(node: ir.Node) -> bool:
+    """Whether a Transpose, a Squeeze, an Unsqueeze or a reduction leaves the first axis as it is and where it is."""
+    if node.op_type == "Transpose":
+        return (node.attributes.get_ints("perm") or (1,))[0] == 0
+    whole = node.outputs[0] if node.op_type == "Unsqueeze" else node.inputs[0]
+    axes, rank = axes_of(node), len(whole.shape) if whole is not None and whole.shape is not None else 0
+    return axes is not None and rank > 0 and all(axis % rank for axis in axes)
 
 
 def reread(readers: Iterable[ir.Node], old: ir.Value, new: ir.Value) -> None:

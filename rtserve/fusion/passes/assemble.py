@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.ir.conv import Conv1d
+from rtserve.fusion.ir.joint import DENSE, Apart, Signal, join, put_apart
 from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.join import add_calibration, add_merge, empty_model, set_output
@@ -47,6 +48,7 @@ class Assembly:
 class _Group:
     """Members of one signature with the weights of their branches (members x views)."""
 
+    number: int
     models: list[ir.Model] = field(default_factory=list)
     weights: list[np.ndarray] = field(default_factory=list)
 
@@ -109,7 +111,7 @@ def _groups(
         if not row.any():
             continue
         key = signature(models[digest]) if stack else str(number)
-        group = groups.setdefault(key, _Group())
+        group = groups.setdefault(key, _Group(number=len(groups)))
         group.models.append(models[digest])
         group.weights.append(row)
     if not groups:
@@ -133,26 +135,37 @@ def _branch_values(
         late = _late_scaling(group.models, conv.node, views, stop)
         if late is not None:
             notes.append(f"scaled views share everything up to {late.value.name}")
-            y = late.write(emit, stacker, _staged(emit, x, stacker, stage, late.early, notes))
+            start = _staged(emit, x, stacker, stage, late.early, notes, None)
+            y = late.write(emit, stacker, start, group.number)
             return stacker.run(start={late.value: y}, shared=set(), stop=stop), stacker
-        start = _staged(emit, x, stacker, stage, views, notes)
+        start = _staged(emit, x, stacker, stage, views, notes, group.number)
         return stacker.run(start=start, shared=set(), stop=stop), stacker
-    parts = [view.onnx(emit, x) for view in views]
-    feed = emit("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
+    n_chans, n_times = static_dims(x)
+    parts = [Signal.whole(view.onnx(emit, x), n_times) for view in views]
+    feed = join(emit, parts, offset=np.zeros(n_chans), group=group.number)
     if len(parts) > 1:
         notes.append("views are batched in front of the network")
     return stacker.run(start={source: feed}, shared={source}, stop=stop), stacker
 
 
 def _staged(
-    emit: Emitter, x: ir.Value, stacker: Stacker, stage: Conv1d, views: list[LinearView], notes: list[str]
+    emit: Emitter,
+    x: ir.Value,
+    stacker: Stacker,
+    stage: Conv1d,
+    views: list[LinearView],
+    notes: list[str],
+    group: int | None,
 ) -> dict[Any, ir.Value]:
     """Return what views share, on the batch: the first stage, and the filter behind it where that pays."""
     parts = share_views(emit, x, stage, views)
-    base = next((part for part, view in zip(parts, views, strict=True) if view.identity), None)
+    base = next((part.value for part, view in zip(parts, views, strict=True) if view.identity), None)
     filtered = share_filter(emit, stacker, stage, views, base)
     notes += [f"views share the filter {value.name}" for value in filtered]
-    return {stage.node.outputs[0]: emit("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]} | filtered
+    none = np.zeros(len(stage.weight))
+    offset = none if stage.bias is None else stage.bias.astype(np.float64)
+    joined = {value: join(emit, found, offset=none, group=group) for value, found in filtered.items()}
+    return {stage.node.outputs[0]: join(emit, parts, offset=offset, group=group)} | joined
 
 
 def _first_stage(model: ir.Model) -> Conv1d | None:
@@ -183,40 +196,44 @@ def _linear_part(
     )
     if not (separable and dense and not tail.attributes.get_int("transA", 0)):  # type: ignore[union-attr]
         y, stacker = _branch_values(emit, model, group, views, notes, share=share, stop=output)
-        return _weighted_sum(emit, y, weights, stacker.dims(output)[0])
+        return _weighted_sum(emit, y, weights, stacker.dims(output)[0], group.number)
     assert tail is not None
     h, stacker = _branch_values(emit, model, group, views, notes, share=share, stop=tail.inputs[0])
     pivot = np.unravel_index(np.abs(weights).argmax(), weights.shape)
     by_view = weights[pivot[0]] / weights[pivot[0]].sum() if weights[pivot[0]].sum() else weights[pivot[0]]
     by_member = weights[:, pivot[1]] / by_view[pivot[1]]
     (width,) = stacker.dims(tail.inputs[0])
-    h = _sum_views(emit, h, by_view, len(group.models) * width)
+    h = _sum_views(emit, h, by_view, len(group.models) * width, group.number)
     kernels, biases = gemm_weights(stacker, stacker.nodes[0].index(tail), tail)
     weight = np.concatenate([w * k.astype(np.float64) for w, k in zip(by_member, kernels, strict=True)])
     bias = np.sum([w * b.astype(np.float64) for w, b in zip(by_member, biases, strict=True)], axis=0) * by_view.sum()
     if len(group.models) > 1 or len(views) > 1:
         notes.append(f"{len(group.models)} x {len(views)} branches merged in front of the last dense layer")
-    return emit("Gemm", h, weight.astype(np.float32), bias.astype(np.float32))
+    y = emit("Gemm", h, weight.astype(np.float32), bias.astype(np.float32))
+    y.meta[DENSE] = group.number
+    return y
 
 
-def _sum_views(emit: Emitter, h: ir.Value, weights: np.ndarray, width: int) -> ir.Value:
+def _sum_views(emit: Emitter, h: ir.Value, weights: np.ndarray, width: int, group: int) -> ir.Value:
     """Return the weighted sum over views of (views x batch, width)."""
     n = len(weights)
     if n == 1:
         return h if weights[0] == 1.0 else emit("Mul", h, np.float32(weights[0]))
-    apart = emit("Reshape", h, [n, -1, width])
-    if np.ptp(weights) == 0.0:
+    equal = np.ptp(weights) == 0.0
+    known = Apart(group=group, weights=np.full(n, weights.sum() / n) if equal else weights)
+    apart = put_apart(emit, h, [n, width], known)
+    if equal:
         mean = emit("ReduceMean", apart, [0], keepdims=0)
         return mean if abs(weights.sum() - 1.0) < 1e-12 else emit("Mul", mean, np.float32(weights.sum()))
     return emit("ReduceSum", emit("Mul", apart, weights.reshape(n, 1, 1).astype(np.float32)), [0], keepdims=0)
 
 
-def _weighted_sum(emit: Emitter, y: ir.Value, weights: np.ndarray, n_outputs: int) -> ir.Value:
+def _weighted_sum(emit: Emitter, y: ir.Value, weights: np.ndarray, n_outputs: int, group: int) -> ir.Value:
     """Return the sum over members and views of (views x batch, members x n_outputs) with a weight for each."""
     members, views = weights.shape
     if members == views == 1:
         return y if weights[0, 0] == 1.0 else emit("Mul", y, np.float32(weights[0, 0]))
-    apart = emit("Reshape", y, [views, -1, members, n_outputs])
+    apart = put_apart(emit, y, [views, members, n_outputs], Apart(group=group))
     factor = weights.T.reshape(views, 1, members, 1).astype(np.float32)
     return emit("ReduceSum", emit("Mul", apart, factor), [0, 2], keepdims=0)
 
@@ -231,7 +248,7 @@ def _ordered(
         output = group.models[0].graph.outputs[0]
         y, _ = _branch_values(emit, model, group, views, notes, share=share, stop=output)
         members = len(group.models)
-        apart = emit("Reshape", y, [len(views), -1, members, n_outputs])
+        apart = put_apart(emit, y, [len(views), members, n_outputs], Apart(group=group.number))
         for m in range(members):
             for v in range(len(views)):
                 one = emit("Gather", emit("Gather", apart, np.array(v), axis=0), np.array(m), axis=1)

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rtserve.fusion.ir.nodes import attributes_of, inner_dims, producer
+from rtserve.fusion.ir.nodes import attributes_of, inner_dims, producer, spares_first_axis
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.ir.traits import Trait, has
-from rtserve.fusion.passes.batchwise import spares_first_axis
 from rtserve.fusion.passes.outcome import PassResult, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede

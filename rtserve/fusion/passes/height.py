@@ -17,27 +17,21 @@ turned to the batch again, (batch x views), as the Gather left them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import COSTS
-from rtserve.fusion.ir.nodes import attributes_of, inner_dims
+from rtserve.fusion.ir.conv import conv_of
+from rtserve.fusion.ir.nodes import attributes_of, producer
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes import fast_fir
-from rtserve.fusion.passes.apart import put_apart
-from rtserve.fusion.passes.offsets import Offsets, Scaled, scaled
+from rtserve.fusion.passes.apart import turn_apart
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.row_table import FROM_ROWS, as_rows
 from rtserve.fusion.passes.upright import stand_up
-from rtserve.fusion.passes.view_table import (
-    ViewTable,
-    ends_of,
-    rewrite_joins,
-    seam_rows,
-    shared_deeper,
-)
+from rtserve.fusion.passes.view_table import Row, ViewTable, rewrite_joins, seam_rows, shared_deeper
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 
@@ -58,18 +52,28 @@ def run(model: ir.Model) -> PassResult:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class _Copy:
+    """A source as ``factor * base + what all views hold``, the factor (channels,)."""
+
+    base: ir.Value
+    factor: np.ndarray
+    step: ir.Node | None = None
+    """The depthwise convolution of one tap that computes it; None where it is the base itself."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Plan:
-    """Which views are whole copies of what, and which are gathered; the offset of all of them."""
+    """Which views are whole copies of what, and which are gathered."""
 
     table: ViewTable
-    copies: list[Scaled | None]
+    copies: list[_Copy | None]
     """What every source is a copy of; None for a product of seam windows."""
     whole: dict[int, int]
     """The source of every view that is whole, by view."""
     gathered: list[int]
     """The other views."""
-    offsets: Offsets
-    offset: np.ndarray
+    bare: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    """Values without the offset, made on demand and once."""
 
     @property
     def bases(self) -> dict[ir.Value, dict[int, np.ndarray]]:
@@ -85,6 +89,36 @@ class _Plan:
         """The views from the top: copies of one value are neighbours."""
         return [*(view for copies in self.bases.values() for view in copies), *self.gathered]
 
+    def without(self, emit: Emitter, value: ir.Value) -> ir.Value:
+        """Return a sum of convolutions without its offset; what it shares with others is computed once."""
+        node, parts = value.producer(), _offsets(value)
+        if node is None or not parts:
+            return value
+        if value not in self.bare:
+            summed = node.op_type == "Add"
+            inputs = [self.without(emit, v) for v in node.inputs if v is not None] if summed else node.inputs[:2]
+            self.bare[value] = emit(node.op_type, *inputs, **attributes_of(node))
+        return self.bare[value]
+
+
+def _offsets(value: ir.Value | None) -> list[np.ndarray]:
+    """Return the offsets of the convolutions of which a value is the sum."""
+    node = producer(value)
+    if node is not None and node.op_type == "Add" and all(constant(v) is None for v in node.inputs):
+        return [offset for v in node.inputs for offset in _offsets(v)]
+    conv = conv_of(node)
+    return [] if conv is None or conv.bias is None else [conv.bias.astype(np.float64)]
+
+
+def _copy_of(row: Row, channels: int) -> _Copy | None:
+    """Return of which value a source is a copy; of itself where its factor is not one convolution."""
+    node = row.value.producer()
+    if row.windows is not None:
+        return None
+    if row.factor == 1.0 or node is None or conv_of(node) is None:
+        return _Copy(base=row.value, factor=np.ones(channels))
+    return _Copy(base=node.inputs[0], factor=np.full(channels, float(np.float32(row.factor))), step=node)  # type: ignore[arg-type]
+
 
 def _rewrite(model: ir.Model, node: ir.Node, table: ViewTable) -> str:
     """Rewrite one batch of views; return what was done.
@@ -98,52 +132,42 @@ def _rewrite(model: ir.Model, node: ir.Node, table: ViewTable) -> str:
         raise Refused("further layers are shared")
     if fast_fir.wants(model, table.reader):
         raise Refused("fast FIR keeps it in phases")
-    plan = _planned(table, node)
+    plan = _planned(table)
     if not _pays(plan):
         raise Refused(f"{len(plan.whole)} of {len(table.index)} views are whole, too few")
-    ends = ends_of(model, node)
     emit = Emitter(model.graph, before=node, prefix=PREFIX)
     y = table.stepped(emit, _tall(emit, plan))
     layers = stand_up(model, table.last, y, PREFIX)
-    for end in ends:
-        put_apart(model, end, plan.order)
+    for end, apart in table.ends:
+        turn_apart(model, end, apart, plan.order)
     return (
         f"{len(plan.whole)} whole views and {len(plan.gathered)} gathered ones above each other through {layers} nodes"
     )
 
 
-def _planned(table: ViewTable, joint: ir.Node) -> _Plan:
+def _planned(table: ViewTable) -> _Plan:
     """Return how the views are put together.
 
     Raises
     ------
     Refused
-        Where they have no common offset, or something else reads it.
+        Where a source holds another offset than the views do together.
     """
-    channels = inner_dims(table.last)[0]  # type: ignore[index]
-    copies = [None if seams is not None else scaled(source, channels) for source, seams in table.sources]
-    whole = {int(v): number for number in range(len(copies)) for v in np.flatnonzero(table.whole(number))}
+    channels = len(table.offset)
+    copies = [_copy_of(row, channels) for row in table.rows]
+    whole = {int(v): number for number, row in enumerate(table.rows) for v in np.flatnonzero(table.whole(row))}
+    for copy in copies:
+        held = table.offset if copy is None else np.sum([np.zeros(channels), *_offsets(copy.base)], axis=0)
+        if np.abs(held - table.offset).max() > ALIKE * np.abs(table.offset).max():
+            raise Refused("the views have no offset in common")
     gathered = [v for v in range(len(table.index)) if v not in whole]
-    offsets = Offsets(channels=channels)
-    held = []
-    for copy, (_, seams) in zip(copies, table.sources, strict=True):
-        if copy is not None:
-            held.append(copy.factor * offsets.of(copy.base) + copy.offset)
-        else:
-            bias = constant(seams.product.inputs[2]) if len(seams.product.inputs) > 2 else None  # type: ignore[union-attr]
-            held.append(np.zeros(channels) if bias is None else np.broadcast_to(bias.astype(np.float64), (channels,)))
-    offset = held[0]
-    if any(np.abs(other - offset).max() > ALIKE * np.abs(offset).max() for other in held):
-        raise Refused("the views have no offset in common")
-    if not offsets.private({joint}, {copy.step for copy in copies if copy is not None}):
-        raise Refused("the first stage is read elsewhere")
-    return _Plan(table=table, copies=copies, whole=whole, gathered=gathered, offsets=offsets, offset=offset)
+    return _Plan(table=table, copies=copies, whole=whole, gathered=gathered)
 
 
 def _pays(plan: _Plan) -> bool:
     """Whether the turns and copies of whole views take more time than putting all views in their place."""
     views, n = plan.table.index.shape
-    samples = len(plan.offset) * n
+    samples = len(plan.table.offset) * n
     saved = len(set(plan.whole.values())) * (3 * COSTS.node_us + 5 * samples * COSTS.placed_us)
     added = (len(plan.bases) + bool(plan.gathered)) * (COSTS.node_us + views * samples * COSTS.placed_us)
     return bool(saved > added)
@@ -152,16 +176,16 @@ def _pays(plan: _Plan) -> bool:
 def _tall(emit: Emitter, plan: _Plan) -> ir.Value:
     """Return the views, (batch, channels, views, time), before what is done elementwise."""
     parts: list[tuple[ir.Value, np.ndarray, int]] = []
-    views, channels, top = len(plan.table.index), len(plan.offset), 0
+    views, channels, top = len(plan.table.index), len(plan.table.offset), 0
     for base, copies in plan.bases.items():
         kernel = np.stack([*copies.values()][::-1], axis=1)
-        parts.append((plan.offsets.without(emit, base), kernel, top))
+        parts.append((plan.without(emit, base), kernel, top))
         top += len(copies)
     if plan.gathered:
         parts.append((_gathered(emit, plan), np.ones((channels, 1)), top))
     y = None
     for number, (x, kernel, top) in enumerate(parts):
-        bias = [plan.offset.astype(np.float32)] if number == len(parts) - 1 else []
+        bias = [plan.table.offset.astype(np.float32)] if number == len(parts) - 1 else []
         height, rows = kernel.shape[1], len(plan.gathered) if number == len(plan.bases) else 1
         pads = [top + height - 1, 0, views - top - rows, 0]
         part = emit("Conv", x, kernel.reshape(channels, 1, height, 1), *bias, group=channels, pads=pads)
@@ -171,22 +195,20 @@ def _tall(emit: Emitter, plan: _Plan) -> ir.Value:
 
 def _gathered(emit: Emitter, plan: _Plan) -> ir.Value:
     """Return the gathered views without their offset, (batch, channels, gathered views, time)."""
-    table, channels = plan.table, len(plan.offset)
+    table, channels = plan.table, len(plan.table.offset)
     index = table.index[plan.gathered]
-    number = np.searchsorted(table.starts, index, side="right") - 1
-    rows, shift, length = [], np.zeros(len(table.sources), dtype=np.int64), 0
+    number = table.numbers(index)
+    parts, shift, length = [], np.zeros(len(table.rows), dtype=np.int64), 0
     for used in np.unique(number):
-        source, seams = table.sources[used]
-        shift[used] = length - table.starts[used]
-        if seams is not None:
-            rows.append(seam_rows(emit, seams, offset=False))
-            length += len(seams.order)
+        row, copy = table.rows[used], plan.copies[used]
+        shift[used] = length - row.start
+        length += row.length
+        if row.windows is not None or copy is None:
+            parts.append(seam_rows(emit, row, row.windows, offset=False))
             continue
-        copy = plan.copies[used]
-        x = plan.offsets.without(emit, copy.base)
+        x = plan.without(emit, copy.base)
         if copy.step is not None:
             x = emit("Conv", x, copy.step.inputs[1], **attributes_of(copy.step))
-        length += inner_dims(source)[2]  # type: ignore[index]
-        rows.append(as_rows(emit, x, inner_dims(source)[2], channels))  # type: ignore[index]
-    joined = emit("Concat", *rows, axis=1) if len(rows) > 1 else rows[0]
+        parts.append(as_rows(emit, x, row.length, channels))
+    joined = emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
     return emit("Transpose", emit("Gather", joined, index + shift[number], axis=1), perm=list(FROM_ROWS))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.ir.joint import retained
 from rtserve.fusion.ir.nodes import attributes_of, auto_padded, axes_of, private_producer, producer
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.passes.outcome import PassResult
@@ -130,6 +131,7 @@ def _up(emit: Emitter, value: ir.Value | None) -> ir.Value:
 
     y = _turned_rows(emit, value)
     y = emit("Unsqueeze", value, [2]) if y is None else y
+    y = y if value is None else retained(y, value)
     if value is not None and value.shape is not None and len(value.shape) == 3:
         batch, channels, time = value.shape
         y.shape = ir.Shape([batch, channels, 1, time])
@@ -144,8 +146,7 @@ def _replace(model: ir.Model, emit: Emitter, node: ir.Node, y: ir.Value) -> int:
     if old.shape is not None:
         batch, channels, time = old.shape
         y.shape = ir.Shape([batch, channels, 1, time])
-    down = emit("Squeeze", y, [2])
-    supersede(model, old, down)
+    supersede(model, old, emit("Squeeze", retained(y, old), [2]))
     return 1
 
 
@@ -230,7 +231,7 @@ def _push_down(model: ir.Model, node: ir.Node, closing: str, axes: tuple[int, ..
     moved = emit.many(node.op_type, *feeds, n=len(node.outputs), **attributes)
     for old, new in zip(list(node.outputs), moved, strict=True):
         new.shape = _opened_shape(old, closing, axes)
-        closed = emit(closing, new, list(axes))
+        closed = emit(closing, retained(new, old), list(axes))
         supersede(model, old, closed)
 
 

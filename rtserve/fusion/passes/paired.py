@@ -24,6 +24,7 @@ import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS
 from rtserve.fusion.ir.conv import Conv1d, conv_of
+from rtserve.fusion.ir.joint import moved
 from rtserve.fusion.ir.nodes import producer
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes.outcome import PassResult
@@ -131,6 +132,7 @@ def _replace(model: ir.Model, emit: Emitter, two: _Pair, number: int, y: ir.Valu
         replace_value(model, two.convs[number].node.outputs[0], y)
         return
     old, y = _with_sum(emit, two.convs[number].node.outputs[0], y, offset, high - low)
+    moved(y, old, offset)
     for node in list(old.consumers()):
         span = cut(node) if node.op_type == "Slice" else None
         if span is not None:

@@ -20,16 +20,10 @@ from typing import TYPE_CHECKING
 from rtserve.fusion.ir.nodes import inner_dims
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes import fast_fir
-from rtserve.fusion.passes.apart import put_apart
+from rtserve.fusion.passes.apart import turn_apart
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.row_table import as_rows, from_rows
-from rtserve.fusion.passes.view_table import (
-    ViewTable,
-    ends_of,
-    rewrite_joins,
-    seam_rows,
-    shared_deeper,
-)
+from rtserve.fusion.passes.view_table import ViewTable, rewrite_joins, seam_rows, shared_deeper
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 
@@ -59,15 +53,14 @@ def _rewrite(model: ir.Model, node: ir.Node, table: ViewTable) -> str:
         raise Refused("no view is put together out of pieces")
     if fast_fir.wants(model, table.reader) and not shared_deeper(table):
         raise Refused("fast FIR keeps it in phases")
-    ends = ends_of(model, node)
     emit = Emitter(model.graph, before=node, prefix=PREFIX)
     channels = inner_dims(table.last)[0]  # type: ignore[index]
     parts = [
-        as_rows(emit, source, inner_dims(source)[2], channels) if seams is None else seam_rows(emit, seams)  # type: ignore[index]
-        for source, seams in table.sources
+        as_rows(emit, row.value, row.length, channels) if row.windows is None else seam_rows(emit, row, row.windows)
+        for row in table.rows
     ]
     rows = table.stepped(emit, emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0])
     supersede(model, table.last, from_rows(emit, rows, table.index, channels))
-    for end in ends:
-        put_apart(model, end, range(len(table.index)))
+    for end, apart in table.ends:
+        turn_apart(model, end, apart, range(len(table.index)))
     return f"{len(table.index)} views put together at once"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.ir.joint import Signal, join
 from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.passes.affine import static_dims
@@ -49,7 +50,7 @@ class LateScaling:
     views: list[LinearView]
     bias: np.ndarray
 
-    def write(self, emit: Emitter, stacker: Stacker, start: dict[Any, ir.Value]) -> ir.Value:
+    def write(self, emit: Emitter, stacker: Stacker, start: dict[Any, ir.Value], group: int) -> ir.Value:
         """Return the affine value for all views, (views x batch, members x d1, ...), from what the early ones share."""
         y = stacker.run(start=start, shared=set(), stop=self.value)
         parts = (
@@ -57,9 +58,10 @@ class LateScaling:
             if len(self.early) > 1
             else [y]
         )
-        made = {view.key: part for view, part in zip(self.early, parts, strict=True)}
-        outputs = [made[v.key] if v.key in made else scaled(emit, parts[0], v.factor, self.bias) for v in self.views]
-        return emit("Concat", *outputs, axis=0)
+        signals = [Signal.whole(part, self.bias.shape[-1]) for part in parts]
+        made = {view.key: signal for view, signal in zip(self.early, signals, strict=True)}
+        outputs = [made[v.key] if v.key in made else scaled(emit, signals[0], v.factor, self.bias) for v in self.views]
+        return join(emit, outputs, offset=self.bias.reshape(len(self.bias), -1)[:, 0], group=group)
 
 
 def late_scaling(

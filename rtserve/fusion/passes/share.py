@@ -25,6 +25,7 @@ import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import ZERO, Conv1d
+from rtserve.fusion.ir.joint import Signal, Source
 from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.passes.row_table import spans
 
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["scaled", "share_views"]
 
 
-def share_views(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[LinearView]) -> list[ir.Value]:
-    """Return the stage's output for every view, (batch, outputs, n_out) each.
+def share_views(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[LinearView]) -> list[Signal]:
+    """Return the stage's output for every view, (batch, outputs, n_out) each, and what it is put together of.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def share_views(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[Linea
     return [_of_view(emit, x, stage, view, made) for view in views]
 
 
-def _of_view(emit: Emitter, x: ir.Value, stage: Conv1d, view: LinearView, made: dict[bytes, ir.Value]) -> ir.Value:
+def _of_view(emit: Emitter, x: ir.Value, stage: Conv1d, view: LinearView, made: dict[bytes, Signal]) -> Signal:
     """Return the stage's output for a view, from what those that only move samples have made."""
     kept, dropped = np.flatnonzero(view.channels != ZERO), np.flatnonzero(view.channels == ZERO)
     if not view.in_order and not (view.still and np.array_equal(view.channels[kept], kept)):
@@ -68,26 +69,28 @@ def _of_view(emit: Emitter, x: ir.Value, stage: Conv1d, view: LinearView, made: 
     if view.backwards:
         y = _reversed(emit, x, stage)
     else:
-        y = made[view.times.tobytes()] if view.times.tobytes() in made else stage.emit(emit, x)
+        key = view.times.tobytes()
+        y = made[key] if key in made else Signal.whole(stage.emit(emit, x), stage.n_out)
     if len(dropped):
         own = replace(stage, weight=stage.weight[:, dropped], bias=None)
-        y = emit("Sub", y, own.emit(emit, emit("Gather", x, dropped, axis=1)))
+        less = emit("Sub", y.value, own.emit(emit, emit("Gather", x, dropped, axis=1)))
+        y = Signal.whole(less, stage.n_out)
     bias = np.zeros(1) if stage.bias is None else stage.bias.astype(np.float64)
     return y if view.factor == 1.0 else scaled(emit, y, view.factor, bias[:, None])
 
 
-def scaled(emit: Emitter, y: ir.Value, factor: float, bias: np.ndarray) -> ir.Value:
-    """Return what an affine map makes of a scaled window: y is what it makes of the window, bias (d1, ...) of zeros."""
+def scaled(emit: Emitter, signal: Signal, factor: float, bias: np.ndarray) -> Signal:
+    """Return what an affine map makes of a scaled window: of the window it makes `signal`, of zeros bias (d1, ...)."""
     shift = (1.0 - np.float64(np.float32(factor))) * bias
-    y = emit("Mul", y, np.float32(factor))
-    if not shift.any():
-        return y
-    if np.ptp(shift.reshape(len(shift), -1), axis=1).max() == 0:
-        shift = shift.reshape(len(shift), -1)[:, 0].reshape(-1, *([1] * (shift.ndim - 1)))
-    return emit("Add", y, shift[None].astype(np.float32))
+    y = emit("Mul", signal.value, np.float32(factor))
+    if shift.any():
+        if np.ptp(shift.reshape(len(shift), -1), axis=1).max() == 0:
+            shift = shift.reshape(len(shift), -1)[:, 0].reshape(-1, *([1] * (shift.ndim - 1)))
+        y = emit("Add", y, shift[None].astype(np.float32))
+    return Signal.whole(y, len(signal.places), factor)
 
 
-def _moving_outputs(emit: Emitter, x: ir.Value, stage: Conv1d, signals: list[np.ndarray]) -> dict[bytes, ir.Value]:
+def _moving_outputs(emit: Emitter, x: ir.Value, stage: Conv1d, signals: list[np.ndarray]) -> dict[bytes, Signal]:
     """Return the output of each signal, given as samples of x, from shared phases and a few seam windows."""
     starts: dict[int, set[int]] = {}
     seams = _Seams()
@@ -103,7 +106,11 @@ def _moving_outputs(emit: Emitter, x: ir.Value, stage: Conv1d, signals: list[np.
             (-1, places[i]) if start is None else (start % stage.stride, start) for i, start in enumerate(begins)
         ]
     phases = {phase: _phase_output(emit, x, stage, sorted(wanted)) for phase, wanted in sorted(starts.items())}
-    seam = _seam_output(emit, x, stage, seams.windows) if seams.windows else None
+    known = {id(y): (Source(value=y), np.arange(length)) for y, _, length in phases.values()}
+    seam = None
+    if seams.windows:
+        seam, source, which = _seam_output(emit, x, stage, seams.windows)
+        known[id(seam)] = source, which
     located = {
         name: [
             (seam, p) if phase < 0 else (phases[phase][0], (p - phases[phase][1]) // stage.stride)
@@ -111,11 +118,15 @@ def _moving_outputs(emit: Emitter, x: ir.Value, stage: Conv1d, signals: list[np.
         ]
         for name, places in reads.items()
     }
-    lengths = {id(value): length for value, _, length in phases.values()}
-    lengths |= {id(seam): len(seams.windows)} if seam is not None else {}
-    runs = {name: _runs(places) for name, places in located.items()}
+    lengths = {name: len(which) for name, (_, which) in known.items()}
     cuts = _cut_seam(emit, seam, seams.lengths)
-    return {name: _assemble(emit, found, lengths, cuts) for name, found in runs.items()}
+    return {
+        name: Signal(
+            value=_assemble(emit, _runs(places), lengths, cuts),
+            places=[(known[id(value)][0], int(known[id(value)][1][t])) for value, t in places],
+        )
+        for name, places in located.items()
+    }
 
 
 class _Seams:
@@ -193,8 +204,12 @@ def _phase_output(emit: Emitter, x: ir.Value, stage: Conv1d, starts: list[int]) 
     return whole.emit(emit, x), first, whole.n_out
 
 
-def _seam_output(emit: Emitter, x: ir.Value, stage: Conv1d, seams: Sequence[tuple[int, ...]]) -> ir.Value:
-    """Gather the seam windows as rows and multiply them with the kernel: (batch, outputs, windows).
+def _seam_output(
+    emit: Emitter, x: ir.Value, stage: Conv1d, seams: Sequence[tuple[int, ...]]
+) -> tuple[ir.Value, Source, np.ndarray]:
+    """Gather the seam windows as rows and multiply them with the kernel.
+
+    Return the outputs, (batch, outputs, windows), the product as a source and which of its windows each of them is.
 
     The samples that seams read are cut out first and gathered as rows with time in front: element by element along time
     would cost more than the convolution. A row of zeros stands for zero padding.
@@ -209,8 +224,10 @@ def _seam_output(emit: Emitter, x: ir.Value, stage: Conv1d, seams: Sequence[tupl
     windows = emit("Reshape", emit("Gather", rows, order, axis=1), [-1, stage.taps * n_chans])
     kernel = stage.weight.transpose(2, 1, 0).reshape(stage.taps * n_chans, -1).astype(np.float32)
     bias = [] if stage.bias is None else [stage.bias.astype(np.float32)]
-    y = emit("Reshape", emit("Gemm", windows, kernel, *bias), [-1, len(seams), len(stage.weight)])
-    return emit("Transpose", y, perm=[0, 2, 1])
+    product = emit("Gemm", windows, kernel, *bias)
+    y = emit("Transpose", emit("Reshape", product, [-1, len(seams), len(stage.weight)]), perm=[0, 2, 1])
+    distinct, which = np.unique(order.reshape(len(seams), -1), axis=0, return_inverse=True)
+    return y, Source(value=product, windows=distinct), which.reshape(-1)
 
 
 SHORTEST = 4
@@ -254,8 +271,10 @@ def _assemble(emit: Emitter, runs: list[Run], lengths: dict[int, int], cuts: Cut
     return emit("Concat", *parts, axis=2) if len(parts) > 1 else parts[0]
 
 
-def _reversed(emit: Emitter, x: ir.Value, stage: Conv1d) -> ir.Value:
+def _reversed(emit: Emitter, x: ir.Value, stage: Conv1d) -> Signal:
     """The flipped kernel with the paddings exchanged, read backwards; samples the stride leaves over move to the front."""
     over = stage.n_in + stage.left + stage.right - (stage.n_out - 1) * stage.stride - stage.span
     flipped = replace(stage, weight=stage.weight[:, :, ::-1], left=stage.right - over, right=stage.left)
-    return emit.slice(flipped.emit(emit, x), 2, -1, None, -1)
+    source = Source(value=flipped.emit(emit, x))
+    backwards = range(stage.n_out - 1, -1, -1)
+    return Signal(value=emit.slice(source.value, 2, -1, None, -1), places=[(source, t) for t in backwards])

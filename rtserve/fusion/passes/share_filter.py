@@ -23,6 +23,7 @@ import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import Conv1d, conv_of
+from rtserve.fusion.ir.joint import Signal
 from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.ir.nodes import axes_of
 from rtserve.fusion.passes.toeplitz import distinct
@@ -41,8 +42,8 @@ Move = tuple[int, bool]
 
 def share_filter(
     emit: Emitter, stacker: Stacker, conv: Conv1d, views: Sequence[LinearView], base: ir.Value | None
-) -> dict[Any, ir.Value]:
-    """Return the filter's output for all views, keyed by the value it stands for; nothing where it is not shared.
+) -> dict[Any, list[Signal]]:
+    """Return the filter's output for every view, keyed by the value it stands for; nothing where it is not shared.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ def share_filter(
             parts.append(emit("Reshape", y, [-1, tap.group, 1, tap.n_out]))
         else:
             parts.append(emit.slice(whole, 3, start, end))
-    return {tap.node.outputs[0]: emit("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]}
+    return {tap.node.outputs[0]: [Signal.whole(part, tap.n_out) for part in parts]}
 
 
 def _tap_of(stacker: Stacker, conv: Conv1d) -> Conv1d | None:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.passes import height
-from rtserve.fusion.passes.offsets import Offsets
 from rtserve.fusion.passes.running import clean
 from tests.fusion.passes.networks import N_CHANS, N_TIMES, fused_with, head, kinds, network
 
@@ -156,32 +155,14 @@ def test_others_are_left_alone(body, views, why):
     assert why in outcome.reason
 
 
-def summed(read_elsewhere=False):
-    """Two convolutions with offsets, summed; returns the model, the sum and the step behind it."""
-
+def test_offsets_of_a_sum_are_counted():
     def body(emit, x, weights):
         x = emit("Unsqueeze", x, [2])
         first = emit("Conv", x, weights(C, N_CHANS, 1, 3), weights(C), pads=[0, 1, 0, 1])
         both = emit("Add", first, emit("Conv", x, weights(C, N_CHANS, 1, 1), weights(C)))
-        y = emit("Add", emit("Relu", both), emit("Neg", first)) if read_elsewhere else emit("Relu", both)
-        return head(emit, emit("Squeeze", y, [2]), weights, C, axes=(2,))
+        return head(emit, emit("Squeeze", emit("Relu", both), [2]), weights, C, axes=(2,))
 
     model = clean(network(body).clone_model())
     total = next(node for node in model.graph if node.op_type == "Add").outputs[0]
-    relu = next(node for node in model.graph if node.op_type == "Relu")
-    return model, total, relu
-
-
-def test_offsets_of_a_sum_are_counted():
-    model, total, relu = summed()
-    offsets = Offsets(channels=C)
     biases = [node.inputs[2].const_value.numpy() for node in model.graph if node.op_type == "Conv"]
-    np.testing.assert_allclose(offsets.of(total), np.sum(biases, axis=0), rtol=1e-6)
-    assert offsets.private({relu}, set())
-
-
-def test_an_offset_that_something_else_reads_stays():
-    _, total, relu = summed(read_elsewhere=True)
-    offsets = Offsets(channels=C)
-    offsets.of(total)
-    assert not offsets.private({relu}, set())
+    np.testing.assert_allclose(np.sum(height._offsets(total), axis=0), np.sum(biases, axis=0), rtol=1e-6)

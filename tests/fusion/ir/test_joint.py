@@ -1,0 +1,112 @@
+"""What assembly hands over of the views is what the graph computes, behind every pass in front of those that read it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rtserve.fusion.ir.joint import ends_of, joints, sources
+from rtserve.fusion.passes import channel_step, layout, paired
+from rtserve.fusion.passes.assemble import assemble
+from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.running import Pass, clean, run_passes
+from rtserve.fusion.plan import make_plan
+from rtserve.graphs.runners import PlanRunner
+from rtserve.spec import InputSpec
+from tests.fusion.passes.networks import N_CHANS, N_TIMES, head, network
+
+C = 16
+SPEC = InputSpec(n_chans=N_CHANS, n_times=N_TIMES, sfreq=100.0)
+VIEWS = ("identity", "roll:+3", "roll:-5", "crop-shift:+4", "scale:1.5", "sign-flip", "time-reverse", "drop:1+4")
+BEHIND = [Pass(name=one.NAME, run=one.run, why="it may move sources") for one in (layout, channel_step, paired)]
+
+
+def assembled(names, *, taps=7, stride=2, pads=(3, 3), activation="Relu", seed=0):
+    """Return a network and the views of it as they are assembled."""
+
+    def body(emit, x, weights):
+        h = emit("Conv", x, weights(C, N_CHANS, taps), weights(C), strides=[stride], pads=list(pads))
+        h = emit(activation, h) if activation else h
+        y = emit("Relu", emit("Conv", h, weights(8, C, 3), weights(8), pads=[1, 1]))
+        return head(emit, y, weights, 8, axes=(2,))
+
+    graph = network(body, seed=seed)
+    plan = make_plan(["a"], names, "mean", None)
+    plan = replace(plan, views=tuple(view.bind(SPEC) for view in plan.views))
+    return graph, clean(assemble([("a", clean(graph.clone_model()))], plan, n_outputs=1).model)
+
+
+def value_of(graph, model, value, x):
+    """Return what a value of a model is for some windows."""
+    model = model.clone()
+    kept = next(out for node in model.graph for out in node.outputs if out.name == value.name)
+    model.graph.outputs[:] = [kept]
+    return PlanRunner(replace(graph, model=clean(model)), double=True).infer(x)
+
+
+def require_true(graph, model):
+    """Require every joined view to be, sample by sample, what its places say."""
+    x = np.random.default_rng(1).standard_normal((1, N_CHANS, N_TIMES)).astype(np.float32)
+    now = sources(model)
+    for node, joint in joints(model):
+        got = value_of(graph, model, node.outputs[0], x)
+        got = got.reshape(*got.shape[:2], -1)
+        made = {name: rows(graph, model, now[name], joint.windows.get(name), x) for name in now}
+        wanted = [np.stack([made[name][t] for name, t in places], axis=1) for places in joint.places]
+        np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-9)
+    return len(joints(model))
+
+
+def rows(graph, model, found, windows, x):
+    """Return a source's samples, (samples, channels), every distinct window once."""
+    value, first = found
+    y = value_of(graph, model, value, x)
+    if windows is None:
+        return y.reshape(y.shape[1], -1).T[first:]
+    gather = value.producer().inputs[0].producer().inputs[0].producer()
+    gathered = gather.inputs[1].const_value.numpy().reshape(len(y), -1)
+    return np.stack([y[np.flatnonzero((gathered == window).all(axis=1))[0]] for window in windows])
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    names=st.lists(st.sampled_from(VIEWS), min_size=2, max_size=5, unique=True),
+    taps=st.integers(1, 8),
+    stride=st.integers(1, 3),
+    pads=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    activation=st.sampled_from(["Relu", ""]),
+)
+def test_every_sample_of_every_view_is_where_assembly_says(names, taps, stride, pads, activation):
+    graph, model = assembled(names, taps=taps, stride=stride, pads=pads, activation=activation)
+    assert require_true(graph, model) >= 1
+    assert {apart.group for _, apart in ends_of(model, 0)} == {0}
+
+
+@pytest.mark.parametrize("activation", ["Relu", ""])
+def test_passes_that_move_sources_say_where_they_are_now(monkeypatch, activation):
+    monkeypatch.setattr(paired, "_pays", lambda two: True)
+    graph, model = assembled(("identity", "roll:+3", "roll:+4", "scale:1.5"), activation=activation)
+    model, outcomes = run_passes(model, BEHIND, subject="whole", wanted=None, check=None)
+    assert {o.name for o in outcomes if o.status == "applied"} >= {"layout", "paired"}
+    assert require_true(graph, model) == 1 + (not activation)
+    assert any(first for _, first in sources(model).values())
+
+
+def test_what_is_undone_leaves_the_hand_over_as_it_was():
+    graph, model = assembled(VIEWS[:4])
+
+    def forget(trial):
+        for node in trial.graph:
+            for value in node.outputs:
+                value.meta.clear()
+        return PassResult(changed=1)
+
+    one = Pass(name="forgets", run=forget, why="a check undoes it")
+    for verdict, kept in (("wrong", 1), ("", 0)):
+        after, _ = run_passes(model, [one], subject="whole", wanted=None, check=lambda trial, verdict=verdict: verdict)
+        assert len(joints(after)) == kept
+    assert require_true(graph, model) == 1
