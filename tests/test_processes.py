@@ -15,7 +15,8 @@ from rtserve.processes import born_deaf, in_processes
 
 BLOCKED = "import signal, sys; sys.exit(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
 INTERRUPTED = """
-import sys, threading, time
+import signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell's child ignores it
 from rtserve.processes import in_processes
 threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()  # as one that reports progress
 print("go", flush=True)
@@ -26,6 +27,15 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.fixture
+def ctrl_c():
+    """Answer Ctrl-C as Python does in a terminal: what a background shell starts ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("watched", [True, False])
 def test_ctrl_c_while_processes_are_started_waits_and_is_not_lost(watched):
     ended, children = threading.Event(), []
