@@ -11,6 +11,7 @@ import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.signals.clock import Marks
+from rtserve.signals.decimals import commas_of
 from rtserve.signals.events import Events, events_of
 from rtserve.signals.patterns import fits
 from rtserve.signals.recordings import Signal
@@ -197,9 +198,13 @@ def _column(signal: Signal, events: Events, index: np.ndarray, one: Wanted) -> t
         missing &= ~np.array([one.classes.means(text) for text in texts.tolist()], bool)
         missing |= np.array([text is None for text in found], bool)
         return np.array([text or "" for text in found], "U"), missing
-    numbers = [plain_number(text) for text in texts[~missing].tolist()]
+    every = events.fields[one.detail].tolist()
+    commas = commas_of(every, f"{signal.path}: column {one.detail} of its events", semicolons=events.semicolons)
+    numbers = [plain_number(commas.plain(text)) for text in texts[~missing].tolist()]
     if any(value is None for value in numbers):
         return texts, missing
+    if commas.seen:
+        signal.notes.add(f"{events.source.partition(',')[0]}: {commas.note(one.detail)}")
     values = np.full(len(texts), np.nan)
     values[~missing] = np.array(numbers, float)
     return values, missing | ~np.isfinite(values)

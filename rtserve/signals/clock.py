@@ -75,6 +75,8 @@ class Marks:
     quality : bool
         Whether a name that begins with BAD marks a segment as bad: an annotation's does, and a table's first column of
         names (which mne-bids makes annotations of), not what else the table says.
+    semicolons : bool
+        Whether semicolons part its table's fields, so that commas are decimal ones.
     """
 
     source: str
@@ -87,6 +89,7 @@ class Marks:
     fields: dict[str, np.ndarray] = field(default_factory=dict)
     joins: np.ndarray | None = None
     quality: bool = True
+    semicolons: bool = False
 
     def __iter__(self) -> Iterator[tuple[float, float, str]]:
         return zip(self.onset.tolist(), self.duration.tolist(), self.name.tolist(), strict=True)

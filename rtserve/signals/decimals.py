@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rtserve.errors import InputError
 
-__all__ = ["Commas", "commas_of"]
+__all__ = ["Commas", "commas_of", "has_comma"]
 
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 _DECIMAL = re.compile(r"[-+]?(\d*|\d{1,3}(\.\d{3})+),\d+([eE][-+]?\d+)?|[-+]?\d+,")
@@ -44,6 +44,11 @@ class Commas:
         """Say how they were read, where there are any."""
         kind = "decimal ones" if self.decimal else "those of thousands"
         return f"commas in {column} are read as {kind}" if self.seen else ""
+
+
+def has_comma(field: str) -> bool:
+    """Whether a field is a number but for its commas."""
+    return (_DECIMAL.fullmatch(field) or _THOUSANDS.fullmatch(field)) is not None
 
 
 def commas_of(fields: Sequence[str], where: str, *, semicolons: bool) -> Commas:

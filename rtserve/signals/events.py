@@ -76,6 +76,8 @@ class Events:
         What else its source says of each, by column.
     order : ndarray of int, (n,)
         Place of each among the marks it was read from.
+    semicolons : bool
+        See `rtserve.signals.clock.Marks`.
     """
 
     onset: np.ndarray
@@ -85,6 +87,7 @@ class Events:
     source: str = ""
     fields: dict[str, np.ndarray] = field(default_factory=dict)
     order: np.ndarray = field(default_factory=lambda: np.empty(0, int))
+    semicolons: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +163,7 @@ def events_of(signal: Signal, marks: Marks) -> Events:
         source=marks.source,
         fields={column: texts[order] for column, texts in marks.fields.items()},
         order=order,
+        semicolons=marks.semicolons,
     )
 
 

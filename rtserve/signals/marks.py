@@ -140,6 +140,7 @@ def tabled(table: Table, column: str = "") -> list[Marks]:
             fields=fields,
             joins=np.char.lower(np.array(table.column(name), "U")[placed]) == TABLED_JOIN,
             quality=name == said[0],
+            semicolons=table.separator == ";",
         )
         for name in said
     ]

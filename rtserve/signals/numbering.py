@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from rtserve.errors import InputError
-from rtserve.signals.tables import has_comma, plain_number
+from rtserve.signals.decimals import has_comma
+from rtserve.signals.tables import plain_number
 from rtserve.signals.wanted import Wanted, natural
 
 __all__ = ["Numbered", "notes_on", "number_target"]
@@ -91,18 +92,11 @@ def _require_words(one: Wanted, texts: Sequence[np.ndarray], given: Sequence[np.
     words = sorted({text for array in texts for text in array.tolist()})
     numbers = [f"{array.tolist()[0]:g}" for array in given if array.dtype.kind != "U"]
     numbers += [text for text in words if plain_number(text) is not None or has_comma(text)]
-    odd = next((text for text in words if plain_number(text) is None), "")
-    if odd and has_comma(odd) and all(has_comma(text) for text in numbers):
-        raise InputError(
-            f"{one.name} {odd!r}: whether its comma is a decimal one is not known",
-            hint="write a point for a decimal comma; --classes all takes every value for a class",
-        )
+    odd = next((text for text in words if plain_number(text) is None and not has_comma(text)), "")
     if numbers:
         raise InputError(
             f"{one.name} {odd!r} is no number, and other values are, such as {numbers[0]}",
-            hint="write a point for the decimal comma"
-            if has_comma(odd)
-            else "--classes all takes every value for a class; n/a is no value",
+            hint="--classes all takes every value for a class; n/a is no value",
         )
 
 

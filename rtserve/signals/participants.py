@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtserve.errors import InputError
+from rtserve.signals.decimals import Commas, commas_of, has_comma
 from rtserve.signals.derived import home_of
-from rtserve.signals.tables import Table, has_comma, is_empty, plain_number, read_table
+from rtserve.signals.tables import Table, is_empty, plain_number, read_table
 
 __all__ = ["Values", "read_participants"]
 
@@ -60,22 +61,26 @@ def read_participants(
         is in its table.
     """
     tables: dict[Path, dict[str, tuple[str, str]]] = {}
+    read: dict[Path, Table] = {}
     notes: list[str] = []
     found: dict[str, tuple[str, str]] = {}
+    home: dict[str, Path] = {}
     asked = sorted(set(roots), key=str)
     for subject, root, bare in asked:
         if root not in tables:
-            table = _table(root, column)
+            table = read[root] = _table(root, column)
             tables[root], notes = _column(table, column), notes + [f"{root.name}: {note}" for note in table.notes]
         cell = tables[root].get(_id(bare))
         if cell is not None:
-            found[subject] = cell
+            found[subject], home[subject] = cell, root
     for root, cells in tables.items():
-        _require_some(root, cells, [bare for _, home, bare in asked if home == root])
+        _require_some(root, cells, [bare for _, place, bare in asked if place == root])
     present = {subject: cell for subject, cell in found.items() if not is_empty(cell[0]) or (meant and meant(cell[0]))}
     texts = {text for text, _ in present.values()}
     numeric = not categorical and any(plain_number(text) is not None or has_comma(text) for text in texts)
-    values = {s: _finite(cell, column) if numeric else cell[0] for s, cell in present.items()}
+    commas = {root: _commas(table, column) for root, table in read.items()} if numeric else {}
+    notes += [f"{root.name}: {note}" for root, some in commas.items() if (note := some.note(column))]
+    values = {s: _finite(cell, column, commas[home[s]]) if numeric else cell[0] for s, cell in present.items()}
     return Values(by_subject=values, categorical=not numeric, notes=tuple(notes))
 
 
@@ -123,11 +128,15 @@ def _require_some(root: Path, cells: dict[str, tuple[str, str]], asked: list[str
         )
 
 
-def _finite(cell: tuple[str, str], column: str) -> float:
-    number = plain_number(cell[0])
+def _commas(table: Table, column: str) -> Commas:
+    return commas_of(table.column(column), f"column {column} of {table.path}", semicolons=table.separator == ";")
+
+
+def _finite(cell: tuple[str, str], column: str, commas: Commas) -> float:
+    number = plain_number(commas.plain(cell[0]))
     if number is None or not math.isfinite(number):
         raise InputError(
             f"{cell[1]}: {column} {cell[0]!r} is no number that can be used, and other values are numbers",
-            hint="write a point for the decimal comma" if has_comma(cell[0]) else "write n/a where there is none",
+            hint="write n/a where there is none",
         )
     return number

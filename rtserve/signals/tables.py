@@ -15,7 +15,7 @@ from rtserve.errors import InputError
 from rtserve.files import readable_file
 from rtserve.signals.rows import rows_of
 
-__all__ = ["MISSING", "Table", "has_comma", "is_empty", "plain_name", "plain_number", "read_table"]
+__all__ = ["MISSING", "Table", "is_empty", "plain_name", "plain_number", "read_table"]
 
 MISSING = ("", "n/a", "na", "nan", "none", "null")
 """What stands for no value, in lower case; BIDS says ``n/a``."""
@@ -150,8 +150,3 @@ def plain_number(field: str) -> float | None:
 def plain_name(text: str) -> str:
     """Return a name; 201.0, as a column with gaps is often written, is 201."""
     return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
-
-
-def has_comma(field: str) -> bool:
-    """Whether a field is a number but for its decimal comma."""
-    return "," in field and plain_number(field.replace(",", ".", 1)) is not None

@@ -68,9 +68,35 @@ def test_one_and_one_point_nought_are_one_class(tmp_path, keys):
     assert load_windows(tmp_path / "w.npz").y.tolist() == [0, 0, 1, 1]
 
 
-def test_values_with_commas_are_refused_for_what_they_are(tmp_path):
-    data_set(tmp_path, ["a\t1,5", "a\t2,5"], head="trial_type\tz")
-    with pytest.raises(InputError, match="z '1,5': whether its comma is a decimal one is not known"):
+@pytest.mark.parametrize(
+    ("cells", "values", "kind"),
+    [
+        (["1,5", "2,25", "n/a"], [1.5, 2.25], "decimal ones"),
+        (["1,500", "0,25", "3"], [1.5, 0.25, 3.0], "decimal ones"),
+        (["1,500", "12.5", "3"], [1500.0, 12.5, 3.0], "those of thousands"),
+        (["-1,5", ",5", "inf"], [-1.5, 0.5], "decimal ones"),
+    ],
+)
+def test_values_with_commas_are_read_as_onsets_are(tmp_path, cells, values, kind):
+    data_set(tmp_path, [f"a\t{cell}" for cell in cells], head="trial_type\tz")
+    text = run(tmp_path, "--target", "events:z", *AROUND, "-o", tmp_path / "w.npz")
+    assert load_windows(tmp_path / "w.npz").y.tolist() == values
+    assert f"events.tsv: commas in z are read as {kind}" in text
+    run(tmp_path, "--target", "events:z", "--classes", "all", *AROUND, "-o", tmp_path / "v.npz")
+    assert set(load_windows(tmp_path / "v.npz").classes) == set(cells) - {"n/a"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "says"),
+    [
+        (["1,500", "3"], "column z of its events has '1,500': whether its comma"),
+        (["0,5", "2.500"], "has '0,5', whose comma is a decimal one, and '2.500'"),
+        (["0,5", "many"], "z 'many' is no number, and other values are, such as 0,5"),
+    ],
+)
+def test_values_whose_commas_are_not_clear_are_refused(tmp_path, cells, says):
+    data_set(tmp_path, [f"a\t{cell}" for cell in cells], head="trial_type\tz")
+    with pytest.raises(InputError, match=says):
         run(tmp_path, "--target", "events:z", *AROUND, "-o", tmp_path / "w.npz")
 
 

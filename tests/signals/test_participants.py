@@ -36,6 +36,15 @@ def test_every_encoding_people_save_in(tmp_path, encoding):
     assert read_table(folder / "participants.tsv", what="table").rows[0]["note"] == "Müller"
 
 
+def test_commas_are_read_as_those_of_events_are(tmp_path):
+    folder = table(tmp_path / "a", "participant_id\tage\nsub-01\t7,5\nsub-02\t8\n")
+    found = read_participants(people(folder, "sub-01", "sub-02"), "age")
+    assert list(found.by_subject.values()) == [7.5, 8.0]
+    assert found.notes == ("a: commas in age are read as decimal ones",)
+    spread = table(tmp_path / "b", "participant_id;age\nsub-01;7,500\nsub-02;8\n")
+    assert list(read_participants(people(spread, "sub-01", "sub-02"), "age").by_subject.values()) == [7.5, 8.0]
+
+
 def test_numbers_can_be_categories(tmp_path):
     folder = table(tmp_path / "a", "participant_id\tgroup\nsub-01\t1\nsub-02\t2\n")
     assert read_participants(people(folder, "sub-02"), "group", categorical=True).by_subject == {"a/sub-02": "2"}
@@ -45,8 +54,9 @@ def test_numbers_can_be_categories(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says", "hint"),
     [
-        ("participant_id\tage\nsub-01\t7,5\nsub-02\t8\n", r"line 2: age '7,5' is no number", "decimal comma"),
-        ("participant_id\tage\nsub-01\t7,5\nsub-02\t8,25\n", r"line 2: age '7,5' is no number", "decimal comma"),
+        ("participant_id\tage\nsub-01\t7,5\nsub-02\t8.125\n", "column age of .* '7,5', whose comma is a", "one way"),
+        ("participant_id\tage\nsub-01\t7,500\nsub-02\t8\n", "column age of .* '7,500': whether its", "a point"),
+        ("participant_id\tage\nsub-01\t7,5\nsub-02\told\n", r"line 3: age 'old' is no number", "n/a"),
         ("participant_id\tage\nsub-01\t>90\nsub-02\t8\n", r"line 2: age '>90' is no number", "n/a"),
         ("participant_id\tage\nsub-01\tinf\nsub-02\t8\n", "'inf' is no number", "n/a"),
         ("participant_id\tage\nsub-01\t7\nsub-01\t8\n", r"line 3: sub-01 has age '8', and '7' above", "wrong row"),

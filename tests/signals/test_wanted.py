@@ -44,7 +44,6 @@ def ratings(rows):
         "rating": ["n/a", *(f"{0.5 * k:g}" for k in range(1, len(rows)))],
         "side": [("up", "down")[k % 2] for k in range(len(rows))],
         "mixed": [("3", "many")[k % 2] for k in range(len(rows))],
-        "comma": [f"{k},5" for k in range(len(rows))],
         "last": ["2", *("inf" for _ in rows[2:]), "7"],
     }
 
@@ -259,7 +258,6 @@ def test_every_source_of_a_number_or_class_is_read_after_an_interruption(sets, t
         (["--target", "class", "--classes", "face,dog"], "no window is of class dog", "there are face"),
         (["--target", "events:rt"], "no event for column rt", "rating, side"),
         (["--target", "events:mixed"], "mixed 'many' is no number, and other values are", "--classes all"),
-        (["--target", "events:comma"], r"comma '0,5': whether its comma is a decimal one", "decimal comma"),
         (["--target", "number:{value} Hz"], "no event for a number {value} Hz", "face"),
         (["--target", "height"], "has no column height", "age"),
         (["--target", "class", "--response", "x"], "needs none", "trials"),
