@@ -52,7 +52,9 @@ def read_epochs(path: Path) -> dict[str, Any]:
         )
     place = {code: index for index, (code, _) in enumerate(kinds)}
     arrays: dict[str, Any] = {
-        "X": np.ascontiguousarray(epochs.get_data(picks=names, verbose="error"), dtype=np.float32),
+        "X": np.ascontiguousarray(
+            epochs.get_data(picks=[epochs.ch_names.index(name) for name in names], verbose="error"), dtype=np.float32
+        ),
         "y": np.array([place[code] for code in epochs.events[:, 2]], dtype=np.float32),
         "classes": np.array([name for _, name in kinds], dtype="U"),
         "target": np.array("class"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rtserve.errors import EnvironmentMissingError, InputError
+from rtserve.signals import egi, gdf, neuroscan
 from rtserve.signals.brainvision import HEADS
 from rtserve.signals.brainvision import require_beside as headed_beside
 from rtserve.signals.clock import Clock, Marks, Stretch, stretches_of
@@ -45,6 +46,8 @@ _TYPES = {
     "DBS": "dbs", "PPG": "bio", "OTHER": "misc",
 }  # fmt: skip
 """BIDS's channel types in MNE's words."""
+_UNREADABLE = {".gdf": gdf.unreadable, ".cnt": neuroscan.unreadable}
+_MENDED = {".gdf": gdf.corrected, ".cnt": neuroscan.corrected, ".mff": egi.corrected}
 _BY_NAME = re.compile(
     r"^(?:(?P<left>[hv]?eog|ecg|ekg|emg|resp|temp|sao2|spo2|pleth|gsr|eda)(?=$|[^a-z])|.*\b(?P<right>[hv]?eog|ecg|ekg|emg)$)",
     re.IGNORECASE,
@@ -129,7 +132,7 @@ def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask
             onsets, found = read_notes(path, header)
             records, kept = (onsets, header.record_s), from_notes(found)
         _type_channels(raw, sidecars, path, notes)
-        own = stamped.marks if stamped is not None else kept or annotated(raw, path, lost=lost)
+        own = stamped.marks if stamped is not None else kept or _annotated(raw, path, notes, lost=lost)
         marks = [*_table_marks(sidecars, column, path, notes), own]
         pulses = triggered(_with_stim(raw, stim_channel, path), path, channel=stim_channel, mask=mask)
         marks = [*pulses, *marks] if stim_channel else [*marks, *pulses]  # who names a channel means it
@@ -147,6 +150,13 @@ def read_recording(path: Path, *, column: str = "", stim_channel: str = "", mask
         path=path, raw=raw, clock=clock, marks=tuple(marks), notes=notes, units=units,
         bands=header.bands if header is not None else {},
     )  # fmt: skip
+
+
+def _annotated(raw: Any, path: Path, notes: Notes, *, lost: bool) -> Marks:
+    """Return a recording's annotations, mended where MNE's reader does not take them as their format means them."""
+    marks = annotated(raw, path, lost=lost)
+    mend = _MENDED.get(path.suffix.lower())
+    return mend(marks, raw, path, notes) if mend is not None else marks
 
 
 def _without_paths(line: str, path: Path) -> str:
@@ -214,7 +224,8 @@ def _read(path: Path) -> tuple[Any, Stamped | None]:
         if path.suffix.lower() == ".xdf":
             stamped = read_xdf(path)
             return stamped.raw, stamped
-        return _load(path), None
+        with egi.unprinted():
+            return _load(path), None
     except (InputError, EnvironmentMissingError):
         raise
     except Exception as error:
@@ -250,12 +261,19 @@ def _load(path: Path) -> Any:
 def _unreadable(path: Path, error: Exception) -> InputError | EnvironmentMissingError:
     """Return the error that says what is wrong with a file, by what its reader said."""
     said = " ".join(str(error).split())[:300] or type(error).__name__
+    why = _UNREADABLE.get(path.suffix.lower())
+    said = why(path) or said if why is not None else said
     message = f"recording {path} cannot be read whole: {said}"
     if path.is_file() and path.suffix.lower() == ".set" and _starts(path, b"MATLAB 7.3"):
         install = "" if importlib.util.find_spec("pymatreader") else "pip install pymatreader (the extra eeglab), or "
         return InputError(
             f"recording {path} is a .set in MATLAB's v7.3 format (HDF5) that cannot be read: {said}",
             hint=f"{install}save it again from EEGLAB with File > Preferences > 'save as -v6/v7, not v7.3'",
+        )
+    if path.suffix.lower() == ".cnt" and re.search("bytes per sample|compute data format|CNT file larger", said):
+        return InputError(
+            f"recording {path} does not say whether its samples have 16 or 32 bits: {said}",
+            hint="mne.io.read_raw_cnt(FILE, data_format='int32').save('x_raw.fif'), or 'int16': see which is EEG",
         )
     if said.startswith("No raw data in"):
         return InputError(

@@ -71,7 +71,7 @@ def _codes(raw: Any, path: Path, name: str) -> tuple[np.ndarray, str]:
     What MNE takes for a signal it turned into volts, where 1 uV is no whole number. Numbers that are whole but for the
     file's resolution are rounded; of others the whole part is taken, as `mne.find_events` does.
     """
-    values = raw.get_data([name])
+    values = raw.get_data([raw.ch_names.index(name)])  # by place: a name may be a type, such as resp
     factor = multiplied(raw, path, name)
     exact = path.suffix.lower() in (".gdf", ".edf", ".bdf")
     if np.isfinite(factor) and factor != 1.0 and (exact or 0 < np.abs(values).max() < 0.5):

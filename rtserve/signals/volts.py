@@ -37,7 +37,7 @@ def in_volts(reading: Reading, names: list[str], unit: str) -> np.ndarray:
     InputError
         Where there is no sample, NaN or Inf outside a segment marked as bad, or a scale that no scalp EEG has.
     """
-    data: np.ndarray = reading.raw.get_data(names)
+    data: np.ndarray = reading.raw.get_data([reading.raw.ch_names.index(name) for name in names])
     claimed = np.array([multiplied(reading.raw, reading.path, name) for name in names])
     if unit:
         if not np.isfinite(claimed).all():

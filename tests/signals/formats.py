@@ -1,17 +1,15 @@
 """One recording in every format and situation: a narrow pulse at each stimulus says whether windows are cut in time.
 
-python tests/signals/formats.py            # the table of format x situation
-python tests/signals/formats.py --write    # writes it into docs/recordings.md
+python -m tests.signals.formats            # the table of format x situation
+python -m tests.signals.formats --write    # writes it into docs/recordings.md
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,47 +22,24 @@ from rtserve.signals.cutting import Cut, Cutting, cut_windows
 from rtserve.signals.events import EventRule
 from rtserve.signals.recordings import Cleaning, open_recording
 
-NAMES = ("Fz", "Cz", "Pz")
-RATE, SECONDS, FIRST = 512.0, 26.001953125, 3_333
-"""The length and the first sample are odd on purpose: at 100 Hz neither comes out whole."""
-WIDTH_S = 0.012
-STIMULI = np.round(np.array([2.53, 5.111, 8.4, 11.37, 16.723, 20.9, 23.21]) * RATE) / RATE
-ANSWER_S = 0.5
-PAUSE_S = 30.0
-JOIN = round(14.0 * RATE)
-"""Stored sample at which the recordings with a gap have it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """A file and what is true of it.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    stimuli : ndarray
-        Times in s from the first sample.
-    marks : dict
-        How stimulus and response are called.
-    oracle : callable or None
-        Reads it with MNE: raw and its events as MNE finds them; None where MNE itself is wrong or cannot.
-    dropped : dict of str to int
-        What must be counted.
-    """
-
-    path: Path
-    stimuli: np.ndarray = field(default_factory=lambda: STIMULI)
-    marks: tuple[str, str] = ("stim", "resp")
-    oracle: Callable[[], tuple[Any, np.ndarray]] | None = None
-    dropped: dict[str, int] = field(default_factory=dict)
-
-
-def signal(rate: float = RATE, seconds: float = SECONDS, stimuli: np.ndarray = STIMULI) -> np.ndarray:
-    """Return microvolt (3, n): noise of 0.1 and a pulse of 100 with its middle at each stimulus."""
-    t = np.arange(round(seconds * rate)) / rate
-    pulses = 100.0 * np.exp(-0.5 * ((t[:, None] - stimuli) / WIDTH_S) ** 2).sum(axis=1)
-    return pulses + 0.1 * np.random.default_rng(0).standard_normal((len(NAMES), len(t)))
+from . import vendor_formats
+from .edf_files import write_discontinuous
+from .pulses import (
+    ANSWER_S,
+    FIRST,
+    JOIN,
+    NAMES,
+    PAUSE_S,
+    RATE,
+    SECONDS,
+    STIMULI,
+    WRONG,
+    Recorded,
+    annotated,
+    rows_of,
+    signal,
+)
+from .xdf_files import xdf
 
 
 def _raw(*, first: int = 0, dated: bool = False, extra: Any = None) -> Any:
@@ -81,17 +56,9 @@ def _raw(*, first: int = 0, dated: bool = False, extra: Any = None) -> Any:
     return raw.crop(first / RATE) if first else raw
 
 
-def _annotated(path: Path, reader: Callable[..., Any] = mne.io.read_raw, **change: Any) -> Recorded:
-    def oracle() -> tuple[Any, np.ndarray]:
-        raw = reader(path, preload=True, verbose="error")
-        return raw, mne.events_from_annotations(raw, {"stim": 1}, verbose="error")[0]
-
-    return Recorded(path=path, oracle=oracle, **change)
-
-
 def _fif(folder: Path, **about: Any) -> Recorded:
     _raw(**about).save(folder / "x_raw.fif", fmt="double", verbose="error")
-    return _annotated(folder / "x_raw.fif")
+    return annotated(folder / "x_raw.fif")
 
 
 def _fif_split(folder: Path) -> Recorded:
@@ -103,14 +70,14 @@ def _fif_split(folder: Path) -> Recorded:
     raw.set_annotations(_raw().annotations)
     raw.save(folder / "x_raw.fif", fmt="double", split_size="2MB", verbose="error")
     assert (folder / "x_raw-1.fif").exists()
-    return _annotated(folder / "x_raw.fif")
+    return annotated(folder / "x_raw.fif")
 
 
 def _fif_skip(folder: Path) -> Recorded:
     """Two seconds that the amplifier skipped: their samples are there, and no data."""
     skip = mne.Annotations([13.0], [2.0], ["BAD_ACQ_SKIP"])
     _raw(extra=skip).save(folder / "x_raw.fif", fmt="double", verbose="error")
-    return _annotated(folder / "x_raw.fif")
+    return annotated(folder / "x_raw.fif")
 
 
 def _fif_joined(folder: Path) -> Recorded:
@@ -120,7 +87,7 @@ def _fif_joined(folder: Path) -> Recorded:
     parts[0].set_annotations(_shifted(0.0, cut))
     parts[1].set_annotations(_shifted(cut, SECONDS))
     mne.concatenate_raws(parts, verbose="error").save(folder / "x_raw.fif", fmt="double", verbose="error")
-    return _annotated(folder / "x_raw.fif")
+    return annotated(folder / "x_raw.fif")
 
 
 def _shifted(start: float, stop: float) -> Any:
@@ -159,58 +126,18 @@ def _edf(folder: Path, *, seconds: float = 26.0) -> Recorded:
         edfio.EdfSignal(row, RATE, label=name, physical_dimension="uV", physical_range=(-200, 200))
         for name, row in zip(NAMES, data, strict=True)
     ]
-    notes = [edfio.EdfAnnotation(float(at), None, name) for at, name in _rows()]
+    notes = [edfio.EdfAnnotation(float(at), None, name) for at, name in rows_of()]
     edfio.Edf(signals, annotations=notes, data_record_duration=1.0).write(folder / "x.edf")
-    return _annotated(folder / "x.edf")
-
-
-def _rows(stimuli: np.ndarray = STIMULI) -> list[tuple[float, str]]:
-    return sorted([(float(at), "stim") for at in stimuli] + [(float(at + ANSWER_S), "resp") for at in stimuli])
-
-
-def write_discontinuous(path: Path, data: np.ndarray, onsets: list[float], notes: list[tuple[float, str]]) -> Path:
-    """Write an EDF+D or BDF+D of records of 1 s that begin at `onsets`; `data` in microvolt (n, seconds * rate)."""
-    wide = path.suffix == ".bdf"
-    width, high, n_notes = (3, 8_388_607, 40) if wide else (2, 32_767, 60)
-    kind, rate = "BDF+D" if wide else "EDF+D", data.shape[1] // len(onsets)
-    labels = [*NAMES, "BDF Annotations" if wide else "EDF Annotations"]
-    columns: list[tuple[list[object], int]] = [
-        (list(labels), 16), ([""] * 4, 80), (["uV"] * 3 + [""], 8), ([-200] * 3 + [-1], 8), ([200] * 3 + [1], 8),
-        ([-high - 1] * 4, 8), ([high] * 4, 8), ([""] * 4, 80), ([rate] * 3 + [n_notes], 8), ([""] * 4, 32),
-    ]  # fmt: skip
-    fields = [
-        ("" if wide else "0", 8),
-        ("X X X X", 80),
-        ("Startdate 01-JAN-2026 X X X", 80),
-        ("01.01.26", 8),
-        ("10.00.00", 8),
-        (256 * 5, 8),
-        (kind, 44),
-        (len(onsets), 8),
-        (1, 8),
-        (4, 4),
-    ]
-    head = b"".join(str(value).ljust(size).encode() for value, size in fields)
-    head = b"\xffBIOSEMI" + head[8:] if wide else head
-    head += b"".join(str(value).ljust(size).encode() for values, size in columns for value in values)
-    digital = np.clip(np.round((data + 200) / 400 * (2 * high + 1) - high - 1), -high - 1, high).astype("<i4")
-    with open(path, "wb") as handle:
-        handle.write(head)
-        for record, onset in enumerate(onsets):
-            for row in digital[:, record * rate : (record + 1) * rate]:
-                handle.write(row.astype("<i4").view("u1").reshape(-1, 4)[:, :width].tobytes())
-            own = [(at, text) for at, text in notes if onset <= at < onset + 1]
-            text = f"+{onset:.9g}\x14\x14\x00" + "".join(f"+{at:.9g}\x14{name}\x14\x00" for at, name in own)
-            handle.write(text.encode().ljust(n_notes * width, b"\0"))
-    return path
+    return annotated(folder / "x.edf")
 
 
 def _paused(folder: Path, *, ending: str) -> Recorded:
     """The recorder was paused for 30 s after 14 s."""
     later = np.where(STIMULI < 14, STIMULI, STIMULI + PAUSE_S)
     onsets = [float(k) if k < 14 else k + PAUSE_S for k in range(26)]
-    path = write_discontinuous(folder / f"x.{ending}", signal(seconds=26.0), onsets, _rows(later))
-    return Recorded(path=path, stimuli=later)  # MNE takes it for one stretch (mne-tools/mne-python#13429)
+    path = write_discontinuous(folder / f"x.{ending}", signal(seconds=26.0), onsets, rows_of(later))
+    # MNE takes it for one stretch (mne-tools/mne-python#13429)
+    return Recorded(path=path, stimuli=later, why=WRONG)
 
 
 def _bdf_status(folder: Path) -> Recorded:
@@ -257,16 +184,16 @@ def _eeglab(folder: Path, *, boundary: bool = False) -> Recorded:
     """EEGLAB puts a boundary between two samples and gives it the length of what was removed."""
     extra = mne.Annotations([(JOIN - 0.5) / RATE], [7.0], ["boundary"]) if boundary else None
     mne.export.export_raw(folder / "x.set", _raw(extra=extra), verbose="error")
-    return _annotated(folder / "x.set")
+    return annotated(folder / "x.set")
 
 
 def _xdf(folder: Path, *, paused: bool = False, named: float = RATE) -> Recorded:
     """The stream says the rate `named`, which its stamps may contradict."""
-    xdf = importlib.import_module(f"{__package__}.xdf_files" if __package__ else "xdf_files").xdf
     stimuli = STIMULI + PAUSE_S * (STIMULI >= JOIN / RATE) if paused else STIMULI
     stamps = 4711 + np.arange(len(signal()[0])) / RATE + PAUSE_S * (paused & (np.arange(len(signal()[0])) >= JOIN))
-    marks = [(4711 + at, text) for at, text in _rows(stimuli)]
-    return Recorded(path=xdf(folder / "x.xdf", signal().T, stamps, marks, rate=named, names=NAMES), stimuli=stimuli)
+    marks = [(4711 + at, text) for at, text in rows_of(stimuli)]
+    path = xdf(folder / "x.xdf", signal().T, stamps, marks, rate=named, names=NAMES)
+    return Recorded(path=path, stimuli=stimuli, why="not read by MNE")
 
 
 def _bids(folder: Path, make: Callable[[Path], Recorded]) -> Recorded:
@@ -281,9 +208,14 @@ def _bids(folder: Path, make: Callable[[Path], Recorded]) -> Recorded:
             moved.write_text(part.read_text(encoding="utf-8").replace("x.", f"{name}."), encoding="utf-8")
         else:
             part.rename(moved)
-    rows = "".join(f"{at!r}\tn/a\tshow/{text}\n" for at, text in _rows(made.stimuli))
+    rows = "".join(f"{at!r}\tn/a\tshow/{text}\n" for at, text in rows_of(made.stimuli))
     (target / "sub-01_task-x_events.tsv").write_text(f"onset\tduration\ttrial_type\n{rows}", encoding="utf-8")
-    return Recorded(path=target / f"{name}{made.path.suffix}", stimuli=made.stimuli, marks=("show/stim", "show/resp"))
+    return Recorded(
+        path=target / f"{name}{made.path.suffix}",
+        stimuli=made.stimuli,
+        marks=("show/stim", "show/resp"),
+        why=made.why or "from events.tsv",
+    )
 
 
 MAKERS: dict[str, Callable[[Path], Recorded]] = {
@@ -306,6 +238,24 @@ MAKERS: dict[str, Callable[[Path], Recorded]] = {
     "XDF": _xdf,
     "XDF, paused": lambda folder: _xdf(folder, paused=True),
     "XDF, says 500 Hz": lambda folder: _xdf(folder, named=500.0),
+    "EEGLAB, in epochs": vendor_formats.in_eeglab_epochs,
+    "EEGLAB, MATLAB v7.3": vendor_formats.in_eeglab_hdf5,
+    "GDF 2.20": vendor_formats.in_gdf,
+    "GDF 2.10, dated, table of mode 1": lambda folder: vendor_formats.in_gdf(
+        folder, version="2.10", dated=True, mode=1
+    ),
+    "GDF 1.25, dated, long records": lambda folder: vendor_formats.in_gdf(folder, version="1.25", dated=True, per=64),
+    "GDF, new segment": lambda folder: vendor_formats.in_gdf(folder, segment=True),
+    "GDF, events at 1024 Hz": lambda folder: vendor_formats.in_gdf(folder, event_rate=1024.0, why=WRONG),
+    "Neuroscan CNT, 32 bits": vendor_formats.in_cnt,
+    "Neuroscan CNT, 16 bits, in blocks": lambda folder: vendor_formats.in_cnt(
+        folder, wide=False, kind=1, block=16, baseline=33
+    ),
+    "Neuroscan CNT, discontinuity": lambda folder: vendor_formats.in_cnt(folder, broken=True),
+    "Neuroscan CNT, table of type 3": lambda folder: vendor_formats.in_cnt(folder, kind=3, why=WRONG),
+    "EGI MFF": vendor_formats.in_mff,
+    "EGI MFF, paused": lambda folder: vendor_formats.in_mff(folder, paused=True),
+    "EGI MFF, begins late": lambda folder: vendor_formats.in_mff(folder, late=2.0),
     "BIDS, FIF cropped": lambda folder: _bids(folder, lambda f: _fif(f, first=FIRST, dated=True)),
     "BIDS, EDF": lambda folder: _bids(folder, _edf),
     "BIDS, EDF+D paused": lambda folder: _bids(folder, lambda f: _paused(f, ending="edf")),
@@ -313,7 +263,8 @@ MAKERS: dict[str, Callable[[Path], Recorded]] = {
     "BIDS, BrainVision": lambda folder: _bids(folder, _brainvision),
     "BIDS, EEGLAB": lambda folder: _bids(folder, _eeglab),
 }
-GAPPED = {name for name in MAKERS if any(word in name for word in ("paused", "SKIP", "EDGE", "Segment", "boundary"))}
+_GAPS = ("paused", "SKIP", "EDGE", "egment", "boundary", "discontinuity", "in epochs")
+GAPPED = {name for name in MAKERS if any(word in name for word in _GAPS)}
 
 
 def cut(made: Recorded, rate: float | None, *, start: float = -0.5, stop: float = 0.5) -> tuple[Cut, float]:
@@ -330,9 +281,8 @@ def lateness_s(X: np.ndarray, rate: float, *, start: float = -0.5) -> np.ndarray
 
 
 def expected_s(made: Recorded, rate: float) -> np.ndarray:
-    """Return how late a pulse is after the sample nearest to it, counted from the first sample of its stretch."""
-    begins = np.where(made.stimuli < JOIN / RATE, 0.0, PAUSE_S + 14) if made.stimuli is not STIMULI else 0.0
-    place = (made.stimuli - begins) * rate
+    """Return how late a pulse is after the sample nearest to it; every stretch begins at a whole second."""
+    place = made.stimuli * rate
     return np.asarray((place - np.rint(place)) / rate)
 
 
@@ -356,8 +306,7 @@ def situations(name: str, made: Recorded) -> dict[str, str]:
         off = lateness_s(found.X, true_rate) - expected_s(made, true_rate)[nearest]
         row[label] = f"{len(found.X)} of {len(made.stimuli)}, {1000 * np.abs(off).max():.1f} ms"
     own, mnes = cut(made, None)[0], by_mne(made)
-    kind = "not read by MNE" if "XDF" in name else "not read rightly by MNE"
-    row["MNE's epochs"] = kind if "XDF" in name or "paused" in name else "from events.tsv"
+    row["MNE's epochs"] = made.why
     if mnes is not None:
         row["MNE's epochs"] = "same" if np.array_equal(own.X, mnes) else "DIFFERENT"
     if name in GAPPED:
@@ -384,7 +333,7 @@ def table() -> str:
 
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "recordings.md"
-BEGIN, END = "<!-- table: python tests/signals/formats.py --write -->\n", "<!-- end of table -->\n"
+BEGIN, END = "<!-- table: python -m tests.signals.formats --write -->\n", "<!-- end of table -->\n"
 
 
 def written() -> str:
