@@ -9,7 +9,7 @@ graph, so what it did to a mark is undone with it, and what takes a value's plac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,10 +67,8 @@ class Joint:
     ----------
     places : list of list of (str, int)
         For every view the source and the sample that each of its samples is.
-    windows : dict of ndarray
-        Of sources that are gathered.
-    factors : dict of float
-        Of sources that are copies.
+    sources : dict of Source
+        As they were when the views were joined; `sources` has the values that have their samples now.
     offset : ndarray, (channels,)
         What all of them hold beside what is linear in the window.
     group : int or None
@@ -78,8 +76,7 @@ class Joint:
     """
 
     places: list[list[tuple[str, int]]]
-    windows: dict[str, np.ndarray] = field(default_factory=dict)
-    factors: dict[str, float] = field(default_factory=dict)
+    sources: dict[str, Source]
     offset: np.ndarray
     group: int | None
 
@@ -105,16 +102,11 @@ def join(emit: Emitter, signals: Sequence[Signal], *, offset: np.ndarray, group:
     if len(signals) == 1:
         return signals[0].value
     y = emit("Concat", *[signal.value for signal in signals], axis=0)
-    used = dict.fromkeys(source for signal in signals for source, _ in signal.places)
-    for source in used:
-        source.value.meta[f"{SOURCE}{source.value.name}"] = 0
-    y.meta[JOINT] = Joint(
-        places=[[(str(source.value.name), t) for source, t in signal.places] for signal in signals],
-        windows={str(source.value.name): source.windows for source in used if source.windows is not None},
-        factors={str(source.value.name): source.factor for source in used if source.factor != 1.0},
-        offset=offset,
-        group=group,
-    )
+    places = [[(str(source.value.name), t) for source, t in signal.places] for signal in signals]
+    used = {str(source.value.name): source for signal in signals for source, _ in signal.places}
+    for name, source in used.items():
+        source.value.meta[f"{SOURCE}{name}"] = 0
+    y.meta[JOINT] = Joint(places=places, sources=used, offset=offset, group=group)
     return y
 
 

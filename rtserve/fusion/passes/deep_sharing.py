@@ -21,13 +21,12 @@ import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import ZERO, Conv1d, conv_of
-from rtserve.fusion.ir.nodes import followers, private_producer, reread
+from rtserve.fusion.ir.nodes import followers, private_producer, producer, reread
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes.affine import static_dims
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.row_table import FROM_ROWS, as_rows, from_rows, spans
+from rtserve.fusion.passes.row_table import ROWS, as_rows, from_rows, spans
 from rtserve.graphs.emit import Emitter
-from rtserve.graphs.fold import constant
 from rtserve.graphs.macs import renew_shapes
 
 if TYPE_CHECKING:
@@ -186,19 +185,12 @@ def run(model: ir.Model) -> PassResult:
 
 
 def _found(node: ir.Node) -> _Found | None:
-    turn = private_producer(node.inputs[0]) if node.op_type == "Conv" else None
-    flat = private_producer(turn.inputs[0]) if turn is not None and turn.op_type == "Transpose" else None
-    gather = private_producer(flat.inputs[0]) if flat is not None and flat.op_type == "Reshape" else None
-    if turn is None or flat is None or gather is None or gather.op_type != "Gather":
+    conv, rows = conv_of(node), private_producer(node.inputs[0]) if node.op_type == "Conv" else None
+    index = rows.outputs[0].meta.get(ROWS) if rows is not None else None
+    if conv is None or rows is None or index is None:
         return None
-    table, index = gather.inputs[0], constant(gather.inputs[1])
-    conv, target = conv_of(node), constant(flat.inputs[1])
-    turned = tuple(turn.attributes.get_ints("perm") or ()) == FROM_ROWS and gather.attributes.get_int("axis", 0) == 1
-    if index is None or index.ndim != 2 or table is None or conv is None or target is None or not turned:
-        return None
-    if target.tolist() != [-1, 1, index.shape[1], conv.channels]:
-        return None
-    return _Found(gather=gather, table=table, conv=conv, index=index)
+    gather = producer(producer(rows.inputs[0]).inputs[0])  # type: ignore[union-attr]
+    return _Found(gather=gather, table=gather.inputs[0], conv=conv, index=index)  # type: ignore[union-attr,arg-type]
 
 
 def _rewrite(model: ir.Model, one: _Found, packing: Packing) -> ir.Value:

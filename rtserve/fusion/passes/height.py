@@ -27,7 +27,7 @@ from rtserve.fusion.ir.conv import conv_of
 from rtserve.fusion.ir.nodes import attributes_of, producer
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes import fast_fir
-from rtserve.fusion.passes.apart import turn_apart
+from rtserve.fusion.passes.layout import SPLIT
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.row_table import FROM_ROWS, as_rows
 from rtserve.fusion.passes.upright import stand_up
@@ -97,7 +97,9 @@ class _Plan:
         if value not in self.bare:
             summed = node.op_type == "Add"
             inputs = [self.without(emit, v) for v in node.inputs if v is not None] if summed else node.inputs[:2]
-            self.bare[value] = emit(node.op_type, *inputs, **attributes_of(node))
+            self.bare[value] = y = emit(node.op_type, *inputs, **attributes_of(node))
+            if SPLIT in value.meta:
+                y.meta[SPLIT] = tuple(v.name for v in y.producer().inputs)  # type: ignore[union-attr]
         return self.bare[value]
 
 
@@ -138,8 +140,7 @@ def _rewrite(model: ir.Model, node: ir.Node, table: ViewTable) -> str:
     emit = Emitter(model.graph, before=node, prefix=PREFIX)
     y = table.stepped(emit, _tall(emit, plan))
     layers = stand_up(model, table.last, y, PREFIX)
-    for end, apart in table.ends:
-        turn_apart(model, end, apart, plan.order)
+    table.put_apart(model, plan.order)
     return (
         f"{len(plan.whole)} whole views and {len(plan.gathered)} gathered ones above each other through {layers} nodes"
     )
@@ -204,7 +205,7 @@ def _gathered(emit: Emitter, plan: _Plan) -> ir.Value:
         shift[used] = length - row.start
         length += row.length
         if row.windows is not None or copy is None:
-            parts.append(seam_rows(emit, row, row.windows, offset=False))
+            parts.append(seam_rows(emit, row, offset=False))
             continue
         x = plan.without(emit, copy.base)
         if copy.step is not None:

@@ -23,9 +23,11 @@ from rtserve.graphs.fold import constant, supersede
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["NAME", "run"]
+__all__ = ["NAME", "SPLIT", "run"]
 
 NAME = "layout"
+SPLIT = "parts of the window"
+"""Mark of a sum of two convolutions that read the first channels of the window and the others: their names."""
 FEWEST_OUTPUTS = 4
 """The blocked kernels compute 16 outputs at a time: for fewer than this the zeros cost more than the layout saves."""
 MAX_REST = 2
@@ -336,10 +338,12 @@ def _split_channels(model: ir.Model, node: ir.Node) -> int:
     attributes = attributes_of(node)
     rest = channels % 16
     if rest <= MAX_REST:
-        main, tail = _cut_channels(emit, node.inputs[0], [channels - rest, rest])
+        main, tail = _cut_channels(model, emit, node.inputs[0], [channels - rest, rest])
         first = emit("Conv", main, weight[:, : channels - rest], *node.inputs[2:], **attributes)
         second = emit("Conv", tail, weight[:, channels - rest :], **attributes)
         y = emit("Add", first, second)
+        if node.inputs[0] in _windows(model):
+            y.meta[SPLIT] = (first.name, second.name)
     else:
         fill = -channels % 4
         padded = emit("Pad", node.inputs[0], [0, 0, 0, 0, 0, fill, 0, 0])
@@ -348,10 +352,14 @@ def _split_channels(model: ir.Model, node: ir.Node) -> int:
     return 1
 
 
-def _cut_channels(emit: Emitter, value: ir.Value | None, sizes: list[int]) -> list[ir.Value]:
+def _windows(model: ir.Model) -> set[ir.Value]:
+    """Return the window as (batch, channels, 1, time)."""
+    readers = model.graph.inputs[0].consumers()
+    return {node.outputs[0] for node in readers if node.op_type == "Unsqueeze" and axes_of(node) == (2,)}
+
+
+def _cut_channels(model: ir.Model, emit: Emitter, value: ir.Value | None, sizes: list[int]) -> list[ir.Value]:
     """Cut a value along its channels; the graph's input before its Unsqueeze, which would copy it once more."""
-    source = producer(value)
-    window = source.inputs[0] if source is not None and source.op_type == "Unsqueeze" else None
-    if source is None or window is None or not window.is_graph_input() or axes_of(source) != (2,):
+    if value not in _windows(model):
         return emit.many("Split", value, sizes, n=len(sizes), axis=1)
-    return [_up(emit, part) for part in emit.many("Split", window, sizes, n=len(sizes), axis=1)]
+    return [_up(emit, part) for part in emit.many("Split", model.graph.inputs[0], sizes, n=len(sizes), axis=1)]

@@ -27,9 +27,9 @@ from rtserve.fusion.ir.conv import Conv1d, conv_of
 from rtserve.fusion.ir.joint import moved
 from rtserve.fusion.ir.nodes import producer
 from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.passes.layout import SPLIT
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.phases import cut
-from rtserve.fusion.passes.window import split_of
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import replace_value
 
@@ -104,7 +104,7 @@ def _pays(two: _Pair) -> bool:
 
 def _of_input(two: _Pair) -> bool:
     """Whether a part of the window is read, which can otherwise be convolved without being put in blocks."""
-    return any(split_of(conv.node) is not None for conv in two.convs)
+    return any(SPLIT in reader.outputs[0].meta for conv in two.convs for reader in conv.node.outputs[0].consumers())
 
 
 def _rewrite(model: ir.Model, two: _Pair) -> None:

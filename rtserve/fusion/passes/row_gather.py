@@ -10,7 +10,7 @@ is one Gather for all views, however many, of a table R that holds every phase, 
 seam window once. The engine writes its blocks out as rows and reads rows into blocks at no more cost than the other way.
 What follows elementwise is done on the table.
 
-The views then lie behind the batch, (batch x views), and are put apart from there (`rtserve.fusion.passes.apart`).
+The views then lie behind the batch, (batch x views), and are put apart from there (`ViewTable.put_apart`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from rtserve.fusion.ir.nodes import inner_dims
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes import fast_fir
-from rtserve.fusion.passes.apart import turn_apart
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.row_table import as_rows, from_rows
 from rtserve.fusion.passes.view_table import ViewTable, rewrite_joins, seam_rows, shared_deeper
@@ -56,11 +55,10 @@ def _rewrite(model: ir.Model, node: ir.Node, table: ViewTable) -> str:
     emit = Emitter(model.graph, before=node, prefix=PREFIX)
     channels = inner_dims(table.last)[0]  # type: ignore[index]
     parts = [
-        as_rows(emit, row.value, row.length, channels) if row.windows is None else seam_rows(emit, row, row.windows)
+        as_rows(emit, row.value, row.length, channels) if row.windows is None else seam_rows(emit, row)
         for row in table.rows
     ]
     rows = table.stepped(emit, emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0])
     supersede(model, table.last, from_rows(emit, rows, table.index, channels))
-    for end, apart in table.ends:
-        turn_apart(model, end, apart, range(len(table.index)))
+    table.put_apart(model, range(len(table.index)))
     return f"{len(table.index)} views put together at once"

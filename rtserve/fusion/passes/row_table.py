@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
     from rtserve.graphs.emit import Emitter
 
-__all__ = ["FROM_ROWS", "TO_ROWS", "as_rows", "from_rows", "spans"]
+__all__ = ["FROM_ROWS", "ROWS", "TO_ROWS", "as_rows", "from_rows", "spans"]
 
 FROM_ROWS = (0, 3, 1, 2)
 """The turn from (batch, 1, time, channels) to (batch, channels, 1, time)."""
 TO_ROWS = (0, 2, 3, 1)
 """The turn back."""
+ROWS = "rows of a table"
+"""Mark of a value that `from_rows` put together: the numbers of its rows."""
 
 
 def spans(numbers: Iterable[int]) -> list[tuple[int, int]]:
@@ -46,4 +48,6 @@ def as_rows(emit: Emitter, value: ir.Value, n: int, channels: int) -> ir.Value:
 def from_rows(emit: Emitter, table: ir.Value, signals: np.ndarray, channels: int) -> ir.Value:
     """Return signals, (number, time), put together from the rows of a table: (batch x number, channels, 1, time)."""
     rows = emit("Reshape", emit("Gather", table, signals, axis=1), [-1, 1, signals.shape[1], channels])
-    return emit("Transpose", rows, perm=list(FROM_ROWS))
+    y = emit("Transpose", rows, perm=list(FROM_ROWS))
+    y.meta[ROWS] = signals
+    return y

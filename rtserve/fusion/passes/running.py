@@ -84,12 +84,6 @@ def failed(error: Exception) -> str:
     return f"failed: {type(error).__name__}: {error}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Step:
-    model: ir.Model
-    outcome: Outcome
-
-
 def run_passes(
     model: ir.Model,
     passes: Sequence[Pass],
@@ -118,15 +112,15 @@ def run_passes(
     for one in passes:
         if wanted is not None and one.name not in wanted:
             continue
-        step = _one(model, one, subject, check, macs)
-        model, macs = step.model, step.outcome.macs_after
-        outcomes.append(step.outcome)
+        model, outcome = _one(model, one, subject, check, macs)
+        macs = outcome.macs_after
+        outcomes.append(outcome)
     return model, outcomes
 
 
-def _one(model: ir.Model, one: Pass, subject: str, check: Checker | None, before: int) -> _Step:
+def _one(model: ir.Model, one: Pass, subject: str, check: Checker | None, before: int) -> tuple[ir.Model, Outcome]:
+    """Run one pass on a copy; return that, or the model where nothing was changed or the numbers were."""
     trial = model.clone()
-
     outcome = partial(Outcome, name=one.name, subject=subject, macs_before=before, macs_after=before)
     try:
         result = one.run(trial)
@@ -134,17 +128,12 @@ def _one(model: ir.Model, one: Pass, subject: str, check: Checker | None, before
         why = list(dict.fromkeys(map(str, refused)))
         if not result.changed:
             status = "refused" if refused else "nothing"
-            return _Step(
-                model=model,
-                outcome=outcome(status=status, reason="; ".join(why) or "there is nothing it is for", refused=refused),
-            )
+            return model, outcome(status=status, reason="; ".join(why) or "there is nothing it is for", refused=refused)
         trial = clean(trial)
         wrong = check(trial) if check is not None else ""
     except DEFECTS as error:
-        return _Step(model=model, outcome=outcome(status="undone", reason=failed(error)))
+        return model, outcome(status="undone", reason=failed(error))
     if wrong:
-        return _Step(model=model, outcome=outcome(status="undone", reason=f"the numbers changed: {wrong}"))
+        return model, outcome(status="undone", reason=f"the numbers changed: {wrong}")
     reason = "; ".join((result.did, *why))
-    return _Step(
-        model=trial, outcome=outcome(status="applied", reason=reason, macs_after=count_macs(trial), refused=refused)
-    )
+    return trial, outcome(status="applied", reason=reason, macs_after=count_macs(trial), refused=refused)

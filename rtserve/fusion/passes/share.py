@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,7 +122,7 @@ def _moving_outputs(emit: Emitter, x: ir.Value, stage: Conv1d, signals: list[np.
     cuts = _cut_seam(emit, seam, seams.lengths)
     return {
         name: Signal(
-            value=_assemble(emit, _runs(places), lengths, cuts),
+            value=_assemble(emit, places, lengths, cuts),
             places=[(known[id(value)][0], int(known[id(value)][1][t])) for value, t in places],
         )
         for name, places in located.items()
@@ -154,21 +154,6 @@ class _Seams:
                 self.windows += key
             places |= {i: self._runs[key] + i - low for i in range(low, high)}
         return places
-
-
-Run = tuple[Any, int, int]
-"""A value and the half-open span of its outputs that stand side by side in a view."""
-
-
-def _runs(places: list[tuple[Any, int]]) -> list[Run]:
-    """Return places as runs of consecutive ones."""
-    runs: list[Run] = []
-    for value, index in places:
-        if runs and runs[-1][0] is value and runs[-1][2] == index:
-            runs[-1] = (value, runs[-1][1], index + 1)
-        else:
-            runs.append((value, index, index + 1))
-    return runs
 
 
 Cuts = dict[tuple[int, int, int], Any]
@@ -259,10 +244,12 @@ def _piece(wanted: np.ndarray, n_times: int) -> int:
     return best if best and pieces[best] * best <= 2 * len(wanted) else 0
 
 
-def _assemble(emit: Emitter, runs: list[Run], lengths: dict[int, int], cuts: Cuts) -> ir.Value:
-    """Put a view's output together from its runs."""
+def _assemble(emit: Emitter, places: list[tuple[Any, int]], lengths: dict[int, int], cuts: Cuts) -> ir.Value:
+    """Put a view's output together from runs of neighbouring samples."""
     parts = []
-    for value, low, high in runs:
+    for _, run in groupby(enumerate(places), lambda item: (id(item[1][0]), item[1][1] - item[0])):
+        (_, (value, low)), *more = run
+        high = low + 1 + len(more)
         part = cuts.get((id(value), low, high))
         if part is None:
             whole = (low, high) == (0, lengths[id(value)])

@@ -6,7 +6,7 @@ are counted through, in front of the convolution that reads the views.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,41 +14,27 @@ import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.ir.conv import conv_of
-from rtserve.fusion.ir.joint import Apart, Joint, ends_of, joints, sources
+from rtserve.fusion.ir.joint import Apart, Joint, Source, dense_behind, ends_of, joints, sources
 from rtserve.fusion.ir.nodes import attributes_of, followers, inner_dims, only_reader, producer
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes import deep_sharing
 from rtserve.fusion.passes.outcome import PassResult
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.fold import constant, replace_value
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from rtserve.graphs.emit import Emitter
+__all__ = ["MOST_WEIGHTS", "Row", "ViewTable", "rewrite_joins", "seam_rows", "shared_deeper"]
 
-__all__ = ["Row", "ViewTable", "rewrite_joins", "seam_rows", "shared_deeper"]
+MOST_WEIGHTS = 1 << 14
+"""Weights up to which a mean over views goes into the dense layer; more would cost more to read than the mean."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Row:
-    """A source of the table.
+class Row(Source):
+    """A source of the table: its value, (batch, channels, 1, time), its first row, and how many rows it has."""
 
-    Parameters
-    ----------
-    value : onnx_ir.Value
-        (batch, channels, 1, time); of gathered windows their product.
-    windows : ndarray or None, (distinct windows, taps)
-        What is gathered.
-    factor : float
-        Times what it is a copy of what its node reads.
-    start : int
-        Its first row.
-    length : int
-        Its rows.
-    """
-
-    value: ir.Value
-    windows: np.ndarray | None
-    factor: float
     start: int
     length: int
 
@@ -88,6 +74,11 @@ class ViewTable:
         for step in self.steps:
             value = emit(step.op_type, value, *step.inputs[1:], **attributes_of(step))
         return value
+
+    def put_apart(self, model: ir.Model, order: Sequence[int]) -> None:
+        """Put views apart where they lie behind the batch, in an order."""
+        for end, apart in self.ends:
+            _turn_apart(model, end, apart, order)
 
     def numbers(self, index: np.ndarray) -> np.ndarray:
         """Return of which of the sources rows are."""
@@ -137,12 +128,11 @@ def _rows(model: ir.Model, joint: Joint) -> tuple[list[Row], dict[str, int]]:
             raise Refused(f"its source {name} is computed otherwise now")
         value, at = now[name]
         if value not in rows:
-            windows, dims = joint.windows.get(name), inner_dims(value)
-            if windows is None and (dims is None or len(dims) != 3):
+            known, dims = joint.sources[name], inner_dims(value)
+            if known.windows is None and (dims is None or len(dims) != 3):
                 raise Refused("not (batch, channels, 1, time)")
-            n = len(windows) if windows is not None else dims[2]  # type: ignore[index]
-            factor = joint.factors.get(name, 1.0)
-            rows[value] = Row(value=value, windows=windows, factor=factor, start=length, length=n)
+            n = len(known.windows) if known.windows is not None else dims[2]  # type: ignore[index]
+            rows[value] = Row(value=value, windows=known.windows, factor=known.factor, start=length, length=n)
             length += n
         first[name] = rows[value].start + at
     return list(rows.values()), first
@@ -171,10 +161,33 @@ def shared_deeper(table: ViewTable) -> bool:
     return conv is not None and deep_sharing.pays(conv, table.index, deep_sharing.pack(table.index, conv))
 
 
-def seam_rows(emit: Emitter, row: Row, windows: np.ndarray, *, offset: bool = True) -> ir.Value:
+def seam_rows(emit: Emitter, row: Row, *, offset: bool = True) -> ir.Value:
     """Return the product of every distinct window, (batch, windows, channels), with or without its offset."""
-    product = row.value.producer()
+    product, windows = row.value.producer(), np.asarray(row.windows)
     flat = producer(product.inputs[0])  # type: ignore[union-attr]
     picked = emit("Gather", flat.inputs[0].producer().inputs[0], windows.reshape(-1), axis=1)  # type: ignore[union-attr]
     y = emit("Gemm", emit("Reshape", picked, *flat.inputs[1:]), *product.inputs[1 : 3 if offset else 2])  # type: ignore[union-attr]
     return emit("Reshape", y, [-1, len(windows), inner_dims(row.value)[0]])  # type: ignore[index]
+
+
+def _turn_apart(model: ir.Model, node: ir.Node, apart: Apart, order: Sequence[int]) -> None:
+    r"""Let a Reshape to (views, batch, ...) find the views behind the batch; a mean over them goes into the dense layer.
+
+    :math:`W \sum_b w_b h_b = [w_1 W \dots w_B W]\,[h_1; \dots; h_B]`.
+    """
+    views = len(order)
+    emit = Emitter(model.graph, before=node, prefix="apart")
+    h, target = node.inputs[0], constant(node.inputs[1])
+    rest = [int(d) for d in target[2:]]  # type: ignore[index]
+    dense = dense_behind(model, apart)
+    kernel = constant(dense.inputs[1]) if dense is not None else None
+    if dense is None or kernel is None or kernel.size * views > MOST_WEIGHTS:
+        turned = emit("Transpose", emit("Reshape", h, [-1, views, *rest]), perm=[1, 0, *range(2, 2 + len(rest))])
+        if list(order) != list(range(views)):
+            turned = emit("Gather", turned, np.argsort(order), axis=0)
+        replace_value(model, node.outputs[0], turned)
+        return
+    tiled = [w * kernel.astype(np.float64) for w in apart.weights[list(order)]]  # type: ignore[index]
+    emit.before = dense
+    flat = emit("Reshape", h, [-1, views * rest[0]])
+    replace_value(model, dense.outputs[0], emit("Gemm", flat, np.concatenate(tiled), *dense.inputs[2:]))

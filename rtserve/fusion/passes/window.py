@@ -11,21 +11,21 @@ multiply-adds and their rate are the same; the copies are gone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtserve.fusion.ir.conv import Conv1d, conv_of
-from rtserve.fusion.ir.nodes import axes_of, private_producer, producer
+from rtserve.fusion.ir.conv import conv_of
+from rtserve.fusion.ir.nodes import private_producer
+from rtserve.fusion.passes.layout import SPLIT
 from rtserve.fusion.passes.outcome import PassResult, each
 from rtserve.graphs.emit import Emitter
-from rtserve.graphs.fold import constant, supersede
+from rtserve.graphs.fold import supersede
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["NAME", "run", "split_of"]
+__all__ = ["NAME", "run"]
 
 NAME = "whole-window"
 
@@ -36,57 +36,15 @@ def run(model: ir.Model) -> PassResult:
 
 
 def _one(model: ir.Model, node: ir.Node) -> int:
-    parts = [part for part in map(_part, node.inputs) if part is not None] if node.op_type == "Add" else []
-    parts.sort(key=lambda part: part.start)
-    if len(parts) != 2 or not _one_after_the_other(*parts):
+    parts = node.outputs[0].meta.get(SPLIT)
+    if parts is None or tuple(v.name for v in node.inputs if v is not None) != parts:
         return 0
-    _rewrite(model, node, parts)
-    return 1
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Part:
-    """A convolution that reads channels of the window `x` from `start` on."""
-
-    conv: Conv1d
-    x: ir.Value
-    start: int
-
-
-def _part(value: ir.Value | None) -> _Part | None:
-    """Return the convolution that computes a value from some channels of the graph's input; None for another value."""
-    conv = conv_of(private_producer(value))
-    split = split_of(conv.node) if conv is not None else None
-    sizes = constant(split.inputs[1]) if split is not None and len(split.inputs) > 1 else None
-    x = split.inputs[0] if split is not None else None
-    if conv is None or conv.group != 1 or split is None or sizes is None or x is None or not x.is_graph_input():
-        return None
-    place = split.outputs.index(conv.node.inputs[0].producer().inputs[0])
-    return _Part(conv=conv, x=x, start=int(sizes[:place].sum()))
-
-
-def split_of(conv: ir.Node) -> ir.Node | None:
-    """Return the Split along channels whose part, as (batch, channels, 1, time), a convolution reads."""
-    up = producer(conv.inputs[0])
-    split = producer(up.inputs[0]) if up is not None and up.op_type == "Unsqueeze" else None
-    if up is None or axes_of(up) != (2,) or split is None or split.op_type != "Split":
-        return None
-    return split if split.attributes.get_int("axis", 0) == 1 else None
-
-
-def _one_after_the_other(first: _Part, second: _Part) -> bool:
-    """Whether two convolutions of one geometry read the first channels and all the others, with one bias at most."""
-    one, other = first.conv, second.conv
-    if first.x is not second.x or first.start or one.attributes != other.attributes:
-        return False
-    whole = first.x.shape is not None and first.x.shape[1] == one.channels + other.channels
-    alike = one.weight.shape[::2] == other.weight.shape[::2] and (one.bias is None or other.bias is None)
-    return bool(whole and alike and second.start == one.channels)
-
-
-def _rewrite(model: ir.Model, node: ir.Node, parts: list[_Part]) -> None:
+    convs = [conv for conv in map(conv_of, map(private_producer, node.inputs)) if conv is not None]
+    if len(convs) < len(parts):
+        return 0
     emit = Emitter(model.graph, before=node, prefix="window")
-    weight = np.concatenate([part.conv.weight for part in parts], axis=1)
-    bias = [v for part in parts for v in part.conv.node.inputs[2:]]
-    plane = emit("Unsqueeze", parts[0].x, [1])
-    supersede(model, node.outputs[0], emit("Conv", plane, weight[:, None], *bias, **parts[0].conv.attributes))
+    weight = np.concatenate([conv.weight for conv in convs], axis=1)
+    bias = [v for conv in convs for v in conv.node.inputs[2:]]
+    plane = emit("Unsqueeze", model.graph.inputs[0], [1])
+    supersede(model, node.outputs[0], emit("Conv", plane, weight[:, None], *bias, **convs[0].attributes))
+    return 1

@@ -55,7 +55,7 @@ def require_true(graph, model):
     for node, joint in joints(model):
         got = value_of(graph, model, node.outputs[0], x)
         got = got.reshape(*got.shape[:2], -1)
-        made = {name: rows(graph, model, now[name], joint.windows.get(name), x) for name in now}
+        made = {name: rows(graph, model, now[name], joint.sources[name].windows, x) for name in joint.sources}
         wanted = [np.stack([made[name][t] for name, t in places], axis=1) for places in joint.places]
         np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-9)
     return len(joints(model))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
-from rtserve.fusion.passes import apart, height, row_gather
+from rtserve.fusion.passes import height, row_gather, view_table
 from tests.fusion.passes.networks import N_CHANS, N_TIMES, fused_with, head, kinds, network
 
 C = 16
@@ -107,7 +107,7 @@ def test_the_mean_over_views_is_part_of_the_dense_layer():
 
 
 def test_a_mean_that_would_cost_more_in_the_dense_layer_stays(monkeypatch):
-    monkeypatch.setattr(apart, "MOST_WEIGHTS", 24)
+    monkeypatch.setattr(view_table, "MOST_WEIGHTS", 24)
     graph, outcome = fused(net())
     assert outcome.status == "applied"
     assert "ReduceMean" in kinds(graph)
