@@ -74,12 +74,7 @@ def run(model: ir.Model, *, share: bool = True) -> PassResult:
 def _frontier(model: ir.Model, found: Trace) -> list[ir.Value]:
     """Return affine values that something not affine reads, the input itself left out."""
     outputs = set(model.graph.outputs)
-    return [
-        value
-        for value in found.values
-        if value.producer() is not None
-        and (value in outputs or any(consumer in found.refusals for consumer in value.consumers()))
-    ]
+    return [v for v in found.values if v.producer() is not None and (v in outputs or found.stops_at(v))]
 
 
 def _worthwhile(value: ir.Value, found: Trace, result: PassResult) -> bool:
@@ -131,10 +126,11 @@ def _beside(affines: list[Affine]) -> Affine:
         return affines[0]
     return Affine(
         response=np.concatenate([a.response for a in affines], axis=1),
-        bias=np.concatenate([a.bias for a in affines]),
+        bias=np.concatenate([a.bias for a in affines], axis=1),
         dims=(sum(a.dims[0] for a in affines), *affines[0].dims[1:]),
         electrode=None,
         spatial=np.concatenate([a.spatial for a in affines if a.spatial is not None]),
+        dropped=frozenset.intersection(*(a.dropped for a in affines)),
     )
 
 
@@ -176,7 +172,11 @@ def _emit_rank_one(
     steady, rest = _split_bias(bias, shape)
     trivial = shape is not None and shape.trivial
     spatial = affine.spatial * (shape.conv.weight[:, 0] if shape is not None and trivial else 1.0)
-    x, weight = model.graph.inputs[0], spatial[:, :, None].astype(np.float32)
+    x = model.graph.inputs[0]
+    if affine.dropped:
+        read = [c for c in range(spatial.shape[1]) if c not in affine.dropped]
+        x, spatial = emit("Gather", x, read, axis=1), spatial[:, read]
+    weight = spatial[:, :, None].astype(np.float32)
     if trivial:
         y = emit("Unsqueeze", emit("Conv", x, weight, steady.astype(np.float32)), [2])
     else:

@@ -16,9 +16,9 @@ import numpy as np
 
 from rtserve.fusion.ir.nodes import producer
 from rtserve.fusion.ir.refused import Refused
-from rtserve.fusion.passes.affine import Affine, guard, static_dims
+from rtserve.fusion.passes.affine import Affine, axes_in, static_dims
 from rtserve.fusion.passes.trace_conv import conv as _conv
-from rtserve.fusion.passes.trace_signal import average_pool, dft
+from rtserve.fusion.passes.trace_signal import average_pool, dft, pad, reduce, running_sum
 from rtserve.graphs.fold import constant
 from rtserve.graphs.macs import node_macs
 
@@ -47,15 +47,22 @@ class Trace:
     refusals: dict[ir.Node, Refused] = field(default_factory=dict)
 
     def macs(self, value: ir.Value | None) -> int:
-        """Return the multiply-adds per window of the affine nodes behind a value, as they are."""
+        """Return the multiply-adds per window of the affine nodes behind a value, as they are.
+
+        What something else than an affine node reads is computed in any case and does not count.
+        """
         seen: set[Any] = set()
         stack = [value]
         while stack:
             node = producer(stack.pop())
             if node is not None and node not in seen:
                 seen.add(node)
-                stack += [v for v in node.inputs if v in self.values]
+                stack += [v for v in node.inputs if v in self.values and not self.stops_at(v)]
         return sum(_dft_macs(node) if node.op_type == "DFT" else node_macs(node) for node in seen)
+
+    def stops_at(self, value: ir.Value | None) -> bool:
+        """Whether something that is not affine reads a value."""
+        return value is not None and any(reader in self.refusals for reader in value.consumers())
 
 
 def _dft_macs(node: ir.Node) -> int:
@@ -123,116 +130,90 @@ def _transpose(node: ir.Node, args: list[Any]) -> Affine:
         raise Refused("a transpose moves the batch")
     order = [axis - 1 for axis in perm[1:]]
     if value.mixed and order[0] != 0:
-        raise Refused("a transpose moves the spatial filters")
+        value = value.as_electrodes()
     dims = tuple(value.dims[axis] for axis in order)
     electrode = order.index(value.electrode) if value.electrode is not None else None
     return value.mapped(lambda a: a.transpose(0, *[axis + 1 for axis in order]), dims, electrode)
 
 
-def _axes(value: Affine, axes: Any) -> list[int]:
-    """Return axes of a node as axes of `dims`; touching the batch or the electrodes is refused."""
-    rank = len(value.dims) + 1
-    mine = [int(axis) % rank - 1 for axis in np.atleast_1d(axes)]
-    if any(axis < 0 for axis in mine):
-        raise Refused("it acts on the batch")
-    return mine
-
-
 def _slice(node: ir.Node, args: list[Any]) -> Affine:
     value, starts, ends = args[0], args[1], args[2]
-    axes = _axes(value, args[3] if len(args) > 3 and args[3] is not None else np.arange(1, 1 + len(starts)))
+    axes = axes_in(value, args[3] if len(args) > 3 and args[3] is not None else np.arange(1, 1 + len(starts)))
     steps = args[4] if len(args) > 4 and args[4] is not None else np.ones(len(starts), np.int64)
-    index: list[slice] = [slice(None)] * len(value.dims)
-    touched = []
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         dim = value.dims[axis]
         first, last, step = int(start), int(end), int(step)
         if step < 0 and last < -dim:
-            index[axis] = slice(min(first, dim - 1) if first >= 0 else first, None, step)
+            part = slice(min(first, dim - 1) if first >= 0 else first, None, step)
         else:
-            index[axis] = slice(max(first, -dim), max(last, -dim) if last < 0 else last, step)
-        if len(range(dim)[index[axis]]) != dim or step != 1:
-            touched.append(axis)
-        else:
-            index[axis] = slice(None)
-    guard(value, touched)
-    dims = tuple(len(range(dim)[index[axis]]) for axis, dim in enumerate(value.dims))
-    return value.mapped(lambda a: a[(slice(None), *index)], dims, value.electrode)  # type: ignore[no-any-return]
+            part = slice(max(first, -dim), max(last, -dim) if last < 0 else last, step)
+        if len(range(dim)[part]) != dim or step != 1:
+            value = value.along(axis, partial(_picked, pick=part))
+    return value  # type: ignore[no-any-return]
+
+
+def _picked(array: np.ndarray, axis: int, *, pick: Any) -> np.ndarray:
+    return array[(slice(None),) * axis + (pick,)]
 
 
 def _split(node: ir.Node, args: list[Any]) -> list[Affine]:
     value: Affine = args[0]
-    (axis,) = _axes(value, node.attributes.get_int("axis", 0))
-    guard(value, [axis])
-    sizes = [static_dims(out)[axis] for out in node.outputs]
-    edges = np.cumsum([0, *sizes])
-    parts = []
-    for low, high in itertools.pairwise(edges):
-        dims = (*value.dims[:axis], int(high - low), *value.dims[axis + 1 :])
-        parts.append(value.mapped(partial(_take, low=int(low), high=int(high), axis=axis + 1), dims, value.electrode))
-    return parts
-
-
-def _take(array: np.ndarray, *, low: int, high: int, axis: int) -> np.ndarray:
-    return np.take(array, range(low, high), axis)
+    (axis,) = axes_in(value, node.attributes.get_int("axis", 0))
+    edges = np.cumsum([0, *(static_dims(out)[axis] for out in node.outputs)]).tolist()
+    return [value.along(axis, partial(_picked, pick=slice(*ends))) for ends in itertools.pairwise(edges)]
 
 
 def _gather(node: ir.Node, args: list[Any]) -> Affine:
     value, index = args[0], args[1]
     if isinstance(index, Affine) or index.ndim > 1:
         raise Refused("it gathers with more than one axis of indices")
-    (axis,) = _axes(value, node.attributes.get_int("axis", 0))
-    guard(value, [axis])
-    result = value.mapped(lambda a: np.take(a, index, axis=axis + 1), static_dims(node.outputs[0]), value.electrode)
-    if index.ndim == 0 and value.electrode is not None and value.electrode > axis:
-        result = replace(result, electrode=value.electrode - 1)
-    return result  # type: ignore[no-any-return]
-
-
-def _pad(node: ir.Node, args: list[Any]) -> Affine:
-    value, pads = args[0], args[1]
-    mode = node.attributes.get_string("mode", "constant")
-    fill = float(args[2]) if len(args) > 2 and args[2] is not None else 0.0
-    axes = args[3] if len(args) > 3 and args[3] is not None else np.arange(len(pads) // 2)
-    n = len(pads) // 2
-    width = [(0, 0)] * (len(value.dims) + 1)
-    for i, axis in enumerate(axes):
-        width[int(axis) % len(width)] = (int(pads[i]), int(pads[n + i]))
-    guard(value, [axis - 1 for axis, w in enumerate(width) if w != (0, 0)])
-    if width[0] != (0, 0) or any(min(w) < 0 for w in width) or mode not in ("constant", "edge", "reflect"):
-        raise Refused("a pad of an unusual kind")
-    if fill != 0.0:
-        raise Refused("it pads with a number that is not 0")
-    dims = tuple(dim + sum(w) for dim, w in zip(value.dims, width[1:], strict=True))
-    return value.mapped(lambda a: np.pad(a, width, mode=mode), dims, value.electrode)  # type: ignore[no-any-return,call-overload]
+    (axis,) = axes_in(value, node.attributes.get_int("axis", 0))
+    picked = value.along(axis, partial(_picked, pick=index.reshape(-1)))
+    return picked if index.ndim else picked.reshaped(static_dims(node.outputs[0]))  # type: ignore[no-any-return]
 
 
 def _concat(node: ir.Node, args: list[Any]) -> Affine:
     values = [value for value in args if isinstance(value, Affine)]
     first = values[0]
-    (axis,) = _axes(first, node.attributes.get_int("axis", 0))
+    (axis,) = axes_in(first, node.attributes.get_int("axis", 0))
     if len({(v.electrode, v.mixed) for v in values}) > 1:
         raise Refused("it joins values before and after the spatial step")
     if first.electrode == axis:
-        raise Refused("it acts on the electrodes")
+        return _more_electrodes(values, len(args))
     if len(values) != len(args):
         values = [v if isinstance(v, Affine) else _constant_like(first, v) for v in args]
-    if first.mixed and axis != 0 and not all(_same_mixing(v, first) for v in values):
+    if not (first.mixed and axis == 0) and not all(_same_mixing(v, first) for v in values):
         raise Refused("it joins different spatial filters along time")
     dims = (*first.dims[:axis], sum(v.dims[axis] for v in values), *first.dims[axis + 1 :])
-    spatial = np.concatenate([v.spatial for v in values]) if first.mixed and axis == 0 else first.spatial
-    return Affine(
+    rows = max(len(v.bias) for v in values)
+    return replace(
+        first,
         response=np.concatenate([v.response for v in values], axis=axis + 1),
-        bias=np.concatenate([v.bias for v in values], axis=axis),
+        bias=np.concatenate([np.broadcast_to(v.bias, (rows, *v.bias.shape[1:])) for v in values], axis=axis + 1),
         dims=dims,
-        electrode=first.electrode,
-        spatial=spatial,
+        spatial=np.concatenate([v.spatial for v in values]) if first.mixed and axis == 0 else first.spatial,
+        dropped=frozenset.intersection(*(v.dropped for v in values)),
+    )
+
+
+def _more_electrodes(values: list[Affine], n: int) -> Affine:
+    """Return electrodes beside others that passed the same filters."""
+    first, axis = values[0], values[0].electrode or 0
+    if len(values) < n or not all(np.array_equal(v.response, first.response) for v in values):
+        raise Refused("it joins electrodes behind different filters")
+    return replace(
+        first,
+        mix=np.concatenate([v.electrodes for v in values]),
+        bias=np.concatenate([np.broadcast_to(v.bias, (v.dims[axis], *v.bias.shape[1:])) for v in values]),
+        dims=(*first.dims[:axis], sum(v.dims[axis] for v in values), *first.dims[axis + 1 :]),
+        dropped=frozenset.intersection(*(v.dropped for v in values)),
     )
 
 
 def _same_mixing(one: Affine, two: Affine) -> bool:
-    """Whether two mixed values weigh the electrodes alike."""
-    return one.spatial is not None and two.spatial is not None and np.array_equal(one.spatial, two.spatial)
+    """Whether two values weigh the electrodes alike."""
+    pairs = ((one.spatial, two.spatial), (one.mix, two.mix))
+    return all(a is b or (a is not None and b is not None and np.array_equal(a, b)) for a, b in pairs)
 
 
 def _constant_like(value: Affine, array: np.ndarray) -> Affine:
@@ -242,25 +223,41 @@ def _constant_like(value: Affine, array: np.ndarray) -> Affine:
         raise Refused("it joins a constant of another form")
     if value.electrode is not None and np.ptp(array, axis=value.electrode + 1).max() > 0:
         raise Refused("it joins a constant that differs between electrodes")
-    bias = array[0] if value.electrode is None else np.take(array[0], [0], axis=value.electrode)
-    return Affine(
-        response=np.zeros((value.response.shape[0], *bias.shape)), bias=bias, dims=dims, electrode=value.electrode
-    )
+    bias = array if value.electrode is None else np.take(array, [0], axis=value.electrode + 1)
+    return replace(value, response=np.zeros((len(value.response), *bias.shape[1:])), bias=bias, dims=dims)
 
 
-def _broadcast(value: Affine, array: np.ndarray) -> np.ndarray:
-    """Return a constant operand in the shape of `reduced` (or broadcastable to it)."""
+def _operand(value: Affine, array: np.ndarray) -> np.ndarray:
+    """Return a constant operand as (1 or electrodes, ...), broadcastable to `bias`."""
     array = np.asarray(array)
     if array.ndim > len(value.dims) + 1 or (array.ndim == len(value.dims) + 1 and array.shape[0] != 1):
         raise Refused("a constant operand enlarges the value")
-    array = array.reshape((1,) * (len(value.dims) + 1 - array.ndim) + array.shape)[0]
-    if value.electrode is not None and array.shape[value.electrode] != 1:
-        if np.ptp(array, axis=value.electrode).max() > 0:
-            raise Refused("a constant operand differs between electrodes")
-        array = np.take(array, [0], axis=value.electrode)
-    if np.broadcast_shapes(array.shape, value.reduced) != value.reduced:
+    array = array.reshape((1,) * (len(value.dims) + 1 - array.ndim) + array.shape)
+    if value.electrode is not None:
+        array = np.swapaxes(array, 0, value.electrode + 1)
+        if len(array) not in (1, value.dims[value.electrode]):
+            raise Refused("a constant operand enlarges the value")
+        array = array[:1] if np.ptp(array, axis=0).max() == 0 else array
+    if np.broadcast_shapes(array.shape[1:], value.reduced) != value.reduced:
         raise Refused("a constant operand enlarges the value")
     return array
+
+
+def _times(value: Affine, array: np.ndarray) -> Affine:
+    """Return a value times a constant, which may be another for every electrode."""
+    factor = _operand(value, array)
+    if len(factor) == 1:
+        return value.mapped(lambda a: a * factor[0], value.dims, value.electrode)
+    if np.ptp(factor.reshape(len(factor), -1), axis=1).max() > 0 or not factor.all():
+        raise Refused("a constant operand differs between electrodes and along another axis, or is 0")
+    own = factor.reshape(len(factor), -1)[:, 0]
+    return value.along(value.electrode or 0, lambda a, axis: a * own.reshape(-1, *(1,) * (a.ndim - 1)))
+
+
+def _plus(value: Affine, array: np.ndarray) -> Affine:
+    """Return a value plus a constant, which may be another for every electrode."""
+    bias = value.bias + _operand(value, array)
+    return replace(value, bias=np.broadcast_to(bias, (len(bias), *value.reduced)))
 
 
 def _mul(node: ir.Node, args: list[Any]) -> Affine:
@@ -272,8 +269,7 @@ def _mul(node: ir.Node, args: list[Any]) -> Affine:
         if not isinstance(left, Affine):
             raise Refused("dividing by a computed value is not linear")
         factor = 1.0 / factor
-    factor = _broadcast(value, factor)
-    return value.mapped(lambda a: a * factor, value.dims, value.electrode)
+    return _times(value, factor)
 
 
 def _add(node: ir.Node, args: list[Any]) -> Affine:
@@ -282,53 +278,58 @@ def _add(node: ir.Node, args: list[Any]) -> Affine:
     if isinstance(left, Affine) and isinstance(right, Affine):
         return _add_two(left, right, sign)
     if isinstance(left, Affine):
-        return replace(left, bias=np.broadcast_to(left.bias + sign * _broadcast(left, right), left.reduced))
-    value = right if sign > 0 else right.mapped(np.negative, right.dims, right.electrode)
-    return replace(value, bias=np.broadcast_to(value.bias + _broadcast(value, left), value.reduced))  # type: ignore[no-any-return]
+        return _plus(left, sign * right)
+    return _plus(_times(right, np.array(sign)), left)
 
 
 def _add_two(left: Affine, right: Affine, sign: float) -> Affine:
-    if left.dims != right.dims or left.electrode != right.electrode:
-        raise Refused("a sum of values of different shape")
-    if left.mixed and not _same_mixing(left, right):
-        raise Refused("a sum of different spatial filters (rank 2)")
     if left.mixed != right.mixed:
         raise Refused("a sum of values before and after the spatial step")
-    return replace(left, response=left.response + sign * right.response, bias=left.bias + sign * right.bias)
+    rank = len(left.dims) == len(right.dims) and left.electrode == right.electrode
+    if not rank or (left.mixed and left.dims != right.dims):
+        raise Refused("a sum of values of different shape")
+    both = replace(
+        left,
+        dims=np.broadcast_shapes(left.dims, right.dims),
+        bias=left.bias + sign * right.bias,
+        dropped=left.dropped & right.dropped,
+    )
+    if _same_mixing(left, right) and (left.electrode is None or len(left.electrodes) == len(right.electrodes)):
+        return replace(both, response=left.response + sign * right.response)
+    if left.mixed or not np.array_equal(left.response, right.response):
+        raise Refused("a sum of different spatial filters (rank 2)")
+    return replace(both, mix=left.electrodes + sign * right.electrodes)
 
 
-def _neg(node: ir.Node, args: list[Any]) -> Affine:
-    return args[0].mapped(np.negative, args[0].dims, args[0].electrode)  # type: ignore[no-any-return]
-
-
-def _same(node: ir.Node, args: list[Any]) -> Affine:
-    return args[0]  # type: ignore[no-any-return]
+def _where(node: ir.Node, args: list[Any]) -> Affine:
+    """Leave electrodes out."""
+    mask, left, right = args
+    value, out = (left, mask) if isinstance(left, Affine) else (right, ~np.asarray(mask))
+    other = right if isinstance(left, Affine) else left
+    if isinstance(other, Affine) or not isinstance(value, Affine) or value.electrode is None or np.any(other):
+        raise Refused("it chooses between computed values")
+    keep = np.moveaxis(out.reshape((1,) * (len(value.dims) + 1 - out.ndim) + out.shape), value.electrode + 1, 0)
+    if keep.size != value.dims[value.electrode]:
+        raise Refused("it chooses otherwise than by electrode")
+    return value.along(value.electrode, lambda a, axis: np.where(keep.reshape(-1, *(1,) * (a.ndim - 1)), a, 0.0))
 
 
 def _batchnorm(node: ir.Node, args: list[Any]) -> Affine:
     value, g, beta, mean, var = args[:5]
-    if value.electrode == 0:
-        raise Refused("a batch normalisation over electrodes")
     scale = g / np.sqrt(var + node.attributes.get_float("epsilon", 1e-5))
     shape = (-1, *([1] * (len(value.dims) - 1)))
-    scaled = value.mapped(lambda a: a * scale.reshape(shape), value.dims, value.electrode)
-    shift = (beta - mean * scale).reshape(shape)
-    return replace(scaled, bias=scaled.bias + shift)  # type: ignore[no-any-return]
+    return _plus(_times(value, scale.reshape(shape)), (beta - mean * scale).reshape(shape))
 
 
 def _matmul(node: ir.Node, args: list[Any]) -> Affine:
     left, right = args
     if isinstance(left, Affine) and isinstance(right, np.ndarray) and right.ndim == 2:
-        last = len(left.dims) - 1
-        guard(left, [last])
-        dims = (*left.dims[:-1], right.shape[1])
-        return left.mapped(lambda a: a @ right, dims, left.electrode)
-    if isinstance(right, Affine) and isinstance(left, np.ndarray) and left.ndim == 2 and right.electrode == 0:
-        if right.mixed or len(right.dims) != 2:
-            raise Refused("a matrix product of an unusual kind")
-        response = np.broadcast_to(right.response, (len(right.response), len(left), right.dims[1]))
-        bias = left.sum(1)[:, None] * right.bias
-        return Affine(response=response, bias=bias, dims=(len(left), right.dims[1]), electrode=None, spatial=left)
+        return left.along(len(left.dims) - 1, lambda a, axis: np.moveaxis(np.moveaxis(a, axis, -1) @ right, -1, axis))
+    if isinstance(right, Affine) and isinstance(left, np.ndarray) and left.ndim == 2 and len(right.dims) == 2:
+        right = right.as_electrodes() if right.mixed else right
+        if right.electrode == 0:
+            n = len(left)
+            return right.spatial_step(left, np.zeros(n), np.zeros(n, np.int64), (n, right.dims[1]))
     raise Refused("a matrix product of an unusual kind")
 
 
@@ -341,16 +342,20 @@ _HANDLERS: dict[str, Callable[[Any, list[Any]], Affine | list[Affine]]] = {
     "Slice": _slice,
     "Split": _split,
     "Gather": _gather,
-    "Pad": _pad,
+    "Pad": pad,
     "Concat": _concat,
     "Mul": _mul,
     "Div": _mul,
     "Add": _add,
     "Sub": _add,
-    "Neg": _neg,
-    "Identity": _same,
+    "Neg": lambda node, args: _times(args[0], np.array(-1.0)),
+    "Identity": lambda node, args: args[0],
     "BatchNormalization": _batchnorm,
     "MatMul": _matmul,
+    "ReduceMean": reduce,
+    "ReduceSum": reduce,
+    "CumSum": running_sum,
+    "Where": _where,
     "AveragePool": average_pool,
     "DFT": dft,
     "Conv": _conv,

@@ -30,6 +30,10 @@ def conv(node: ir.Node, args: list[Any]) -> Affine:
     bias = args[2] if len(args) > 2 and args[2] is not None else np.zeros(len(weight))
     rank = weight.ndim - 2
     geometry = _Geometry(node, rank)
+    if value.mixed and weight.shape[1] != 1:
+        value = value.as_electrodes()
+    if value.electrode == 0 and value.bank == 1 and 1 < geometry.group == len(weight) == value.dims[0]:
+        return _alike(value, weight, bias, geometry)
     if value.electrode is not None:
         if value.electrode == 0:
             return _mix_channels(value, weight, bias, geometry)
@@ -37,10 +41,8 @@ def conv(node: ir.Node, args: list[Any]) -> Affine:
             return _mix_rows(value, weight, bias, geometry)
         if geometry.touches(value.electrode - 1):
             raise Refused("it strides or pads over electrodes")
-    elif weight.shape[1] != 1:
-        raise Refused("it mixes spatial filters")
     filtered = value.mapped(lambda a: geometry.run(a, weight), (), None)
-    dims = list(filtered.bias.shape)
+    dims = list(filtered.bias.shape[1:])
     if value.electrode is not None:
         dims[value.electrode] = value.dims[value.electrode]
     spatial = value.spatial
@@ -48,6 +50,15 @@ def conv(node: ir.Node, args: list[Any]) -> Affine:
         spatial = np.repeat(spatial, len(weight) // geometry.group, axis=0)
     shift = bias.reshape(-1, *([1] * rank))
     return replace(filtered, bias=filtered.bias + shift, dims=tuple(dims), electrode=value.electrode, spatial=spatial)
+
+
+def _alike(value: Affine, weight: np.ndarray, bias: np.ndarray, geometry: _Geometry) -> Affine:
+    """Filter every electrode by itself, all with the same kernel."""
+    if (weight != weight[:1]).any():
+        raise Refused("every electrode has a filter of its own")
+    filtered = value.mapped(lambda a: geometry.run(a, weight[:1], group=1), (), 0)
+    shift = bias.reshape(-1, *(1,) * (weight.ndim - 1)) if np.ptp(bias) else bias[0]
+    return replace(filtered, bias=filtered.bias + shift, dims=(value.dims[0], *filtered.bias.shape[2:]))
 
 
 class _Geometry:
@@ -69,7 +80,7 @@ class _Geometry:
         """Whether a spatial axis is strided or padded."""
         return bool(self.strides[axis] != 1 or self.pads[axis] or self.pads[self.rank + axis])
 
-    def run(self, array: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    def run(self, array: np.ndarray, weight: np.ndarray, group: int = 0) -> np.ndarray:
         """Convolve (batch, channels, ...) in float64."""
         import torch
 
@@ -78,7 +89,7 @@ class _Geometry:
         padded = torch.nn.functional.pad(torch.from_numpy(np.ascontiguousarray(array)), pads)
         kernel = torch.from_numpy(np.ascontiguousarray(weight))
         result: np.ndarray = functions[self.rank](
-            padded, kernel, stride=self.strides, dilation=self.dilations, groups=self.group
+            padded, kernel, stride=self.strides, dilation=self.dilations, groups=group or self.group
         ).numpy()
         return result
 
@@ -91,23 +102,8 @@ def _mix_channels(value: Affine, weight: np.ndarray, bias: np.ndarray, geometry:
         or any(geometry.touches(a) for a in range(geometry.rank))
     ):
         raise Refused("space and time are convolved at once (already merged)")
-    if value.bank > 1:
-        return _mix_bank(value, weight.reshape(len(weight), -1), bias)
-    spatial = weight.reshape(len(weight), -1)
-    shape = (len(weight), *value.dims[1:])
-    response = np.broadcast_to(value.response, (len(value.response), *shape))
-    shift = bias.reshape(-1, *([1] * (len(shape) - 1)))
-    mixed_bias = spatial.sum(1).reshape(shift.shape) * value.bias + shift
-    return Affine(response=response, bias=mixed_bias, dims=shape, electrode=None, spatial=spatial)
-
-
-def _mix_bank(value: Affine, spatial: np.ndarray, bias: np.ndarray) -> Affine:
-    """Take the spatial step of every filter of a bank: group f of the convolution reads the electrodes of filter f."""
-    source = np.repeat(np.arange(value.bank), len(spatial) // value.bank)
-    shift = bias.reshape(-1, *([1] * (value.bias.ndim - 1)))
-    own = spatial.sum(1).reshape(shift.shape) * value.bias[source] + shift
-    dims = (len(spatial), *value.dims[1:])
-    return Affine(response=value.response[:, source], bias=own, dims=dims, electrode=None, spatial=spatial)
+    source = np.repeat(np.arange(value.bank), len(weight) // value.bank)  # group f reads the electrodes of filter f
+    return value.spatial_step(weight.reshape(len(weight), -1), bias, source, (len(weight), *value.dims[1:]))
 
 
 def _mix_rows(value: Affine, weight: np.ndarray, bias: np.ndarray, geometry: _Geometry) -> Affine:
@@ -123,18 +119,12 @@ def _mix_rows(value: Affine, weight: np.ndarray, bias: np.ndarray, geometry: _Ge
     per_group_in, outputs = features // geometry.group, len(weight)
     taps = weight.reshape(outputs, per_group_in, -1)
     if per_group_in != 1:
-        raise DenseMix(value, taps, bias, geometry.group)
+        if len(value.bias) > 1 or value.dropped:
+            raise Refused("every output mixes several filters of electrodes with offsets of their own, or left out")
+        raise DenseMix(value, taps @ value.electrodes if value.mix is not None else taps, bias, geometry.group)
     source = np.arange(outputs) // (outputs // geometry.group)
-    spatial = taps[:, 0]
-    shift = bias.reshape(-1, *([1] * (len(value.dims) - 1)))
-    own = value.bias[source]
-    return Affine(
-        response=value.response[:, source],
-        bias=spatial.sum(1).reshape(shift.shape) * own + shift,
-        dims=(outputs, *(1 if a == axis else d for a, d in enumerate(value.dims) if a != 0)),
-        electrode=None,
-        spatial=spatial,
-    )
+    dims = (outputs, *(1 if a == axis else d for a, d in enumerate(value.dims) if a != 0))
+    return value.spatial_step(taps[:, 0], bias, source, dims)
 
 
 class JointMix(Refused):
@@ -148,13 +138,14 @@ class JointMix(Refused):
         """Return the same convolution on x, or None."""
         value, axis, g = self.value, self.value.electrode, self.geometry
         n_times = len(value.response)
-        if value.dims[0] != 1 or g.rank != 2 or value.bias.any() or axis is None:
+        if value.dims[0] != 1 or g.rank != 2 or value.bias.any() or axis is None or value.dropped:
             return None
         if not np.array_equal(value.response.reshape(n_times, -1), np.eye(n_times)):
             return None
         time = 2 - axis
+        weight = self.weight[:, 0] if time == 1 else self.weight[:, 0].transpose(0, 2, 1)
         return Conv1d(
-            weight=self.weight[:, 0] if time == 1 else self.weight[:, 0].transpose(0, 2, 1),
+            weight=weight if value.mix is None else np.einsum("oek,ec->ock", weight, value.mix),
             bias=self.bias if self.bias.any() else None,
             stride=g.strides[time],
             dilation=g.dilations[time],
