@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Choose the fast part where it is asked for, and skip what needs the real files where they are absent."""
     if config.getoption("--quick"):
-        kept = fast_part.chosen([fast_part.function_of(item.nodeid) for item in items], fast_part.read())
+        kept = fast_part.chosen(fast_part.needs(items), fast_part.read())
         left = [item for item in items if fast_part.function_of(item.nodeid) not in kept]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if fast_part.function_of(item.nodeid) in kept]

@@ -236,9 +236,8 @@ class Imports(Rule):
     cure = "Ship a pure Python package inside the zip; for compiled ones export the model to TorchScript."
 
     def check(self, case: Case) -> Iterator[Finding | Skip]:
-        reached = {
-            f.qualname for f in functions(case.sources) if id(f.node) in reached_functions(case.sources, case.profile)
-        }
+        nodes = reached_functions(case.sources, case.profile)
+        reached = {f.qualname for f in functions(case.sources) if id(f.node) in nodes}
         version = python_version(case.profile.primary.python)
         known = standard_modules(version) | set(case.profile.modules)
         for module in case.sources.modules.values():
