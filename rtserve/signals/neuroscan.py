@@ -44,7 +44,7 @@ def corrected(marks: Marks, raw: Any, path: Path, notes: Notes) -> Marks:
         n_chans, (table_at,) = struct.unpack_from("<H", head, 370)[0], struct.unpack_from("<i", head, 886)
         data_at = _SETUP + _ELECTRODE * n_chans
         width = (table_at - data_at) // (n_chans * raw.n_times)
-        _require_width(handle, head, width, path)
+        _require_width(handle, head, raw.n_times, width, path)
         handle.seek(table_at)
         kind, size, _ = struct.unpack("<Bii", handle.read(9))
         rows = np.frombuffer(handle.read(size // _ROW[kind].itemsize * _ROW[kind].itemsize), _ROW[kind])
@@ -102,8 +102,13 @@ def _name(stimulus: int, key: int, pad: int) -> str:
     return f"Keyboard Response {key}" if key else str(stimulus)
 
 
-def _require_width(handle: Any, head: bytes, width: int, path: Path) -> None:
-    after = struct.unpack_from("<i", head, 12)[0]
+def _require_width(handle: Any, head: bytes, n_times: int, width: int, path: Path) -> None:
+    after, said = struct.unpack_from("<i", head, 12)[0], struct.unpack_from("<i", head, 864)[0]
+    if said != n_times:  # what MNE before 1.12 takes for 16 bits
+        raise InputError(
+            f"{path} does not say whether its samples have 16 or 32 bits: its header counts {said:,}, its data {n_times:,}",
+            hint="mne.io.read_raw_cnt(FILE, data_format='int32').save('x_raw.fif'), or 'int16': see which is EEG",
+        )
     handle.seek(max(0, after) + _WIDE_AT)
     flag = handle.read(1)
     if after > 0 and flag == b"\1" and width == 2:

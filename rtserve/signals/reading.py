@@ -241,7 +241,8 @@ def _load(path: Path) -> Any:
 
     try:
         try:
-            raw = mne.io.read_raw(path, preload=path.suffix.lower() != ".set", verbose="warning")
+            more = {"events_as_annotations": True} if path.suffix.lower() == ".mff" else {}  # MNE's default since 1.9
+            raw = mne.io.read_raw(path, preload=path.suffix.lower() != ".set", verbose="warning", **more)
             require_beside(path, raw.filenames)
             raw.load_data(verbose="warning")
         except Exception as error:
@@ -280,7 +281,11 @@ def _unreadable(path: Path, error: Exception) -> InputError | EnvironmentMissing
             f"recording {path} holds no raw data",
             hint="epochs (-epo.fif) and averages are cut already: name the raw file",
         )
-    missing = re.search(r"the module ['\"]?(\w+)|No module named ['\"](\w+)|(?:install|requires) the (\w+)", said)
+    missing = re.search(
+        r"the module ['\"]?(\w+)|No module named ['\"](\w+)|(?:install|requires) the (\w+)|the (\w+) module is needed"
+        r"|(\w+) is required to read",
+        said,
+    )
     if isinstance(error, (ImportError, RuntimeError)) and missing:
         module = next(filter(None, missing.groups()))
         return EnvironmentMissingError(f"recording {path} needs the package {module}", hint=f"pip install {module}")

@@ -267,6 +267,12 @@ _GAPS = ("paused", "SKIP", "EDGE", "egment", "boundary", "discontinuity", "in ep
 GAPPED = {name for name in MAKERS if any(word in name for word in _GAPS)}
 
 
+def needs(name: str) -> str:
+    """Return the package that MNE reads or the tests write a recording with, empty where there is none."""
+    words = {"MFF": "mffpy", "XDF": "pyxdf", "v7.3": "pymatreader", "EEGLAB": "eeglabio", "BrainVision": "pybv"}
+    return next((package for word, package in words.items() if word in name), "")
+
+
 def cut(made: Recorded, rate: float | None, *, start: float = -0.5, stop: float = 0.5) -> tuple[Cut, float]:
     """Return the windows around the stimuli, and their rate."""
     rule = EventRule(stimulus=(made.marks[0],), response=(made.marks[1],))
