@@ -2,14 +2,16 @@
 
 Every sample and every marker has a stamp; clock offsets between the machines are taken out by pyxdf. Samples come
 evenly but for how long they were on their way, so a straight line through the stamps of a stretch says when each one
-was taken. Markers keep their stamps: a response time is the difference of two, whatever the samples' rate. The rate
-that a stream names is its maker's intent; where the stamps say another by more than a thousandth, theirs is taken.
+was taken; where samples were lost (`rtserve.signals.losses`) the stretch ends. Markers keep their stamps: a response time is
+the difference of two, whatever the samples' rate. The rate that a stream names is its maker's intent; where the stamps
+say another by more than a thousandth, theirs is taken.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ import numpy as np
 
 from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.signals.clock import Marks, Stretch
+from rtserve.signals.losses import losses_of
 from rtserve.signals.notes import Remark
 
 __all__ = ["Stamped", "read_xdf"]
@@ -168,11 +171,10 @@ def _stretches(stamps: np.ndarray, nominal: float, path: Path) -> tuple[float, l
         )
     steps = np.diff(stamps)
     joins = np.flatnonzero(np.abs(steps) > max(_BREAK_S, 1.5 / nominal, 1.5 * usual)) + 1
-    edges = [0, *joins.tolist(), len(stamps)]
-    lines = [_line(stamps[a:b], nominal) for a, b in itertools.pairwise(edges)]
-    _require_onwards(edges, lines, path)
-    counts = np.diff(edges) - 1
-    whole = [(n, step) for n, (_, step, _) in zip(counts.tolist(), lines, strict=True) if n]
+    parts = _parts(stamps, [0, *joins.tolist(), len(stamps)], nominal)
+    lines = [_line(stamps[a:b], nominal) for a, b in parts]
+    _require_onwards(parts, lines, path)
+    whole = [(b - a - 1, step) for (a, b), (_, step, _) in zip(parts, lines, strict=True) if b - a > 1]
     effective = sum(n for n, _ in whole) / sum(n * step for n, step in whole) if whole else nominal
     rate = nominal
     if abs(effective / nominal - 1) > _TOLERATED:
@@ -184,19 +186,53 @@ def _stretches(stamps: np.ndarray, nominal: float, path: Path) -> tuple[float, l
         )
     if (stray := max(far for *_, far in lines)) > _STRAY_S:
         warnings.warn(
-            f"time stamps stray up to {1000 * stray:.0f} ms from even ones: samples may be missing or were late",
+            f"time stamps stray up to {1000 * stray:.0f} ms from even ones: samples were late",
             category=Remark,
             stacklevel=2,
         )
     return rate, [
         Stretch(start=a, stop=b, time=first, pace=_pace(step * rate, b - a))
-        for a, b, (first, step, _) in zip(edges, edges[1:], lines, strict=False)
+        for (a, b), (first, step, _) in zip(parts, lines, strict=True)
     ]
 
 
-def _require_onwards(edges: list[int], lines: list[tuple[float, float, float]], path: Path) -> None:
+def _parts(stamps: np.ndarray, edges: list[int], nominal: float) -> list[tuple[int, int]]:
+    """Return the samples that follow one another, (first, last + 1) each: between breaks, and between lost samples."""
+    out: list[tuple[int, int]] = []
+    lost: list[int] = []
+    seen = 0.0
+    for begin, end in itertools.pairwise(edges):
+        found = losses_of(stamps[begin:end], nominal)
+        seen = max(seen, found.seen)
+        lost += [begin + before for before, _ in found.places]
+        starts = [begin, *(begin + after for _, after in found.places)]
+        stops = [*(begin + before + 1 for before, _ in found.places), end]
+        out += [(start, stop) for start, stop in zip(starts, stops, strict=True) if start < stop]
+    _tell_losses(lost, stamps, seen)
+    return out
+
+
+def _tell_losses(lost: list[int], stamps: np.ndarray, seen: float) -> None:
+    """Say where samples are missing, and how many must be for it to be seen."""
+    if lost:
+        warnings.warn(
+            f"samples are missing (or doubled) at {len(lost)} places by the time stamps, which stay off their line there"
+            f" (first after {stamps[lost[0]] - stamps[0]:.3f} s): each is a gap",
+            category=Remark,
+            stacklevel=4,
+        )
+    if seen > 1.0:
+        least = f"fewer than {math.ceil(seen)} missing samples" if np.isfinite(seen) else "missing samples"
+        warnings.warn(
+            f"time stamps are too uneven to show {least}, which would make windows as much wrong",
+            category=Remark,
+            stacklevel=4,
+        )
+
+
+def _require_onwards(parts: list[tuple[int, int]], lines: list[tuple[float, float, float]], path: Path) -> None:
     """Refuse stretches of which one begins before the last has ended: an event then had two places."""
-    for (first, step, _), (begin, _, _), start, stop in zip(lines, lines[1:], edges, edges[1:], strict=False):
+    for (first, step, _), (begin, _, _), (start, stop) in zip(lines, lines[1:], parts, strict=False):
         overlap = first + step * (stop - start) - begin
         if overlap > _BREAK_S / 2:
             raise InputError(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rtserve.errors import InputError
+from rtserve.signals.losses import Losses, losses_of
 from rtserve.signals.reading import read_recording
 from rtserve.signals.windows import load_windows
 
@@ -85,12 +86,76 @@ def test_markers_that_are_numbers_are_events(tmp_path):
     assert load_windows(tmp_path / "w.npz").y == pytest.approx(ANSWER, abs=1e-6)
 
 
-def test_lost_samples_too_few_for_a_break_are_said(tmp_path):
-    data = pulsed(200.0)
-    stamps = np.arange(len(data)) / 200
-    stamps[4000:] += 0.2
+def lossy(stamps, data, places, n):
+    """Leave out `n` samples at each place."""
+    kept = np.ones(len(stamps), bool)
+    for at in places:
+        kept[at : at + n] = False
+    return stamps[kept], data[kept]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.0001, 0.002])
+@pytest.mark.parametrize("n", [1, 40])
+def test_lost_samples_are_a_gap(tmp_path, noise, n):
+    data, at = pulsed(200.0), 200 * (ONSET[3] + 0.9)
+    stamps = np.arange(len(data)) / 200 + noise * np.random.default_rng(1).standard_normal(len(data))
+    stamps, data = lossy(stamps, data, [round(at)], n)
     path = xdf(tmp_path / "x.xdf", data, stamps, marked(0.0))
-    assert "samples may be missing or were late" in run(path, *MARKED, "-o", tmp_path / "w.npz")
+    text = run(path, *MARKED[:4], "--window=-0.5,1.5", "--band", "0,0", "--sfreq", "0", "-o", tmp_path / "w.npz")
+    windows = load_windows(tmp_path / "w.npz")
+    kept = [k for k in range(len(ONSET)) if k != 3 and ONSET[k] - 0.5 >= 0 and ONSET[k] + 1.5 <= 40]
+    assert windows.extra["onset_s"] == pytest.approx(ONSET[kept], abs=1e-3)
+    assert windows.y == pytest.approx(ANSWER[kept], abs=1e-6)
+    assert "1 across a gap of the recording" in text
+    assert "samples are missing (or doubled) at 1 places" in text
+    pulse = np.clip(windows.X[:, 0] - 2e-6, 0, None)
+    centre = (pulse * np.arange(pulse.shape[1])).sum(axis=1) / pulse.sum(axis=1) / 200
+    assert np.abs(centre - 0.5).max() <= 0.5 / 200 + 0.0006
+    assert "by its time stamps it has" not in text
+
+
+def late(stamps, places, seconds):
+    """Have samples wait: from each place on they come at once when the stall ends."""
+    out = stamps.copy()
+    for at in places:
+        waits = (np.arange(len(out)) >= at) & (out < stamps[at] + seconds)
+        out[waits] = stamps[at] + seconds
+    return out
+
+
+UNEVEN = {
+    "even": lambda t, rng: t,
+    "quantised to 1 ms": lambda t, rng: np.round(t, 3),
+    "noise of 2 ms": lambda t, rng: t + 0.002 * rng.standard_normal(len(t)),
+    "delays of 2 ms": lambda t, rng: t + rng.exponential(0.002, len(t)),
+    "eight at once": lambda t, rng: t[np.minimum(np.arange(len(t)) // 8 * 8 + 7, len(t) - 1)],
+    "in packets of 12": lambda t, rng: t + np.repeat(rng.exponential(0.0005, len(t) // 12 + 1), 12)[: len(t)],
+    "stalls": lambda t, rng: late(t, [3000, 9000, 15000], 0.2),
+    "stalls and delays": lambda t, rng: late(t, [3000, 15000], 0.2) + rng.exponential(0.001, len(t)),
+    "a slow clock": lambda t, rng: 1.00005 * t + 0.003 * np.sin(t / 10),
+}
+
+
+@pytest.mark.parametrize("kind", UNEVEN)
+@pytest.mark.parametrize("rate", [128.0, 250.0])
+def test_what_is_late_is_no_loss_and_what_is_lost_is_found(kind, rate):
+    n, places = 20_000, [6000, 12_000, 18_000]
+    stamps = UNEVEN[kind](np.arange(n) / rate, np.random.default_rng(2))
+    assert losses_of(stamps, rate) == Losses(seen=losses_of(stamps, rate).seen)
+    assert losses_of(stamps, rate).seen <= 1.0
+    for missing in (1, 2, 25):
+        left, _ = lossy(stamps, stamps, places, missing)
+        found = losses_of(left, rate).places
+        assert len(found) == 3
+        for (before, after), at in zip(found, [at - missing * k for k, at in enumerate(places)], strict=True):
+            assert before < at <= after, (kind, missing)
+
+
+def test_stamps_that_cannot_show_a_loss_are_said(tmp_path):
+    data = pulsed(200.0)
+    noise = 0.03 * np.random.default_rng(1).standard_normal(len(data))
+    said = read_recording(xdf(tmp_path / "x.xdf", data, np.arange(len(data)) / 200 + noise, marked(0.0))).notes.lines()
+    assert any("too uneven to show fewer than" in line for line in said)
 
 
 def test_half_an_xdf_is_none(tmp_path):

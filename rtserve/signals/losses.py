@@ -1,0 +1,186 @@
+"""Samples that a stream lost, by its time stamps: what is late comes back to its line, what is lost shifts it for good.
+
+A stamp is when a sample was taken plus how long it was on its way. Delays end: after a stall the samples that waited come
+at once, and the stamps are on their line again. Lost samples never come: from there on every stamp is later by as many
+sampling periods. So a loss is a step of at least half a period that still stands over the next two seconds (or what
+there is of them). Where single differences of stamps are even, steps are seen in them; elsewhere in medians over blocks,
+the smallest whose own unevenness is six times below half a period. Unevenness is what steps back say of it: nothing comes
+before it was taken, so that a step back is the end of a delay. Where no block is quiet enough, only larger steps are seen;
+of two losses nearer to one another than four blocks one may hide the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+__all__ = ["Losses", "losses_of"]
+
+_LASTS_S = 2.0
+_EVEN = 0.25
+"""Of a period: how far nine in ten differences are from it where they show losses themselves."""
+_SIDE = 4
+"""Blocks on each side of a step, and the fewest samples there."""
+_SIZES = (4, 16, 64, 256)
+"""Samples in a block."""
+_SURE = 6.0
+"""Times their spread that a step must be, unless half a period is more."""
+_MARGIN = 1.5
+"""Times the limit from which on a step is seen in spite of its unevenness."""
+_SLOW = 41
+"""Borders over which a clock may wander."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """Where samples are missing (or doubled) in a run of time stamps.
+
+    Parameters
+    ----------
+    places : tuple of (int, int)
+        The last sample before each, and the first after it; what is between is of unknown time.
+    seen : float
+        Periods that a loss must have to be seen; under one where every loss is.
+    """
+
+    places: tuple[tuple[int, int], ...] = ()
+    seen: float = 0.5
+
+
+def losses_of(stamps: np.ndarray, nominal: float) -> Losses:
+    """Return where samples are missing.
+
+    Parameters
+    ----------
+    stamps : ndarray, (n,)
+        In s, finite, without a break.
+    nominal : float
+        Rate in Hz that the stream names.
+    """
+    if len(stamps) < 2 * _SIDE:
+        return Losses()
+    steps = np.diff(stamps)
+    period = float(np.median(steps))
+    if period > 0 and float(np.quantile(np.abs(steps - period), 0.9)) <= _EVEN * period:
+        line = _off_line(stamps, period)
+        reach = _reach(period, 0)
+        if _unevenness(_jumps(line, max(1, reach // _SIDE))) <= period / 2:
+            return _between_neighbours(line, steps, period, reach)
+    period = _period(stamps, steps, nominal)
+    return _between_blocks(_off_line(stamps, period), period) if period > 0 else Losses()
+
+
+def _between_neighbours(line: np.ndarray, steps: np.ndarray, period: float, reach: int) -> Losses:
+    """Find losses in single differences; those near to one another that undo each other are a delay."""
+    odd = np.flatnonzero(np.abs(steps - period) > period / 2)
+    groups = np.split(odd, np.flatnonzero(np.diff(odd) > 2 * _SIDE) + 1) if len(odd) else []
+    changes = [(group, steps[group] - period) for group in groups]
+    places: list[tuple[int, int]] = []
+    for way in (1, -1):
+        alike = [(group, change) for group, change in changes if way * change.sum() >= period / 2]
+        # Another loss near by is no reason to take a delay for one: each is compared as far as the next of its kind.
+        ends = [0, *(int(group[-1]) + 1 for group, _ in alike)]
+        begins = [*(int(group[0]) + 1 for group, _ in alike[1:]), len(line)]
+        for (group, change), since, until in zip(alike, ends, begins, strict=False):
+            first, last = int(group[0]), int(group[-1]) + 1
+            if _lasts(line[since:until], first + 1 - since, last - since, period, reach):
+                # Steps all one way are each a loss; where some go back, samples came late meanwhile.
+                every = (change > 0).all()
+                places += [(int(k), int(k) + 1) for k in group] if every else [(first, last)]
+    return Losses(places=tuple(sorted(places)))
+
+
+def _between_blocks(line: np.ndarray, period: float) -> Losses:
+    """Find losses in medians of blocks, the largest first, and then on either side of it."""
+    size, least = 0, np.inf
+    for size in _SIZES:
+        jumps = _jumps(line, size)
+        if len(jumps) < 3 * _SIDE:
+            break
+        least = _unevenness(jumps)
+        if least <= period / 2:
+            break
+    if not np.isfinite(least):
+        return Losses(seen=np.inf)
+    limit, reach = max(period / 2, least), _reach(period, size)
+    places: list[tuple[int, int]] = []
+    pieces = [(0, len(line))]
+    while pieces:
+        begin, end = pieces.pop()
+        for found in _steps(line[begin:end], size, limit):
+            if _lasts(line[begin:end], found, found, period, reach):
+                places.append((max(begin, begin + found - 1 - size), min(begin + found + size, end - 1)))
+                pieces += [(begin, begin + found), (begin + found, end)]
+                break
+    return Losses(places=tuple(sorted(places)), seen=_MARGIN * limit / period)
+
+
+def _period(stamps: np.ndarray, steps: np.ndarray, nominal: float) -> float:
+    """Return the usual time in s from one sample to the next, over two seconds; of samples that came at once, the last's."""
+    last = np.flatnonzero(np.append(steps > 0, True))
+    span = int(np.clip(round(_LASTS_S * nominal * len(last) / len(stamps)), 1, max(1, len(last) // 2)))
+    if len(last) <= span:
+        return 0.0
+    return float(np.median((stamps[last[span:]] - stamps[last[:-span]]) / (last[span:] - last[:-span])))
+
+
+def _reach(period: float, size: int) -> int:
+    return max(2 * _SIDE, _SIDE * size, round(_LASTS_S / period))
+
+
+def _off_line(stamps: np.ndarray, period: float) -> np.ndarray:
+    """Return how late each sample is; of samples that came together, how late the last was, which waited least."""
+    line = stamps - stamps[0] - period * np.arange(len(stamps))
+    together = np.diff(stamps) <= 0
+    if together.mean() <= 0.5:
+        return np.asarray(line)
+    last = np.flatnonzero(np.append(~together, True))
+    return np.asarray(line[last[np.searchsorted(last, np.arange(len(stamps)))]])
+
+
+def _jumps(line: np.ndarray, size: int) -> np.ndarray:
+    """Return how much later the blocks after each border are than those before it; of borders with four on each side."""
+    n = len(line) // size
+    if n < 2 * _SIDE:
+        return np.empty(0)
+    blocks = np.median(line[: n * size].reshape(n, size), axis=1)
+    levels = np.median(sliding_window_view(blocks, _SIDE), axis=1)
+    jumps = levels[_SIDE:] - levels[:-_SIDE]
+    if len(jumps) < _SLOW:
+        return np.asarray(jumps)
+    from scipy.ndimage import median_filter
+
+    return np.asarray(jumps - median_filter(jumps, _SLOW, mode="nearest"))
+
+
+def _unevenness(jumps: np.ndarray) -> float:
+    """Return how large a step is that delays do not make, by the steps back."""
+    return float(_SURE * max(0.0, -np.quantile(jumps, 0.05)) / 1.645) if len(jumps) else 0.0
+
+
+def _steps(line: np.ndarray, size: int, limit: float) -> list[int]:
+    """Return the first sample after each step that is above the limit, the largest first."""
+    jumps = np.abs(_jumps(line, size))
+    out: list[int] = []
+    while len(jumps) and jumps.max() > limit:
+        at = int(jumps.argmax())
+        out.append(_place(line, (at + _SIDE) * size, size))
+        jumps[max(0, at - _SIDE) : at + _SIDE + 1] = 0.0
+    return out
+
+
+def _place(line: np.ndarray, border: int, size: int) -> int:
+    """Return the first sample after a step near a border: the split that leaves the least squares."""
+    begin, end = max(0, border - _SIDE * size), min(len(line), border + _SIDE * size)
+    part = line[begin:end]
+    counts, sums = np.arange(1, len(part)), np.cumsum(part)
+    before, after = sums[:-1] / counts, (sums[-1] - sums[:-1]) / (len(part) - counts)
+    return begin + 1 + int(((after - before) ** 2 * counts * (len(part) - counts)).argmax())
+
+
+def _lasts(line: np.ndarray, before: int, after: int, period: float, reach: int) -> bool:
+    """Whether stamps from `after` on are off those up to `before` also over the time in which delays end."""
+    earlier, later = line[max(0, before - reach) : before], line[after : after + reach]
+    return abs(float(np.median(later) - np.median(earlier))) >= period / 2
