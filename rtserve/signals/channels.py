@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,13 @@ from rtserve.signals.notes import Notes
 
 __all__ = ["Choice", "choose_channels", "few", "interpolate", "referenced"]
 
-_NET = {*CHANNELS, "E129"}
+_VERTEX = ("E129", "VREF", "Vertex Reference")
+"""What files call the net's Cz; the last two are NetStation's."""
+_NET = {*CHANNELS, *_VERTEX}
+_SMALLER = 65
+"""Electrodes of the next smaller net with its vertex, E65."""
+_BEYOND = re.compile(r"E(1[3-9]\d|2\d\d)")
+"""Electrodes of larger nets, whose E1 to E129 are elsewhere on the head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +67,7 @@ def choose_channels(
     kinds = dict(zip(raw.ch_names, raw.get_channel_types(), strict=True))
     eeg = [name for name in there if kinds[name] == "eeg"]
     auto = wanted == ("auto",)
-    contest = auto and len(_NET & set(eeg)) > len(CHANNELS) // 2
+    contest = auto and _is_the_net(eeg)
     named = wanted and (not auto or contest)
     if named:
         names = CHANNELS if auto else wanted
@@ -86,16 +93,21 @@ def choose_channels(
         names=tuple(found),
         found=[own for name, own in found.items() if own and name not in filled],
         filled=tuple(name for name, own in found.items() if not own or name in filled),
-        of_the_net=set(found) <= _NET,
+        of_the_net=set(found) <= _NET and not any(map(_BEYOND.fullmatch, eeg)),
         kept=tuple(name for name in marked if name in found and name not in filled),
     )
 
 
 def _as_recorded(name: str, there: list[str]) -> str:
-    """Return what the recording calls a channel: the net's vertex is E129 or Cz; empty where it has none."""
+    """Return what the recording calls a channel: the net's vertex is Cz or one of `_VERTEX`; empty where it has none."""
     if name in there:
         return name
-    return "E129" if name == "Cz" and "E129" in there else ""
+    return next((own for own in _VERTEX if own in there), "") if name == "Cz" else ""
+
+
+def _is_the_net(eeg: list[str]) -> bool:
+    """Whether a recording's EEG channels are those of the contest's net, or most of them."""
+    return len(set(CHANNELS[:-1]) & set(eeg)) > _SMALLER and not any(map(_BEYOND.fullmatch, eeg))
 
 
 def _tell_left_out(there: list[str], kinds: dict[str, str], notes: Notes) -> None:

@@ -65,6 +65,10 @@ def test_a_neuroscan_file_that_hides_its_width_is_refused(tmp_path):
     with pytest.raises(InputError, match="does not say whether its samples have 16 or 32 bits") as caught:
         read_recording(path)
     assert "data_format='int32'" in caught.value.hint
+    path.write_bytes(path.read_bytes()[:20_000])
+    with pytest.raises(InputError, match=r"cannot be read whole: .*larger than file size") as caught:
+        read_recording(path)
+    assert "cut off" in caught.value.hint
     cnt(path, DATA, RATE, [(400, 5)], names=NAMES, samples=2 * DATA.shape[1])  # 32 bits that count as 16
     data = bytearray(path.read_bytes())
     data[12:16] = struct.pack("<i", len(data))
@@ -141,3 +145,19 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mffpy", None)
     with pytest.raises(EnvironmentMissingError, match="needs the package mffpy"):
         read_recording(path)
+
+
+@pytest.mark.parametrize(
+    ("size", "vertex", "kept"),
+    [(128, "VREF", 129), (256, "VREF", 257), (256, "E257", 257), (64, "VREF", 65), (64, "E65", 65)],
+)
+def test_the_vertex_of_the_net_is_its_cz_and_a_larger_net_is_another(tmp_path, size, vertex, kept):
+    names = [*(f"E{k}" for k in range(1, size + 1)), vertex]
+    data = brain(n=size + 1, seconds=6, rate=RATE)
+    info = mne.create_info(names, RATE, "eeg", verbose="error")
+    raw = mne.io.RawArray(data * 1e-6, info, verbose="error")
+    raw.save(tmp_path / "x_raw.fif", fmt="double", verbose="error")
+    ready = open_recording(tmp_path / "x_raw.fif", Cleaning(channels=("auto",), low=None, high=None, sfreq=None))
+    assert len(ready.ch_names) == kept
+    assert ready.ch_names[-1] == ("Cz" if size == 128 else vertex)
+    assert np.array_equal(ready.data, raw.get_data())
