@@ -15,6 +15,7 @@ from rtserve.cli.signals import prepare
 from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.signals.chosen import EventChoice
 from rtserve.signals.cutting import Cutting, cut_windows
+from rtserve.signals.events import EventRule
 from rtserve.signals.reading import read_recording
 from rtserve.signals.recordings import Cleaning, open_recording
 
@@ -125,6 +126,20 @@ def test_what_a_reader_prints_is_not_in_the_json(tmp_path):
     arguments = [path, "--stimulus", "stim", "--response", "resp", "--subject", "x", "-o", tmp_path / "w.npz", "--json"]
     done = CliRunner().invoke(prepare, [str(a) for a in arguments])
     assert json.loads(done.stdout)["n_windows"] == len(AT)
+
+
+def test_events_of_an_mff_keep_their_times_and_are_all_counted(tmp_path):
+    _require_mff()
+    times = [(-1.0, "stim"), (-0.5, "resp"), (3.0, "stim"), (3.4123, "resp"), (12.0013, "stim"), (12.5, "resp")]
+    times += [(15.0, "TREV"), (30.0, "stim"), (30.5, "resp")]
+    path = mff(tmp_path / "x.mff", DATA, RATE, times, parts=[(0, DATA.shape[1])], names=NAMES)
+    rule = EventRule(stimulus=("stim",), response=("resp",))
+    found = cut_windows(open_recording(path, RAW), Cutting(rule=rule, start=0.0, stop=1.0))
+    assert found.y == pytest.approx([0.4123, 0.4987], abs=1e-6)
+    assert found.onset_s == pytest.approx([3.0, 12.0013], abs=1e-6)
+    assert found.dropped == {"outside the recording": 2}
+    theirs = mne.io.read_raw_egi(path, preload=True, verbose="error", events_as_annotations=True)
+    assert np.array_equal(found.X, by_mne(theirs, "stim")[0])
 
 
 @pytest.mark.parametrize("name", ["resp", "eog", "stim"])
