@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.passes.toeplitz import Filter, analyse
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -79,10 +81,16 @@ class Affine:
         """`dims` with the electrode axis of length 1 (or of one entry per filter, where a bank lies on it)."""
         return tuple(self.bank if axis == self.electrode else dim for axis, dim in enumerate(self.dims))
 
+    @cached_property
     def operator(self) -> np.ndarray:
-        """Return P as (features, n_out, n_in), what follows the features flattened."""
+        """P as (features, n_out, n_in), what follows the features flattened."""
         n_in = len(self.response)
         return self.response.reshape(n_in, self.dims[0], -1).transpose(1, 2, 0)
+
+    @cached_property
+    def filter(self) -> Filter | None:
+        """The filter that P is; None where it is none."""
+        return analyse(self.operator)
 
     def mapped(
         self, linear: Callable[[np.ndarray], np.ndarray], dims: tuple[int, ...], electrode: int | None

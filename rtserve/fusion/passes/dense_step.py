@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.ir.refused import Refused
-from rtserve.fusion.passes.toeplitz import Filter, analyse
+from rtserve.fusion.passes.toeplitz import Filter
 from rtserve.graphs.fold import supersede
 from rtserve.graphs.macs import node_macs
 
@@ -44,10 +44,9 @@ def mix_dense(emit: Emitter, model: ir.Model, node: ir.Node, dense: DenseMix, fo
     Refused
         Where none saves work.
     """
-    operator = dense.value.operator()
-    filters = analyse(operator)
-    outputs, per_group, n_chans = dense.taps.shape
+    filters, operator = dense.value.filter, dense.value.operator
     n_out, n_in = operator.shape[1:]
+    outputs, per_group, n_chans = dense.taps.shape
     steady = np.ptp(_bias(dense), axis=1).max() == 0
     mergeable = (
         filters is not None and not filters.corners and min(filters.conv.left, filters.conv.right) >= 0 and steady

@@ -21,7 +21,7 @@ from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes.affine import Affine
 from rtserve.fusion.passes.dense_step import mix_dense, on_the_window
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.toeplitz import Corner, Filter, analyse, distinct
+from rtserve.fusion.passes.toeplitz import Corner, Filter, distinct
 from rtserve.fusion.passes.trace import Trace, trace
 from rtserve.fusion.passes.trace_conv import DenseMix, JointMix
 from rtserve.graphs.emit import Emitter
@@ -83,8 +83,7 @@ def _worthwhile(value: ir.Value, found: Trace, result: PassResult) -> bool:
     with result.at(value.producer()):  # type: ignore[arg-type]
         if not affine.mixed:
             raise Refused("the non-linearity comes before the spatial step")
-        operator = affine.operator()
-        before, after = found.macs(value), _macs_after(affine, operator, analyse(operator))
+        before, after = found.macs(value), _macs_after(affine)
         if after >= before:
             raise Refused(f"{before:,} multiply-adds now, {after:,} collapsed")
         return True
@@ -107,17 +106,11 @@ def _siblings(values: list[ir.Value], found: Trace) -> list[list[ir.Value]]:
 
 def _join_pays(values: list[ir.Value], found: Trace) -> bool:
     """Whether filtering side by side costs at most as much again as filtering one by one."""
-    alone = 0
-    for value in values:
-        operator = found.values[value].operator()
-        shape = analyse(operator)
-        if shape is None:
-            return False
-        alone += _macs_after(found.values[value], operator, shape)
-    joint = _beside([found.values[value] for value in values])
-    operator = joint.operator()
-    shape = analyse(operator)
-    return shape is not None and _macs_after(joint, operator, shape) <= 2 * alone
+    affines = [found.values[value] for value in values]
+    joint = _beside(affines)
+    if any(affine.filter is None for affine in (*affines, joint)):
+        return False
+    return _macs_after(joint) <= 2 * sum(map(_macs_after, affines))
 
 
 def _beside(affines: list[Affine]) -> Affine:
@@ -138,24 +131,23 @@ def _collapse(emit: Emitter, model: ir.Model, values: list[ir.Value], found: Tra
     """Emit a group of values, space first, in the place of what computed them; return what was done."""
     affines = [found.values[value] for value in values]
     joint = _beside(affines)
-    operator = joint.operator()
-    shape = analyse(operator)
+    shape = joint.filter
     before = sum(found.macs(value) for value in values)
-    result = _restore_shape(emit, _emit_rank_one(emit, model, joint, operator, shape), joint.dims)
+    result = _restore_shape(emit, _emit_rank_one(emit, model, joint), joint.dims)
     sizes = [affine.dims[0] for affine in affines]
     parts = emit.many("Split", result, sizes, n=len(sizes), axis=1) if len(sizes) > 1 else [result]
     for value, part in zip(values, parts, strict=True):
         supersede(model, value, part)
     kind = "dense in time" if shape is None else f"{shape.conv.taps} taps" + ", edges corrected" * bool(shape.corners)
     names = " + ".join(str(value.name) for value in values)
-    after = _macs_after(joint, operator, shape)
+    after = _macs_after(joint)
     return f"{names}: space first, then {kind}; {before:,} -> {after:,} multiply-adds"
 
 
-def _macs_after(affine: Affine, operator: np.ndarray, shape: Filter | None) -> int:
+def _macs_after(affine: Affine) -> int:
     assert affine.spatial is not None
     features, n_chans = affine.spatial.shape
-    n_in, n_out = operator.shape[2], operator.shape[1]
+    shape, (n_out, n_in) = affine.filter, affine.operator.shape[1:]
     mix = features * n_chans * n_in
     if shape is None:
         return int(mix + features * n_in * n_out)
@@ -163,10 +155,9 @@ def _macs_after(affine: Affine, operator: np.ndarray, shape: Filter | None) -> i
     return int(mix + (0 if shape.trivial else features * shape.conv.taps * n_out + corners))
 
 
-def _emit_rank_one(
-    emit: Emitter, model: ir.Model, affine: Affine, operator: np.ndarray, shape: Filter | None
-) -> ir.Value:
+def _emit_rank_one(emit: Emitter, model: ir.Model, affine: Affine) -> ir.Value:
     """Emit S x, the temporal operator and the bias; return (batch, features, 1, n_out)."""
+    shape = affine.filter
     assert affine.spatial is not None
     bias = affine.bias.reshape(affine.dims[0], -1)
     steady, rest = _split_bias(bias, shape)
@@ -182,8 +173,8 @@ def _emit_rank_one(
     else:
         u = emit("Unsqueeze", emit("Conv", x, weight), [2])
         if shape is not None:
-            return _emit_filter(emit, u, shape, operator, steady, rest)
-        y = _emit_dense(emit, u, operator)
+            return _emit_filter(emit, u, shape, steady, rest)
+        y = _emit_dense(emit, u, affine.operator)
         rest = rest + steady[:, None]
     if not rest.any():
         return y
@@ -197,17 +188,15 @@ def _split_bias(bias: np.ndarray, shape: Filter | None) -> tuple[np.ndarray, np.
     return steady, bias - steady[:, None]
 
 
-def _emit_filter(
-    emit: Emitter, u: ir.Value, shape: Filter, operator: np.ndarray, steady: np.ndarray, rest: np.ndarray
-) -> ir.Value:
+def _emit_filter(emit: Emitter, u: ir.Value, shape: Filter, steady: np.ndarray, rest: np.ndarray) -> ir.Value:
     """Emit the depthwise filter on u (batch, features, 1, n_in), its ends corrected by themselves."""
     y = replace(shape.conv, bias=steady).emit(emit, u)
-    covered = np.zeros(operator.shape[1], dtype=bool)
+    covered = np.zeros(rest.shape[1], dtype=bool)
     for corner in shape.corners:
         covered[corner.rows] = True
     if rest[:, ~covered].any():
         y, rest = emit("Add", y, rest[None, :, None, :].astype(np.float32)), np.zeros_like(rest)
-    return _correct_ends(emit, u, y, shape.corners, rest, operator.shape[2]) if shape.corners else y
+    return _correct_ends(emit, u, y, shape.corners, rest, shape.conv.n_in) if shape.corners else y
 
 
 def _correct_ends(

@@ -178,36 +178,25 @@ def _concat(node: ir.Node, args: list[Any]) -> Affine:
     (axis,) = axes_in(first, node.attributes.get_int("axis", 0))
     if len({(v.electrode, v.mixed) for v in values}) > 1:
         raise Refused("it joins values before and after the spatial step")
-    if first.electrode == axis:
-        return _more_electrodes(values, len(args))
-    if len(values) != len(args):
-        values = [v if isinstance(v, Affine) else _constant_like(first, v) for v in args]
-    if not (first.mixed and axis == 0) and not all(_same_mixing(v, first) for v in values):
-        raise Refused("it joins different spatial filters along time")
-    dims = (*first.dims[:axis], sum(v.dims[axis] for v in values), *first.dims[axis + 1 :])
-    rows = max(len(v.bias) for v in values)
-    return replace(
-        first,
-        response=np.concatenate([v.response for v in values], axis=axis + 1),
-        bias=np.concatenate([np.broadcast_to(v.bias, (rows, *v.bias.shape[1:])) for v in values], axis=axis + 1),
-        dims=dims,
-        spatial=np.concatenate([v.spatial for v in values]) if first.mixed and axis == 0 else first.spatial,
-        dropped=frozenset.intersection(*(v.dropped for v in values)),
-    )
-
-
-def _more_electrodes(values: list[Affine], n: int) -> Affine:
-    """Return electrodes beside others that passed the same filters."""
-    first, axis = values[0], values[0].electrode or 0
-    if len(values) < n or not all(np.array_equal(v.response, first.response) for v in values):
+    joined = replace(first, dropped=frozenset.intersection(*(v.dropped for v in values)))
+    electrodes = first.electrode == axis
+    if electrodes and (len(values) < len(args) or any(not np.array_equal(v.response, first.response) for v in values)):
         raise Refused("it joins electrodes behind different filters")
-    return replace(
-        first,
-        mix=np.concatenate([v.electrodes for v in values]),
-        bias=np.concatenate([np.broadcast_to(v.bias, (v.dims[axis], *v.bias.shape[1:])) for v in values]),
+    values = [v if isinstance(v, Affine) else _constant_like(first, v) for v in args]
+    rows = [v.dims[axis] if electrodes else max(len(v.bias) for v in values) for v in values]
+    biases = [np.broadcast_to(v.bias, (n, *v.bias.shape[1:])) for v, n in zip(values, rows, strict=True)]
+    joined = replace(
+        joined,
+        bias=np.concatenate(biases, axis=0 if electrodes else axis + 1),
         dims=(*first.dims[:axis], sum(v.dims[axis] for v in values), *first.dims[axis + 1 :]),
-        dropped=frozenset.intersection(*(v.dropped for v in values)),
     )
+    if electrodes:
+        return replace(joined, mix=np.concatenate([v.electrodes for v in values]))
+    beside = first.mixed and axis == 0
+    if not beside and not all(_same_mixing(v, first) for v in values):
+        raise Refused("it joins different spatial filters along time")
+    spatial = np.concatenate([v.spatial for v in values]) if beside else first.spatial
+    return replace(joined, response=np.concatenate([v.response for v in values], axis=axis + 1), spatial=spatial)
 
 
 def _same_mixing(one: Affine, two: Affine) -> bool:

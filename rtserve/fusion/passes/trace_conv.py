@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["conv"]
 
+UNFOLDED = 16_000_000
+"""Numbers that torch may unfold at once."""
+
 
 def conv(node: ir.Node, args: list[Any]) -> Affine:
     """Carry an `Affine` through a Conv node with constant weights."""
@@ -81,17 +84,20 @@ class _Geometry:
         return bool(self.strides[axis] != 1 or self.pads[axis] or self.pads[self.rank + axis])
 
     def run(self, array: np.ndarray, weight: np.ndarray, group: int = 0) -> np.ndarray:
-        """Convolve (batch, channels, ...) in float64."""
+        """Convolve (batch, channels, ...) in float64, a part of the batch at a time: torch unfolds what it is given."""
         import torch
 
         functions = {1: torch.nn.functional.conv1d, 2: torch.nn.functional.conv2d, 3: torch.nn.functional.conv3d}
         pads = [p for axis in reversed(range(self.rank)) for p in (self.pads[axis], self.pads[self.rank + axis])]
-        padded = torch.nn.functional.pad(torch.from_numpy(np.ascontiguousarray(array)), pads)
         kernel = torch.from_numpy(np.ascontiguousarray(weight))
-        result: np.ndarray = functions[self.rank](
-            padded, kernel, stride=self.strides, dilation=self.dilations, groups=group or self.group
-        ).numpy()
-        return result
+        done = [
+            functions[self.rank](
+                torch.nn.functional.pad(torch.from_numpy(np.ascontiguousarray(part)), pads),
+                kernel, stride=self.strides, dilation=self.dilations, groups=group or self.group,
+            ).numpy()
+            for part in np.array_split(array, -(-array.size * weight[0].size // UNFOLDED))
+        ]  # fmt: skip
+        return np.concatenate(done) if len(done) > 1 else done[0]
 
 
 def _mix_channels(value: Affine, weight: np.ndarray, bias: np.ndarray, geometry: _Geometry) -> Affine:
