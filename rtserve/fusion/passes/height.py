@@ -57,8 +57,6 @@ class _Copy:
 
     base: ir.Value
     factor: np.ndarray
-    step: ir.Node | None = None
-    """The depthwise convolution of one tap that computes it; None where it is the base itself."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,7 +117,7 @@ def _copy_of(row: Row, channels: int) -> _Copy | None:
         return None
     if row.factor == 1.0 or node is None or conv_of(node) is None:
         return _Copy(base=row.value, factor=np.ones(channels))
-    return _Copy(base=node.inputs[0], factor=np.full(channels, float(np.float32(row.factor))), step=node)  # type: ignore[arg-type]
+    return _Copy(base=node.inputs[0], factor=np.full(channels, float(np.float32(row.factor))))  # type: ignore[arg-type]
 
 
 def _rewrite(model: ir.Model, node: ir.Node, table: ViewTable) -> str:
@@ -207,9 +205,8 @@ def _gathered(emit: Emitter, plan: _Plan) -> ir.Value:
         if row.windows is not None or copy is None:
             parts.append(seam_rows(emit, row, offset=False))
             continue
-        x = plan.without(emit, copy.base)
-        if copy.step is not None:
-            x = emit("Conv", x, copy.step.inputs[1], **attributes_of(copy.step))
-        parts.append(as_rows(emit, x, row.length, channels))
+        if copy.base is not row.value:
+            raise Refused("a copy is in pieces")
+        parts.append(as_rows(emit, plan.without(emit, copy.base), row.length, channels))
     joined = emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
     return emit("Transpose", emit("Gather", joined, index + shift[number], axis=1), perm=list(FROM_ROWS))

@@ -13,6 +13,7 @@ steps merge into one convolution instead. The order with fewer multiply-adds is 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,15 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "run", "run_in_place"]
 
 NAME = "linear-prefix"
-
-
-def run_in_place(model: ir.Model) -> PassResult:
-    """Collapse as `run` does, but leave a convolution that mixes electrodes and time at once as it stands.
-
-    Written on the window itself it can be shared between views; for a single view it saves nothing, and OpenVINO was up to
-    a tenth slower for it.
-    """
-    return run(model, share=False)
 
 
 def run(model: ir.Model, *, share: bool = True) -> PassResult:
@@ -69,6 +61,11 @@ def run(model: ir.Model, *, share: bool = True) -> PassResult:
     if not result.changed:
         result.refused = list(dict.fromkeys([*result.refused, *found.refusals.values()]))
     return result
+
+
+run_in_place = partial(run, share=False)
+"""Collapse, but leave a convolution that mixes electrodes and time at once as it stands: written on the window itself it can
+be shared between views; for a single view it saves nothing, and OpenVINO was up to a tenth slower for it."""
 
 
 def _frontier(model: ir.Model, found: Trace) -> list[ir.Value]:

@@ -64,10 +64,24 @@ def clean(model: ir.Model) -> ir.Model:
     """Return the model without repeated and unread nodes and initializers, with shapes inferred anew."""
     from onnx_ir.passes import common
 
-    rules = (common.TopologicalSortPass(), common.CommonSubexpressionEliminationPass(), common.RemoveUnusedNodesPass())
-    for rule in rules:
-        model = rule(model).model
-    return infer_shapes(model)
+    model = common.TopologicalSortPass()(model).model
+    before = {node: tuple(node.inputs) for node in model.graph}
+    model = common.CommonSubexpressionEliminationPass()(model).model
+    _keep_marks(model, before)
+    return infer_shapes(common.RemoveUnusedNodesPass()(model).model)
+
+
+def _keep_marks(model: ir.Model, before: dict[ir.Node, tuple[ir.Value | None, ...]]) -> None:
+    """Give what stands for a repeated value the marks of that, from what nodes read before and what they read now."""
+    twins = [pair for node in model.graph for pair in zip(before[node], node.inputs, strict=True)]
+    while twins:
+        old, new = twins.pop()
+        if old is None or new is None or old is new:
+            continue
+        new.meta.update({key: mark for key, mark in old.meta.items() if key not in new.meta})
+        one, other = old.producer(), new.producer()
+        if one is not None and other is not None:
+            twins += zip(before[one], other.inputs, strict=True)
 
 
 DEFECTS = (ValueError, TypeError, KeyError, IndexError, AttributeError, np.linalg.LinAlgError)

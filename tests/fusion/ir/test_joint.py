@@ -86,6 +86,14 @@ def test_every_sample_of_every_view_is_where_assembly_says(names, taps, stride, 
     assert {apart.group for _, apart in ends_of(model, 0)} == {0}
 
 
+def test_sources_that_are_one_computation_are_one_value():
+    """One tap has no direction: the convolution of the window read backwards is that of the window."""
+    graph, model = assembled(("time-reverse", "identity", "roll:+3"), taps=1, stride=1, pads=(0, 0))
+    assert require_true(graph, model) == 1
+    ((_, joint),) = joints(model)
+    assert len(joint.sources) > len({sources(model)[name][0] for name in joint.sources})
+
+
 @pytest.mark.parametrize("activation", ["Relu", ""])
 def test_passes_that_move_sources_say_where_they_are_now(monkeypatch, activation):
     monkeypatch.setattr(paired, "_pays", lambda two: True)
