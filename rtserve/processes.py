@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -48,10 +49,18 @@ def in_processes(
     from joblib import Parallel, delayed, parallel_config
 
     return_as = "generator" if ordered else "generator_unordered"
+    results: Any = None
     with parallel_config(backend="loky", n_jobs=n_jobs, inner_max_num_threads=threads):
-        with born_deaf():
-            results = Parallel(return_as=return_as)(delayed(_deaf)(function, call) for call in calls)
-        yield from results
+        try:
+            with born_deaf():
+                results = Parallel(return_as=return_as)(delayed(_deaf)(function, call) for call in calls)
+            for result in results:  # noqa: UP028 - `yield from` would close what it waits for by itself
+                yield result
+        finally:
+            if results is not None:
+                with warnings.catch_warnings():  # that calls are left undone is what the caller wants
+                    warnings.filterwarnings("ignore", ".*have been cancelled", UserWarning)
+                    results.close()
 
 
 @contextlib.contextmanager
@@ -59,22 +68,25 @@ def born_deaf() -> Iterator[None]:
     """Let the processes that are started meanwhile be deaf to Ctrl-C.
 
     One that comes meanwhile waits. Blocked in this thread it is taken by any other there is (whoever reports progress),
-    so it is noted there and raised in the end; ignored it would be lost.
+    so it is noted there and raised in the end; ignored it would be lost. SIGTERM waits as well, for a process that is
+    left half started says so in a traceback; but they hear it as ever.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
         yield
         return
     _start_trackers()
     came: list[int] = []
+    held = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not None]
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in held}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if came and callable(handler):
-            handler(signal.SIGINT, None)
+        for one in came:
+            signal.raise_signal(one)
 
 
 def _start_trackers() -> None:

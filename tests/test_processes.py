@@ -35,6 +35,24 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+def test_sigterm_waits_too_and_is_heard_by_those_who_are_started():
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    children = []
+
+    def interrupted():
+        with born_deaf():
+            os.kill(os.getpid(), signal.SIGTERM)
+            code = "import os, signal, time; os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)"
+            children.append(subprocess.run([sys.executable, "-c", code], check=False).returncode)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert children == [-signal.SIGTERM]
+
+
 @pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("watched", [True, False])
 def test_ctrl_c_while_processes_are_started_waits_and_is_not_lost(watched):
@@ -83,6 +101,12 @@ def left_of(group, within_s=5.0):
             return 0
         time.sleep(0.05)
     return 1
+
+
+def test_what_is_left_undone_is_not_warned_of():
+    results = in_processes(after, [(0.0, "first"), (5.0, "never")], n_jobs=2)
+    assert next(results) == "first"
+    results.close()  # pytest makes an error of a warning
 
 
 def test_results_come_in_the_order_of_the_calls_where_that_is_asked_for():

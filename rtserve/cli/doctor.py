@@ -25,6 +25,7 @@ EXTRAS = {
     "dask": ("dask", "seeds and searches on a cluster"),
     "eeglab": ("pymatreader", ".set files of MATLAB's v7.3"),
     "xdf": ("pyxdf", ".xdf recordings"),
+    "egi": ("mffpy", ".mff recordings of EGI"),
     "tensorboard": ("tensorboard", "training curves in TensorBoard"),
 }
 """Extra to the package that it brings and what for."""

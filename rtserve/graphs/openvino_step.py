@@ -82,8 +82,9 @@ def _values(model: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
 def _rest(model: onnx.ModelProto, known: dict[str, np.ndarray], cut: int) -> np.ndarray:
     """Return what OpenVINO answers with the values before node number `cut` given to it."""
     import onnx
-    import openvino
     from onnx import helper
+
+    from rtserve.graphs.openvino_core import openvino_core
 
     nodes = model.graph.node[cut:]
     inside = {name for node in nodes for name in node.output}
@@ -98,7 +99,7 @@ def _rest(model: onnx.ModelProto, known: dict[str, np.ndarray], cut: int) -> np.
     rest = helper.make_graph(nodes, "rest", inputs, [onnx.ValueInfoProto(name=model.graph.output[0].name)],
                              list(model.graph.initializer))  # fmt: skip
     part.graph.CopyFrom(rest)
-    core = openvino.Core()
+    core = openvino_core()
     options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(core.read_model(part.SerializeToString()), "CPU", options)
     order = [value.get_any_name() for value in compiled.inputs]

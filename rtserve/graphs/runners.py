@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from rtserve.errors import ExportError, InputError, RtserveError
-from rtserve.extras import extra_module
 from rtserve.graphs.engines import ENGINES, engine_called
 
 if TYPE_CHECKING:
@@ -187,10 +186,10 @@ class OpenvinoRunner:
     name = "openvino"
 
     def __init__(self, graph: Graph, *, threads: int = 1) -> None:
+        from rtserve.graphs.openvino_core import openvino_core
         from rtserve.graphs.openvino_forms import lower
 
-        openvino = extra_module("openvino", title="OpenVINO", extra="openvino")
-        core = openvino.Core()
+        core = openvino_core()
         options: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "f32",

@@ -1,5 +1,8 @@
 """Functions that OpenVINO computes coarsely are written otherwise; what is refused in it names the operator."""
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx.parser
 import pytest
@@ -87,3 +90,25 @@ def test_a_refusal_carries_it(monkeypatch):
     monkeypatch.setattr(openvino_forms, "REWRITES", left)
     with pytest.raises(ParityError, match=r"OpenVINO on the fused graph.*it turns on Erf "):
         fuse_with_report([graph], engine="openvino")
+
+
+HEARD = """
+import os, signal, sys, threading
+import numpy as np
+from rtserve.graphs.graph import Graph
+from rtserve.graphs.runners import make_runner
+runners = [make_runner(Graph.load(sys.argv[1]), "openvino")]
+runners[0].infer(np.ones((1, 2, 32), np.float32))
+thread = threading.Thread(target=runners.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGINT, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_ctrl_c_is_heard_after_a_graph_has_gone_in_another_thread(tmp_path):
+    """OpenVINO's plugin, unloaded there, takes the memory on which this thread handles signals."""
+    path = parsed("p = Erf (x)").save(tmp_path / "g.onnx")
+    done = subprocess.run([sys.executable, "-c", HEARD, str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
