@@ -21,6 +21,8 @@ __all__ = ["Losses", "losses_of"]
 _LASTS_S = 2.0
 _EVEN = 0.25
 """Of a period: how far nine in ten differences are from it where they show losses themselves."""
+_BACK = 0.05
+"""Steps back for each step on up to which the steps on are losses."""
 _SIDE = 4
 """Blocks on each side of a step, and the fewest samples there."""
 _SIZES = (4, 16, 64, 256)
@@ -64,19 +66,30 @@ def losses_of(stamps: np.ndarray, nominal: float) -> Losses:
     steps = np.diff(stamps)
     period = float(np.median(steps))
     if period > 0 and float(np.quantile(np.abs(steps - period), 0.9)) <= _EVEN * period:
+        period = float(steps[np.abs(steps - period) <= period / 2].mean())
         line = _off_line(stamps, period)
         reach = _reach(period, 0)
-        if _unevenness(_jumps(line, max(1, reach // _SIDE))) <= period / 2:
-            return _between_neighbours(line, steps, period, reach)
+        changes = _changes(steps, period)
+        ways = np.array([change.sum() for _, change in changes])
+        # Delays go there and back; where next to nothing goes back, what there is are losses, however many.
+        onwards = 0 < (ways >= period / 2).sum() * _BACK > (ways <= -period / 2).sum()
+        if onwards or _unevenness(_jumps(line, max(1, reach // _SIDE))) <= period / 2:
+            return _between_neighbours(line, changes, period, reach)
     period = _period(stamps, steps, nominal)
     return _between_blocks(_off_line(stamps, period), period) if period > 0 else Losses()
 
 
-def _between_neighbours(line: np.ndarray, steps: np.ndarray, period: float, reach: int) -> Losses:
-    """Find losses in single differences; those near to one another that undo each other are a delay."""
+def _changes(steps: np.ndarray, period: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the steps that are no period, (places, by how much they are not) of those near to one another."""
     odd = np.flatnonzero(np.abs(steps - period) > period / 2)
     groups = np.split(odd, np.flatnonzero(np.diff(odd) > 2 * _SIDE) + 1) if len(odd) else []
-    changes = [(group, steps[group] - period) for group in groups]
+    return [(group, steps[group] - period) for group in groups]
+
+
+def _between_neighbours(
+    line: np.ndarray, changes: list[tuple[np.ndarray, np.ndarray]], period: float, reach: int
+) -> Losses:
+    """Find losses in single differences; those near to one another that undo each other are a delay."""
     places: list[tuple[int, int]] = []
     for way in (1, -1):
         alike = [(group, change) for group, change in changes if way * change.sum() >= period / 2]

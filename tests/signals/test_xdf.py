@@ -151,6 +151,15 @@ def test_what_is_late_is_no_loss_and_what_is_lost_is_found(kind, rate):
             assert before < at <= after, (kind, missing)
 
 
+@pytest.mark.parametrize("every", [20, 100, 700])
+@pytest.mark.parametrize("kind", ["even", "quantised to 1 ms", "a slow clock"])
+def test_losses_again_and_again_are_all_found(kind, every):
+    places = list(range(100, 20_000, every))
+    stamps = UNEVEN[kind](np.arange(20_000) / 256, np.random.default_rng(2))
+    left, _ = lossy(stamps, stamps, places, 1)
+    assert losses_of(left, 256.0).places == tuple((at - k - 1, at - k) for k, at in enumerate(places))
+
+
 def test_stamps_that_cannot_show_a_loss_are_said(tmp_path):
     data = pulsed(200.0)
     noise = 0.03 * np.random.default_rng(1).standard_normal(len(data))
