@@ -11,6 +11,7 @@ of two losses nearer to one another than four blocks one may hide the other.
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,19 +90,26 @@ def _changes(steps: np.ndarray, period: float) -> list[tuple[np.ndarray, np.ndar
 def _between_neighbours(
     line: np.ndarray, changes: list[tuple[np.ndarray, np.ndarray]], period: float, reach: int
 ) -> Losses:
-    """Find losses in single differences; those near to one another that undo each other are a delay."""
+    """Find losses in single differences; those near to one another that undo each other are a delay.
+
+    The surest is the first: near a loss a delay looks as if it lasted, until it is compared as far as the loss only.
+    """
+    likely = []
+    for group, change in changes:
+        if abs(change.sum()) >= period / 2:
+            shift = _shift(line, int(group[0]) + 1, int(group[-1]) + 1, reach)
+            if abs(shift) >= period / 2:
+                likely.append((-abs(shift), int(group[0]), int(group[-1]) + 1, group, change))
     places: list[tuple[int, int]] = []
-    for way in (1, -1):
-        alike = [(group, change) for group, change in changes if way * change.sum() >= period / 2]
-        # Another loss near by is no reason to take a delay for one: each is compared as far as the next of its kind.
-        ends = [0, *(int(group[-1]) + 1 for group, _ in alike)]
-        begins = [*(int(group[0]) + 1 for group, _ in alike[1:]), len(line)]
-        for (group, change), since, until in zip(alike, ends, begins, strict=False):
-            first, last = int(group[0]), int(group[-1]) + 1
-            if _lasts(line[since:until], first + 1 - since, last - since, period, reach):
-                # Steps all one way are each a loss; where some go back, samples came late meanwhile.
-                every = (change > 0).all()
-                places += [(int(k), int(k) + 1) for k in group] if every else [(first, last)]
+    edges = [0, len(line)]
+    for _, first, last, group, change in sorted(likely, key=lambda one: one[:2]):
+        at = bisect.bisect(edges, first)
+        since, until = edges[at - 1], edges[at]
+        if abs(_shift(line[since:until], first + 1 - since, last - since, reach)) >= period / 2:
+            bisect.insort(edges, last)
+            # Steps all one way are each a loss; where some go back, samples came late meanwhile.
+            every = (change > 0).all()
+            places += [(int(k), int(k) + 1) for k in group] if every else [(first, last)]
     return Losses(places=tuple(sorted(places)))
 
 
@@ -123,7 +131,7 @@ def _between_blocks(line: np.ndarray, period: float) -> Losses:
     while pieces:
         begin, end = pieces.pop()
         for found in _steps(line[begin:end], size, limit):
-            if _lasts(line[begin:end], found, found, period, reach):
+            if abs(_shift(line[begin:end], found, found, reach)) >= period / 2:
                 places.append((max(begin, begin + found - 1 - size), min(begin + found + size, end - 1)))
                 pieces += [(begin, begin + found), (begin + found, end)]
                 break
@@ -193,7 +201,7 @@ def _place(line: np.ndarray, border: int, size: int) -> int:
     return begin + 1 + int(((after - before) ** 2 * counts * (len(part) - counts)).argmax())
 
 
-def _lasts(line: np.ndarray, before: int, after: int, period: float, reach: int) -> bool:
-    """Whether stamps from `after` on are off those up to `before` also over the time in which delays end."""
+def _shift(line: np.ndarray, before: int, after: int, reach: int) -> float:
+    """Return how much later stamps from `after` on are than those up to `before`, over the time in which delays end."""
     earlier, later = line[max(0, before - reach) : before], line[after : after + reach]
-    return abs(float(np.median(later) - np.median(earlier))) >= period / 2
+    return float(np.median(later) - np.median(earlier)) if len(earlier) and len(later) else 0.0
