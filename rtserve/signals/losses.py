@@ -107,10 +107,15 @@ def _between_neighbours(
         since, until = edges[at - 1], edges[at]
         if abs(_shift(line[since:until], first + 1 - since, last - since, reach)) >= period / 2:
             bisect.insort(edges, last)
-            # Steps all one way are each a loss; where some go back, samples came late meanwhile.
-            every = (change > 0).all()
-            places += [(int(k), int(k) + 1) for k in group] if every else [(first, last)]
-    return Losses(places=tuple(sorted(places)))
+            # Steps all one way are each a loss; where some go back, samples came late meanwhile. A delay may hide a
+            # loss and another show it: what is between that step and the best split is of unknown time.
+            if len(likely) == len(changes):
+                every = (change > 0).all()
+                places += [(int(k), int(k) + 1) for k in group] if every else [(first, last)]
+            else:
+                best = since + _place(line[since:until], first + 1 - since, max(1, reach // _SIDE))
+                places.append((min(first, best - 1), max(last, best)))
+    return Losses(places=_apart(places))
 
 
 def _between_blocks(line: np.ndarray, period: float) -> Losses:
@@ -135,7 +140,7 @@ def _between_blocks(line: np.ndarray, period: float) -> Losses:
                 places.append((max(begin, begin + found - 1 - size), min(begin + found + size, end - 1)))
                 pieces += [(begin, begin + found), (begin + found, end)]
                 break
-    return Losses(places=tuple(sorted(places)), seen=_MARGIN * limit / period)
+    return Losses(places=_apart(places), seen=_MARGIN * limit / period)
 
 
 def _period(stamps: np.ndarray, steps: np.ndarray, nominal: float) -> float:
@@ -145,6 +150,17 @@ def _period(stamps: np.ndarray, steps: np.ndarray, nominal: float) -> float:
     if len(last) <= span:
         return 0.0
     return float(np.median((stamps[last[span:]] - stamps[last[:-span]]) / (last[span:] - last[:-span])))
+
+
+def _apart(places: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Return places in order, those that share samples as one."""
+    out: list[tuple[int, int]] = []
+    for before, after in sorted(places):
+        if out and before < out[-1][1]:
+            out[-1] = (out[-1][0], max(out[-1][1], after))
+        else:
+            out.append((before, after))
+    return tuple(out)
 
 
 def _reach(period: float, size: int) -> int:

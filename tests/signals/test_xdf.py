@@ -160,6 +160,18 @@ def test_losses_again_and_again_are_all_found(kind, every):
     assert losses_of(left, 256.0).places == tuple((at - k - 1, at - k) for k, at in enumerate(places))
 
 
+def test_among_delays_a_loss_is_in_the_samples_of_unknown_time(tmp_path):
+    n, rng = 100_000, np.random.default_rng(0)
+    stamps = np.arange(n) / 500 + np.repeat(rng.exponential(0.0005, n // 10), 10)
+    assert losses_of(stamps, 500.0).places == ()
+    places = np.arange(2000, n, 4000)
+    left, _ = lossy(stamps, stamps, places, 1)
+    zones = np.array(losses_of(left, 500.0).places)
+    assert (zones[1:, 0] >= zones[:-1, 1]).all()
+    for at in places - np.arange(len(places)):
+        assert ((zones[:, 0] < at + 30) & (at - 30 <= zones[:, 1])).any()
+
+
 def test_stamps_that_cannot_show_a_loss_are_said(tmp_path):
     data = pulsed(200.0)
     noise = 0.03 * np.random.default_rng(1).standard_normal(len(data))
