@@ -52,7 +52,7 @@ def corrected(marks: Marks, raw: Any, path: Path, notes: Notes) -> Marks:
         source="annotations",
         onset=place / (own or rate),
         duration=duration / (own or rate),
-        name=code.astype("U"),
+        name=np.where(code == BREAK, "boundary", code.astype("U")),
         stored=None if own else place,
         joins=code == BREAK,
     )

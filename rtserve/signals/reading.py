@@ -265,7 +265,7 @@ def _unreadable(path: Path, error: Exception) -> InputError | EnvironmentMissing
     why = _UNREADABLE.get(path.suffix.lower())
     said = why(path) or said if why is not None else said
     message = f"recording {path} cannot be read whole: {said}"
-    if path.is_file() and path.suffix.lower() == ".set" and _starts(path, b"MATLAB 7.3"):
+    if path.is_file() and path.suffix.lower() == ".set" and _starts(path, b"MATLAB 7.3") and "truncated" not in said:
         install = "" if importlib.util.find_spec("pymatreader") else "pip install pymatreader (the extra eeglab), or "
         return InputError(
             f"recording {path} is a .set in MATLAB's v7.3 format (HDF5) that cannot be read: {said}",

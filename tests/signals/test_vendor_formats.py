@@ -21,7 +21,7 @@ from rtserve.signals.recordings import Cleaning, open_recording
 
 from .pulses import NAMES
 from .recordings import brain
-from .vendor_files import cnt, gdf, mff
+from .vendor_files import cnt, gdf, matlab73_set, mff
 
 RATE = 200
 DATA = brain(n=3, seconds=20, rate=RATE)
@@ -96,6 +96,25 @@ def test_events_of_a_gdf_count_at_their_own_rate(tmp_path, version, event_rate):
     assert found.onset_s == pytest.approx(np.array(AT) / RATE, abs=1e-9)
     whole = mne.io.read_raw_gdf(path, preload=True, verbose="error").get_data()
     assert np.array_equal(found.X, np.array([whole[:, at : at + RATE] for at in AT], "f4"))
+
+
+def test_a_break_of_a_gdf_is_no_class(tmp_path):
+    events = sorted([*((at, 769) for at in AT), (AT[2] + 300, 0x7FFE)])
+    path = gdf(tmp_path / "x.gdf", DATA, RATE, events, names=NAMES)
+    (marks,) = read_recording(path).marks
+    assert marks.name[marks.joins].tolist() == ["boundary"]
+    assert windows(path).event.tolist() == ["769"] * len(AT)
+
+
+def test_half_a_set_of_v73_is_called_so(tmp_path):
+    pytest.importorskip("pymatreader")
+    path = matlab73_set(tmp_path / "x.set", DATA, RATE, [(at, "go") for at in AT], names=NAMES)
+    whole = path.read_bytes()
+    assert len(windows(path, "go").X) == len(AT)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"cannot be read whole: .*truncated file") as caught:
+        read_recording(path)
+    assert "cut off" in caught.value.hint
 
 
 def test_a_gdf_that_was_not_ended_is_refused(tmp_path):
