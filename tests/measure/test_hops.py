@@ -17,7 +17,7 @@ class Clock:
         self.now = 0
 
     def __call__(self) -> int:
-        self.now += 100
+        self.now += 800
         return self.now
 
     def sleep(self, seconds: float) -> None:

@@ -122,7 +122,7 @@ def train_with(progress, windows, split, recipe, output):
 def test_kill_minus_nine_at_any_moment_leaves_no_torn_file(tmp_path):
     windows = small_windows(n=160)
     save_windows(tmp_path / "w.npz", windows)
-    arguments = ["train", str(tmp_path / "w.npz"), "--seeds", "3", "--max-epochs", "60", "--patience", "0", "--resume"]
+    arguments = ["train", str(tmp_path / "w.npz"), "--seeds", "3", "--max-epochs", "24", "--patience", "0", "--resume"]
     command = [sys.executable, "-m", "rtserve", *arguments, "-o"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -130,7 +130,7 @@ def test_kill_minus_nine_at_any_moment_leaves_no_torn_file(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     cut = tmp_path / "cut"
-    for epochs in (2, 12):
+    for epochs in (2, 8):
         process = subprocess.Popen(
             [*command, str(cut)], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
