@@ -15,13 +15,19 @@ import numpy as np
 from rtserve.signals.clock import Marks
 from rtserve.signals.notes import Notes
 
-__all__ = ["corrected", "unreadable"]
+__all__ = ["corrected", "declared", "unreadable"]
 
 BREAK = 0x7FFE
 """Start of a new segment after a break."""
 VALUE = 0x7FFF
 """A value of a channel that is not sampled evenly, and no event."""
 _FLOAT_SINCE = 1.94
+_HEAD, _NEW = 256, 1.9
+"""Bytes of the head, and of each channel's; the version from which on units are numbers."""
+_VOLT = 4256
+_TENS = {0: 1.0, 18: 1e-3, 19: 1e-6, 20: 1e-9}
+"""Low five bits of a unit's number: of volt, milli-, micro- and nanovolt."""
+_TEXTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "\xb5V": 1e-6, "nV": 1e-9}
 _SAME = 1e-6
 
 
@@ -56,6 +62,24 @@ def corrected(marks: Marks, raw: Any, path: Path, notes: Notes) -> Marks:
         stored=None if own else place,
         joins=code == BREAK,
     )
+
+
+def declared(path: Path) -> list[float]:
+    """Return what brings each channel of a .gdf to volts by its own claim; NaN where that is no unit of volts.
+
+    MNE (1.13) knows micro- and millivolt of version 2 and microvolt of version 1, and takes everything else for volts.
+    """
+    with open(path, "rb") as handle:
+        head = handle.read(_HEAD)
+        new = float(head[4:8]) > _NEW
+        (n_chans,) = struct.unpack_from("<H" if new else "<I", head, 252)
+        handle.seek(_HEAD + n_chans * (16 + 80 + (6 if new else 0)))
+        raw = handle.read(n_chans * (2 if new else 8))
+    if new:
+        codes = np.frombuffer(raw, "<u2").tolist()
+        return [_TENS.get(code & 31, np.nan) if code & ~31 == _VOLT else np.nan for code in codes]
+    texts = [raw[8 * k : 8 * k + 8].decode("latin-1").strip("\0 ") for k in range(n_chans)]
+    return [_TEXTS.get(text, np.nan) for text in texts]
 
 
 def unreadable(path: Path) -> str:

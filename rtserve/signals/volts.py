@@ -6,6 +6,7 @@ import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.signals.claims import multiplied
+from rtserve.signals.gdf import declared
 from rtserve.signals.holes import opened, without_holes
 from rtserve.signals.reading import Reading
 from rtserve.spec import UNITS
@@ -46,6 +47,8 @@ def in_volts(reading: Reading, names: list[str], unit: str) -> np.ndarray:
                 hint="convert it to .fif or EDF in the right unit",
             )
         data = data * (_SIZES[unit] / claimed)[:, None]
+    elif reading.path.suffix.lower() == ".gdf":
+        data, claimed = _as_declared(data, claimed, names, reading)
     _require_finite(data, names, reading)
     sound = without_holes(data)
     if not sound.size:
@@ -53,6 +56,22 @@ def in_volts(reading: Reading, names: list[str], unit: str) -> np.ndarray:
     _require_plausible(sound, claimed, unit, reading)
     _compare_channels(sound, claimed if not unit else np.full(len(names), _SIZES[unit]), names, reading)
     return data
+
+
+def _as_declared(
+    data: np.ndarray, claimed: np.ndarray, names: list[str], reading: Reading
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a .gdf's samples and their factors by the units that it names, of which MNE does not know all."""
+    every = declared(reading.path)
+    if len(every) != len(reading.raw.ch_names):
+        return data, claimed
+    own = np.array([every[reading.raw.ch_names.index(name)] for name in names])
+    own = np.where(np.isfinite(own), own, claimed)
+    if not (own == claimed).all():
+        reading.notes.add(
+            "the .gdf names units that MNE takes for volts (nV, or mV in version 1): they are taken as named"
+        )
+    return data * (own / claimed)[:, None], own
 
 
 def _require_finite(data: np.ndarray, names: list[str], reading: Reading) -> None:

@@ -98,6 +98,26 @@ def test_events_of_a_gdf_count_at_their_own_rate(tmp_path, version, event_rate):
     assert np.array_equal(found.X, np.array([whole[:, at : at + RATE] for at in AT], "f4"))
 
 
+UNITS = {1.0: (4275, b"uV"), 1e-3: (4274, b"mV"), 1e-6: (4256, b"V"), 1e3: (4276, b"nV")}
+
+
+@pytest.mark.parametrize("size", UNITS)
+@pytest.mark.parametrize("version", ["2.20", "1.25"])
+def test_a_gdf_is_in_the_unit_that_it_names(tmp_path, version, size):
+    unit = UNITS[size][version == "1.25"]
+    path = gdf(tmp_path / "x.gdf", DATA, RATE, [(at, 769) for at in AT], names=NAMES, version=version)
+    written, data = windows(path).X, bytearray(path.read_bytes())
+    named = struct.pack("<H", unit) if isinstance(unit, int) else unit.ljust(8, b"\0")
+    at = 256 + 3 * (16 + 80 + (6 if isinstance(unit, int) else 0))
+    limits = struct.pack("<3d", *[-200.0 * size] * 3) + struct.pack("<3d", *[200.0 * size] * 3)
+    data[at : at + 3 * len(named) + 48] = 3 * named + limits
+    path.write_bytes(bytes(data))
+    assert pytest.approx(written, rel=1e-5, abs=1e-12) == windows(path).X
+    word = {1.0: "uV", 1e-3: "mV", 1e-6: "V", 1e3: "nV"}[size]
+    said = open_recording(path, Cleaning(low=None, high=None, sfreq=None, unit=word))  # which takes the claim's place
+    assert said.data == pytest.approx(open_recording(path, RAW).data, rel=1e-9, abs=1e-15)
+
+
 def test_a_break_of_a_gdf_is_no_class(tmp_path):
     events = sorted([*((at, 769) for at in AT), (AT[2] + 300, 0x7FFE)])
     path = gdf(tmp_path / "x.gdf", DATA, RATE, events, names=NAMES)
