@@ -112,7 +112,7 @@ def supersede(model: ir.Model, old: ir.Value, new: ir.Value) -> None:
 
 
 def strip_metadata(model: ir.Model) -> None:
-    """Remove what the torch exporter leaves of local paths, stack traces and module names, in place."""
+    """Remove what the torch exporter leaves of local paths, stack traces and module names, and marks, in place."""
     import onnx_ir as ir
 
     model.metadata_props.clear()
@@ -122,6 +122,7 @@ def strip_metadata(model: ir.Model) -> None:
         node.metadata_props.clear()
         node.doc_string = None
         for value in node.outputs:
+            value.meta.clear()
             value.metadata_props.clear()
             value.doc_string = None
     for value in [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]:

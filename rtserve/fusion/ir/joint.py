@@ -9,8 +9,8 @@ graph, so what it did to a mark is undone with it, and what takes a value's plac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Source:
         Times what it is a copy of the value that its node reads.
     """
 
-    value: ir.Value
+    value: Any
     windows: np.ndarray | None = None
     factor: float = 1.0
 
@@ -68,7 +68,7 @@ class Joint:
     places : list of list of (str, int)
         For every view the source and the sample that each of its samples is.
     sources : dict of Source
-        As they were when the views were joined; `sources` has the values that have their samples now.
+        Without values: `sources` has those that have their samples now, and what is not there any more is not kept.
     offset : ndarray, (channels,)
         What all of them hold beside what is linear in the window.
     group : int or None
@@ -106,7 +106,8 @@ def join(emit: Emitter, signals: Sequence[Signal], *, offset: np.ndarray, group:
     used = {str(source.value.name): source for signal in signals for source, _ in signal.places}
     for name, source in used.items():
         source.value.meta[f"{SOURCE}{name}"] = 0
-    y.meta[JOINT] = Joint(places=places, sources=used, offset=offset, group=group)
+    kept = {name: replace(source, value=None) for name, source in used.items()}
+    y.meta[JOINT] = Joint(places=places, sources=kept, offset=offset, group=group)
     return y
 
 

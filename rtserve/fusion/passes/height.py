@@ -117,7 +117,7 @@ def _copy_of(row: Row, channels: int) -> _Copy | None:
         return None
     if row.factor == 1.0 or node is None or conv_of(node) is None:
         return _Copy(base=row.value, factor=np.ones(channels))
-    return _Copy(base=node.inputs[0], factor=np.full(channels, float(np.float32(row.factor))))  # type: ignore[arg-type]
+    return _Copy(base=node.inputs[0], factor=np.full(channels, float(np.float32(row.factor))))
 
 
 def _rewrite(model: ir.Model, node: ir.Node, table: ViewTable) -> str:

@@ -323,10 +323,7 @@ def _matmul(node: ir.Node, args: list[Any]) -> Affine:
 
 
 _HANDLERS: dict[str, Callable[[Any, list[Any]], Affine | list[Affine]]] = {
-    "Reshape": _reshape,
-    "Flatten": _reshape,
-    "Squeeze": _reshape,
-    "Unsqueeze": _reshape,
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
     "Transpose": _transpose,
     "Slice": _slice,
     "Split": _split,

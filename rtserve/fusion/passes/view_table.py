@@ -164,7 +164,7 @@ def shared_deeper(table: ViewTable) -> bool:
 def seam_rows(emit: Emitter, row: Row, *, offset: bool = True) -> ir.Value:
     """Return the product of every distinct window, (batch, windows, channels), with or without its offset."""
     product, windows = row.value.producer(), np.asarray(row.windows)
-    flat = producer(product.inputs[0])  # type: ignore[union-attr]
+    flat = producer(product.inputs[0])
     picked = emit("Gather", flat.inputs[0].producer().inputs[0], windows.reshape(-1), axis=1)  # type: ignore[union-attr]
     y = emit("Gemm", emit("Reshape", picked, *flat.inputs[1:]), *product.inputs[1 : 3 if offset else 2])  # type: ignore[union-attr]
     return emit("Reshape", y, [-1, len(windows), inner_dims(row.value)[0]])  # type: ignore[index]

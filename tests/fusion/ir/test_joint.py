@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rtserve.fusion.fuse import fuse
 from rtserve.fusion.ir.joint import ends_of, joints, sources
 from rtserve.fusion.passes import channel_step, layout, paired
 from rtserve.fusion.passes.assemble import assemble
@@ -102,6 +103,14 @@ def test_passes_that_move_sources_say_where_they_are_now(monkeypatch, activation
     assert {o.name for o in outcomes if o.status == "applied"} >= {"layout", "paired"}
     assert require_true(graph, model) == 1 + (not activation)
     assert any(first for _, first in sources(model).values())
+
+
+def test_a_fused_graph_keeps_nothing_of_what_was_handed_over():
+    graph, _ = assembled(VIEWS[:4])
+    fused = fuse([graph], views=VIEWS[:4], parity=False)
+    assert not any(value.meta for node in fused.model.graph for value in node.outputs)
+    _, model = assembled(VIEWS[:4])
+    assert all(source.value is None for _, joint in joints(model) for source in joint.sources.values())
 
 
 def test_what_is_undone_leaves_the_hand_over_as_it_was():
