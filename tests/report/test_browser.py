@@ -30,7 +30,9 @@ document.getElementById("f").addEventListener("load", function () {
       var b = e.getBoundingClientRect();
       return b.width > 300 && b.width <= 390 && b.height > 60;
     }).length;
-  document.title = JSON.stringify({wide: wide, small: small, pictures: pictures});
+  var cut = Array.from(d.querySelectorAll("td")).filter(
+    function (e) { return e.getBoundingClientRect().right > 390; }).length;
+  document.title = JSON.stringify({wide: wide, small: small, pictures: pictures, cut: cut});
 });
 </script>"""
 
@@ -123,6 +125,7 @@ def test_a_phone_need_not_scroll_sideways(report, tmp_path):
     found = json.loads(done.stdout.split("<title>")[1].split("</title>")[0])
     assert found["wide"] <= 390
     assert found["small"] == 0
+    assert found["cut"] == 0
     assert found["pictures"] >= 6
 
 
