@@ -12,12 +12,13 @@ of two losses nearer to one another than four blocks one may hide the other.
 from __future__ import annotations
 
 import bisect
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-__all__ = ["Losses", "losses_of"]
+__all__ = ["Losses", "lasts", "losses_of"]
 
 _LASTS_S = 2.0
 _EVEN = 0.25
@@ -119,28 +120,61 @@ def _between_neighbours(
 
 
 def _between_blocks(line: np.ndarray, period: float) -> Losses:
-    """Find losses in medians of blocks, the largest first, and then on either side of it."""
-    size, least = 0, np.inf
-    for size in _SIZES:
-        jumps = _jumps(line, size)
-        if len(jumps) < 3 * _SIDE:
-            break
-        least = _unevenness(jumps)
-        if least <= period / 2:
-            break
-    if not np.isfinite(least):
-        return Losses(seen=np.inf)
-    limit, reach = max(period / 2, least), _reach(period, size)
+    """Find losses in medians of blocks: large ones in small blocks, and what these are too uneven for in larger ones."""
     places: list[tuple[int, int]] = []
+    seen, pieces = 0.0, [(0, len(line))]
+    for size in _SIZES:
+        reach, left = _reach(period, size), []
+        for begin, end in pieces:
+            jumps = _jumps(line[begin:end], size)
+            if len(jumps) < 3 * _SIDE:  # too short for blocks of this size: what smaller ones showed stands
+                seen = max(seen, np.inf if size == _SIZES[0] else 0.0)
+                continue
+            limit = max(period / 2, _unevenness(jumps))
+            found = _split(line[begin:end], size, limit, reach, period)
+            edges = [begin, *(begin + at for at in found), end]
+            places += [_zone(line, around, size, reach) for around in zip(edges, edges[1:], edges[2:], strict=False)]
+            if limit > period / 2:
+                left += [(*piece, limit) for piece in itertools.pairwise(edges)]
+            seen = max(seen, _MARGIN / 2) if limit <= period / 2 else seen
+        enough = [
+            (begin, end) for begin, end, _ in left if (end - begin) // (4 * size) >= 5 * _SIDE and size < _SIZES[-1]
+        ]
+        for begin, end, limit in left:
+            if (begin, end) not in enough:
+                seen = max(seen, _MARGIN * limit / period)
+        pieces = enough
+    return Losses(places=_apart(places), seen=seen)
+
+
+def _zone(line: np.ndarray, around: tuple[int, int, int], size: int, reach: int) -> tuple[int, int]:
+    """Return the samples among which a step is: a block on each side, and as far as the best split of the seconds there."""
+    since, at, until = around
+    best = since + _place(line[since:until], at - since, max(1, reach // _SIDE))
+    return max(since, min(at - size, best) - 1), min(max(at + size, best), until - 1)
+
+
+def _split(line: np.ndarray, size: int, limit: float, reach: int, period: float) -> list[int]:
+    """Return the first sample after each step that lasts, the largest found first and then those on either side of it."""
+    out: list[int] = []
     pieces = [(0, len(line))]
     while pieces:
         begin, end = pieces.pop()
         for found in _steps(line[begin:end], size, limit):
             if abs(_shift(line[begin:end], found, found, reach)) >= period / 2:
-                places.append((max(begin, begin + found - 1 - size), min(begin + found + size, end - 1)))
+                out.append(begin + found)
                 pieces += [(begin, begin + found), (begin + found, end)]
                 break
-    return Losses(places=_apart(places), seen=_MARGIN * limit / period)
+    return sorted(out)
+
+
+def lasts(stamps: np.ndarray, at: int) -> bool:
+    """Whether the stamps from the sample `at` on are off the line of those before it for good, or came late only."""
+    period = float(np.median(np.diff(stamps)))
+    if not period > 0:
+        return True
+    line, reach = _off_line(stamps, period), _reach(period, 0)
+    return abs(_shift(line, at, at, reach)) >= period / 2
 
 
 def _period(stamps: np.ndarray, steps: np.ndarray, nominal: float) -> float:

@@ -24,7 +24,7 @@ import numpy as np
 
 from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.signals.clock import Marks, Stretch
-from rtserve.signals.losses import losses_of
+from rtserve.signals.losses import lasts, losses_of
 from rtserve.signals.notes import Remark
 
 __all__ = ["Stamped", "read_xdf"]
@@ -36,6 +36,8 @@ _TOLERATED = 1e-3
 """Of the named rate: amplifiers' clocks differ by a few in 100,000, other causes by more than this."""
 _BREAK_S = 0.25
 """Between the stamps of two samples: longer than what a network delays, so that samples are missing there."""
+_NEAR = 1 << 16
+"""Samples on each side that are looked at for whether a break is one, or the end of a delay."""
 _OURS = re.compile("Segments and clock-segments differ")
 """pyxdf says so of every stream whose stamps it was asked to leave as they are."""
 _STRAY_S = 0.01
@@ -171,6 +173,9 @@ def _stretches(stamps: np.ndarray, nominal: float, path: Path) -> tuple[float, l
         )
     steps = np.diff(stamps)
     joins = np.flatnonzero(np.abs(steps) > max(_BREAK_S, 1.5 / nominal, 1.5 * usual)) + 1
+    joins = np.array(
+        [at for at in joins.tolist() if lasts(stamps[max(0, at - _NEAR) : at + _NEAR], min(at, _NEAR))], int
+    )
     parts = _parts(stamps, [0, *joins.tolist(), len(stamps)], nominal)
     lines = [_line(stamps[a:b], nominal) for a, b in parts]
     _require_onwards(parts, lines, path)
@@ -257,6 +262,13 @@ def _line(stamps: np.ndarray, nominal: float) -> tuple[float, float, float]:
         return float(stamps[0]), 1.0 / nominal, float(np.ptp(stamps))
     first = float(stamps.mean()) - step * (n - 1) / 2
     off = stamps - (first + step * np.arange(n))
+    for _ in range(3):  # what came late says nothing of when samples were taken
+        kept = np.abs(off) <= max(3 * 1.4826 * float(np.median(np.abs(off))), 1e-4 * step)
+        if kept.all() or kept.sum() < 2:
+            break
+        step, first = (float(x) for x in np.polyfit(np.flatnonzero(kept), stamps[kept] - stamps[0], 1))
+        first += float(stamps[0])
+        off = stamps - (first + step * np.arange(n))
     size = min(n, max(1, round(1.0 / step)))
     means = off[: n // size * size].reshape(-1, size).mean(axis=1)
     return first, step, float(np.abs(means).max())

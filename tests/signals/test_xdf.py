@@ -123,6 +123,25 @@ def late(stamps, places, seconds):
     return out
 
 
+@pytest.mark.parametrize("seconds", [0.24, 0.6])
+def test_a_stall_moves_no_sample_and_is_no_gap(tmp_path, seconds):
+    data = pulsed(200.0)
+    stamps = late(np.arange(len(data)) / 200, [3010], seconds)
+    reading = read_recording(xdf(tmp_path / "x.xdf", data, stamps, marked(0.0)))
+    (stretch,) = reading.clock.stretches
+    assert stretch.stop == len(data)
+    assert reading.clock.time_of(np.array([100, 7900])) == pytest.approx([0.5, 39.5], abs=1e-5)
+
+
+def test_large_losses_in_a_short_uneven_recording_are_found():
+    stamps = np.arange(13_312) / 512 + 0.002 * np.random.default_rng(3).standard_normal(13_312)
+    left, _ = lossy(stamps, stamps, [2000, 4500, 7000, 9900], 60)
+    found = losses_of(left, 512.0).places
+    assert [before < at <= after for (before, after), at in zip(found, [2000, 4440, 6880, 9720], strict=True)] == [
+        True
+    ] * 4
+
+
 UNEVEN = {
     "even": lambda t, rng: t,
     "quantised to 1 ms": lambda t, rng: np.round(t, 3),
