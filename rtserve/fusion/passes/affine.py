@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.ir.refused import Refused
-from rtserve.fusion.passes.toeplitz import Filter, analyse
+from rtserve.fusion.passes.operator import Operator, operator_of, probes
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -36,12 +36,15 @@ class Affine:
 
     Parameters
     ----------
-    response : ndarray, float64, (n_times, *reduced)
-        P with the input's time first; `reduced` is `dims` with the electrode axis, if any, of length 1.
+    response : ndarray, float64, (probes, *reduced)
+        What is made of `rtserve.fusion.passes.operator.probes`: P with the input's time first, or of a long window what
+        says the same; `reduced` is `dims` with the electrode axis, if any, of length 1.
     bias : ndarray, float64, (1 or electrodes, *reduced)
         b; one for all where it is the same for all.
     dims : tuple of int
         True shape without the batch.
+    n_times : int
+        Samples of the window.
     electrode : int or None
         Axis of `dims` along which electrodes still lie.
     spatial : ndarray, float64, (features, n_chans), or None
@@ -58,6 +61,7 @@ class Affine:
     response: np.ndarray
     bias: np.ndarray
     dims: tuple[int, ...]
+    n_times: int
     electrode: int | None
     spatial: np.ndarray | None = None
     mix: np.ndarray | None = None
@@ -68,8 +72,9 @@ class Affine:
     def source(cls, n_chans: int, n_times: int) -> Affine:
         """Return the input itself, (n_chans, n_times)."""
         return cls(
-            response=np.eye(n_times)[:, None, :], bias=np.zeros((1, 1, n_times)), dims=(n_chans, n_times), electrode=0
-        )
+            response=probes(n_times)[:, None, :], bias=np.zeros((1, 1, n_times)), dims=(n_chans, n_times),
+            n_times=n_times, electrode=0,
+        )  # fmt: skip
 
     @property
     def mixed(self) -> bool:
@@ -82,15 +87,9 @@ class Affine:
         return tuple(self.bank if axis == self.electrode else dim for axis, dim in enumerate(self.dims))
 
     @cached_property
-    def operator(self) -> np.ndarray:
-        """P as (features, n_out, n_in), what follows the features flattened."""
-        n_in = len(self.response)
-        return self.response.reshape(n_in, self.dims[0], -1).transpose(1, 2, 0)
-
-    @cached_property
-    def filter(self) -> Filter | None:
-        """The filter that P is; None where it is none."""
-        return analyse(self.operator)
+    def operator(self) -> Operator:
+        """P, what follows the features flattened."""
+        return operator_of(self.response.reshape(len(self.response), self.dims[0], -1), self.n_times)
 
     def mapped(
         self, linear: Callable[[np.ndarray], np.ndarray], dims: tuple[int, ...], electrode: int | None

@@ -44,25 +44,25 @@ def mix_dense(emit: Emitter, model: ir.Model, node: ir.Node, dense: DenseMix, fo
     Refused
         Where none saves work.
     """
-    filters, operator = dense.value.filter, dense.value.operator
-    n_out, n_in = operator.shape[1:]
+    operator = dense.value.operator
+    filters, n_out, n_in = operator.filter, operator.n_out, operator.n_in
     outputs, per_group, n_chans = dense.taps.shape
     steady = np.ptp(_bias(dense), axis=1).max() == 0
     mergeable = (
         filters is not None and not filters.corners and min(filters.conv.left, filters.conv.right) >= 0 and steady
     )
-    costs = {"split": outputs * per_group * n_in * (n_chans + n_out)}
+    costs = {"split": outputs * per_group * n_in * (n_chans + n_out)} if not operator.cut else {}
     if mergeable and filters is not None:
         costs["merged"] = outputs * n_chans * filters.conv.taps * n_out
     before = node_macs(node) + found.macs(node.inputs[0])
-    way = min(costs, key=lambda key: costs[key])
-    if costs[way] >= before:
-        raise Refused(f"{before:,} multiply-adds now, {costs[way]:,} with its filters in another order")
+    way = min(costs, key=lambda key: costs[key], default="")
+    if not way or costs[way] >= before:
+        raise Refused(f"{before:,} multiply-adds now, {costs.get(way, before):,} with its filters in another order")
     if way == "merged" and filters is not None:
         y = _merged(emit, model, dense, filters)
         done = "filters and dense spatial step merged"
     else:
-        y = _split(emit, model, dense, operator)
+        y = _split(emit, model, dense, operator.array)
         done = f"space first, then {per_group} filters of an output as one product"
     _put(emit, model, node, y, (outputs, 1, n_out))
     return f"{node.outputs[0].name}: {done}; {before:,} -> {costs[way]:,} multiply-adds"

@@ -105,7 +105,7 @@ def _join_pays(values: list[ir.Value], found: Trace) -> bool:
     """Whether filtering side by side costs at most as much again as filtering one by one."""
     affines = [found.values[value] for value in values]
     joint = _beside(affines)
-    if any(affine.filter is None for affine in (*affines, joint)):
+    if any(affine.operator.filter is None for affine in (*affines, joint)):
         return False
     return _macs_after(joint) <= 2 * sum(map(_macs_after, affines))
 
@@ -118,6 +118,7 @@ def _beside(affines: list[Affine]) -> Affine:
         response=np.concatenate([a.response for a in affines], axis=1),
         bias=np.concatenate([a.bias for a in affines], axis=1),
         dims=(sum(a.dims[0] for a in affines), *affines[0].dims[1:]),
+        n_times=affines[0].n_times,
         electrode=None,
         spatial=np.concatenate([a.spatial for a in affines if a.spatial is not None]),
         dropped=frozenset.intersection(*(a.dropped for a in affines)),
@@ -128,7 +129,7 @@ def _collapse(emit: Emitter, model: ir.Model, values: list[ir.Value], found: Tra
     """Emit a group of values, space first, in the place of what computed them; return what was done."""
     affines = [found.values[value] for value in values]
     joint = _beside(affines)
-    shape = joint.filter
+    shape = joint.operator.filter
     before = sum(found.macs(value) for value in values)
     result = _restore_shape(emit, _emit_rank_one(emit, model, joint), joint.dims)
     sizes = [affine.dims[0] for affine in affines]
@@ -144,7 +145,7 @@ def _collapse(emit: Emitter, model: ir.Model, values: list[ir.Value], found: Tra
 def _macs_after(affine: Affine) -> int:
     assert affine.spatial is not None
     features, n_chans = affine.spatial.shape
-    shape, (n_out, n_in) = affine.filter, affine.operator.shape[1:]
+    shape, n_in, n_out = affine.operator.filter, affine.operator.n_in, affine.operator.n_out
     mix = features * n_chans * n_in
     if shape is None:
         return int(mix + features * n_in * n_out)
@@ -154,7 +155,7 @@ def _macs_after(affine: Affine) -> int:
 
 def _emit_rank_one(emit: Emitter, model: ir.Model, affine: Affine) -> ir.Value:
     """Emit S x, the temporal operator and the bias; return (batch, features, 1, n_out)."""
-    shape = affine.filter
+    shape = affine.operator.filter
     assert affine.spatial is not None
     bias = affine.bias.reshape(affine.dims[0], -1)
     steady, rest = _split_bias(bias, shape)
@@ -171,7 +172,7 @@ def _emit_rank_one(emit: Emitter, model: ir.Model, affine: Affine) -> ir.Value:
         u = emit("Unsqueeze", emit("Conv", x, weight), [2])
         if shape is not None:
             return _emit_filter(emit, u, shape, steady, rest)
-        y = _emit_dense(emit, u, affine.operator)
+        y = _emit_dense(emit, u, affine.operator.array)
         rest = rest + steady[:, None]
     if not rest.any():
         return y

@@ -14,7 +14,7 @@ import numpy as np
 
 from rtserve.fusion.ir.conv import Conv1d
 
-__all__ = ["Corner", "Filter", "analyse", "distinct"]
+__all__ = ["EXACT", "Corner", "Filter", "analyse", "distinct", "strides"]
 
 EXACT = 1e-13
 """Entries below this share of the largest are rounding of a zero."""
@@ -49,14 +49,14 @@ def analyse(operator: np.ndarray) -> Filter | None:
     """
     _, n_out, n_in = operator.shape
     clean = np.where(np.abs(operator) > EXACT * max(np.abs(operator).max(), 1e-300), operator, 0.0)
-    for stride in _strides(n_out, n_in):
+    for stride in strides(n_out, n_in):
         found = _as_filter(clean, stride)
         if found is not None:
             return found
     return None
 
 
-def _strides(n_out: int, n_in: int) -> list[int]:
+def strides(n_out: int, n_in: int) -> list[int]:
     """Return strides in the order of likelihood."""
     guess = max(1, round(n_in / max(n_out, 1)))
     return sorted({1, guess, max(1, guess - 1), guess + 1, n_in // max(n_out, 1) or 1}, key=lambda s: abs(s - guess))

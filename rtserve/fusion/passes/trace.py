@@ -17,6 +17,7 @@ import numpy as np
 from rtserve.fusion.ir.nodes import producer
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes.affine import Affine, axes_in, static_dims
+from rtserve.fusion.passes.operator import LARGEST
 from rtserve.fusion.passes.trace_conv import conv as _conv
 from rtserve.fusion.passes.trace_signal import average_pool, dft, pad, reduce, running_sum
 from rtserve.graphs.fold import constant
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = ["Trace", "trace"]
-
-LARGEST = 60_000_000
-"""Impulse responses with more numbers than this are not followed (float64: half a gigabyte)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

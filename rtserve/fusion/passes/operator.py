@@ -1,0 +1,152 @@
+r"""The temporal operator P (features, n_out, n_in) of an affine value, found from what it makes of a few inputs.
+
+Up to some length the inputs are an impulse at every sample, and their responses are P. For a long window impulses lie K
+samples apart, so that P need not be quadratic in it: an output that reads fewer than K neighbouring samples says which
+number belongs to which of them. Where it reads them is what moves by the stride from output to output; whether that is so
+is asked of responses to noise, which agree for no other P. The rows in the middle of such a P are one row: it is kept with
+the middle cut out, and the filter that is found in it is that of the whole window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.passes.toeplitz import EXACT, Corner, Filter, analyse, strides
+
+__all__ = ["Operator", "operator_of", "probes"]
+
+LONG = 1024
+"""Windows up to which every sample has an impulse of its own."""
+APART = 512
+"""Samples between impulses in longer ones."""
+NOISES = 2
+LARGEST = 60_000_000
+"""Numbers that P may have (float64: half a gigabyte)."""
+ALIKE = 1e-9
+"""Part of the largest by which responses to noise may differ from what they should be."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Operator:
+    """P, and the filter that it is.
+
+    Parameters
+    ----------
+    array : ndarray, (features, outputs, samples)
+        P without its middle.
+    n_out, n_in : int
+        Outputs and samples of the whole.
+    """
+
+    array: np.ndarray
+    n_out: int
+    n_in: int
+
+    @property
+    def cut(self) -> bool:
+        """Whether something was left out."""
+        return bool(self.array.shape[1] < self.n_out)
+
+    @cached_property
+    def filter(self) -> Filter | None:
+        """The filter with its corners; None where it is none.
+
+        Raises
+        ------
+        Refused
+            Where it is none, and P is too large to be written out.
+        """
+        found = analyse(self.array)
+        if not self.cut:
+            return found
+        if found is None:
+            raise Refused("no filter, on a window too long for a product")
+        middle, rows, columns = (
+            self.array.shape[1] // 2,
+            self.n_out - self.array.shape[1],
+            self.n_in - self.array.shape[2],
+        )
+        corners = tuple(c if c.rows.start < middle else _further(c, rows, columns) for c in found.corners)
+        return Filter(conv=replace(found.conv, n_in=self.n_in), corners=corners)
+
+
+def _further(corner: Corner, rows: int, columns: int) -> Corner:
+    """Return a corner so many rows and columns further on."""
+    moved = (slice(s.start + by, s.stop + by) for s, by in ((corner.rows, rows), (corner.columns, columns)))
+    return Corner(rows=next(moved), columns=next(moved), matrix=corner.matrix)
+
+
+def probes(n_times: int) -> np.ndarray:
+    """Return the inputs, (probes, n_times), whose responses say what P is."""
+    if n_times <= LONG:
+        return np.eye(n_times)
+    noise = np.random.default_rng(0).standard_normal((NOISES, n_times))
+    return np.concatenate([(np.arange(n_times) % APART == np.arange(APART)[:, None]).astype(np.float64), noise])
+
+
+def operator_of(response: np.ndarray, n_times: int) -> Operator:
+    """Return the operator whose responses to `probes` are (probes, features, n_out).
+
+    Raises
+    ------
+    Refused
+        Where an output of a long window reads too many samples, or others than its neighbours read.
+    """
+    n_out = response.shape[2]
+    if n_times <= LONG:
+        return Operator(array=response.transpose(1, 2, 0), n_out=n_out, n_in=n_times)
+    size = max(np.abs(response[:APART]).max(), 1e-300)
+    for stride in strides(n_out, n_times):
+        for first in _firsts(response, stride, n_times, size):
+            at = first + stride * np.arange(n_out) + np.arange(APART)[:, None]
+            band = np.take_along_axis(response[:APART], (at % APART)[:, None], axis=0)
+            band = np.where(((at >= 0) & (at < n_times))[:, None], band, 0.0)
+            if _agrees(band, at, response[APART:], n_times):
+                return _without_middle(band, at, stride, n_times, size)
+    raise Refused(f"an output reads {APART} samples or more, or not what its neighbours read")
+
+
+def _firsts(response: np.ndarray, stride: int, n_times: int, size: float) -> list[int]:
+    """Return where what output 0 reads may begin, the likeliest first, if outputs in the middle are a stride apart."""
+    middle = response.shape[2] // 2
+    used = np.flatnonzero(np.abs(response[:APART, :, middle]).max(axis=1) > EXACT * size)
+    if not len(used):
+        return []
+    gaps = np.diff([*used, used[0] + APART])
+    last = int(gaps.argmax())
+    span = APART - int(gaps[last]) + 1
+    low = int(used[(last + 1) % len(used)]) - (APART - span) // 2
+    places = np.arange(-(n_times // APART) - 1, n_times // APART + 2) * APART + (low - stride * middle) % APART
+    return sorted(places.tolist(), key=lambda first: abs(first + APART // 2))[:4]
+
+
+def _agrees(band: np.ndarray, at: np.ndarray, wanted: np.ndarray, n_times: int) -> bool:
+    """Whether the outputs that read (samples, features, n_out) at some places are what was made of noise."""
+    noise = probes(n_times)[APART:]
+    got = np.stack([np.einsum("jft,jt->ft", band, one[np.clip(at, 0, n_times - 1)]) for one in noise])
+    return bool(np.abs(got - wanted).max() <= ALIKE * max(np.abs(wanted).max(), 1e-300))
+
+
+def _without_middle(band: np.ndarray, at: np.ndarray, stride: int, n_times: int, size: float) -> Operator:
+    """Return the operator with the rows in the middle cut out that are all the same."""
+    features, n_out = band.shape[1:]
+    middle = n_out // 2
+    other = np.flatnonzero(np.abs(band - band[..., middle : middle + 1]).max(axis=(0, 1)) > EXACT * size)
+    left, right = other[other < middle], other[other > middle]
+    ends = max(int(left[-1]) + 1 if len(left) else 0, n_out - int(right[0]) if len(right) else 0)
+    used = np.flatnonzero(np.abs(band[..., middle]).max(axis=1) > EXACT * size)
+    keep = min(4 * ends + 3 * (int(used[-1] - used[0]) + 1) // stride + 16, -(-n_out // 2))
+    removed = max(n_out - 2 * keep, 0)
+    if features * 2 * keep * (n_times - stride * removed) > LARGEST:
+        raise Refused("too much of a long window is at its ends")
+    rows = np.r_[:keep, keep + removed : n_out]
+    array = np.zeros((features, len(rows), n_times - stride * removed))
+    for row, t in enumerate(rows):
+        place = at[:, t] - stride * removed * (row >= keep)
+        inside = (at[:, t] >= 0) & (at[:, t] < n_times) & (place >= 0) & (place < array.shape[2])
+        array[:, row, place[inside]] = band[inside, :, t].T
+    return Operator(array=array, n_out=n_out, n_in=n_times)
