@@ -11,13 +11,18 @@ from rtserve.errors import InputError
 from rtserve.measure.cases import Cases
 from rtserve.measure.metric import Metric
 
-__all__ = ["class_tables", "subject_rows", "table_lines"]
+__all__ = ["class_tables", "one_class_text", "subject_rows", "table_lines"]
+
+NEARLY_ALL = 0.99
+"""The part of all decisions from which on a classifier is said to decide for one class alone."""
 
 Array = np.ndarray
 
 
 def class_tables(y: Array, p: Array, classes: Sequence[str]) -> dict[str, Any]:
-    """Return the confusion matrix (rows: the class that is there) and each class's recall, precision and F1.
+    """Return the confusion matrix (rows: the class that is there), each class's recall, precision and F1, and `one_class`.
+
+    The last is the class that nearly everything is decided for while more than so few cases are of another, or None.
 
     Parameters
     ----------
@@ -43,7 +48,18 @@ def class_tables(y: Array, p: Array, classes: Sequence[str]) -> dict[str, Any]:
         }
         for k in range(count)
     ]
-    return {"confusion": {"classes": names, "counts": table.tolist()}, "per_class": rows}
+    most, least = int(said.argmax()), NEARLY_ALL * len(called)
+    one = rows[most] if said[most] >= least and there[most] < least else None
+    return {"confusion": {"classes": names, "counts": table.tolist()}, "per_class": rows, "one_class": one}
+
+
+def one_class_text(tables: Mapping[str, Any]) -> str:
+    """Return what there is to say of `one_class` in an evaluation's tables; nothing where a classifier does decide."""
+    one = tables.get("one_class")
+    if not one:
+        return ""
+    n = sum(row["n"] for row in tables["per_class"])
+    return f"decides for {one['class']} in {one['decided_for']} of {n}, whatever is there ({one['n']} are of it)"
 
 
 def _share(part: int, whole: int) -> float | None:

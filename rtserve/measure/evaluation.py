@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rtserve.measure.cases import WINDOWS, Cases, Per
-from rtserve.measure.class_tables import class_tables, subject_rows, table_lines
+from rtserve.measure.class_tables import class_tables, one_class_text, subject_rows, table_lines
 from rtserve.measure.columns import labels_of
 from rtserve.measure.metrics import Metric, metric_of, parse_metric
 from rtserve.measure.results import environment, save_result
@@ -96,9 +96,15 @@ class Evaluation:
         """Return the confusion matrix, what each class gets, and each score of each subject alone, as JSON values."""
         if self.cases is None:
             return {}
-        known = [metric for score in self.scores if (metric := metric_of(score.signature)) is not None]
-        by_class = class_tables(self.targets, self.predictions, self.classes) if known and known[0].classes else {}
-        return by_class | {"per_subject": subject_rows(self.cases, {metric.label: metric for metric in known})}
+        metrics = {metric.label: metric for metric in self._metrics()}
+        return self._by_class() | {"per_subject": subject_rows(self.cases, metrics)}
+
+    def _metrics(self) -> list[Metric]:
+        return [metric for score in self.scores if (metric := metric_of(score.signature)) is not None]
+
+    def _by_class(self) -> dict[str, Any]:
+        known = self._metrics() if self.cases else []
+        return class_tables(self.targets, self.predictions, self.classes) if known and known[0].classes else {}
 
     def _against(self) -> list[str]:
         """Return the verdicts, where other metrics than the default ones were asked for; reasons are in the notes."""
@@ -145,7 +151,7 @@ class Evaluation:
             "targets": _numbers(self.targets),
             "subject": self.subject.tolist(),
         }
-        known = [metric for score in self.scores if (metric := metric_of(score.signature)) is not None]
+        known = self._metrics()
         if self.cases and any(metric.reads == "probabilities" for metric in known):
             values["probabilities"] = np.asarray(self.cases.probabilities, np.float64).tolist()
         names = {name for metric in known for name in metric.columns} if self.cases else set()
@@ -172,7 +178,8 @@ class Evaluation:
         over = next((s.interval for s in self.scores if s.interval), None)
         if over:
             out.append(f"  intervals: {over.level:.0%}, over {over.units} {over.over}")
-        return out + [f"  note: {note}" for note in self.notes]
+        said = one_class_text(self._by_class())
+        return out + [f"  note: {note}" for note in (*([f"the graph {said}"] if said else []), *self.notes)]
 
 
 def _asks(standing: Standing) -> tuple[object, object]:

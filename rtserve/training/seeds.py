@@ -14,6 +14,7 @@ from typing import Any
 from rtserve.errors import InputError
 from rtserve.extras import extra_module
 from rtserve.files import write_bytes
+from rtserve.measure.class_tables import one_class_text
 from rtserve.measure.signature import Interval
 from rtserve.processes import in_processes
 from rtserve.signals.membership import training_record
@@ -85,6 +86,7 @@ class TrainingRun:
             reused = ", reused" if result["seed"] in self.reused else ""
             note = " MARGINAL" if result["marginal"] else ""
             note += f"; {RISING}" if result.get("rising") else ""
+            note += f"; {one}" if (one := one_class_text(result["test"])) else ""
             against = (result["test"].get("against_constant") or [None])[0]
             verdict = "" if against is None or against["verdict"].startswith("better") else f", {against['verdict']}"
             interval = f" {Interval.from_dict(ends).text('.3f')}" if ends else ""

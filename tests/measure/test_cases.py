@@ -11,6 +11,7 @@ from rtserve.errors import InputError
 from rtserve.measure import rescore
 from rtserve.measure.branches import try_branches
 from rtserve.measure.cases import Per
+from rtserve.measure.class_tables import class_tables, one_class_text
 from rtserve.measure.compare import compare
 from rtserve.measure.evaluate import evaluate
 from rtserve.measure.evaluation import score_predictions
@@ -253,3 +254,18 @@ def test_a_table_that_is_no_column_of_these_windows_is_refused(tmp_path, run_cli
     assert code == 2
     assert said in error
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("decided", "there", "said"),
+    [
+        (100, 50, "decides for b in 100 of 100, whatever is there (50 are of it)"),
+        (99, 98, "decides for b in 99 of 100, whatever is there (98 are of it)"),
+        (98, 50, ""),
+        (100, 99, ""),  # as many are of it
+        (100, 100, ""),
+    ],
+)
+def test_a_classifier_that_decides_for_one_class_alone_is_told(decided, there, said):
+    y, p = (np.repeat([1.0, 0.0], [n, 100 - n]) for n in (there, decided))
+    assert one_class_text(class_tables(y, p, ("a", "b"))) == said

@@ -67,6 +67,18 @@ def test_it_learns_and_says_what_it_did(trained):
     assert [text.split("|")[0] for text in row["valid"]] == ["balanced_accuracy", "accuracy", "log_loss"]
 
 
+def test_one_that_decides_for_one_class_alone_says_so(trained, tmp_path):
+    windows, _, run = trained
+    assert "whatever is there" not in "\n".join(run.lines())
+    noise = replace(windows, X=(1e-5 * np.random.default_rng(3).standard_normal(windows.X.shape)).astype("f4"))
+    recipe = replace(FAST, max_epochs=1, lr=1e-4, class_weight="none")
+    dull = train(noise, make_split(noise), recipe=recipe, seeds=[2], output=tmp_path / "run")
+    one = dull.results[0]["test"]["one_class"]
+    assert one["decided_for"] == sum(row["n"] for row in dull.results[0]["test"]["per_class"]) > one["n"]
+    said = f"decides for {one['class']} in {one['decided_for']} of {one['decided_for']}, whatever is there"
+    assert said in "\n".join(dull.lines())
+
+
 def test_the_graph_knows_its_classes_and_scores_as_the_run_did(trained):
     windows, split, run = trained
     graph = export(run.checkpoints()[0], exporter=run.about["exporter"], settings={"n_times": 40})
