@@ -3,8 +3,8 @@
     python benchmarks/lowest.py [--folder .lowest] [PYTEST ARGUMENTS]
 
 A virtual environment gets every dependency at its lower bound, and what those and the tests need as pip finds it, but
-for `COMPANIONS`. Optional extras are left out: their tests are skipped. A test that ends its process is a failure, and
-the run goes on. Writes ``benchmarks/results/lowest.md``; exit 1 where one fails.
+for `COMPANIONS` and `BY_THEMSELVES`. Optional extras are left out: their tests are skipped. A test that ends its
+process is a failure, and the run goes on. Writes ``benchmarks/results/lowest.md``; exit 1 where one fails.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ ROOT = HERE.parent
 RESULTS = HERE / "results" / "lowest.md"
 COMPANIONS = ("pyparsing<3.3",)
 """What an old version needs old, and does not say: matplotlib 3.8 calls pyparsing as it was before 3.3."""
+BY_THEMSELVES = ("pyriemann==0.10", "mne-bids==0.16")
+"""What the tests use in the version of those days: newer ones call NumPy 2 and MNE 1.11, and do not say so."""
 
 
 def lowest(requirements: Sequence[str]) -> list[str]:
@@ -46,6 +48,7 @@ def install(folder: Path) -> Path:
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     pip = [str(python), "-m", "pip", "install", "-q"]
     subprocess.run([*pip, *pins(), *COMPANIONS, "-e", f"{ROOT}[test]"], check=True)
+    subprocess.run([*pip, "--no-deps", *BY_THEMSELVES], check=True)
     return python
 
 

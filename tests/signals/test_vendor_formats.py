@@ -67,7 +67,7 @@ def test_a_neuroscan_file_that_hides_its_width_is_refused(tmp_path):
         read_recording(path)
     assert "data_format='int32'" in caught.value.hint
     path.write_bytes(path.read_bytes()[:20_000])
-    with pytest.raises(InputError, match=r"cannot be read whole: .*larger than file size") as caught:
+    with pytest.raises(InputError, match="cannot be read whole: ") as caught:
         read_recording(path)
     assert "cut off" in caught.value.hint
     cnt(path, DATA, RATE, [(400, 5)], names=NAMES, samples=2 * DATA.shape[1])  # 32 bits that count as 16

@@ -119,13 +119,16 @@ def test_a_pickle_of_another_version_is_incomplete_where_that_version_may_be_the
         "model.load_state_dict",
         "import pickle; pickle.load(open(path.parent / 't.pkl', 'rb')); model.load_state_dict",
     )
-    report = quick_check(edited(load, **{"t.pkl": pickle.dumps(_OtherVersion(tree))}))
+    content, named = edited(load, **{"t.pkl": pickle.dumps(_OtherVersion(tree))}), load_profile("eeg2025")
+
+    def scored_with(version):
+        packages = {**named.primary.packages, "scikit-learn": version}
+        return dataclasses.replace(named, environments=(dataclasses.replace(named.primary, packages=packages),))
+
+    report = quick_check(content, profile=scored_with("0.24.2"))
     assert report.verdict == "incomplete", shapes.tick_list(report)
     assert "scikit-learn" in shapes.tick_list(report)
-    same = load_profile("eeg2025")
-    packages = {**same.primary.packages, "scikit-learn": importlib.metadata.version("scikit-learn")}
-    same = dataclasses.replace(same, environments=(dataclasses.replace(same.primary, packages=packages),))
-    report = quick_check(edited(load, **{"t.pkl": pickle.dumps(_OtherVersion(tree))}), profile=same)
+    report = quick_check(content, profile=scored_with(importlib.metadata.version("scikit-learn")))
     assert report.verdict == "failed", shapes.tick_list(report)
 
 
