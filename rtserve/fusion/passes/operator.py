@@ -84,8 +84,13 @@ def probes(n_times: int) -> np.ndarray:
     """Return the inputs, (probes, n_times), whose responses say what P is."""
     if n_times <= LONG:
         return np.eye(n_times)
-    noise = np.random.default_rng(0).standard_normal((NOISES, n_times))
-    return np.concatenate([(np.arange(n_times) % APART == np.arange(APART)[:, None]).astype(np.float64), noise])
+    combs = (np.arange(n_times) % APART == np.arange(APART)[:, None]).astype(np.float64)
+    return np.concatenate([combs, _noise(n_times)])
+
+
+def _noise(n_times: int) -> np.ndarray:
+    """Return the last of the `probes` of a long window, (NOISES, n_times)."""
+    return np.random.default_rng(0).standard_normal((NOISES, n_times))
 
 
 def operator_of(response: np.ndarray, n_times: int) -> Operator:
@@ -99,13 +104,13 @@ def operator_of(response: np.ndarray, n_times: int) -> Operator:
     n_out = response.shape[2]
     if n_times <= LONG:
         return Operator(array=response.transpose(1, 2, 0), n_out=n_out, n_in=n_times)
-    size = max(np.abs(response[:APART]).max(), 1e-300)
+    size, noise = max(np.abs(response[:APART]).max(), 1e-300), _noise(n_times)
     for stride in strides(n_out, n_times):
         for first in _firsts(response, stride, n_times, size):
             at = first + stride * np.arange(n_out) + np.arange(APART)[:, None]
             band = np.take_along_axis(response[:APART], (at % APART)[:, None], axis=0)
             band = np.where(((at >= 0) & (at < n_times))[:, None], band, 0.0)
-            if _agrees(band, at, response[APART:], n_times):
+            if _agrees(band, at, noise, response[APART:]):
                 return _without_middle(band, at, stride, n_times, size)
     raise Refused(f"an output reads {APART} samples or more, or not what its neighbours read")
 
@@ -124,10 +129,9 @@ def _firsts(response: np.ndarray, stride: int, n_times: int, size: float) -> lis
     return sorted(places.tolist(), key=lambda first: abs(first + APART // 2))[:4]
 
 
-def _agrees(band: np.ndarray, at: np.ndarray, wanted: np.ndarray, n_times: int) -> bool:
+def _agrees(band: np.ndarray, at: np.ndarray, noise: np.ndarray, wanted: np.ndarray) -> bool:
     """Whether the outputs that read (samples, features, n_out) at some places are what was made of noise."""
-    noise = probes(n_times)[APART:]
-    got = np.stack([np.einsum("jft,jt->ft", band, one[np.clip(at, 0, n_times - 1)]) for one in noise])
+    got = np.stack([np.einsum("jft,jt->ft", band, one[np.clip(at, 0, len(one) - 1)]) for one in noise])
     return bool(np.abs(got - wanted).max() <= ALIKE * max(np.abs(wanted).max(), 1e-300))
 
 
