@@ -19,7 +19,7 @@ from rtserve.errors import InputError
 from rtserve.signals.clock import Marks
 from rtserve.signals.notes import Notes
 
-__all__ = ["corrected", "unreadable"]
+__all__ = ["corrected", "unreadable", "unsaid_width"]
 
 _SETUP, _ELECTRODE = 900, 75
 _ROW = {1: np.dtype("<u2,u1,u1,<i4"), 2: np.dtype("<u2,u1,u1,<i4,V11"), 3: np.dtype("<u2,u1,u1,<u4,V11")}
@@ -71,6 +71,14 @@ def unreadable(path: Path) -> str:
     return ""
 
 
+def unsaid_width(what: str, why: str) -> InputError:
+    """Return the error of a file whose samples have 16 or 32 bits, and nobody knows which."""
+    return InputError(
+        f"{what} does not say whether its samples have 16 or 32 bits: {why}",
+        hint="mne.io.read_raw_cnt(FILE, data_format='int32').save('x_raw.fif'), or 'int16': see which is EEG",
+    )
+
+
 def _marks(rows: np.ndarray, sample: np.ndarray, rate: float, n_times: int) -> Marks:
     """Return marks of a table's rows at these samples."""
     accept = rows["f2"] >> 4
@@ -105,10 +113,7 @@ def _name(stimulus: int, key: int, pad: int) -> str:
 def _require_width(handle: Any, head: bytes, n_times: int, width: int, path: Path) -> None:
     after, said = struct.unpack_from("<i", head, 12)[0], struct.unpack_from("<i", head, 864)[0]
     if said != n_times:  # what MNE before 1.12 takes for 16 bits
-        raise InputError(
-            f"{path} does not say whether its samples have 16 or 32 bits: its header counts {said:,}, its data {n_times:,}",
-            hint="mne.io.read_raw_cnt(FILE, data_format='int32').save('x_raw.fif'), or 'int16': see which is EEG",
-        )
+        raise unsaid_width(str(path), f"its header counts {said:,}, its data {n_times:,}")
     handle.seek(max(0, after) + _WIDE_AT)
     flag = handle.read(1)
     if after > 0 and flag == b"\1" and width == 2:

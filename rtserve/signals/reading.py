@@ -272,10 +272,7 @@ def _unreadable(path: Path, error: Exception) -> InputError | EnvironmentMissing
             hint=f"{install}save it again from EEGLAB with File > Preferences > 'save as -v6/v7, not v7.3'",
         )
     if path.suffix.lower() == ".cnt" and re.search("bytes per sample|CNT file larger", said):
-        return InputError(
-            f"recording {path} does not say whether its samples have 16 or 32 bits: {said}",
-            hint="mne.io.read_raw_cnt(FILE, data_format='int32').save('x_raw.fif'), or 'int16': see which is EEG",
-        )
+        return neuroscan.unsaid_width(f"recording {path}", said)
     if said.startswith("No raw data in"):
         return InputError(
             f"recording {path} holds no raw data",
