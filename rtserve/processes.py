@@ -49,18 +49,19 @@ def in_processes(
     from joblib import Parallel, delayed, parallel_config
 
     return_as = "generator" if ordered else "generator_unordered"
-    results: Any = None
     with parallel_config(backend="loky", n_jobs=n_jobs, inner_max_num_threads=threads):
-        try:
-            with born_deaf():
-                results = Parallel(return_as=return_as)(delayed(_deaf)(function, call) for call in calls)
-            for result in results:  # noqa: UP028 - `yield from` would close what it waits for by itself
-                yield result
-        finally:
-            if results is not None:
-                with warnings.catch_warnings():  # that calls are left undone is what the caller wants
-                    warnings.filterwarnings("ignore", ".*have been cancelled", UserWarning)
-                    results.close()
+        parallel = Parallel(return_as=return_as)
+    results: Any = None
+    try:
+        with born_deaf():
+            results = parallel(delayed(_deaf)(function, call) for call in calls)
+        for result in results:  # noqa: UP028 - `yield from` would close what it waits for by itself
+            yield result
+    finally:
+        if results is not None:
+            with warnings.catch_warnings():  # that calls are left undone is what the caller wants
+                warnings.filterwarnings("ignore", ".*have been cancelled", UserWarning)
+                results.close()
 
 
 @contextlib.contextmanager
