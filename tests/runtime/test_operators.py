@@ -5,6 +5,7 @@ import pytest
 
 from rtserve.runtime.node import OPERATORS
 from tests.runtime import onnx_nodes
+from tests.versions import release
 
 WITHOUT_CASES = {"Scatter"}
 """Deprecated operators that only ONNX's older tests have."""
@@ -13,11 +14,6 @@ WITHOUT_CASES = {"Scatter"}
 @pytest.fixture(scope="module")
 def outcomes():
     return onnx_nodes.outcomes()
-
-
-def release(version):
-    """Return the first two numbers of a version."""
-    return tuple(map(int, version.split(".")[:2]))
 
 
 # The norm of zeros: an older onnx expects NaN where a newer one, as the operator's text, expects zero.

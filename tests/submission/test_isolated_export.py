@@ -17,10 +17,11 @@ from rtserve.graphs.graph import Graph
 from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner
 from rtserve.submission import isolated_export, sandbox
 from tests.conftest import ROOT
+from tests.versions import release
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pyriemann")
 EXPORTER = str(ROOT / "exporters" / "sklearn_pipeline.py")
-OLD = tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 32)
+OLD = release(onnxruntime.__version__) < (1, 32)
 
 
 class Marks:

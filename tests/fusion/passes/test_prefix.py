@@ -14,12 +14,7 @@ from rtserve.fusion.passes import prefix
 from rtserve.fusion.passes.running import clean
 from rtserve.fusion.passes.toeplitz import analyse
 from tests.fusion.passes.networks import N_CHANS, N_TIMES, eegnet, head, network
-
-
-def release(version):
-    """Return the first two numbers of a version."""
-    return tuple(map(int, version.split(".")[:2]))
-
+from tests.versions import release
 
 fourier = pytest.mark.skipif(
     release(onnx.__version__) < (1, 22) or release(onnxruntime.__version__) < (1, 32),
