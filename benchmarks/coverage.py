@@ -1,161 +1,36 @@
 """How often intervals hold the truth, and how often a report calls nothing something: by simulation.
 
-    python benchmarks/coverage.py [--sets 400] [-o benchmarks/results]
+    python benchmarks/coverage.py [--sets 400] [--only TABLE] [-o benchmarks/results]
 
-Every part is kept as soon as it is done, so an interrupted run goes on where it stopped. Writes ``coverage.json`` and
-``coverage.md``. The sets are those of `coverage_sets`, `coverage_metrics` and `coverage_search`; small versions of all
-parts are tests.
+Every row is kept as soon as it is done, with a digest of the code that it measured, so an interrupted run goes on where
+it stopped and a row of other code is done again; ``--stale`` lists those. Writes ``coverage.json`` and ``coverage.md``.
+What is simulated stands in `coverage_parts`; small versions of all parts are tests.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-from coverage_metrics import METRIC_STUDIES, MetricStudy, one_study, truth
-from coverage_search import SEARCHES, one_search
-from coverage_sets import SITUATIONS, Situation, family
+from coverage_parts import Row, code_of, parts
 
 from rtserve.files import write_bytes
-from rtserve.measure.metrics import METRICS
-from rtserve.measure.statistics import Difference, Units, corrected, difference, interval
+from rtserve.measure.results import environment
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("nrmse", "rmse", "mse", "pearson")
-BRANCHES = 13
-POWER = ((8, 480), (10, 600), (15, 900), (19, 241), (19, 1178), (40, 2400))
-"""People and trials; the constants of `rtserve.measure.power` were measured on studies of other seeds."""
 LEAD = (
     "`python benchmarks/coverage.py`; shares of simulated studies, nominal level 0.95. Under *marked* the intervals say",
-    "that tails are heavy; *called different* is two equally good predictors, *difference* how often its interval holds 0.",
+    "that tails are heavy; *called different* is two equally good predictors, *difference* how often its interval holds 0;",
+    "*better* and *worse* are answers that are exactly as good as the constant (NRMSE 1) or as unrelated ones (r 0).",
 )
-Row = dict[str, Any]
-
-
-def intervals(situation: Situation, sets: int) -> Row:
-    """Return how often each metric's interval holds the truth, and how often equal predictors are told apart."""
-    people = situation.population()
-    truth = {name: METRICS[name](people.y, people.p[0]) for name in NAMES}
-    held: dict[str, list[bool]] = {name: [] for name in NAMES}
-    marked, different, around = [], [], []
-    for seed in range(sets):
-        study = situation.study(seed)
-        units = Units.of(study.subject, len(study.y))
-        found = {name: interval(METRICS[name], study.y, study.p[0], units) for name in NAMES}
-        for name, ends in found.items():
-            held[name].append(ends is not None and truth[name] in ends)
-        marked.append(any(ends is not None and bool(ends.mark) for ends in found.values()))
-        gap = difference(METRICS["nrmse"], study.y, *study.p, units)
-        different.append(gap.different)
-        around.append(gap.interval is not None and 0.0 in gap.interval)
-    return {
-        "situation": situation.name,
-        "sets": sets,
-        **{name: float(np.mean(values)) for name, values in held.items()},
-        "marked": float(np.mean(marked)),
-        "called different": float(np.mean(different)),
-        "difference": float(np.mean(around)),
-    }
-
-
-def metrics(study: MetricStudy, sets: int) -> Row:
-    """Return the same of another metric on studies of its own."""
-    true = truth(study)
-    held, different, around = np.mean([one_study(study, seed, true) for seed in range(sets)], axis=0)
-    return {
-        "metric and people": study.name,
-        "sets": sets,
-        "truth": true,
-        "holds the truth": float(held),
-        "called different": float(different),
-        "difference": float(around),
-    }
-
-
-def reports(people: int, trials: int, sets: int) -> Row:
-    """Return how often a report of null branches holds a false verdict, and one verdict alone does."""
-    any_of, each = [], []
-    for seed in range(sets):
-        study = family(np.random.default_rng(7000 + seed), people, trials, BRANCHES)
-        units = Units.of(study.subject, len(study.y))
-        found = [difference(METRICS["nrmse"], study.y, study.p[0], p, units) for p in study.p[1:]]
-        each.append(np.mean([d.different for d in found]))
-        any_of.append(any(d.different for d in corrected(found, "branches")))
-    return {
-        "people": people,
-        "trials": trials,
-        "branches": BRANCHES,
-        "sets": sets,
-        "each alone": float(np.mean(each)),
-        "reports with a false verdict": float(np.mean(any_of)),
-    }
-
-
-def power(people: int, trials: int, sets: int) -> Row:
-    """Return the median size that is stated as detectable, and how often a difference is found that is as large.
-
-    And how often one as large as another single study states, which may be far from the median.
-    """
-    stated = [_gap(people, trials, seed=8000 + seed).detectable for seed in range(sets)]
-    size = float(np.median(stated))
-    gaps = [_gap(people, trials, seed=9000 + seed, better=size) for seed in range(sets)]
-    own = [_gap(people, trials, seed=9000 + sets + k, better=each) for k, each in enumerate(stated)]
-    return {
-        "people": people,
-        "trials": trials,
-        "sets": sets,
-        "stated as detectable": size,
-        "true gain seen": -float(np.mean([gap.value for gap in gaps])),
-        "found": float(np.mean([gap.verdict == "helps" for gap in gaps])),
-        "found, as large as one study states": float(np.mean([gap.verdict == "helps" for gap in own])),
-    }
-
-
-def _gap(people: int, trials: int, *, seed: int, better: float = 0.0) -> Difference:
-    study = family(np.random.default_rng(seed), people, trials, 1, better=better)
-    units = Units.of(study.subject, len(study.y))
-    return difference(METRICS["nrmse"], study.y, study.p[0], study.p[1], units)
-
-
-def searches(index: int, sets: int) -> Row:
-    """Return how often the interval of a search's gain holds the gain on new people, and the verdicts."""
-    made = SEARCHES[index]
-    rows = [one_search(made, seed) for seed in range(sets)]
-    told = [row for row in rows if row["low"] is not None]
-    verdicts = [row["verdict"] for row in rows]
-    wrong = [(r["verdict"] == "helps" and r["true"] >= 0) or (r["verdict"] == "hurts" and r["true"] <= 0) for r in rows]
-    return {
-        "search": made.name,
-        "sets": sets,
-        "with an interval": len(told),
-        "holds the true gain": float(np.mean([row["low"] <= row["true"] <= row["high"] for row in told])),
-        "helps": verdicts.count("helps") / sets,
-        "hurts": verdicts.count("hurts") / sets,
-        "false verdicts": float(np.mean(wrong)),
-        "mean true gain": -float(np.mean([row["true"] for row in rows])),
-    }
-
-
-def parts(sets: int) -> dict[str, list[tuple[str, Callable[[], Row]]]]:
-    """Return every part of the run by its table, each with a key of its own."""
-    more = max(sets, 500)
-    sizes = ((19, 241), (60, 3700))
-    return {
-        "Intervals": [(f"{s.name} x {sets}", lambda s=s: intervals(s, sets)) for s in SITUATIONS],
-        "Other metrics": [(f"{s.name} x {sets}", lambda s=s: metrics(s, sets)) for s in METRIC_STUDIES],
-        "Reports of null branches": [(f"{p}, {n} x {more}", lambda p=p, n=n: reports(p, n, more)) for p, n in sizes],
-        "Detectable": [(f"{p}, {n} x {sets}", lambda p=p, n=n: power(p, n, sets)) for p, n in POWER],
-        "Searches": [(f"{s.name} x {sets}", lambda k=k: searches(k, sets)) for k, s in enumerate(SEARCHES)],
-    }
 
 
 def table(rows: list[Row]) -> list[str]:
     """Return rows as Markdown."""
-    keys = list(rows[0])
+    keys = [key for key in rows[0] if key != "code"]
 
     def cell(value: Any) -> str:
         return f"{value:.3f}" if isinstance(value, float) else str(value)
@@ -164,28 +39,44 @@ def table(rows: list[Row]) -> list[str]:
     return lines + [f"| {' | '.join(cell(row[key]) for key in keys)} |" for row in rows]
 
 
+def page(known: dict[str, dict[str, Row]], sets: int) -> str:
+    """Return all that is recorded as Markdown; of rows that measured other code, that they did."""
+    lines = ["# How often intervals hold the truth, by simulation", "", *LEAD, ""]
+    for name, jobs in parts(sets).items():
+        keys = [key for key, _ in jobs if key in known.get(name, {})]
+        if not keys:
+            continue
+        lines += [f"## {name}", "", *table([known[name][key] for key in keys]), ""]
+        old = sum(known[name][key].get("code") != code_of(name) for key in keys)
+        lines += [f"{old} of these {len(keys)} rows measured other code than there is now.", ""] if old else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
 @click.command()
 @click.option("--sets", default=400, show_default=True, type=click.IntRange(8))
 @click.option("--only", default="", help="Tables whose name begins so.")
+@click.option("--stale", is_flag=True, help="Say which rows are missing or of other code, and stop.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=HERE / "results")
-def main(sets: int, only: str, output: Path) -> None:
-    """Run what is not yet recorded and write both files."""
+def main(sets: int, only: str, stale: bool, output: Path) -> None:
+    """Run what is not yet recorded, or was of other code, and write both files."""
     file = output / "coverage.json"
     known: dict[str, dict[str, Row]] = json.loads(file.read_bytes())["tables"] if file.exists() else {}
     for name, jobs in parts(sets).items():
-        done = known.setdefault(name, {})
+        done, code = known.setdefault(name, {}), code_of(name)
         for key, job in jobs:
-            if key in done or not name.startswith(only):
+            if done.get(key, {}).get("code") == code or not name.startswith(only):
                 continue
-            done[key] = job()
-            click.echo(f"{name}: {key}: {done[key]}", err=True)
+            if stale:
+                click.echo(f"{name}: {key}: {'of other code' if key in done else 'missing'}")
+                continue
+            begun = time.perf_counter()
+            done[key] = job() | {"code": code}
+            click.echo(f"{name}: {key}: {time.perf_counter() - begun:.0f} s: {done[key]}", err=True)
             document = {"schema": "rtserve.coverage/1", "simulated": True, "level": 0.95, "tables": known}
+            document["environment"] = environment()
             write_bytes(file, (json.dumps(document, indent=1) + "\n").encode(), force=True)
-    lines = ["# How often intervals hold the truth, by simulation", "", *LEAD, ""]
-    for name, jobs in parts(sets).items():
-        rows = [known[name][key] for key, _ in jobs if key in known.get(name, {})]
-        lines += [f"## {name}", "", *table(rows), ""] if rows else []
-    write_bytes(output / "coverage.md", ("\n".join(lines).rstrip() + "\n").encode(), force=True)
+    if not stale:
+        write_bytes(output / "coverage.md", page(known, sets).encode(), force=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ __all__ = ["SITUATIONS", "Situation", "Study", "family"]
 
 Array = np.ndarray
 TRUTH_PEOPLE = 40_000
+R = 0.46
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +39,14 @@ class Situation:
         Subjects of a study.
     draw : callable
         ``(rng, people) -> Study`` with two predictions.
+    slope : float
+        Of a prediction on y: what is left of it is unrelated to y.
     """
 
     name: str
     people: int
     draw: Callable[[np.random.Generator, int], Study]
+    slope: float = 0.3
 
     def study(self, seed: int) -> Study:
         """Return the study of a seed."""
@@ -50,6 +55,22 @@ class Situation:
     def population(self) -> Study:
         """Return a study of many people: where the truth is read."""
         return self.draw(np.random.default_rng(2**31), TRUTH_PEOPLE)
+
+    def worthless(self, study: Study, name: str) -> Array:
+        """Return predictions (n,) whose Pearson's r is 0, or whose NRMSE is 1, in the population."""
+        rest: Array = study.p[0] - self.slope * study.y
+        if name == "pearson":
+            return rest
+        mean, middle, size = self._scales
+        return mean + self.slope * (study.y - mean) + size * (rest - middle)
+
+    @functools.cached_property
+    def _scales(self) -> tuple[float, float, float]:
+        """Mean of y and of what is unrelated to it, and the factor of that by which the NRMSE is 1."""
+        many = self.population()
+        rest = many.p[0] - self.slope * many.y
+        size = np.sqrt((1 - (1 - self.slope) ** 2) * np.var(many.y) / np.var(rest))
+        return float(many.y.mean()), float(rest.mean()), float(size)
 
 
 def _plain(trials: str, *, student: bool = False, noisy: str = "") -> Callable[[np.random.Generator, int], Study]:
@@ -86,8 +107,7 @@ def _contest(trials: int, people: int) -> Callable[[np.random.Generator, int], S
         standard = (drawn.y - hbn.MEAN["response_time"]) / hbn.SD["response_time"]
         own = rng.standard_normal((3, len(standard))) + 0.7 * rng.standard_normal((3, count))[:, drawn.subject]
         noise = (0.8 * own[0] + 0.6 * own[1:]) / np.sqrt(1.49)
-        r = 0.46
-        p = r * r * standard + r * np.sqrt(1 - r * r) * noise
+        p = R * R * standard + R * np.sqrt(1 - R * R) * noise
         return Study(y=drawn.y, p=hbn.MEAN["response_time"] + hbn.SD["response_time"] * p, subject=drawn.subject)
 
     return draw
@@ -102,8 +122,8 @@ SITUATIONS = (
     Situation(name="5: 10, unequal", people=10, draw=_plain("unequal")),
     Situation(name="6: 60, unequal, t3", people=60, draw=_plain("unequal", student=True)),
     Situation(name="7: 19 x 12", people=19, draw=_plain("12")),
-    Situation(name="8: response times, 19 people, 241 trials", people=19, draw=_contest(241, 19)),
-    Situation(name="8b: response times, 60 people, 3700 trials", people=60, draw=_contest(3700, 60)),
+    Situation(name="8: response times, 19 people, 241 trials", people=19, draw=_contest(241, 19), slope=R**2),
+    Situation(name="8b: response times, 60 people, 3700 trials", people=60, draw=_contest(3700, 60), slope=R**2),
     Situation(name="5 people, unequal", people=5, draw=_plain("unequal")),
     Situation(name="5 people, unequal, t3", people=5, draw=_plain("unequal", student=True)),
     Situation(name="3 people, unequal", people=3, draw=_plain("unequal")),
@@ -131,11 +151,10 @@ def family(rng: np.random.Generator, people: int, trials: int, count: int, *, be
         each: Array = rng.standard_normal(trials) + 0.7 * rng.standard_normal(people)[drawn.subject]
         return each / np.sqrt(1.49)
 
-    r = 0.46
-    further = float(np.sqrt(max(0.0, 1.0 - (np.sqrt(1.0 - r * r) - better) ** 2)))
+    further = float(np.sqrt(max(0.0, 1.0 - (np.sqrt(1.0 - R * R) - better) ** 2)))
     shared, rows = noise(), []
     for k in range(count + 1):
-        own = r if k == 0 else further
+        own = R if k == 0 else further
         error = 0.8 * shared + 0.6 * noise()
         rows.append(own * own * standard + own * np.sqrt(1.0 - own * own) * error)
     p = hbn.MEAN["response_time"] + hbn.SD["response_time"] * np.stack(rows)

@@ -230,7 +230,7 @@ def difference(
         corrected=closer,
         corrupted=further,
         identical=_same(metric, first, second),
-        constant=None if metric.name == "pearson" else metric(y, metric.constant(y)),
+        constant=None if metric.unrelated is not None else metric(y, metric.constant(y)),
         swaps=Swaps(
             drawn=drawn,
             influence=influences(both, gap),

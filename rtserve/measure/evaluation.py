@@ -59,7 +59,7 @@ class Evaluation:
         How many of the windows the graph was trained on, as `rtserve.signals.membership.Membership.to_dict` has it;
         empty where nobody asked.
     standings : tuple of Standing or None
-        Where each score stands against the constant; None where a constant has none. Empty where nothing was resampled.
+        Where each score stands against the constant, Pearson's r against 0. Empty where nothing was resampled.
     """
 
     name: str
@@ -116,7 +116,8 @@ class Evaluation:
             for side, words in said.items()
             if any(each and each.side == side for each in self.standings)
         ]
-        return [f"  against the constant: {'; '.join(found)}"]
+        beside = [f" ({each.metric}: {each.beside})" for each in self.standings if each and each.unrelated]
+        return [f"  against the constant{''.join(beside)}: {'; '.join(found)}"]
 
     def table_lines(self) -> list[str]:
         """Return `tables` as a person reads them."""
@@ -259,7 +260,7 @@ def score_cases(
 
     scores = tuple(score(metric, cases.read(metric), draws=resamples) for metric in chosen)
     baseline = tuple(
-        score(metric, metric.constant(y), draws=0) if metric.name != "pearson" else None for metric in chosen
+        score(metric, metric.constant(y), draws=0) if metric.unrelated is None else None for metric in chosen
     )
     others = _other_windows_mean(y, cases.subject) if chosen[0].reads == "number" else None
     stands = _standings(chosen, cases, seed, resamples)

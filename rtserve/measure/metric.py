@@ -60,6 +60,9 @@ class Metric:
         One of `READS`.
     losses : callable or None
         ``(y, p) -> (n,)``: how far each answer is off, where `errors` knows it not by itself.
+    unrelated : float or None
+        What answers without any relation to the targets score, where a constant answer has no score: 0 of a
+        correlation.
     columns : tuple of str
         Those that it reads.
     bind : callable or None
@@ -80,6 +83,7 @@ class Metric:
     order: int = 0
     reads: str = "number"
     losses: Statistics | None = None
+    unrelated: float | None = None
     columns: tuple[str, ...] = ()
     bind: Callable[[Columns], Metric] | None = None
 

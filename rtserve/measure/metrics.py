@@ -152,6 +152,7 @@ METRICS: dict[str, Metric] = {
         higher_is_better=True,
         scale="fisher",
         order=2,
+        unrelated=0.0,
     ),
     "balanced_accuracy": _of_classes(
         "balanced_accuracy",

@@ -256,4 +256,5 @@ def _report(
         folds=0 if parts.where else min(FOLDS, chooser.units.count),
         over=parts.where or chooser.units.over,
         notes=told.notes,
+        standing=told.standing,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from rtserve.measure.results import environment, save_result
 from rtserve.measure.signature import Interval, Signature
+from rtserve.measure.standing import Standing
 from rtserve.measure.statistics import Difference
 
 __all__ = ["Option", "SearchReport"]
@@ -101,6 +102,8 @@ class SearchReport:
         What a reader must know before believing the gain.
     trained_on : dict
         How many of the windows that were brought the members were trained on; those are neither chosen nor told on.
+    standing : Standing or None
+        Of the choice against the constant on people who had no say.
     """
 
     signature: Signature
@@ -117,6 +120,7 @@ class SearchReport:
     over: str
     notes: tuple[str, ...] = ()
     trained_on: dict[str, Any] = field(default_factory=dict)
+    standing: Standing | None = None
 
     @property
     def choice(self) -> Option:
@@ -146,6 +150,7 @@ class SearchReport:
                 "folds": self.folds,
                 "over": self.over,
                 "gain": self.gain.to_dict(),
+                "against_constant": self.standing.to_dict() if self.standing else None,
                 "notes": list(self.notes),
             },
             "environment": environment(threads=1),
@@ -170,6 +175,9 @@ class SearchReport:
         how = f" ({self.folds} folds)" if self.folds else ""
         out.append(f"on {self.over} without a say{how}: {self.nested:.5f}{ends}{constant}")
         out.append(f"  told by {self.told}")
+        if self.standing:
+            better = f"{self.standing.metric} is {self.standing.verdict}"
+            out.append(f"  against the constant: {better if self.standing.side > 0 else self.standing.sentence()}")
         out.append(f"  against the best single member, so chosen too: {self.gain.sentence()}")
         out += [f"  note: {note}" for note in self.notes]
         if self.choice.scale == 0.0:

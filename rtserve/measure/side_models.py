@@ -160,7 +160,7 @@ def _mean_raw(results: Sequence[Mapping[str, Any]]) -> Raw | None:
     if len(kept) > 1 and any(_of_classes(result["test"]) for result in results):
         return _mean_classes(kept)
     mean = np.mean([raw.predictions.astype(np.float64) for raw in kept], axis=0)
-    return Raw(data=kept[0].data, predictions=mean.astype(np.float32), targets=kept[0].targets, subject=kept[0].subject)
+    return replace(kept[0], predictions=mean.astype(np.float32))
 
 
 def _of_classes(evaluation: Mapping[str, Any]) -> bool:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from rtserve.errors import InputError
 from rtserve.measure.cases import Cases
 from rtserve.measure.metrics import metric_of
-from rtserve.measure.sides import Side, read_side
+from rtserve.measure.sides import Claim, Side, read_side
 from rtserve.measure.signature import Signature
 from rtserve.measure.standing import Standing, standing
 
-__all__ = ["side_standing", "standing_in", "with_seeds"]
+__all__ = ["headline", "side_standing", "standing_in", "with_seeds"]
 
 
 def with_seeds(side: Side) -> list[Side]:
@@ -21,21 +21,33 @@ def with_seeds(side: Side) -> list[Side]:
 
 
 def side_standing(side: Side) -> Standing | None:
-    """Return where a side's own predictions stand, or None where it stores none or states no score they belong to."""
+    """Return where a side's own predictions stand, or None where it stores none or states no score they belong to.
+
+    It is told by the number that a table of attempts shows, `headline`.
+    """
     if side.raw is None:
         return None
-    return standing_in(side.raw.cases(), [claim.signature for claim in side.claims if claim.signature])
+    first = headline(side.claims)
+    claims = [first, *side.claims] if first else list(side.claims)
+    return standing_in(side.raw.cases(), [claim.signature for claim in claims if claim.signature])
+
+
+def headline(claims: Sequence[Claim]) -> Claim | None:
+    """Return the number to show: a signed NRMSE, else a signed one, else any."""
+    signed = [c for c in claims if c.signature]
+    nrmse = [c for c in signed if c.signature and c.signature.metric == "nrmse"]
+    return next(iter([*nrmse, *signed, *claims]), None)
 
 
 def standing_in(cases: Cases, signatures: Sequence[Signature]) -> Standing | None:
-    """Return where cases stand by the first of the metrics in which a constant has a score; None where none is one."""
+    """Return where cases stand by the first of the metrics that can be computed of them; None where none can."""
     for signature in signatures:
         metric = metric_of(signature)
+        if metric is None:
+            continue
         try:
-            bound = metric.on(cases.columns) if metric is not None else None
-            found = None if bound is None else standing(bound, cases.y, cases.read(bound), cases.units)
+            bound = metric.on(cases.columns)
+            return standing(bound, cases.y, cases.read(bound), cases.units)
         except InputError:
             continue
-        if found is not None:
-            return found
     return None

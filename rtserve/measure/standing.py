@@ -4,7 +4,8 @@ A score stands against what the best constant scores on the same windows: an NRM
 against one over the number of classes. The rule is its interval (`rtserve.measure.statistics`): whole on the good side
 it is better, whole on the other worse, else not told apart, and then nothing was learned that shows here. Where the
 constant's score varies with the windows as the score does (MAE, log loss), the interval is that of their ratio against
-1; RMSE, MSE and NRMSE by another spread are one question, and NRMSE answers it for all. A marked
+1; RMSE, MSE and NRMSE by another spread are one question, and NRMSE answers it for all. Pearson's r of a constant is
+not defined: it stands against 0, what answers without any relation to the targets score. A marked
 interval, or one of fewer than six people, gives no verdict. A number without predictions has no interval: within
 `MARGIN` it prints as the constant's, and what is said of it says that it rests on no interval. Several verdicts in one
 table are corrected for each other by Holm's rule.
@@ -54,6 +55,8 @@ class Standing:
         The same for several verdicts at once, and which.
     ratio : Interval or None
         Of the score over the constant's, where that decides.
+    unrelated : bool
+        Whether `constant` is what unrelated answers score, because a constant has no score.
     """
 
     metric: str
@@ -65,6 +68,7 @@ class Standing:
     p_corrected: float | None = None
     family: str = ""
     ratio: Interval | None = None
+    unrelated: bool = False
 
     @property
     def side(self) -> int:
@@ -105,7 +109,14 @@ class Standing:
             why.append("no interval")
         elif self._decides.over == "windows":
             why.append("over windows, not people")
-        return f"{self._words} the constant" + (f" ({'; '.join(why)})" if why else "")
+        beside = self.beside if self.unrelated else "the constant"
+        return f"{self._words} {beside}" + (f" ({'; '.join(why)})" if why else "")
+
+    @property
+    def beside(self) -> str:
+        """What it stands against, in words."""
+        constant = f"{self.constant:.4g}" if self.ratio else f"{self.constant:.2f}"
+        return f"{constant}, what {'unrelated answers score' if self.unrelated else 'the best constant scores'}"
 
     @property
     def _words(self) -> str:
@@ -121,8 +132,7 @@ class Standing:
         """Return the score, its interval and the verdict; where nothing shows, that nothing was learned."""
         shown = f" {self.interval.text()}" if self.interval else ""
         learned = "" if self.side else ": nothing was learned that shows here"
-        constant = f"{self.constant:.4g}" if self.ratio else f"{self.constant:.2f}"
-        beside = f"{self.metric} {self.value:.4f}{shown} is {self._words} {constant}, what the best constant scores"
+        beside = f"{self.metric} {self.value:.4f}{shown} is {self._words} {self.beside}"
         said = self._silent or ("no interval" if self._decides is None else self._where(self._decides))
         return f"{beside} ({said}){learned}"
 
@@ -143,20 +153,22 @@ class Standing:
 
 
 def constant_score(signature: Signature) -> float | None:
-    """Return what the best constant scores whatever the windows: 1 for an NRMSE by std; None where that varies."""
+    """Return what a score is held against whatever the windows: 1 of an NRMSE by std, 0 of Pearson's r; else None."""
+    if signature.metric == "pearson":
+        return METRICS["pearson"].unrelated
     by_std = dict(signature.options).get("norm") == "std"
     return 1.0 if signature.metric == "nrmse" and by_std else None
 
 
 def standing(
     metric: Metric, y: Array, p: Array, units: Units, *, resamples: int = RESAMPLES, seed: int = 0
-) -> Standing | None:
-    """Return where predictions (n_windows,) stand; None for a metric whose constant has no score of its own.
+) -> Standing:
+    """Return where predictions (n_windows,) stand.
 
     Parameters
     ----------
     metric : Metric
-        Bound to the columns that it reads; Pearson's r has no constant's score.
+        Bound to the columns that it reads.
     y, p : ndarray, (n_windows, ...)
         Targets and predictions.
     units : Units
@@ -165,8 +177,6 @@ def standing(
         Of the interval, which is the one that every command prints.
     """
     y, p = np.asarray(y, np.float64), np.asarray(p, np.float64)
-    if metric.name == "pearson":
-        return None
     best = metric.constant(y)
     plain = constant_score(metric.signature(n=len(y), data=""))
     judge = _judge(metric, best)
@@ -184,6 +194,7 @@ def standing(
         higher_is_better=metric.higher_is_better,
         p=_smallest(lambda level: within(level, against)) if (shown if judge is None else ratio) else None,
         ratio=ratio,
+        unrelated=metric.unrelated is not None,
     )
 
 
@@ -236,7 +247,15 @@ def standing_of(score: Score) -> Standing | None:
     constant = constant_score(score.signature)
     if constant is None:
         return None
-    return Standing(metric="NRMSE", value=score.value, constant=constant, interval=score.interval)
+    metric, known = score.signature.metric, METRICS.get(score.signature.metric)
+    return Standing(
+        metric=metric.upper() if metric == "nrmse" else metric,
+        value=score.value,
+        constant=constant,
+        interval=score.interval,
+        higher_is_better=known is not None and known.higher_is_better,
+        unrelated=known is not None and known.unrelated is not None,
+    )
 
 
 def together(standings: Sequence[Standing | None], family: str) -> list[Standing | None]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from rtserve.measure.metrics import METRICS
+from rtserve.errors import InputError
+from rtserve.measure.metrics import metric_of
 from rtserve.measure.side_results import evaluation_raw
-from rtserve.measure.side_standing import side_standing, standing_in, with_seeds
+from rtserve.measure.side_standing import headline, side_standing, standing_in, with_seeds
 from rtserve.measure.sides import Claim, Side
-from rtserve.measure.signature import Score
+from rtserve.measure.signature import Score, Signature
 from rtserve.measure.standing import Standing, constant_score, standing_of, together
 from rtserve.report.collect import Document
 from rtserve.report.page import Section, Table
@@ -54,8 +56,9 @@ def _evaluation_standing(document: Mapping[str, Any]) -> Standing | None:
 
 
 def _side_row(side: Side, where: Standing | None, causes: Mapping[str, str]) -> dict[str, Any]:
-    claim = _merged_claim(side) or _headline(side.claims)
-    against = claim.value - 1.0 if claim and claim.signature and claim.signature.metric == "nrmse" else None
+    claim = _own_claim(side)
+    constant = constant_score(claim.signature) if claim and claim.signature else None
+    against = claim.value - constant if claim and constant is not None else None
     if against is None and claim and where and np.isclose(claim.value, where.value):
         against = where.value - where.constant
     mean = f" ({side.settings['seeds'].partition(':')[0]})" if "seeds" in side.settings else ""
@@ -63,7 +66,7 @@ def _side_row(side: Side, where: Standing | None, causes: Mapping[str, str]) -> 
         "version": side.name + mean,
         "value": claim.value if claim else None,
         "against the constant": f"{against:+.4f}" if against is not None else None,
-        "verdict": _verdict(claim, where),
+        "verdict": _verdict(claim, where, seeds=bool(mean)),
         "p": where.p_text() if where else None,
         "cause": causes.get(side.name) or _own_cause(side),
         "architecture": _architecture(side),
@@ -77,21 +80,30 @@ def _architecture(side: Side) -> str:
     return ", ".join(text for text in (named, counted, side.architecture[:24]) if text)
 
 
-def _merged_claim(side: Side) -> Claim | None:
-    """Return the NRMSE of the predictions a run stores: of the mean, where it has several seeds."""
-    stated = next((c.signature for c in side.claims if c.signature and c.signature.metric == "nrmse"), None)
-    if side.raw is None or stated is None:
+def _own_claim(side: Side) -> Claim | None:
+    """Return the number to show: of several seeds that of their merged predictions, and none where those are not known."""
+    stated = headline(side.claims)
+    if stated is None or stated.signature is None or "seeds" not in side.settings:
+        return stated
+    metric = metric_of(stated.signature)
+    if side.raw is None or metric is None:
         return None
-    metric = METRICS["nrmse"]
-    signature = metric.signature(n=len(side.raw.targets), data=side.raw.data, split=stated.split)
-    return Claim(name="nrmse", value=metric(side.raw.targets, side.raw.predictions), signature=signature)
+    cases = side.raw.cases()
+    try:
+        bound = metric.on(cases.columns)
+        value = bound(cases.y, cases.read(bound))
+    except InputError:
+        return None
+    signature = replace(stated.signature, n=len(cases), data=side.raw.data[:12])
+    return Claim(name=stated.signature.metric, value=value, signature=signature)
 
 
 def _evaluation_row(
     name: str, document: Mapping[str, Any], where: Standing | None, causes: Mapping[str, str]
 ) -> dict[str, Any]:
     score, constant = document["scores"][0], document["baseline"][0]
-    against = score["value"] - constant["value"] if constant else None
+    beside = constant["value"] if constant else constant_score(Signature.parse(score["signature"]))
+    against = score["value"] - beside if beside is not None else None
     claim = Claim.of(score)
     parameters = f", {document['parameters']:,} parameters" if document.get("parameters") else ""
     return {
@@ -106,28 +118,19 @@ def _evaluation_row(
     }
 
 
-def _headline(claims: Sequence[Claim]) -> Claim | None:
-    """Return the number to show: a signed NRMSE, else a signed one, else any."""
-    signed = [c for c in claims if c.signature]
-    nrmse = [c for c in signed if c.signature and c.signature.metric == "nrmse"]
-    return next(iter([*nrmse, *signed, *claims]), None)
-
-
 def _own_cause(side: Side) -> str:
     """Return what a run says of itself: leaks, and what stopped it."""
     said = [f"leaks: {side.settings['leaks']}" if "leaks" in side.settings else "", side.settings.get("outcome", "")]
     return "; ".join(text for text in said if text)
 
 
-def _verdict(claim: Claim | None, where: Standing | None) -> str:
+def _verdict(claim: Claim | None, where: Standing | None, *, seeds: bool = False) -> str:
     """Return what the number shows: never more than its signature and interval allow."""
     if claim is None:
-        return "states no number"
+        return "states no number of its own: see the seeds" if seeds else "states no number"
     if where is not None:
         return where.verdict
     if claim.signature is None:
         return "no signature: cannot be placed; score it again"
-    constant = constant_score(claim.signature)
-    if constant is None:
-        return "see the constant beside it"
-    return Standing(metric="NRMSE", value=claim.value, constant=constant, interval=None).verdict
+    found = standing_of(Score(value=claim.value, signature=claim.signature))
+    return found.verdict if found else "see the constant beside it"

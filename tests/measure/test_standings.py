@@ -1,11 +1,14 @@
 """One rule for better than the constant, whatever the metric."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from rtserve.measure.evaluation import score_predictions
 from rtserve.measure.metrics import parse_metric
-from rtserve.measure.standing import standing
+from rtserve.measure.signature import Score
+from rtserve.measure.standing import standing, standing_of
 from rtserve.measure.statistics import Units
 from tests.measure.conftest import make_windows
 
@@ -53,9 +56,26 @@ def test_a_useless_predictor_is_called_better_in_few_studies():
     assert max(wrong.values()) <= 4
 
 
-def test_pearson_has_no_constant_to_stand_against():
+def test_pearson_stands_against_what_unrelated_answers_score():
     y, p, units = predictors(0.3)
-    assert standing(parse_metric("pearson"), y, p, units) is None
+    found = standing(parse_metric("pearson"), y, p, units)
+    assert found.side == 1
+    assert found.verdict == "better than 0.00, what unrelated answers score"
+    assert standing(parse_metric("pearson"), y, -p, units).side == -1
+    stored = Score(value=0.01, signature=parse_metric("pearson").signature(n=9, data=""), interval=found.interval)
+    assert standing_of(stored).verdict == found.verdict
+    assert standing_of(replace(stored, interval=None)).side == 1
+    assert "0.00 is inside the interval" in standing(parse_metric("pearson"), y, units.index**2.0, units).sentence()
+
+
+def test_unrelated_answers_have_a_pearson_of_0_by_the_rule():
+    told = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        person = np.arange(120) % 12
+        y, p = (rng.normal(1.6, 0.3, 120) + 0.2 * rng.standard_normal(12)[person] for _ in range(2))
+        told += standing(parse_metric("pearson"), y, p, Units.of(person.astype("U"), 120), resamples=200).side != 0
+    assert told <= 7
 
 
 def test_under_six_people_no_error_is_better():
@@ -71,12 +91,12 @@ def test_each_metric_that_is_asked_for_has_its_verdict():
     p = windows.y + 2.0 * np.random.default_rng(0).standard_normal(120)
     found = score_predictions(p, windows, metrics=["mae", "pearson", "rmse", "mse"], resamples=200)
     text = "\n".join(found.lines())
-    assert "against the constant: worse: mae, rmse, mse" in text
+    assert "against the constant (pearson: 0.00, what unrelated answers score): better: pearson; worse: mae, r" in text
     assert text.count("is worse than") == 2
     stored = found.to_dict()["against_constant"]
     assert [one and one["verdict"] for one in stored] == [
         "worse than the constant",
-        None,
+        "better than 0.00, what unrelated answers score",
         *["worse than the constant"] * 2,
     ]
 
