@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["HopTimes", "stream"]
+__all__ = ["WARM_CALLS", "HopTimes", "stream"]
 
 STALL_US = 2000.0
 """An answer this much later than the median is a stall, or one twice the median where that is longer."""
 _SPIN_NS = 1_500_000
-_WARM = 5
+WARM_CALLS = 5
+"""Made before the first that is timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +47,19 @@ class HopTimes:
         total: np.ndarray = self.late_us + self.call_us
         return total
 
+    @property
+    def stalled(self) -> np.ndarray:
+        """Which answers are a stall's: the call's own, and those behind it that it delays; (n_hops,) bool."""
+        middle = float(np.median(self.answer_us))
+        found: np.ndarray = self.answer_us > max(middle + STALL_US, 2 * middle)
+        return found
+
     def summary(self) -> dict[str, Any]:
         """Return median, jitter, p99.9, misses and stalls; intervals are of 95 %."""
         answer = self.answer_us
         missed = int(np.sum(answer > 1e3 * self.hop_ms))
         middle = float(np.median(answer))
-        stalled = answer > max(middle + STALL_US, 2 * middle)
+        stalled = self.stalled
         low, high = share_ends(missed, len(answer))
         return {
             "hops": len(answer),
@@ -136,7 +144,7 @@ def stream(
     clock, sleep : callable
         Nanoseconds; seconds.
     """
-    for _ in range(_WARM):
+    for _ in range(WARM_CALLS):
         call()
     late, took = np.empty(hops), np.empty(hops)
     hop = round(hop_ms * 1e6)
