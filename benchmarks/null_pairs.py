@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from measured_code import code_digest
 
 MOST = 0.08
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,7 +75,12 @@ def main(pairs: int, rounds: int, graph: str | None, output: str) -> None:
             tell(seed + 1, pairs)
             if len(rows) % 20 == 0 or len(rows) == pairs:
                 document = summary(rows) | {"rounds": rounds, "graph_sha256": subject.digest, "rows": rows}
-                save_result(output, "null_pairs", document | {"environment": environment(threads=1)}, force=True)
+                save_result(
+                    output,
+                    "null_pairs",
+                    document | {"code": code_digest(["rtserve.measure.bench"]), "environment": environment(threads=1)},
+                    force=True,
+                )
     found = summary(rows)
     click.echo(
         f"{found['called_different']} of {pairs} null pairs called different ({found['interval_excludes_1']} by the"

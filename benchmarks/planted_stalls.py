@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 import numpy as np
+from measured_code import code_digest
 from null_pairs import default_graph
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,7 +113,12 @@ def main(streams: int, hop_ms: float, hops: int, stall_ms: float, seed: int, gra
         rows += [one_stream(lambda: infer(x), planted, **settings) for planted in (at, None)]
     found = summary(rows)
     document = found | settings | {"seed": seed, "graph_sha256": subject.digest, "rows": rows}
-    save_result(output, "planted_stalls", document | {"environment": environment(threads=1)}, force=True)
+    save_result(
+        output,
+        "planted_stalls",
+        document | {"code": code_digest(["rtserve.measure.bench"]), "environment": environment(threads=1)},
+        force=True,
+    )
     click.echo(
         f"{found['found']} of {streams} planted stalls of {stall_ms:g} ms found at their hop ({found['found_first']} as the"
         f" first of their stream); {found['without_shows_a_stall']} of {streams} streams without one show one of the"

@@ -117,7 +117,8 @@ class Evaluation:
             if any(each and each.side == side for each in self.standings)
         ]
         beside = [f" ({each.metric}: {each.beside})" for each in self.standings if each and each.unrelated]
-        return [f"  against the constant{''.join(beside)}: {'; '.join(found)}"]
+        alone = ", each by itself" if len({_asks(each) for each in self.standings if each}) > 1 else ""
+        return [f"  against the constant{alone}{''.join(beside)}: {'; '.join(found)}"]
 
     def table_lines(self) -> list[str]:
         """Return `tables` as a person reads them."""
@@ -180,7 +181,7 @@ class Evaluation:
         if over:
             out.append(f"  intervals: {over.level:.0%}, over {over.units} {over.over}")
         said = one_class_text(self._by_class())
-        return out + [f"  note: {note}" for note in (*([f"the graph {said}"] if said else []), *self.notes)]
+        return out + [f"  note: {note}" for note in (*([f"{self.name} {said}"] if said else []), *self.notes)]
 
 
 def _asks(standing: Standing) -> tuple[object, object]:
@@ -274,7 +275,7 @@ def score_cases(
         predictions=np.asarray(cases.predictions, np.float32),
         targets=np.asarray(y, np.float32),
         subject=cases.subject.astype("U"),
-        notes=_notes(stands, cases) + tuple(filter(None, [subjects_note(windows)])),
+        notes=_notes(stands, cases, name) + tuple(filter(None, [subjects_note(windows)])),
         engine=engine,
         threads=threads,
         parameters=parameters,
@@ -316,13 +317,14 @@ def _standings(metrics: Sequence[Metric], cases: Cases, seed: int, resamples: in
     )
 
 
-def _notes(standings: Sequence[Standing | None], cases: Cases) -> tuple[str, ...]:
+def _notes(standings: Sequence[Standing | None], cases: Cases, name: str) -> tuple[str, ...]:
+    """Return what `name`, which answered, is to be known by: that it answers a constant, or is no better than one."""
     notes = []
     p = np.asarray(cases.predictions, np.float64)
     spread, wanted = (float(np.std(values, axis=0).max()) for values in (p, cases.y))
     if spread <= 1e-6 * max(wanted, float(np.abs(p.mean(axis=0)).max())):
         shown = f" ({float(p.mean()):.5g})" if p.ndim == 1 else ""
-        notes.append(f"the graph answers a constant{shown}; check the unit of the windows")
+        notes.append(f"{name} answers a constant{shown}; check the unit of the windows")
     else:
         asked: dict[object, Standing] = {}
         for each in filter(None, standings):

@@ -10,6 +10,7 @@ from torch import nn
 
 from rtserve.errors import CheckpointError, InputError
 from rtserve.graphs.checkpoint import load_checkpoint
+from rtserve.graphs.graph import Graph
 from rtserve.graphs.weights import strip_prefixes
 from rtserve.training.scaling import Scale
 
@@ -23,7 +24,7 @@ def _matching(network: nn.Module, path: str | Path) -> tuple[dict[str, torch.Ten
     if str(path).endswith(".onnx"):
         raise InputError(
             f"{path} is a graph: its weights are folded into each other and are no network's any more",
-            hint="start from the checkpoint it was exported from",
+            hint=f"start from {_exported_from(path)}",
         )
     checkpoint = load_checkpoint(path, weights="")
     theirs = strip_prefixes(checkpoint.state_dict)
@@ -45,6 +46,18 @@ def _matching(network: nn.Module, path: str | Path) -> tuple[dict[str, torch.Ten
     if _SCALE in network.state_dict():
         fits[_SCALE] = theirs.get(_SCALE, torch.tensor(1.0)).reshape(())
     return fits, record
+
+
+def _exported_from(path: str | Path) -> str:
+    """Return which checkpoints a graph says that it, or its members, were exported from."""
+    details = Graph.load(path).provenance.details
+    members = [member.get("provenance", {}).get("details", {}) for member in details.get("members", ())]
+    known = [each["checkpoint"] for each in (details, *members) if "checkpoint" in each]
+    named = list(dict.fromkeys(f"{each['name']} (sha256 {each['sha256'][:12]})" for each in known))
+    if not named:
+        return "a checkpoint (.pth, .pt, .ckpt): this graph does not say which it was exported from"
+    one = "the checkpoint it was exported from" if not members else "a checkpoint its members were exported from"
+    return f"{one}: {', '.join(named[:5])}{', ...' if len(named) > 5 else ''}"
 
 
 def _shape(state: dict[str, torch.Tensor], key: str) -> str:

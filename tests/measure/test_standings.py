@@ -91,7 +91,10 @@ def test_each_metric_that_is_asked_for_has_its_verdict():
     p = windows.y + 2.0 * np.random.default_rng(0).standard_normal(120)
     found = score_predictions(p, windows, metrics=["mae", "pearson", "rmse", "mse"], resamples=200)
     text = "\n".join(found.lines())
-    assert "against the constant (pearson: 0.00, what unrelated answers score): better: pearson; worse: mae, r" in text
+    assert (
+        "the constant, each by itself (pearson: 0.00, what unrelated answers score): better: pearson; worse: mae, r"
+        in text
+    )
     assert text.count("is worse than") == 2
     stored = found.to_dict()["against_constant"]
     assert [one and one["verdict"] for one in stored] == [

@@ -73,3 +73,13 @@ def test_classes_of_a_zip_are_scored_as_classes(zipped):
             evaluate_zip(zipped, classes, lambda path, w: w.y, metrics=[metric])
     with pytest.raises(InputError, match="accuracy is a metric of classes"):
         evaluate_zip(zipped, contest_windows(), lambda path, w: w.y, metrics=["accuracy"])
+
+
+def test_what_decides_for_one_class_alone_is_called_by_its_name(zipped):
+    windows = replace(make_windows(200, subjects=8), y=(np.arange(200) % 2).astype("f4"), target="class")
+    answered = evaluate_zip(zipped, windows, lambda path, part: np.r_[np.ones(199), 0].astype("f4"))
+    text = "\n".join(answered.lines())
+    assert "note: a.zip decides for 1 in 199 of 200" in text
+    answered = evaluate_zip(zipped, windows, lambda path, part: np.ones(200, "f4"))
+    assert "a.zip answers a constant (1)" in "\n".join(answered.lines())
+    assert "the graph" not in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from hashlib import sha256
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from rtserve.errors import CheckpointError, EnvironmentMissingError, InputError, RtserveError
+from rtserve.fusion.fuse import fuse
 from rtserve.signals.splits import make_split
 from rtserve.signals.stored import StoredArray
 from rtserve.signals.windows import load_windows, save_windows
@@ -103,8 +105,19 @@ def test_a_start_says_what_did_not_fit(windows, tmp_path):
     torch.save({"other.weight": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="nothing of"):
         run(windows, tmp_path / "a", init=tmp_path / "other.pth")
-    with pytest.raises(InputError, match="is a graph"):
-        run(windows, tmp_path / "b", init=tmp_path / "g.onnx")
+
+
+def test_a_graph_to_start_from_names_the_checkpoints_it_came_from(windows, tmp_path, small_checkpoints, small_members):
+    named = [f"{path.name} (sha256 {sha256(path.read_bytes()).hexdigest()[:12]})" for path in small_checkpoints[:2]]
+    with pytest.raises(InputError, match="is a graph") as caught:
+        run(windows, tmp_path / "a", init=small_members[0])
+    assert caught.value.hint == f"start from the checkpoint it was exported from: {named[0]}"
+    fuse(small_members[:2]).save(tmp_path / "f.onnx")
+    with pytest.raises(InputError, match="is a graph") as caught:
+        run(windows, tmp_path / "b", init=tmp_path / "f.onnx")
+    assert caught.value.hint == f"start from a checkpoint its members were exported from: {', '.join(named)}"
+    with pytest.raises(InputError, match=r"missing\.onnx"):
+        run(windows, tmp_path / "c", init=tmp_path / "missing.onnx")
 
 
 def test_a_start_from_weights_for_volts_takes_volts(windows, tmp_path):
