@@ -35,12 +35,16 @@ class Plan:
 
 
 FIVE = "identity,roll:+3,roll:-3,scale:1.02,scale:0.98"
+ROLLS = "identity,roll:+4,roll:-4,roll:+8,roll:-8,roll:+12,roll:-12,roll:+16,crop-shift:+16"
 COMPACT = tuple(f"CompactRT-{k}" for k in range(5))
 PLANS = {
     "CompactRT W1": Plan(members=COMPACT[:1]),
     "CompactRT W2": Plan(members=COMPACT[:1], views=FIVE),
     "CompactRT W3": Plan(members=COMPACT),
     "CompactRT W4": Plan(members=COMPACT, views=FIVE),
+    "CompactRT rolls": Plan(members=COMPACT[:1], views=ROLLS),
+    "CompactRT x3 rolls": Plan(members=COMPACT[:3], views=ROLLS + ",scale:1.02,sign-flip"),
+    "CompactRT 16 rolls": Plan(members=COMPACT[:2], views=",".join(f"roll:{k:+d}" for k in range(-8, 8))),
     "CompactRT every view": Plan(members=COMPACT[:1], views=EVERY.replace(",permute:ORDER", "")),
     "EEGNeX W1": Plan(members=("EEGNeX-0",)),
     "EEGNeX W2": Plan(members=("EEGNeX-0",), views=FIVE),

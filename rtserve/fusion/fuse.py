@@ -187,7 +187,7 @@ def _require_known(passes: Sequence[str]) -> None:
     """Raise `InputError` where a pass has a name that none has."""
     import difflib
 
-    from rtserve.fusion.passes import PASSES
+    from rtserve.fusion.passes.order import PASSES
     from rtserve.fusion.passes.pipeline import WAYS
 
     known = [*(one.name for one in PASSES), *(way[0] for way in WAYS)]

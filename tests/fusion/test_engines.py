@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from rtserve.cli.main import cli
 from rtserve.fusion.engines import ENGINES
 from rtserve.fusion.fuse import fuse
-from rtserve.fusion.passes import PASSES, PORTABLE, passes_for
+from rtserve.fusion.passes.order import PASSES, PORTABLE, passes_for
 from rtserve.graphs.engines import ENGINES as NAMES
 from rtserve.graphs.engines import LAYOUTS, engine_called
 from rtserve.graphs.plan import graph_to_plan

@@ -36,12 +36,15 @@ class Source:
         Itself; of gathered windows their product, (batch x windows, channels).
     windows : ndarray or None, (distinct windows, taps)
         Which samples are gathered for every window.
+    base : onnx_ir.Value or None
+        Of what it is a copy.
     factor : float
-        Times what it is a copy of the value that its node reads.
+        Times what.
     """
 
     value: Any
     windows: np.ndarray | None = None
+    base: Any = None
     factor: float = 1.0
 
 
@@ -53,9 +56,9 @@ class Signal:
     places: list[tuple[Source, int]]
 
     @classmethod
-    def whole(cls, value: ir.Value, n: int, factor: float = 1.0) -> Signal:
+    def whole(cls, value: ir.Value, n: int, *, base: ir.Value | None = None, factor: float = 1.0) -> Signal:
         """Return the signal of a value that is a source itself."""
-        source = Source(value=value, factor=factor)
+        source = Source(value=value, base=base, factor=factor)
         return cls(value=value, places=[(source, t) for t in range(n)])
 
 
@@ -69,6 +72,8 @@ class Joint:
         For every view the source and the sample that each of its samples is.
     sources : dict of Source
         Without values: `sources` has those that have their samples now, and what is not there any more is not kept.
+    copies : dict of str
+        Which source a source is a copy of.
     offset : ndarray, (channels,)
         What all of them hold beside what is linear in the window.
     group : int or None
@@ -77,6 +82,7 @@ class Joint:
 
     places: list[list[tuple[str, int]]]
     sources: dict[str, Source]
+    copies: dict[str, str]
     offset: np.ndarray
     group: int | None
 
@@ -104,10 +110,11 @@ def join(emit: Emitter, signals: Sequence[Signal], *, offset: np.ndarray, group:
     y = emit("Concat", *[signal.value for signal in signals], axis=0)
     places = [[(str(source.value.name), t) for source, t in signal.places] for signal in signals]
     used = {str(source.value.name): source for signal in signals for source, _ in signal.places}
-    for name, source in used.items():
-        source.value.meta[f"{SOURCE}{name}"] = 0
-    kept = {name: replace(source, value=None) for name, source in used.items()}
-    y.meta[JOINT] = Joint(places=places, sources=kept, offset=offset, group=group)
+    for value in [v for source in used.values() for v in (source.value, source.base) if v is not None]:
+        value.meta[f"{SOURCE}{value.name}"] = 0
+    copies = {name: str(source.base.name) for name, source in used.items() if source.base is not None}
+    kept = {name: replace(source, value=None, base=None) for name, source in used.items()}
+    y.meta[JOINT] = Joint(places=places, sources=kept, copies=copies, offset=offset, group=group)
     return y
 
 

@@ -27,7 +27,7 @@ from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import ZERO, Conv1d
 from rtserve.fusion.ir.joint import Signal, Source
 from rtserve.fusion.ir.linear_view import LinearView
-from rtserve.fusion.passes.row_table import spans
+from rtserve.fusion.program.share import spans
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -87,7 +87,7 @@ def scaled(emit: Emitter, signal: Signal, factor: float, bias: np.ndarray) -> Si
         if np.ptp(shift.reshape(len(shift), -1), axis=1).max() == 0:
             shift = shift.reshape(len(shift), -1)[:, 0].reshape(-1, *([1] * (shift.ndim - 1)))
         y = emit("Add", y, shift[None].astype(np.float32))
-    return Signal.whole(y, len(signal.places), factor)
+    return Signal.whole(y, len(signal.places), base=signal.value, factor=factor)
 
 
 def _moving_outputs(emit: Emitter, x: ir.Value, stage: Conv1d, signals: list[np.ndarray]) -> dict[bytes, Signal]:

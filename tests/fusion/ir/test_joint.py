@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse
 from rtserve.fusion.ir.joint import ends_of, joints, sources
-from rtserve.fusion.passes import channel_step, layout, paired
+from rtserve.fusion.lower.onnxruntime import channel_step, paired
+from rtserve.fusion.passes import layout
 from rtserve.fusion.passes.assemble import assemble
 from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.passes.running import Pass, clean, run_passes

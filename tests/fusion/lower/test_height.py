@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
-from rtserve.fusion.passes import height
+from rtserve.fusion.lower.onnxruntime import height
+from rtserve.fusion.lower.onnxruntime import views as joined_views
 from rtserve.fusion.passes.running import clean
 from tests.fusion.passes.networks import N_CHANS, N_TIMES, fused_with, head, kinds, network
 
@@ -36,7 +37,7 @@ def net(*, taps=7, stride=2, activation="Relu", behind=lambda emit, h, w: h, twi
 
 
 def fused(body, views=VIEWS, **options):
-    return fused_with(height.NAME, body, views, **options)
+    return fused_with(joined_views.NAME, body, views, **options)
 
 
 @pytest.fixture
@@ -67,21 +68,21 @@ def test_any_views(names, taps, stride, activation, seed):
         patch.setattr(height, "_pays", lambda plan: bool(plan.whole))
         _, report, parity = fuse_with_report([network(body, seed=seed)], views=names, force=True)
     assert parity.passed
-    outcome = next(o for o in report.outcomes if o.name == height.NAME)
+    outcome = next(o for o in report.outcomes if o.name == joined_views.NAME)
     assert outcome.status in ("applied", "refused", "nothing"), outcome.reason
 
 
 def test_whole_views_cost_no_node(always):
     few, first = fused(net(), "identity,scale:1.02,roll:+3")
     many, second = fused(net(), "identity,scale:1.02,roll:+3,scale:0.98,sign-flip,scale:0.9,roll:-3")
-    assert (first.status, second.status) == ("applied", "applied")
+    assert "above each other" in first.reason
     assert kinds(many) == kinds(few)
     assert "5 whole views and 2 gathered ones" in second.reason
 
 
 def test_whole_views_alone_need_no_gather(always):
     graph, outcome = fused(net(), "identity,scale:1.02,scale:0.98")
-    assert outcome.status == "applied"
+    assert "above each other" in outcome.reason
     assert "Gather" not in kinds(graph)
     assert "Concat" not in kinds(graph)
 
@@ -110,7 +111,7 @@ BEHIND = {
 @pytest.mark.parametrize("behind", BEHIND.values(), ids=BEHIND)
 def test_layers_behind(always, behind):
     _, outcome = fused(net(behind=behind))
-    assert outcome.status == "applied"
+    assert "above each other" in outcome.reason
 
 
 def test_time_flattened_into_the_dense_layer(always):
@@ -122,14 +123,14 @@ def test_time_flattened_into_the_dense_layer(always):
         return emit("Gemm", hidden, weights(1, 4), weights(1) + np.float32(8.0), transB=1)
 
     _, outcome = fused(body)
-    assert outcome.status == "applied"
+    assert "above each other" in outcome.reason
 
 
 @pytest.mark.parametrize("merge", ["median", "trimmed:0.2"])
 @pytest.mark.parametrize("n_outputs", [1, 3])
 def test_merges_that_need_every_branch(always, merge, n_outputs):
     _, outcome = fused(net(n_outputs=n_outputs), members=2, merge=merge, n_outputs=n_outputs)
-    assert outcome.status == "applied"
+    assert "above each other" in outcome.reason
 
 
 @pytest.mark.parametrize("weights", [[0.4, 0.1, 0.05, 0.25, 0.2], [0.5, -0.1, 0.2, 0.3, 0.3]])
@@ -137,7 +138,7 @@ def test_weighted_views_in_another_order(always, tmp_path, weights):
     path = tmp_path / "w.json"
     path.write_text(repr(weights))
     graph, outcome = fused(net(), merge=f"weighted:{path}")
-    assert outcome.status == "applied"
+    assert "above each other" in outcome.reason
     assert "ReduceSum" not in kinds(graph)
 
 
@@ -151,7 +152,7 @@ def test_weighted_views_in_another_order(always, tmp_path, weights):
 )
 def test_others_are_left_alone(body, views, why):
     _, outcome = fused(body, views)
-    assert outcome.status == "refused"
+    assert "above each other" not in outcome.reason
     assert why in outcome.reason
 
 

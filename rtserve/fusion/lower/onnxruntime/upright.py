@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rtserve.fusion.ir.conv import conv_of
 from rtserve.fusion.ir.nodes import attributes_of, auto_padded, axes_of, inner_dims, reread
 from rtserve.fusion.ir.traits import Trait, has
-from rtserve.fusion.passes.row_table import TO_ROWS
+from rtserve.fusion.lower.onnxruntime.table import TO_ROWS
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, replace_value
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.ir.conv import Conv1d
-from rtserve.fusion.passes import fast_fir, paired
+from rtserve.fusion.lower.onnxruntime import fast_fir, paired
 from rtserve.fusion.passes.running import clean
 from rtserve.graphs.macs import count_macs
 from tests.fusion.passes.networks import head, laid_out, network, require_same

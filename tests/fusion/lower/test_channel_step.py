@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rtserve.fusion.passes import channel_step
+from rtserve.fusion.lower.onnxruntime import channel_step
 from rtserve.fusion.passes.running import clean
 from tests.fusion.passes.networks import head, network, require_same
 

@@ -1,8 +1,8 @@
 r"""Views one above the other on the height axis, where those that move nothing never leave the blocked layout.
 
 Behind a shared first stage without its offset, :math:`x = W w`, every view is :math:`a_v x + \beta` as a whole (identity,
-scale, sign flip) or put together by a Gather of rows :math:`r_v` (rolls), see `rtserve.fusion.passes.row_gather`. With the
-views v on the height axis, (batch, channels, views, time),
+scale, sign flip) or put together by a Gather of rows :math:`r_v` (rolls, `rtserve.fusion.lower.onnxruntime.views`). With
+the views v on the height axis, (batch, channels, views, time),
 
 .. math:: h_v = f\Big(\beta + \sum_s a_{s,v}\, x_s + r_v\Big),
 
@@ -26,29 +26,20 @@ from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import conv_of
 from rtserve.fusion.ir.nodes import attributes_of, producer
 from rtserve.fusion.ir.refused import Refused
-from rtserve.fusion.passes import fast_fir
+from rtserve.fusion.lower.onnxruntime.table import FROM_ROWS, Row, ViewTable, as_rows, seam_rows, stepped
+from rtserve.fusion.lower.onnxruntime.upright import stand_up
 from rtserve.fusion.passes.layout import SPLIT
-from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.row_table import FROM_ROWS, as_rows
-from rtserve.fusion.passes.upright import stand_up
-from rtserve.fusion.passes.view_table import Row, ViewTable, rewrite_joins, seam_rows, shared_deeper
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["NAME", "run"]
+__all__ = ["rewrite"]
 
-NAME = "height"
 PREFIX = "tall"
 ALIKE = 1e-6
 """Offsets that differ by no more than this part of the largest are one: they were rounded to float32 once."""
-
-
-def run(model: ir.Model) -> PassResult:
-    """Put the views of every batch that pays one above the other, in place."""
-    return rewrite_joins(model, _rewrite)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,32 +102,27 @@ def _offsets(value: ir.Value | None) -> list[np.ndarray]:
 
 
 def _copy_of(row: Row, channels: int) -> _Copy | None:
-    """Return of which value a source is a copy; of itself where its factor is not one convolution."""
-    node = row.value.producer()
+    """Return of which value a source is a copy; of itself where that is not there as a whole."""
     if row.windows is not None:
         return None
-    if row.factor == 1.0 or node is None or conv_of(node) is None:
+    if row.base is None:
         return _Copy(base=row.value, factor=np.ones(channels))
-    return _Copy(base=node.inputs[0], factor=np.full(channels, float(np.float32(row.factor))))
+    return _Copy(base=row.base, factor=np.full(channels, float(np.float32(row.factor))))
 
 
-def _rewrite(model: ir.Model, node: ir.Node, table: ViewTable) -> str:
-    """Rewrite one batch of views; return what was done.
+def rewrite(model: ir.Model, node: ir.Node, table: ViewTable) -> str:
+    """Put the views that a node joins one above the other; return what was done.
 
     Raises
     ------
     Refused
         Where it is better left as it is.
     """
-    if shared_deeper(table):
-        raise Refused("further layers are shared")
-    if fast_fir.wants(model, table.reader):
-        raise Refused("fast FIR keeps it in phases")
     plan = _planned(table)
     if not _pays(plan):
         raise Refused(f"{len(plan.whole)} of {len(table.index)} views are whole, too few")
     emit = Emitter(model.graph, before=node, prefix=PREFIX)
-    y = table.stepped(emit, _tall(emit, plan))
+    y = stepped(emit, table.steps, _tall(emit, plan))
     layers = stand_up(model, table.last, y, PREFIX)
     table.put_apart(model, plan.order)
     return (
@@ -150,7 +136,7 @@ def _planned(table: ViewTable) -> _Plan:
     Raises
     ------
     Refused
-        Where a source holds another offset than the views do together.
+        Where a source holds another offset than the views do together, or a copy is in pieces.
     """
     channels = len(table.offset)
     copies = [_copy_of(row, channels) for row in table.rows]
@@ -160,6 +146,9 @@ def _planned(table: ViewTable) -> _Plan:
         if np.abs(held - table.offset).max() > ALIKE * np.abs(table.offset).max():
             raise Refused("the views have no offset in common")
     gathered = [v for v in range(len(table.index)) if v not in whole]
+    pieces = np.unique(table.numbers(table.index[gathered]))
+    if any(table.rows[number].base is not None for number in pieces):
+        raise Refused("a copy is in pieces")
     return _Plan(table=table, copies=copies, whole=whole, gathered=gathered)
 
 
@@ -205,8 +194,6 @@ def _gathered(emit: Emitter, plan: _Plan) -> ir.Value:
         if row.windows is not None or copy is None:
             parts.append(seam_rows(emit, row, offset=False))
             continue
-        if copy.base is not row.value:
-            raise Refused("a copy is in pieces")
         parts.append(as_rows(emit, plan.without(emit, copy.base), row.length, channels))
     joined = emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
     return emit("Transpose", emit("Gather", joined, index + shift[number], axis=1), perm=list(FROM_ROWS))

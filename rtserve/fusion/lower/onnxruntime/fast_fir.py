@@ -11,8 +11,8 @@ Here each "product" is a dense step over channels, so its saving is real: :math:
 of its input. More than four taps are groups of four; the groups read the same :math:`B^T d`, two places further on.
 
 The outputs come as two phases, even and odd. They stay apart up to the next convolution of even stride, which reads
-phases as they are (`rtserve.fusion.passes.phases`); where nothing like that follows, they are put in turn again. Where the
-sums would cost more than the products saved, the convolution stays.
+phases as they are (`rtserve.fusion.lower.onnxruntime.phases`); where nothing like that follows, they are put in turn
+again. Where the sums would cost more than the products saved, the convolution stays.
 
 A sample that is not finite spoils both outputs of its tile, also where only one of them read it; the outputs of a window
 that the network reads whole are as finite as before.
@@ -31,8 +31,8 @@ from numpy.polynomial import polynomial
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, filled
 from rtserve.fusion.ir.conv import Conv1d, conv_of
 from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.lower.onnxruntime.phases import Phases, absorb, reaches
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.phases import Phases, absorb, reaches
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 from rtserve.graphs.macs import renew_shapes, shapes_at

@@ -1,31 +1,35 @@
 """Views joined on the batch as a table: every sample of every view is one row, every distinct seam window is there once.
 
 Assembly has handed over of which samples of which sources a view is put together (`rtserve.fusion.ir.joint`); here they
-are counted through, in front of the convolution that reads the views.
+are counted through, in front of the convolution that reads the views. With time in front of the channels a sample is one
+contiguous row, (batch, rows, channels).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import BLOCK
-from rtserve.fusion.ir.conv import conv_of
-from rtserve.fusion.ir.joint import Apart, Joint, Source, dense_behind, ends_of, joints, sources
+from rtserve.fusion.ir.joint import Apart, Joint, Source, dense_behind, ends_of, sources
 from rtserve.fusion.ir.nodes import attributes_of, followers, inner_dims, only_reader, producer
 from rtserve.fusion.ir.refused import Refused
-from rtserve.fusion.passes import deep_sharing
-from rtserve.fusion.passes.outcome import PassResult
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, replace_value
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["MOST_WEIGHTS", "Row", "ViewTable", "rewrite_joins", "seam_rows", "shared_deeper"]
+__all__ = ["FROM_ROWS", "MOST_WEIGHTS", "TO_ROWS", "Row", "ViewTable", "as_rows", "from_rows", "seam_rows", "stepped",
+           "tabulate"]  # fmt: skip
+
+FROM_ROWS = (0, 3, 1, 2)
+"""The turn from (batch, 1, time, channels) to (batch, channels, 1, time)."""
+TO_ROWS = (0, 2, 3, 1)
+"""The turn back."""
 
 MOST_WEIGHTS = 1 << 14
 """Weights up to which a mean over views goes into the dense layer; more would cost more to read than the mean."""
@@ -69,11 +73,14 @@ class ViewTable:
     reader: ir.Node
     ends: list[tuple[ir.Node, Apart]]
 
-    def stepped(self, emit: Emitter, value: ir.Value) -> ir.Value:
-        """Return another value after the same elementwise steps."""
-        for step in self.steps:
-            value = emit(step.op_type, value, *step.inputs[1:], **attributes_of(step))
-        return value
+    def written(self, emit: Emitter) -> ir.Value:
+        """Return the table, (batch, rows, channels), after what is done elementwise."""
+        channels = len(self.offset)
+        parts = [
+            as_rows(emit, row.value, row.length, channels) if row.windows is None else seam_rows(emit, row)
+            for row in self.rows
+        ]
+        return stepped(emit, self.steps, emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0])
 
     def put_apart(self, model: ir.Model, order: Sequence[int]) -> None:
         """Put views apart where they lie behind the batch, in an order."""
@@ -97,7 +104,7 @@ class ViewTable:
         return np.asarray((self.index == row.start + np.arange(row.length)).all(axis=1))
 
 
-def _tabulate(model: ir.Model, node: ir.Node, joint: Joint) -> ViewTable:
+def tabulate(model: ir.Model, node: ir.Node, joint: Joint) -> ViewTable:
     """Return the table of the views that a node joins.
 
     Raises
@@ -132,33 +139,35 @@ def _rows(model: ir.Model, joint: Joint) -> tuple[list[Row], dict[str, int]]:
             if known.windows is None and (dims is None or len(dims) != 3):
                 raise Refused("not (batch, channels, 1, time)")
             n = len(known.windows) if known.windows is not None else dims[2]  # type: ignore[index]
-            rows[value] = Row(value=value, windows=known.windows, factor=known.factor, start=length, length=n)
+            base, begins = now.get(joint.copies.get(name, ""), (None, 0))
+            base = base if not begins and inner_dims(base) == dims else None
+            rows[value] = Row(
+                value=value, windows=known.windows, base=base, factor=known.factor, start=length, length=n
+            )
             length += n
         first[name] = rows[value].start + at
     return list(rows.values()), first
 
 
-def rewrite_joins(model: ir.Model, rewrite: Callable[[ir.Model, ir.Node, ViewTable], str]) -> PassResult:
-    """Rewrite all views that are joined on the batch.
+def stepped(emit: Emitter, steps: Sequence[ir.Node], value: ir.Value) -> ir.Value:
+    """Return a value after the elementwise steps that are done with another."""
+    for step in steps:
+        value = emit(step.op_type, value, *step.inputs[1:], **attributes_of(step))
+    return value
 
-    Parameters
-    ----------
-    model : onnx_ir.Model
-        Changed in place.
-    rewrite : callable
-        Rewrites the views that a node joins and says what was done, or raises `Refused`.
+
+def as_rows(emit: Emitter, value: ir.Value, n: int, channels: int) -> ir.Value:
+    """Return (batch, n, channels) of (batch, channels, 1, time), n samples of each window; entries of one are joined.
+
+    The Reshape keeps onnxruntime from moving the Transpose behind what follows, out of the reach of its blocked layout.
     """
-    result = PassResult()
-    for node, joint in joints(model):
-        with result.at(node):
-            result.done(rewrite(model, node, _tabulate(model, node, joint)))
-    return result
+    return emit("Reshape", emit("Transpose", value, perm=list(TO_ROWS)), [-1, n, channels])
 
 
-def shared_deeper(table: ViewTable) -> bool:
-    """Whether the layer behind the views is worth sharing between them."""
-    conv = conv_of(table.reader)
-    return conv is not None and deep_sharing.pays(conv, table.index, deep_sharing.pack(table.index, conv))
+def from_rows(emit: Emitter, table: ir.Value, signals: np.ndarray, channels: int) -> ir.Value:
+    """Return signals, (number, time), put together from the rows of a table: (batch x number, channels, 1, time)."""
+    rows = emit("Reshape", emit("Gather", table, signals, axis=1), [-1, 1, signals.shape[1], channels])
+    return emit("Transpose", rows, perm=list(FROM_ROWS))
 
 
 def seam_rows(emit: Emitter, row: Row, *, offset: bool = True) -> ir.Value:

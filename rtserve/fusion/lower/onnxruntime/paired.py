@@ -9,7 +9,7 @@ Views that are moved by an odd number of samples need the first layer at the odd
     y_1 = h_e * b + h_o * a^+ = h_o * (a^+ - b) + (h_e + h_o) * b,
 
 and the last term is the same: three filters of half the taps for four (Winograd's F(2, 2) across the two). They are
-ordinary convolutions, on which `rtserve.fusion.passes.fast_fir` can work again.
+ordinary convolutions, on which `rtserve.fusion.lower.onnxruntime.fast_fir` can work again.
 
 Neighbouring samples meet in one term, so one that is not finite spoils an output more than before, as there.
 """
@@ -27,9 +27,9 @@ from rtserve.fusion.ir.conv import Conv1d, conv_of
 from rtserve.fusion.ir.joint import moved
 from rtserve.fusion.ir.nodes import producer
 from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.lower.onnxruntime.phases import cut
 from rtserve.fusion.passes.layout import SPLIT
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.phases import cut
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import replace_value
 

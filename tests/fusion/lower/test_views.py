@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
-from rtserve.fusion.passes import height, row_gather, view_table
+from rtserve.fusion.lower.onnxruntime import height, table
+from rtserve.fusion.lower.onnxruntime import views as joined_views
 from tests.fusion.passes.networks import N_CHANS, N_TIMES, fused_with, head, kinds, network
 
 C = 16
@@ -40,7 +41,7 @@ def net(*, channels=C, taps=7, stride=2, pads=(3, 3), activation="Relu", twice=F
 
 
 def fused(body, views=VIEWS, **options):
-    return fused_with(row_gather.NAME, body, views, **options)
+    return fused_with(joined_views.NAME, body, views, **options)
 
 
 moving = st.one_of(
@@ -63,7 +64,7 @@ def test_any_views(names, taps, stride, pads, activation, seed):
     body = net(taps=taps, stride=stride, pads=pads, activation=activation)
     graph, report, parity = fuse_with_report([network(body, seed=seed)], views=names, force=True)
     assert parity.passed
-    outcome = next(o for o in report.outcomes if o.name == row_gather.NAME)
+    outcome = next(o for o in report.outcomes if o.name == joined_views.NAME)
     assert outcome.status in ("applied", "refused", "nothing"), outcome.reason
 
 
@@ -107,7 +108,7 @@ def test_the_mean_over_views_is_part_of_the_dense_layer():
 
 
 def test_a_mean_that_would_cost_more_in_the_dense_layer_stays(monkeypatch):
-    monkeypatch.setattr(view_table, "MOST_WEIGHTS", 24)
+    monkeypatch.setattr(table, "MOST_WEIGHTS", 24)
     graph, outcome = fused(net())
     assert outcome.status == "applied"
     assert "ReduceMean" in kinds(graph)
@@ -154,7 +155,7 @@ def test_others_are_left_alone(body, views, why):
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_other_engines_get_no_such_step(engine):
     _, report, _ = fuse_with_report([network(net())], views=VIEWS, engine=engine)
-    assert not {row_gather.NAME, height.NAME} & {o.name for o in report.outcomes}
+    assert not {joined_views.NAME} & {o.name for o in report.outcomes}
 
 
 def behind(between):
@@ -199,4 +200,4 @@ def test_views_are_gathered_in_front_of_whatever_keeps_windows_apart(between):
 def test_no_view_is_gathered_where_a_network_looks_across_windows(between):
     _, report, parity = fuse_with_report([network(behind(between))], views="identity,roll:+3,roll:-3")
     assert parity.passed
-    assert not {"row-gather", "height"} & {o.name for o in report.outcomes if o.status == "applied"}
+    assert not {joined_views.NAME} & {o.name for o in report.outcomes if o.status == "applied"}

@@ -1,0 +1,102 @@
+r"""Views that are joined on the batch: how they are put together, and which layers compute them all at once.
+
+Behind a shared first stage every view that moves samples is a few runs of the stage's outputs and of seam windows, each cut
+out and joined: a handful of small nodes for each view. One of three ways takes their place:
+
+- **rows**: with R the table of every phase, every scaled copy of one and every distinct seam window,
+  :math:`v_b[n, :] = R[\,i_b(n), :\,]` is one Gather for all views, however many. The engine writes its blocks out as rows
+  and reads rows into blocks at no more cost than the other way. What follows elementwise is done on the table, and a
+  convolution on what is distinct in it (`rtserve.fusion.program.share`), as long as that saves more than it costs;
+- **height**: views that move nothing never leave the blocked layout (`rtserve.fusion.lower.onnxruntime.height`);
+- **phases**: nothing is done where fast FIR keeps the first stage in phases up to the next layer.
+
+By rows the views lie behind the batch, (batch x views), and are put apart from there (`ViewTable.put_apart`).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtserve.fusion.engines.onnxruntime import COSTS
+from rtserve.fusion.ir.conv import ZERO, conv_of
+from rtserve.fusion.ir.joint import joints
+from rtserve.fusion.ir.nodes import followers, only_reader
+from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.lower.onnxruntime import fast_fir, height
+from rtserve.fusion.lower.onnxruntime.table import ViewTable, as_rows, from_rows, stepped, tabulate
+from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.program.share import Packing, pack
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.fold import supersede
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["NAME", "run"]
+
+NAME = "views"
+PREFIX = "rows"
+
+
+def run(model: ir.Model) -> PassResult:
+    """Rewrite all views that are joined on the batch, in place."""
+    result = PassResult()
+    for node, joint in joints(model):
+        with result.at(node):
+            table = tabulate(model, node, joint)
+            packing = _packed(table.reader, table.index)
+            if packing is None and fast_fir.wants(model, table.reader):
+                raise Refused("fast FIR keeps it in phases")
+            ways = [partial(_gathered, packing=packing)] if packing is not None else [height.rewrite, _gathered]
+            for way in ways:
+                with result.at(node):
+                    result.done(way(model, node, table))
+                    break
+    return result
+
+
+def _packed(reader: ir.Node | None, index: np.ndarray) -> Packing | None:
+    """Return what a layer computes for all views at once; None where that does not pay."""
+    conv = conv_of(reader)
+    packing = pack(index, conv) if conv is not None else None
+    return packing if packing is not None and _pays(packing) else None
+
+
+def _pays(packing: Packing) -> bool:
+    """Whether the windows that are not computed again cost clearly more time than putting the outputs together."""
+    conv, outputs = packing.conv, packing.place.size
+    saved = (outputs - conv.n_out) * conv.rows * conv.weight.size / COSTS.macs_per_us
+    moved = outputs * (COSTS.gathered_row_us + len(conv.weight) * COSTS.depthwise_us)
+    return bool(saved > 1.25 * (5 * COSTS.node_us + moved))
+
+
+def _gathered(model: ir.Model, node: ir.Node, table: ViewTable, packing: Packing | None = None) -> str:
+    """Put views together out of rows, behind the layers that compute them all at once; return what was done.
+
+    Raises
+    ------
+    Refused
+        Where they are whole as they are.
+    """
+    if packing is None and not table.pieced:
+        raise Refused("no view is put together out of pieces")
+    emit = Emitter(model.graph, before=node, prefix=PREFIX)
+    index, last = table.index, table.last
+    rows, n, channels = table.written(emit), sum(row.length for row in table.rows), len(table.offset)
+    done = f"{len(index)} views put together at once"
+    while packing is not None:
+        conv, samples = packing.conv, packing.samples
+        if (samples == ZERO).any():
+            rows, samples = emit("Pad", rows, [0, 0, 0, 0, 1, 0]), np.where(samples == ZERO, n, samples)
+        steps = followers(conv.node.outputs[0])
+        y = stepped(emit, steps, conv.emit(emit, from_rows(emit, rows, samples[None], channels)))
+        done += f"; Conv {conv.node.outputs[0].name} computes {conv.n_out} for {packing.place.size} outputs"
+        n, channels, index = conv.n_out, len(conv.weight), packing.place
+        rows, last = as_rows(emit, y, n, channels), (conv.node, *steps)[-1].outputs[0]
+        packing = _packed(only_reader(last, "Conv"), index)
+    supersede(model, last, from_rows(emit, rows, index, channels))
+    table.put_apart(model, range(len(index)))
+    return done
