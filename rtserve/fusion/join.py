@@ -13,6 +13,7 @@ import numpy as np
 from rtserve.errors import InputError
 from rtserve.fusion.plan import Calibration, FusionPlan, Merge
 from rtserve.graphs.emit import Emitter, inline
+from rtserve.graphs.fold import lift_constants
 from rtserve.graphs.graph import INPUT_NAME, IR_VERSION, OPSET, OUTPUT_NAME, Graph
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def prepare_member(graph: Graph, name: str) -> ir.Model:
             common.RemoveInitializersFromInputsPass(),
         ):
             model = rule(model).model
-    model = common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model).model
+    lift_constants(model)
     _require_plain(model, name)
     return model
 

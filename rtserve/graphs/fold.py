@@ -15,18 +15,38 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["fold_batchnorm", "fold_constants", "name_after_operators", "normalise", "strip_metadata", "supersede"]
+__all__ = [
+    "fold_batchnorm",
+    "fold_constants",
+    "lift_constants",
+    "name_after_operators",
+    "normalise",
+    "strip_metadata",
+    "supersede",
+]
 
 _LARGEST_CONSTANT = 1 << 28
 
 
 def fold_constants(model: ir.Model) -> None:
-    """Evaluate every node whose inputs are all known, in place (weight renorm, merged kernels, shape arithmetic)."""
+    """Evaluate every node whose inputs are all known, in place (weight renorm, merged kernels, shape arithmetic).
+
+    What comes out are initializers: onnxscript before 0.5.6 puts a Constant in the place of what it has evaluated, which
+    no count of nodes shows.
+    """
     from onnxscript import optimizer
 
     optimizer.fold_constants(model, onnx_shape_inference=True, input_size_limit=_LARGEST_CONSTANT,
                              output_size_limit=_LARGEST_CONSTANT)  # fmt: skip
+    lift_constants(model)
     optimizer.remove_unused_nodes(model)
+
+
+def lift_constants(model: ir.Model) -> None:
+    """Make every Constant an initializer, in place, but for one that the graph gives out."""
+    from onnx_ir.passes import common
+
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
