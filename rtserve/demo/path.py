@@ -209,7 +209,7 @@ def _export(demo: _Demo) -> dict[str, dict[Path, Graph]]:
         return graph
 
     label = f"exporting {len(jobs)} members"
-    with demo.step("export", label) as progress, shared_start(), ThreadPoolExecutor(demo.n_jobs) as pool:
+    with demo.step("export", label) as progress, ThreadPoolExecutor(demo.n_jobs) as pool, shared_start():
         graphs = list(pool.map(one, jobs))
     members: dict[str, dict[Path, Graph]] = {}
     for (challenge, seed), graph in zip(jobs, graphs, strict=True):

@@ -42,6 +42,7 @@ def child(job: dict[str, Any]) -> None:
         for old, new in ((nothing, 0), (said, 1), (said, 2)):
             os.dup2(old, new)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         os.chdir(job["cwd"])
         os.environ.clear()
         os.environ.update(job["environ"])

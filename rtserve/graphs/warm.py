@@ -1,7 +1,8 @@
 """The process of an export: one of its own, or, where several exports are to come, one forked from a warm server.
 
 Within ``with shared_start():`` the exports of this process share what each would load first; an export costs about a
-third of the processor time then. See `rtserve.graphs.export_server`.
+third of the processor time then. See `rtserve.graphs.export_server`. Exports that threads wait for end where what
+interrupts the main thread leaves the block: a pool of such threads stands around it, since it waits for them.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ class _Server:
 
     def __init__(self) -> None:
         command = [sys.executable, "-m", "rtserve.graphs.export_server"]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+        self.stopped = False
+        with _deaf():
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
 
     def run(self, folder: Path, timeout_s: float) -> tuple[int, bool]:
         """Run the export of `folder`; return how its process ended and whether it was late, and so ended by us.
@@ -54,6 +57,11 @@ class _Server:
             raise
         return code, late.is_set()
 
+    def stop(self) -> None:
+        """End what another thread waits for in `run`."""
+        self.stopped = True
+        self._process.kill()
+
     def end(self, *, kill: bool = False) -> None:
         """Let the server end, and wait until it has."""
         if kill:
@@ -67,18 +75,27 @@ class _Server:
 
 @dataclass(kw_only=True)
 class _Pool:
-    """The servers that are idle; as many are started as are at work at a time."""
+    """The servers that are idle or at work; as many are started as are at work at a time."""
 
     depth: int = 0
     idle: list[_Server] = field(default_factory=list)
+    busy: list[_Server] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, folder: Path, timeout_s: float) -> int:
         """Run an export in the child of an idle server, or of a new one."""
         with self.lock:
-            server = self.idle.pop() if self.idle else None
-        server = server or _Server()
-        code, late = server.run(folder, timeout_s)
+            server = self.idle.pop() if self.idle else _Server()
+            self.busy.append(server)
+        try:
+            code, late = server.run(folder, timeout_s)
+        except (ValueError, OSError):
+            if server.stopped:
+                raise KeyboardInterrupt from None
+            raise
+        finally:
+            with self.lock:
+                self.busy.remove(server)
         with self.lock:
             kept = self.depth > 0
             if kept:
@@ -89,10 +106,12 @@ class _Pool:
             raise subprocess.TimeoutExpired("rtserve.graphs.export_child", timeout_s)
         return code
 
-    def end(self) -> None:
-        """End the servers that are idle."""
+    def end(self, *, stop: bool = False) -> None:
+        """End the servers that are idle, and where that is asked for those at work."""
         with self.lock:
             idle, self.idle = self.idle, []
+            for server in self.busy if stop else ():
+                server.stop()
         for server in idle:
             server.end()
 
@@ -108,14 +127,26 @@ def shared_start() -> Iterator[None]:
         return
     with _POOL.lock:
         _POOL.depth += 1
+    whole = False
     try:
         yield
+        whole = True
     finally:
         with _POOL.lock:
             _POOL.depth -= 1
             last = not _POOL.depth
         if last:
-            _POOL.end()
+            _POOL.end(stop=not whole)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Let the process that this thread starts be deaf to Ctrl-C from its first moment; it unblocks it where it forks."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def run_child(folder: Path, timeout_s: float) -> tuple[int, str]:

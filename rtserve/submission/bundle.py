@@ -144,7 +144,7 @@ def _member_graphs(
 
     distinct: dict[str, tuple[Member, Path]] = {_identity(member): (member, path) for _, member, path in members}
     exported = sum(not member.graph for member, _ in distinct.values())
-    with shared_start() if exported > 1 else nullcontext(), ThreadPoolExecutor(EXPORT_JOBS) as pool:
+    with ThreadPoolExecutor(EXPORT_JOBS) as pool, shared_start() if exported > 1 else nullcontext():
         made = dict(zip(distinct, pool.map(graph_of, distinct.values()), strict=True))
     graphs: dict[str, list[Graph]] = {}
     for key, member, _ in members:

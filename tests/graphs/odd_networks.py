@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -155,6 +156,9 @@ def root(shapes, settings):
 
 
 def sleeping(shapes, settings):
+    if told := os.environ.get("RTSERVE_TOLD"):
+        Path(f"{told}.new").write_text(str(os.getpid()))
+        Path(f"{told}.new").rename(told)
     time.sleep(600)
 
 

@@ -1,5 +1,7 @@
 """Exports that share a start are those of a process of their own, and cannot reach one another."""
 
+import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +101,44 @@ def test_what_interrupts_a_wait_ends_the_export_and_its_server(pool, tmp_path, m
     while any(running(pid) for pid in (*ended, servers[0]._process.pid)) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(running(pid) for pid in (*ended, servers[0]._process.pid))
+
+
+def test_what_interrupts_who_waits_for_threads_ends_their_exports(pool, tmp_path, monkeypatch):
+    """A terminal's Ctrl-C reaches a server that has only begun, too: it must not die of it, to be made up for."""
+    servers, own, waiting, children = [], [], [], []
+
+    class Hit(warm._Server):
+        def __init__(self):
+            super().__init__()
+            os.kill(self._process.pid, signal.SIGINT)
+            servers.append(self)
+
+    monkeypatch.setattr(warm, "_Server", Hit)
+    monkeypatch.setattr(warm.subprocess, "run", lambda *a, **k: own.append(a))
+    monkeypatch.setenv("RTSERVE_TOLD", str(tmp_path / "pid"))
+
+    def wait_and_be_interrupted(threads):
+        deadline = time.monotonic() + 120
+        with warm.shared_start():
+            waiting.append(threads.submit(export, None, exporter=f"{ODD}:sleeping"))
+            while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            children.append(int((tmp_path / "pid").read_text()))
+            raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(1) as threads:
+        with pytest.raises(KeyboardInterrupt):
+            wait_and_be_interrupted(threads)
+        with pytest.raises(KeyboardInterrupt):
+            waiting[0].result(60)
+    assert own == []
+    assert len(servers) == 1
+    assert not pool.idle
+    assert not pool.busy
+    deadline = time.monotonic() + 10
+    while any(map(running, (*children, servers[0]._process.pid))) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(map(running, (*children, servers[0]._process.pid)))
 
 
 def test_side_by_side_there_is_a_server_for_each_and_they_are_kept(pool, monkeypatch):
