@@ -5,6 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: install test quick test-browser test-gpu test-install test-lowest test-envs demo zoo bench lint types contract readme clean
 
@@ -17,13 +18,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[braindecode,openvino,dask,test,dev]"
 	@touch $(STAMP)
 
-# Two workers on two cores; the graphs they share are exported once. One thread each, so that they do not fight.
+# Two workers on two cores, one thread each, so that they do not fight; the graphs they share are exported once. A file
+# stays on one worker, which makes its fixtures once, and the longest come first (tests/order.py).
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=20 $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) --durations=20 $(PYTEST)
 
 # The cheapest tests of every room; `make test PYTEST=--record-durations` measures them again.
 quick: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q --quick $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) -q --quick $(PYTEST)
 
 # The report in headless Chromium; fetched by apt where there is none and we may.
 test-browser: install

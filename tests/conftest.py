@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from rtserve.graphs.pure_torchaudio import allow_pure_torchaudio
 from tests import fast_part
+from tests.order import longest_first
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RTSERVE_SHARED", ROOT.parent / "shared"))
@@ -43,12 +44,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Choose the fast part where it is asked for, and skip what needs the real files where they are absent."""
+    """Choose the fast part where it is asked for, order files for workers, and skip what needs absent real files."""
     if config.getoption("--quick"):
         kept = fast_part.chosen(fast_part.needs(items), fast_part.read())
         left = [item for item in items if fast_part.function_of(item.nodeid) not in kept]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if fast_part.function_of(item.nodeid) in kept]
+    if hasattr(config, "workerinput"):
+        files = longest_first((item.nodeid.partition("::")[0] for item in items), fast_part.read())
+        place = {file: k for k, file in enumerate(files)}
+        items.sort(key=lambda item: place[item.nodeid.partition("::")[0]])
     if (SHARED / "checkpoints").is_dir():
         return
     reason = pytest.mark.skip(reason=f"real checkpoints and recordings are not at {SHARED.name}/ beside the checkout")
