@@ -1,6 +1,6 @@
 """What fusing costs: processor time and peak memory of `rtserve.fuse`, and how both grow with members and views.
 
-Each fusion runs in a fresh process that has loaded torch, onnx and onnxruntime; counted are the seconds of processor
+Each fusion runs in a fresh process that has loaded torch, onnx, onnx_ir and onnxruntime; counted are the seconds of processor
 time from the call to its return, everything checked, and the most memory the process held. Bars: CompactRT with five
 members and five views 2 s and 450 MB, EEGNeX with five views 4 s and 450 MB, 16 members with 16 views 700 MB. Growth is
 called linear where the most members (or views) add at most `DOUBLING` times what half of them add to the cost of one.
@@ -65,6 +65,7 @@ def make_members(folder: Path, family: str, count: int) -> None:
 
 def fuse_once(folder: Path, family: str, n_members: int, views: str) -> dict[str, Any]:
     """Fuse in this process and return what it cost."""
+    import onnx_ir  # noqa: F401
     import onnxruntime  # noqa: F401
     import torch  # noqa: F401
 

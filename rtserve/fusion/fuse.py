@@ -131,8 +131,9 @@ def fuse_with_report(
         require_meant(outputs, graphs, plan, labels)
     called = dict(zip(plan.members, labels, strict=True))
     if plan.merge.kind != "weighted":  # the order says nothing then, and must not change a bit of the result
-        graphs.sort(key=lambda graph: graph.digest)
-        plan = replace(plan, members=tuple(sorted(plan.members)))
+        order = sorted(range(len(graphs)), key=lambda k: plan.members[k])
+        graphs = [graphs[k] for k in order]
+        plan = replace(plan, members=tuple(plan.members[k] for k in order))
     plan = replace(plan, views=tuple(view.bind(inputs) for view in plan.views))
     _refuse_views(plan, inputs, outputs, force=force)
     outputs = merged_output(outputs, graphs, plan)

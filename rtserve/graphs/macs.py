@@ -7,20 +7,34 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import onnx
     import onnx_ir as ir
 
     _Shape = Iterable[object] | None
 
-__all__ = ["count_macs", "infer_shapes", "node_macs", "renew_shapes", "shapes_at"]
+__all__ = ["count_macs", "infer_shapes", "node_macs", "renew_shapes", "shaped_and_counted", "shapes_at"]
 
 
 def infer_shapes(model: ir.Model) -> ir.Model:
     """Return the model with the shape of every value, as onnx's own inference finds them; marks on values are kept."""
+    import onnx_ir as ir
+
+    return _shaped(model, ir.serde.serialize_model(model))
+
+
+def shaped_and_counted(model: ir.Model) -> tuple[ir.Model, int]:
+    """Return what `infer_shapes` and `count_macs` do, of a model that is written out once."""
+    import onnx_ir as ir
+
+    proto = ir.serde.serialize_model(model)
+    return _shaped(model, proto), _macs_of(proto)
+
+
+def _shaped(model: ir.Model, proto: onnx.ModelProto) -> ir.Model:
     import onnx
     import onnx_ir as ir
 
-    proto = onnx.shape_inference.infer_shapes(ir.serde.serialize_model(model), data_prop=True)
-    shaped = ir.serde.deserialize_model(proto)
+    shaped = ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(proto, data_prop=True))
     for before, after in zip(model.graph, shaped.graph, strict=True):
         for old, new in zip(before.outputs, after.outputs, strict=True):
             new.meta.update(old.meta)
@@ -79,10 +93,15 @@ def _macs(op: str, output: _Shape, first: _Shape, second: _Shape, transposed: bo
 
 def count_macs(model: ir.Model) -> int:
     """Return the multiply-adds of a model per window (convolutions, Gemm, MatMul), shapes taken at batch 1."""
-    import onnx
     import onnx_ir as ir
 
-    proto = ir.serde.serialize_model(model)
+    return _macs_of(ir.serde.serialize_model(model))
+
+
+def _macs_of(proto: onnx.ModelProto) -> int:
+    """Return the multiply-adds of a written model, which is used up."""
+    import onnx
+
     del proto.graph.value_info[:]
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     for dim in proto.graph.output[0].type.tensor_type.shape.dim[:1]:

@@ -58,8 +58,10 @@ class Program:
         self.input, self.output = self._slot(plan["input"]), plan["output"]
         readers = _count_readers(plan)
         makers: dict[str, str] = {}
+        self.relaid: dict[tuple[int, str], Tensor] = {}
         for entry in plan["nodes"]:
             self._bind(entry, readers, makers)
+        self.relaid.clear()
         self.result = self._constant_slot(self.output) if self.output in self.constants else self.slots[self.output]
         self._free_after_last_use()
 
@@ -110,6 +112,7 @@ class Program:
             self.dtype,
             self.device,
             bool(inputs) and readers.get(inputs[0]) == 1 and makers.get(inputs[0]) in FRESH,
+            self.relaid,
         )
         call = OPERATORS[op](node)
         passed = [i for i, name in enumerate(inputs) if name and i not in node.absorbed]

@@ -130,9 +130,12 @@ def _likes_channels_last(node: Node, window: Window) -> bool:
 
 def _channels_last(node: Node, window: Window, groups: int) -> Call:
     """Convolve with the weight laid channels-last: activations follow it, and are not reordered in every call."""
-    weight, bias = node.tensor(1), node.tensor(2) if node.has(2) else None
-    flat = window.rank == 1
-    weight = (weight.unsqueeze(2) if flat else weight).contiguous(memory_format=torch.channels_last)
+    bias, flat = node.tensor(2) if node.has(2) else None, window.rank == 1
+
+    def turn(weight: Tensor) -> Tensor:
+        return (weight.unsqueeze(2) if flat else weight).contiguous(memory_format=torch.channels_last)
+
+    weight = node.relay(1, "channels last", turn)
     lift = (0, 1, 1) if flat else (0, 0, 0)
     strides, dilations = (lift[1], *window.strides)[-2:], (lift[2], *window.dilations)[-2:]
     if window.symmetric:

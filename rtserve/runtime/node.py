@@ -61,6 +61,8 @@ class Node:
         The floating type and the device that the module computes in.
     inplace : bool
         Whether the first input may be overwritten: nobody else reads its memory.
+    relaid : dict, optional
+        Constants laid out in memory in another order, filled by `relay`: nodes that read one weight share one copy.
     """
 
     def __init__(
@@ -74,9 +76,11 @@ class Node:
         dtype: torch.dtype,
         device: torch.device,
         inplace: bool = False,
+        relaid: dict[tuple[int, str], Tensor] | None = None,
     ) -> None:
         self.op, self.attrs, self.constants, self.present = op, attrs, list(constants), list(present)
         self.outputs, self.opset, self.dtype, self.device, self.inplace = outputs, opset, dtype, device, inplace
+        self.relaid = {} if relaid is None else relaid
         self.absorbed: set[int] = set()
         self.as_ints: set[int] = set()
 
@@ -92,6 +96,13 @@ class Node:
         """Absorb a constant input as a tensor on the module's device."""
         self.absorbed.add(index)
         return as_tensor(self.constants[index], self.device)
+
+    def relay(self, index: int, order: str, turn: Callable[[Tensor], Tensor]) -> Tensor:
+        """Absorb a constant input as `turn` lays it out; `order` is what that is called."""
+        weight, key = self.tensor(index), (id(self.constants[index]), order)
+        if key not in self.relaid:
+            self.relaid[key] = turn(weight)
+        return self.relaid[key]
 
     def ints(self, index: int, attribute: str = "") -> tuple[int, ...] | None:
         """Absorb a constant input, or an attribute of older opsets, as integers; None where it is not known."""

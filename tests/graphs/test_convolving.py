@@ -51,6 +51,33 @@ def test_they_are_torchs_sums(seed, rows, channels, filters, taps, gap, pad, ext
     assert (plain - lean).abs().max() <= 1e-13 * (1 + x.abs().max()) * w.abs().sum()
 
 
+@given(
+    seed=st.integers(0, 99),
+    groups=st.integers(1, 4),
+    per_group=st.integers(1, 3),
+    filters=st.integers(1, 3),
+    taps=st.integers(1, 9),
+    stride=st.integers(1, 3),
+    gap=st.integers(1, 3),
+    pad=st.integers(0, 4),
+    extra=st.integers(0, 20),
+    rows=st.integers(1, 3),
+    upright=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_strides_groups_and_either_axis(seed, groups, per_group, filters, taps, stride, gap, pad, extra, rows, upright):
+    width = max(1, gap * (taps - 1) + 1 - 2 * pad) + extra
+    x, w = drawn(seed, 3, groups * per_group, rows, width), drawn(seed + 1, groups * filters, per_group, 1, taps)
+    rest = ((1, stride), (0, pad), (1, gap))
+    if upright:
+        x, w, rest = x.transpose(2, 3), w.transpose(2, 3), tuple(pair[::-1] for pair in rest)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolving, "UNFOLDED", 300)
+        plain, lean = both(x, w, drawn(seed + 2, groups * filters), *rest, groups)
+    assert plain.shape == lean.shape
+    assert torch.allclose(plain, lean, rtol=0, atol=1e-12 * (1 + w.abs().sum()))
+
+
 def long_kernel(x):
     """A kernel for which the spectrum pays."""
     return both(x, drawn(1, 32, 8, 1, 64), None, 1, (0, 32))
@@ -77,6 +104,21 @@ def test_what_is_not_finite_stays_where_it_is(bad):
     assert torch.equal(plain.isinf(), lean.isinf())
     fine = plain.isfinite()
     assert torch.allclose(plain[fine], lean[fine], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf")])
+def test_few_filters_are_computed_in_blocks_where_all_is_finite(monkeypatch, bad):
+    used = []
+    blocks = convolving._in_blocks
+    monkeypatch.setattr(convolving, "_in_blocks", lambda *given: used.append(1) or blocks(*given))
+    monkeypatch.setattr(convolving, "UNFOLDED", 20_000)
+    x, w = drawn(0, 3, 1, 5, 203), drawn(1, 8, 1, 1, 64)
+    x[1, 0, 2, 150] = bad
+    plain, lean = both(x, w, drawn(2, 8), 1, (0, 31))
+    assert len(used) == (bad == 0.0)
+    assert torch.equal(plain.isfinite(), lean.isfinite())
+    fine = plain.isfinite()
+    assert torch.allclose(plain[fine], lean[fine], rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("loud", [1e8, 1e12])

@@ -138,6 +138,37 @@ def test_a_trace_keeps_what_is_wanted_and_stops_behind_it():
     assert not {"a", "p", "y"} & set(part)
 
 
+def test_nodes_that_read_one_weight_share_what_it_is_laid_out_as():
+    text = """
+<ir_version: 10, opset_import: ["" : 20]>
+net (float[N, 2, 9] x) => (float[N, 4] y)
+<float[4, 2, 3] w, float[4] b, float[4, 4, 3] v, int64[1] last = {2}>
+{
+  a = Conv <pads = [1, 1]> (x, w, b)
+  c = Conv <pads = [2, 0]> (x, w, b)
+  e = Add (a, c)
+  f = Conv (e, v)
+  y = ReduceMean <keepdims = 0> (f, last)
+}
+"""
+    graph = Graph.from_bytes(with_weights(text).SerializeToString())
+    turned = []
+    plain = torch.Tensor.contiguous
+
+    def contiguous(tensor, **form):
+        turned.append(tuple(tensor.shape))
+        return plain(tensor, **form)
+
+    plan, tensors = graph_to_plan(graph)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "contiguous", contiguous)
+        module = PlanModule(plan, tensors).eval()
+    assert turned == [(4, 2, 1, 3), (4, 4, 1, 3)]
+    x = torch.randn(3, 2, 9)
+    expected = ReferenceEvaluator(onnx.load_model_from_string(graph.to_bytes())).run(None, {"x": x.numpy()})[0]
+    np.testing.assert_allclose(module(x).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
 ISLAND = """
 <ir_version: 10, opset_import: ["" : 20]>
 net (float[N, 2, 3] x) => (float[N, 2] y)

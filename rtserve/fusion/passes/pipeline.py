@@ -18,7 +18,7 @@ from rtserve.fusion.passes.assemble import assemble
 from rtserve.fusion.passes.check import Reference
 from rtserve.fusion.passes.order import passes_for
 from rtserve.fusion.passes.outcome import OptimizationReport, Outcome
-from rtserve.fusion.passes.running import DEFECTS, Pass, clean, failed, run_passes
+from rtserve.fusion.passes.running import DEFECTS, Pass, cleaned, failed, run_passes
 from rtserve.graphs.macs import count_macs
 from rtserve.graphs.parity import ParityReport
 
@@ -202,12 +202,12 @@ def _assembled(
         return None, outcome(status="refused", reason=str(refusal), refused=(refusal,))
     except DEFECTS as error:
         return None, outcome(status="undone", reason=failed(error))
-    model = clean(assembly.model)
+    model, after = cleaned(assembly.model)
     wrong = task.check(model)
     if wrong:
         return None, outcome(status="undone", reason=f"the numbers changed: {wrong}")
     reason = "; ".join(assembly.notes) or "one branch"
-    return model, outcome(status="applied", reason=reason, macs_after=count_macs(model))
+    return model, outcome(status="applied", reason=reason, macs_after=after)
 
 
 def _variants(task: _Task, members: list[tuple[str, ir.Model]]) -> dict[str, ir.Model]:

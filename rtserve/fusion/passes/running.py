@@ -12,12 +12,12 @@ import numpy as np
 
 from rtserve.fusion.engines import ENGINES
 from rtserve.fusion.passes.outcome import Outcome, PassResult
-from rtserve.graphs.macs import count_macs, infer_shapes
+from rtserve.graphs.macs import shaped_and_counted
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["DEFECTS", "STRICT", "Checker", "Pass", "clean", "failed", "run_passes"]
+__all__ = ["DEFECTS", "STRICT", "Checker", "Pass", "clean", "cleaned", "failed", "run_passes"]
 
 Rewrite = Callable[["ir.Model"], PassResult]
 
@@ -62,13 +62,18 @@ Checker = Callable[["ir.Model"], str]
 
 def clean(model: ir.Model) -> ir.Model:
     """Return the model without repeated and unread nodes and initializers, with shapes inferred anew."""
+    return cleaned(model)[0]
+
+
+def cleaned(model: ir.Model) -> tuple[ir.Model, int]:
+    """Return what `clean` does, and its multiply-adds."""
     from onnx_ir.passes import common
 
     model = common.TopologicalSortPass()(model).model
     before = {node: tuple(node.inputs) for node in model.graph}
     model = common.CommonSubexpressionEliminationPass()(model).model
     _keep_marks(model, before)
-    return infer_shapes(common.RemoveUnusedNodesPass()(model).model)
+    return shaped_and_counted(common.RemoveUnusedNodesPass()(model).model)
 
 
 def _keep_marks(model: ir.Model, before: dict[ir.Node, tuple[ir.Value | None, ...]]) -> None:
@@ -121,8 +126,8 @@ def run_passes(
     check : callable, optional
         The exactness check; without it every change is kept.
     """
-    model = clean(model)
-    outcomes, macs = [], count_macs(model)
+    model, macs = cleaned(model)
+    outcomes = []
     for one in passes:
         if wanted is not None and one.name not in wanted:
             continue
@@ -143,11 +148,11 @@ def _one(model: ir.Model, one: Pass, subject: str, check: Checker | None, before
         if not result.changed:
             status = "refused" if refused else "nothing"
             return model, outcome(status=status, reason="; ".join(why) or "there is nothing it is for", refused=refused)
-        trial = clean(trial)
+        trial, after = cleaned(trial)
         wrong = check(trial) if check is not None else ""
     except DEFECTS as error:
         return model, outcome(status="undone", reason=failed(error))
     if wrong:
         return model, outcome(status="undone", reason=f"the numbers changed: {wrong}")
     reason = "; ".join((result.did, *why))
-    return trial, outcome(status="applied", reason=reason, macs_after=count_macs(trial), refused=refused)
+    return trial, outcome(status="applied", reason=reason, macs_after=after, refused=refused)
