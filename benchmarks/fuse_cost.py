@@ -1,9 +1,9 @@
 """What fusing costs: processor time and peak memory of `rtserve.fuse`, and how both grow with members and views.
 
-Each fusion runs in a fresh process that has loaded torch, onnx, onnx_ir and onnxruntime; counted are the seconds of processor
-time from the call to its return, everything checked, and the most memory the process held. Bars: CompactRT with five
-members and five views 2 s and 450 MB, EEGNeX with five views 4 s and 450 MB, 16 members with 16 views 700 MB. Growth is
-called linear where the most members (or views) add at most `DOUBLING` times what half of them add to the cost of one.
+Each fusion runs in a fresh process that has loaded torch, onnx, onnx_ir and onnxruntime; counted are the seconds of
+processor time from the call to its return, everything checked, and the most memory the process held. Bars: CompactRT with
+five members and five views 2 s and 450 MB, EEGNeX with five views 4 s and 450 MB, 16 members with 16 views 700 MB. Growth
+is called linear where the most members (or views) add at most `DOUBLING` times what half of them add to the cost of one.
 
     python benchmarks/fuse_cost.py -o benchmarks/results/fuse_cost.json [--most 64] [--folder FOLDER]
 """

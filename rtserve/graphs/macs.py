@@ -78,13 +78,15 @@ def node_macs(node: ir.Node) -> int:
     return _macs(node.op_type, node.outputs[0].shape, first, second, bool(node.attributes.get_int("transB", 0)))
 
 
-COUNTED = ("Conv", "Gemm", "MatMul")
+COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def _macs(op: str, output: _Shape, first: _Shape, second: _Shape, transposed: bool) -> int:
     """Return the multiply-adds of an operation from the shapes of its output and of its first two inputs."""
     if op == "Conv":
         return _product(output) * _product(list(second or ())[1:])
+    if op == "ConvTranspose":
+        return _product(first) * _product(list(second or ())[1:])
     if op == "Gemm":
         return _product(output) * int(list(second or ())[1 if transposed else 0])  # type: ignore[no-any-return, call-overload]
     inner = list(first or [1])[-1]
@@ -92,7 +94,7 @@ def _macs(op: str, output: _Shape, first: _Shape, second: _Shape, transposed: bo
 
 
 def count_macs(model: ir.Model) -> int:
-    """Return the multiply-adds of a model per window (convolutions, Gemm, MatMul), shapes taken at batch 1."""
+    """Return the multiply-adds of a model per window (convolutions both ways, Gemm, MatMul), shapes taken at batch 1."""
     import onnx_ir as ir
 
     return _macs_of(ir.serde.serialize_model(model))

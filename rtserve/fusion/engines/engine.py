@@ -15,6 +15,12 @@ class Costs:
     ----------
     macs_per_us, depthwise_macs_per_us : int
         Multiply-adds of a dense convolution, and of a depthwise one along time.
+    narrow_macs_per_us : int
+        The same of a dense convolution of one block of outputs, those of zero that fill it counted.
+    turned_macs_per_us : int
+        The same of the products of a transposed convolution.
+    unfolded_us, added_us : float
+        One number that a convolution outside the blocked layout copies, and one that a transposed one adds up.
     node_us : float
         A small node.
     window_us : float
@@ -42,6 +48,10 @@ class Costs:
 
     macs_per_us: int
     depthwise_macs_per_us: int
+    narrow_macs_per_us: int
+    turned_macs_per_us: int
+    unfolded_us: float
+    added_us: float
     node_us: float
     window_us: float
     depthwise_us: float

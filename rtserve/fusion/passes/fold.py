@@ -20,9 +20,12 @@ NAME = "fold"
 
 
 def _idle(node: ir.Node) -> bool:
-    """Whether a node gives back its first input: Identity, Dropout, times 1, plus 0."""
+    """Whether a node gives back its first input: Identity, Dropout, times 1, plus 0, a pool of single samples."""
     if node.op_type in ("Identity", "Dropout"):
         return True
+    if node.op_type in ("MaxPool", "AveragePool"):
+        sizes = [*(node.attributes.get_ints("kernel_shape") or (0,)), *(node.attributes.get_ints("strides") or ())]
+        return set(sizes) == {1} and not any(node.attributes.get_ints("pads") or ())
     neutral = {"Mul": 1.0, "Div": 1.0, "Add": 0.0, "Sub": 0.0}.get(node.op_type)
     array = constant(node.inputs[1]) if neutral is not None else None
     return array is not None and array.size == 1 and array.ndim <= 1 and float(array.reshape(())) == neutral

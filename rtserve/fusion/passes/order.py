@@ -5,7 +5,7 @@ save work whatever runs it; others write the assembled graph as an engine likes 
 up to a fifth (measured), so each has its own.
 """
 
-from rtserve.fusion.lower.onnxruntime import channel_step, fast_fir, paired, views, window
+from rtserve.fusion.lower.onnxruntime import channel_step, fast_fir, paired, turned, views, window
 from rtserve.fusion.passes import (
     chains,
     dense,
@@ -48,6 +48,8 @@ PASSES = (
          why="two convolutions of stride 2 share products"),
     Pass(name=views.NAME, run=views.run, engines=ORT, blocked=True,
          after=(layout.NAME, channel_step.NAME, paired.NAME), why="views are put together at once, in rows or in height"),
+    Pass(name=turned.NAME, run=turned.run, engines=ORT, blocked=True, after=(views.NAME,),
+         why="few filters are as slow as many"),
     Pass(name=fast_fir.NAME, run=fast_fir.run, engines=ORT, blocked=True, after=(views.NAME,),
          why="two outputs of a filter cost less than twice one"),
     Pass(name=window.NAME, run=window.run, engines=ORT, blocked=True, after=(layout.NAME, fast_fir.NAME),
