@@ -30,6 +30,7 @@ from rtserve.errors import RtserveError
 from rtserve.files import write_bytes
 from rtserve.graphs.export import export_with_report
 from rtserve.graphs.parity import CEILING, SLACK, TOLERANCE, ParityReport
+from rtserve.graphs.warm import shared_start
 from rtserve.measure.results import environment, save_result
 
 HERE = Path(__file__).resolve().parent
@@ -179,20 +180,22 @@ def main(only: str | None, shape: str, seeds: int, timeout_s: float, budget_min:
     kept = {f"{row['model']} {row['shape']}": row for row in known}
     every = catalogue(Shape.parse(shape), {})
     chosen = select(every, only)
-    for number, entry in enumerate(chosen, start=1):
-        late = budget_min is not None and time.perf_counter() - start > 60 * budget_min
-        if late or kept.get(entry.key(), {}).get("code") == code_digest():
-            continue
-        click.echo(f"[{number}/{len(chosen)}] {entry.key()} ...", err=True)
-        row = kept[entry.key()] = make_row(entry, seeds, timeout_s)
-        click.echo(
-            f"    {outcome(row)}: {', '.join(seed['verdict'] for seed in row['seeds'])}, {row['seconds']} s", err=True
-        )
-        rows = [kept[key] for key in sorted(kept, key=str.lower)]
-        missing = [entry.model for entry in every if entry.key() not in kept]
-        about = environment(threads=1)
-        save_result(path, "parity_rule", {"environment": about, "rows": rows, "missing": missing}, force=True)
-        write_bytes(path.with_suffix(".md"), table(rows, missing, about).encode(), force=True)
+    with shared_start("rtserve.graphs.braindecode:braindecode_models"):
+        for number, entry in enumerate(chosen, start=1):
+            late = budget_min is not None and time.perf_counter() - start > 60 * budget_min
+            if late or kept.get(entry.key(), {}).get("code") == code_digest():
+                continue
+            click.echo(f"[{number}/{len(chosen)}] {entry.key()} ...", err=True)
+            row = kept[entry.key()] = make_row(entry, seeds, timeout_s)
+            click.echo(
+                f"    {outcome(row)}: {', '.join(seed['verdict'] for seed in row['seeds'])}, {row['seconds']} s",
+                err=True,
+            )
+            rows = [kept[key] for key in sorted(kept, key=str.lower)]
+            missing = [entry.model for entry in every if entry.key() not in kept]
+            about = environment(threads=1)
+            save_result(path, "parity_rule", {"environment": about, "rows": rows, "missing": missing}, force=True)
+            write_bytes(path.with_suffix(".md"), table(rows, missing, about).encode(), force=True)
     click.echo(str(path))
 
 

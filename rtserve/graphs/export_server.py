@@ -4,15 +4,18 @@ Loading torch, its exporter and onnxscript takes longer than exporting a small n
 and forks for each job: an export still has a process of its own, which nothing that an earlier export did can reach.
 Called as ``python -m rtserve.graphs.export_server``; `rtserve.graphs.warm` talks with it. A line on stdin is a job as
 JSON: ``folder``, ``cwd`` and ``environ``. Two lines come back on stdout: the child's process id, and how it ended, as
-`subprocess` counts. What the child says is in ``said.txt`` in the folder. The server ends when its stdin does.
+`subprocess` counts. What the child says is in ``said.txt`` in the folder. The server ends when its stdin does. Its
+arguments name what to load besides.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import sys
 import traceback
@@ -67,6 +70,11 @@ def main() -> None:
     for name in LOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    for name in sys.argv[1:]:
+        with contextlib.suppress(Exception):  # what a child cannot do without, it says itself
+            found = pkgutil.resolve_name(name)
+            _ = found() if callable(found) else None
+    gc.freeze()  # a child's collector would copy what it shares with this process by going through it
     for line in sys.stdin:
         job = json.loads(line)
         pid = os.fork()

@@ -24,8 +24,8 @@ __all__ = ["run_child", "shared_start"]
 class _Server:
     """One server and its pipes; does one job at a time."""
 
-    def __init__(self) -> None:
-        command = [sys.executable, "-m", "rtserve.graphs.export_server"]
+    def __init__(self, also: tuple[str, ...] = ()) -> None:
+        command = [sys.executable, "-m", "rtserve.graphs.export_server", *also]
         self.stopped = False
         with _deaf():
             self._process = subprocess.Popen(
@@ -78,6 +78,7 @@ class _Pool:
     """The servers that are idle or at work; as many are started as are at work at a time."""
 
     depth: int = 0
+    also: tuple[str, ...] = ()
     idle: list[_Server] = field(default_factory=list)
     busy: list[_Server] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -85,7 +86,7 @@ class _Pool:
     def run(self, folder: Path, timeout_s: float) -> int:
         """Run an export in the child of an idle server, or of a new one."""
         with self.lock:
-            server = self.idle.pop() if self.idle else _Server()
+            server = self.idle.pop() if self.idle else _Server(self.also)
             self.busy.append(server)
         try:
             code, late = server.run(folder, timeout_s)
@@ -120,13 +121,17 @@ _POOL = _Pool()
 
 
 @contextlib.contextmanager
-def shared_start() -> Iterator[None]:
-    """Let the exports within share one start of their child processes, where the system can fork a loaded process."""
+def shared_start(*also: str) -> Iterator[None]:
+    """Let the exports within share one start of their child processes, where the system can fork a loaded process.
+
+    `also` names what they need loaded besides (``package.module``, or ``package.module:function`` to be called).
+    """
     if sys.platform != "linux":
         yield
         return
     with _POOL.lock:
         _POOL.depth += 1
+        _POOL.also = tuple(dict.fromkeys((*_POOL.also, *also)))
     whole = False
     try:
         yield
@@ -135,6 +140,7 @@ def shared_start() -> Iterator[None]:
         with _POOL.lock:
             _POOL.depth -= 1
             last = not _POOL.depth
+            _POOL.also = () if last else _POOL.also
         if last:
             _POOL.end(stop=not whole)
 
