@@ -77,12 +77,22 @@ def test_an_export_that_dies_hangs_or_loses_its_server_leaves_the_next_one_whole
         assert not pool.idle
 
 
+def test_a_server_loads_what_its_exports_need_besides(pool, tmp_path, monkeypatch):
+    (tmp_path / "needed.py").write_text("from pathlib import Path\n\ndef load():\n    Path('loaded').touch()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with warm.shared_start("needed:load", "not.there"), pytest.raises(InputError, match="KeyError"):
+        export(None, exporter=f"{ODD}:broken")
+    assert (tmp_path / "loaded").exists()
+    assert pool.also == ()
+
+
 def test_what_interrupts_a_wait_ends_the_export_and_its_server(pool, tmp_path, monkeypatch):
     started, servers = threading.Event(), []
 
     class Interrupted(warm._Server):
-        def __init__(self):
-            super().__init__()
+        def __init__(self, also):
+            super().__init__(also)
             servers.append(self)
 
     def interrupt(*_):
