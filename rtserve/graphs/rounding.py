@@ -28,10 +28,12 @@ COARSE = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
 ULPS = 2.0
 """Roundings that one operation is charged: its own, and that of a stored operand or of a polynomial's last step."""
 CONTRACTIONS = (
-    "convolution", "mm", "addmm", "bmm", "baddbmm", "sum", "mean", "batch_norm", "layer_norm", "group_norm", "scaled_dot",
-    "fft", "var", "einsum", "linear", "dot", "mv", "rnn", "lstm", "gru", "cumsum",
+    "convolution", "conv1d", "conv2d", "conv3d", "conv_transpose", "mm", "matmul", "dot", "mv", "einsum", "linear", "fft",
+    "stft", "sum", "mean", "avg_pool", "norm", "var", "std", "scaled_dot", "rnn", "lstm", "gru", "linalg", "cdist",
+    "cosine_similarity", "trapezoid", "index_add", "scatter_add", "scatter_reduce", "col2im",
 )  # fmt: skip
-"""Parts of the names of operations that add up products: their terms are perturbed, which is what rounding them does."""
+"""Parts of the names of operations that add up products: their terms are perturbed, which is what rounding them does.
+In inference mode torch calls them by the names that users do (conv1d, matmul), not by those they are made of."""
 BY_DIFFERENCE = {
     "elu": 1.0,
     "celu": 1.0,
@@ -94,7 +96,7 @@ class RoundingErrors(LeanConvolutions):
         """Run one operation and let it err; views pass: they round nothing."""
         name = func.overloadpacket.__name__.removesuffix("_")
         if any(part in name for part in CONTRACTIONS):
-            args = tuple(self._err(arg) for arg in args)
+            args = tuple([self._err(part) for part in arg] if isinstance(arg, list) else self._err(arg) for arg in args)
         size = args[0].abs() if name in BY_ARGUMENT else BY_DIFFERENCE.get(name, 0.0)
         result = self.compute(func, args, kwargs or {})
         if func._schema.is_mutable:

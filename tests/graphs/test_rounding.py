@@ -8,6 +8,7 @@ import onnx
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from rtserve.errors import ParityError
 from rtserve.graphs import runners
@@ -60,6 +61,40 @@ def test_it_grows_with_what_is_cancelled(size):
     expected, found = costs(Cancelling(size), torch.randn(4, 3, 24))
     assert found <= SLACK * expected
     assert size * 1e-8 < expected < size * 1e-5
+
+
+def alternating(*shape):
+    """Numbers of size 3 by turns negative and positive, made outside of what errs."""
+    values = torch.full(shape, 3.0, dtype=torch.float64)
+    values[..., ::2] = -3
+    return values
+
+
+X, ONES = alternating(2, 4, 24), torch.ones(24, 24, dtype=torch.float64)
+SUMS = {
+    "conv1d": lambda x: F.conv1d(x, ONES[:4, :6].reshape(1, 4, 6)),
+    "conv2d": lambda x: F.conv2d(x.unsqueeze(1), ONES[:4, :6].reshape(1, 1, 4, 6)),
+    "conv3d": lambda x: F.conv3d(x[:, None, None], ONES[:4, :6].reshape(1, 1, 1, 4, 6)),
+    "conv_transpose1d": lambda x: F.conv_transpose1d(x, ONES[:4, :2].reshape(4, 1, 2))[..., 1:-1],
+    "matmul": lambda x: x @ ONES,
+    "linear": lambda x: F.linear(x, ONES),
+    "einsum": lambda x: torch.einsum("bct,ts->bcs", x, ONES),
+    "avg_pool1d": lambda x: F.avg_pool1d(x, 4),
+    "adaptive_avg_pool1d": lambda x: F.adaptive_avg_pool1d(x, 3),
+    "mean": lambda x: x.mean(-1),
+    "sum": lambda x: x.sum(-1),
+    "scatter_add": lambda x: x.new_zeros(len(x), 4, 1).scatter_add(2, torch.zeros(len(x), 4, 24).long(), x),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_what_is_added_up_is_rounded_term_by_term(name):
+    """Where the terms cancel, the error is one of their size, 3, not one of the sum's, which is 0."""
+    with torch.inference_mode():
+        truth = SUMS[name](X).flatten(1)
+        expected = expected_error(lambda x: SUMS[name](x).flatten(1), X, truth.numpy())
+    assert not truth.any()
+    assert 1e-8 < expected * 1e-3 < 1e-5
 
 
 def test_a_window_alone_is_drawn_for_as_often_as_several():
