@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtserve.errors import CheckpointError
-from rtserve.files import canonical_json, readable_file, sha256_bytes, sha256_file
+from rtserve.files import canonical_json, sha256_bytes, sha256_file
+from rtserve.graphs.foreign import checkpoint_file, require_whole_model
 from rtserve.graphs.inert import Inert
 from rtserve.graphs.safetensors import index_files, is_index, looks_like_safetensors, read_index, read_safetensors
 from rtserve.graphs.torch_file import read_torch_file
@@ -91,7 +92,9 @@ def load_checkpoint(path: str | Path, *, weights: str = "", first: bool = False)
         Where the file is no checkpoint, asks for code to be run (named), holds no state_dict, or holds several sets of
         weights and `weights` does not say which.
     """
-    path = readable_file(path, "checkpoint")
+    path = checkpoint_file(path)
+    if not first:
+        require_whole_model(path)
     content = read_content(path)
     sets = weights_in(content, path)
     if not (weights or first):
@@ -121,6 +124,8 @@ def read_content(path: Path) -> Mapping[str, Any]:
     content = read_torch_file(path)
     if isinstance(content, Inert) and content.is_module:
         raise CheckpointError(f"checkpoint {path} {WHOLE.format(content.inert_name)}", hint=WHOLE_HINT)
+    if isinstance(content, (list, tuple)) and any(isinstance(part, Mapping) for part in content):
+        return {str(number): part for number, part in enumerate(content)}
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"checkpoint {path} holds a {type(content).__name__}, not a state_dict",

@@ -19,10 +19,11 @@ import numpy as np
 
 from rtserve import errors
 from rtserve.errors import ExportError
-from rtserve.files import readable_file, sha256_file
+from rtserve.files import sha256_file
 from rtserve.graphs.answers import Answers
 from rtserve.graphs.checkpoint import checkpoint_digest
 from rtserve.graphs.exporter import exporter_file
+from rtserve.graphs.foreign import checkpoint_file
 from rtserve.graphs.parity import (
     SPECTRAL_TOLERANCE,
     TOLERANCE,
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
 
     from rtserve.graphs.graph import Graph
 
-__all__ = ["Child", "export", "export_with_report"]
+__all__ = ["Child", "export", "export_with_report", "hint_of"]
 
+NO_NUMBER = " (the network itself answers NaN or Inf)"
+"""What is added to the name of an input on which there is nothing to compare."""
 Child = Callable[[Path, float], tuple[int, str]]
 """Runs the export that ``job.json`` in a folder describes within some seconds, as `rtserve.graphs.warm.run_child`."""
 
@@ -90,8 +93,18 @@ def export(
     graph, report, _ = export_with_report(
         checkpoint, exporter=exporter, settings=settings, timeout_s=timeout_s, seed=seed, weights=weights, stated=stated
     )
-    report.require(hint="the network may need a quirk in its exporter; the smallest tolerance that passes is above")
+    report.require(hint=hint_of(report))
     return graph
+
+
+def hint_of(report: ParityReport) -> str:
+    """Return what helps where a graph differs from its network, or where the network itself answers no number."""
+    if any(case.name.endswith(NO_NUMBER) for case in report.cases):
+        return (
+            "a logarithm of 0 or a division by a standard deviation of 0, most often: give it a floor (eps), or scale"
+            " what the network is given; nothing was written"
+        )
+    return "the network may need a quirk in its exporter, see exporters/README.md; nothing was written"
 
 
 def export_with_report(
@@ -111,7 +124,7 @@ def export_with_report(
     process of its own does it, which may not.
     """
     if checkpoint is not None:
-        checkpoint = readable_file(checkpoint, "checkpoint")
+        checkpoint = checkpoint_file(checkpoint)
     file = exporter_file(exporter)
     job = {
         "checkpoint": str(checkpoint.resolve()) if checkpoint else "",
@@ -266,4 +279,4 @@ def _require_number(case: ParityCase, truth: np.ndarray) -> ParityCase:
     """
     if np.isfinite(truth).all() or case.name.startswith("window-shaped"):
         return case
-    return replace(case, name=f"{case.name} (the network itself answers NaN or Inf)", finite=False)
+    return replace(case, name=case.name + NO_NUMBER, finite=False)

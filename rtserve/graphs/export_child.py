@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from rtserve.errors import ExportError, InputError, RtserveError
+from rtserve.errors import CheckpointError, ExportError, InputError, RtserveError
 from rtserve.graphs.answers import answer_windows
 from rtserve.graphs.architecture import architecture_digest
 from rtserve.graphs.behaviour import coupling, require_steady
@@ -87,8 +87,29 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
         "input": inputs.to_json(),
         "output": outputs.to_json(),
         "training": training_of(checkpoint.content) if checkpoint else {},
+        "no_numbers": no_numbers(checkpoint.state_dict if checkpoint else {}),
     }
     return module, built, facts
+
+
+def no_numbers(state: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return the tensors of a checkpoint that hold NaN or Inf, each with how many of how many."""
+    odd = {key: int((~torch.isfinite(value)).sum()) for key, value in state.items() if value.dtype.is_floating_point}
+    return [f"{key} ({count} of {state[key].numel()})" for key, count in odd.items() if count]
+
+
+def require_numbers(arrays: Mapping[str, np.ndarray], odd: list[str], job: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` where a network answers noise with no number because its weights are none.
+
+    A mask may hold Inf with good reason, so that weights alone say nothing.
+    """
+    noise = [i for i, name in enumerate(arrays["names"]) if not str(name).startswith("window-shaped")]
+    if odd and not all(np.isfinite(arrays[f"y{i}"]).all() for i in noise):
+        listed = ", ".join(odd[:4]) + (f" and {len(odd) - 4} more tensors" if len(odd) > 4 else "")
+        raise CheckpointError(
+            f"the weights in {Path(job['checkpoint']).name} are NaN or Inf in {listed}; the network answers no number",
+            hint="its training diverged: take a checkpoint from before that, or train with a smaller learning rate",
+        )
 
 
 def _allowed(job: Mapping[str, Any]) -> Path:
@@ -265,6 +286,7 @@ def run(folder: Path) -> dict[str, Any]:
         else:
             inputs = [*probe_inputs(built.input_spec), (REFERENCE, answer_windows(built.input_spec))]
             arrays, facts["reference"] = library_answers(module, built, inputs)
+    require_numbers(arrays, facts.pop("no_numbers"), job)
     np.savez(folder / "probes.npz", **arrays)  # type: ignore[arg-type]
     try:
         facts["quirks"] += _exported(module, built, folder / "raw.onnx")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rtserve.files import check_writable
-from rtserve.graphs.export import Child, export_with_report
+from rtserve.graphs.export import Child, export_with_report, hint_of
 
 __all__ = ["export_text", "export_to_file"]
 
@@ -41,7 +41,7 @@ def export_to_file(
         stated=stated,
         child=child,
     )
-    parity.require(hint="the exporter needs a quirk for this network; nothing was written")
+    parity.require(hint=hint_of(parity))
     graph.save(output, force=force)
     return {
         "output": str(output),

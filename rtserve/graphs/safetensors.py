@@ -18,7 +18,7 @@ from rtserve.errors import CheckpointError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["index_files", "is_index", "looks_like_safetensors", "read_index", "read_safetensors"]
+__all__ = ["index_files", "is_index", "looks_like_safetensors", "read_index", "read_safetensors", "sharing_index"]
 
 MOST_HEADER = 100_000_000
 """Bytes of the longest header the format allows."""
@@ -155,6 +155,18 @@ def index_files(path: Path) -> list[Path]:
         if not files[-1].is_file():
             raise CheckpointError(f"index {path} names {name}, which is not beside it", hint="download it too")
     return files
+
+
+def sharing_index(path: Path) -> Path | None:
+    """Return the index beside a file that names it and others as one model, or None."""
+    for index in sorted(path.parent.glob("*.index.json")):
+        try:
+            named = set(_weight_map(index).values())
+        except CheckpointError:
+            continue
+        if path.name in named and len(named) > 1:
+            return index
+    return None
 
 
 def read_index(path: Path, read: Callable[[Path], Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

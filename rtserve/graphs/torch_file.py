@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from rtserve.errors import CheckpointError
+from rtserve.graphs.foreign import known_as
 from rtserve.graphs.inert import RESAVE, InertUnpickler, StorageType
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ def read_torch_file(path: Path) -> Any:
                 f"checkpoint {path} claims more than it holds ({type(error).__name__})", hint=RESAVE
             ) from None
         except Exception as error:
+            known = known_as(path)
+            if known is not None:
+                raise CheckpointError(f"{path} {known[0]}", hint=known[1]) from None
             reason = "it is cut short or damaged" if _looks_whole(handle) else _NEITHER
             detail = " ".join(str(error).split())[:120]
             raise CheckpointError(

@@ -97,8 +97,9 @@ def choose_weights(found: list[Found], path: Path, weights: str = "") -> Found:
     rivals = [other for other in found if other is not best and (_rank(best)[0] or _alike(best, other))]
     if rivals:
         names = [other.name for other in (best, *rivals)]
+        listed = names if len(names) <= 12 else [*names[:8], "...", *names[-2:]]
         raise CheckpointError(
-            f"checkpoint {path} holds {len(names)} sets of weights: {', '.join(names)}",
+            f"checkpoint {path} holds {len(names)} sets of weights: {', '.join(listed)}",
             hint=f"say which is meant, for example --weights {names[-1]}",
         )
     return best
@@ -141,11 +142,24 @@ def _states(content: Any, keys: tuple[str, ...], depth: int) -> Iterator[Found]:
     """Yield every state_dict in nested dicts, those under the usual keys first."""
     if _is_state(content):
         yield Found(state=_plain(content), keys=keys)
-    elif isinstance(content, Mapping) and depth:
-        order = [key for key in STATE_KEYS if key in content]
-        for key in (*order, *(key for key in content if isinstance(key, str) and key not in order)):
+    elif depth:
+        entries = _entries(content)
+        order = [key for key in STATE_KEYS if key in entries]
+        for key in (*order, *(key for key in entries if key not in order)):
             if "optim" not in key:
-                yield from _states(content[key], (*keys, key), depth - 1)
+                yield from _states(entries[key], (*keys, key), depth - 1)
+
+
+def _entries(content: Any) -> dict[str, Any]:
+    """Return what may hold sets of weights: a dict's entries (of epochs, say) or a list's (of folds), by name or number.
+
+    An optimizer's state is none: its averages of gradients are tensors with names too.
+    """
+    if isinstance(content, (list, tuple)):
+        return {str(number): value for number, value in enumerate(content)}
+    if not isinstance(content, Mapping) or content.keys() >= {"state", "param_groups"}:
+        return {}
+    return {str(key): value for key, value in content.items() if isinstance(key, (str, int))}
 
 
 def _is_state(value: Any) -> bool:
