@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from rtserve.errors import InputError
 __all__ = [
     "canonical_json",
     "check_writable",
+    "file_names",
     "read_json",
     "readable_file",
     "replacing",
@@ -47,6 +48,21 @@ def sha256_file(path: str | Path) -> str:
 def canonical_json(value: Any) -> str:
     """Return `value` as JSON with sorted keys: equal values give equal text."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def file_names(paths: Sequence[str | Path]) -> list[str]:
+    """Return what each file is called among the others: its name, with as many folders as tell it from one alike.
+
+    A file that is given twice has one name.
+    """
+    parts = [Path(path).parts for path in paths]
+    full = [Path(os.path.abspath(path)).parts for path in paths]
+    names = []
+    for mine, own in zip(full, parts, strict=True):
+        others = {other for other in full if other != mine and other[-1:] == mine[-1:]}
+        depth = next((d for d in range(1, len(mine) + 1) if all(o[-d:] != mine[-d:] for o in others)), len(mine))
+        names.append("/".join(own[-depth:]) if depth <= len(own) else str(Path(*mine)))
+    return names
 
 
 def readable_file(path: str | Path, what: str) -> Path:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rtserve.errors import InputError
 from rtserve.fusion.join import set_output
-from rtserve.fusion.plan import AVERAGES, FusionPlan
+from rtserve.fusion.plan import AVERAGES, Calibration, FusionPlan
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.heads import classifies, form_of
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
     from rtserve.spec import OutputSpec
 
-__all__ = ["in_form", "merged_output", "require_average", "require_meant"]
+__all__ = ["in_form", "merged_output", "require_average", "require_kept_classes", "require_meant"]
 
 
 def require_average(outputs: OutputSpec, graphs: Sequence[Graph], plan: FusionPlan, labels: Sequence[str]) -> None:
@@ -76,6 +76,29 @@ def require_meant(outputs: OutputSpec, graphs: Sequence[Graph], plan: FusionPlan
         f" {merge} of logits and that of probabilities can differ",
         hint=f"for classes --merge {merge}-logits or --merge {merge}-probabilities; for other numbers --target NAME (or"
         " rtserve annotate MEMBER --target NAME)",
+    )
+
+
+def require_kept_classes(outputs: OutputSpec, graphs: Sequence[Graph], calibration: Calibration) -> None:
+    """Make sure that a calibration leaves a classifier's numbers what they are said to be.
+
+    Of logits, a scale above 0 is a temperature, and an offset moves the threshold of a single one. Probabilities scaled
+    are none; a negative scale turns the classes round, and a clip makes them equal.
+
+    Raises
+    ------
+    InputError
+        Where it does not.
+    """
+    if not calibration or not (outputs.classifies or any(classifies(graph) for graph in graphs)):
+        return
+    if outputs.form in ("", "logits") and calibration.scale > 0 and calibration.low is None is calibration.high:
+        return
+    clip = "" if calibration.low is None is calibration.high else f", clip {calibration.low} to {calibration.high}"
+    raise InputError(
+        f"a calibration (scale {calibration.scale:g}, offset {calibration.offset:g}{clip}) of the"
+        f" {outputs.form or 'logits'} of a classifier would change what they say",
+        hint="leave it out; of logits a scale above 0 is a temperature and changes no class",
     )
 
 

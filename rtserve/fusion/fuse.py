@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtserve.errors import InputError
-from rtserve.fusion.classes import in_form, merged_output, require_average, require_meant
+from rtserve.files import file_names
+from rtserve.fusion.classes import in_form, merged_output, require_average, require_kept_classes, require_meant
 from rtserve.fusion.plan import Calibration, FusionPlan, Merge, make_plan
 from rtserve.fusion.views import View
 from rtserve.graphs.meaning import stated_specs
@@ -137,6 +138,7 @@ def fuse_with_report(
     plan = replace(plan, views=tuple(view.bind(inputs) for view in plan.views))
     _refuse_views(plan, inputs, outputs, force=force)
     outputs = merged_output(outputs, graphs, plan)
+    require_kept_classes(outputs, graphs, plan.calibration)
     graphs = [in_form(graph, plan.merge.average) for graph in graphs]
     model = join(graphs, plan, labels=called)
     outputs = replace(outputs, coupled=outputs.coupled or _examined(graphs, plan, called))
@@ -212,14 +214,8 @@ def _layout(engine: str) -> str:
 
 def _labels(members: Sequence[Graph | str | Path]) -> list[str]:
     """Return what every table and error calls the members: their file names, with the folder where two are alike."""
-    files = {Path(m) for m in members if isinstance(m, (str, Path))}
-    alike = [file.name for file in files]
-    return [
-        f"member {k}"
-        if not isinstance(m, (str, Path))
-        else ("/".join(Path(m).parts[-2:]) if alike.count(Path(m).name) > 1 else Path(m).name)
-        for k, m in enumerate(members, start=1)
-    ]
+    named = iter(file_names([m for m in members if isinstance(m, (str, Path))]))
+    return [next(named) if isinstance(m, (str, Path)) else f"member {k}" for k, m in enumerate(members, start=1)]
 
 
 def _common_specs(graphs: Sequence[Graph], labels: Sequence[str]) -> tuple[InputSpec, OutputSpec]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.files import file_names
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.parity import probe_inputs
 from rtserve.measure.bench_report import AGAIN, BenchReport, Contender
@@ -200,7 +201,8 @@ def _factory(graph: Graph, engine: str, spec: InputSpec, *, batch: int, threads:
 
 def _names(graphs: Sequence[Graph | str | Path]) -> list[str]:
     """Return one distinct name each: the file's, or "graph"; the second of a name gets a number."""
-    plain = [Path(g).name if isinstance(g, str | Path) else "graph" for g in graphs]
+    named = iter(file_names([g for g in graphs if isinstance(g, str | Path)]))
+    plain = [next(named) if isinstance(g, str | Path) else "graph" for g in graphs]
     return [
         name if plain.index(name) == i else f"{name} ({plain[: i + 1].count(name)})" for i, name in enumerate(plain)
     ]

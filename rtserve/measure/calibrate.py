@@ -18,6 +18,7 @@ from rtserve.errors import InputError
 from rtserve.files import check_writable
 from rtserve.fusion.fuse import fuse
 from rtserve.fusion.plan import Calibration
+from rtserve.measure.decisions import decide
 from rtserve.measure.metrics import parse_metric
 from rtserve.measure.predict import as_graph, as_windows, predict
 from rtserve.measure.statistics import Difference, Units, difference
@@ -143,8 +144,8 @@ def calibrate(
     Raises
     ------
     InputError
-        Where the file marks no such windows, subjects are in both parts, the graph was trained on all of them or on
-        test windows, or the predictions are constant.
+        Where the graph is a classifier or gives several numbers, the file marks no such windows, subjects are in both
+        parts, the graph was trained on all of them or on test windows, or the predictions are constant.
     """
     if ridge is not None and not (np.isfinite(ridge) and ridge >= 0):
         raise InputError(f"ridge {ridge} is impossible", hint="0 or more")
@@ -156,6 +157,7 @@ def calibrate(
     source = as_graph(graph)
     data = windows if not isinstance(windows, str | Path) else load_windows(windows, stated=stated)
     records, name = records_of(source), Path(graph).name if isinstance(graph, str | Path) else "the graph"
+    _require_numbers(source, data, name)
     part = part_to_fit(records, as_windows(data, split=split), split, name=name)
     fitted = part.windows
     p = predict(source, fitted, threads=threads)[:, 0]
@@ -177,6 +179,17 @@ def calibrate(
         change=change,
         notes=(*part.notes, *(test.notes if test else ()), *notes),
     )
+
+
+def _require_numbers(graph: Graph, windows: WindowSet, name: str) -> None:
+    """Raise `InputError` where a graph is a classifier, or gives several numbers: nothing is fitted to class numbers."""
+    if decide(graph, windows, [], name=name) is not None:
+        raise InputError(
+            f"{name} is a classifier, or the windows' y are classes: what fits their numbers moves its threshold",
+            hint="leave calibration out; `rtserve fuse --scale S` sets a temperature of logits, which changes no class",
+        )
+    if graph.output_spec.n_outputs != 1:
+        raise InputError(f"{name} gives {graph.output_spec.n_outputs} numbers per window", hint="one is calibrated")
 
 
 def _recorded(graph: Graph, fitted: WindowSet) -> Graph:

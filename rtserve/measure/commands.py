@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtserve.errors import InputError
-from rtserve.files import check_writable
+from rtserve.files import check_writable, file_names
 from rtserve.signals.fields import Stated
 
 if TYPE_CHECKING:
@@ -151,9 +151,10 @@ def run_search(
     if output and report_path:
         check_writable(output, force=force)
         check_writable(report_path, force=force)
-    names = [Path(member).name for member in (*members, *options.get("also", ()))]
+    names = file_names([*members, *options.get("also", ())])
     if len(set(names)) < len(names):
-        raise InputError("two graphs have the same file name", hint="rename one: the report names graphs by file")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{twice} is given twice", hint="name each graph once")
     report = search(members, as_windows(data, stated=stated), **options)
     if not output or not report_path:
         return report, []

@@ -11,6 +11,7 @@ import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.extras import extra_module
+from rtserve.files import file_names
 from rtserve.fusion.plan import Calibration, FusionPlan, Merge
 from rtserve.fusion.views import View
 from rtserve.graphs.graph import Graph
@@ -172,7 +173,7 @@ def _one_member(data: bytes, views: Sequence[View], X: np.ndarray | StoredArray,
 def find_members(graph: Graph, *, path: Path | None = None, members: Sequence[str | Path] = ()) -> dict[str, Graph]:
     """Return the members of a fused graph by their file names in the order of its plan, found by their digests.
 
-    A file that the plan names twice is called ``NAME`` and ``NAME (2)``.
+    Files alike in name are called with their folders; a file that the plan names twice is ``NAME`` and ``NAME (2)``.
 
     Parameters
     ----------
@@ -195,7 +196,7 @@ def find_members(graph: Graph, *, path: Path | None = None, members: Sequence[st
         )
     wanted = FusionPlan.from_dict(graph.provenance.details["plan"]).members
     files = [Path(m) for m in members] + (sorted(path.parent.glob("*.onnx")) if path else [])
-    found: dict[str, tuple[str, Graph]] = {}
+    found: dict[str, tuple[Path, Graph]] = {}
     for file in files:
         if set(wanted) <= set(found):
             break
@@ -207,7 +208,7 @@ def find_members(graph: Graph, *, path: Path | None = None, members: Sequence[st
             if file in [Path(m) for m in members]:
                 raise
             continue
-        found.setdefault(candidate.digest, (file.name, candidate))
+        found.setdefault(candidate.digest, (file, candidate))
     missing = [digest for digest in dict.fromkeys(wanted) if digest not in found]
     if missing:
         raise InputError(
@@ -215,7 +216,8 @@ def find_members(graph: Graph, *, path: Path | None = None, members: Sequence[st
             f" {', '.join(digest[:12] for digest in missing)}",
             hint="name them: --members M1.onnx --members M2.onnx",
         )
-    return dict(_distinct([found[digest] for digest in wanted]))
+    names = file_names([found[digest][0] for digest in wanted])
+    return dict(_distinct([(name, found[digest][1]) for name, digest in zip(names, wanted, strict=True)]))
 
 
 def _distinct(entries: Sequence[tuple[str, Graph]]) -> list[tuple[str, Graph]]:

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from rtserve.errors import InputError
-from rtserve.fusion.classes import in_form, require_average
+from rtserve.files import file_names
+from rtserve.fusion.classes import in_form, require_average, require_meant
 from rtserve.fusion.plan import make_plan
 from rtserve.fusion.views import View, parse_views
 from rtserve.graphs.graph import Graph
@@ -101,17 +102,22 @@ def search(
     if not budget_us > 0:
         raise InputError(f"a budget of {budget_us} us", hint="give microseconds above 0")
     graphs = [as_graph(member) for member in members]
-    names = [Path(m).name if isinstance(m, str | Path) else f"member {k}" for k, m in enumerate(members, start=1)]
+    named = iter(file_names([one for one in (*members, *also) if isinstance(one, str | Path)]))
+    names = [next(named) if isinstance(m, str | Path) else f"member {k}" for k, m in enumerate(members, start=1)]
     if not 0 <= hold_out < 1:
         raise InputError(f"a share of {hold_out:g} cannot be set aside", hint="give --hold-out from 0 to under 1")
-    whole = {Path(path).name: as_graph(path) for path in also}
+    whole = {next(named): as_graph(path) for path in also}
     _require_alike(graphs, names, whole)
     new = part_to_fit(records_of(*graphs, *whole.values()), as_windows(windows), split, name="a member")
     parts = set_aside(new.windows, split=new.marked, share=hold_out, seed=seed, chose=new.chosen)
     windows = parts.windows
     bound = [view.bind(graphs[0].input_spec) for view in parse_views(views)]
     plan = make_plan([graph.digest for graph in graphs], bound, "mean", None, average)
-    require_average(graphs[0].output_spec, graphs, plan, names)
+    outputs = graphs[0].output_spec
+    if windows.predicts == "class" and not outputs.target:
+        outputs = replace(outputs, target="class")
+    require_average(outputs, graphs, plan, names)
+    require_meant(outputs, graphs, plan, names)
     asked = [metric] if metric else []
     decision = decide(in_form(graphs[0], average), windows, asked, name=names[0])
     chosen = parse_metric(metric or ("balanced_accuracy" if decision else "nrmse"))

@@ -8,7 +8,7 @@ import pytest
 from rtserve.errors import InputError, SpecMismatchError
 from rtserve.fusion.fuse import fuse, fuse_with_report
 from rtserve.fusion.join import set_output
-from rtserve.fusion.plan import FusionPlan, Merge, parse_merge
+from rtserve.fusion.plan import Calibration, FusionPlan, Merge, parse_merge
 from rtserve.fusion.report import fuse_text, fuse_to_file
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.graph import Graph
@@ -178,6 +178,26 @@ def test_a_merge_that_is_none_is_refused(text):
 def test_a_merge_and_an_average_that_contradict_each_other_are_refused():
     with pytest.raises(InputError, match="contradict"):
         fuse(THREE, merge="mean-logits", average="probabilities")
+
+
+@pytest.mark.parametrize("n_outputs", [1, 3])
+@pytest.mark.parametrize(
+    ("average", "calibration"),
+    [("probabilities", Calibration(scale=2.0)), ("probabilities", Calibration(offset=0.1)),
+     ("logits", Calibration(scale=-1.0)), ("logits", Calibration(scale=0.0)), ("logits", Calibration(low=0.0))],
+)  # fmt: skip
+def test_a_calibration_that_would_change_what_a_classifier_says_is_refused(average, calibration, n_outputs):
+    members = [classifier(s, n_outputs=n_outputs) for s in range(2)]
+    with pytest.raises(InputError, match=f"a calibration .* of the {average} of a classifier would change"):
+        fuse(members, merge="mean", average=average, calibration=calibration)
+    odd = classifier(0, n_outputs=n_outputs, head="Softmax" if n_outputs > 1 else "Sigmoid")
+    with pytest.raises(InputError, match="of the probabilities of a classifier"):
+        fuse([odd], calibration=calibration)
+
+
+def test_a_temperature_of_logits_changes_no_class():
+    warm = fuse(THREE, merge="mean-logits", calibration=Calibration(scale=0.5))
+    assert np.allclose(answers(warm, X), 0.5 * answers(fuse(THREE, merge="mean-logits"), X), atol=1e-6)
 
 
 def test_members_are_called_by_their_files_in_every_merge(tmp_path):

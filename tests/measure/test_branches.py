@@ -11,6 +11,7 @@ from rtserve.errors import InputError
 from rtserve.fusion.fuse import fuse
 from rtserve.fusion.plan import Calibration, Merge
 from rtserve.measure.branches import try_branches
+from rtserve.measure.evaluate import evaluate
 from rtserve.measure.folds import fold_of, held_out_choice
 from rtserve.measure.metrics import METRICS
 from rtserve.measure.outputs import BranchOutputs, branch_outputs, merge_outputs
@@ -118,6 +119,19 @@ def test_missing_members_are_named_by_digest(tmp_path, run_cli):
     beside = fuse(GOOD).save(tmp_path / "g.onnx")
     assert run_cli("evaluate", beside, "--data", windows, "--by", "view,member", "--no-cost")[0] == 0
     assert run_cli("evaluate", beside, "--data", windows, "--by", "colour")[0] == 2
+
+
+def test_members_alike_in_name_are_told_apart_whatever_order_they_are_named_in(tmp_path):
+    windows = save_windows(tmp_path / "w.npz", two_halves())
+    f = fuse(GOOD).save(tmp_path / "f.onnx")
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+    paths = [g.save(tmp_path / folder / "m.onnx") for folder, g in zip("ab", GOOD, strict=True)]
+    for order in (paths, paths[::-1]):
+        report = try_branches(f, windows, by=("member",), members=order, resamples=50, cost=False)
+        alone = {trial.name: trial.alone for trial in report.trials}
+        for path in paths:
+            assert alone[f"{path.parent.name}/m.onnx"] == pytest.approx(evaluate(path, windows).scores[0].value)
 
 
 @pytest.mark.parametrize(

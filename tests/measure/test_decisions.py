@@ -8,6 +8,7 @@ import pytest
 from rtserve.errors import InputError, SpecMismatchError
 from rtserve.fusion.fuse import fuse
 from rtserve.measure.branches import try_branches
+from rtserve.measure.calibrate import calibrate
 from rtserve.measure.evaluate import evaluate
 from rtserve.measure.search import search
 from rtserve.measure.signature import Signature
@@ -41,6 +42,23 @@ def test_one_logit_is_a_binary_classifier_with_its_threshold_named():
             assert "|from:logit > 0|" in str(found.scores[0].signature)
     spoken = evaluate(ONE, replace(windows, target=""), metrics=["balanced_accuracy"], resamples=50)
     assert spoken.scores[0].value == pytest.approx(truth)
+
+
+def test_no_least_squares_are_fitted_to_the_numbers_of_classes():
+    windows, _ = labelled()
+    named = replace(windows, target="", classes=("no", "yes"))
+    for graph, data in ((ONE, windows), (TWO, windows), (ONE, named)):
+        with pytest.raises(InputError, match=r"is a classifier, or the windows. y are classes"):
+            calibrate(graph, data, split="all")
+
+
+def test_a_search_asks_what_to_average_where_the_windows_alone_say_class():
+    windows, truth = labelled()
+    unsaid = [linear_graph([[c], [-c], [0.0]]) for c in (1e5, 2e5)]
+    with pytest.raises(InputError, match="can be of logits or of probabilities"):
+        search(unsaid, windows, resamples=50)
+    found = search(unsaid, windows, average="logits", resamples=50, hold_out=0)
+    assert found.choice.value == pytest.approx(truth)
 
 
 def test_one_probability_is_decided_at_a_half():

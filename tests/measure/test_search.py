@@ -49,6 +49,27 @@ def test_finds_the_two_members_that_belong_together():
     assert any(o.cost_us[0] < report.choice.cost_us[0] for o in report.options)
 
 
+def test_graphs_alike_in_name_all_compete(tmp_path, run_cli):
+    files = {}
+    for folder, graph in zip(("1/best", "2/best", "soup", "noise"), (*GOOD, GOOD[0], NOISE), strict=True):
+        (tmp_path / folder).mkdir(parents=True)
+        files[folder] = graph.save(tmp_path / folder / "m.onnx")
+    windows = save_windows(tmp_path / "w.npz", two_halves())
+    members = [files["1/best"], files["2/best"]]
+    code, text, _ = run_cli("search", *members, "--also", files["soup"], "--also", files["noise"], "--data", windows,
+                            "-o", tmp_path / "r.toml", "--json")  # fmt: skip
+    assert code == 0
+    told = json.loads(text)
+    chosen = next(option for option in told["options"] if option["chosen"])
+    assert set(chosen["members"]) == {"1/best/m.onnx", "2/best/m.onnx"}
+    assert {o["whole"] for o in told["options"]} >= {"soup/m.onnx", "noise/m.onnx"}
+    recipe = tomllib.loads((tmp_path / "r.toml").read_text())
+    assert {m["graph"] for m in recipe["challenges"]["1"]["members"]} == {"1/best/m.onnx", "2/best/m.onnx"}
+    code, _, err = run_cli("search", members[0], members[0], "--data", windows)
+    assert code == 2
+    assert "m.onnx is given twice" in err
+
+
 def test_a_budget_for_one_member_gives_one():
     y = np.random.default_rng(0).standard_normal(60)
     noise = np.random.default_rng(1).standard_normal((3, 2, 60))
