@@ -77,19 +77,31 @@ def _bind(plan: Plan, tensors: Mapping[str, Tensor]) -> Program:
 
 
 def _try(plan: Plan, tensors: Mapping[str, Tensor], graph: Graph) -> None:
-    """Run a plan once on noise; `ExportError` that names the operator where torch has no kernel for what it asks."""
+    """Run a plan once on noise.
+
+    Raises
+    ------
+    ExportError
+        Where torch has no kernel for what an operator asks (it is named), or the answer has another shape than the graph's.
+    """
     import torch
 
     program, spec = _bind(plan, tensors), graph.input_spec
     x = torch.randn(batches_of(graph)[0], spec.n_chans, spec.n_times, generator=torch.Generator().manual_seed(0))
     try:
         with torch.inference_mode():
-            program.run(x)
+            y = program.run(x)
     except Exception as error:  # whatever torch says, it is about a form that does not run
         raise ExportError(
             f"the submission's executor cannot run {_failing(plan, program, x)}: {str(error).splitlines()[0][:300]}",
             hint="rewrite the network without this form; onnxruntime and OpenVINO may run it all the same",
         ) from None
+    wanted = (len(x), graph.output_spec.n_outputs)
+    if tuple(y.shape) != wanted:
+        raise ExportError(
+            f"the submission's executor gives {tuple(y.shape)} for {len(x)} windows, not {wanted}",
+            hint="does the graph give (batch, n_outputs)? rtserve.graphs.plan made its plan",
+        )
 
 
 def _failing(plan: Plan, program: Program, x: Tensor) -> str:

@@ -168,7 +168,7 @@ class Program:
             if made.__class__ is int:
                 values[made] = result
             else:
-                for slot, value in zip(made, result if made.__class__ is tuple else (result,), strict=False):
+                for slot, value in zip(made, (result,) if isinstance(result, Tensor) else result, strict=False):
                     if slot >= 0:
                         values[slot] = value
             for slot in last:
@@ -187,7 +187,7 @@ class Program:
         for call, slots, made, last in self.steps:
             result = call(*[values[slot] for slot in slots])
             made = (made,) if made.__class__ is int else made
-            result = result if result.__class__ is tuple else (result,)
+            result = (result,) if isinstance(result, Tensor) else result
             computed = {slot: value for slot, value in zip(made, result, strict=False) if slot >= 0}
             for slot, value in computed.items():
                 values[slot] = value

@@ -11,9 +11,11 @@ import torch
 from onnx import parser
 from onnx.reference import ReferenceEvaluator
 
+from rtserve.errors import ExportError
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.plan import graph_to_plan
 from rtserve.runtime.executor import PlanModule
+from rtserve.runtime.node import OPERATORS
 
 CONVNET = """
 <ir_version: 10, opset_import: ["" : 20]>
@@ -219,3 +221,45 @@ def test_a_form_that_is_lacking_is_refused_by_name_when_the_plan_is_made(form):
         graph_to_plan(Graph.from_bytes(parser.parse_model(text).SerializeToString()))
     assert told in refusal.value.message
     assert refusal.value.hint
+
+
+UNREAD = {
+    "Dropout": "d, mask = Dropout (x)",
+    "MaxPool": "d, where = MaxPool <kernel_shape = [1]> (x)",
+    "LayerNormalization": "d, mean, inverse = LayerNormalization <axis = -1> (x, ones)",
+    "Split": "d, rest = Split <axis = 2> (twice, parts)",
+    "TopK": "d, where = TopK <axis = 2> (x, four)",
+}
+
+
+@pytest.mark.parametrize("op", UNREAD)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_an_operators_further_outputs_may_be_named_and_not_read(op, batch):
+    """Of a node with one result, the first window was taken for the first output."""
+    text = f"""
+    <ir_version: 10, opset_import: ["" : 20]>
+    net (float[batch, 2, 4] x) => (float[batch, 8] y)
+    <float[4] ones = {{1, 1, 1, 1}}, int64[2] parts = {{4, 4}}, int64[1] four = {{4}}>
+    {{
+      twice = Concat <axis = 2> (x, x)
+      {UNREAD[op]}
+      y = Flatten (d)
+    }}
+    """
+    model = parser.parse_model(text)
+    x = np.random.default_rng(0).standard_normal((batch, 2, 4)).astype("f4")
+    module = PlanModule(*graph_to_plan(Graph.from_bytes(model.SerializeToString()))).eval()
+    expected = ReferenceEvaluator(model).run(None, {"x": x})[0]
+    with torch.no_grad():
+        assert np.allclose(module(torch.from_numpy(x)).numpy(), expected, atol=1e-6)
+
+
+def test_an_answer_of_another_shape_is_refused_when_the_plan_is_made(monkeypatch):
+    model = parser.parse_model("""
+    <ir_version: 10, opset_import: ["" : 20]>
+    net (float[batch, 2, 4] x) => (float[batch, 8] y)
+    { y = Flatten (x) }
+    """)
+    monkeypatch.setitem(OPERATORS, "Flatten", lambda node: lambda x: x[0])
+    with pytest.raises(ExportError, match=r"gives \(2, 4\) for \d windows, not \(\d, 8\)"):
+        graph_to_plan(Graph.from_bytes(model.SerializeToString()))
