@@ -118,8 +118,8 @@ def test_what_interrupts_who_waits_for_threads_ends_their_exports(pool, tmp_path
     servers, own, waiting, children = [], [], [], []
 
     class Hit(warm._Server):
-        def __init__(self):
-            super().__init__()
+        def __init__(self, also):
+            super().__init__(also)
             os.kill(self._process.pid, signal.SIGINT)
             servers.append(self)
 
