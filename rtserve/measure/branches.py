@@ -28,7 +28,7 @@ from rtserve.measure.metrics import Metric, parse_metric
 from rtserve.measure.outputs import BranchOutputs, branch_outputs, find_members
 from rtserve.measure.predict import as_graph, as_windows, predict
 from rtserve.measure.statistics import RESAMPLES, Difference, Units, corrected, difference
-from rtserve.measure.trained import part_to_score, records_of
+from rtserve.measure.trained import part_to_score, records_of, untold
 from rtserve.signals.windows import WindowSet
 
 __all__ = ["try_branches"]
@@ -188,7 +188,7 @@ def _case(
     merged = outputs.merged(merge=plan.merge, calibration=plan.calibration)
     gap = float(np.abs(own - merged).max()) / max(1e-3, float(np.abs(merged).max()))
     apart = [f"the graph's own answers differ from its branches merged by its plan by {gap:.1e}"]
-    return case, [*part.notes, *(apart if gap > AGREES else [])]
+    return case, [*part.notes, *untold(part, {label: graph}), *(apart if gap > AGREES else [])]
 
 
 def _without(count: int, index: int) -> list[int]:

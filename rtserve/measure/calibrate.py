@@ -22,7 +22,7 @@ from rtserve.measure.decisions import decide
 from rtserve.measure.metrics import parse_metric
 from rtserve.measure.predict import as_graph, as_windows, predict
 from rtserve.measure.statistics import Difference, Units, difference
-from rtserve.measure.trained import Part, marks_of, part_to_fit, part_to_score, records_of
+from rtserve.measure.trained import Part, marks_of, part_to_fit, part_to_score, records_of, untold
 from rtserve.signals.membership import training_record
 from rtserve.signals.windows import Stated, load_windows
 from rtserve.spec import TRAINED_ON, Provenance
@@ -175,9 +175,9 @@ def calibrate(
         graph=calibrated,
         calibration=calibration,
         ridge=chosen,
-        fitted_on=f"{len(fitted)} {split} windows{people}",
+        fitted_on=f"{len(fitted)} {'' if split == 'all' else split + ' '}windows{people}",
         change=change,
-        notes=(*part.notes, *(test.notes if test else ()), *notes),
+        notes=(*part.notes, *untold(part, {name: source}), *(test.notes if test else ()), *notes),
     )
 
 

@@ -135,7 +135,7 @@ def _trained_on(
     part = part_to_score(records, windows, split, name=" or ".join(dict.fromkeys(side.name for side in scored)))
     told = list(part.notes)
     for side, each in zip(scored, found, strict=True):
-        if records and not each:
+        if not each and (records or not part.notes):
             told.append(f"{side.name} does not say what it was trained on")
         elif part.trained.get("trained"):
             told.append(f"of {side.name}: {membership(each, part.windows).text or 'these windows are new to it'}")

@@ -13,7 +13,7 @@ from rtserve.measure.decisions import CLASSIFICATION, decide, require_same_score
 from rtserve.measure.evaluation import REGRESSION, Evaluation, score_cases
 from rtserve.measure.predict import as_graph, as_windows, learned_parameters, predict
 from rtserve.measure.statistics import RESAMPLES
-from rtserve.measure.trained import part_to_score, records_of
+from rtserve.measure.trained import part_to_score, records_of, untold
 from rtserve.measure.vetting import vetted
 from rtserve.signals.windows import WindowSet
 
@@ -101,7 +101,12 @@ def evaluate(
         parameters=learned_parameters(graph),
         batch=(graph.fixed_batch or batch) if known.coupled_by else None,
     )
-    notes = [*part.notes, *known.notes, *([f"{COUPLED}: {known.coupled_by}"] if known.coupled_by else [])]
+    notes = [
+        *part.notes,
+        *untold(part, {name: graph}),
+        *known.notes,
+        *([f"{COUPLED}: {known.coupled_by}"] if known.coupled_by else []),
+    ]
     return replace(found, trained_on=part.trained, notes=(*found.notes, *notes, *_assumed(graph, windows, name)))
 
 

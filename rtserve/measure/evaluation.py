@@ -320,7 +320,7 @@ def _standings(metrics: Sequence[Metric], cases: Cases, seed: int, resamples: in
 def _notes(standings: Sequence[Standing | None], cases: Cases, name: str) -> tuple[str, ...]:
     """Return what `name`, which answered, is to be known by: that it answers a constant, or is no better than one."""
     notes = []
-    p = np.asarray(cases.predictions, np.float64)
+    p = np.asarray(cases.predictions if cases.probabilities is None else cases.probabilities, np.float64)
     spread, wanted = (float(np.std(values, axis=0).max()) for values in (p, cases.y))
     if spread <= 1e-6 * max(wanted, float(np.abs(p.mean(axis=0)).max())):
         shown = f" ({float(p.mean()):.5g})" if p.ndim == 1 else ""

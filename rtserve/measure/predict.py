@@ -59,7 +59,7 @@ def as_windows(windows: WindowSet | str | Path, *, split: str = "all", stated: S
         return windows
     marks = np.asarray(windows.extra.get("split", np.empty(0, "U1"))).astype("U")
     if marks.shape != (len(windows),):
-        raise InputError(f"these windows mark no splits, so there is no {split!r}", hint="leave --split out")
+        raise InputError(f"these windows mark no splits, so there is no {split!r}", hint="--split all takes them all")
     if split not in marks:
         raise InputError(f"no window is marked {split!r}", hint=f"the splits are {', '.join(np.unique(marks))}, all")
     return windows.take(marks == split)

@@ -31,7 +31,7 @@ from rtserve.measure.predict import as_graph, as_windows, predict
 from rtserve.measure.search_report import Option, SearchReport
 from rtserve.measure.statistics import RESAMPLES, Units, interval
 from rtserve.measure.told import tell
-from rtserve.measure.trained import part_to_fit, records_of
+from rtserve.measure.trained import part_to_fit, records_of, untold
 from rtserve.measure.untouched import HOLD_OUT, Untouched, set_aside
 from rtserve.signals.windows import WindowSet
 from rtserve.spec import require_same_input, require_same_output
@@ -144,7 +144,11 @@ def search(
     )
     chooser, front, costs = _fit_budget(chooser, graphs, bound, whole, parts.chosen_on)
     found = _report(chooser, parts, front, costs, budget_us=budget_us, resamples=resamples, split=new.split)
-    return replace(found, notes=(*new.notes, *found.notes), trained_on=new.trained)
+    return replace(
+        found,
+        notes=(*new.notes, *untold(new, dict(zip(names, graphs, strict=True)) | whole), *found.notes),
+        trained_on=new.trained,
+    )
 
 
 def _require_alike(graphs: Sequence[Graph], names: Sequence[str], whole: dict[str, Graph]) -> None:

@@ -25,7 +25,16 @@ from rtserve.measure.predict import as_windows
 from rtserve.signals.membership import Membership, find_records, membership
 from rtserve.signals.windows import WindowSet
 
-__all__ = ["TRAINING_WINDOWS", "Part", "marks_of", "part_to_fit", "part_to_score", "records_of", "require_asked"]
+__all__ = [
+    "TRAINING_WINDOWS",
+    "Part",
+    "marks_of",
+    "part_to_fit",
+    "part_to_score",
+    "records_of",
+    "require_asked",
+    "untold",
+]
 
 TRAINING_WINDOWS = "training windows"
 """What a signature has for a split where windows were trained on."""
@@ -33,6 +42,7 @@ SPLIT_HINT = (
     "--split test scores those that the file marks so, in a file without marks those that are new to it;"
     ' --split train gives the score on training windows, and its signature says "training windows"'
 )
+_SILENT = "does not say what it was trained on"
 Record = Mapping[str, Any]
 
 
@@ -68,6 +78,30 @@ class Part:
 def records_of(*graphs: Graph) -> list[dict[str, Any]]:
     """Return what the graphs, and the members that they were fused from, were trained on, each record once."""
     return find_records([graph.provenance.details for graph in graphs])
+
+
+def untold(part: Part, graphs: Mapping[str, Graph]) -> tuple[str, ...]:
+    """Return which of the graphs, by name, do not say what they were trained on, or have members that do not.
+
+    Nothing where the notes of the part say it already.
+    """
+    if any(_SILENT in note for note in part.notes):
+        return ()
+    notes = []
+    for name, graph in graphs.items():
+        members = _members(graph.provenance.details)
+        silent = sum(not find_records(member) for member in members)
+        if silent == len(members):
+            notes.append(f"{name} {_SILENT}")
+        elif silent:
+            notes.append(f"{silent} of {len(members)} members of {name} do not say what they were trained on")
+    return tuple(f"{note}: whether these windows are new to it is not known" for note in notes)
+
+
+def _members(details: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the provenance of each network in a fused graph, or the graph's own."""
+    inner = [member.get("provenance", {}).get("details", {}) for member in details.get("members", ())]
+    return [leaf for each in inner for leaf in _members(each)] or [details]
 
 
 def part_to_score(records: Sequence[Record], windows: WindowSet, split: str | None, *, name: str) -> Part:
@@ -220,8 +254,8 @@ def _marked(windows: WindowSet, split: str | None, name: str) -> tuple[str, ...]
     if not count or split == "train":
         return ()
     return (
-        f"{count} of these {len(windows)} windows are marked train in this file, and {name} does not say what it was"
-        " trained on: --split test scores those left out",
+        f"{count} of these {len(windows)} windows are marked train in this file, and {name} {_SILENT}: --split test"
+        " scores those left out",
     )
 
 

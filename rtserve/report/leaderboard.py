@@ -133,7 +133,7 @@ def load_leaderboard(path: str | Path, *, column: str | None = None, higher_is_b
     wanted = (column,) if column else SCORES
     try:
         text = _decoded(path.read_bytes())
-        delimiter, rows = ("", _json_rows(json.loads(text))) if path.suffix == ".json" else _csv_rows(text, wanted)
+        delimiter, rows = _read_json(text) if path.suffix == ".json" else _csv_rows(text, wanted)
     except (ValueError, csv.Error) as error:
         raise InputError(f"{path} is no leaderboard ({error})", hint="give a CSV with a head, or JSON") from None
     if not rows:
@@ -186,6 +186,7 @@ def _csv_rows(text: str, wanted: Sequence[str]) -> tuple[str, list[dict[str, Any
     delimiter = _delimiter(lines[head])
     reader = csv.reader(io.StringIO("\n".join(lines[head:])), delimiter=delimiter, skipinitialspace=True)
     keys = [key.strip() for key in next(reader)]
+    _once([(key, None) for key in keys if _find([key], (*wanted, *NAMES))])
     rows = []
     for cells in reader:
         if not any(cell.strip() for cell in cells) or cells[0].lstrip().startswith("#"):
@@ -194,6 +195,16 @@ def _csv_rows(text: str, wanted: Sequence[str]) -> tuple[str, list[dict[str, Any
             raise ValueError(f"line {head + reader.line_num} has {len(cells)} cells under {len(keys)} columns")
         rows.append(dict(zip(keys, cells, strict=False)) | {_LINE: head + reader.line_num})
     return delimiter, rows
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return pairs as a dict; `ValueError` where two have one key, of which the later would hide the earlier."""
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise ValueError(f"{key!r} stands in it twice")
+        seen[key] = value
+    return seen
 
 
 _LINE = "\0line"
@@ -251,6 +262,10 @@ def _value(pair: tuple[str, bool], commas: Commas) -> float:
     return number / 100 if percent else number
 
 
+def _read_json(text: str) -> tuple[str, list[dict[str, Any]]]:
+    return "", _json_rows(json.loads(text, object_pairs_hook=_once))
+
+
 def _json_rows(value: Any) -> list[dict[str, Any]]:
     if isinstance(value, Mapping):
         lists = [v for v in value.values() if isinstance(v, list)]
@@ -263,5 +278,5 @@ def _json_rows(value: Any) -> list[dict[str, Any]]:
 
 
 def _find(keys: Sequence[str], wanted: Sequence[str]) -> str | None:
-    by_lower = {key.strip().lower(): key for key in keys}
-    return next((by_lower[w.lower()] for w in wanted if w.lower() in by_lower), None)
+    by_lower = {key.strip().lower(): key for key in keys} | {key: key for key in keys}
+    return next((by_lower[k] for w in wanted for k in (w, w.lower()) if k in by_lower), None)

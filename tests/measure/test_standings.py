@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rtserve.measure.evaluation import score_predictions
+from rtserve.measure.cases import Cases
+from rtserve.measure.evaluation import score_cases, score_predictions
 from rtserve.measure.metrics import parse_metric
 from rtserve.measure.signature import Score
 from rtserve.measure.standing import standing, standing_of
@@ -109,3 +110,14 @@ def test_the_default_metrics_print_as_before_where_they_are_better():
     found = score_predictions(windows.y + 0.01 * np.arange(120) % 0.1, windows, resamples=200)
     assert not any("constant" in note for note in found.notes)
     assert not any("against the constant" in line for line in found.lines())
+
+
+def test_a_classifier_whose_probabilities_vary_answers_no_constant():
+    windows = replace(make_windows(60), y=(np.arange(60) % 2).astype("f4"), target="class")
+    sure = 0.6 + 0.2 * windows.y + 0.05 * np.random.default_rng(0).random(60)
+    cases = Cases.of(windows, np.ones(60, "f4"), np.stack([1 - sure, sure], axis=1))
+    notes = score_cases(cases, windows, metrics=["auc", "accuracy"], resamples=200).notes
+    assert not any("answers a constant" in note for note in notes)
+    assert any(note.startswith("accuracy 0.5000") for note in notes)
+    same = Cases.of(windows, np.ones(60, "f4"), np.tile([0.4, 0.6], (60, 1)))
+    assert any("answers a constant" in note for note in score_cases(same, windows, metrics=["accuracy"]).notes)

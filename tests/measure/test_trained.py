@@ -78,12 +78,17 @@ def test_what_chose_the_epoch_is_said(trained, marked):
     assert any("30 of 30 chose its epoch or calibration" in note for note in found.notes)
 
 
-def test_a_graph_without_a_record_is_scored_with_a_note_on_marked_files_only(graph, marked):
+def test_a_graph_without_a_record_is_scored_with_a_note_and_marks_are_told(graph, marked):
     found = evaluate(graph, marked, resamples=50)
     assert (found.n, signed(found)) == (120, "all")
     assert any("60 of these 120 windows are marked train in this file" in note for note in found.notes)
     for windows, split in ((make_windows(), None), (marked, "test")):
-        assert not any("marked train" in note for note in evaluate(graph, windows, split=split, resamples=50).notes)
+        notes = evaluate(graph, windows, split=split, resamples=50).notes
+        assert not any("marked train" in note for note in notes)
+        assert (
+            notes.count("graph does not say what it was trained on: whether these windows are new to it is not known")
+            == 1
+        )
 
 
 def test_the_command_refuses_and_says_how(trained, marked, tmp_path, run_cli):
@@ -128,6 +133,24 @@ def test_compare_refuses_what_either_was_trained_on_unless_asked_for(trained, ot
     ((signature, _),) = found.differences
     assert (signature.split, signature.n) == ("training windows", 60)
     assert any(text.startswith("of a.onnx: 60 of 60") for text in found.warnings)
+
+
+def test_members_without_a_record_are_told_whatever_the_others_say(trained, other, marked, tmp_path):
+    both = fuse([trained, other], force=True)
+    notes = evaluate(both, marked, resamples=50, name="f.onnx").notes
+    said = "1 of 2 members of f.onnx do not say what they were trained on: whether these windows are new to it is not known"
+    assert said in notes
+    assert not any("do not say" in note for note in evaluate(trained, marked, resamples=50).notes)
+    names = saved(tmp_path, a=trained, b=other)
+    silent = "b.onnx does not say what it was trained on: whether these windows are new to it is not known"
+    assert silent in search(names, marked, resamples=50).notes
+    report = calibrate(names[1], replace(marked, extra={}), split="all")
+    assert silent in report.notes
+    assert report.fitted_on.startswith("120 windows of")
+    # What a calibration was fitted on says nothing of the network within.
+    assert any("does not say" in note for note in evaluate(report.graph, make_windows(seed=5), resamples=50).notes)
+    new = save_windows(tmp_path / "n.npz", make_windows(seed=5))
+    assert "b.onnx does not say what it was trained on" in compare(names[1], names[1], data=new).warnings
 
 
 def test_search_neither_fits_nor_tells_on_training_windows(trained, other, marked):

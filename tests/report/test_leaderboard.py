@@ -131,3 +131,25 @@ def test_ties_read_from_a_file_share_a_rank(tmp_path):
     (tmp_path / "tie.csv").write_text("team,score\nA,0.95\nB,0.98\nC,0.98\nD,1.02\n")
     standing = load_leaderboard(tmp_path / "tie.csv").standing(0.98)
     assert (standing.rank, standing.ties, standing.behind) == (2, 2, "D 1.02")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "team,score,score\nA,0.95,0.5\n"),
+        ("b.csv", "team,team,score\nA,B,0.5\n"),
+        ("c.json", '{"A": 0.95, "B": 0.9, "A": 0.97}'),
+        ("d.json", '[{"team": "A", "score": 0.95, "score": 0.5}]'),
+    ],
+)
+def test_what_stands_twice_hides_nothing(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match="stands in it twice"):
+        load_leaderboard(tmp_path / name)
+
+
+def test_a_column_is_called_exactly_or_else_in_any_case(tmp_path):
+    (tmp_path / "a.csv").write_text("Team,score,Score,notes,notes\nA,0.95,0.5,,\n")
+    assert load_leaderboard(tmp_path / "a.csv", column="score").entries == (("A", 0.95),)
+    assert load_leaderboard(tmp_path / "a.csv", column="Score").entries == (("A", 0.5),)
+    assert load_leaderboard(tmp_path / "a.csv").entries == (("A", 0.95),)
