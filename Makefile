@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install test quick test-browser test-gpu test-install test-lowest test-envs demo zoo bench lint types contract readme clean
+.PHONY: install test quick test-browser test-gpu test-native test-install test-lowest test-envs demo zoo bench lint types contract readme clean
 
 install: $(STAMP)
 
@@ -38,6 +38,10 @@ test-browser: install
 # What only a CUDA device can show; skipped with that reason where there is none.
 test-gpu: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gpu
+
+# Native code in every instruction set of this processor, and with the compiler's sanitizers.
+test-native: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/native
 
 demo: install
 	$(BIN)/rtserve demo

@@ -89,6 +89,11 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
             "Members and views as one exact, fast graph",
             "rtserve fuse M1.onnx M2.onnx --views identity,roll:+3 -o F.onnx",
         ),
+        "compile": _entry(
+            "native:compile_native",
+            "A graph as native code, for programs without Python",
+            "rtserve compile F.onnx -o F.so",
+        ),
         "search": _entry(
             "search:search",
             "Choose members, views and weights under a budget",

@@ -106,7 +106,7 @@ def _tools() -> Iterator[Finding]:
     compiler = next((path for path in map(shutil.which, ("gcc", "clang", "cc")) if path), None)
     yield Finding(
         part="tools",
-        what="C compiler (stub libraries of `rtserve env create`)",
+        what="C compiler (`rtserve compile`, stub libraries of `rtserve env create`)",
         state=OK if compiler else MISSING,
         found=compiler or "",
         cure="" if compiler else "apt-get install gcc, or `rtserve env create --full`",

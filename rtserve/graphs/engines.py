@@ -8,11 +8,12 @@ ENGINE_NAMES = {
     "onnxruntime": "onnxruntime",
     "torch": "the torch executor",
     "openvino": "OpenVINO",
+    "native": "native code",
     "reference": "onnx's own evaluator",
 }
 """Engines by the name that a command takes, and what a person reads."""
 ENGINES = tuple(ENGINE_NAMES)
-LAYOUTS = ("onnxruntime", "openvino", "torch")
+LAYOUTS = ("onnxruntime", "openvino", "torch", "native")
 """Those that a fused graph is laid out for."""
 FORMER = {"torch_plan": "torch"}
 """Names that version 0.1 wrote into its results and took on the command line."""

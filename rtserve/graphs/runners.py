@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
 
 __all__ = [
+    "NativeRunner",
     "OnnxruntimeRunner",
     "OpenvinoRunner",
     "PlanRunner",
@@ -234,6 +235,28 @@ def _first_reason(error: Exception) -> str:
     return " ".join((said or lines or [""])[0].split())[:300]
 
 
+class NativeRunner:
+    """The graph as C, built by this machine's compiler for its own processor.
+
+    Parameters
+    ----------
+    graph : Graph
+        What to run.
+    """
+
+    name = "native"
+
+    def __init__(self, graph: Graph) -> None:
+        from rtserve.graphs.native import compile_graph
+        from rtserve.native.compiler import best_level
+
+        self.module = compile_graph(graph, levels=[best_level()]).module
+
+    def infer(self, x: np.ndarray) -> np.ndarray:
+        """Return (batch, n_outputs) float32."""
+        return self.module.infer(x)
+
+
 def make_runner(graph: Graph, engine: str = "onnxruntime", *, threads: int = 1) -> Runner:
     """Return a runner of `graph` in the named engine.
 
@@ -251,6 +274,8 @@ def make_runner(graph: Graph, engine: str = "onnxruntime", *, threads: int = 1) 
         return PlanRunner(graph, threads=threads)
     if engine == "openvino":
         return OpenvinoRunner(graph, threads=threads)
+    if engine == "native":
+        return NativeRunner(graph)
     if engine == "reference":
         return ReferenceRunner(graph)
     raise InputError(f"unknown engine {engine!r}", hint=f"use one of {', '.join(ENGINES)}")

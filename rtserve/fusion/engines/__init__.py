@@ -1,10 +1,11 @@
 """The engines that a fused graph is laid out for: one file each, with what work costs there."""
 
 from rtserve.fusion.engines.engine import Costs, Engine
+from rtserve.fusion.engines.native import NATIVE
 from rtserve.fusion.engines.onnxruntime import ONNXRUNTIME
 from rtserve.fusion.engines.openvino import OPENVINO
 from rtserve.fusion.engines.torch import TORCH
 
 __all__ = ["ENGINES", "Costs", "Engine"]
 
-ENGINES = {engine.name: engine for engine in (ONNXRUNTIME, OPENVINO, TORCH)}
+ENGINES = {engine.name: engine for engine in (ONNXRUNTIME, OPENVINO, TORCH, NATIVE)}

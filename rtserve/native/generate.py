@@ -1,0 +1,148 @@
+"""From a flow to a C file: every operation writes its statements, memory is planned, and a head and a foot are put around.
+
+The file defines ``rt_run_<suffix>``, one window, ``rt_pack_<suffix>``, weights as this instruction set wants them, and
+two sizes; it is compiled once for each instruction set, with another suffix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+import rtserve.native.pointwise
+import rtserve.native.pooling
+import rtserve.native.shaping  # noqa: F401  (each fills the table of operators)
+from rtserve.native.flow import Flow, Unsupported
+from rtserve.native.linear import prepare_convolutions
+from rtserve.native.view import Buffer, View, steps_of
+from rtserve.native.writer import ALIGN, OPERATORS, Writer
+
+__all__ = ["Generated", "generate", "missing"]
+
+SLACK = 32
+"""Floats behind the last buffer that a whole vector may read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """A C file and what belongs to it.
+
+    Parameters
+    ----------
+    source : str
+        The C.
+    weights : ndarray, (numbers,)
+        As the graph has them, float32, in the order in which the file packs them.
+    sizes : dict of int
+        Numbers of the weights, of a window and of an answer.
+    macs : int
+        Multiply-adds of dense and depthwise layers for one window.
+    """
+
+    source: str
+    weights: np.ndarray
+    sizes: dict[str, int]
+    macs: int
+
+
+def missing(flow: Flow) -> list[str]:
+    """Return the operators of a flow that native code is not written for."""
+    return sorted({operation.op for operation in flow.operations} - set(OPERATORS))
+
+
+def generate(flow: Flow, *, tiles: bool = True) -> Generated:
+    """Return the C of a flow.
+
+    Parameters
+    ----------
+    flow : Flow
+        What one window goes through.
+    tiles : bool
+        Whether convolutions may be computed by tiles, which round differently.
+
+    Raises
+    ------
+    Unsupported
+        Where an operator, or a form of one, is not written in C; all missing operators are named.
+    """
+    lacking = missing(flow)
+    if lacking:
+        raise Unsupported(f"operator{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}")
+    if any(0 in shape for shape in flow.shapes.values()):
+        raise Unsupported("a value without numbers")
+    writer = Writer(flow)
+    shape = flow.shapes[flow.input]
+    window = Buffer(name="x", size=0, first=0, last=0)
+    writer.views[flow.input] = View(buffer=window, shape=shape, steps=steps_of(shape))
+    prepare_convolutions(writer, tiles=tiles)
+    for operation in flow.operations:
+        if operation.outputs[0] not in writer.done:
+            OPERATORS[operation.op](writer, operation)
+    if flow.output not in flow.shapes:
+        raise Unsupported("an answer that does not depend on the window")
+    answer = writer.view(flow.output)
+    y = View(buffer=Buffer(name="y", size=0, first=0, last=0), shape=answer.shape, steps=steps_of(answer.shape))
+    writer.copy(answer, y)
+    places, scratch = _planned(writer.buffers)
+    weights = np.concatenate([np.zeros(0, np.float32), *writer.weights])
+    sizes = {"WEIGHTS": weights.size, "WINDOW": prod(shape), "ANSWER": prod(answer.shape)}
+    return Generated(source=_file(writer, places, scratch), weights=weights, sizes=sizes, macs=writer.macs)
+
+
+def _planned(buffers: list[Buffer]) -> tuple[dict[str, int], int]:
+    """Return where every buffer lies, and how much memory that takes: the largest first, each where nobody is meanwhile."""
+    placed: list[tuple[int, int, Buffer]] = []
+    for buffer in sorted(buffers, key=lambda one: (-one.size, one.first)):
+        at = 0
+        for start, end, other in sorted(placed, key=lambda one: one[0]):
+            if other.last < buffer.first or buffer.last < other.first:
+                continue
+            if at + buffer.size <= start:
+                break
+            at = max(at, end)
+        size = -(-buffer.size // ALIGN) * ALIGN
+        placed.append((at, at + size, buffer))
+    return {b.name: at for at, _, b in placed}, max((end for _, end, _ in placed), default=0) + SLACK
+
+
+def _file(writer: Writer, places: dict[str, int], scratch: int) -> str:
+    """Return the whole file."""
+    rooms, at = [], "0"
+    for name, room in writer.places:
+        rooms.append(f"  {name} = {at},")
+        at = f"{name} + RT_UP({room})"
+    defines = [f"#define {name} (s + {place})" for name, place in places.items()]
+    kernels = [key.replace("(", f"({name}, ", 1) for key, name in writer.kernels.items()]
+    flow = writer.flow
+    window = flow.shapes[flow.input]
+    return "\n".join(
+        [
+            f"/* One window ({' x '.join(map(str, window[1:]))}) to {prod(flow.shapes[flow.output])} numbers. */",
+            '#include "kernels.h"',
+            "#define RT_JOIN_(a, b) a##b",
+            "#define RT_JOIN(a, b) RT_JOIN_(a, b)",
+            "#define RT_NAME(a) RT_JOIN(a, RT_SUFFIX)",
+            "enum {",
+            *rooms,
+            f"  RT_PACKED_SIZE = {at} + {SLACK}",
+            "};",
+            *writer.tables,
+            *kernels,
+            *(f"static void {name}{text}" for name, text in writer.functions.values()),
+            *defines,
+            "size_t RT_NAME(rt_packed_)(void) { return RT_PACKED_SIZE; }",
+            f"size_t RT_NAME(rt_scratch_)(void) {{ return {scratch}; }}",
+            "void RT_NAME(rt_pack_)(const float *restrict plain, float *restrict packed) {",
+            *(f"  {line}" for line in writer.packing),
+            "  (void)plain; (void)packed;",
+            "}",
+            "void RT_NAME(rt_run_)(const float *restrict w, float *restrict s, const float *restrict x,",
+            "                      float *restrict y) {",
+            *(f"  {line}" for line in writer.lines if line),
+            "  (void)w; (void)s;",
+            "}",
+            "",
+        ]
+    )

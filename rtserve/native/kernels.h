@@ -1,0 +1,496 @@
+/* Kernels of the native engine: everything that a generated file calls.
+ *
+ * A kernel computes a block of rows by a panel of output channels that stays in registers; the generated file says with
+ * which constant shapes. Rows may lie anywhere (a stride for each of rows, taps and channels), so that views, padded lines
+ * and plain windows are read where they are; what is written is contiguous along the channels. Vectors are GCC's vector
+ * extension, which gcc and clang have for every processor; only a partial store differs between instruction sets.
+ *
+ * A last panel that is not full reads weights filled up with zeros and stores its own lanes alone: nothing is read outside
+ * a buffer but the slack behind it (RT_SLACK floats), nothing is written outside.
+ */
+#ifndef RT_KERNELS_H
+#define RT_KERNELS_H
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define RT_WIDTH 16 /* floats of a vector */
+#elif defined(__AVX2__)
+#include <immintrin.h>
+#define RT_WIDTH 8
+#else
+#define RT_WIDTH 4
+#endif
+#define RT_VECS 2                    /* vectors of a panel */
+#define RT_PANEL (RT_VECS * RT_WIDTH) /* channels of a panel */
+#define RT_SLACK 32
+#define RT_UP(N) (((N) + 15) / 16 * 16) /* where something begins */
+/* Floats of a row of channels filled up to whole panels, and of packed weights of k rows. */
+#define RT_FILLED(CHANNELS) (((CHANNELS) + RT_PANEL - 1) / RT_PANEL * RT_PANEL)
+#define RT_PACKED(K, CHANNELS) ((K) * RT_FILLED(CHANNELS))
+#define RT_INLINE static inline __attribute__((always_inline))
+#define RT_UNUSED __attribute__((unused))
+#if defined(__clang__)
+#define RT_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define RT_UNROLL _Pragma("GCC unroll 32")
+#endif
+
+typedef float rt_vec __attribute__((vector_size(4 * RT_WIDTH)));
+typedef float rt_any __attribute__((vector_size(4 * RT_WIDTH), aligned(4), may_alias));
+
+RT_INLINE rt_vec rt_load(const float *p) { return *(const rt_any *)p; }
+RT_INLINE void rt_store(float *p, rt_vec v) { *(rt_any *)p = v; }
+RT_INLINE rt_vec rt_splat(float x) { return x - (rt_vec){0}; }
+
+/* Store the first n lanes. */
+RT_INLINE void rt_store_part(float *p, rt_vec v, int n) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), (__m512)v);
+#elif defined(__AVX2__)
+  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lanes), (__m256)v);
+#else
+  p[0] = v[0]; /* four lanes: one to three of them */
+  if (n > 1) p[1] = v[1];
+  if (n > 2) p[2] = v[2];
+#endif
+}
+
+/* max(x, 0) that lets NaN through. */
+RT_INLINE rt_vec rt_relu_vec(rt_vec v) {
+#if defined(__AVX512F__)
+  return (rt_vec)_mm512_max_ps(_mm512_setzero_ps(), (__m512)v);
+#elif defined(__AVX2__)
+  return (rt_vec)_mm256_max_ps(_mm256_setzero_ps(), (__m256)v);
+#else
+  for (int i = 0; i < RT_WIDTH; i++) v[i] = v[i] < 0.f ? 0.f : v[i];
+  return v;
+#endif
+}
+
+/* ---- dense: o[row][channel] = bias[channel] + sum over k of a[row][k] w[k][channel] ---- */
+
+/* Where the k of a row lie: three loops of n at a step. */
+typedef struct {
+  int n0, n1, n2;
+  ptrdiff_t s0, s1, s2;
+} rt_taps;
+#define RT_TAPS(N0, N1, N2, S0, S1, S2) (&(const rt_taps){N0, N1, N2, S0, S1, S2})
+
+RT_INLINE void rt_dense_block(const int rows, const int vecs, const int sets, const ptrdiff_t lda, const float *a,
+                              const rt_taps *taps, const float *w, const float *bias, float *o, ptrdiff_t ldo, int part,
+                              int relu) {
+  rt_vec c[32];
+  RT_UNROLL for (int i = 0; i < rows * vecs * sets; i++) c[i] = (rt_vec){0};
+  if (bias) {
+    RT_UNROLL for (int i = 0; i < rows; i++) RT_UNROLL for (int v = 0; v < vecs; v++) c[i * vecs + v] =
+        rt_load(bias + v * RT_WIDTH);
+  }
+  const ptrdiff_t s2 = taps->s2;
+  const int n2 = taps->n2;
+  for (int k0 = 0; k0 < taps->n0; k0++)
+    for (int k1 = 0; k1 < taps->n1; k1++) {
+      const float *p = a + k0 * taps->s0 + k1 * taps->s1;
+      int j = 0;
+      for (; j + sets <= n2; j += sets) {
+        RT_UNROLL for (int s = 0; s < sets; s++) {
+          rt_vec ww[RT_VECS];
+          RT_UNROLL for (int v = 0; v < vecs; v++) ww[v] = rt_load(w + v * RT_WIDTH);
+          RT_UNROLL for (int i = 0; i < rows; i++) {
+            const rt_vec x = rt_splat(p[i * lda]);
+            RT_UNROLL for (int v = 0; v < vecs; v++) c[(s * rows + i) * vecs + v] += x * ww[v];
+          }
+          w += vecs * RT_WIDTH;
+          p += s2;
+        }
+      }
+      for (; sets > 1 && j < n2; j++) {
+        RT_UNROLL for (int v = 0; v < vecs; v++) {
+          const rt_vec ww = rt_load(w + v * RT_WIDTH);
+          RT_UNROLL for (int i = 0; i < rows; i++) c[i * vecs + v] += rt_splat(p[i * lda]) * ww;
+        }
+        w += vecs * RT_WIDTH;
+        p += s2;
+      }
+    }
+  RT_UNROLL for (int s = 1; s < sets; s++)
+    RT_UNROLL for (int i = 0; i < rows * vecs; i++) c[i] += c[s * rows * vecs + i];
+  RT_UNROLL for (int i = 0; i < rows; i++) RT_UNROLL for (int v = 0; v < vecs; v++) {
+    const rt_vec r = relu ? rt_relu_vec(c[i * vecs + v]) : c[i * vecs + v];
+    if (v == vecs - 1 && part)
+      rt_store_part(o + i * ldo + v * RT_WIDTH, r, part);
+    else
+      rt_store(o + i * ldo + v * RT_WIDTH, r);
+  }
+}
+
+/* Rows of a block; few of them are computed in several sets of k, so that additions do not wait for each other. */
+#if RT_WIDTH == 16
+#define RT_ROWS 13
+#define RT_ROWS_1 24
+#else
+#define RT_ROWS 6
+#define RT_ROWS_1 12
+#endif
+#define RT_SETS(ROWS, VECS) ((ROWS) * (VECS) <= 2 ? 4 : (ROWS) * (VECS) <= 4 ? 2 : 1)
+#define RT_PARTS(N, MOST) (((N) + (MOST)-1) / (MOST))
+
+#define RT_BLOCKS(COUNT, ROWS, VECS, LDA)                                                                               \
+  for (int i = 0; i < (COUNT); i++, p += (ROWS) * (LDA), q += (ROWS) * ldo)                                             \
+    rt_dense_block(ROWS, VECS, RT_SETS(ROWS, VECS), LDA, p, taps, w, bias, q, ldo, part, relu);
+/* N rows in the fewest blocks, as equal as they can be. */
+#define RT_PANEL_OF(N, MOST, VECS, LDA)                                                                                 \
+  {                                                                                                                     \
+    const float *p = a;                                                                                                 \
+    float *q = o + c;                                                                                                   \
+    RT_BLOCKS((N) % RT_PARTS(N, MOST), (N) / RT_PARTS(N, MOST) + 1, VECS, LDA)                                          \
+    RT_BLOCKS(RT_PARTS(N, MOST) - (N) % RT_PARTS(N, MOST), (N) / RT_PARTS(N, MOST), VECS, LDA)                          \
+  }
+
+/* One instance for a number of rows and the step between them. */
+#define RT_LAYER(NAME, N, LDA)                                                                                          \
+  static __attribute__((noinline)) void NAME(const float *a, const rt_taps *taps, const float *w, const float *bias,    \
+                                             float *o, ptrdiff_t ldo, int channels, int relu) {                         \
+    const ptrdiff_t k = (ptrdiff_t)taps->n0 * taps->n1 * taps->n2;                                                      \
+    int c = 0;                                                                                                          \
+    for (; channels - c > RT_WIDTH; c += RT_PANEL, w += k * RT_PANEL, bias += bias ? RT_PANEL : 0) {                    \
+      const int part = channels - c < RT_PANEL ? channels - c - RT_WIDTH : 0;                                           \
+      RT_PANEL_OF(N, RT_ROWS, 2, LDA)                                                                                   \
+    }                                                                                                                   \
+    if (c < channels) {                                                                                                 \
+      const int part = channels - c < RT_WIDTH ? channels - c : 0;                                                      \
+      RT_PANEL_OF(N, RT_ROWS_1, 1, LDA)                                                                                 \
+    }                                                                                                                   \
+  }
+
+/* ---- depthwise: o[row][channel] = bias[channel] + sum over k of a[row * step + k * tap][channel] w[k][channel] ---- */
+
+#if RT_WIDTH == 16
+#define RT_DEEP 8
+#define RT_DEEP_ROWS 16
+#else
+#define RT_DEEP 4
+#define RT_DEEP_ROWS 8
+#endif
+
+/* Rows that follow each other at the distance of the taps: a sample is loaded once for RT_DEEP taps. */
+RT_INLINE void rt_slide_block(const int rows, const float *a, ptrdiff_t step, int n, const float *w, ptrdiff_t ldw,
+                              const float *bias, float *o, ptrdiff_t ldo, int part, int relu) {
+  rt_vec c[RT_DEEP_ROWS];
+  RT_UNROLL for (int i = 0; i < rows; i++) c[i] = bias ? rt_load(bias) : (rt_vec){0};
+  int k = 0;
+  for (; k + RT_DEEP <= n; k += RT_DEEP) {
+    rt_vec ww[RT_DEEP];
+    RT_UNROLL for (int j = 0; j < RT_DEEP; j++) ww[j] = rt_load(w + (k + j) * ldw);
+    const float *p = a + k * step;
+    RT_UNROLL for (int r = 0; r < rows + RT_DEEP - 1; r++) {
+      const rt_vec x = rt_load(p + r * step);
+      RT_UNROLL for (int j = 0; j < RT_DEEP; j++) if (r >= j && r - j < rows) c[r - j] += x * ww[j];
+    }
+  }
+  for (; k < n; k++) {
+    const rt_vec ww = rt_load(w + k * ldw);
+    RT_UNROLL for (int i = 0; i < rows; i++) c[i] += rt_load(a + (k + i) * step) * ww;
+  }
+  RT_UNROLL for (int i = 0; i < rows; i++) {
+    const rt_vec r = relu ? rt_relu_vec(c[i]) : c[i];
+    if (part)
+      rt_store_part(o + i * ldo, r, part);
+    else
+      rt_store(o + i * ldo, r);
+  }
+}
+
+/* Any step between rows and any taps. */
+RT_INLINE void rt_depth_block(const int rows, const float *a, ptrdiff_t lda, const rt_taps *taps, const float *w,
+                              ptrdiff_t ldw, const float *bias, float *o, ptrdiff_t ldo, int part, int relu) {
+  rt_vec c[RT_DEEP_ROWS];
+  RT_UNROLL for (int i = 0; i < rows; i++) c[i] = bias ? rt_load(bias) : (rt_vec){0};
+  for (int k0 = 0; k0 < taps->n0; k0++)
+    for (int k1 = 0; k1 < taps->n1; k1++)
+      for (int k2 = 0; k2 < taps->n2; k2++, w += ldw) {
+        const float *p = a + k0 * taps->s0 + k1 * taps->s1 + k2 * taps->s2;
+        const rt_vec ww = rt_load(w);
+        RT_UNROLL for (int i = 0; i < rows; i++) c[i] += rt_load(p + i * lda) * ww;
+      }
+  RT_UNROLL for (int i = 0; i < rows; i++) {
+    const rt_vec r = relu ? rt_relu_vec(c[i]) : c[i];
+    if (part)
+      rt_store_part(o + i * ldo, r, part);
+    else
+      rt_store(o + i * ldo, r);
+  }
+}
+
+#define RT_SLIDES(COUNT, ROWS)                                                                                          \
+  for (int i = 0; i < (COUNT); i++, p += (ROWS) * lda, q += (ROWS) * ldo)                                               \
+    rt_slide_block(ROWS, p, lda, k, w + c, ldw, bias ? bias + c : 0, q, ldo, part, relu);
+#define RT_DEPTHS(COUNT, ROWS)                                                                                          \
+  for (int i = 0; i < (COUNT); i++, p += (ROWS) * lda, q += (ROWS) * ldo)                                               \
+    rt_depth_block(ROWS, p, lda, taps, w + c, ldw, bias ? bias + c : 0, q, ldo, part, relu);
+#define RT_DEEP_LAYER(N, BLOCKS)                                                                                        \
+  const ptrdiff_t ldw = RT_FILLED(channels);                                                                            \
+  for (int c = 0; c < channels; c += RT_WIDTH) {                                                                        \
+    const int part = channels - c < RT_WIDTH ? channels - c : 0;                                                        \
+    const float *p = a + c;                                                                                             \
+    float *q = o + c;                                                                                                   \
+    BLOCKS((N) % RT_PARTS(N, RT_DEEP_ROWS), (N) / RT_PARTS(N, RT_DEEP_ROWS) + 1)                                        \
+    BLOCKS(RT_PARTS(N, RT_DEEP_ROWS) - (N) % RT_PARTS(N, RT_DEEP_ROWS), (N) / RT_PARTS(N, RT_DEEP_ROWS))                \
+  }
+
+#define RT_SLIDE(NAME, N)                                                                                               \
+  static __attribute__((noinline)) void NAME(const float *a, ptrdiff_t lda, int k, const float *w, const float *bias,   \
+                                             float *o, ptrdiff_t ldo, int channels, int relu) {                         \
+    RT_DEEP_LAYER(N, RT_SLIDES)                                                                                         \
+  }
+#define RT_DEPTH(NAME, N)                                                                                               \
+  static __attribute__((noinline)) void NAME(const float *a, ptrdiff_t lda, const rt_taps *taps, const float *w,        \
+                                             const float *bias, float *o, ptrdiff_t ldo, int channels, int relu) {      \
+    RT_DEEP_LAYER(N, RT_DEPTHS)                                                                                         \
+  }
+
+/* Output i of a tile, of which n are wanted. */
+RT_INLINE void rt_put(float *q, ptrdiff_t ldo, int i, rt_vec v, int part, int relu, int n) {
+  if (i >= n) return;
+  if (relu) v = rt_relu_vec(v);
+  if (part)
+    rt_store_part(q + i * ldo, v, part);
+  else
+    rt_store(q + i * ldo, v);
+}
+
+/* ---- o[t][c] = x[c][t] ---- */
+
+typedef float rt_eight __attribute__((vector_size(32)));
+typedef float rt_eight_any __attribute__((vector_size(32), aligned(4), may_alias));
+#define RT_MIX(A, B, ...) __builtin_shufflevector(A, B, __VA_ARGS__)
+#define RT_LOW(A, B) RT_MIX(A, B, 0, 8, 1, 9, 4, 12, 5, 13)
+#define RT_HIGH(A, B) RT_MIX(A, B, 2, 10, 3, 11, 6, 14, 7, 15)
+#define RT_FIRST(A, B) RT_MIX(A, B, 0, 1, 8, 9, 4, 5, 12, 13)
+#define RT_SECOND(A, B) RT_MIX(A, B, 2, 3, 10, 11, 6, 7, 14, 15)
+#define RT_PUT(K, A, B, ...) *(rt_eight_any *)(o + (K)*ldo) = RT_MIX(A, B, __VA_ARGS__)
+RT_INLINE void rt_transpose_8(const float *x, ptrdiff_t ldx, float *o, ptrdiff_t ldo) {
+  rt_eight r[8];
+  RT_UNROLL for (int i = 0; i < 8; i++) r[i] = *(const rt_eight_any *)(x + i * ldx);
+  const rt_eight a = RT_LOW(r[0], r[1]), b = RT_HIGH(r[0], r[1]), c = RT_LOW(r[2], r[3]), d = RT_HIGH(r[2], r[3]);
+  const rt_eight e = RT_LOW(r[4], r[5]), f = RT_HIGH(r[4], r[5]), g = RT_LOW(r[6], r[7]), h = RT_HIGH(r[6], r[7]);
+  const rt_eight p = RT_FIRST(a, c), q = RT_SECOND(a, c), s = RT_FIRST(b, d), t = RT_SECOND(b, d);
+  const rt_eight u = RT_FIRST(e, g), v = RT_SECOND(e, g), w = RT_FIRST(f, h), y = RT_SECOND(f, h);
+  RT_PUT(0, p, u, 0, 1, 2, 3, 8, 9, 10, 11);
+  RT_PUT(1, q, v, 0, 1, 2, 3, 8, 9, 10, 11);
+  RT_PUT(2, s, w, 0, 1, 2, 3, 8, 9, 10, 11);
+  RT_PUT(3, t, y, 0, 1, 2, 3, 8, 9, 10, 11);
+  RT_PUT(4, p, u, 4, 5, 6, 7, 12, 13, 14, 15);
+  RT_PUT(5, q, v, 4, 5, 6, 7, 12, 13, 14, 15);
+  RT_PUT(6, s, w, 4, 5, 6, 7, 12, 13, 14, 15);
+  RT_PUT(7, t, y, 4, 5, 6, 7, 12, 13, 14, 15);
+}
+RT_UNUSED static void rt_transpose(const float *x, ptrdiff_t ldx, ptrdiff_t rows, ptrdiff_t columns, float *o,
+                                   ptrdiff_t ldo) {
+  const ptrdiff_t wide = columns / 8 * 8;
+  for (ptrdiff_t c = 0; c < rows / 8 * 8; c += 8) {
+    for (ptrdiff_t t = 0; t < wide; t += 8) rt_transpose_8(x + c * ldx + t, ldx, o + t * ldo + c, ldo);
+    for (ptrdiff_t i = c; i < c + 8; i++)
+      for (ptrdiff_t t = wide; t < columns; t++) o[t * ldo + i] = x[i * ldx + t];
+  }
+  for (ptrdiff_t c = rows / 8 * 8; c < rows; c++)
+    for (ptrdiff_t t = 0; t < columns; t++) o[t * ldo + c] = x[c * ldx + t];
+}
+
+/* ---- weights ---- */
+
+/* w[k][channel] at two steps into panels [panel][k][vectors]; a last panel of one vector is stored as one. */
+RT_UNUSED static void rt_pack(const float *w, ptrdiff_t sk, ptrdiff_t sc, int k, int channels, float *out) {
+  for (int p = 0; p < channels; p += RT_PANEL) {
+    const int wide = channels - p > RT_WIDTH ? RT_PANEL : RT_WIDTH;
+    for (int j = 0; j < k; j++)
+      for (int c = 0; c < wide; c++) *out++ = p + c < channels ? w[j * sk + (p + c) * sc] : 0.f;
+  }
+}
+
+/* Weights at a point: sum over the q taps of a segment of a phase, w[channel][j][tap] times g[tap], in double precision;
+ * k runs over phases, segments and j. */
+RT_UNUSED static void rt_pack_point(const float *w, int taps, int stride, int q, const double *g, int phases, int segments,
+                                    int inputs, int channels, float *out) {
+  for (int p = 0; p < channels; p += RT_PANEL) {
+    const int wide = channels - p > RT_WIDTH ? RT_PANEL : RT_WIDTH;
+    for (int phase = 0; phase < phases; phase++)
+      for (int s = 0; s < segments; s++)
+        for (int j = 0; j < inputs; j++)
+          for (int c = 0; c < wide; c++) {
+            double sum = 0;
+            for (int k = 0; k < q && p + c < channels; k++) {
+              const int tap = (s * q + k) * stride + phase;
+              if (tap < taps) sum += g[k] * w[((ptrdiff_t)(p + c) * inputs + j) * taps + tap];
+            }
+            *out++ = (float)sum;
+          }
+  }
+}
+
+/* Rows of `channels` into rows of whole panels, filled up with zeros. */
+RT_UNUSED static void rt_fill(const float *w, int rows, int channels, float *out) {
+  const int wide = RT_FILLED(channels);
+  for (int r = 0; r < rows; r++)
+    for (int c = 0; c < wide; c++) *out++ = c < channels ? w[r * channels + c] : 0.f;
+}
+
+/* ---- functions of one number; loops over them are vectorised by the compiler ---- */
+
+/* (e^r - 1 - r) / r^2 on [-log 2 / 2, log 2 / 2], fitted for the least relative error of e^r - 1 (1.4e-8). */
+#define RT_E2 0.500000006f
+#define RT_E3 0.166665425f
+#define RT_E4 0.0416662807f
+#define RT_E5 0.00836664408f
+#define RT_E6 0.00139465519f
+/* -log(1 - erf a) / a on [0, 4], fitted for the least relative error of erf (4.4e-8). */
+#define RT_G0 1.12837912f
+#define RT_G1 0.636624428f
+#define RT_G2 0.102702698f
+#define RT_G3 -0.0187387591f
+#define RT_G4 -0.00126414413f
+#define RT_G5 0.00326409314f
+#define RT_G6 -0.00194826553f
+#define RT_G7 0.00073073915f
+#define RT_G8 -0.000159125137f
+#define RT_G9 1.48676134e-05f
+
+/* 2^n for a whole n in [-126, 128], made of the bits of n + 1.5 * 2^23. */
+RT_INLINE float rt_two_to(float shifted) {
+  uint32_t bits;
+  float y;
+  memcpy(&bits, &shifted, 4);
+  bits = (bits << 23) + 0x3f000000u; /* one half of it: 2^128 does not fit */
+  memcpy(&y, &bits, 4);
+  return y;
+}
+
+/* exp(x) - 1: with x = n log 2 + r, 2^n (e^r - 1) + (2^n - 1), e^r - 1 by its minimax polynomial on [-log 2 / 2, log 2 / 2].
+ * Relative error below 3e-7, also near zero; below -87 exp is zero. */
+RT_INLINE float rt_expm1(float x) {
+  const float z = x > -87.f ? (x < 89.f ? x : 89.f) : -87.f;
+  const float shifted = z * 1.44269504f + 12582912.f;
+  const float n = shifted - 12582912.f;
+  const float r = (z - n * 0.693145752f) - n * 1.42860677e-6f;
+  const float half = rt_two_to(shifted);
+  float p = RT_E6;
+  p = p * r + RT_E5;
+  p = p * r + RT_E4;
+  p = p * r + RT_E3;
+  p = p * r + RT_E2;
+  p = r + r * r * p;
+  const float y = (p * half + (half - 0.5f)) * 2.f;
+  return x != x ? x : (x < 89.f ? y : INFINITY);
+}
+RT_INLINE float rt_exp(float x) {
+  const float z = x > -87.f ? (x < 89.f ? x : 89.f) : -87.f;
+  const float shifted = z * 1.44269504f + 12582912.f;
+  const float n = shifted - 12582912.f;
+  const float r = (z - n * 0.693145752f) - n * 1.42860677e-6f;
+  const float half = rt_two_to(shifted);
+  float p = RT_E6;
+  p = p * r + RT_E5;
+  p = p * r + RT_E4;
+  p = p * r + RT_E3;
+  p = p * r + RT_E2;
+  p = 1.f + (r + r * r * p);
+  const float y = (p * half) * 2.f;
+  return x != x ? x : (x > -87.f ? (x < 89.f ? y : INFINITY) : 0.f);
+}
+RT_INLINE float rt_relu(float x) { return x < 0.f ? 0.f : x; }
+RT_INLINE float rt_elu(float x, float alpha) { return x > 0.f ? x : alpha * rt_expm1(x > 0.f ? 0.f : x); }
+RT_INLINE float rt_sigmoid(float x) { return 1.f / (1.f + rt_exp(-x)); }
+/* tanh |x| = -t / (t + 2) with t = exp(-2 |x|) - 1. */
+RT_INLINE float rt_tanh(float x) {
+  const float t = rt_expm1(-2.f * fabsf(x));
+  return copysignf(-t / (t + 2.f), x);
+}
+/* erf |x| = 1 - exp(-|x| g(|x|)) with g a polynomial on [0, 4]; beyond, it is 1 in single precision. */
+RT_INLINE float rt_erf(float x) {
+  const float a = fabsf(x) < 4.f ? fabsf(x) : 4.f;
+  float g = RT_G9;
+  g = g * a + RT_G8;
+  g = g * a + RT_G7;
+  g = g * a + RT_G6;
+  g = g * a + RT_G5;
+  g = g * a + RT_G4;
+  g = g * a + RT_G3;
+  g = g * a + RT_G2;
+  g = g * a + RT_G1;
+  g = g * a + RT_G0;
+  const float y = copysignf(-rt_expm1(-a * g), x);
+  return x != x ? x : y;
+}
+/* log x = n log 2 + 2 atanh(s), s = (m - 1) / (m + 1), m in [sqrt(1/2), sqrt(2)), by the series of atanh. */
+RT_INLINE float rt_log(float x) {
+  const float scaled = x < 1.17549435e-38f ? x * 8388608.f : x;
+  uint32_t bits;
+  float m;
+  memcpy(&bits, &scaled, 4);
+  const uint32_t off = bits - 0x3f3504f3u;
+  const float n = (float)((int32_t)off >> 23) - (x < 1.17549435e-38f ? 23.f : 0.f);
+  bits = (off & 0x007fffffu) + 0x3f3504f3u;
+  memcpy(&m, &bits, 4);
+  const float s = (m - 1.f) / (m + 1.f), q = s * s;
+  const float y = n * 0.693147181f + 2.f * s * (1.f + q * (1.f / 3 + q * (1.f / 5 + q * (1.f / 7 + q * (1.f / 9)))));
+  return x > 0.f ? (x < INFINITY ? y : x) : (x == 0.f ? -INFINITY : NAN);
+}
+RT_INLINE float rt_softplus(float x) {
+  const float a = fabsf(x);
+  return (x < 0.f ? 0.f : x) + rt_log(1.f + rt_exp(-a));
+}
+RT_INLINE float rt_celu(float x, float alpha) { return x > 0.f ? x : alpha * rt_expm1(x > 0.f ? 0.f : x / alpha); }
+RT_INLINE float rt_leaky(float x, float alpha) { return x < 0.f ? alpha * x : x; }
+RT_INLINE float rt_thresholded(float x, float alpha) { return x > alpha || x != x ? x : 0.f; }
+RT_INLINE float rt_square(float x) { return x * x; }
+RT_INLINE float rt_gelu(float x) { return x * (0.5f + 0.5f * rt_erf(x * 0.707106781f)); }
+RT_INLINE float rt_gelu_tanh(float x) {
+  return x * (0.5f + 0.5f * rt_tanh(0.797884561f * (x + 0.044715f * x * x * x)));
+}
+RT_INLINE float rt_mish(float x) { return x * rt_tanh(rt_softplus(x)); }
+RT_INLINE float rt_softsign(float x) { return x / (1.f + fabsf(x)); }
+RT_INLINE float rt_max(float a, float b) { return a > b || a != a ? a : b; }
+RT_INLINE float rt_min(float a, float b) { return a < b || a != a ? a : b; }
+RT_INLINE float rt_hard_sigmoid(float x, float alpha, float beta) {
+  return rt_max(rt_min(alpha * x + beta, 1.f), 0.f);
+}
+RT_INLINE float rt_hard_swish(float x) { return x * rt_hard_sigmoid(x, 1.f / 6, 0.5f); }
+
+/* ---- rows ---- */
+
+RT_UNUSED static float rt_sum(const float *p, ptrdiff_t step, int n) {
+  float c[16] = {0};
+  int i = 0;
+  for (; i + 16 <= n; i += 16)
+    for (int j = 0; j < 16; j++) c[j] += p[(i + j) * step];
+  for (; i < n; i++) c[i & 15] += p[i * step];
+  for (int half = 8; half; half /= 2)
+    for (int j = 0; j < half; j++) c[j] += c[j + half];
+  return c[0];
+}
+RT_UNUSED static void rt_softmax(const float *p, ptrdiff_t step, int n, float *o) {
+  float most = p[0];
+  for (int i = 1; i < n; i++) most = rt_max(p[i * step], most);
+  for (int i = 0; i < n; i++) o[i] = rt_exp(p[i * step] - most);
+  const float over = 1.f / rt_sum(o, 1, n);
+  for (int i = 0; i < n; i++) o[i] *= over;
+}
+RT_UNUSED static void rt_log_softmax(const float *p, ptrdiff_t step, int n, float *o) {
+  float most = p[0];
+  for (int i = 1; i < n; i++) most = rt_max(p[i * step], most);
+  for (int i = 0; i < n; i++) o[i] = rt_exp(p[i * step] - most);
+  const float less = most + rt_log(rt_sum(o, 1, n));
+  for (int i = 0; i < n; i++) o[i] = p[i * step] - less;
+}
+/* (x - mean) / sqrt(variance + eps), squares summed around the mean. */
+RT_UNUSED static void rt_normalise(const float *p, ptrdiff_t step, int n, float eps, float *o) {
+  const float mean = rt_sum(p, step, n) / (float)n;
+  for (int i = 0; i < n; i++) o[i] = (p[i * step] - mean) * (p[i * step] - mean);
+  const float over = 1.f / sqrtf(rt_sum(o, 1, n) / (float)n + eps);
+  for (int i = 0; i < n; i++) o[i] = (p[i * step] - mean) * over;
+}
+#endif

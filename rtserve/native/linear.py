@@ -1,0 +1,319 @@
+"""Convolutions, dense layers and products of matrices, as calls of the dense and the depthwise kernel.
+
+Every one of them is out[row][channel] = bias[channel] + sum over k of in[row][k] w[k][channel], where a row is a place of
+the output and its k lie at three steps over the input. Rows are taken along the longest axis of the output, in blocks as
+equal as they can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from rtserve.native.fast import choose, write_fast
+from rtserve.native.flow import Operation
+from rtserve.native.taps import WIDEST, Taps
+from rtserve.native.view import View
+from rtserve.native.writer import Padded, Writer, operator
+
+__all__ = ["dense", "emit_relu", "prepare_convolutions"]
+
+
+def emit_relu(writer: Writer, out: str) -> tuple[str, bool]:
+    """Return the value behind a Relu that alone reads `out`, and whether there is one; it is done by the kernel then."""
+    reader = writer.only_reader(out)
+    if reader is None or reader.op != "Relu":
+        return out, False
+    writer.done.add(reader.outputs[0])
+    return reader.outputs[0], True
+
+
+def prepare_convolutions(writer: Writer, *, tiles: bool) -> None:
+    """Say of every convolution how it will be computed and what padding it wants, before anything is written.
+
+    Parameters
+    ----------
+    writer : Writer
+        Where to.
+    tiles : bool
+        Whether tiles may be used where they are cheaper (`rtserve.native.fast`).
+    """
+    for operation in writer.flow.operations:
+        weight = writer.constant(operation.inputs[1]) if operation.op == "Conv" else None
+        if weight is None or weight.ndim > 4:
+            continue
+        rank = weight.ndim
+        shape, target = writer.shape(operation.inputs[0]), writer.shape(operation.outputs[0])
+        pads = operation.attrs.get("pads") or [0] * 2 * (rank - 2)
+        pairs = {k + 2: (pads[k], pads[k + rank - 2]) for k in range(rank - 2)}
+        along = max(range(2, rank), key=lambda axis: weight.shape[axis])
+        fast = choose(operation, weight, target[along]) if tiles else None
+        if fast is not None:
+            before, behind = pairs[fast.axis]
+            pairs[fast.axis] = (before, max(behind, fast.reach - shape[fast.axis] - before))
+        writer.convolutions[operation.outputs[0]] = Padded(fast=fast, pads=pairs)
+
+
+@operator("Conv")
+def conv(writer: Writer, operation: Operation) -> None:
+    """A convolution over one or two axes, in groups, strided, dilated, padded with zeros."""
+    weight = writer.constant(operation.inputs[1])
+    if weight is None:
+        raise operation.refuse("with a kernel computed from the window")
+    rank, attrs = weight.ndim, operation.attrs
+    if rank > 4:
+        raise operation.refuse(f"over {rank - 2} axes")
+    if attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID", b"NOTSET", b"VALID"):
+        raise operation.refuse(f"with auto_pad {attrs['auto_pad']}")
+    bias = writer.constant(operation.inputs[2]) if len(operation.inputs) > 2 and operation.inputs[2] else None
+    if len(operation.inputs) > 2 and operation.inputs[2] and bias is None:
+        raise operation.refuse("with a bias computed from the window")
+    name, relu = emit_relu(writer, operation.outputs[0])
+    shape, group = writer.shape(name), attrs.get("group", 1)
+    plan = writer.convolutions[operation.outputs[0]]
+    x = _around(writer, writer.view(operation.inputs[0]), plan)
+    target = writer.padded(shape, [0, *range(2, rank), 1], writer.wanted_zeros(name, rank))
+    if plan.fast is not None:
+        write_fast(writer, plan.fast, x, weight, bias, target, group, relu)
+    else:
+        _convolve(writer, x, weight, bias, target, _places(operation, rank), group, relu)
+    writer.views[name] = target
+
+
+def _places(operation: Operation, rank: int) -> list[tuple[int, int]]:
+    """Return stride and dilation of each axis."""
+    strides = operation.attrs.get("strides") or [1] * (rank - 2)
+    dilations = operation.attrs.get("dilations") or [1] * (rank - 2)
+    return list(zip(strides, dilations, strict=True))
+
+
+def _around(writer: Writer, x: View, plan: Padded) -> View:
+    """Return the input from its first sample of padding on: where it lies otherwise in memory, a copy."""
+    lacks = any(x.zeros.get(a, (0, 0))[0] < before or x.zeros.get(a, (0, 0))[1] < behind
+                for a, (before, behind) in plan.pads.items())  # fmt: skip
+    turned = plan.fast is not None and x.steps[1] != 1
+    if lacks or turned:
+        rank = len(x.shape)
+        order = sorted(range(rank), key=lambda a: -(abs(x.steps[a]) if x.shape[a] > 1 else 0))
+        padded = writer.padded(x.shape, [0, *range(2, rank), 1] if turned else order, plan.pads)
+        writer.copy(x, padded)
+        x = padded
+    for axis, (before, behind) in plan.pads.items():
+        x = x.cut(axis, -before, x.shape[axis] + before + behind)
+    return x
+
+
+def _convolve(
+    writer: Writer, x: View, weight: np.ndarray, bias: np.ndarray | None, target: View,
+    places: Sequence[tuple[int, int]], group: int, relu: bool,
+) -> None:  # fmt: skip
+    """Write a convolution of x (1 or more, channels, ...) with a kernel (outputs, channels of a group, ...)."""
+    n_out, n_in = weight.shape[0] // group, weight.shape[1]
+    deep = n_in == 1 and group > 1
+    if deep and (n_out > 1 or x.steps[1] != 1):
+        x = _side_by_side(writer, x, n_out)
+    rows = x
+    for k, (stride, _) in enumerate(places):
+        rows = rows.cut(k + 2, 0, target.shape[k + 2], stride)
+    taps = [
+        (n, dilation * x.steps[k + 2])
+        for k, (n, (_, dilation)) in enumerate(zip(weight.shape[2:], places, strict=True))
+    ]
+    writer.macs += target.shape[0] * prod(target.shape[2:]) * weight.size
+    if deep:
+        depthwise(writer, rows, weight, bias, target, taps, relu)
+        return
+    loops, order = Taps.of([(n_in, x.steps[1]), *taps])
+    kernel = weight.reshape(group, n_out, *weight.shape[1:])
+    flat = np.transpose(kernel, (0, 1, *[a + 2 for a in order])).reshape(group, n_out, -1)
+    for g in range(group):
+        dense(
+            writer, rows.cut(1, g * n_in, 1), target.cut(1, g * n_out, n_out), loops, flat[g],
+            None if bias is None else bias[g * n_out : (g + 1) * n_out], relu,
+        )  # fmt: skip
+
+
+def dense(
+    writer: Writer, rows: View, target: View, taps: Taps, weight: np.ndarray, bias: np.ndarray | None, relu: bool
+) -> None:
+    """Write a dense layer.
+
+    Parameters
+    ----------
+    writer : Writer
+        Where to.
+    rows : View
+        Where each row's first k lies: one channel (axis 1), the other axes those of the output.
+    target : View
+        The output; its axis 1 are the channels, one behind the other.
+    taps : Taps
+        Where the k of a row lie.
+    weight : ndarray, (channels, k)
+        In the order of the taps.
+    bias : ndarray or None, (channels,)
+        Added.
+    relu : bool
+        Whether what is below zero becomes zero.
+    """
+    channels, k = weight.shape
+    packed = writer.packed(
+        weight, f"RT_PACKED({k}, {channels})", f"rt_pack({{plain}}, 1, {k}, {k}, {channels}, {{packed}});"
+    )
+    call_dense(writer, rows, target, taps, (packed.name, channels), writer.filled(bias), relu)
+
+
+def call_dense(
+    writer: Writer, rows: View, target: View, taps: Taps, weight: tuple[str, int], bias: str, relu: bool, *more: View
+) -> None:
+    """Write the calls of the dense kernel for weights that are packed; see `dense`."""
+    axes = [a for a in range(len(target.shape)) if a != 1]
+    along = max(axes, key=lambda a: target.shape[a])
+    outer = [a for a in axes if a != along and target.shape[a] > 1]
+    n, lda, ldo = target.shape[along], rows.steps[along], target.steps[along]
+    name, channels = weight
+    kernel = writer.kernel("RT_LAYER", n, lda)
+    call = f"{kernel}({{0}}, {taps}, {name}, {bias}, {{1}}, {ldo}, {channels}, {int(relu)});"
+    around(writer, outer, call, rows, target, *more)
+
+
+def around(writer: Writer, axes: Sequence[int], call: str, rows: View, target: View, *more: View) -> None:
+    """Write a call in loops over axes; ``{0}`` and ``{1}`` are where the input and the output begin."""
+    loops = "".join(f"for (int i{a} = 0; i{a} < {target.shape[a]}; i{a}++) " for a in axes)
+    starts = [
+        " + ".join([str(view), *(f"i{a} * {view.steps[a]}" for a in axes if view.steps[a])]) for view in (rows, target)
+    ]
+    writer.line(f"{loops}{{ {call.format(*starts)} }}", rows, target, *more)
+
+
+def depthwise(
+    writer: Writer, rows: View, weight: np.ndarray, bias: np.ndarray | None, target: View,
+    taps: Sequence[tuple[int, int]], relu: bool,
+) -> None:  # fmt: skip
+    """Write a convolution in which every channel has a kernel (outputs, 1, ...) of its own."""
+    channels = weight.shape[0]
+    loops, order = Taps.of(taps)
+    flat = np.moveaxis(np.transpose(weight[:, 0], (0, *[a + 1 for a in order])).reshape(channels, -1), 0, 1)
+    k = loops.number
+    packed = writer.packed(flat, f"RT_FILLED({channels}) * {k}", f"rt_fill({{plain}}, {k}, {channels}, {{packed}});")
+    offset = writer.filled(bias)
+    axes = [a for a in range(len(target.shape)) if a != 1]
+    along = max(axes, key=lambda a: target.shape[a])
+    outer = [a for a in axes if a != along and target.shape[a] > 1]
+    n, lda, ldo = target.shape[along], rows.steps[along], target.steps[along]
+    sliding = loops.counts[:2] == (1, 1) and loops.steps[2] == lda
+    kernel, where = writer.kernel("RT_SLIDE" if sliding else "RT_DEPTH", n), k if sliding else loops
+    call = f"{kernel}({{0}}, {lda}, {where}, {packed.name}, {offset}, {{1}}, {ldo}, {channels}, {int(relu)});"
+    around(writer, outer, call, rows, target)
+
+
+def _side_by_side(writer: Writer, x: View, times: int) -> View:
+    """Return a copy with its channels one behind the other, each as often as it has kernels."""
+    n, channels, *rest = x.shape
+    target = writer.fresh((n, channels, times, *rest), [0, *range(3, 3 + len(rest)), 1, 2])
+    source = x.reshaped((n, channels, 1, *rest))
+    assert source is not None  # one more axis of one sample needs no copy
+    writer.copy(source.spread(target.shape), target)
+    merged = target.reshaped((n, channels * times, *rest))
+    assert merged is not None
+    return merged
+
+
+@operator("Gemm")
+def gemm(writer: Writer, operation: Operation) -> None:
+    """A dense layer: alpha x W + beta b."""
+    weight = writer.constant(operation.inputs[1])
+    bias = writer.constant(operation.inputs[2]) if len(operation.inputs) > 2 and operation.inputs[2] else None
+    if weight is None or (len(operation.inputs) > 2 and operation.inputs[2] and bias is None):
+        raise operation.refuse("with weights computed from the window")
+    attrs, x = operation.attrs, writer.view(operation.inputs[0])
+    x = x.moved([1, 0]) if attrs.get("transA", 0) else x
+    weight = weight if attrs.get("transB", 0) else weight.T
+    weight = weight.astype(np.float64) * attrs.get("alpha", 1.0)
+    n_out = weight.shape[0]
+    if bias is not None:
+        bias = bias.astype(np.float64) * attrs.get("beta", 1.0)
+        if bias.size not in (1, n_out) or (bias.ndim > 1 and bias.shape[0] != 1):
+            raise operation.refuse("with an offset of its own for every row")
+        bias = np.broadcast_to(bias.reshape(-1), (n_out,))
+    name, relu = emit_relu(writer, operation.outputs[0])
+    target = writer.fresh(writer.shape(name))
+    taps, _ = Taps.of([(x.shape[1], x.steps[1])])
+    writer.macs += x.shape[0] * weight.size
+    dense(writer, x.cut(1, 0, 1), target, taps, weight, bias, relu)
+    writer.views[name] = target
+
+
+@operator("MatMul")
+def matmul(writer: Writer, operation: Operation) -> None:
+    """Products of matrices: by weights on either side, or of two values."""
+    left, right = operation.inputs
+    shape = writer.shape(operation.outputs[0])
+    if min(len(writer.shape(left)), len(writer.shape(right))) < 2:
+        raise operation.refuse("of a vector")
+    if writer.constant(right) is not None:
+        _by_weights(writer, operation, writer.view(left), writer.flow.constants[right])
+    elif writer.constant(left) is not None:
+        weight = np.swapaxes(writer.flow.constants[left], -1, -2)  # (S x)' = x' S'
+        view = writer.view(right)
+        axes = [*range(len(view.shape) - 2), len(view.shape) - 1, len(view.shape) - 2]
+        _by_weights(writer, operation, view.moved(axes), weight, turned=True)
+    else:
+        _of_two(writer, operation, writer.view(left), writer.view(right), shape)
+
+
+def _by_weights(writer: Writer, operation: Operation, x: View, weight: np.ndarray, *, turned: bool = False) -> None:
+    """Write x (..., rows, k) times weights (..., k, channels); `turned`: the answer's last axes are the other way round."""
+    out = operation.outputs[0]
+    name, relu = (out, False) if turned else emit_relu(writer, out)
+    shape = list(writer.shape(out))
+    rank = len(shape)
+    if turned:
+        shape[-1], shape[-2] = shape[-2], shape[-1]
+    lead = shape[:-2]
+    x = x.spread((*lead, *x.shape[-2:]))
+    target = writer.fresh(shape)
+    taps, _ = Taps.of([(x.shape[-1], x.steps[-1])])
+    writer.macs += int(np.prod(lead, dtype=np.int64)) * x.shape[-2] * weight.shape[-1] * weight.shape[-2]
+    rows, result = x.cut(rank - 1, 0, 1), target
+    axes = [*range(rank - 2), rank - 2]
+    kinds = weight.reshape(-1, *weight.shape[-2:])
+    if len(kinds) == 1:
+        dense(writer, _channels_second(rows, axes), _channels_second(result, axes), taps, kinds[0].T, None, relu)
+    else:
+        every = np.broadcast_to(weight, (*lead, *weight.shape[-2:]))
+        for place in np.ndindex(*lead):
+            one, there = rows, result
+            for axis, at in enumerate(place):
+                one, there = one.cut(axis, at, 1), there.cut(axis, at, 1)
+            dense(writer, _channels_second(one, axes), _channels_second(there, axes), taps, every[place].T, None, relu)
+    writer.views[name] = target.moved([*range(rank - 2), rank - 1, rank - 2]) if turned else target
+
+
+def _channels_second(view: View, axes: Sequence[int]) -> View:
+    """Return a view (..., rows, channels) with its channels as axis 1."""
+    last = len(view.shape) - 1
+    return view.moved([axes[0], last, *axes[1:]])
+
+
+def _of_two(writer: Writer, operation: Operation, left: View, right: View, shape: tuple[int, ...]) -> None:
+    """Write the product of two values: the right one is packed as weights are, each time."""
+    k, channels = right.shape[-2:]
+    lead = shape[:-2]
+    left, right = left.spread((*lead, *left.shape[-2:])), right.spread((*lead, k, channels))
+    target = writer.fresh(shape)
+    room = writer.buffer(k * -(-channels // WIDEST) * WIDEST)
+    pack = View(buffer=room, shape=(1,), steps=(0,))
+    taps, _ = Taps.of([(k, left.steps[-1])])
+    kernel = writer.kernel("RT_LAYER", shape[-2], left.steps[-2])
+    writer.macs += int(np.prod(lead, dtype=np.int64)) * shape[-2] * k * channels
+
+    def body(at: list[str]) -> str:
+        return (
+            f"rt_pack({at[1]}, {right.steps[-2]}, {right.steps[-1]}, {k}, {channels}, {pack}); "
+            f"{kernel}({at[0]}, {taps}, {pack}, 0, {at[2]}, {target.steps[-2]}, {channels}, 0);"
+        )
+
+    writer.product(lead, body, left, right, target, held=pack)
+    writer.views[operation.outputs[0]] = target

@@ -1,0 +1,162 @@
+"""Loads a compiled graph and runs it on numpy arrays, without copying them.
+
+A library is code: only one that this process has just built, or whose digest its own description names and whose answers
+hold, is loaded (`NativeModule.open`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtserve.errors import EnvironmentMissingError, InputError
+from rtserve.files import read_json, sha256_bytes
+from rtserve.native.build import SCHEMA, Built
+
+__all__ = ["NativeModule"]
+
+CACHE_LINE = 64
+
+
+class NativeModule:
+    """A compiled graph at work.
+
+    Parameters
+    ----------
+    library : bytes
+        The ``.so``.
+    weights : bytes
+        Little-endian float32.
+    level : str, optional
+        An instruction set it was built for; the best that this processor has by default.
+
+    Raises
+    ------
+    EnvironmentMissingError
+        Where this processor has none that it was built for.
+    InputError
+        Where the weights are not as many as the code says, or there is no such level.
+    """
+
+    def __init__(self, library: bytes, weights: bytes, *, level: str | None = None) -> None:
+        self._given = (library, weights, level)
+        self._library = _loaded(library)
+        names = [self._library.rtserve_level_name(k).decode() for k in range(self._library.rtserve_levels())]
+        self._level = self._library.rtserve_best_level() if level is None else _index(names, level)
+        if self._level < 0:
+            raise EnvironmentMissingError(
+                f"this processor has none of the instruction sets that the code was built for ({', '.join(names)})",
+                hint="compile it on this machine, or run the .onnx",
+            )
+        self.level = names[self._level]
+        self.n_window = self._library.rtserve_window_floats()
+        self.n_answer = self._library.rtserve_answer_floats()
+        plain = np.frombuffer(weights, dtype="<f4").astype(np.float32)
+        if plain.size != self._library.rtserve_weight_floats():
+            raise InputError(
+                f"{plain.size} weights are given, the code has {self._library.rtserve_weight_floats()}",
+                hint="the .so and the .weights beside it must be of one compilation",
+            )
+        self._packed = _aligned(self._library.rtserve_packed_floats(self._level))
+        self._scratch = _aligned(self._library.rtserve_scratch_floats(self._level))
+        self._library.rtserve_pack(self._level, _at(plain), _at(self._packed))
+
+    @classmethod
+    def of(cls, built: Built, *, level: str | None = None) -> NativeModule:
+        """Return what was just built, at work."""
+        return cls(built.library, built.weights, level=level)
+
+    @classmethod
+    def open(cls, path: str | Path) -> NativeModule:
+        """Return a compiled graph from F.so and the F.json and F.weights beside it.
+
+        Raises
+        ------
+        InputError
+            Where one is missing, or is not what F.json says that was compiled.
+        """
+        path = Path(path)
+        told = read_json(
+            path.with_suffix(".json"), "description of a compiled graph", hint="rtserve compile F.onnx -o F.so"
+        )
+        if not isinstance(told, dict) or told.get("schema") != SCHEMA:
+            raise InputError(f"{path.with_suffix('.json')} does not describe a compiled graph", hint="rtserve compile")
+        data = {}
+        for kind in ("so", "weights"):
+            file = path.with_suffix(f".{kind}")
+            data[kind] = file.read_bytes() if file.is_file() else b""
+            digest, wanted = sha256_bytes(data[kind]), str(told.get("sha256", {}).get(kind))
+            if digest != wanted:
+                raise InputError(
+                    f"{file} has the digest {digest[:12]}, {path.stem}.json says {wanted[:12]}",
+                    hint="compile the graph again: rtserve compile F.onnx -o F.so --force",
+                )
+        return cls(data["so"], data["weights"])
+
+    def infer(self, x: np.ndarray) -> np.ndarray:
+        """Return (batch, n_outputs) float32 for x (batch, n_chans, n_times) float32."""
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        if x.size != len(x) * self.n_window:
+            raise InputError(
+                f"windows of {x.size // max(len(x), 1)} numbers are given, the code takes {self.n_window}",
+                hint="windows of (n_chans, n_times) as the graph says",
+            )
+        y = np.empty((len(x), self.n_answer), dtype=np.float32)
+        self._library.rtserve_run(self._level, _at(self._packed), _at(self._scratch), _at(x), _at(y), len(x))
+        return y
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        library, weights, level = self._given
+        return _again, (library, weights, level)
+
+
+def _again(library: bytes, weights: bytes, level: str | None) -> NativeModule:
+    return NativeModule(library, weights, level=level)
+
+
+def _index(names: list[str], level: str) -> int:
+    if level not in names:
+        raise InputError(f"the code was not built for {level}", hint=f"it was for {', '.join(names)}")
+    return names.index(level)
+
+
+def _at(array: np.ndarray) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _aligned(n: int) -> np.ndarray:
+    """Return `n` zeros that begin at a cache line."""
+    room = np.zeros(n + CACHE_LINE // 4, dtype=np.float32)
+    skip = -room.ctypes.data % CACHE_LINE // 4
+    return room[skip : skip + n]
+
+
+def _loaded(library: bytes) -> Any:
+    """Return the library of these bytes; its file is needed no more once it is loaded."""
+    handle, name = tempfile.mkstemp(prefix="rtserve-native-", suffix=".so")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(library)
+        loaded = ctypes.CDLL(name)
+    except OSError as error:
+        raise EnvironmentMissingError(
+            f"this machine cannot load the code: {error}", hint="compile it on this machine, or run the .onnx"
+        ) from None
+    finally:
+        os.unlink(name)
+    loaded.rtserve_level_name.restype = ctypes.c_char_p
+    for size in ("weight_floats", "window_floats", "answer_floats"):
+        getattr(loaded, f"rtserve_{size}").restype = ctypes.c_size_t
+    for size in ("packed_floats", "scratch_floats"):
+        function = getattr(loaded, f"rtserve_{size}")
+        function.restype, function.argtypes = ctypes.c_size_t, [ctypes.c_int]
+    pointer = ctypes.c_void_p
+    loaded.rtserve_pack.argtypes, loaded.rtserve_pack.restype = [ctypes.c_int, pointer, pointer], None
+    loaded.rtserve_run.argtypes = [ctypes.c_int, *[pointer] * 4, ctypes.c_size_t]
+    loaded.rtserve_run.restype = None
+    return loaded

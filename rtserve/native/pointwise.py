@@ -1,0 +1,202 @@
+"""Operations on one number at a time, written as loops that the compiler vectorises.
+
+A chain of them is one loop: where the only reader of a result is another such operation of the same shape, its expression
+goes into that of its reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from rtserve.native.flow import Operation
+from rtserve.native.view import View
+from rtserve.native.writer import Pending, Writer, operator
+
+__all__ = ["EXPRESSIONS", "number"]
+
+Expression = Callable[[Operation, list[str]], str]
+EXPRESSIONS: dict[str, Expression] = {}
+"""ONNX operator to the C expression of its arguments."""
+
+
+def number(value: float) -> str:
+    """Return a float32 as C."""
+    value = float(np.float32(value))
+    if np.isnan(value):
+        return "NAN"
+    if np.isinf(value):
+        return "INFINITY" if value > 0 else "-INFINITY"
+    return f"{value!r}f" if "e" in repr(value) or "." in repr(value) else f"{value!r}.0f"
+
+
+def _simple(pattern: str, **attrs: float) -> Expression:
+    """Return an expression with ``{0}``, ``{1}`` for arguments and names for attributes and their defaults."""
+    return lambda operation, args: pattern.format(
+        *args, **{name: number(operation.attrs.get(name, default)) for name, default in attrs.items()}
+    )
+
+
+def _folded(pattern: str, last: str = "{0}") -> Expression:
+    """Return an expression that takes any number of arguments two by two."""
+
+    def write(operation: Operation, args: list[str]) -> str:
+        text = args[0]
+        for other in args[1:]:
+            text = pattern.format(text, other)
+        return last.format(text, number(len(args)))
+
+    return write
+
+
+def _gelu(operation: Operation, args: list[str]) -> str:
+    if operation.attrs.get("approximate", "none") in ("tanh", b"tanh"):
+        return f"rt_gelu_tanh({args[0]})"
+    return f"rt_gelu({args[0]})"
+
+
+def _pow(operation: Operation, args: list[str]) -> str:
+    known = {"2.0f": "rt_square({0})", "0.5f": "sqrtf({0})", "1.0f": "({0})", "-1.0f": "(1.f / {0})"}
+    return known.get(args[1], "powf({0}, {1})").format(*args)
+
+
+EXPRESSIONS |= {
+    "Abs": _simple("fabsf({0})"),
+    "Add": _simple("({0} + {1})"),
+    "Celu": _simple("rt_celu({0}, {alpha})", alpha=1.0),
+    "Cos": _simple("cosf({0})"),
+    "Div": _simple("({0} / {1})"),
+    "Elu": _simple("rt_elu({0}, {alpha})", alpha=1.0),
+    "Erf": _simple("rt_erf({0})"),
+    "Exp": _simple("rt_exp({0})"),
+    "Gelu": _gelu,
+    "HardSigmoid": _simple("rt_hard_sigmoid({0}, {alpha}, {beta})", alpha=0.2, beta=0.5),
+    "HardSwish": _simple("rt_hard_swish({0})"),
+    "Identity": _simple("{0}"),
+    "LeakyRelu": _simple("rt_leaky({0}, {alpha})", alpha=0.01),
+    "Log": _simple("rt_log({0})"),
+    "Max": _folded("rt_max({0}, {1})"),
+    "Mean": _folded("({0} + {1})", "({0} / {1})"),
+    "Min": _folded("rt_min({0}, {1})"),
+    "Mish": _simple("rt_mish({0})"),
+    "Mul": _simple("({0} * {1})"),
+    "Neg": _simple("(-{0})"),
+    "PRelu": _simple("rt_leaky({0}, {1})"),
+    "Pow": _pow,
+    "Reciprocal": _simple("(1.f / {0})"),
+    "Relu": _simple("rt_relu({0})"),
+    "Selu": _simple(
+        "({gamma} * rt_elu({0}, {alpha}))", alpha=1.67326319217681884765625, gamma=1.05070102214813232421875
+    ),
+    "Sigmoid": _simple("rt_sigmoid({0})"),
+    "Sin": _simple("sinf({0})"),
+    "Softplus": _simple("rt_softplus({0})"),
+    "Softsign": _simple("rt_softsign({0})"),
+    "Sqrt": _simple("sqrtf({0})"),
+    "Sub": _simple("({0} - {1})"),
+    "Sum": _folded("({0} + {1})"),
+    "Tanh": _simple("rt_tanh({0})"),
+    "ThresholdedRelu": _simple("rt_thresholded({0}, {alpha})", alpha=1.0),
+}
+
+
+POINTWISE = frozenset(EXPRESSIONS) | {"BatchNormalization", "Cast", "Clip", "Dropout", "Where"}
+
+
+@operator(*POINTWISE)
+def pointwise(writer: Writer, operation: Operation) -> None:
+    """Write an operation on single numbers, or leave it to its reader."""
+    out = operation.outputs[0]
+    pending = _pending(writer, operation)
+    reader = writer.only_reader(out)
+    if reader is not None and reader.op in POINTWISE and writer.shape(reader.outputs[0]) == writer.shape(out):
+        writer.pending[out] = pending
+        return
+    write_pending(writer, out, pending)
+
+
+def write_pending(writer: Writer, out: str, pending: Pending) -> None:
+    """Write the loops of an expression into memory of its value's own."""
+    shape = writer.shape(out)
+    views = [view.spread(shape) for view in pending.views]
+    model = next((v for v, given in zip(views, pending.views, strict=True) if given.shape == shape), None)
+    order = sorted(range(len(shape)), key=lambda a: -(model.steps[a] if model is not None and shape[a] > 1 else 0))
+    if model is None or any(step < 0 for step in model.steps):
+        order = list(range(len(shape)))
+    target = writer.padded(shape, order, writer.wanted_zeros(out, len(shape)))
+    writer.nest([target, *views], lambda e: f"{e[0]} = {pending.text.format(*e[1:])}")
+    writer.views[out] = target
+
+
+def _pending(writer: Writer, operation: Operation) -> Pending:
+    """Return the expression of an operation, with those of its inputs that are not written yet."""
+    if operation.op in ("Dropout", "Cast"):
+        return _joined(writer, operation, [operation.inputs[0]], _simple("{0}"))
+    if operation.op == "BatchNormalization":
+        return _normalisation(writer, operation)
+    if operation.op == "Clip":
+        return _clip(writer, operation)
+    if operation.op == "Where":
+        return _where(writer, operation)
+    return _joined(writer, operation, [name for name in operation.inputs if name], EXPRESSIONS[operation.op])
+
+
+def _joined(writer: Writer, operation: Operation, names: list[str], write: Expression) -> Pending:
+    views: list[View] = []
+    texts = []
+    for name in names:
+        text, more = _argument(writer, name)
+        texts.append(text.format(*[f"{{{len(views) + k}}}" for k in range(len(more))]))
+        views += more
+    return Pending(text=write(operation, texts), views=tuple(views))
+
+
+def _argument(writer: Writer, name: str) -> tuple[str, tuple[View, ...]]:
+    """Return an argument as text and the views in it: a number, an expression or an element."""
+    value = writer.constant(name)
+    if value is not None and value.size == 1:
+        return number(float(value.reshape(-1)[0])), ()
+    if name in writer.pending:
+        pending = writer.pending.pop(name)
+        return f"({pending.text})", pending.views
+    return "{0}", (writer.view(name),)
+
+
+def _normalisation(writer: Writer, operation: Operation) -> Pending:
+    """Return a normalisation by stored statistics as a factor and an offset, made in float64."""
+    known = [writer.constant(name) for name in operation.inputs[1:5]]
+    if any(value is None for value in known) or operation.attrs.get("training_mode", 0):
+        raise operation.refuse("by statistics of the window")
+    scale, offset, mean, variance = (np.asarray(value, dtype=np.float64) for value in known)
+    factor = scale / np.sqrt(variance + operation.attrs.get("epsilon", 1e-5))
+    rank = len(writer.shape(operation.inputs[0]))
+    column = (-1, *(1,) * (rank - 2))
+    views = [writer.weight(value.reshape(column)) for value in (factor, offset - factor * mean)]
+    text, more = _argument(writer, operation.inputs[0])
+    return Pending(text=f"({text} * {{{len(more)}}} + {{{len(more) + 1}}})", views=(*more, *views))
+
+
+def _clip(writer: Writer, operation: Operation) -> Pending:
+    text, views = _argument(writer, operation.inputs[0])
+    for index, name, function in ((1, "min", "rt_max"), (2, "max", "rt_min")):
+        given = operation.inputs[index] if index < len(operation.inputs) else ""
+        if given:
+            bound = writer.constant(given)
+            if bound is None:
+                raise operation.refuse("with a bound computed from the window")
+            text = f"{function}({text}, {number(float(bound.reshape(-1)[0]))})"
+        elif name in operation.attrs:
+            text = f"{function}({text}, {number(operation.attrs[name])})"
+    return Pending(text=text, views=views)
+
+
+def _where(writer: Writer, operation: Operation) -> Pending:
+    condition = writer.constant(operation.inputs[0])
+    if condition is None:
+        raise operation.refuse("with a condition computed from the window")
+    chosen = writer.weight(condition.astype(np.float32))
+    yes, first = _argument(writer, operation.inputs[1])
+    no, second = _argument(writer, operation.inputs[2])
+    no = no.format(*[f"{{{len(first) + k}}}" for k in range(len(second))])
+    return Pending(text=f"({{{len(first) + len(second)}}} != 0.f ? {yes} : {no})", views=(*first, *second, chosen))

@@ -1,0 +1,167 @@
+"""Other views of the same numbers, and copies where no view will do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from rtserve.native.flow import Operation
+from rtserve.native.view import View
+from rtserve.native.writer import Writer, operator
+
+
+@operator("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+def reshape(writer: Writer, operation: Operation) -> None:
+    """Another shape: the traced one."""
+    view, out = writer.view(operation.inputs[0]), operation.outputs[0]
+    shape = writer.shape(out)
+    writer.views[out] = view.reshaped(shape) or _flat(writer, view, shape)
+
+
+def _flat(writer: Writer, view: View, shape: Sequence[int]) -> View:
+    found = writer.plain(view).reshaped(shape)
+    if found is None:
+        raise AssertionError(f"{view.shape} is not {tuple(shape)}")  # numbers that lie together take any shape
+    return found
+
+
+@operator("Transpose")
+def transpose(writer: Writer, operation: Operation) -> None:
+    """Axes in another order."""
+    view = writer.view(operation.inputs[0])
+    axes = operation.attrs.get("perm") or range(len(view.shape))[::-1]
+    writer.views[operation.outputs[0]] = view.moved([int(a) for a in axes])
+
+
+@operator("Slice")
+def slices(writer: Writer, operation: Operation) -> None:
+    """Every so many samples of an axis."""
+    view = writer.view(operation.inputs[0])
+    starts = writer.ints(operation, 1, "starts") or []
+    ends = writer.ints(operation, 2, "ends") or []
+    axes = writer.ints(operation, 3, "axes") or list(range(len(starts)))
+    steps = writer.ints(operation, 4) or [1] * len(starts)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        axis %= len(view.shape)
+        taken = range(view.shape[axis])[slice(*_bounds(start, end, step, view.shape[axis]))]
+        view = view.cut(axis, taken.start, len(taken), taken.step)
+    writer.views[operation.outputs[0]] = view
+
+
+def _bounds(start: int, end: int, step: int, n: int) -> tuple[int, int | None, int]:
+    """Return ONNX's bounds as Python's: before the first sample is None where the step is negative."""
+    if step < 0:
+        start = min(start, n - 1) if start >= 0 else max(start + n, -1)
+        end = end if end >= 0 else end + n
+        return start, None if end < 0 else end, step
+    return start, end, step
+
+
+@operator("Split")
+def split(writer: Writer, operation: Operation) -> None:
+    """Parts of an axis, one behind the other."""
+    view, at = writer.view(operation.inputs[0]), 0
+    axis = operation.attrs.get("axis", 0) % len(view.shape)
+    sizes = writer.ints(operation, 1, "split")
+    for k, name in enumerate(operation.outputs):
+        n = sizes[k] if sizes else writer.shape(name)[axis] if name in writer.flow.shapes else 0
+        if not n:
+            raise operation.refuse("with a part that nobody reads and no sizes")
+        if name:
+            writer.views[name] = view.cut(axis, at, n)
+        at += n
+
+
+@operator("Expand")
+def expand(writer: Writer, operation: Operation) -> None:
+    """The same numbers again and again."""
+    out = operation.outputs[0]
+    writer.views[out] = writer.view(operation.inputs[0]).spread(writer.shape(out))
+
+
+@operator("Concat")
+def concat(writer: Writer, operation: Operation) -> None:
+    """Parts one behind the other, copied into the order in which the longest of them lies."""
+    out = operation.outputs[0]
+    shape = writer.shape(out)
+    axis = operation.attrs["axis"] % len(shape)
+    parts = [writer.view(name) for name in operation.inputs]
+    model = max(parts, key=lambda part: prod(part.shape))
+    order = sorted(range(len(shape)), key=lambda a: -(abs(model.steps[a]) if model.shape[a] > 1 else 0))
+    target = writer.padded(shape, order, writer.wanted_zeros(out, len(shape)))
+    at = 0
+    for part in parts:
+        writer.copy(part, target.cut(axis, at, part.shape[axis]))
+        at += part.shape[axis]
+    writer.views[out] = target
+
+
+@operator("Gather")
+def gather(writer: Writer, operation: Operation) -> None:
+    """Samples of an axis by number: a view where the numbers go up evenly, else copied by a table."""
+    view, out = writer.view(operation.inputs[0]), operation.outputs[0]
+    axis = operation.attrs.get("axis", 0) % len(view.shape)
+    index = writer.constant(operation.inputs[1])
+    if index is None:
+        raise operation.refuse("with an index computed from the window")
+    numbers = index.reshape(-1) % view.shape[axis]
+    picked = take(writer, view, axis, numbers)
+    shape = writer.shape(out)
+    writer.views[out] = picked.reshaped(shape) or _flat(writer, picked, shape)
+
+
+def take(writer: Writer, view: View, axis: int, numbers: np.ndarray) -> View:
+    """Return samples of an axis by number."""
+    distances = np.diff(numbers)
+    if len(set(distances.tolist())) <= 1:
+        return view.cut(axis, int(numbers[0]), len(numbers), int(distances[0]) if len(distances) else 1)
+    shape = list(view.shape)
+    shape[axis] = len(numbers)
+    order = sorted(range(len(shape)), key=lambda a: -(abs(view.steps[a]) if view.shape[a] > 1 else 0))
+    order.remove(axis)
+    target = writer.fresh(shape, [axis, *order])
+    table = writer.table([int(n) * view.steps[axis] for n in numbers])
+    writer.copy_by_table(view.cut(axis, 0, 1), target, axis, table)
+    return target
+
+
+@operator("Pad")
+def pad(writer: Writer, operation: Operation) -> None:
+    """Samples before and behind: a number, or samples of the window by number."""
+    view, out = writer.view(operation.inputs[0]), operation.outputs[0]
+    rank = len(view.shape)
+    pads = writer.ints(operation, 1, "pads") or []
+    axes = writer.ints(operation, 3) or list(range(rank))
+    mode = operation.attrs.get("mode", "constant")
+    mode = mode.decode() if isinstance(mode, bytes) else mode
+    around = {axis % rank: (pads[k], pads[k + len(axes)]) for k, axis in enumerate(axes)}
+    for axis, (before, behind) in around.items():  # fewer samples are asked for by a negative number
+        view = view.cut(axis, max(-before, 0), view.shape[axis] - max(-before, 0) - max(-behind, 0))
+    around = {axis: (max(a, 0), max(b, 0)) for axis, (a, b) in around.items()}
+    if mode != "constant":
+        for axis, (before, behind) in around.items():
+            if before or behind:
+                view = take(writer, view, axis, _reflected(view.shape[axis], before, behind, mode))
+        writer.views[out] = view
+        return
+    value = writer.constant(operation.inputs[2]) if len(operation.inputs) > 2 and operation.inputs[2] else None
+    if value is not None and float(value.reshape(-1)[0]) != 0.0:
+        raise operation.refuse("with another number than zero")
+    order = sorted(range(rank), key=lambda a: -(abs(view.steps[a]) if view.shape[a] > 1 else 0))
+    target = writer.padded(view.shape, order, around)
+    writer.copy(view, target)
+    writer.views[out] = _with_zeros(target, around)
+
+
+def _with_zeros(view: View, around: dict[int, tuple[int, int]]) -> View:
+    for axis, (before, behind) in around.items():
+        view = view.cut(axis, -before, view.shape[axis] + before + behind)
+    return view
+
+
+def _reflected(n: int, before: int, behind: int, mode: str) -> np.ndarray:
+    """Return the samples that stand around a window of `n`, and itself."""
+    numbers: np.ndarray = np.pad(np.arange(n), (before, behind), mode=mode)  # type: ignore[call-overload]
+    return numbers

@@ -1,0 +1,308 @@
+"""Writes the C of a flow: where values lie, statements in order, weights, and which kernels are needed.
+
+Memory is planned when everything is written: a buffer is held from its first to its last statement, and buffers that are
+not held at the same time may lie in the same place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtserve.files import sha256_bytes
+from rtserve.native.flow import Flow, Operation, Unsupported
+from rtserve.native.view import Buffer, View, loops, steps_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rtserve.native.fast import Fast
+
+__all__ = ["ALIGN", "OPERATORS", "Padded", "Pending", "Write", "Writer", "operator"]
+
+ALIGN = 16
+"""Floats: where a buffer or a weight may begin."""
+
+Write = Callable[["Writer", Operation], None]
+OPERATORS: dict[str, Write] = {}
+"""ONNX operator to the function that writes it."""
+
+
+def operator(*names: str) -> Callable[[Write], Write]:
+    """Enter a function into the table under its ONNX names."""
+
+    def enter(write: Write) -> Write:
+        for name in names:
+            OPERATORS[name] = write
+        return write
+
+    return enter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pending:
+    """An expression that is not written yet: C text with ``{0}``, ``{1}``, ... for its views."""
+
+    text: str
+    views: tuple[View, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Padded:
+    """What a convolution wants around its input, by axis, and whether it is computed by tiles."""
+
+    fast: Fast | None
+    pads: dict[int, tuple[int, int]]
+
+
+class Writer:
+    """What is written so far.
+
+    Parameters
+    ----------
+    flow : Flow
+        What one window goes through.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self.readers = flow.readers()
+        self.views: dict[str, View] = {}
+        self.buffers: list[Buffer] = []
+        self.lines: list[str] = []
+        self.packing: list[str] = []
+        self.weights: list[np.ndarray] = []
+        self.n_weights = 0
+        self.places: list[tuple[str, int | str]] = []
+        self.kernels: dict[str, str] = {}
+        self.tables: list[str] = []
+        self.functions: dict[str, tuple[str, str]] = {}
+        self.convolutions: dict[str, Padded] = {}
+        self.plain_at: dict[str, int] = {}
+        self.pending: dict[str, Pending] = {}
+        self.done: set[str] = set()
+        self.macs = 0
+
+    # ---- values ----
+
+    def constant(self, name: str) -> np.ndarray | None:
+        """Return a value that is known beforehand."""
+        return self.flow.constants.get(name)
+
+    def view(self, name: str) -> View:
+        """Return where a value lies; a constant becomes a weight."""
+        if name not in self.views:
+            value = self.flow.constants[name]
+            if value.dtype.kind != "f" or value.dtype.itemsize > 4:
+                raise Unsupported(f"a constant of {value.dtype} among the numbers (value {name})")
+            self.views[name] = self.weight(value)
+        return self.views[name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a value."""
+        known = self.flow.shapes.get(name)
+        return known if known is not None else self.flow.constants[name].shape
+
+    def only_reader(self, name: str) -> Operation | None:
+        """Return the one operation that reads a value, once; None where several do or it is the answer."""
+        readers = self.readers.get(name, [])
+        if name == self.flow.output or len(readers) != 1 or readers[0].inputs.count(name) != 1:
+            return None
+        return readers[0]
+
+    def ints(self, operation: Operation, index: int, attribute: str = "") -> list[int] | None:
+        """Return integers that an operation takes as an input or, in older opsets, as an attribute."""
+        if index < len(operation.inputs) and operation.inputs[index]:
+            value = self.constant(operation.inputs[index])
+            if value is None:
+                raise operation.refuse(f"with input {index} computed from the window")
+            return [int(v) for v in value.reshape(-1)]
+        value = operation.attrs.get(attribute)
+        return None if value is None else [int(v) for v in value]
+
+    # ---- memory ----
+
+    def buffer(self, size: int) -> Buffer:
+        """Return memory for so many floats."""
+        buffer = Buffer(name=f"B{len(self.buffers)}", size=size, first=len(self.lines), last=len(self.lines))
+        self.buffers.append(buffer)
+        return buffer
+
+    def fresh(self, shape: Sequence[int], order: Sequence[int] | None = None) -> View:
+        """Return memory for a value, its axes from the outermost to the innermost in an order."""
+        order = list(order if order is not None else range(len(shape)))
+        inner = steps_of([shape[a] for a in order])
+        steps = tuple(inner[order.index(a)] for a in range(len(shape)))
+        return View(buffer=self.buffer(prod(shape)), shape=tuple(shape), steps=steps)
+
+    def scratch(self, size: int) -> View:
+        """Return memory that one statement uses."""
+        return View(buffer=self.buffer(size), shape=(size,), steps=(1,))
+
+    def padded(self, shape: Sequence[int], order: Sequence[int], zeros: Mapping[int, tuple[int, int]]) -> View:
+        """Return memory for a value with samples of zero around some axes, which are written."""
+        zeros = {axis: pair for axis, pair in zeros.items() if any(pair)}
+        outer = [n + sum(zeros.get(k, (0, 0))) for k, n in enumerate(shape)]
+        whole = self.fresh(outer, order)
+        if not zeros:
+            return whole
+        self._zero(whole, shape, zeros)
+        view = whole
+        for axis, (before, _) in zeros.items():
+            view = view.cut(axis, before, shape[axis])
+        return replace(view, zeros=dict(zeros))
+
+    def _zero(self, whole: View, shape: Sequence[int], zeros: Mapping[int, tuple[int, int]]) -> None:
+        for axis, (before, behind) in zeros.items():
+            for start, n in ((0, before), (before + shape[axis], behind)):
+                if n:
+                    self.fill(whole.cut(axis, start, n))
+
+    def wanted_zeros(self, name: str, rank: int) -> dict[int, tuple[int, int]]:
+        """Return how many samples of zero the convolutions that read a value want around its axes."""
+        wanted: dict[int, tuple[int, int]] = {}
+        for reader in self.readers.get(name, []):
+            plan = self.convolutions.get(reader.outputs[0])
+            if plan is not None and reader.inputs[0] == name:
+                for axis, (before, behind) in plan.pads.items():
+                    old = wanted.get(axis, (0, 0))
+                    wanted[axis] = (max(old[0], before), max(old[1], behind))
+            elif reader.op in ("Unsqueeze", "Squeeze", "Reshape") and reader.inputs[0] == name:
+                wanted |= self._wanted_behind(reader, name)
+        return {axis: pair for axis, pair in wanted.items() if any(pair)}
+
+    def _wanted_behind(self, reader: Operation, name: str) -> dict[int, tuple[int, int]]:
+        """Return the same of a value that only has other axes of one sample."""
+        out = reader.outputs[0]
+        if out not in self.flow.shapes:
+            return {}
+        mine, theirs = self.shape(name), self.shape(out)
+        real = [k for k, n in enumerate(mine) if n != 1]
+        there = [k for k, n in enumerate(theirs) if n != 1]
+        if [mine[k] for k in real] != [theirs[k] for k in there]:
+            return {}
+        behind = self.wanted_zeros(out, len(theirs))
+        return {k: behind[j] for k, j in zip(real, there, strict=True) if j in behind}
+
+    # ---- statements ----
+
+    def line(self, text: str, *views: View) -> None:
+        """Write a statement; `views` are what it reads and writes."""
+        for view in views:
+            view.buffer.last = len(self.lines)
+        self.lines.append(text)
+
+    def nest(self, views: Sequence[View], body: Callable[[list[str]], str]) -> None:
+        """Write loops over the first view's shape; `body` gets each view's element."""
+        found = loops(views[0].shape, [view.steps for view in views])
+        elements = []
+        for k, view in enumerate(views):
+            terms = [f"i{d} * {step[k]}" if step[k] != 1 else f"i{d}" for d, (_, step) in enumerate(found) if step[k]]
+            elements.append(f"{view}[{' + '.join(terms) or '0'}]")
+        text = "".join(f"for (int i{d} = 0; i{d} < {n}; i{d}++) " for d, (n, _) in enumerate(found))
+        self.line(f"{text}{body(elements)};", *views)
+
+    def copy(self, source: View, target: View) -> None:
+        """Write a copy between views of one shape."""
+        found = loops(target.shape, [target.steps, source.steps])
+        if len(found) == 2 and found[1][1][0] == 1 and found[0][1][1] == 1 and found[1][1][1] != 1:
+            (columns, (ldo, _)), (rows, (_, ldx)) = found
+            self.line(f"rt_transpose({source}, {ldx}, {rows}, {columns}, {target}, {ldo});", source, target)
+            return
+        self.nest([target, source], lambda e: f"{e[0]} = {e[1]}")
+
+    def copy_by_table(self, source: View, target: View, axis: int, table: str) -> None:
+        """Write a copy of samples of an axis; `source` is its first one, `table` says how far on each of them lies."""
+        one = target.cut(axis, 0, 1)
+        found = loops(one.shape, [one.steps, source.steps])
+        terms = [" + ".join(f"i{d} * {step[k]}" for d, (_, step) in enumerate(found)) for k in range(2)]
+        text = "".join(f"for (int i{d} = 0; i{d} < {n}; i{d}++) " for d, (n, _) in enumerate(found))
+        self.line(
+            f"for (int q = 0; q < {target.shape[axis]}; q++) {text}"
+            f"{target}[q * {target.steps[axis]} + {terms[0]}] = {source}[{table}[q] + {terms[1]}];",
+            source, target,
+        )  # fmt: skip
+
+    def fill(self, target: View) -> None:
+        """Write zeros."""
+        self.nest([target], lambda e: f"{e[0]} = 0.f")
+
+    def plain(self, view: View) -> View:
+        """Return a view whose numbers lie one behind the other, copied where they do not."""
+        if view.plain:
+            return view
+        target = self.fresh(view.shape)
+        self.copy(view, target)
+        return target
+
+    def product(
+        self, batch: Sequence[int], body: Callable[[list[str]], str], *views: View, held: View | None = None
+    ) -> None:
+        """Write loops over leading axes around a call; `body` gets where each view begins, `held` is memory it needs."""
+        found = loops(batch, [view.steps[: len(batch)] for view in views]) if prod(batch) > 1 else []
+        starts = [
+            " + ".join([str(view), *(f"i{d} * {step[k]}" for d, (_, step) in enumerate(found) if step[k])])
+            for k, view in enumerate(views)
+        ]
+        text = "".join(f"for (int i{d} = 0; i{d} < {n}; i{d}++) " for d, (n, _) in enumerate(found))
+        self.line(f"{text}{{ {body(starts)} }}", *views, *([held] if held is not None else []))
+
+    # ---- weights ----
+
+    def weight(self, value: np.ndarray) -> View:
+        """Keep an array as it is, and return where it will lie."""
+        value = np.ascontiguousarray(value, dtype=np.float32)
+        buffer = self.packed(value, value.size, f"memcpy({{packed}}, {{plain}}, {value.size} * sizeof(float));")
+        return View(buffer=buffer, shape=value.shape, steps=steps_of(value.shape))
+
+    def packed(self, value: np.ndarray, room: int | str, how: str) -> Buffer:
+        """Keep an array in another form: `how` is the statement that makes it at load, `room` its size in floats."""
+        name, value = f"W{len(self.packing)}", np.ascontiguousarray(value, dtype=np.float32)
+        key = sha256_bytes(value.tobytes())
+        if key not in self.plain_at:
+            self.plain_at[key] = self.n_weights
+            self.weights.append(value.reshape(-1))
+            self.n_weights += value.size
+        self.packing.append(how.format(packed=f"packed + {name}", plain=f"plain + {self.plain_at[key]}"))
+        self.places.append((name, room))
+        return Buffer(name=f"(w + {name})", size=0, first=0, last=0)
+
+    def filled(self, bias: np.ndarray | None) -> str:
+        """Keep a bias filled up to whole panels; return its name, or no place where there is none."""
+        if bias is None:
+            return "0"
+        n = bias.size
+        return self.packed(bias, f"RT_FILLED({n})", f"rt_fill({{plain}}, 1, {n}, {{packed}});").name
+
+    def reals(self, values: Sequence[float]) -> str:
+        """Keep float64 constants; return their name."""
+        text = f"[] = {{{', '.join(repr(float(value)) for value in values)}}};"
+        known = next((line for line in self.tables if line.endswith(text)), None)
+        if known is None:
+            known = f"static const double R{len(self.tables)}{text}"
+            self.tables.append(known)
+        return known.split()[3].partition("[")[0]
+
+    def function(self, key: str, text: str) -> str:
+        """Keep a function, parameters and body; return its name."""
+        if key not in self.functions:
+            self.functions[key] = (f"f{len(self.functions)}", text)
+        return self.functions[key][0]
+
+    def table(self, values: Sequence[int]) -> str:
+        """Keep integers that a statement looks up; return their name."""
+        name = f"T{len(self.tables)}"
+        self.tables.append(f"static const int {name}[] = {{{', '.join(map(str, values))}}};")
+        return name
+
+    def kernel(self, macro: str, *arguments: int) -> str:
+        """Return the name of a kernel's instance."""
+        text = ", ".join(map(str, arguments))
+        key = f"{macro}({text})"
+        if key not in self.kernels:
+            self.kernels[key] = f"k{len(self.kernels)}"
+        return self.kernels[key]
