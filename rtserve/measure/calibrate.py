@@ -160,7 +160,8 @@ def calibrate(
     _require_numbers(source, data, name)
     part = part_to_fit(records, as_windows(data, split=split), split, name=name)
     fitted = part.windows
-    p = predict(source, fitted, threads=threads)[:, 0]
+    said = fitted.require_spec(source.input_spec, name=name)
+    p = predict(source, fitted, threads=threads, name=name)[:, 0]
     chosen = _choose_ridge(p, fitted) if ridge is None else ridge
     scale, offset = fit_affine(p, fitted.y, ridge=chosen)
     low, high = (float(clip[0]), float(clip[1])) if len(clip) == 2 else (None, None)
@@ -177,7 +178,13 @@ def calibrate(
         ridge=chosen,
         fitted_on=f"{len(fitted)} {'' if split == 'all' else split + ' '}windows{people}",
         change=change,
-        notes=(*part.notes, *untold(part, {name: source}), *(test.notes if test else ()), *notes),
+        notes=(
+            *part.notes,
+            *untold(part, {name: source}),
+            *([said] if said else []),
+            *(test.notes if test else ()),
+            *notes,
+        ),
     )
 
 

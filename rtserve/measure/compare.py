@@ -17,8 +17,9 @@ import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.measure.comparison import Comparison, Row
+from rtserve.measure.evaluate import assumed
 from rtserve.measure.metrics import metric_of, parse_metric
-from rtserve.measure.predict import as_windows
+from rtserve.measure.predict import as_graph, as_windows
 from rtserve.measure.rescore import rescore
 from rtserve.measure.side_records import side_records
 from rtserve.measure.sides import Claim, Raw, Side, read_side
@@ -139,7 +140,8 @@ def _trained_on(
             told.append(f"{side.name} does not say what it was trained on")
         elif part.trained.get("trained"):
             told.append(f"of {side.name}: {membership(each, part.windows).text or 'these windows are new to it'}")
-    return records, told
+    graphs = [(side.name, as_graph(side.path)) for side in scored if side.kind == "graph"]
+    return records, [*told, *(note for name, graph in graphs for note in assumed(graph, windows, name))]
 
 
 def _scored(

@@ -17,7 +17,7 @@ from rtserve.measure.trained import part_to_score, records_of, untold
 from rtserve.measure.vetting import vetted
 from rtserve.signals.windows import WindowSet
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "assumed", "evaluate"]
 
 COUPLED = "the answer to a window depends on its batch, so the score is one of this batch size"
 
@@ -107,19 +107,20 @@ def evaluate(
         *known.notes,
         *([f"{COUPLED}: {known.coupled_by}"] if known.coupled_by else []),
     ]
-    return replace(found, trained_on=part.trained, notes=(*found.notes, *notes, *_assumed(graph, windows, name)))
+    return replace(found, trained_on=part.trained, notes=(*found.notes, *notes, *assumed(graph, windows, name)))
 
 
-def _assumed(graph: Graph, windows: WindowSet, name: str) -> list[str]:
-    """Say what the graph does not state and was taken as the windows have it."""
-    unknown = graph.input_spec.unknown
+def assumed(graph: Graph, windows: WindowSet, name: str) -> list[str]:
+    """Say what the graph does not state and was taken as the windows have it, and where their channels differ in name."""
+    unknown, said = graph.input_spec.unknown, windows.require_spec(graph.input_spec, name=name)
     if not unknown:
-        return []
+        return [said] if said else []
     given = [f"in {windows.unit}"] if "unit" in unknown and windows.unit else []
     given += [f"at {windows.sfreq:g} Hz"] if "sfreq" in unknown and windows.sfreq else []
     missing = " and its ".join({"unit": "unit", "sfreq": "rate"}[key] for key in unknown)
     return [
+        *([said] if said else []),
         f"{name} does not state its {missing}: it was given the windows as they are"
         + (f", {' '.join(given)}" if given else "")
-        + f"; where it takes another: rtserve annotate {name} --unit ... --sfreq ..."
+        + f"; where it takes another: rtserve annotate {name} --unit ... --sfreq ...",
     ]

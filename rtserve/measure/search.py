@@ -144,11 +144,9 @@ def search(
     )
     chooser, front, costs = _fit_budget(chooser, graphs, bound, whole, parts.chosen_on)
     found = _report(chooser, parts, front, costs, budget_us=budget_us, resamples=resamples, split=new.split)
-    return replace(
-        found,
-        notes=(*new.notes, *untold(new, dict(zip(names, graphs, strict=True)) | whole), *found.notes),
-        trained_on=new.trained,
-    )
+    said = windows.require_spec(graphs[0].input_spec, name=names[0])
+    told = [*untold(new, dict(zip(names, graphs, strict=True)) | whole), *([said] if said else [])]
+    return replace(found, notes=(*new.notes, *told, *found.notes), trained_on=new.trained)
 
 
 def _require_alike(graphs: Sequence[Graph], names: Sequence[str], whole: dict[str, Graph]) -> None:

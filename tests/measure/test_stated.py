@@ -1,6 +1,7 @@
 """Commands ask for what a window file does not say, and take the answer as an option: the same as said by the file."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,3 +55,19 @@ def test_json_larger_than_is_read_is_refused_by_its_size(tmp_path, cli, monkeypa
     code, _, err = cli("compare", tmp_path / "r.json", tmp_path / "r.json")
     assert code == 2
     assert "at most 1,000 are read" in err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "search", "compare", "calibrate"])
+def test_channels_of_other_names_are_said_by_every_command(tmp_path, cli, graph, windows, command):
+    spec = replace(graph.input_spec, ch_names=("Fz", "Cz", "Pz"))
+    named = replace(graph, input_spec=spec).save(tmp_path / "f.onnx")
+    marks = np.where(np.arange(len(windows)) % 12 < 6, "valid", "test")
+    marked = replace(windows, extra={"split": marks})
+    for names, said in ((("F3", "F4", "Oz"), 1), (("Fz", "Cz", "Pz"), 0)):
+        data = save_windows(tmp_path / "w.npz", replace(marked, ch_names=names), force=True)
+        more = {"compare": (named,), "calibrate": ("-o", tmp_path / "c.onnx", "--force")}.get(command, ())
+        code, out, err = cli(command, named, *more, "--data", data)
+        assert code == 0, err
+        assert ("channel names of the windows and of f.onnx differ: channel 0 is F3 against Fz" in out + err) == said
+    other = save_windows(tmp_path / "o.npz", replace(marked, ch_names=("Cz", "Fz", "Pz")))
+    assert cli(command, named, *more, "--data", other)[0] == 2
