@@ -16,6 +16,7 @@ from rtserve.fusion.plan import Calibration, FusionPlan, Merge
 from rtserve.fusion.views import View
 from rtserve.graphs.graph import Graph
 from rtserve.measure.predict import in_batches, make_runner, require_finite, unit_scale
+from rtserve.measure.vetting import WINDOWS, require_alone, vet
 from rtserve.processes import in_processes
 from rtserve.signals.stored import StoredArray
 from rtserve.signals.windows import WindowSet
@@ -160,6 +161,8 @@ def _one_member(data: bytes, views: Sequence[View], X: np.ndarray | StoredArray,
 
     graph = Graph.from_bytes(data, name=name)
     runner = make_runner(graph)
+    first = np.ascontiguousarray(X[:WINDOWS], dtype=np.float32) * np.float32(scale)
+    require_alone(vet(graph, runner.infer, engine=runner.name, name=name, windows=first), name=name)
 
     def infer(view: View) -> Any:
         return lambda x: runner.infer(np.ascontiguousarray(view.torch(torch.from_numpy(x)).numpy()))

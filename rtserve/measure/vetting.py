@@ -16,7 +16,7 @@ from rtserve.graphs.engines import ENGINE_NAMES, engine_called
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.steady import coupled_by, require_random_free, require_steady_graph
 
-__all__ = ["Vetted", "require_batch", "vet", "vetted"]
+__all__ = ["Vetted", "require_alone", "require_batch", "vet", "vetted"]
 
 WINDOWS = 5
 """Windows of the caller's that are asked about, besides those that every graph is asked about."""
@@ -98,5 +98,16 @@ def require_batch(vetted: Vetted, batch: int | None, *, name: str) -> None:
     if vetted.coupled_by and not batch:
         raise InputError(
             f"the answers of {name} depend on the batch ({vetted.coupled_by}): it has a number for every batch size",
-            hint="choose one with --batch, as the contest will call it; it becomes part of the signature",
+            hint="choose one with --batch of `rtserve evaluate` or `rtserve bench`, as the contest will call it; it becomes"
+            " part of the signature",
+        )
+
+
+def require_alone(vetted: Vetted, *, name: str) -> None:
+    """Raise `InputError` where a coupled graph is to be a branch: what it answers depends on how it would be called."""
+    if vetted.coupled_by:
+        raise InputError(
+            f"the answers of {name} depend on the batch ({vetted.coupled_by}), so it has none of its own that branches"
+            " could be chosen or judged by",
+            hint="leave it out, or compare whole graphs by `rtserve evaluate --batch N`",
         )

@@ -21,7 +21,9 @@ from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner, make_runner
 from rtserve.graphs.steady import coupled_by
 from rtserve.measure import vetting
 from rtserve.measure.bench import bench
+from rtserve.measure.branches import try_branches
 from rtserve.measure.evaluate import evaluate
+from rtserve.measure.search import search
 from rtserve.signals.windows import WindowSet
 from rtserve.spec import InputSpec, OutputSpec
 from tests.graphs.odd_networks import SPEC, Plain, Unsteady
@@ -109,6 +111,19 @@ def test_a_coupled_graph_is_measured_at_a_batch_size_that_was_chosen(coupled):
     assert scores[0].signature.differences(scores[1].signature) == ("batch: 8 against 20",)
     fused, _, _ = fuse_with_report([graph], views="identity,scale:1.1")
     assert fused.output_spec.coupled
+
+
+def test_a_coupled_graph_is_no_branch(coupled):
+    graph, _ = coupled
+    data = windows(n_chans=3, n_times=16, unit="1")
+    unmarked = replace(graph, output_spec=replace(graph.output_spec, coupled=False), answers=None)
+    for member in (graph, unmarked):
+        with pytest.raises(InputError, match="the answers of member 1 depend on the batch") as caught:
+            search([member], data, resamples=10)
+        assert "leave it out" in caught.value.hint
+    fused, _, _ = fuse_with_report([graph], views="identity,scale:1.1")
+    with pytest.raises(InputError, match=r"the answers of 1 \(.*\) depend on the batch"):
+        try_branches(fused, data, members=[graph], resamples=10)
 
 
 def test_an_ill_conditioned_and_an_overflowing_network_are_told_and_exported():
