@@ -56,7 +56,7 @@ def _require_plain(model: ir.Model, name: str) -> None:
         if value.shape is not None and isinstance(value.shape[0], int):
             raise InputError(
                 f"the batch of {name} is fixed: its {what} has shape {value.shape}",
-                hint="export it with a symbolic batch",
+                hint=f"make it take any batch: rtserve annotate {name} -o NEW.onnx",
             )
     others = sorted({f"{node.domain}.{node.op_type}" for node in model.graph if node.domain not in ("", "ai.onnx")})
     if others:

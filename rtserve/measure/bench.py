@@ -84,8 +84,7 @@ def bench(
     SpecMismatchError
         Where two graphs say that they take other windows, or predict something else: their ratio would be of two jobs.
     """
-    chosen, batch = batch, 1 if batch is None else batch
-    if min(batch, threads, loop, rounds, hops or 1) < 1 or (hop_ms is not None and hop_ms <= 0):
+    if min(1 if batch is None else batch, threads, loop, rounds, hops or 1) < 1 or (hop_ms is not None and hop_ms <= 0):
         raise InputError(
             f"batch {batch}, threads {threads}, loop {loop}, rounds {rounds}, hop {hop_ms} ms",
             hint="all are at least 1, the hop above 0",
@@ -93,13 +92,14 @@ def bench(
     others = [against] if isinstance(against, Graph | str | Path) else list(against)
     names = _names([graph, *others])
     graphs = [as_graph(g) for g in (graph, *others)]
+    chosen, batch = batch, _batch(graphs, names, batch)
     engines = [engine] + [against_engine or engine] * len(others)
     spec, assumed = _common_input(graphs, names)
     set_threads(threads)
     contenders, factories, outputs = [], {}, []
     for name, g, kind, times in zip(names, graphs, engines, [1] + [loop] * len(others), strict=True):
         found = vet(g, make_runner(g, kind, threads=threads).infer, engine=kind, name=name)
-        require_batch(found, chosen, name=name)
+        require_batch(found, g.fixed_batch or chosen, name=name)
         factories[name] = _factory(g, kind, spec, batch=batch, threads=threads, loop=times, seed=seed)
         outputs.append(np.asarray(factories[name]()()))
         passes = len(g.provenance.details.get("passes", ()))
@@ -134,6 +134,24 @@ def bench(
         machine=machine,
         assumed=assumed,
     )
+
+
+def _batch(graphs: Sequence[Graph], names: Sequence[str], chosen: int | None) -> int:
+    """Return the windows per call: those chosen, or that a graph's fixed batch asks for, or one.
+
+    Raises
+    ------
+    InputError
+        Where a graph's fixed batch is another.
+    """
+    batch = chosen or next((graph.fixed_batch for graph in graphs if graph.fixed_batch), 1)
+    for name, graph in zip(names, graphs, strict=True):
+        if graph.fixed_batch not in (0, batch):
+            raise InputError(
+                f"{name} takes {graph.fixed_batch} windows per call, not {batch}",
+                hint=f"--batch {graph.fixed_batch}, or make it take any batch: rtserve annotate {name} -o NEW.onnx",
+            )
+    return batch
 
 
 def _common_input(graphs: Sequence[Graph], names: Sequence[str]) -> tuple[InputSpec, tuple[str, ...]]:

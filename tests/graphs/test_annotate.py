@@ -90,3 +90,10 @@ def test_the_command_annotates_graphs(tmp_path, cli):
     code, _, err = cli("annotate", tmp_path / "no.onnx", "--unit", "V")
     assert code == 2
     assert "Traceback" not in err
+
+
+def test_open_sizes_are_refused_with_the_cure(tmp_path):
+    path, _ = foreign(tmp_path / "open.onnx", shape=("n", 2, "t"), out=("n", 3))
+    with pytest.raises(InputError, match="not 3 dimensions known") as caught:
+        Graph.load(path)
+    assert f"rtserve annotate {path} --n-chans C --n-times T" in caught.value.hint

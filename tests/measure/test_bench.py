@@ -8,6 +8,7 @@ import pytest
 
 import rtserve
 from rtserve.errors import InputError, SpecMismatchError
+from rtserve.fusion.fuse import fuse
 from rtserve.measure.bench import bench
 from rtserve.measure.bench_report import AGAIN, BenchReport, Contender
 from rtserve.measure.results import load_result
@@ -142,3 +143,16 @@ def test_a_unit_that_a_graph_does_not_state_is_said(graph):
     assert "graph does not state its unit: it was timed on windows of size 1" in alone
     assert "graph does not state its unit: it was timed on windows in uV, as the others take" in beside
     assert not any("does not state" in note for note in bench(known, rounds=2).notes())
+
+
+def test_a_fixed_batch_is_the_one_that_is_timed(tmp_path, cli):
+    fixed = linear_graph([[1.0], [0.0], [0.0]], batch=4).save(tmp_path / "f.onnx")
+    free = linear_graph([[1.0], [0.0], [0.0]]).save(tmp_path / "g.onnx")
+    for order in ((fixed, free), (free, fixed)):
+        assert bench(order[0], against=order[1], rounds=1).batch == 4
+    with pytest.raises(InputError, match=r"f\.onnx takes 4 windows per call, not 8") as caught:
+        bench(free, against=fixed, batch=8, rounds=1)
+    assert "rtserve annotate f.onnx -o NEW.onnx" in caught.value.hint
+    with pytest.raises(InputError, match=r"the batch of f\.onnx is fixed") as caught:
+        fuse([fixed])
+    assert "rtserve annotate f.onnx -o NEW.onnx" in caught.value.hint
