@@ -25,6 +25,7 @@ __all__ = [
     "Provenance",
     "channel_difference",
     "electrode",
+    "order_difference",
     "require_known",
     "require_same_input",
     "require_same_output",
@@ -281,6 +282,13 @@ def channel_difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
         if electrode(one) != electrode(two):
             return f"channel {index} is {one} against {two}"
     return ""
+
+
+def order_difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
+    """Return where two lists of the same channels are in another order, or ``""``: other names may be other spellings."""
+    reordered = sorted(map(electrode, first)) == sorted(map(electrode, second))
+    differ = channel_difference(first, second) if reordered else ""
+    return f"{differ}, the same names in another order" if differ else ""
 
 
 def unit_factor(of: str | None, into: str | None, *, names: tuple[str, str]) -> float:

@@ -29,7 +29,7 @@ from rtserve.signals.npz import write_npz
 from rtserve.signals.options import require_window_name
 from rtserve.signals.soundness import require_sound
 from rtserve.signals.stored import StoredArray, blocks, in_memory
-from rtserve.spec import InputSpec, OutputSpec, channel_difference, electrode, steps_differ
+from rtserve.spec import InputSpec, OutputSpec, channel_difference, order_difference, steps_differ
 
 __all__ = [
     "Stated",
@@ -240,9 +240,7 @@ class WindowSet:
         wrong = [f"{key} {data} against {graph}" for key, data, graph in pairs if data and graph and data != graph]
         wrong += steps_differ(dict(mine.preprocessing), dict(spec.preprocessing))
         note = "" if wrong else channel_difference(mine.ch_names, spec.ch_names)
-        reordered = sorted(map(electrode, mine.ch_names)) == sorted(map(electrode, spec.ch_names))
-        if note and reordered:
-            wrong = [f"{note}, the same names in another order"]
+        wrong += [reordered] if (reordered := order_difference(mine.ch_names, spec.ch_names)) else []
         if wrong:
             raise SpecMismatchError(
                 f"the windows do not fit {name} (data against graph): {'; '.join(wrong)}",

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rtserve.errors import SpecMismatchError
-from rtserve.spec import InputSpec, require_known, require_same_input
+from rtserve.spec import InputSpec, order_difference, require_known, require_same_input
 
 if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
@@ -75,7 +75,8 @@ def _ask(spec: InputSpec, profile: Profile, challenge: Challenge) -> str:
 def differences(graph: Graph, profile: Profile, challenge: Challenge) -> list[str]:
     """Return in what a graph states something else than its contest; nothing of what either leaves open.
 
-    Sizes and the rate are compared where the contest sets them; the unit, the target and the outputs always.
+    Sizes and the rate are compared where the contest sets them; the unit, the target and the outputs always. Channels are
+    those of the contest in another order, or the author's to judge.
     """
     signal, takes = profile.signal_of(challenge.key), graph.input_spec
     given = signal.spec
@@ -86,6 +87,8 @@ def differences(graph: Graph, profile: Profile, challenge: Challenge) -> list[st
         require_same_input(given, takes, names=(f"profile {profile.name}", "the graph"))
     except SpecMismatchError as error:
         found.append(error.message)
+    if reordered := order_difference(signal.ch_names, takes.ch_names):
+        found.append(f"profile {profile.name} and the graph take different input: {reordered}")
     output, wanted = graph.output_spec, challenge.output[-1]
     if output.target and challenge.target and output.target != challenge.target:
         found.append(f"challenge {challenge.key} scores {challenge.target}, the graph predicts {output.target}")

@@ -100,6 +100,8 @@ class Signal:
         Standard deviations that are plausible where the contest does not state the unit; all are drilled.
     assumed : bool
         Whether the sizes are no more than a guess: what may fail because of them is not judged.
+    ch_names : tuple of str
+        The channels in their order; empty where the contest does not say.
     """
 
     n_chans: int
@@ -109,6 +111,7 @@ class Signal:
     scale: float = 1e-5
     scales: tuple[float, ...] = ()
     assumed: bool = False
+    ch_names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         unit = f" in {self.unit}" if self.unit else ", unit not stated"

@@ -145,3 +145,19 @@ def test_a_graph_of_another_number_of_classes_is_none_for_the_track():
     assert differences(graph, profile, profile.challenge("bci")) == [
         "challenge bci has 3 classes, the graph gives 4 numbers"
     ]
+
+
+def test_the_contests_channels_in_another_order_are_refused_and_other_names_are_not():
+    profile = load_profile("eeg2025")
+    order = [f"E{k}" for k in range(1, 129)]
+    swapped = (order[1], order[0], *order[2:])
+
+    def said(*ch_names):
+        graph = small_graph(0)
+        graph = replace(graph, input_spec=replace(graph.input_spec, ch_names=ch_names))
+        return differences(graph, profile, profile.challenges[0])
+
+    assert said(*order, "Cz") == said(*order, "E129") == said() == said(*(f"EEG{k}" for k in range(129))) == []
+    (found,) = said(*swapped, "Cz")
+    assert "channel 0 is E1 against E2, the same names in another order" in found
+    assert said("Cz", *order)
