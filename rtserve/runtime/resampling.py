@@ -102,7 +102,7 @@ def _by_sizes(node: Node) -> Callable[..., Sizes]:
     def sizes(x: Tensor, computed: Any = None) -> Sizes:
         axes, after = _axes(node, x), as_ints(known if known is not None else computed)
         before = [int(x.shape[axis]) for axis in axes]
-        ratios = [_single(target / max(size, 1)) for size, target in zip(before, after, strict=True)]
+        ratios = [_single(target / size) if size else 1.0 for size, target in zip(before, after, strict=True)]
         if policy == "stretch":
             return list(zip(axes, after, ratios, strict=True))
         scale = min(ratios) if policy == "not_larger" else max(ratios)

@@ -263,3 +263,22 @@ def test_an_answer_of_another_shape_is_refused_when_the_plan_is_made(monkeypatch
     monkeypatch.setitem(OPERATORS, "Flatten", lambda node: lambda x: x[0])
     with pytest.raises(ExportError, match=r"gives \(2, 4\) for \d windows, not \(\d, 8\)"):
         graph_to_plan(Graph.from_bytes(model.SerializeToString()))
+
+
+@pytest.mark.parametrize("batch", [0, 1, 5])
+def test_a_resize_to_the_size_that_is_there_takes_an_empty_batch(batch):
+    model = parser.parse_model("""
+    <ir_version: 10, opset_import: ["" : 20]>
+    net (float[batch, 2, 4] x) => (float[batch, 8] y)
+    <int64[1] four = {4}>
+    {
+      two = Shape <start = 0, end = 2> (x)
+      sizes = Concat <axis = 0> (two, four)
+      d = Resize <mode = "linear"> (x, , , sizes)
+      y = Flatten (d)
+    }
+    """)
+    module = PlanModule(*graph_to_plan(Graph.from_bytes(model.SerializeToString()))).eval()
+    x = torch.randn(batch, 2, 4)
+    with torch.no_grad():
+        assert torch.equal(module(x), x.flatten(1))
