@@ -1,9 +1,9 @@
 """Interrupts the demo at each of its stages, in processes of their own; what each left is printed as JSON.
 
-``python demo_interrupts.py FOLDER SIGNAL`` goes on with one demo in FOLDER: at its first stage it gets the signal, is
-run again and gets it at the second, and so on; after the last stage it is run to its end. As Ctrl-C in a terminal
-does, SIGINT goes to the whole process group; SIGTERM goes to the one process, as from ``kill``. What the command needs
-is imported once and every run is forked from there, so that the nine runs cost little more than one.
+``python demo_interrupts.py FOLDER SIGINT:1 SIGTERM:1 SIGINT:2 ... SIGINT:0`` goes on with one demo in FOLDER: at its
+first stage it gets a signal, is run again and gets the other, is run again, and so on; stage 0 lets it run to its end.
+As Ctrl-C in a terminal does, SIGINT goes to the whole process group; SIGTERM goes to the one process, as from ``kill``.
+What the command needs is imported once and every run is forked from there, so that all runs cost little more than one.
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ from tests.warm_rtserve import end_fork
 HEAVY = ("torch", "onnxruntime", "mne", "joblib", "scipy.stats", "matplotlib.figure", "jinja2", "rtserve.cli.demo")
 HEAVY += ("rtserve.demo.path", "rtserve.measure.branches", "rtserve.measure.evaluate", "rtserve.submission.bundle")
 HEAVY += ("rtserve.submission.validate",)
-STAGES = 8
 INTO_A_STAGE_S = 0.15
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def run(folder: Path, stage: int, reached: int) -> None:
+def run(folder: Path, name: str, reached: int) -> None:
     """Be the command: say each stage on the pipe `reached` when it begins; stdout and stderr go to a file."""
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM):  # a background shell's child ignores the first
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    tempfile.tempdir = os.environ["TMPDIR"] = str(folder / f"tmp{stage}")
-    talk = os.open(folder / f"talk{stage}.txt", os.O_WRONLY | os.O_CREAT)
+    tempfile.tempdir = os.environ["TMPDIR"] = str(folder / f"tmp-{name}")
+    talk = os.open(folder / f"talk-{name}.txt", os.O_WRONLY | os.O_CREAT)
     os.dup2(talk, 1)
     os.dup2(talk, 2)
 
@@ -72,14 +71,15 @@ def orphans() -> list[str]:
     return left
 
 
-def interrupt(folder: Path, stage: int, number: int) -> dict[str, Any]:
-    """Run the demo and send the signal a moment into a stage; stage 0 lets it end by itself."""
-    (folder / f"tmp{stage}").mkdir()
+def interrupt(folder: Path, name: str) -> dict[str, Any]:
+    """Run the demo and send the signal a moment into a stage: ``SIGINT:3``; stage 0 lets it end by itself."""
+    number, stage = signal.Signals[name.partition(":")[0]], int(name.partition(":")[2])
+    (folder / f"tmp-{name}").mkdir()
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
         os.close(read)
-        run(folder, stage, write)
+        run(folder, name, write)
     os.close(write)
     seen = []
     with os.fdopen(read) as labels:
@@ -91,26 +91,25 @@ def interrupt(folder: Path, stage: int, number: int) -> dict[str, Any]:
                 break
         _, status = os.waitpid(pid, 0)
     return {
-        "stage": stage,
+        "name": name,
         "seen": seen,
         "code": os.waitstatus_to_exitcode(status),
-        "talk": (folder / f"talk{stage}.txt").read_text(),
+        "talk": (folder / f"talk-{name}.txt").read_text(),
         "running": orphans(),
         "half": [path.name for path in (folder / "out").rglob(".rtserve-*")],
-        "temporary": [path.name for path in (folder / f"tmp{stage}").iterdir()],
+        "temporary": [path.name for path in (folder / f"tmp-{name}").iterdir()],
     }
 
 
 def main() -> None:
-    """Interrupt at every stage in turn, then run to the end."""
-    folder, number = Path(sys.argv[1]), signal.Signals[sys.argv[2]]
-    stages = [int(text) for text in sys.argv[3].split(",")]
+    """Interrupt at every stage in turn."""
+    folder, names = Path(sys.argv[1]), sys.argv[2:]
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     importlib.import_module("rtserve.cli.main")
     for name in HEAVY:
         importlib.import_module(name)
-    for stage in stages:
-        print(json.dumps(interrupt(folder, stage, number)), flush=True)
+    for name in names:
+        print(json.dumps(interrupt(folder, name)), flush=True)
 
 
 if __name__ == "__main__":

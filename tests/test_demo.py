@@ -23,28 +23,31 @@ from tests.conftest import ROOT
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
 COMMAND = [sys.executable, "-m", "rtserve", "demo", "--quick", "-o", "out"]
 STAGES = range(1, 9)
+KILLED = (1, 2, 3)
+"""Stages at which it gets SIGTERM as well: alone, with processes that train, and with threads that wait for exports."""
 
 
 def run(folder, *more):
     return subprocess.run([*COMMAND, *more], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
-def interrupted(folder, name, stages):
-    """Run the demo with a signal at each of the stages in turn (0: to its end), and return what each run left."""
-    command = [sys.executable, "-W", "ignore", str(ROOT / "tests/demo_interrupts.py"), str(folder), name]
-    listed = ",".join(map(str, stages))
+def interrupted(folder, names):
+    """Run the demo with a signal at a stage in turn, as ``SIGINT:1``, and return what each run left by that name."""
+    command = [sys.executable, "-W", "ignore", str(ROOT / "tests/demo_interrupts.py"), str(folder), *names]
     done = subprocess.run(
-        [*command, listed], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=400
-    )
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=400
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return {left["name"]: left for left in map(json.loads, done.stdout.splitlines())}
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """A folder in which the demo was interrupted at each stage, finished and repeated."""
+    """A folder in which the demo was interrupted at each stage, at some twice, finished and repeated."""
     folder = tmp_path_factory.mktemp("demo")
-    *cuts, first = interrupted(folder, "SIGINT", (*STAGES, 0))
+    names = [f"{name}:{stage}" for stage in STAGES for name in ("SIGINT", "SIGTERM")[: 1 + (stage in KILLED)]]
+    cuts = interrupted(folder, [*names, "SIGINT:0"])
+    first = cuts.pop("SIGINT:0")
     assert first["code"] == 0, first["talk"]
     again = run(folder)
     return folder / "out", {"cuts": cuts, "first": first["talk"], "again": again}
@@ -71,14 +74,16 @@ def assert_nothing_half_done(cut):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_ctrl_c_at_each_stage_leaves_nothing_half_written(demo, stage):
-    cut = demo[1]["cuts"][stage - 1]
+    cut = demo[1]["cuts"][f"SIGINT:{stage}"]
     assert cut["seen"][-1].startswith(f"[{stage}/8]")
     assert_nothing_half_done(cut)
 
 
-def test_being_killed_politely_is_like_ctrl_c(tmp_path):
-    for cut in interrupted(tmp_path, "SIGTERM", (1, 2)):
-        assert_nothing_half_done(cut)
+@pytest.mark.parametrize("stage", KILLED)
+def test_being_killed_politely_is_like_ctrl_c(demo, stage):
+    cut = demo[1]["cuts"][f"SIGTERM:{stage}"]
+    assert cut["seen"][-1].startswith(f"[{stage}/8]")
+    assert_nothing_half_done(cut)
 
 
 def test_it_prints_what_its_files_say(demo):
