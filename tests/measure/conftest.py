@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import onnx_ir as ir
@@ -99,3 +101,15 @@ def run_cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
         return int(exit_.value.code or 0), out.out, out.err
 
     return run
+
+
+@pytest.fixture
+def sides_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let both sides of a comparison be scored in this process; tests/measure/test_compare.py starts real ones too."""
+    from rtserve.measure import rescore
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        assert command[1:3] == ["-m", "rtserve.measure.rescore"]
+        return subprocess.CompletedProcess(command, rescore.main(command[3:]), "", "")
+
+    monkeypatch.setattr(rescore, "subprocess", SimpleNamespace(run=run))

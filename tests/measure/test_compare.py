@@ -211,6 +211,7 @@ def test_any_zip_is_scored_through_its_entry_point(tmp_path, run_cli):
 
 
 @pytest.mark.shared
+@pytest.mark.usefixtures("sides_here")
 def test_real_checkpoints_scored_with_one_metric(shared_dir, tmp_path):
     rng = np.random.default_rng(0)
     X = (1e-5 * rng.standard_normal((60, 129, 200))).astype("f4")
@@ -225,6 +226,7 @@ def test_real_checkpoints_scored_with_one_metric(shared_dir, tmp_path):
     assert found.differences[0][1].first == pytest.approx(1.0, abs=0.05)
 
 
+@pytest.mark.usefixtures("sides_here")
 def test_what_intervals_rest_on_is_said_beside_the_verdicts(tmp_path):
     windows = make_windows(60)
     paths = [linear_graph([[w], [0.0], [0.0]], 1.6).save(tmp_path / f"{k}.onnx") for k, w in enumerate((3e4, 1e4))]

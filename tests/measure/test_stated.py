@@ -10,6 +10,7 @@ from rtserve import files
 from rtserve.signals.windows import Stated, load_windows, save_windows
 
 
+@pytest.mark.usefixtures("sides_here")
 def test_commands_ask_and_take_the_answer(tmp_path, cli, graph, windows):
     graph = graph.save(tmp_path / "f.onnx")
     silent = tmp_path / "silent.npz"

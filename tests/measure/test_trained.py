@@ -113,6 +113,7 @@ def saved(folder, **graphs):
     return [str(graph.save(folder / f"{name}.onnx")) for name, graph in graphs.items()]
 
 
+@pytest.mark.usefixtures("sides_here")
 def test_compare_scores_both_on_windows_that_are_new_to_both(trained, other, marked, tmp_path):
     sides, data = saved(tmp_path, a=trained, b=other), save_windows(tmp_path / "w.npz", marked)
     found = compare(*sides, data=data, metrics=["nrmse"])
@@ -124,6 +125,7 @@ def test_compare_scores_both_on_windows_that_are_new_to_both(trained, other, mar
 
 
 @pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.usefixtures("sides_here")
 def test_compare_refuses_what_either_was_trained_on_unless_asked_for(trained, other, marked, tmp_path, turned):
     sides, data = saved(tmp_path, a=trained, b=other), save_windows(tmp_path / "w.npz", marked)
     sides = sides[::-1] if turned else sides

@@ -119,16 +119,24 @@ def train_with(progress, windows, split, recipe, output):
     fit_seed(SeedJob(seed=5, folder=output / "seed5", recipe=recipe, about=about), windows, split, progress=progress)
 
 
-def test_kill_minus_nine_at_any_moment_leaves_no_torn_file(tmp_path):
+@pytest.fixture
+def one_thread():
+    """As in the processes that are compared with what is computed here."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_kill_minus_nine_at_any_moment_leaves_no_torn_file(tmp_path, cli):
     windows = small_windows(n=160)
     save_windows(tmp_path / "w.npz", windows)
     arguments = ["train", str(tmp_path / "w.npz"), "--seeds", "3", "--max-epochs", "24", "--patience", "0", "--resume"]
     command = [sys.executable, "-m", "rtserve", *arguments, "-o"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(tmp_path / "whole")], capture_output=True, cwd=ROOT, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    code, _, talk = cli(*arguments, "-o", tmp_path / "whole")
+    assert code == 0, talk
     cut = tmp_path / "cut"
     for epochs in (2, 8):
         process = subprocess.Popen(
@@ -142,8 +150,8 @@ def test_kill_minus_nine_at_any_moment_leaves_no_torn_file(tmp_path):
         for file in cut.glob("seed3/*.pth"):
             load_checkpoint(file)
         assert all(json.loads(line) for line in log.read_text().splitlines())
-    done = subprocess.run([*command, str(cut)], capture_output=True, cwd=ROOT, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
+    code, _, talk = cli(*arguments, "-o", cut)
+    assert code == 0, talk
     assert same(tmp_path / "whole/seed3/best.pth", cut / "seed3/best.pth")
     assert same(tmp_path / "whole/seed3/last.pth", cut / "seed3/last.pth")
     assert not list(cut.glob("seed3/.rtserve-*"))
