@@ -1,6 +1,7 @@
 """Views: the torch face and the ONNX face are one map, whatever the shift and whatever is in the window."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -14,7 +15,8 @@ from rtserve.fusion.ir.conv import ZERO, Conv1d
 from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.join import empty_model
 from rtserve.fusion.mirror import mirror_order
-from rtserve.fusion.passes.share import share_views
+from rtserve.fusion.program.affine_end import scaled
+from rtserve.fusion.program.stage import share_views
 from rtserve.fusion.views import View, parse_view, parse_views
 from rtserve.graphs.emit import Emitter
 from rtserve.spec import InputSpec, OutputSpec
@@ -265,7 +267,9 @@ def test_views_of_any_kinds_share_a_stage(data):
     x = rng.integers(-4, 5, (2, n_chans, n_times)).astype("f4")
     model = empty_model(n_chans, n_times)
     emit = Emitter(model.graph)
-    parts = [signal.value for signal in share_views(emit, model.graph.inputs[0], stage, views)]
+    shared = share_views(emit, model.graph.inputs[0], stage, [replace(view, factor=1.0) for view in views])
+    bias = stage.bias[:, None].astype("f8")
+    parts = [scaled(emit, signal, view.factor, bias).value for signal, view in zip(shared, views, strict=True)]
     y = emit("Concat", *parts, axis=1) if len(parts) > 1 else emit("Identity", parts[0])
     y.name, y.shape = "y", ir.Shape(["batch", 2 * len(views), stage.n_out])
     model.graph.outputs.append(y)

@@ -9,7 +9,8 @@ graph, so what it did to a mark is undone with it, and what takes a value's plac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,24 +29,35 @@ SOURCE, JOINT, APART, DENSE = "source ", "views", "views apart", "dense behind v
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """A value (batch, channels, time) of which views are put together.
+    """What views are put together of: a value (batch, channels, time), known by the name that it is marked with.
 
     Parameters
     ----------
-    value : onnx_ir.Value
-        Itself; of gathered windows their product, (batch x windows, channels).
-    windows : ndarray or None, (distinct windows, taps)
-        Which samples are gathered for every window.
-    base : onnx_ir.Value or None
-        Of what it is a copy.
+    name : str
+        Its own; `sources` has the value that has its samples now.
+    samples : int
+        How many it has.
+    flat : bool
+        Whether they are rows of their own, (batch x samples, channels).
+    base : str
+        The source of which it is a copy; empty where it is none.
     factor : float
         Times what.
     """
 
-    value: Any
-    windows: np.ndarray | None = None
-    base: Any = None
+    name: str
+    samples: int
+    flat: bool = False
+    base: str = ""
     factor: float = 1.0
+
+    @classmethod
+    def of(cls, value: ir.Value, samples: int, *, base: ir.Value | None = None, **known: Any) -> Source:
+        """Return the source that a value is, and mark it, and what it is a copy of."""
+        for marked in (value, base):
+            if marked is not None:
+                marked.meta.setdefault(f"{SOURCE}{marked.name}", 0)
+        return cls(name=str(value.name), samples=samples, base=str(base.name) if base is not None else "", **known)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,9 +68,9 @@ class Signal:
     places: list[tuple[Source, int]]
 
     @classmethod
-    def whole(cls, value: ir.Value, n: int, *, base: ir.Value | None = None, factor: float = 1.0) -> Signal:
+    def whole(cls, value: ir.Value, n: int, **known: Any) -> Signal:
         """Return the signal of a value that is a source itself."""
-        source = Source(value=value, base=base, factor=factor)
+        source = Source.of(value, n, **known)
         return cls(value=value, places=[(source, t) for t in range(n)])
 
 
@@ -68,21 +80,18 @@ class Joint:
 
     Parameters
     ----------
-    places : list of list of (str, int)
-        For every view the source and the sample that each of its samples is.
-    sources : dict of Source
-        Without values: `sources` has those that have their samples now, and what is not there any more is not kept.
-    copies : dict of str
-        Which source a source is a copy of.
+    sources : dict of int
+        What they are put together of, in the order of use, and how many samples those in front of each have.
+    index : ndarray, (views, samples)
+        Which of all these samples every sample of every view is.
     offset : ndarray, (channels,)
         What all of them hold beside what is linear in the window.
     group : int or None
         The networks behind them; `Apart` has the same. None where they are put apart again on the way.
     """
 
-    places: list[list[tuple[str, int]]]
-    sources: dict[str, Source]
-    copies: dict[str, str]
+    sources: dict[Source, int]
+    index: np.ndarray
     offset: np.ndarray
     group: int | None
 
@@ -108,13 +117,10 @@ def join(emit: Emitter, signals: Sequence[Signal], *, offset: np.ndarray, group:
     if len(signals) == 1:
         return signals[0].value
     y = emit("Concat", *[signal.value for signal in signals], axis=0)
-    places = [[(str(source.value.name), t) for source, t in signal.places] for signal in signals]
-    used = {str(source.value.name): source for signal in signals for source, _ in signal.places}
-    for value in [v for source in used.values() for v in (source.value, source.base) if v is not None]:
-        value.meta[f"{SOURCE}{value.name}"] = 0
-    copies = {name: str(source.base.name) for name, source in used.items() if source.base is not None}
-    kept = {name: replace(source, value=None, base=None) for name, source in used.items()}
-    y.meta[JOINT] = Joint(places=places, sources=kept, copies=copies, offset=offset, group=group)
+    used = dict.fromkeys(source for signal in signals for source, _ in signal.places)
+    first = dict(zip(used, accumulate([source.samples for source in used], initial=0), strict=False))
+    index = np.array([[first[source] + t for source, t in signal.places] for signal in signals], dtype=np.int64)
+    y.meta[JOINT] = Joint(sources=first, index=index, offset=offset, group=group)
     return y
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rtserve.graphs.emit import Emitter
 
-__all__ = ["LinearView"]
+__all__ = ["LinearView", "runs_of"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,16 +86,8 @@ class LinearView:
 
     @cached_property
     def runs(self) -> list[tuple[int, int, int]]:
-        """The times as runs (first, step, length), step 1 or -1; step 0 for zeros."""
-        found: list[tuple[int, int, int]] = []
-        for t in self.times.tolist():
-            first, step, length = found[-1] if found else (ZERO, 1, 0)
-            step = t - first if length == 1 and step and t != ZERO and abs(t - first) == 1 else step
-            if length and t == first + step * length and (t == ZERO) == (step == 0):
-                found[-1] = (first, step, length + 1)
-            else:
-                found.append((t, int(t != ZERO), 1))
-        return found
+        """The times as `runs_of` has them."""
+        return runs_of(self.times)
 
     def torch(self, x: torch.Tensor) -> torch.Tensor:
         """Return the view of x (batch, n_chans, n_times) in torch."""
@@ -145,3 +137,16 @@ class LinearView:
         if not parts:
             return emit("Where", np.ones((1, 1, 1), bool), np.float32(0.0), x)
         return emit("Concat", *parts, axis=2) if len(parts) > 1 else parts[0]
+
+
+def runs_of(numbers: np.ndarray) -> list[tuple[int, int, int]]:
+    """Return numbers as runs (first, step, length) of neighbours, step 1 or -1; step 0 for zeros."""
+    found: list[tuple[int, int, int]] = []
+    for t in numbers.tolist():
+        first, step, length = found[-1] if found else (ZERO, 1, 0)
+        step = t - first if length == 1 and step and t != ZERO and abs(t - first) == 1 else step
+        if length and t == first + step * length and (t == ZERO) == (step == 0):
+            found[-1] = (first, step, length + 1)
+        else:
+            found.append((t, int(t != ZERO), 1))
+    return found

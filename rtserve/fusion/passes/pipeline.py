@@ -14,11 +14,11 @@ from rtserve.errors import EnvironmentMissingError
 from rtserve.fusion.engines import ENGINES, Engine
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.join import prepare_member
-from rtserve.fusion.passes.assemble import assemble
 from rtserve.fusion.passes.check import Reference
 from rtserve.fusion.passes.order import passes_for
 from rtserve.fusion.passes.outcome import OptimizationReport, Outcome
 from rtserve.fusion.passes.running import DEFECTS, Pass, cleaned, failed, run_passes
+from rtserve.fusion.program.build import assemble
 from rtserve.graphs.macs import count_macs
 from rtserve.graphs.parity import ParityReport
 

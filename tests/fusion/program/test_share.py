@@ -96,15 +96,10 @@ def fused(body, names=ROLLS, *, n_times=400, **options):
     return graph, report, next(o for o in report.outcomes if o.name == views.NAME)
 
 
-def shares(packing):
-    """Whether less is computed than for every view by itself."""
-    return packing.conv.n_out < packing.place.size
-
-
 @pytest.fixture
 def always(monkeypatch):
     """Let the rewrite be taken however small the convolutions."""
-    monkeypatch.setattr(views, "_pays", shares)
+    monkeypatch.setattr(views, "_added", lambda packing, layers: 0.0)
 
 
 @pytest.mark.parametrize("activation", ["Relu", "Elu", "Sigmoid"])
@@ -133,12 +128,21 @@ def test_members_and_merges(always, merge):
 def test_any_shifts(shifts, taps, stride, seed):
     names = ["identity", *(f"{'roll' if k % 3 else 'crop-shift'}:{k:+d}" for k in shifts)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(views, "_pays", shares)
+        patch.setattr(views, "_added", lambda packing, layers: 0.0)
         graph = network(net(taps=taps, stride=stride), seed=seed, n_times=150)
         _, report, parity = fuse_with_report([graph], views=names)
     assert parity.passed
     outcome = next(o for o in report.outcomes if o.name == views.NAME)
     assert outcome.status in ("applied", "refused", "nothing"), outcome.reason
+
+
+def test_layers_are_chosen_by_what_they_save_together(monkeypatch):
+    monkeypatch.setattr(views, "_added", lambda packing, layers: 0.0 if layers == 2 else 1e9)
+    _, _, outcome = fused(net())
+    assert outcome.reason.count("computes") == 2
+    monkeypatch.setattr(views, "_added", lambda packing, layers: 0.0 if layers == 1 else 1e9)
+    _, _, outcome = fused(net())
+    assert outcome.reason.count("computes") == 1
 
 
 def test_small_convolutions_are_left_alone():

@@ -116,14 +116,12 @@ def run(model: ir.Model) -> PassResult:
     """Rewrite every convolution that pays, in place: first those whose outputs can stay in two phases."""
     result = PassResult()
     phased = whole = 0
-    while found := _in_phases(
-        model, result
-    ):  # what reads phases is convolutions, whose outputs may stay in phases again
+    while found := _in_phases(model, result):  # convolutions read phases, and their outputs may stay in phases again
         phased += found
         renew_shapes(model)
-    windows = _windows(model)
+    paying = _paying(model)
     for conv in map(conv_of, [node for node in model.graph if not _written_here(node)]):
-        if conv is not None and pays(_filled(conv), windows(conv.node), in_turn=True):
+        if conv is not None and paying(_filled(conv), in_turn=True):
             whole += _in_turn(model, _filled(conv))
         elif conv is not None and conv.taps >= SHORTEST and conv.group == 1:
             result.refused.append(Refused("too small, or its channels fill no blocks").at(conv.node))
@@ -133,27 +131,27 @@ def run(model: ir.Model) -> PassResult:
 
 def wants(model: ir.Model, node: ir.Node) -> bool:
     """Whether this pass would rewrite a convolution or what it reads, were its input left as it is."""
-    windows, conv = _windows(model), conv_of(node)
-    if conv is None or conv.stride % TILE:
-        return False
-    return pays(conv, windows(node)) or reaches(node, lambda other: pays(other, windows(other.node)))
+    paying, conv = _paying(model), conv_of(node)
+    return conv is not None and not conv.stride % TILE and (paying(conv) or reaches(node, paying))
 
 
-def _windows(model: ir.Model) -> Callable[[ir.Node], int]:
-    """Return how many windows a node works on where the graph gets one."""
+def _paying(model: ir.Model) -> Callable[..., bool]:
+    """Return what says of a convolution of a model whether it `pays`."""
     shapes = shapes_at(model, 1)
-    return lambda node: max((shapes.get(node.outputs[0].name or "") or [1])[0], 1)
+
+    def paying(conv: Conv1d, *, in_turn: bool = False) -> bool:
+        return pays(conv, max((shapes.get(conv.node.outputs[0].name) or [1])[0], 1), in_turn=in_turn)
+
+    return paying
 
 
 def _in_phases(model: ir.Model, result: PassResult) -> int:
-    windows = _windows(model)
-    phased = 0
-    for node in list(model.graph):
-        conv = conv_of(node)
-        if conv is None or conv.stride % TILE or not reaches(node, lambda other: pays(other, windows(other.node))):
+    phased, paying = 0, _paying(model)
+    for conv in map(conv_of, list(model.graph)):
+        if conv is None or conv.stride % TILE or not reaches(conv.node, paying):
             continue
-        with result.at(node):
-            phased += _rewrite(model, conv, windows)
+        with result.at(conv.node):
+            phased += _rewrite(model, conv, paying)
     return phased
 
 
@@ -182,9 +180,9 @@ def _in_turn(model: ir.Model, conv: Conv1d) -> int:
     return 1
 
 
-def _rewrite(model: ir.Model, conv: Conv1d, windows: Callable[[ir.Node], int]) -> int:
+def _rewrite(model: ir.Model, conv: Conv1d, paying: Callable[..., bool]) -> int:
     emit = Emitter(model.graph, before=conv.node, prefix=PREFIX)
-    phases = Phases(emit, TILE, lambda other: fast(emit, other) if pays(other, windows(other.node)) else None)
+    phases = Phases(emit, TILE, lambda other: fast(emit, other) if paying(other) else None)
     supersede(model, conv.node.outputs[0], absorb(emit, conv, phases))
     return phases.fast
 

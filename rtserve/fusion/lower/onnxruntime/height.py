@@ -26,7 +26,7 @@ from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import conv_of
 from rtserve.fusion.ir.nodes import attributes_of, producer
 from rtserve.fusion.ir.refused import Refused
-from rtserve.fusion.lower.onnxruntime.table import FROM_ROWS, Row, ViewTable, as_rows, seam_rows, stepped
+from rtserve.fusion.lower.onnxruntime.table import FROM_ROWS, Row, ViewTable, stepped
 from rtserve.fusion.lower.onnxruntime.upright import stand_up
 from rtserve.fusion.passes.layout import SPLIT
 from rtserve.graphs.emit import Emitter
@@ -43,34 +43,23 @@ ALIKE = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Copy:
-    """A source as ``factor * base + what all views hold``, the factor (channels,)."""
-
-    base: ir.Value
-    factor: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class _Plan:
     """Which views are whole copies of what, and which are gathered."""
 
     table: ViewTable
-    copies: list[_Copy | None]
-    """What every source is a copy of; None for a product of seam windows."""
-    whole: dict[int, int]
-    """The source of every view that is whole, by view."""
+    whole: dict[int, Row]
+    """Of which source every view is that is one as a whole."""
     gathered: list[int]
     """The other views."""
     bare: dict[ir.Value, ir.Value] = field(default_factory=dict)
     """Values without the offset, made on demand and once."""
 
     @property
-    def bases(self) -> dict[ir.Value, dict[int, np.ndarray]]:
+    def bases(self) -> dict[ir.Value, dict[int, float]]:
         """The views that are copies of each value, with their factors."""
-        found: dict[ir.Value, dict[int, np.ndarray]] = {}
-        for view, number in self.whole.items():
-            copy = self.copies[number]
-            found.setdefault(copy.base, {})[view] = copy.factor  # type: ignore[union-attr]
+        found: dict[ir.Value, dict[int, float]] = {}
+        for view, row in self.whole.items():
+            found.setdefault(row.base, {})[view] = float(np.float32(row.factor))
         return found
 
     @property
@@ -79,7 +68,7 @@ class _Plan:
         return [*(view for copies in self.bases.values() for view in copies), *self.gathered]
 
     def without(self, emit: Emitter, value: ir.Value) -> ir.Value:
-        """Return a sum of convolutions without its offset; what it shares with others is computed once."""
+        """Return a sum of convolutions, or a product, without its offset; what it shares with others is computed once."""
         node, parts = value.producer(), _offsets(value)
         if node is None or not parts:
             return value
@@ -93,21 +82,13 @@ class _Plan:
 
 
 def _offsets(value: ir.Value | None) -> list[np.ndarray]:
-    """Return the offsets of the convolutions of which a value is the sum."""
+    """Return the offsets of the convolutions, or of the product, of which a value is the sum."""
     node = producer(value)
     if node is not None and node.op_type == "Add" and all(constant(v) is None for v in node.inputs):
         return [offset for v in node.inputs for offset in _offsets(v)]
-    conv = conv_of(node)
-    return [] if conv is None or conv.bias is None else [conv.bias.astype(np.float64)]
-
-
-def _copy_of(row: Row, channels: int) -> _Copy | None:
-    """Return of which value a source is a copy; of itself where that is not there as a whole."""
-    if row.windows is not None:
-        return None
-    if row.base is None:
-        return _Copy(base=row.value, factor=np.ones(channels))
-    return _Copy(base=row.base, factor=np.full(channels, float(np.float32(row.factor))))
+    product = node is not None and (node.op_type == "Gemm" or conv_of(node) is not None)
+    bias = constant(node.inputs[2]) if node is not None and product and len(node.inputs) > 2 else None
+    return [] if bias is None else [bias.astype(np.float64)]
 
 
 def rewrite(model: ir.Model, node: ir.Node, table: ViewTable) -> str:
@@ -138,18 +119,15 @@ def _planned(table: ViewTable) -> _Plan:
     Refused
         Where a source holds another offset than the views do together, or a copy is in pieces.
     """
-    channels = len(table.offset)
-    copies = [_copy_of(row, channels) for row in table.rows]
-    whole = {int(v): number for number, row in enumerate(table.rows) for v in np.flatnonzero(table.whole(row))}
-    for copy in copies:
-        held = table.offset if copy is None else np.sum([np.zeros(channels), *_offsets(copy.base)], axis=0)
+    whole = {int(v): row for row in table.rows for v in np.flatnonzero(table.whole(row))}
+    for row in table.rows:
+        held = np.sum([np.zeros(len(table.offset)), *_offsets(row.base)], axis=0)
         if np.abs(held - table.offset).max() > ALIKE * np.abs(table.offset).max():
             raise Refused("the views have no offset in common")
     gathered = [v for v in range(len(table.index)) if v not in whole]
-    pieces = np.unique(table.numbers(table.index[gathered]))
-    if any(table.rows[number].base is not None for number in pieces):
+    if any(table.rows[number].base is not table.rows[number].value for number in table.used(gathered)):
         raise Refused("a copy is in pieces")
-    return _Plan(table=table, copies=copies, whole=whole, gathered=gathered)
+    return _Plan(table=table, whole=whole, gathered=gathered)
 
 
 def _pays(plan: _Plan) -> bool:
@@ -166,7 +144,7 @@ def _tall(emit: Emitter, plan: _Plan) -> ir.Value:
     parts: list[tuple[ir.Value, np.ndarray, int]] = []
     views, channels, top = len(plan.table.index), len(plan.table.offset), 0
     for base, copies in plan.bases.items():
-        kernel = np.stack([*copies.values()][::-1], axis=1)
+        kernel = np.tile([*copies.values()][::-1], (channels, 1))
         parts.append((plan.without(emit, base), kernel, top))
         top += len(copies)
     if plan.gathered:
@@ -183,17 +161,12 @@ def _tall(emit: Emitter, plan: _Plan) -> ir.Value:
 
 def _gathered(emit: Emitter, plan: _Plan) -> ir.Value:
     """Return the gathered views without their offset, (batch, channels, gathered views, time)."""
-    table, channels = plan.table, len(plan.table.offset)
-    index = table.index[plan.gathered]
-    number = table.numbers(index)
-    parts, shift, length = [], np.zeros(len(table.rows), dtype=np.int64), 0
-    for used in np.unique(number):
-        row, copy = table.rows[used], plan.copies[used]
-        shift[used] = length - row.start
+    table, index = plan.table, plan.table.index[plan.gathered]
+    parts, moved, length = [], np.zeros_like(index), 0
+    for number in table.used(plan.gathered):
+        row = table.rows[number]
+        moved += (table.numbers(index) == number) * (length - row.start)
         length += row.length
-        if row.windows is not None or copy is None:
-            parts.append(seam_rows(emit, row, offset=False))
-            continue
-        parts.append(as_rows(emit, plan.without(emit, copy.base), row.length, channels))
+        parts.append(row.written(emit, plan.without(emit, row.value), len(table.offset)))
     joined = emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
-    return emit("Transpose", emit("Gather", joined, index + shift[number], axis=1), perm=list(FROM_ROWS))
+    return emit("Transpose", emit("Gather", joined, index + moved, axis=1), perm=list(FROM_ROWS))

@@ -24,7 +24,7 @@ from rtserve.graphs.fold import constant
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Phases", "absorb", "cut", "reaches", "sliced"]
+__all__ = ["Phases", "absorb", "cut", "reaches"]
 
 TIME = 3
 SMALL = 16
@@ -49,22 +49,14 @@ def _passes(node: ir.Node | None) -> bool:
     return node.op_type == "Slice" and cut(node) is not None
 
 
-def sliced(node: ir.Node) -> range | None:
-    """Return which samples a Slice along time keeps, in its order; None for another Slice, and where it is not known."""
-    known = [constant(v) for v in node.inputs[1:]]
-    n = _samples(node.inputs[0])
+def cut(node: ir.Node) -> tuple[int, int] | None:
+    """Return the span of a Slice of consecutive samples along time, or None."""
+    known, n = [constant(v) for v in node.inputs[1:]], _samples(node.inputs[0])
     if n is None or len(known) < 3 or any(a is None or a.size != 1 for a in known):
         return None
     start, stop, axis, step = (*(int(np.asarray(a).reshape(())) for a in known), 1)[:4]
-    if axis % 4 != TIME:
-        return None
-    return range(n)[start : None if step < 0 and stop < -n else stop : step]
-
-
-def cut(node: ir.Node) -> tuple[int, int] | None:
-    """Return the span of a Slice of consecutive samples along time, or None."""
-    span = sliced(node)
-    return (span.start, span.stop) if span and span.step == 1 else None
+    span = range(n)[start:stop]
+    return (span.start, span.stop) if span and (axis % 4, step) == (TIME, 1) else None
 
 
 def reaches(node: ir.Node, wanted: Callable[[Conv1d], bool]) -> bool:
@@ -146,16 +138,11 @@ class Phases:
             return self._concat(node, n)
         return self._elementwise(node, n)
 
-    def _exact(self, value: ir.Value, n: int) -> list[Phase]:
-        return [Phase(value=v, size=k, length=k) for v, k in zip(self._every(value, n), self.lengths(n), strict=True)]
-
-    def _every(self, value: ir.Value, n: int) -> list[ir.Value]:
-        return [self.emit.slice(value, TIME, p, None, self.m) if n > 1 else value for p in range(self.m)]
-
     def _apart(self, value: ir.Value, n: int) -> list[Phase]:
         if n > SMALL:
             raise Refused(f"{value.name} would have to be taken apart")
-        return self._exact(value, n)
+        every = [self.emit.slice(value, TIME, p, None, self.m) if n > 1 else value for p in range(self.m)]
+        return [Phase(value=v, size=k, length=k) for v, k in zip(every, self.lengths(n), strict=True)]
 
     def _conv(self, conv: Conv1d) -> list[Phase]:
         lengths = self.lengths(conv.n_out)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import BLOCK
-from rtserve.fusion.ir.joint import Apart, Joint, Source, dense_behind, ends_of, sources
-from rtserve.fusion.ir.nodes import attributes_of, followers, inner_dims, only_reader, producer
+from rtserve.fusion.ir.joint import Apart, Joint, dense_behind, ends_of, sources
+from rtserve.fusion.ir.nodes import attributes_of, followers, inner_dims, only_reader
 from rtserve.fusion.ir.refused import Refused
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, replace_value
@@ -23,7 +23,7 @@ from rtserve.graphs.fold import constant, replace_value
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["FROM_ROWS", "MOST_WEIGHTS", "TO_ROWS", "Row", "ViewTable", "as_rows", "from_rows", "seam_rows", "stepped",
+__all__ = ["FROM_ROWS", "MOST_WEIGHTS", "TO_ROWS", "Row", "ViewTable", "as_rows", "from_rows", "stepped",
            "tabulate"]  # fmt: skip
 
 FROM_ROWS = (0, 3, 1, 2)
@@ -36,11 +36,33 @@ MOST_WEIGHTS = 1 << 14
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Row(Source):
-    """A source of the table: its value, (batch, channels, 1, time), its first row, and how many rows it has."""
+class Row:
+    """A source of the table.
 
+    Parameters
+    ----------
+    value : onnx_ir.Value
+        (batch, channels, 1, time), or (batch x time, channels) where it is `flat`.
+    base, factor : onnx_ir.Value, float
+        Of what it is a copy, times what; itself where it is none.
+    flat : bool
+        See value.
+    start, length : int
+        Its first row, and how many it has.
+    """
+
+    value: Any
+    base: Any
+    factor: float
+    flat: bool
     start: int
     length: int
+
+    def written(self, emit: Emitter, value: ir.Value, channels: int) -> ir.Value:
+        """Return the rows, (batch, length, channels), of a value of this form."""
+        if self.flat:
+            return emit("Reshape", value, [-1, self.length, channels])
+        return as_rows(emit, value, self.length, channels)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,11 +97,7 @@ class ViewTable:
 
     def written(self, emit: Emitter) -> ir.Value:
         """Return the table, (batch, rows, channels), after what is done elementwise."""
-        channels = len(self.offset)
-        parts = [
-            as_rows(emit, row.value, row.length, channels) if row.windows is None else seam_rows(emit, row)
-            for row in self.rows
-        ]
+        parts = [row.written(emit, row.value, len(self.offset)) for row in self.rows]
         return stepped(emit, self.steps, emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0])
 
     def put_apart(self, model: ir.Model, order: Sequence[int]) -> None:
@@ -91,6 +109,10 @@ class ViewTable:
         """Return of which of the sources rows are."""
         return np.searchsorted([row.start for row in self.rows], index, side="right") - 1
 
+    def used(self, views: Sequence[int]) -> list[int]:
+        """Return which of the sources some views are put together of."""
+        return sorted(set(self.numbers(self.index[list(views)]).flat))
+
     @property
     def pieced(self) -> bool:
         """Whether a view is put together out of samples of several sources."""
@@ -99,7 +121,7 @@ class ViewTable:
 
     def whole(self, row: Row) -> np.ndarray:
         """Return which views are all of one source, sample by sample."""
-        if row.windows is not None or row.length != self.index.shape[1]:
+        if row.flat or row.length != self.index.shape[1]:
             return np.zeros(len(self.index), dtype=bool)
         return np.asarray((self.index == row.start + np.arange(row.length)).all(axis=1))
 
@@ -121,32 +143,30 @@ def tabulate(model: ir.Model, node: ir.Node, joint: Joint) -> ViewTable:
         raise Refused("not in front of one convolution on whole blocks")
     if joint.group is None or not (ends := ends_of(model, joint.group)):
         raise Refused("they are put apart again on the way")
-    rows, first = _rows(model, joint)
-    index = np.array([[first[name] + t for name, t in places] for places in joint.places], dtype=np.int64)
+    rows, index = _rows(model, joint)
     return ViewTable(rows=rows, index=index, offset=joint.offset, steps=steps, last=last, reader=reader, ends=ends)
 
 
-def _rows(model: ir.Model, joint: Joint) -> tuple[list[Row], dict[str, int]]:
-    """Return the sources of views in the order of their use, and in which row each of them begins."""
+def _rows(model: ir.Model, joint: Joint) -> tuple[list[Row], np.ndarray]:
+    """Return the sources of views as they are now, and which row of them every sample of every view is."""
     rows: dict[ir.Value, Row] = {}
-    first, length, now = {}, 0, sources(model)
-    for name in dict.fromkeys(name for places in joint.places for name, _ in places):
-        if name not in now:
-            raise Refused(f"its source {name} is computed otherwise now")
-        value, at = now[name]
+    now, index, length = sources(model), np.zeros_like(joint.index), 0
+    for source, first in joint.sources.items():
+        if source.name not in now:
+            raise Refused(f"its source {source.name} is computed otherwise now")
+        value, at = now[source.name]
         if value not in rows:
-            known, dims = joint.sources[name], inner_dims(value)
-            if known.windows is None and (dims is None or len(dims) != 3):
+            dims = inner_dims(value)
+            if not source.flat and (dims is None or len(dims) != 3):
                 raise Refused("not (batch, channels, 1, time)")
-            n = len(known.windows) if known.windows is not None else dims[2]  # type: ignore[index]
-            base, begins = now.get(joint.copies.get(name, ""), (None, 0))
-            base = base if not begins and inner_dims(base) == dims else None
-            rows[value] = Row(
-                value=value, windows=known.windows, base=base, factor=known.factor, start=length, length=n
-            )
+            base, begins = now.get(source.base, (value, 0))
+            base, factor = (base, source.factor) if not begins and inner_dims(base) == dims else (value, 1.0)
+            n = source.samples if source.flat else dims[2]  # type: ignore[index]
+            rows[value] = Row(value=value, base=base, factor=factor, flat=source.flat, start=length, length=n)
             length += n
-        first[name] = rows[value].start + at
-    return list(rows.values()), first
+        mine = (joint.index >= first) & (joint.index < first + source.samples)
+        index[mine] = joint.index[mine] - first + rows[value].start + at
+    return list(rows.values()), index
 
 
 def stepped(emit: Emitter, steps: Sequence[ir.Node], value: ir.Value) -> ir.Value:
@@ -168,15 +188,6 @@ def from_rows(emit: Emitter, table: ir.Value, signals: np.ndarray, channels: int
     """Return signals, (number, time), put together from the rows of a table: (batch x number, channels, 1, time)."""
     rows = emit("Reshape", emit("Gather", table, signals, axis=1), [-1, 1, signals.shape[1], channels])
     return emit("Transpose", rows, perm=list(FROM_ROWS))
-
-
-def seam_rows(emit: Emitter, row: Row, *, offset: bool = True) -> ir.Value:
-    """Return the product of every distinct window, (batch, windows, channels), with or without its offset."""
-    product, windows = row.value.producer(), np.asarray(row.windows)
-    flat = producer(product.inputs[0])
-    picked = emit("Gather", flat.inputs[0].producer().inputs[0], windows.reshape(-1), axis=1)  # type: ignore[union-attr]
-    y = emit("Gemm", emit("Reshape", picked, *flat.inputs[1:]), *product.inputs[1 : 3 if offset else 2])  # type: ignore[union-attr]
-    return emit("Reshape", y, [-1, len(windows), inner_dims(row.value)[0]])  # type: ignore[index]
 
 
 def _turn_apart(model: ir.Model, node: ir.Node, apart: Apart, order: Sequence[int]) -> None:

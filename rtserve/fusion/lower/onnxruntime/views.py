@@ -6,7 +6,7 @@ out and joined: a handful of small nodes for each view. One of three ways takes 
 - **rows**: with R the table of every phase, every scaled copy of one and every distinct seam window,
   :math:`v_b[n, :] = R[\,i_b(n), :\,]` is one Gather for all views, however many. The engine writes its blocks out as rows
   and reads rows into blocks at no more cost than the other way. What follows elementwise is done on the table, and a
-  convolution on what is distinct in it (`rtserve.fusion.program.share`), as long as that saves more than it costs;
+  convolution on what is distinct in it (`rtserve.fusion.program.share`): as many layers as save most time together;
 - **height**: views that move nothing never leave the blocked layout (`rtserve.fusion.lower.onnxruntime.height`);
 - **phases**: nothing is done where fast FIR keeps the first stage in phases up to the next layer.
 
@@ -15,13 +15,14 @@ By rows the views lie behind the batch, (batch x views), and are put apart from 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import COSTS
-from rtserve.fusion.ir.conv import ZERO, conv_of
+from rtserve.fusion.ir.conv import ZERO, Conv1d, conv_of
 from rtserve.fusion.ir.joint import joints
 from rtserve.fusion.ir.nodes import followers, only_reader
 from rtserve.fusion.ir.refused import Refused
@@ -47,33 +48,46 @@ def run(model: ir.Model) -> PassResult:
     for node, joint in joints(model):
         with result.at(node):
             table = tabulate(model, node, joint)
-            packing = _packed(table.reader, table.index)
-            if packing is None and fast_fir.wants(model, table.reader):
+            layers = _shared(table)
+            if not layers and fast_fir.wants(model, table.reader):
                 raise Refused("fast FIR keeps it in phases")
-            ways = [partial(_gathered, packing=packing)] if packing is not None else [height.rewrite, _gathered]
-            for way in ways:
+            for way in [partial(_gathered, layers=layers)] if layers else [height.rewrite, _gathered]:
                 with result.at(node):
                     result.done(way(model, node, table))
                     break
     return result
 
 
-def _packed(reader: ir.Node | None, index: np.ndarray) -> Packing | None:
-    """Return what a layer computes for all views at once; None where that does not pay."""
-    conv = conv_of(reader)
-    packing = pack(index, conv) if conv is not None else None
-    return packing if packing is not None and _pays(packing) else None
+def _shared(table: ViewTable) -> list[Packing]:
+    """Return the layers behind the views that are best computed for all of them at once: as many as save most time."""
+    best: list[Packing] = []
+    chain: list[Packing] = []
+    index, conv, saved, most = table.index, conv_of(table.reader), 0.0, 0.0
+    while conv is not None:
+        packing = pack(index, conv)
+        if packing.conv.n_out >= packing.place.size:  # nothing is shared, nor would be behind it
+            break
+        chain.append(packing)
+        saved += (packing.place.size - packing.conv.n_out) * conv.rows * conv.weight.size / COSTS.macs_per_us
+        gain = saved - 1.25 * _added(packing, len(chain))
+        if gain > most:
+            best, most = list(chain), gain
+        index, conv = packing.place, conv_of(only_reader(_behind(conv)[-1].outputs[0], "Conv"))
+    return best
 
 
-def _pays(packing: Packing) -> bool:
-    """Whether the windows that are not computed again cost clearly more time than putting the outputs together."""
-    conv, outputs = packing.conv, packing.place.size
-    saved = (outputs - conv.n_out) * conv.rows * conv.weight.size / COSTS.macs_per_us
-    moved = outputs * (COSTS.gathered_row_us + len(conv.weight) * COSTS.depthwise_us)
-    return bool(saved > 1.25 * (5 * COSTS.node_us + moved))
+def _added(packing: Packing, layers: int) -> float:
+    """Return what so many layers take in nodes, and in putting the outputs of the last one together."""
+    outputs, width = packing.place.size, len(packing.conv.weight)
+    return layers * 5 * COSTS.node_us + outputs * (COSTS.gathered_row_us + width * COSTS.depthwise_us)
 
 
-def _gathered(model: ir.Model, node: ir.Node, table: ViewTable, packing: Packing | None = None) -> str:
+def _behind(conv: Conv1d) -> list[ir.Node]:
+    """Return a convolution's node and what is done elementwise behind it."""
+    return [conv.node, *followers(conv.node.outputs[0])]
+
+
+def _gathered(model: ir.Model, node: ir.Node, table: ViewTable, layers: Sequence[Packing] = ()) -> str:
     """Put views together out of rows, behind the layers that compute them all at once; return what was done.
 
     Raises
@@ -81,22 +95,21 @@ def _gathered(model: ir.Model, node: ir.Node, table: ViewTable, packing: Packing
     Refused
         Where they are whole as they are.
     """
-    if packing is None and not table.pieced:
+    if not layers and not table.pieced:
         raise Refused("no view is put together out of pieces")
     emit = Emitter(model.graph, before=node, prefix=PREFIX)
     index, last = table.index, table.last
     rows, n, channels = table.written(emit), sum(row.length for row in table.rows), len(table.offset)
     done = f"{len(index)} views put together at once"
-    while packing is not None:
+    for packing in layers:
         conv, samples = packing.conv, packing.samples
         if (samples == ZERO).any():
             rows, samples = emit("Pad", rows, [0, 0, 0, 0, 1, 0]), np.where(samples == ZERO, n, samples)
-        steps = followers(conv.node.outputs[0])
+        layer, *steps = _behind(conv)
         y = stepped(emit, steps, conv.emit(emit, from_rows(emit, rows, samples[None], channels)))
-        done += f"; Conv {conv.node.outputs[0].name} computes {conv.n_out} for {packing.place.size} outputs"
-        n, channels, index = conv.n_out, len(conv.weight), packing.place
-        rows, last = as_rows(emit, y, n, channels), (conv.node, *steps)[-1].outputs[0]
-        packing = _packed(only_reader(last, "Conv"), index)
+        done += f"; Conv {layer.outputs[0].name} computes {conv.n_out} for {packing.place.size} outputs"
+        n, channels, index, last = conv.n_out, len(conv.weight), packing.place, (layer, *steps)[-1].outputs[0]
+        rows = as_rows(emit, y, n, channels)
     supersede(model, last, from_rows(emit, rows, index, channels))
     table.put_apart(model, range(len(index)))
     return done

@@ -59,12 +59,15 @@ def share_filter(
         The stage's output for the identity, (batch, features, n_times).
     """
     tap = _tap_of(stacker, conv) if base is not None else None
-    moves = [view.move for view in views if view.move and view.in_order and view.factor == 1.0]
-    if tap is None or base is None or len(moves) < len(views) or not _pays(tap, moves):
+    moves = [view.move for view in views if view.move and view.in_order]
+    if tap is None or base is None or len(moves) < len(views):
         return {}
     back, ahead = (max(0, *(sign * shift for shift, _ in moves)) for sign in (1, -1))
+    extended = replace(tap, left=tap.left + back, right=tap.right + ahead)
+    if not _pays(tap, extended, moves):
+        return {}
     u = emit("Unsqueeze", base, [2])
-    whole = replace(tap, left=tap.left + back, right=tap.right + ahead).emit(emit, u)
+    whole = extended.emit(emit, u)
     moved = [move for move in moves if move[0]]
     corrected = emit("Add", _corrections(emit, u, tap, moved, back, ahead), whole)
     parts = []
@@ -91,13 +94,13 @@ def _tap_of(stacker: Stacker, conv: Conv1d) -> Conv1d | None:
     return stacker.conv(tap)
 
 
-def _pays(tap: Conv1d, moves: Sequence[Move]) -> bool:
+def _pays(tap: Conv1d, extended: Conv1d, moves: Sequence[Move]) -> bool:
     """Whether the filter outputs saved cost clearly more time than the corrections."""
     reaches = [abs(shift) for shift, _ in moves]
     moved = np.count_nonzero(reaches)
     if not moved or max(reaches) >= tap.n_in // 4:
         return False
-    saved = tap.weight.size * (tap.n_out * (len(moves) - 1) - 2 * max(reaches)) / COSTS.depthwise_macs_per_us
+    saved = tap.weight.size * (tap.n_out * len(moves) - extended.n_out) / COSTS.depthwise_macs_per_us
     return bool(saved > 1.5 * (COSTS.corrected_us + COSTS.view_corrected_us * moved))
 
 

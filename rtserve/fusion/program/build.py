@@ -21,12 +21,10 @@ from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.join import add_calibration, add_merge, empty_model, set_output
 from rtserve.fusion.passes.affine import static_dims
-from rtserve.fusion.passes.scaling import late_scaling as _late_scaling
-from rtserve.fusion.passes.share import share_views
-from rtserve.fusion.passes.share_filter import share_filter
 from rtserve.fusion.passes.stack import Stacker, signature
 from rtserve.fusion.passes.stack_ops import HANDLERS, gemm_weights
 from rtserve.fusion.plan import FusionPlan
+from rtserve.fusion.program.affine_end import share_affine
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 
@@ -130,15 +128,7 @@ def _branch_values(
     alone = len(views) == 1 and views[0].identity
     conv = _first_stage(first) if share and not alone else None
     if conv is not None:
-        stage = stacker.conv(conv)
-        notes.append(f"views share Conv {conv.node.outputs[0].name}")
-        late = _late_scaling(group.models, conv.node, views, stop)
-        if late is not None:
-            notes.append(f"scaled views share everything up to {late.value.name}")
-            start = _staged(emit, x, stacker, stage, late.early, notes, None)
-            y = late.write(emit, stacker, start, group.number)
-            return stacker.run(start={late.value: y}, shared=set(), stop=stop), stacker
-        start = _staged(emit, x, stacker, stage, views, notes, group.number)
+        start = share_affine(emit, x, stacker, conv, views, stop=stop, group=group.number, notes=notes)
         return stacker.run(start=start, shared=set(), stop=stop), stacker
     n_chans, n_times = static_dims(x)
     parts = [Signal.whole(view.onnx(emit, x), n_times) for view in views]
@@ -146,26 +136,6 @@ def _branch_values(
     if len(parts) > 1:
         notes.append("views are batched in front of the network")
     return stacker.run(start={source: feed}, shared={source}, stop=stop), stacker
-
-
-def _staged(
-    emit: Emitter,
-    x: ir.Value,
-    stacker: Stacker,
-    stage: Conv1d,
-    views: list[LinearView],
-    notes: list[str],
-    group: int | None,
-) -> dict[Any, ir.Value]:
-    """Return what views share, on the batch: the first stage, and the filter behind it where that pays."""
-    parts = share_views(emit, x, stage, views)
-    base = next((part.value for part, view in zip(parts, views, strict=True) if view.identity), None)
-    filtered = share_filter(emit, stacker, stage, views, base)
-    notes += [f"views share the filter {value.name}" for value in filtered]
-    none = np.zeros(len(stage.weight))
-    offset = none if stage.bias is None else stage.bias.astype(np.float64)
-    joined = {value: join(emit, found, offset=none, group=group) for value, found in filtered.items()}
-    return {stage.node.outputs[0]: join(emit, parts, offset=offset, group=group)} | joined
 
 
 def _first_stage(model: ir.Model) -> Conv1d | None:

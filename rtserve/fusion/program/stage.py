@@ -1,0 +1,245 @@
+r"""The first stage of all views, from what it makes of the window.
+
+Let the stage be a convolution of kernel K, stride s, dilation d along time. Output t of a view is decided by its
+*window*: which samples of x its taps read, zero padding included, first tap first or, of a window that runs backwards,
+last tap first. Views that only move samples in time read windows that are mostly the same:
+
+- a **regular** window is x (zero-extended) from sample a on; all regular windows with the same a mod s are one
+  convolution of x, whichever views ask for them;
+- a **seam** window touches a wrap or an artificial edge; the few distinct ones are gathered and convolved by themselves.
+
+With K = 1 every window is regular, so a collapsed prefix mixes the electrodes once for all of these views. A channel
+permutation and a reversed kernel are further weights, shared by all views that have them; a dropped channel subtracts its
+own contribution. A factor waits until the end of what is affine (`rtserve.fusion.program.affine_end`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rtserve.fusion.engines.onnxruntime import COSTS
+from rtserve.fusion.ir.conv import ZERO, Conv1d
+from rtserve.fusion.ir.joint import Signal, Source
+from rtserve.fusion.ir.linear_view import LinearView, runs_of
+from rtserve.fusion.program.share import spans
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from rtserve.graphs.emit import Emitter
+
+__all__ = ["share_views"]
+
+SHORTEST = 4
+"""Samples that a piece must have for one Gather of pieces to be cheaper than cutting and joining."""
+
+
+def share_views(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[LinearView]) -> list[Signal]:
+    """Return the stage's output for every view, (batch, outputs, n_out) each, and what it is put together of.
+
+    Parameters
+    ----------
+    emit : Emitter
+        Where the nodes go.
+    x : Value
+        The window (batch, n_chans, n_times).
+    stage : Conv1d
+        The convolution.
+    views : sequence of LinearView
+        Of any kind, without their factors.
+    """
+    kernels: dict[Any, tuple[Conv1d, dict[int, np.ndarray]]] = {}
+    for number, view in enumerate(views):
+        own, windows = stage, stage.reads(view.times)
+        channels = b"" if _in_place(view) else view.channels.tobytes()
+        backwards = sum(step * n for _, step, n in view.runs) < 0
+        if channels:
+            own = replace(own, weight=_of_channels(own.weight, view.channels))
+        if backwards:
+            own, windows = replace(own, weight=own.weight[:, :, ::-1]), windows[:, ::-1]
+        kernels.setdefault((channels, backwards), (own, {}))[1][number] = windows
+    made: dict[int, Signal] = {}
+    for own, wanted in kernels.values():
+        made |= zip(wanted, _outputs(emit, x, own, list(wanted.values())), strict=True)
+    return [_without(emit, x, stage, view, made[number]) for number, view in enumerate(views)]
+
+
+def _in_place(view: LinearView) -> bool:
+    """Whether a view is the window, or that without some channels, whose contributions can be taken off."""
+    kept = np.flatnonzero(view.channels != ZERO)
+    return view.in_order or (view.still and np.array_equal(view.channels[kept], kept))
+
+
+def _of_channels(weight: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    """Return the weights on x that are some weights on its channels taken otherwise."""
+    own = np.zeros_like(weight)
+    for c in np.flatnonzero(channels != ZERO):
+        own[:, channels[c]] += weight[:, c]
+    return own
+
+
+def _without(emit: Emitter, x: ir.Value, stage: Conv1d, view: LinearView, whole: Signal) -> Signal:
+    """Return what is left of the stage's output where a view drops channels."""
+    dropped = np.flatnonzero(view.channels == ZERO)
+    if not len(dropped) or not _in_place(view):
+        return whole
+    own = replace(stage, weight=stage.weight[:, dropped], bias=None)
+    return Signal.whole(emit("Sub", whole.value, own.emit(emit, emit("Gather", x, dropped, axis=1))), stage.n_out)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Part:
+    """Outputs that are there.
+
+    Parameters
+    ----------
+    value : Value
+        (batch, outputs, length).
+    start, length : int
+        How many the parts in front of it have, one between any two, and how many it has.
+    source : Source
+        Of which they are samples.
+    which : ndarray, (length,)
+        Which ones.
+    cuts : dict
+        Pieces of it that are there, by their span.
+    """
+
+    value: ir.Value
+    start: int
+    length: int
+    source: Source
+    which: np.ndarray
+    cuts: dict[tuple[int, int], ir.Value]
+
+    def piece(self, emit: Emitter, low: int, step: int, n: int) -> ir.Value:
+        """Return n neighbouring outputs from `low` on, forwards or backwards."""
+        if step < 0:
+            end = low - n
+            return emit.slice(self.value, 2, low - self.length, end if end >= 0 else None, -1)
+        found = self.value if (low, n) == (0, self.length) else self.cuts.get((low, low + n))
+        return emit.slice(self.value, 2, low, low + n) if found is None else found
+
+
+def _outputs(emit: Emitter, x: ir.Value, stage: Conv1d, wanted: Sequence[np.ndarray]) -> list[Signal]:
+    """Return the outputs of windows, (n_out, taps) for each view, from shared phases and a few seam windows."""
+    windows = np.stack(wanted)
+    begins, regular = _begins(windows, stage)
+    number, parts, n = np.zeros(windows.shape[:2], dtype=np.int64), [], 0
+    for phase in np.unique(begins[regular] % stage.stride):
+        mine = regular & (begins % stage.stride == phase)
+        value, first, length = _phase_output(emit, x, stage, int(begins[mine].min()), int(begins[mine].max()))
+        number[mine] = n + (begins[mine] - first) // stage.stride
+        source = Source.of(value, length)
+        parts.append(_Part(value=value, start=n, length=length, source=source, which=np.arange(length), cuts={}))
+        n += length + 1
+    if not regular.all():
+        runs, place = _seam_runs(windows, ~regular)
+        number[~regular] = n + place[~regular]
+        parts.append(_seam_part(emit, x, stage, runs, n))
+    return [_assembled(emit, parts, numbers) for numbers in number]
+
+
+def _begins(windows: np.ndarray, stage: Conv1d) -> tuple[np.ndarray, np.ndarray]:
+    """Return from which sample of x every window is, and where it is the zero-extended x; all zeros count as a seam."""
+    tap = np.argmax(windows != ZERO, axis=-1)
+    begins = np.take_along_axis(windows, tap[..., None], axis=-1)[..., 0] - stage.dilation * tap
+    at = begins[..., None] + stage.dilation * np.arange(stage.taps)
+    extended = np.where((at >= 0) & (at < stage.n_in), at, ZERO)
+    return begins, (windows == extended).all(axis=-1) & (windows != ZERO).any(axis=-1)
+
+
+def _seam_runs(windows: np.ndarray, seam: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the runs of seam windows, equal ones once, and where among them every window is.
+
+    Every run is one piece of a Split.
+    """
+    runs: dict[bytes, tuple[int, np.ndarray]] = {}
+    place, n = np.zeros(seam.shape, dtype=np.int64), 0
+    for view in range(len(windows)):
+        for low, high in spans(np.flatnonzero(seam[view])):
+            run = windows[view, low:high]
+            start, _ = runs.setdefault(run.tobytes(), (n, run))
+            n += (high - low) * (start == n)
+            place[view, low:high] = np.arange(start, start + high - low)
+    return [run for _, run in runs.values()], place
+
+
+def _assembled(emit: Emitter, parts: Sequence[_Part], numbers: np.ndarray) -> Signal:
+    """Return the signal of some outputs, put together from runs of neighbouring ones."""
+    pieces, places = [], []
+    for first, step, n in runs_of(numbers):
+        part = next(part for part in reversed(parts) if part.start <= first)
+        low = first - part.start
+        pieces.append(part.piece(emit, low, step, n))
+        places += [(part.source, int(part.which[low + step * i])) for i in range(n)]
+    return Signal(value=emit("Concat", *pieces, axis=2) if len(pieces) > 1 else pieces[0], places=places)
+
+
+def _phase_output(emit: Emitter, x: ir.Value, stage: Conv1d, first: int, last: int) -> tuple[ir.Value, int, int]:
+    """Convolve x so that output j is the regular window from ``first + j stride`` on; return it, first, and its length."""
+    if first > 0:
+        first = first % stage.stride - stage.stride * (first % stage.stride != 0)
+    whole = replace(stage, left=max(-first, 0), right=max(last + stage.span - stage.n_in, 0))
+    return whole.emit(emit, x), first, whole.n_out
+
+
+def _seam_part(emit: Emitter, x: ir.Value, stage: Conv1d, runs: Sequence[np.ndarray], start: int) -> _Part:
+    """Gather the seam windows as rows and multiply them with the kernel; their source is the product.
+
+    Each is there once where that saves more than the node that puts them in their places.
+    The samples that seams read are cut out first and gathered as rows with time in front: element by element along time
+    would cost more than the convolution. A row of zeros stands for zero padding.
+    """
+    every, n_chans = np.concatenate(runs), stage.weight.shape[1]
+    _, first, which = np.unique(every, axis=0, return_index=True, return_inverse=True)
+    which, index = np.argsort(np.argsort(first))[which.reshape(-1)], every[np.sort(first)]
+    if (len(every) - len(index)) * stage.weight.size < COSTS.node_us * COSTS.macs_per_us:  # a node to tell them apart
+        which, index = np.arange(len(every)), every
+    rows, samples = _sample_rows(emit, x, stage, np.unique(index[index >= 0]))
+    if (index < 0).any():
+        rows = emit("Pad", rows, [0, 0, 0, 0, 1, 0])
+    place = {t: i for i, t in enumerate(samples)}
+    order = np.array([place.get(int(t), len(place)) for t in index.reshape(-1)], dtype=np.int64)
+    windows = emit("Reshape", emit("Gather", rows, order, axis=1), [-1, stage.taps * n_chans])
+    kernel = stage.weight.transpose(2, 1, 0).reshape(stage.taps * n_chans, -1).astype(np.float32)
+    bias = [] if stage.bias is None else [stage.bias.astype(np.float32)]
+    product = emit("Gemm", windows, kernel, *bias)
+    y = emit("Reshape", product, [-1, len(index), len(stage.weight)])
+    y = emit("Gather", y, which, axis=1) if len(index) < len(every) else y
+    y = emit("Transpose", y, perm=[0, 2, 1])
+    sizes = [len(run) for run in runs]
+    cut = emit.many("Split", y, sizes, n=len(sizes), axis=2) if len(sizes) > 1 else []
+    cuts = dict(zip(pairwise(accumulate(sizes, initial=0)), cut, strict=False))
+    source = Source.of(product, len(index), flat=True)
+    return _Part(value=y, start=start, length=len(every), source=source, which=which, cuts=cuts)
+
+
+def _sample_rows(emit: Emitter, x: ir.Value, stage: Conv1d, wanted: np.ndarray) -> tuple[ir.Value, list[int]]:
+    """Return samples of x as rows, (batch, samples, n_chans), and which they are: those wanted, and perhaps others."""
+    n_chans, runs = stage.weight.shape[1], spans(wanted.tolist())
+    size = _piece(wanted, stage.n_in) if len(runs) > 1 else 0
+    if size:  # x as pieces of one length, of which some are taken
+        taken = np.unique(wanted // size)
+        pieces = emit("Gather", emit("Reshape", x, [-1, n_chans, stage.n_in // size, size]), taken, axis=2)
+        rows = emit("Reshape", emit("Transpose", pieces, perm=[0, 2, 3, 1]), [-1, len(taken) * size, n_chans])
+        return rows, [int(k) * size + i for k in taken for i in range(size)]
+    if not runs:
+        runs = [(0, 1)]
+        pieces = emit("Mul", emit.slice(x, 2, 0, 1), np.float32(0.0))
+    else:
+        cut = [emit.slice(x, 2, low, high) for low, high in runs]
+        pieces = emit("Concat", *cut, axis=2) if len(cut) > 1 else cut[0]
+    return emit("Transpose", pieces, perm=[0, 2, 1]), [t for low, high in runs for t in range(low, high)]
+
+
+def _piece(wanted: np.ndarray, n_times: int) -> int:
+    """Return the length of the pieces that hold the wanted samples most cheaply; 0 where most samples would be idle."""
+    pieces = {k: len(np.unique(wanted // k)) for k in range(SHORTEST, n_times) if n_times % k == 0}
+    best = min(pieces, key=lambda k: pieces[k] * (k + COSTS.piece_samples), default=0)
+    return best if best and pieces[best] * best <= 2 * len(wanted) else 0
