@@ -64,7 +64,9 @@ class NativeModule:
             )
         self._packed = _aligned(self._library.rtserve_packed_floats(self._level))
         self._scratch = _aligned(self._library.rtserve_scratch_floats(self._level))
-        self._library.rtserve_pack(self._level, _at(plain), _at(self._packed))
+        self._library.rtserve_pack(self._level, plain.ctypes.data, self._packed.ctypes.data)
+        self._run = self._library.rtserve_run
+        self._places = (self._packed.ctypes.data, self._scratch.ctypes.data)
 
     @classmethod
     def of(cls, built: Built, *, level: str | None = None) -> NativeModule:
@@ -101,13 +103,14 @@ class NativeModule:
     def infer(self, x: np.ndarray) -> np.ndarray:
         """Return (batch, n_outputs) float32 for x (batch, n_chans, n_times) float32."""
         x = np.ascontiguousarray(x, dtype=np.float32)
-        if x.size != len(x) * self.n_window:
+        n = len(x)
+        if x.size != n * self.n_window:
             raise InputError(
-                f"windows of {x.size // max(len(x), 1)} numbers are given, the code takes {self.n_window}",
+                f"windows of {x.size // max(n, 1)} numbers are given, the code takes {self.n_window}",
                 hint="windows of (n_chans, n_times) as the graph says",
             )
-        y = np.empty((len(x), self.n_answer), dtype=np.float32)
-        self._library.rtserve_run(self._level, _at(self._packed), _at(self._scratch), _at(x), _at(y), len(x))
+        y = np.empty((n, self.n_answer), dtype=np.float32)
+        self._run(self._level, self._places[0], self._places[1], x.ctypes.data, y.ctypes.data, n)
         return y
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -123,10 +126,6 @@ def _index(names: list[str], level: str) -> int:
     if level not in names:
         raise InputError(f"the code was not built for {level}", hint=f"it was for {', '.join(names)}")
     return names.index(level)
-
-
-def _at(array: np.ndarray) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
 
 
 def _aligned(n: int) -> np.ndarray:
