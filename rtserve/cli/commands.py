@@ -117,6 +117,11 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
             "Time a graph, and its ratio to others by turns",
             "rtserve bench F.onnx --against M1.onnx",
         ),
+        "tune": _entry(
+            "tuning:tune",
+            "Which engine is fastest for a graph on this machine",
+            "rtserve tune F.onnx",
+        ),
         "compare": _entry(
             "compare:compare",
             "Two results, graphs or zips: what differs, who is better",

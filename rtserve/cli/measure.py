@@ -20,6 +20,7 @@ _METRICS = (
     " of vectors retrieval[:top=5][:average=subject], angular_mae[:unit=deg]"
 )
 _ENGINES = EngineChoice(ENGINES)
+_WITH_AUTO = EngineChoice((*ENGINES, "auto"))
 
 
 @click.command()
@@ -36,7 +37,9 @@ _ENGINES = EngineChoice(ENGINES)
 )
 @click.option("--per", metavar="COLUMN[:vote]", help="Score recordings: the mean of their windows' answers, or a vote.")
 @click.option("--tables", is_flag=True, help="Also print the confusion matrix, each class and each subject.")
-@click.option("--engine", type=_ENGINES, default="onnxruntime", show_default=True)
+@click.option(
+    "--engine", type=_WITH_AUTO, default="onnxruntime", show_default=True, help="auto: as rtserve tune found."
+)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--batch", type=click.IntRange(1), help="Windows per call; by default what fits in 2 MiB.")
 @click.option("--by", help="Put branches of a fused GRAPH on trial: view, member, or view,member.")
@@ -65,6 +68,7 @@ def evaluate(
     profile = options.pop("profile")
     options["metrics"] = named_metrics(options["metrics"], profile)
     options["weights"] = weights_of(profile) if c1 and c2 else None
+    _settle_engine(graph, options)
     output, as_json, tables = options["output"], options.pop("as_json"), options.pop("tables")
     with progress("scoring and timing" if options["by"] else "scoring") as callback:
         zips = partial(predict_zip, challenge=None, profile=profile)
@@ -80,7 +84,9 @@ def evaluate(
 @click.command()
 @click.argument("graph", type=click.Path())
 @click.option("--against", multiple=True, type=click.Path(), help="Graph to compare with; may be repeated.")
-@click.option("--engine", type=_ENGINES, default="onnxruntime", show_default=True)
+@click.option(
+    "--engine", type=_WITH_AUTO, default="onnxruntime", show_default=True, help="auto: as rtserve tune found."
+)
 @click.option("--against-engine", type=_ENGINES, help="Engine of the others; the same by default.")
 @click.option("--batch", type=click.IntRange(1), show_default="1", help="Windows per call.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
@@ -97,6 +103,7 @@ def bench(graph: str, output: str | None, force: bool, as_json: bool, **options:
     from rtserve.cli.progress import progress
     from rtserve.measure.commands import run_bench
 
+    _settle_engine(graph, options)
     with progress("timing") as callback:
         report = run_bench(graph, output=output, force=force, progress=callback, **options)
     if as_json:
@@ -105,3 +112,16 @@ def bench(graph: str, output: str | None, force: bool, as_json: bool, **options:
         click.echo("\n".join(report.lines()))
     if output:
         tell(f"wrote {output}")
+
+
+def _settle_engine(graph: str | None, options: dict[str, Any]) -> None:
+    """Put the engine that `rtserve tune` found in the place of ``auto``, and say which it is."""
+    if options["engine"] != "auto":
+        return
+    from rtserve.errors import InputError
+    from rtserve.measure.tuned import tuned_engine
+
+    if not graph or not graph.endswith(".onnx"):
+        raise InputError("--engine auto is for one graph (.onnx)", hint="name an engine with --engine")
+    options["engine"] = tuned_engine(graph, batch=options["batch"], threads=options["threads"])
+    tell(f"engine {options['engine']}: what rtserve tune found for {graph} here")
