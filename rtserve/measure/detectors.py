@@ -10,6 +10,7 @@ import re
 
 import numpy as np
 
+from rtserve.measure.metrics import metric_of
 from rtserve.measure.sides import Claim, Cost
 from rtserve.measure.standing import Standing
 from rtserve.signals.stored import fingerprints
@@ -64,10 +65,16 @@ def _same_metric(first: Claim, second: Claim) -> bool:
 
 
 def equal_to_six_digits(first: Claim, second: Claim) -> str | None:
-    """Warn where two scores agree to six digits: equal models, or one file read twice."""
-    if first.value == 0 or f"{first.value:.5e}" != f"{second.value:.5e}":
+    """Warn where two scores agree to six digits: equal models, or one file read twice. Shares of windows often agree."""
+    if first.value == 0 or (_counts(first) and _counts(second)) or f"{first.value:.5e}" != f"{second.value:.5e}":
         return None
     return f"{first.name} and {second.name} agree to six digits ({first.value:.6g}): is it the same model twice?"
+
+
+def _counts(claim: Claim) -> bool:
+    """Whether a claim counts decisions, as an accuracy does: it takes few values."""
+    metric = metric_of(claim.signature) if claim.signature else None
+    return metric is not None and metric.reads == "class"
 
 
 def predicts_the_mean(claim: Claim) -> str | None:

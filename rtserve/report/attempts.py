@@ -13,7 +13,7 @@ from rtserve.measure.metrics import metric_of
 from rtserve.measure.side_results import evaluation_raw
 from rtserve.measure.side_standing import headline, side_standing, standing_in, with_seeds
 from rtserve.measure.sides import Claim, Side
-from rtserve.measure.signature import Score, Signature
+from rtserve.measure.signature import Interval, Score, Signature
 from rtserve.measure.standing import Standing, constant_score, standing_of, together
 from rtserve.report.collect import Document
 from rtserve.report.page import Section, Table
@@ -38,9 +38,12 @@ def attempts_section(
     every = [one for side in sides for one in with_seeds(side)]
     found = [side_standing(one) for one in every] + [_evaluation_standing(document) for _, document in evaluations]
     judged = together(found, "attempts of this report")
-    rows = [_side_row(one, where, causes) for one, where in zip(every, judged, strict=False)]
+    several = len(found) > 1
+    rows = [_side_row(one, where, causes, several=several) for one, where in zip(every, judged, strict=False)]
     rest = judged[len(every) :]
-    rows += [_evaluation_row(*each, where, causes) for each, where in zip(evaluations, rest, strict=True)]
+    rows += [
+        _evaluation_row(*each, where, causes, several=several) for each, where in zip(evaluations, rest, strict=True)
+    ]
     if not rows:
         return None
     known = {str(row["version"]).partition(" (")[0] for row in rows}
@@ -49,13 +52,31 @@ def attempts_section(
 
 
 def _evaluation_standing(document: Mapping[str, Any]) -> Standing | None:
-    """Return where a scored graph stands: by its predictions, or by the interval stored where those were left out."""
+    """Return where a scored graph stands: by its predictions, or by what was stored of it where those were left out."""
     score, raw = Score.from_dict(document["scores"][0]), evaluation_raw(document)
     found = standing_in(raw.cases(), [score.signature]) if raw is not None else None
-    return found if found is not None else standing_of(score)
+    return found if found is not None else _stored(score, document)
 
 
-def _side_row(side: Side, where: Standing | None, causes: Mapping[str, str]) -> dict[str, Any]:
+def _stored(score: Score, document: Mapping[str, Any]) -> Standing | None:
+    """Return the standing that an evaluation stored beside a score, with its p; older ones stored the interval alone."""
+    told, constant = (document.get("against_constant") or [None])[0], document["baseline"][0]
+    metric, plain = metric_of(score.signature), standing_of(score)
+    if not told or not constant or metric is None:
+        return replace(plain, p=told.get("p")) if plain and told else plain
+    ratio = told.get("ratio")
+    return Standing(
+        metric=told["metric"],
+        value=score.value,
+        constant=constant["value"],
+        interval=score.interval,
+        higher_is_better=metric.higher_is_better,
+        p=told.get("p"),
+        ratio=Interval.from_dict(ratio) if ratio else None,
+    )
+
+
+def _side_row(side: Side, where: Standing | None, causes: Mapping[str, str], *, several: bool) -> dict[str, Any]:
     claim = _own_claim(side)
     constant = constant_score(claim.signature) if claim and claim.signature else None
     against = claim.value - constant if claim and constant is not None else None
@@ -66,7 +87,7 @@ def _side_row(side: Side, where: Standing | None, causes: Mapping[str, str]) -> 
         "version": side.name + mean,
         "value": claim.value if claim else None,
         "against the constant": f"{against:+.4f}" if against is not None else None,
-        "verdict": _verdict(claim, where, seeds=bool(mean)),
+        "verdict": _verdict(claim, where, several=several, seeds=bool(mean)),
         "p": where.p_text() if where else None,
         "cause": causes.get(side.name) or _own_cause(side),
         "architecture": _architecture(side),
@@ -99,7 +120,7 @@ def _own_claim(side: Side) -> Claim | None:
 
 
 def _evaluation_row(
-    name: str, document: Mapping[str, Any], where: Standing | None, causes: Mapping[str, str]
+    name: str, document: Mapping[str, Any], where: Standing | None, causes: Mapping[str, str], *, several: bool
 ) -> dict[str, Any]:
     score, constant = document["scores"][0], document["baseline"][0]
     beside = constant["value"] if constant else constant_score(Signature.parse(score["signature"]))
@@ -110,7 +131,7 @@ def _evaluation_row(
         "version": name,
         "value": score["value"],
         "against the constant": f"{against:+.4f}" if against is not None else None,
-        "verdict": _verdict(claim, where),
+        "verdict": _verdict(claim, where, several=several),
         "p": where.p_text() if where else None,
         "cause": causes.get(name),
         "architecture": f"graph {document['graph_sha256'][:12]}{parameters}" if document["graph_sha256"] else None,
@@ -124,12 +145,13 @@ def _own_cause(side: Side) -> str:
     return "; ".join(text for text in said if text)
 
 
-def _verdict(claim: Claim | None, where: Standing | None, *, seeds: bool = False) -> str:
+def _verdict(claim: Claim | None, where: Standing | None, *, several: bool, seeds: bool = False) -> str:
     """Return what the number shows: never more than its signature and interval allow."""
     if claim is None:
         return "states no number of its own: see the seeds" if seeds else "states no number"
     if where is not None:
-        return where.verdict
+        alone = where.p is None and where.interval is not None and several
+        return where.verdict + (" (by itself: its p is not stored)" if alone else "")
     if claim.signature is None:
         return "no signature: cannot be placed; score it again"
     found = standing_of(Score(value=claim.value, signature=claim.signature))

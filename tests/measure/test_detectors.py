@@ -48,6 +48,10 @@ def test_equal_to_six_digits():
     assert detectors.equal_to_six_digits(claim("a", 0.1607641), claim("b", 0.1607642)) is not None
     assert detectors.equal_to_six_digits(claim("a", 0.160764), claim("b", 0.160766)) is None
     assert detectors.equal_to_six_digits(claim("a", 0.0), claim("b", 0.0)) is None
+    for name, said in (("balanced_accuracy", False), ("kappa", False), ("nrmse", True), ("log_loss", True)):
+        signature = METRICS[name].signature(n=60, data="d")
+        pair = [Claim(name=name, value=0.75, signature=signature) for _ in range(2)]
+        assert (detectors.equal_to_six_digits(*pair) is not None) is said
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,18 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 from zipfile import ZipFile  # noqa: TID251  (to make a bundle-shaped file)
 
+import numpy as np
 import pytest
 
 from rtserve.errors import BundleError, InputError
+from rtserve.measure.cases import Cases
 from rtserve.measure.evaluate import evaluate
+from rtserve.measure.evaluation import score_cases
 from rtserve.report.build import make_page, write_report
 from rtserve.report.collect import collect
 from rtserve.report.page import render_html
@@ -135,6 +139,49 @@ def test_a_run_of_many_seeds_has_a_row_each_and_one_of_their_mean(tmp_path):
     mean = evaluate(linear([3e4, 1.5e4, 0.0]), windows())["nrmse"].value
     assert rows["run (mean of 2)"] == pytest.approx(mean, rel=1e-5)
     assert rows["run/seed1"] != rows["run/seed2"]
+
+
+def attempts(*paths):
+    section = next(s for s in make_page(list(paths)).sections if s.title == "Attempts")
+    table = section.tables[0]
+    return {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_classifier_of_many_seeds_is_shown_by_its_merged_answers(tmp_path, known):
+    """Seed 1 is right of the first half, seed 2 of the second, and each is sure where it is right."""
+    data = replace(windows(160), y=(np.arange(160) // 2 % 2).astype("f4"), target="class")
+    for seed in (1, 2):
+        folder, right = train_folder(tmp_path / "run" / f"seed{seed}", seed), np.arange(160) // 80 == seed - 1
+        decided = np.where(right, data.y, 1 - data.y)
+        second = np.where(right, 0.98 * data.y + 0.01, 0.2 * decided + 0.4)
+        cases = Cases.of(data, decided.astype("f4"), np.stack([1 - second, second], axis=1) if known else None)
+        metrics = ["balanced_accuracy", "log_loss"] if known else ["balanced_accuracy"]
+        test = score_cases(cases, data, metrics=metrics, resamples=50).to_dict()
+        result = json.loads((folder / "result.json").read_text())
+        (folder / "result.json").write_text(json.dumps(result | {"test": test}))
+    rows = attempts(tmp_path / "run")
+    assert rows["run/seed1"]["value"] == 0.5
+    assert rows["run (mean of 2)"]["value"] == (1.0 if known else None)
+    assert rows["run (mean of 2)"]["verdict"] == (
+        "better than the constant" if known else "states no number of its own: see the seeds"
+    )
+
+
+def test_a_result_without_its_predictions_stands_where_it_stood_with_them(tmp_path):
+    data = windows()
+    paths = [tmp_path / f"{name}.json" for name in ("a", "b", "c")]
+    for metric in ("nrmse", "mae", "pearson"):
+        for path, weights in zip(paths[:2], ([3.2e4, 1e4, 0.0], [1.0, 0.0, 0.0]), strict=True):
+            evaluate(linear(weights), data, name=path.stem, metrics=[metric]).save(path, force=True)
+        bare = json.loads(paths[0].read_text()) | {"raw": None, "name": "c"}
+        paths[2].write_text(json.dumps(bare))
+        rows = attempts(*paths)
+        assert rows["c"]["p"] == rows["a"]["p"]
+        assert "3 attempts of this report" in rows["c"]["p"]
+        assert rows["c"]["verdict"] == rows["a"]["verdict"]
+    paths[2].write_text(json.dumps(bare | {"against_constant": []}))
+    assert attempts(*paths)["c"]["verdict"].endswith("(by itself: its p is not stored)")
 
 
 def test_settings_that_differ(page):
