@@ -29,6 +29,7 @@ from rtserve.measure.metrics import Metric, parse_metric
 from rtserve.measure.outputs import branch_outputs
 from rtserve.measure.predict import as_graph, as_windows, predict
 from rtserve.measure.search_report import Option, SearchReport
+from rtserve.measure.standing import Standing, standing
 from rtserve.measure.statistics import RESAMPLES, Units, interval
 from rtserve.measure.told import tell
 from rtserve.measure.trained import part_to_fit, records_of, untold
@@ -212,6 +213,15 @@ def _timed(
     return costs
 
 
+def _stands(chooser: Chooser, best: Candidate, parts: Untouched, resamples: int) -> Standing | None:
+    """Return where the choice stands against the constant on the untouched windows; None where there are none."""
+    index, pool = parts.told_on, chooser.pool
+    if not len(index):
+        return None
+    y, p = pool.windows.y[index], pool.predict(best)[index]
+    return standing(pool.on(chooser.metric, index), y, p, parts.units, resamples=resamples, seed=chooser.seed)
+
+
 def _report(
     chooser: Chooser,
     parts: Untouched,
@@ -264,5 +274,5 @@ def _report(
         folds=0 if parts.where else min(FOLDS, chooser.units.count),
         over=parts.where or chooser.units.over,
         notes=told.notes,
-        standing=told.standing,
+        standing=_stands(chooser, best, parts, resamples),
     )

@@ -9,7 +9,6 @@ import numpy as np
 from rtserve.measure.candidates import Candidate
 from rtserve.measure.chooser import Chooser
 from rtserve.measure.signature import Interval, Signature
-from rtserve.measure.standing import Standing, standing
 from rtserve.measure.statistics import RESAMPLES, Difference, Units, difference, interval
 from rtserve.measure.untouched import Untouched
 
@@ -33,8 +32,6 @@ class Told:
         Of that.
     notes : tuple of str
         What a reader must know before believing them.
-    standing : Standing or None
-        Of the choice against the constant, where people were untouched.
     """
 
     gain: Difference
@@ -42,7 +39,6 @@ class Told:
     interval: Interval | None
     signature: Signature
     notes: tuple[str, ...] = ()
-    standing: Standing | None = None
 
 
 def tell(
@@ -80,7 +76,6 @@ def tell(
         interval=interval(metric, y, p, parts.units, resamples=resamples, seed=seed),
         signature=metric.signature(n=len(y), data=pool.windows.take(index).digest, split=split),
         notes=parts.units.caveats(),
-        standing=standing(metric, y, p, parts.units, resamples=resamples, seed=seed),
     )
 
 
