@@ -65,6 +65,7 @@ def run_train(
             gates=rules,
             like=like,
             init=init,
+            allow_leakage=allow_leakage,
             workers=workers,
             logs=logs,
             n_jobs=jobs,

@@ -17,7 +17,7 @@ from rtserve.files import write_bytes
 from rtserve.measure.class_tables import one_class_text
 from rtserve.measure.signature import Interval
 from rtserve.processes import in_processes
-from rtserve.signals.membership import training_record
+from rtserve.signals.membership import find_records, training_record
 from rtserve.signals.splits import PARTS, Split
 from rtserve.signals.windows import WindowSet
 from rtserve.spec import TRAINED_ON
@@ -30,7 +30,7 @@ from rtserve.training.networks import count_parameters
 from rtserve.training.own import file_record, without_folders
 from rtserve.training.recipe import Recipe
 from rtserve.training.settled import class_counts, class_labels, is_class, n_outputs, require_learnable, settled
-from rtserve.training.start import start_record, start_text
+from rtserve.training.start import require_new, start_record, start_text
 
 __all__ = ["TrainingRun", "train"]
 
@@ -143,6 +143,7 @@ def train(
     gates: Sequence[Gate] = (),
     like: str | None = None,
     init: str | None = None,
+    allow_leakage: bool = False,
     workers: int = 0,
     logs: Sequence[str] = (),
     n_jobs: int = 1,
@@ -171,6 +172,8 @@ def train(
         A checkpoint whose architecture the network must have.
     init : str, optional
         A checkpoint to start from; what of it fits is loaded.
+    allow_leakage : bool
+        Start from one that was trained on valid or test windows: every figure is marked.
     workers : int
         Processes that read and augment batches ahead, per seed; the batches are the same.
     logs : sequence of str
@@ -183,8 +186,8 @@ def train(
     Raises
     ------
     InputError
-        Where a seed is given twice, the loss is none for what y is, a part of the split is too small, or RUNDIR holds
-        another run.
+        Where a seed is given twice, the loss is none for what y is, a part of the split is too small, RUNDIR holds
+        another run, or the start was trained on windows that are kept apart here.
     CheckpointError
         Where `like` is another architecture.
     NotComparableError
@@ -196,9 +199,7 @@ def train(
     network = build_network(recipe, windows, seed=seeds[0])
     if like:
         require_like(network, like)
-    about = describe(windows, split, recipe, network)
-    if init:
-        about["init"] = start_record(network, init)
+    split, about = _about(windows, split, recipe, network, init, allow_leakage=allow_leakage)
     folder = Path(output)
     require_logs(logs)
     finished = _claim(folder, about, seeds, resume=resume)
@@ -225,6 +226,20 @@ def train(
                 break
     results = tuple(done[seed] for seed in seeds if seed in done)
     return TrainingRun(folder=folder, about=about, results=results, reused=tuple(finished))
+
+
+def _about(
+    windows: WindowSet, split: Split, recipe: Recipe, network: Any, init: str | None, *, allow_leakage: bool
+) -> tuple[Split, dict[str, Any]]:
+    """Return the split, with what a start makes leak of it, and what the run says of itself."""
+    if not init:
+        return split, describe(windows, split, recipe, network)
+    start = start_record(network, init)
+    split, records, text = require_new(init, windows, split, allow_leakage=allow_leakage)
+    about = describe(windows, split, recipe, network) | {"init": start | {"text": text}}
+    if records:
+        about[TRAINED_ON] = find_records({TRAINED_ON: [about[TRAINED_ON], *records]})
+    return split, about
 
 
 def _require_seeds(seeds: Sequence[int]) -> list[int]:

@@ -1,7 +1,12 @@
-"""Pretrained weights to start from: what of a checkpoint fits the network is loaded, and what is not is named."""
+"""Pretrained weights to start from: what of a checkpoint fits the network is loaded, and what is not is named.
+
+Weights remember what they were trained on. A start that was trained on windows which this split keeps apart is a leak as
+any other, and what the start knows goes on into the new checkpoint's own record.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +17,13 @@ from rtserve.errors import CheckpointError, InputError
 from rtserve.graphs.checkpoint import load_checkpoint
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.weights import strip_prefixes
+from rtserve.signals.membership import find_records, membership
+from rtserve.signals.splits import Split
+from rtserve.signals.windows import WindowSet
+from rtserve.spec import TRAINED_ON
 from rtserve.training.scaling import Scale
 
-__all__ = ["start_from", "start_record", "start_text"]
+__all__ = ["require_new", "start_from", "start_record", "start_text"]
 
 _SCALE = "input_scale"
 
@@ -77,6 +86,36 @@ def start_record(network: nn.Module, path: str | Path) -> dict[str, Any]:
     return _matching(network, path)[1]
 
 
+def require_new(
+    path: str | Path, windows: WindowSet, split: Split, *, allow_leakage: bool = False
+) -> tuple[Split, list[dict[str, Any]], str]:
+    """Return the split, leaking where the start was trained on its valid or test windows, the start's records, and a note.
+
+    Raises
+    ------
+    InputError
+        Where it leaks and that is not allowed.
+    """
+    name, records = Path(path).name, find_records({TRAINED_ON: load_checkpoint(path, weights="").trained_on})
+    if not records:
+        return split, [], "it does not say what it was trained on: whether the test windows are new to it is not known"
+    found = {part: membership(records, windows.take(split.part(part))) for part in ("valid", "test")}
+    leaks = tuple(
+        f"{name}, which this starts from, knows {part} windows: {each.text}"
+        for part, each in found.items()
+        if each.n_trained
+    )
+    if leaks and not allow_leakage:
+        raise InputError(
+            "; ".join(leaks),
+            hint="split as the start was split, or start from what does not know these people; --allow-leakage marks every"
+            " figure as leaking",
+        )
+    told = found["test"].text
+    note = f"of the test windows {told}" if told and not leaks else ""
+    return replace(split, leaks=(*split.leaks, *leaks)), records, note
+
+
 def start_text(record: dict[str, Any]) -> str:
     """Return the record as a sentence."""
     said = f"started from {record['name']} ({record['sha256'][:12]}): {record['loaded']} of {record['of']} tensors"
@@ -84,7 +123,7 @@ def start_text(record: dict[str, Any]) -> str:
         if record[key]:
             more = f" and {len(record[key]) - 3} more" if len(record[key]) > 3 else ""
             said += f"; {what}: {', '.join(record[key][:3])}{more}"
-    return said
+    return said + (f"; {record['text']}" if record.get("text") else "")
 
 
 def start_from(network: nn.Module, path: str | Path, scale: Scale) -> bool:

@@ -14,9 +14,12 @@ import torch
 
 from rtserve.errors import CheckpointError, EnvironmentMissingError, InputError, RtserveError
 from rtserve.fusion.fuse import fuse
+from rtserve.graphs.checkpoint import load_checkpoint
+from rtserve.signals.membership import find_records, membership
 from rtserve.signals.splits import make_split
 from rtserve.signals.stored import StoredArray
 from rtserve.signals.windows import load_windows, save_windows
+from rtserve.spec import TRAINED_ON
 from rtserve.training.callbacks import infer
 from rtserve.training.commands import make_recipe
 from rtserve.training.fit import _run, rising
@@ -94,6 +97,41 @@ def test_a_start_from_itself_answers_as_it_did(windows, tmp_path):
     assert second.about["init"]["not_loaded"] == []
     with pytest.raises(InputError, match="holds another run: init"):
         run(windows, tmp_path / "second")
+
+
+def test_a_start_that_knows_the_test_windows_leaks(windows, tmp_path):
+    first = run(windows, tmp_path / "first").checkpoints()[0]
+    other = make_split(windows, seed=1)
+    again = {"recipe": FAST, "seeds": [1], "init": first}
+    with pytest.raises(
+        InputError, match=r"best\.pth, which this starts from, knows valid windows: .* knows test windows: "
+    ):
+        train(windows, other, output=tmp_path / "a", **again)
+    assert not (tmp_path / "a").exists()
+    leaking = train(windows, other, output=tmp_path / "b", allow_leakage=True, **again)
+    assert "|split:LEAKING-test|" in leaking.results[0]["test"]["scores"][0]["signature"]
+    assert "warning: this split leaks: best.pth, which this starts from, knows test windows" in "\n".join(
+        leaking.lines()
+    )
+
+
+def test_what_a_start_was_trained_on_is_remembered_by_what_starts_from_it(windows, tmp_path):
+    first = run(windows, tmp_path / "first").checkpoints()[0]
+    new = small_windows(seed=7)
+    new = replace(new, subject=np.char.add("t", new.subject), run_id=np.char.add("t", new.run_id))
+    second = run(new, tmp_path / "second", init=first)
+    assert "does not say" not in "\n".join(second.lines())
+    records = find_records({TRAINED_ON: load_checkpoint(second.checkpoints()[0]).trained_on})
+    assert len(records) == 2
+    for known in (windows, new):
+        assert membership(records, known).n_trained == len(make_split(known).part("train"))
+    third = run(new, tmp_path / "third", init=second.checkpoints()[0])  # the same split: nothing leaks
+    assert third.about["split"]["leaks"] == []
+    torch.save(CompactRT(3).state_dict(), tmp_path / "plain.pth")
+    told = run(windows, tmp_path / "fourth", init=tmp_path / "plain.pth").lines()
+    assert any(
+        "it does not say what it was trained on: whether the test windows are new to it" in line for line in told
+    )
 
 
 def test_a_start_says_what_did_not_fit(windows, tmp_path):
