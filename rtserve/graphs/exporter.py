@@ -204,7 +204,8 @@ def resolve_exporter(reference: str) -> Exporter:
         found = getattr(module, attribute)
     except AttributeError as error:
         raise InputError(
-            f"exporter {reference}: {error}", hint="the file must define it: def exporter(shapes, settings) -> Built"
+            f"exporter {reference}: {error}",
+            hint="the file must define it: an exporter, or the network's class or a function that makes it",
         ) from None
     if not callable(found):
         raise InputError(
