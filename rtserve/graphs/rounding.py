@@ -99,6 +99,9 @@ class RoundingErrors(LeanConvolutions):
             args = tuple([self._err(part) for part in arg] if isinstance(arg, list) else self._err(arg) for arg in args)
         size = args[0].abs() if name in BY_ARGUMENT else BY_DIFFERENCE.get(name, 0.0)
         result = self.compute(func, args, kwargs or {})
+        if name == "cumsum":  # what rounds one partial sum is in all that follow it
+            axis = int(kwargs["dim"] if kwargs and "dim" in kwargs else args[1])
+            return result + func(self._err(result) - result, axis)
         if func._schema.is_mutable:
             return result.copy_(self._err(result, size)) if isinstance(result, torch.Tensor) else result
         if any(returned.alias_info for returned in func._schema.returns):

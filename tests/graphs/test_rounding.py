@@ -97,6 +97,23 @@ def test_what_is_added_up_is_rounded_term_by_term(name):
     assert 1e-8 < expected * 1e-3 < 1e-5
 
 
+def test_the_rounding_of_partial_sums_is_in_all_that_follow():
+    class Running(nn.Module):
+        def forward(self, x):
+            return (x + 1).cumsum(-1)[..., -1]
+
+    x = torch.rand(4, 3, 3000, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        truth = Running()(x.double()).numpy()
+        expected = expected_error(Running(), x.double(), truth)
+    one_by_one = np.zeros((4, 3), np.float32)
+    for k in range(x.shape[-1]):
+        one_by_one = one_by_one + (x[..., k] + 1).numpy()
+    found = relative_error(one_by_one, truth)
+    assert found <= SLACK * expected
+    assert expected < 1e-4
+
+
 def test_a_window_alone_is_drawn_for_as_often_as_several():
     torch.manual_seed(0)
     stack, x = Stack(4, nn.Tanh).double(), torch.randn(1, 3, 24).double()
