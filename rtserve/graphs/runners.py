@@ -257,16 +257,25 @@ class NativeRunner:
         return self.module.infer(x)
 
 
+def _require_single(graph: Graph) -> None:
+    """Raise `InputError` where a graph takes another type than float32, which windows are in."""
+    import onnx_ir as ir
+
+    if (kind := graph.model.graph.inputs[0].dtype) not in (None, ir.DataType.FLOAT):
+        raise InputError(f"the graph takes {kind}, not float32", hint="export it in float32")
+
+
 def make_runner(graph: Graph, engine: str = "onnxruntime", *, threads: int = 1) -> Runner:
     """Return a runner of `graph` in the named engine.
 
     Raises
     ------
     InputError
-        Where no engine has that name.
+        Where no engine has that name, or the graph does not take float32.
     EnvironmentMissingError
         Where it is not installed.
     """
+    _require_single(graph)
     engine = engine_called(engine)
     if engine == "onnxruntime":
         return OnnxruntimeRunner(graph, threads=threads)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from rtserve.errors import InputError, SpecMismatchError
+from rtserve.errors import InputError, ParityError, SpecMismatchError
 from rtserve.fusion.fuse import fuse, fuse_with_report
 from rtserve.fusion.plan import Calibration
 from rtserve.fusion.views import parse_views
@@ -127,6 +127,13 @@ def test_calibration_is_part_of_the_graph():
 def test_a_member_that_is_not_finite_is_not_outvoted(odd, merge):
     y = infer(fuse([A, B, constant(odd)], merge=merge, parity=False), windows(2))
     assert not np.isfinite(y).any()
+
+
+@pytest.mark.parametrize("members", [0, 1])
+def test_a_plan_that_has_no_number_is_equal_to_nothing(members):
+    with pytest.raises(ParityError, match=r"answers NaN or Inf to every window.*NaN or Inf in ") as caught:
+        fuse([*[A, B][:members], constant(np.nan)])
+    assert "leave out the member" in caught.value.hint
 
 
 @pytest.mark.needs("openvino")

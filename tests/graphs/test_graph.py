@@ -9,7 +9,7 @@ from rtserve.errors import InputError
 from rtserve.graphs.double import to_float64
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.macs import count_macs
-from rtserve.graphs.runners import OnnxruntimeRunner, ReferenceRunner
+from rtserve.graphs.runners import OnnxruntimeRunner, ReferenceRunner, make_runner
 
 
 def model(*, inputs=("batch", 3, 16), outputs=("batch", 2), opset=20, double=False):
@@ -126,3 +126,11 @@ def test_float64_is_what_the_reference_runs():
     y = ReferenceRunner(graph).infer(x)
     assert y.dtype == np.float64
     assert 0 < np.abs(y - OnnxruntimeRunner(graph).infer(x)).max() < 1e-5
+
+
+def test_a_graph_that_takes_another_type_is_refused_before_an_engine_sees_it():
+    text = '<ir_version: 9, opset_import: ["" : 20]> g (double[b, 2, 3] x) => (double[b, 6] y) { y = Flatten (x) }'
+    graph = Graph.from_bytes(onnx.parser.parse_model(text).SerializeToString())
+    for engine in ("onnxruntime", "torch", "reference"):
+        with pytest.raises(InputError, match="takes DOUBLE, not float32"):
+            make_runner(graph, engine)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtserve.errors import RtserveError
+from rtserve.errors import ParityError, RtserveError
 from rtserve.graphs.answers import Answers, answer_windows
 from rtserve.graphs.engines import ENGINE_NAMES
 from rtserve.graphs.macs import count_macs
@@ -78,8 +78,15 @@ class Reference:
         """Compare a graph in an engine of `rtserve.graphs.engines.ENGINES` with the truth.
 
         OpenVINO is asked about numbers alone: what it makes of NaN depends on how it fused a node.
+
+        Raises
+        ------
+        ParityError
+            Where the plan has no number for any window: NaN is equal to nothing.
         """
         from rtserve.graphs.runners import make_runner
+
+        self._require_numbers()
 
         infer, exact = make_runner(graph, engine).infer, _InDouble(graph)
         asked = [answer for answer in self._heard.answers if engine != "openvino" or np.isfinite(answer.x).all()]
@@ -94,6 +101,17 @@ class Reference:
                 )
         subject = f"{ENGINE_NAMES[engine]} on the fused graph"
         return ParityReport(cases=tuple(cases), subject=subject, reference="the plan in float64", notes=tuple(notes))
+
+    def _require_numbers(self) -> None:
+        if any(np.isfinite(answer.truth).any() for answer in self._heard.answers if np.isfinite(answer.x).all()):
+            return
+        tensors = self.graph.model.graph.initializers.values()
+        odd = [value.name for value in tensors if value.const_value is not None and _holds_none(value.const_value)]
+        named = f"; NaN or Inf in {', '.join(map(str, odd[:3]))}" if odd else ""
+        raise ParityError(
+            f"the plan answers NaN or Inf to every window it is asked about: there is nothing to compare{named}",
+            hint="leave out the member whose weights are no numbers, or take a checkpoint from before its training diverged",
+        )
 
     def turn(self, graph: Graph, case: ParityCase) -> str:
         """Return the operator on which the refusal of a graph in OpenVINO turns, on the input of a case."""
@@ -141,6 +159,12 @@ class Reference:
             return False
         own = relative_error(answer.single, answer.truth)
         return own > case.allowed and case.error <= NO_WORSE * own and exact.same(answer)
+
+
+def _holds_none(tensor: ir.TensorProtocol) -> bool:
+    """Whether a stored tensor holds NaN or Inf."""
+    values = tensor.numpy()
+    return values.dtype.kind == "f" and not bool(np.isfinite(values).all())
 
 
 class _InDouble:
