@@ -181,7 +181,7 @@ def _shapes(model: ir.Model, name: str) -> tuple[tuple[int, int, int], tuple[int
 def _dims(value: ir.Value, rank: int, what: str, hint: str) -> tuple[int, ...]:
     shape = value.shape
     if shape is not None and len(shape) == rank == 3 and not all(isinstance(dim, int) for dim in list(shape)[1:]):
-        hint = f"say its sizes: rtserve annotate {what.rpartition(' of ')[2]} --n-chans C --n-times T -o NEW.onnx"
+        hint += f"; say its sizes: rtserve annotate {what.rpartition(' of ')[2]} --n-chans C --n-times T -o NEW.onnx"
     if shape is None or len(shape) != rank or not all(isinstance(dim, int) for dim in list(shape)[1:]):
         raise InputError(f"{what} has shape {shape}, not {rank} dimensions known but for the batch", hint=hint)
     return tuple(dim if isinstance(dim, int) else 0 for dim in shape)
