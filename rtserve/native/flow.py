@@ -77,7 +77,7 @@ def read_flow(plan: Mapping[str, Any], tensors: Mapping[str, Tensor], shape: Seq
     Raises
     ------
     Unsupported
-        Where a value that depends on the window is not float32.
+        Where a value that depends on the window is neither float32 nor a truth.
     """
     import torch
 
@@ -100,7 +100,7 @@ def read_flow(plan: Mapping[str, Any], tensors: Mapping[str, Tensor], shape: Seq
             value = seen.get(name)
             if value is None:
                 continue  # nobody reads it
-            if value.dtype != torch.float32:
+            if value.dtype not in (torch.float32, torch.bool):  # what is true is one here, what is false zero
                 raise operation.refuse(f"gives {str(value.dtype).removeprefix('torch.')}")
             shapes[name] = tuple(value.shape)
             constants.pop(name, None)

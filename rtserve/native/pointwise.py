@@ -61,7 +61,23 @@ def _pow(operation: Operation, args: list[str]) -> str:
     return known.get(args[1], "powf({0}, {1})").format(*args)
 
 
+def _truth(pattern: str) -> Expression:
+    """Return what is true or false as one or zero."""
+    return _simple(f"({pattern} ? 1.f : 0.f)")
+
+
 EXPRESSIONS |= {
+    "And": _truth("{0} != 0.f && {1} != 0.f"),
+    "Equal": _truth("{0} == {1}"),
+    "Greater": _truth("{0} > {1}"),
+    "GreaterOrEqual": _truth("{0} >= {1}"),
+    "IsInf": _truth("isinf({0})"),
+    "IsNaN": _truth("({0}) != ({0})"),
+    "Less": _truth("{0} < {1}"),
+    "LessOrEqual": _truth("{0} <= {1}"),
+    "Not": _truth("{0} == 0.f"),
+    "Or": _truth("{0} != 0.f || {1} != 0.f"),
+    "Xor": _truth("({0} != 0.f) != ({1} != 0.f)"),
     "Abs": _simple("fabsf({0})"),
     "Add": _simple("({0} + {1})"),
     "Celu": _simple("rt_celu({0}, {alpha})", alpha=1.0),
@@ -101,6 +117,8 @@ EXPRESSIONS |= {
 }
 
 
+BOOL = 9
+"""ONNX element type of truths."""
 POINTWISE = frozenset(EXPRESSIONS) | {"BatchNormalization", "Cast", "Clip", "Dropout", "Where"}
 
 
@@ -132,13 +150,14 @@ def write_pending(writer: Writer, out: str, pending: Pending) -> None:
 def _pending(writer: Writer, operation: Operation) -> Pending:
     """Return the expression of an operation, with those of its inputs that are not written yet."""
     if operation.op in ("Dropout", "Cast"):
-        return _joined(writer, operation, [operation.inputs[0]], _simple("{0}"))
+        whole = _truth("{0} != 0.f") if operation.attrs.get("to") == BOOL else _simple("{0}")
+        return _joined(writer, operation, [operation.inputs[0]], whole)
     if operation.op == "BatchNormalization":
         return _normalisation(writer, operation)
     if operation.op == "Clip":
         return _clip(writer, operation)
     if operation.op == "Where":
-        return _where(writer, operation)
+        return _joined(writer, operation, list(operation.inputs), _where)
     return _joined(writer, operation, [name for name in operation.inputs if name], EXPRESSIONS[operation.op])
 
 
@@ -191,12 +210,5 @@ def _clip(writer: Writer, operation: Operation) -> Pending:
     return Pending(text=text, views=views)
 
 
-def _where(writer: Writer, operation: Operation) -> Pending:
-    condition = writer.constant(operation.inputs[0])
-    if condition is None:
-        raise operation.refuse("with a condition computed from the window")
-    chosen = writer.weight(condition.astype(np.float32))
-    yes, first = _argument(writer, operation.inputs[1])
-    no, second = _argument(writer, operation.inputs[2])
-    no = no.format(*[f"{{{len(first) + k}}}" for k in range(len(second))])
-    return Pending(text=f"({{{len(first) + len(second)}}} != 0.f ? {yes} : {no})", views=(*first, *second, chosen))
+def _where(operation: Operation, args: list[str]) -> str:
+    return f"({args[0]} != 0.f ? {args[1]} : {args[2]})"

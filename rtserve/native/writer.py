@@ -97,7 +97,7 @@ class Writer:
         """Return where a value lies; a constant becomes a weight."""
         if name not in self.views:
             value = self.flow.constants[name]
-            if value.dtype.kind != "f" or value.dtype.itemsize > 4:
+            if value.dtype.kind not in "fb" or value.dtype.itemsize > 4:
                 raise Unsupported(f"a constant of {value.dtype} among the numbers (value {name})")
             self.views[name] = self.weight(value)
         return self.views[name]
