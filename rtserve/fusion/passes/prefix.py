@@ -55,8 +55,7 @@ def run(model: ir.Model, *, share: bool = True) -> PassResult:
                 result.done(mix_dense(emit, model, node, refusal, found))
             elif isinstance(refusal, JointMix) and share:
                 result.done(on_the_window(emit, model, node, refusal))
-    frontier = _frontier(model, found)
-    for siblings in _siblings([v for v in frontier if _worthwhile(v, found, result)], found):
+    for siblings in _siblings(_worthwhile(model, found, result), found):
         result.done(_collapse(emit, model, siblings, found), len(siblings))
     if not result.changed:
         result.refused = list(dict.fromkeys([*result.refused, *found.refusals.values()]))
@@ -74,17 +73,37 @@ def _frontier(model: ir.Model, found: Trace) -> list[ir.Value]:
     return [v for v in found.values if v.producer() is not None and (v in outputs or found.stops_at(v))]
 
 
-def _worthwhile(value: ir.Value, found: Trace, result: PassResult) -> bool:
-    """Whether space first costs fewer multiply-adds; the reason is noted where not."""
+def _worthwhile(model: ir.Model, found: Trace, result: PassResult) -> list[ir.Value]:
+    """Return the values that cost fewer multiply-adds with space first; why the others do not is noted.
+
+    What a value shares with one that stays as it is, is computed in any case: a value is dropped where it costs no less
+    than what it alone lets go of, the dearest first, until none is.
+    """
+    chosen: dict[ir.Value, int] = {}
+    for value in _frontier(model, found):
+        with result.at(value.producer()):  # type: ignore[arg-type]
+            chosen[value] = _less(value, found)
+    while chosen:
+        saved = found.saved(model, chosen)
+        over = {v: cost - saved + found.saved(model, chosen.keys() - {v}) for v, cost in chosen.items()}
+        worst = max(over, key=lambda v: over[v])
+        if over[worst] < 0:
+            break
+        cost = chosen.pop(worst)
+        with result.at(worst.producer()):  # type: ignore[arg-type]
+            raise Refused(f"{cost - over[worst]:,} multiply-adds now that nothing else needs, {cost:,} collapsed")
+    return list(chosen)
+
+
+def _less(value: ir.Value, found: Trace) -> int:
+    """Return the multiply-adds of a value with space first; refuse where it has as many now, all that it reads counted."""
     affine = found.values[value]
-    with result.at(value.producer()):  # type: ignore[arg-type]
-        if not affine.mixed:
-            raise Refused("the non-linearity comes before the spatial step")
-        before, after = found.macs(value), _macs_after(affine)
-        if after >= before:
-            raise Refused(f"{before:,} multiply-adds now, {after:,} collapsed")
-        return True
-    return False
+    if not affine.mixed:
+        raise Refused("the non-linearity comes before the spatial step")
+    before, after = found.macs(value), _macs_after(affine)
+    if after >= before:
+        raise Refused(f"{before:,} multiply-adds now, {after:,} collapsed")
+    return after
 
 
 def _siblings(values: list[ir.Value], found: Trace) -> list[list[ir.Value]]:

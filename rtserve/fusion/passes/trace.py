@@ -7,7 +7,7 @@ impulse responses in float64 with the electrode axis reduced to 1, so that the c
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -56,11 +56,28 @@ class Trace:
             if node is not None and node not in seen:
                 seen.add(node)
                 stack += [v for v in node.inputs if v in self.values and not self.stops_at(v)]
-        return sum(_dft_macs(node) if node.op_type == "DFT" else node_macs(node) for node in seen)
+        return sum(map(_macs, seen))
+
+    def saved(self, model: ir.Model, values: Collection[ir.Value]) -> int:
+        """Return the multiply-adds per window of the nodes that nothing reads once some values come from elsewhere."""
+        needed: set[Any] = set()
+        stack = [*model.graph.outputs]
+        while stack:
+            value = stack.pop()
+            node = producer(value)
+            if node is not None and node not in needed and value not in values:
+                needed.add(node)
+                stack += [v for v in node.inputs if v is not None]
+        nodes = {node for value in self.values if (node := value.producer()) is not None}
+        return sum(map(_macs, nodes - needed))
 
     def stops_at(self, value: ir.Value | None) -> bool:
         """Whether something that is not affine reads a value."""
         return value is not None and any(reader in self.refusals for reader in value.consumers())
+
+
+def _macs(node: ir.Node) -> int:
+    return _dft_macs(node) if node.op_type == "DFT" else node_macs(node)
 
 
 def _dft_macs(node: ir.Node) -> int:

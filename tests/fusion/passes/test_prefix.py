@@ -13,7 +13,8 @@ from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.passes import prefix
 from rtserve.fusion.passes.running import clean
 from rtserve.fusion.passes.toeplitz import analyse
-from tests.fusion.passes.networks import N_CHANS, N_TIMES, eegnet, head, network
+from rtserve.graphs.macs import count_macs
+from tests.fusion.passes.networks import N_CHANS, N_TIMES, eegnet, head, network, require_same
 from tests.versions import release
 
 fourier = pytest.mark.skipif(
@@ -200,6 +201,28 @@ def test_a_nonlinearity_before_the_spatial_step_is_refused_with_the_node():
         "non-linearity comes before the spatial step" in one.reason and one.node.startswith("Conv ")
         for one in result.refused
     )
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_is_computed_in_any_case_is_no_saving(shared):
+    """L (L x) collapsed is one product; where L x is read elsewhere, two take one product's place."""
+
+    def body(emit, x, weights):
+        laplacian = weights(N_CHANS, N_CHANS)
+        once = emit("MatMul", laplacian, x)
+        twice = emit("Relu", emit("MatMul", laplacian, once))
+        other = emit("Relu", emit("MatMul", once if shared else x, weights(N_TIMES, N_TIMES)))
+        return head(emit, emit("Add", twice, other), weights, N_CHANS, axes=(2,))
+
+    graph = network(body)
+    model = clean(graph.clone_model())
+    result = prefix.run(model)
+    model = clean(model)
+    require_same(graph, model)
+    assert bool(result.changed) != shared
+    assert count_macs(model) == count_macs(graph.model) - (not shared) * N_CHANS**2 * N_TIMES
+    if shared:
+        assert any("that nothing else needs" in one.reason for one in result.refused)
 
 
 def test_space_and_time_at_once_is_left_alone():
