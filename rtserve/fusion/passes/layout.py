@@ -17,6 +17,7 @@ from rtserve.fusion.ir.joint import retained
 from rtserve.fusion.ir.nodes import attributes_of, auto_padded, axes_of, private_producer, producer
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.passes.outcome import PassResult
+from rtserve.fusion.passes.widened import widened
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -131,7 +132,9 @@ def _up(emit: Emitter, value: ir.Value | None) -> ir.Value:
     """Return (batch, channels, 1, time) of (batch, channels, time)."""
     import onnx_ir as ir
 
-    y = _turned_rows(emit, value)
+    y, before = _turned_rows(emit, value), private_producer(value)
+    if before is not None and before.op_type == "Unsqueeze" and axes_of(before) == (2,):
+        y = emit("Unsqueeze", before.inputs[0], [2, 3])
     y = emit("Unsqueeze", value, [2]) if y is None else y
     y = y if value is None else retained(y, value)
     if value is not None and value.shape is not None and len(value.shape) == 3:
@@ -186,10 +189,10 @@ def _pushable(node: ir.Node, closing: str, axes: tuple[int, ...]) -> bool:
         along_channels = node.op_type == "Concat" and node.attributes.get_int("axis", 0) == 1
         simple = has(node, Trait.BROADCASTS) or along_channels
         return simple and _fit(node, closing, axes, lambda array: array.size == 1 and not along_channels)
-    if node.op_type in ("Slice", "Split"):
-        return _closed(node.inputs[0], closing, axes) and _moved_axes(node) is not None
+    if widened(node) is not None:
+        return _closed(node.inputs[0], closing, axes)
     if has(node, Trait.BROADCASTS):
-        return _fit(node, closing, axes, lambda array: array.ndim <= 3)
+        return _fit(node, closing, axes, lambda array: array.ndim <= 3, computed=_opened_behind(node))
     if node.op_type == "Concat":
         closed = [_closed(v, closing, axes) for v in node.inputs]
         known = all(v is not None and v.shape is not None and len(v.shape) == 3 for v in node.inputs)
@@ -197,22 +200,29 @@ def _pushable(node: ir.Node, closing: str, axes: tuple[int, ...]) -> bool:
     return False
 
 
-def _fit(node: ir.Node, closing: str, axes: tuple[int, ...], allowed: Callable[[np.ndarray], bool]) -> bool:
-    """Whether every operand is closed or a constant of an allowed form, and one is closed."""
+def _fit(
+    node: ir.Node, closing: str, axes: tuple[int, ...], allowed: Callable[[np.ndarray], bool], *, computed: bool = False
+) -> bool:
+    """Whether every operand is closed, a constant of an allowed form, or of rank 3 and may be opened; and one is closed."""
     closed = [_closed(v, closing, axes) for v in node.inputs]
-    arrays = [constant(v) for v in node.inputs]
-    return any(closed) and all(c or (a is not None and allowed(a)) for c, a in zip(closed, arrays, strict=True))
+    fit = []
+    for value in node.inputs:
+        array, shape = constant(value), value.shape if value is not None else None
+        fit.append(computed and shape is not None and len(shape) == 3 if array is None else allowed(array))
+    return any(closed) and all(c or f for c, f in zip(closed, fit, strict=True))
 
 
-def _moved_axes(node: ir.Node) -> list[int] | None:
-    """Return the axes of a rank-3 Slice or Split on the value with an axis of length 1 put in at 2; None if unknown."""
-    if node.op_type == "Split":
-        axes: Any = [node.attributes.get_int("axis", 0)]
-    else:
-        axes = constant(node.inputs[3]) if len(node.inputs) > 3 else None
-    if axes is None:
-        return None
-    return [a + (a >= 2) for a in (int(axis) % 3 for axis in axes)]
+def _opened_behind(node: ir.Node) -> bool:
+    """Whether what a node of rank 3 gives is in rank 4 again behind steps that a closing may pass."""
+    front, seen = [node], {node}
+    while front:
+        for reader in [reader for out in front.pop().outputs for reader in out.consumers()]:
+            if reader.op_type == "Unsqueeze" and axes_of(reader) == (2,):
+                return True
+            if has(reader, Trait.POINTWISE | Trait.BROADCASTS) and reader not in seen:
+                seen.add(reader)
+                front.append(reader)
+    return False
 
 
 def _push_down(model: ir.Model, node: ir.Node, closing: str, axes: tuple[int, ...]) -> None:
@@ -220,11 +230,10 @@ def _push_down(model: ir.Model, node: ir.Node, closing: str, axes: tuple[int, ..
     emit = Emitter(model.graph, before=node, prefix="layout")
     attributes = attributes_of(node)
     feeds = [_opened(emit, v, closing, axes) for v in node.inputs]
-    if node.op_type == "Slice":
-        feeds[1:] = [*node.inputs[1:3], emit.constant(np.array(_moved_axes(node), np.int64)), *node.inputs[4:]]
-    elif node.op_type == "Split":
-        feeds[1:] = node.inputs[1:]
-        attributes["axis"] = (_moved_axes(node) or [0])[0]
+    changes = widened(node) if closing == "Squeeze" and axes == (2,) else None
+    if changes is not None:
+        feeds[1:] = [emit.constant(changes[0][k]) if k in changes[0] else v for k, v in enumerate(node.inputs) if k]
+        attributes |= changes[1]
     elif node.op_type == "Concat":
         axis = node.attributes.get_int("axis", 0)
         if axis < 0 and node.outputs[0].shape is not None:  # counted from the end, which moves
@@ -266,14 +275,14 @@ def _hoist(model: ir.Model, node: ir.Node) -> None:
     if node.op_type != "Split" or any(len(out.uses()) != 1 for out in node.outputs):
         return
     readers = [next(iter(out.uses())).node for out in node.outputs]
-    moved = _moved_axes(node)
+    moved = widened(node)
     source = node.inputs[0]
     if moved is None or source is None or source.shape is None or len(source.shape) != 3:
         return
     if any(reader.op_type != "Unsqueeze" or axes_of(reader) != (2,) for reader in readers):
         return
     emit = Emitter(model.graph, before=node, prefix="layout")
-    parts = emit.many("Split", _up(emit, source), *node.inputs[1:], n=len(readers), axis=moved[0])
+    parts = emit.many("Split", _up(emit, source), *node.inputs[1:], n=len(readers), **moved[1])
     for part, reader in zip(parts, readers, strict=True):
         supersede(model, reader.outputs[0], part)
 
