@@ -191,9 +191,9 @@ def _require_known(passes: Sequence[str]) -> None:
     import difflib
 
     from rtserve.fusion.passes.order import PASSES
-    from rtserve.fusion.passes.pipeline import WAYS
+    from rtserve.fusion.passes.pipeline import APART, WAYS
 
-    known = [*(one.name for one in PASSES), *(way[0] for way in WAYS)]
+    known = [*(one.name for one in PASSES), *(way[0] for way in WAYS), APART]
     for name in passes:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)

@@ -39,6 +39,10 @@ class Costs:
         One element pooled, and one in whole blocks of channels.
     corrected_us, view_corrected_us : float
         Correcting the edges of a filter that views share: in any case, and for every view.
+    cached_numbers : int
+        What a node may read and write for the next to find it in the cache.
+    spilled_us : float
+        One number that is not found there.
     piece_samples : int
         What taking a piece of a signal costs, in samples turned.
     exp_from, filled_pool_from, plane_pool_from : int
@@ -64,6 +68,8 @@ class Costs:
     block_pooled_us: float
     corrected_us: float
     view_corrected_us: float
+    cached_numbers: int
+    spilled_us: float
     piece_samples: int
     exp_from: int
     filled_pool_from: int

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from rtserve.errors import EnvironmentMissingError
 from rtserve.fusion.engines import ENGINES, Engine
 from rtserve.fusion.ir.refused import Refused
-from rtserve.fusion.join import prepare_member
+from rtserve.fusion.join import join, prepare_member
 from rtserve.fusion.passes.check import Reference
 from rtserve.fusion.passes.order import passes_for
 from rtserve.fusion.passes.outcome import OptimizationReport, Outcome
 from rtserve.fusion.passes.running import DEFECTS, Pass, cleaned, failed, run_passes
+from rtserve.fusion.passes.spilled import spilled, us_of
 from rtserve.fusion.program.build import assemble
 from rtserve.graphs.macs import count_macs
 from rtserve.graphs.parity import ParityReport
@@ -32,6 +33,10 @@ __all__ = ["optimize_graph"]
 
 WAYS = (("stack", True, True), ("side-by-side", False, True), ("unshared", False, False))
 """Ways of assembling, best first: (name, alike members stacked, views share their first stage)."""
+
+
+APART = "apart"
+"""The way in which every branch is computed by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +167,8 @@ def _whole(task: _Task, members: list[tuple[str, ir.Model]], before: int) -> tup
             break
     else:
         return task.joined.model, outcomes
+    model, apart = _or_apart(task, members, model, outcomes[-1])
+    outcomes += apart
     model, found = run_passes(model, task.layout, subject="whole", wanted=task.passes, check=task.check)
     return model, outcomes + found
 
@@ -210,6 +217,34 @@ def _assembled(
     return model, outcome(status="applied", reason=reason, macs_after=after)
 
 
+def _or_apart(
+    task: _Task, members: list[tuple[str, ir.Model]], model: ir.Model, assembled: Outcome
+) -> tuple[ir.Model, list[Outcome]]:
+    """Return every branch by itself where the engine's table says that views at once cost more; what was assembled else."""
+    costs = task.engine.costs
+    if costs is None or task.plan.n_branches == 1 or not (over := spilled(model, costs)):
+        return model, []
+    apart, macs = _apart(task, members)
+    now, then = us_of(model, assembled.macs_after, costs), us_of(apart, macs, costs)
+    told = f"{over:,} numbers would leave the cache: {now:,.0f} us as assembled, {then:,.0f} us each branch by itself"
+    outcome = partial(Outcome, name=APART, subject="plan", macs_before=assembled.macs_after, macs_after=macs)
+    if then >= now:
+        return model, [outcome(status="refused", reason=told, macs_after=assembled.macs_after)]
+    wrong = task.check(apart)
+    if wrong:
+        return model, [
+            outcome(status="undone", reason=f"the numbers changed: {wrong}", macs_after=assembled.macs_after)
+        ]
+    return apart, [outcome(status="applied", reason=told)]
+
+
+def _apart(task: _Task, members: list[tuple[str, ir.Model]]) -> tuple[ir.Model, int]:
+    """Return the plan over optimised members, every branch by itself, and its multiply-adds."""
+    models = dict(members)
+    graphs = [replace(g, model=models[d]) for d, g in zip(task.plan.members, task.graphs, strict=True)]
+    return cleaned(join(graphs, task.plan))
+
+
 def _variants(task: _Task, members: list[tuple[str, ir.Model]]) -> dict[str, ir.Model]:
     """Return the candidates for tuning: every way of assembling, and the default without each pass on the whole."""
     variants: dict[str, ir.Model] = {}
@@ -221,6 +256,9 @@ def _variants(task: _Task, members: list[tuple[str, ir.Model]]) -> dict[str, ir.
         first = first if first is not None else model
         variants[name], _ = run_passes(model, task.layout, subject="whole", wanted=task.passes, check=task.check)
     if first is not None:
+        variants[APART], _ = run_passes(
+            _apart(task, members)[0], task.layout, subject="whole", wanted=task.passes, check=task.check
+        )
         for left_out in task.layout:
             rest = tuple(one for one in task.layout if one is not left_out)
             model, _ = run_passes(first, rest, subject="whole", wanted=task.passes, check=task.check)
