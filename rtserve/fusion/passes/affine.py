@@ -69,10 +69,10 @@ class Affine:
     bank: int = 1
 
     @classmethod
-    def source(cls, n_chans: int, n_times: int) -> Affine:
-        """Return the input itself, (n_chans, n_times)."""
+    def source(cls, n_chans: int, n_times: int, apart: int) -> Affine:
+        """Return the input itself, (n_chans, n_times), traced by impulses so far apart."""
         return cls(
-            response=probes(n_times)[:, None, :], bias=np.zeros((1, 1, n_times)), dims=(n_chans, n_times),
+            response=probes(n_times, apart)[:, None, :], bias=np.zeros((1, 1, n_times)), dims=(n_chans, n_times),
             n_times=n_times, electrode=0,
         )  # fmt: skip
 
@@ -90,6 +90,14 @@ class Affine:
     def operator(self) -> Operator:
         """P, what follows the features flattened."""
         return operator_of(self.response.reshape(len(self.response), self.dims[0], -1), self.n_times)
+
+    @property
+    def tangled(self) -> bool:
+        """Whether what the value reads cannot be told from its responses."""
+        try:
+            return not len(self.operator.array)
+        except Refused:
+            return True
 
     def mapped(
         self, linear: Callable[[np.ndarray], np.ndarray], dims: tuple[int, ...], electrode: int | None

@@ -17,12 +17,12 @@ import numpy as np
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes.toeplitz import EXACT, Corner, Filter, analyse, strides
 
-__all__ = ["Operator", "operator_of", "probes"]
+__all__ = ["Operator", "operator_of", "probes", "spacings"]
 
 LONG = 1024
 """Windows up to which every sample has an impulse of its own."""
-APART = 512
-"""Samples between impulses in longer ones."""
+APART = (64, 128, 256, 512)
+"""Samples between impulses in longer ones, the first with which an output's samples can be told from each other."""
 NOISES = 2
 LARGEST = 60_000_000
 """Numbers that P may have (float64: half a gigabyte)."""
@@ -80,11 +80,16 @@ def _further(corner: Corner, rows: int, columns: int) -> Corner:
     return Corner(rows=next(moved), columns=next(moved), matrix=corner.matrix)
 
 
-def probes(n_times: int) -> np.ndarray:
-    """Return the inputs, (probes, n_times), whose responses say what P is."""
+def spacings(n_times: int) -> tuple[int, ...]:
+    """Return how far apart impulses may lie, the closest first: fewer responses tell less, and cost less."""
+    return APART if n_times > LONG else (n_times,)
+
+
+def probes(n_times: int, apart: int) -> np.ndarray:
+    """Return the inputs, (probes, n_times), whose responses say what P is, with impulses so far apart."""
     if n_times <= LONG:
         return np.eye(n_times)
-    combs = (np.arange(n_times) % APART == np.arange(APART)[:, None]).astype(np.float64)
+    combs = (np.arange(n_times) % apart == np.arange(apart)[:, None]).astype(np.float64)
     return np.concatenate([combs, _noise(n_times)])
 
 
@@ -104,29 +109,30 @@ def operator_of(response: np.ndarray, n_times: int) -> Operator:
     n_out = response.shape[2]
     if n_times <= LONG:
         return Operator(array=response.transpose(1, 2, 0), n_out=n_out, n_in=n_times)
-    size, noise = max(np.abs(response[:APART]).max(), 1e-300), _noise(n_times)
+    apart = len(response) - NOISES
+    size, noise = max(np.abs(response[:apart]).max(), 1e-300), _noise(n_times)
     for stride in strides(n_out, n_times):
-        for first in _firsts(response, stride, n_times, size):
-            at = first + stride * np.arange(n_out) + np.arange(APART)[:, None]
-            band = np.take_along_axis(response[:APART], (at % APART)[:, None], axis=0)
+        for first in _firsts(response[:apart], stride, n_times, size):
+            at = first + stride * np.arange(n_out) + np.arange(apart)[:, None]
+            band = np.take_along_axis(response[:apart], (at % apart)[:, None], axis=0)
             band = np.where(((at >= 0) & (at < n_times))[:, None], band, 0.0)
-            if _agrees(band, at, noise, response[APART:]):
+            if _agrees(band, at, noise, response[apart:]):
                 return _without_middle(band, at, stride, n_times, size)
-    raise Refused(f"an output reads {APART} samples or more, or not what its neighbours read")
+    raise Refused(f"an output reads {apart} samples or more, or not what its neighbours read")
 
 
 def _firsts(response: np.ndarray, stride: int, n_times: int, size: float) -> list[int]:
     """Return where what output 0 reads may begin, the likeliest first, if outputs in the middle are a stride apart."""
-    middle = response.shape[2] // 2
-    used = np.flatnonzero(np.abs(response[:APART, :, middle]).max(axis=1) > EXACT * size)
+    apart, middle = len(response), response.shape[2] // 2
+    used = np.flatnonzero(np.abs(response[..., middle]).max(axis=1) > EXACT * size)
     if not len(used):
         return []
-    gaps = np.diff([*used, used[0] + APART])
+    gaps = np.diff([*used, used[0] + apart])
     last = int(gaps.argmax())
-    span = APART - int(gaps[last]) + 1
-    low = int(used[(last + 1) % len(used)]) - (APART - span) // 2
-    places = np.arange(-(n_times // APART) - 1, n_times // APART + 2) * APART + (low - stride * middle) % APART
-    return sorted(places.tolist(), key=lambda first: abs(first + APART // 2))[:4]
+    span = apart - int(gaps[last]) + 1
+    low = int(used[(last + 1) % len(used)]) - (apart - span) // 2
+    places = np.arange(-(n_times // apart) - 1, n_times // apart + 2) * apart + (low - stride * middle) % apart
+    return sorted(places.tolist(), key=lambda first: abs(first + apart // 2))[:4]
 
 
 def _agrees(band: np.ndarray, at: np.ndarray, noise: np.ndarray, wanted: np.ndarray) -> bool:

@@ -86,18 +86,20 @@ def _dft_macs(node: ir.Node) -> int:
     return int(np.prod(dims)) * max(dims[-2] if len(dims) > 1 else 1, 1) * 2
 
 
-def trace(model: ir.Model) -> Trace:
+def trace(model: ir.Model, apart: int) -> Trace:
     """Follow the input through every node that is affine in it.
 
     Parameters
     ----------
     model : onnx_ir.Model
         With shapes inferred; constants folded.
+    apart : int
+        Samples between the impulses; see `rtserve.fusion.passes.operator.spacings`.
     """
     found = Trace()
     x = model.graph.inputs[0]
     n_chans, n_times = static_dims(x)
-    found.values[x] = Affine.source(n_chans, n_times)
+    found.values[x] = Affine.source(n_chans, n_times, apart)
     for node in model.graph:
         if not any(value in found.values for value in node.inputs if value is not None):
             continue

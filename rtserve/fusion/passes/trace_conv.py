@@ -15,7 +15,7 @@ import numpy as np
 from rtserve.fusion.ir.conv import Conv1d
 from rtserve.fusion.ir.refused import Refused
 from rtserve.fusion.passes.affine import Affine
-from rtserve.fusion.passes.operator import probes
+from rtserve.fusion.passes.operator import NOISES, probes
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -147,7 +147,9 @@ class JointMix(Refused):
         n_times = value.n_times
         if value.dims[0] != 1 or g.rank != 2 or value.bias.any() or axis is None or value.dropped:
             return None
-        if not np.array_equal(value.response.reshape(len(value.response), -1), probes(n_times)):
+        if not np.array_equal(
+            value.response.reshape(len(value.response), -1), probes(n_times, len(value.response) - NOISES)
+        ):
             return None
         time = 2 - axis
         weight = self.weight[:, 0] if time == 1 else self.weight[:, 0].transpose(0, 2, 1)

@@ -18,10 +18,10 @@ N_TIMES = 400
 
 @pytest.fixture(autouse=True, scope="module")
 def _long():
-    """Windows of 400 samples are long, and impulses lie 32 apart."""
+    """Windows of 400 samples are long, and impulses lie 8, 16 or 32 apart."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(operator, "LONG", 64)
-        patch.setattr(operator, "APART", 32)
+        patch.setattr(operator, "APART", (8, 16, 32))
         yield
 
 
@@ -40,8 +40,8 @@ def matrix(taps, stride, left, right, corner=0, seed=0):
     return found
 
 
-def answers(found):
-    return np.einsum("ptf,fnt->pfn", np.repeat(probes(N_TIMES)[..., None], len(found), -1), found)
+def answers(found, apart=32):
+    return np.einsum("ptf,fnt->pfn", np.repeat(probes(N_TIMES, apart)[..., None], len(found), -1), found)
 
 
 @settings(max_examples=25, deadline=None)
@@ -73,6 +73,26 @@ def test_what_is_kept_does_not_grow_with_the_window():
     found = operator_of(answers(matrix(5, 1, 2, 2)), N_TIMES)
     assert found.cut
     assert max(found.array.shape) < 100
+
+
+@pytest.mark.parametrize(("taps", "apart"), [(3, 8), (13, 16), (25, 32)])
+def test_impulses_lie_as_close_as_the_filter_allows(monkeypatch, taps, apart):
+    tried = []
+    trace = prefix.trace
+    monkeypatch.setattr(prefix, "trace", lambda model, at: tried.append(at) or trace(model, at))
+
+    def body(emit, x, weights):
+        h = emit("Conv", emit("Unsqueeze", x, [1]), weights(2, 1, 1, taps), pads=[0, taps // 2, 0, taps // 2])
+        return head(emit, emit("Elu", emit("Conv", h, weights(4, 1, N_CHANS, 1), group=2)), weights, 4, axes=(2, 3))
+
+    assert prefix.run(clean(network(body, n_times=N_TIMES).clone_model())).changed
+    assert tried == [at for at in (8, 16, 32) if at <= apart]
+
+
+@pytest.mark.parametrize("apart", [8, 16])
+def test_impulses_too_close_are_told_by_noise(apart):
+    with pytest.raises(Refused, match=f"reads {apart} samples or more"):
+        operator_of(answers(matrix(20, 1, 10, 10), apart), N_TIMES)
 
 
 NONE = {
