@@ -19,8 +19,8 @@ from readme_masks import mask
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PASSING = re.compile(r"about \d+ s left|: \d+ s so far")
-"""Progress, which comes and goes with the machine's speed."""
+PASSING = re.compile(r"about \d+ s left|: \d+ s so far|^bash: warning: setlocale: ")
+"""Progress, which comes and goes with the machine's speed; what bash says where the user's locale was not generated."""
 
 
 def commands(block: str) -> list[tuple[str, str]]:

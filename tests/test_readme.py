@@ -43,6 +43,12 @@ def test_a_command_and_what_it_prints_are_told_apart():
     assert readme_blocks.commands(block) == [("$ cat > a <<'E'\n> one\n> E", ""), ("$ cat a", "one")]
 
 
+def test_a_locale_that_this_machine_lacks_is_no_matter(tmp_path, monkeypatch):
+    """As over ssh, which takes the locale along to a machine where it was not generated."""
+    monkeypatch.setenv("LC_ALL", "xx_XX.UTF-8")
+    assert readme_blocks.run("$ echo one >&2; echo two", tmp_path) == "one\ntwo"
+
+
 def test_every_path_and_make_target_the_page_names_exists(repo_dir):
     text = readme_blocks.README.read_text()
     targets = re.findall(r"^([a-z-]+):", (repo_dir / "Makefile").read_text(), re.MULTILINE)
