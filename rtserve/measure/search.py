@@ -118,7 +118,8 @@ def search(
     if windows.predicts == "class" and not outputs.target:
         outputs = replace(outputs, target="class")
     require_average(outputs, graphs, plan, names)
-    require_meant(outputs, graphs, plan, names)
+    if np.ndim(windows.y) == 1:  # what is scored on vectors are no classes
+        require_meant(outputs, graphs, plan, names)
     asked = [metric] if metric else []
     decision = decide(in_form(graphs[0], average), windows, asked, name=names[0])
     chosen = parse_metric(metric or ("balanced_accuracy" if decision else "nrmse"))
