@@ -218,7 +218,7 @@ class _Build:
             unwanted = ("Requires-Dist: nvidia-", "Requires-Dist: triton")
             info.write_text("".join(line for line in lines if not line.startswith(unwanted)), "utf-8")
         path = self.folder / "constraints.txt"
-        path.write_text("".join(f"{name}=={version}\n" for name, version in heavy.items()))
+        path.write_text("".join(f"{name}=={version}\n" for name, version in heavy.items()), "utf-8")
         return ["-c", str(path)]
 
     def _stubs(self) -> None:
