@@ -135,7 +135,7 @@ def find_python(version: str, given: str | Path | None = None) -> Path:
 
 def _pyenv(version: str) -> list[Path]:
     """Return pyenv's interpreters of a version, oldest first; none where its folder is another's and closed."""
-    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    root = Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
     try:
         return sorted((root / "versions").glob(f"{version}.*/bin/python"))
     except OSError:
