@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rtserve.errors import InputError, ParityError, RtserveError
 from rtserve.files import canonical_json
+from rtserve.graphs.engines import ENGINE_NAMES
 from rtserve.graphs.parity import ParityCase, compare_outputs
 from rtserve.spec import InputSpec
 
@@ -136,27 +138,36 @@ def require_engine(graph: Graph, infer: Callable[[np.ndarray], np.ndarray], *, e
     ParityError
         Where the engine answers something else.
     """
+    from rtserve.graphs.turning import turning_words
+
     size = graph.answers.size if graph.answers is not None else None
     x = answer_windows(graph.input_spec, graph.fixed_batch or WINDOWS, size=size)
     try:
-        case = _compared(graph, infer, x)
+        compare = _comparison(graph, x)
+        case = compare(np.asarray(infer(x)))
     except ParityError:
         raise
     except RtserveError as error:
         return f"{name} has no reference answers, and no second witness for those of {engine}: {error.message}"
     if case.passed:
         return ""
-    detail = f"off by {case.error:.1e}, {case.allowed:.1e} is allowed" if case.finite else "no number where it has one"
+    detail, said = "no number where it has one", ""
+    if case.finite:
+        called = {shown: key for key, shown in ENGINE_NAMES.items()}.get(engine, "")
+        detail = f"off by {case.error:.1e}, {case.allowed:.1e} is allowed"
+        said = turning_words(graph, x, lambda y: compare(y).error, case.allowed, called)
     raise ParityError(
-        f"{engine} does not give the numbers of {name}: {detail} on its reference windows; nothing was measured",
+        f"{engine} does not give the numbers of {name}: {detail} on its reference windows;{f' {said};' if said else ''}"
+        " nothing was measured",
         hint="another --engine does; a graph is laid out for one by `rtserve fuse --engine`",
     )
 
 
-def _compared(graph: Graph, infer: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> ParityCase:
+def _comparison(graph: Graph, x: np.ndarray) -> Callable[[np.ndarray], ParityCase]:
+    """Return what compares an engine's answers to x with those that are right."""
     from rtserve.graphs.witness import hear
 
     if graph.answers is not None and len(x) == WINDOWS:
-        return graph.answers.compare(np.asarray(infer(x)), "its reference windows")
+        return partial(graph.answers.compare, name="its reference windows")
     (answer,) = hear(graph, [("its reference windows", x)]).answers
-    return answer.compare(np.asarray(infer(x)))
+    return answer.compare

@@ -27,6 +27,7 @@ from rtserve.graphs.foreign import checkpoint_file
 from rtserve.graphs.parity import (
     SPECTRAL_TOLERANCE,
     TOLERANCE,
+    UNEQUAL,
     ParityCase,
     ParityReport,
     compare_outputs,
@@ -142,7 +143,7 @@ def export_with_report(
         model = _read_raw(folder / "raw.onnx", facts)
         graph = _finish(model, facts, _provenance(job, facts, checkpoint, file))
         graph = replace(graph, answers=_answers(folder / "probes.npz", graph.input_spec))
-        report = _parity(graph, folder / "probes.npz", facts["reference"])
+        report = _located(_parity(graph, folder / "probes.npz", facts["reference"]), graph, folder / "probes.npz")
     return graph, report, facts
 
 
@@ -257,6 +258,26 @@ def _parity(graph: Graph, path: Path, reference: str) -> ParityReport:
             )  # fmt: skip
             cases.append(_require_number(case, truth))
     return ParityReport(cases=tuple(cases), subject="onnxruntime on the exported graph", reference=reference)
+
+
+def _located(report: ParityReport, graph: Graph, path: Path) -> ParityReport:
+    """Return the report; where it is not equal, with the operator of the graph that this turns on."""
+    from rtserve.graphs.turning import turning_words
+
+    worst = report.worst
+    if report.verdict != UNEQUAL or not worst.finite:
+        return report
+    with np.load(path) as arrays:
+        names = [str(name) for name in arrays["names"]]
+        if worst.name not in names:  # compared in float64
+            return report
+        index = names.index(worst.name)
+        x, truth, own = arrays[f"x{index}"], arrays[f"y{index}"], arrays[f"own{index}"]
+
+    def off(y: np.ndarray) -> float:
+        return compare_outputs(worst.name, y, truth, rounding=worst.rounding, single=own).error
+
+    return replace(report, notes=(*report.notes, turning_words(graph, x, off, worst.allowed, "onnxruntime")))
 
 
 def _parity_double(graph: Graph, path: Path) -> list[ParityCase]:

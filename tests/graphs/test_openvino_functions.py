@@ -12,8 +12,8 @@ from rtserve.errors import ParityError
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.graphs import openvino_forms
 from rtserve.graphs.graph import Graph
-from rtserve.graphs.openvino_step import turning_point
 from rtserve.graphs.runners import PlanRunner, make_runner
+from rtserve.graphs.turning import turning_point
 
 pytestmark = pytest.mark.needs("openvino")
 TRUTH = {"Softplus": lambda x: np.logaddexp(0.0, x), "Erf": special.erf}
@@ -79,9 +79,9 @@ def test_what_is_refused_in_openvino_names_the_operator_it_turns_on(monkeypatch)
     def off(answer):
         return float(np.abs(answer - 1000 * np.logaddexp(0.0, -83.0)).max())  # 1e-33
 
-    assert "it turns on Softplus a:" in turning_point(graph, x, off, 1e-4)
-    assert "no operator could be found" in turning_point(graph, x, off, 1.0)
-    assert "onnxruntime is off" in turning_point(graph, x, lambda answer: 1.0, 1e-4)
+    assert "it turns on Softplus a:" in turning_point(graph, x, off, 1e-4, "openvino")
+    assert "no operator could be found" in turning_point(graph, x, off, 1.0, "openvino")
+    assert "onnxruntime is off" in turning_point(graph, x, lambda answer: 1.0, 1e-4, "openvino")
 
 
 def test_a_refusal_carries_it(monkeypatch):

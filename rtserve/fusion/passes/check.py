@@ -113,17 +113,22 @@ class Reference:
             hint="leave out the member whose weights are no numbers, or take a checkpoint from before its training diverged",
         )
 
-    def turn(self, graph: Graph, case: ParityCase) -> str:
-        """Return the operator on which the refusal of a graph in OpenVINO turns, on the input of a case."""
-        from rtserve.graphs.openvino_step import turning_point
+    def turn(self, graph: Graph, case: ParityCase, engine: str) -> str:
+        """Return the operator on which the refusal of a graph in an engine turns, on the input of a case."""
+        from rtserve.graphs.turning import turning_words
 
-        answer = next((a for a in self._heard.answers if a.name == case.name), None)
+        answer = self._answer(case)
         if answer is None or not case.finite:
             return "which operator it turns on was not asked: there is nothing to compare"
-        try:
-            return turning_point(graph, answer.x, lambda y: answer.compare(y).error, case.allowed)
-        except Exception as error:  # what engines raise on parts of a graph, beside a refusal that stands without it
-            return f"which operator it turns on could not be found ({type(error).__name__})"
+        return turning_words(graph, answer.x, lambda y: answer.compare(y).error, case.allowed, engine)
+
+    def plain_is_off(self, case: ParityCase) -> bool:
+        """Whether onnxruntime on the plain graph is off by more than is allowed on the input of a case, too."""
+        answer = self._answer(case)
+        return answer is not None and not relative_error(answer.single, answer.truth) <= case.allowed
+
+    def _answer(self, case: ParityCase) -> Answer | None:
+        return next((answer for answer in self._heard.answers if answer.name == case.name), None)
 
     @property
     def answers(self) -> Answers | None:

@@ -21,7 +21,7 @@ from rtserve.fusion.passes.running import DEFECTS, Pass, cleaned, failed, run_pa
 from rtserve.fusion.passes.spilled import spilled, us_of
 from rtserve.fusion.program.build import assemble
 from rtserve.graphs.macs import count_macs
-from rtserve.graphs.parity import ParityReport
+from rtserve.graphs.parity import ILL, UNEQUAL, ParityReport
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -119,12 +119,12 @@ def optimize_graph(
         macs_after=count_macs(result.model),
         nodes_before=joined.model.graph.num_nodes(),
         nodes_after=result.model.graph.num_nodes(),
-        parity=reference.report(result) if reference is not None else None,
+        parity=_in("onnxruntime", reference, result) if reference is not None else None,
         laid_out=_in_its_engine(reference, result, engine),
         timings=timings,
     )
-    if report.parity is not None:
-        report.parity.require(hint="this is a defect of rtserve; --no-optimize avoids it")
+    if reference is not None and report.parity is not None:
+        report.parity.require(hint=_cure(reference, report.parity))
     if isinstance(report.laid_out, ParityReport):
         report.laid_out.require(
             hint="lay the graph out for onnxruntime (--engine onnxruntime), which gives its numbers"
@@ -137,12 +137,30 @@ def _in_its_engine(reference: Reference | None, result: Graph, engine: str) -> P
     if reference is None or engine == "onnxruntime":
         return ""
     try:
-        report = reference.report(result, engine)
+        return _in(engine, reference, result)
     except EnvironmentMissingError as missing:
         return f"not compared in {engine}: {missing.message}"
-    if report.passed or engine != "openvino":
+
+
+def _in(engine: str, reference: Reference, result: Graph) -> ParityReport:
+    """Return the parity report in an engine; where it is not equal, with the operator that this turns on."""
+    report = reference.report(result, engine)
+    if report.verdict != UNEQUAL:
         return report
-    return replace(report, notes=(*report.notes, reference.turn(result, report.worst)))
+    said = reference.turn(result, report.worst, engine)
+    return replace(report, notes=(*report.notes, said)) if said else report
+
+
+def _cure(reference: Reference, report: ParityReport) -> str:
+    """Return what helps where the result is not equal in onnxruntime: it may not be the compiler's doing."""
+    if report.verdict == ILL:
+        return "no engine can give these numbers in float32: scale what the network is given, or leave out what cancels"
+    if reference.plain_is_off(report.worst):
+        return (
+            "onnxruntime gives other numbers for the plain graph, too: write that operator in another form in the network,"
+            " or leave its member out"
+        )
+    return "this is a defect of rtserve; --no-optimize avoids it"
 
 
 def _labelled(joined: Graph, model: ir.Model, outcomes: Sequence[Outcome], engine: str) -> Graph:
