@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rtserve.errors import ExportError
+from rtserve.graphs.dice import Extreme, others_randomness
 from rtserve.graphs.parity import relative_error
 from rtserve.spec import UNITS, InputSpec
 
@@ -29,13 +31,13 @@ __all__ = ["coupling", "require_steady"]
 APART = {torch.float64: 1e-9, torch.float32: 1e-5}
 """Relative difference from which two answers are two: rounding in float64 is far below, and noise below is harmless."""
 WINDOWS = 5
+THROWS = 50
 REDUCTIONS = (
     "mean", "sum", "var", "std", "var_mean", "std_mean", "amax", "amin", "max", "min", "median", "norm", "prod",
     "linalg_vector_norm", "_softmax", "_log_softmax", "softmax", "cumsum", "cumprod", "logsumexp", "sort", "argsort",
     "roll", "flip",
 )  # fmt: skip
 """Operations that mix the entries along an axis; along the first one they mix windows."""
-
 Call = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -60,8 +62,17 @@ class _Listener(TorchDispatchMode):  # type: ignore[misc]
         self.mixes: list[_Heard] = []
         for name, part in module.named_modules():
             label = f"{name or 'forward'} ({type(part).__name__})"
-            self.hooks.append(part.register_forward_pre_hook(lambda *_, label=label: self.stack.append(label)))
+            self.hooks.append(part.register_forward_pre_hook(partial(self._enter, label)))
             self.hooks.append(part.register_forward_hook(lambda *_: self.stack.pop() and None, always_call=True))
+
+    def _enter(self, label: str, part: nn.Module, args: tuple[Any, ...]) -> None:
+        """Note the part, and where it reads along the first axis of what has windows there."""
+        self.stack.append(label)
+        first = args[0] if args else None
+        if not isinstance(first, torch.Tensor) or first.dim() != 3 or len(first) != self.batch:
+            return
+        if getattr(part, "batch_first", True) is False:
+            self.mixes.append(_Heard(what="the first axis taken as time (batch_first=False)", where=label))
 
     def __exit__(self, *exception: Any) -> None:
         for hook in self.hooks:
@@ -112,19 +123,26 @@ class _Subject:
 
     def __init__(self, module: nn.Module, spec: InputSpec) -> None:
         self.module, self.x = copy.deepcopy(module).double(), probe_windows(spec)
-        self.dtype = torch.float64
+        self.dtype, self.fresh = torch.float64, copy.deepcopy(self.module)
         try:
             self.ask(self.x, 0)
         except Exception:  # somebody's network may insist on float32
-            self.module, self.dtype = copy.deepcopy(module), torch.float32
+            self.module, self.fresh, self.dtype = copy.deepcopy(module), copy.deepcopy(module), torch.float32
             self.x = self.x.float()
 
     def ask(self, x: torch.Tensor, seed: int = 0, module: nn.Module | None = None) -> np.ndarray:
-        """Return the answer (batch, n_outputs); Python's and numpy's own randomness run on."""
+        """Return the answer (batch, n_outputs) to windows of its own, which it may write over.
+
+        Python's and numpy's own randomness run on.
+        """
         torch.manual_seed(seed)
         with torch.inference_mode():
-            answer: np.ndarray = (module or self.module)(x).double().numpy()
+            answer: np.ndarray = (module or self.module)(x.clone()).double().numpy().copy()
         return answer
+
+    def other(self) -> torch.Tensor:
+        """Return other windows than those it is asked about."""
+        return self.x.flip(0) * 3 + 1
 
     def apart(self, one: np.ndarray, two: np.ndarray) -> float:
         """Return how far two answers are apart relative to the larger output; 0 where they count as one."""
@@ -146,16 +164,39 @@ def require_steady(module: nn.Module, spec: InputSpec) -> None:
     """Raise `ExportError` where a network answers the same windows differently, naming the cause and the cure."""
     with _kept_randomness():
         subject = _Subject(module, spec)
-        before = _state(subject.module)
+        before = _state(subject.fresh)
         first, again, reseeded = subject.ask(subject.x), subject.ask(subject.x), subject.ask(subject.x, 1)
-        subject.ask(subject.x.flip(0) * 3 + 1)
+        subject.ask(subject.other())
         later = subject.ask(subject.x)
-        changed, drawn = max(subject.apart(first, y) for y in (again, later)), subject.apart(again, reseeded)
+        subject.ask(subject.other(), module=subject.fresh)  # what its first windows ever leave behind
+        after_other = subject.ask(subject.x, module=subject.fresh)
+        changed = max(subject.apart(first, y) for y in (again, later, after_other))
+        drawn = subject.apart(again, reseeded) or _at_extremes(subject, later)
         if not drawn and not changed:
             return
         cause, cure = _of_state(subject, before) if changed else _of_draws(subject)
     raise ExportError(f"the network answers the same windows differently, {max(drawn, changed):.1e} apart: {cause}",
                       hint=cure)  # fmt: skip
+
+
+def _at_extremes(subject: _Subject, usual: np.ndarray) -> float:
+    """Return how far an answer moves where every draw is as low, or as high, as it can be: dice may seldom show.
+
+    Those of Python and numpy cannot be held: where they were thrown, they are thrown some more.
+    """
+    apart, before = 0.0, others_randomness()
+    drawing, ends = bool(subject.listen(subject.x).draws), []
+    if before != others_randomness():
+        apart = max(subject.apart(subject.ask(subject.x), usual) for _ in range(THROWS))
+    for seed in (0, 1) if drawing else ():
+        subject.ask(subject.x, seed)
+        ends.append(torch.get_rng_state())
+    if not ends or torch.equal(*ends):  # it draws nothing, or seeds the generator itself
+        return apart
+    for high in (False, True):
+        with Extreme(high):
+            apart = max(apart, subject.apart(subject.ask(subject.x), usual))
+    return apart
 
 
 def _of_draws(subject: _Subject) -> tuple[str, str]:

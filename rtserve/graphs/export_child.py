@@ -34,6 +34,7 @@ from rtserve.graphs.fit import Loaded, load_weights, run_lazy_parts
 from rtserve.graphs.graph import OPSET
 from rtserve.graphs.library import library_answers
 from rtserve.graphs.meaning import completed, training_of
+from rtserve.graphs.own_input import OwnInput, writes_over_input
 from rtserve.graphs.parity import probe_inputs
 from rtserve.graphs.rounding import expected_error
 from rtserve.graphs.weights import exporter_shapes
@@ -148,7 +149,8 @@ def require_output(module: nn.Module, built: Built) -> None:
     example = example_input(built)
     what = f"the network fails on {tuple(example.shape)}"
     with _named(ExportError, what, "do the settings fit the checkpoint?"), torch.inference_mode():
-        got = module(example * 1e-5 if built.input_spec.unit == "V" else example)
+        # A copy: a network may keep something of the first windows that it ever sees.
+        got = copy.deepcopy(module)(example * 1e-5 if built.input_spec.unit == "V" else example)
     wanted = (EXAMPLE_BATCH, built.output_spec.n_outputs)
     if not isinstance(got, torch.Tensor) or tuple(got.shape) != wanted:
         shape = tuple(got.shape) if isinstance(got, torch.Tensor) else type(got).__name__
@@ -278,6 +280,10 @@ def run(folder: Path) -> dict[str, Any]:
     job = json.loads((folder / "job.json").read_text("utf-8"))
     module, built, facts = build(job)
     require_output(module, built)
+    if built.own is None and writes_over_input(module, example_input(built)):
+        module = OwnInput(module)
+        reason = "its forward writes over the windows it is given; it is given a copy"
+        facts["quirks"].append(dataclasses.asdict(Quirk(name="own-input", reason=reason)))
     require_steady(module, built.input_spec)
     facts["coupled"] = coupling(module, built.input_spec)
     with torch.no_grad(), _named(ExportError, "the network fails on a probe input", "it must take any batch and scale"):

@@ -88,6 +88,24 @@ class Unsteady(Plain):
         self.calls += 1
         return y * (1 + 0.1 * self.calls)
 
+    def seldom_dropout(self, y):
+        return functional.dropout(y, 1e-4)
+
+    def stochastic_depth(self, y):
+        return y + torch.tanh(y) * (torch.rand(len(y), 1, 1) > 1e-3)
+
+    def first_windows(self, y):
+        if not self.calls:
+            self.shift, self.calls = y.mean(0, keepdim=True), 1
+        return y - self.shift
+
+    def no_dropout(self, y):
+        return functional.dropout(y, 0.0)
+
+    def own_seed(self, y):
+        torch.manual_seed(3)
+        return y + torch.rand(1, 4, 1)
+
     def batch_statistics(self, y):
         return self.own(y)
 
@@ -96,6 +114,25 @@ class Unsteady(Plain):
 
     def centred(self, y):
         return y - y.mean(0, keepdim=True)
+
+
+class Recurrent(Plain):
+    """Reads windows as time, where batch_first was forgotten."""
+
+    def __init__(self, batch_first):
+        super().__init__()
+        self.rnn = nn.LSTM(3, 4, batch_first=batch_first)
+
+    def forward(self, x):
+        return self.head(self.rnn(x.transpose(1, 2))[0][:, -1])
+
+
+class Overwriting(Plain):
+    """Scales its windows where they lie."""
+
+    def forward(self, x):
+        x *= 3
+        return super().forward(x)
 
 
 class Huge(Plain):
@@ -120,6 +157,10 @@ def orthogonal(shapes, settings):
     network = Plain()
     nn.utils.parametrizations.orthogonal(network.head)
     return built(network)
+
+
+def overwriting(shapes, settings):
+    return built(Overwriting())
 
 
 def huge(shapes, settings):

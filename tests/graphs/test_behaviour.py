@@ -1,6 +1,7 @@
 """Networks and graphs that answer by more than the window, and engines that answer something else."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from rtserve.errors import ExportError, InputError, ParityError
@@ -17,6 +19,7 @@ from rtserve.graphs.behaviour import coupling, require_steady
 from rtserve.graphs.export import export_with_report
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.openvino_forms import lower
+from rtserve.graphs.own_input import writes_over_input
 from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner, make_runner
 from rtserve.graphs.steady import coupled_by
 from rtserve.measure import vetting
@@ -26,7 +29,7 @@ from rtserve.measure.evaluate import evaluate
 from rtserve.measure.search import search
 from rtserve.signals.windows import WindowSet
 from rtserve.spec import InputSpec, OutputSpec
-from tests.graphs.odd_networks import SPEC, Plain, Unsteady
+from tests.graphs.odd_networks import SPEC, Overwriting, Plain, Recurrent, Unsteady
 
 ODD = str(Path(__file__).parent / "odd_networks.py")
 HEAD = '<ir_version: 9, opset_import: ["" : 20]>\n'
@@ -64,6 +67,44 @@ def test_a_network_that_answers_the_same_windows_differently_is_refused(kind, ca
         require_steady(Unsteady(kind).eval(), SPEC)
     assert caught.value.exit_code == 1
     assert cure in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [
+        ("seldom_dropout", "it draws at random (dropout"),
+        ("stochastic_depth", "it draws at random (rand"),
+        ("first_windows", "it keeps state from call to call (calls, shift changed)"),
+    ],
+)
+def test_dice_that_seldom_show_and_what_the_first_windows_leave_behind_are_found(kind, cause):
+    with pytest.raises(ExportError, match=re.escape(cause)):
+        require_steady(Unsteady(kind).eval(), SPEC)
+
+
+@pytest.mark.parametrize("network", [Unsteady("no_dropout"), Unsteady("own_seed"), Recurrent(True), Recurrent(False)])
+def test_what_might_draw_and_does_not_is_steady(network):
+    require_steady(network.eval(), SPEC)
+
+
+def test_windows_read_as_time_are_named():
+    assert "the first axis taken as time (batch_first=False) in rnn (LSTM)" in coupling(Recurrent(False).eval(), SPEC)
+    assert coupling(Recurrent(True).eval(), SPEC) == ""
+
+
+def test_a_network_that_writes_over_its_windows_is_given_its_own():
+    graph, report, facts = export_with_report(None, exporter=f"{ODD}:overwriting")
+    assert report.passed
+    assert [quirk["name"] for quirk in facts["quirks"]] == ["own-input"]
+    torch.manual_seed(0)
+    network, x = Overwriting().eval(), np.random.default_rng(0).standard_normal((4, 3, 16)).astype("f4")
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(x.copy())).numpy()
+    assert np.allclose(OnnxruntimeRunner(graph).infer(x), expected, atol=1e-6)
+    plain = torch.from_numpy(x)
+    assert not writes_over_input(Plain().eval(), plain)
+    assert writes_over_input(network, plain)
+    assert np.array_equal(plain.numpy(), x)
 
 
 def test_an_export_is_refused_so():
