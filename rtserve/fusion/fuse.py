@@ -141,9 +141,12 @@ def fuse_with_report(
     require_kept_classes(outputs, graphs, plan.calibration)
     graphs = [in_form(graph, plan.merge.average) for graph in graphs]
     model = join(graphs, plan, labels=called)
-    outputs = replace(outputs, coupled=outputs.coupled or _examined(graphs, plan, called))
+    coupled = _coupling(graphs, plan, called)
+    outputs = replace(outputs, coupled=outputs.coupled or bool(coupled))
     normalise(model, name="fused")
     joined = Graph(model=model, input_spec=inputs, output_spec=outputs, provenance=_provenance(plan, graphs))
+    if coupled:
+        joined.provenance.details["coupled"] = coupled
     if assumed := _assumed(plan, graphs, joined):
         joined.provenance.details["assumed"] = assumed
     if told := {key: value for key, value in (stated or {}).items() if value}:
@@ -163,27 +166,35 @@ def _load_all(members: Sequence[Graph | str | Path]) -> list[Graph]:
     return [member if isinstance(member, Graph) else Graph.load(member) for member in members]
 
 
-def _examined(graphs: Sequence[Graph], plan: FusionPlan, called: dict[str, str]) -> bool:
-    """Return whether a member that was never examined (a graph made elsewhere, or by version 0.1) is coupled.
+def _coupling(graphs: Sequence[Graph], plan: FusionPlan, called: dict[str, str]) -> str:
+    """Return which members answer by their batch, and how; an empty text where none does.
 
     Raises
     ------
     ParityError
         Where one draws at random: it has no answer to fuse.
     """
+    members = dict(zip(plan.members, graphs, strict=True))
+    found = {called[digest]: _coupled_by(graph, called[digest]) for digest, graph in members.items()}
+    said = [how if len(members) == 1 else f"{name}: {how}" for name, how in found.items() if how]
+    return "; ".join(said[:3]) + (f"; and {len(said) - 3} more members" if len(said) > 3 else "")
+
+
+def _coupled_by(graph: Graph, name: str) -> str:
+    """Return how a member's answers depend on the batch: as it says, or as is found of one that was never examined.
+
+    Such a one was made elsewhere, or by version 0.1.
+    """
     from rtserve.graphs.answers import answer_windows
     from rtserve.graphs.runners import OnnxruntimeRunner
     from rtserve.graphs.steady import coupled_by, require_random_free, require_steady_graph
 
-    coupled = False
-    for digest, graph in dict(zip(plan.members, graphs, strict=True)).items():
-        if graph.answers is not None:
-            continue
-        require_random_free(graph, name=called[digest])
-        infer, x = OnnxruntimeRunner(graph).infer, answer_windows(graph.input_spec)
-        require_steady_graph(graph, infer, x, name=called[digest])
-        coupled = coupled or bool(coupled_by(graph, infer, x))
-    return coupled
+    if graph.answers is not None:
+        return graph.coupling
+    require_random_free(graph, name=name)
+    infer, x = OnnxruntimeRunner(graph).infer, answer_windows(graph.input_spec)
+    require_steady_graph(graph, infer, x, name=name)
+    return graph.coupling or coupled_by(graph, infer, x)
 
 
 def _require_known(passes: Sequence[str]) -> None:

@@ -80,6 +80,12 @@ class Graph:
         first = shape[0] if shape is not None else None
         return first if isinstance(first, int) and first > 0 else 0
 
+    @property
+    def coupling(self) -> str:
+        """How its answer to a window depends on the rest of the batch, as it says itself; empty where it does not say so."""
+        told = str(self.provenance.details.get("coupled") or "") or "as its export found"
+        return told if self.output_spec.coupled else ""
+
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the ONNX file whole or not at all; see `rtserve.files.replacing`."""
         return write_bytes(path, self.to_bytes(), force=force)

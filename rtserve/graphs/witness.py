@@ -105,7 +105,8 @@ def hear(graph: Graph, inputs: Sequence[tuple[str, np.ndarray]], *, windows: int
     if not doubtful:
         return Testimony(answers=tuple(answers))
     evaluator = ReferenceRunner(graph).infer
-    odd = _odd_one_out(max(doubtful, key=lambda a: _distance(a.single, a.truth)), evaluator)
+    worst = max(doubtful, key=lambda a: _distance(a.single, a.truth))
+    odd = _odd_one_out(worst, evaluator, windows=len(worst.x) if graph.output_spec.coupled else 1)
     if odd == EXECUTOR:
         answers = _by_evaluator(evaluator, engine, inputs)
     return Testimony(answers=tuple(answers), notes=(f"{odd} contradicts the other two witnesses and is not obeyed",))
@@ -144,16 +145,16 @@ def _distance(got: np.ndarray, truth: np.ndarray) -> float:
     return relative_error(np.asarray(got), np.asarray(truth)) if np.shape(got) == np.shape(truth) else float("inf")
 
 
-def _odd_one_out(answer: Answer, evaluator: Callable[[np.ndarray], np.ndarray]) -> str:
+def _odd_one_out(answer: Answer, evaluator: Callable[[np.ndarray], np.ndarray], *, windows: int) -> str:
     """Return which of the three witnesses the other two contradict on the input that is most in doubt.
 
-    One window of it: the evaluator is slow.
+    Its first `windows`: one alone, since the evaluator is slow, unless that would be another answer.
     """
     try:
-        third = evaluator(answer.x[:1])
+        third = evaluator(answer.x[:windows])
     except RtserveError:  # it has nothing to say: the other two must agree
         third = np.full(1, np.nan)
-    said = {EXECUTOR: answer.truth[:1], ENGINE: answer.single[:1], EVALUATOR: third}
+    said = {EXECUTOR: answer.truth[:windows], ENGINE: answer.single[:windows], EVALUATOR: third}
     pairs = [(EXECUTOR, ENGINE, EVALUATOR), (EXECUTOR, EVALUATOR, ENGINE), (ENGINE, EVALUATOR, EXECUTOR)]
     apart = {odd: _distance(said[one], said[two]) for one, two, odd in pairs}
     odd = min(apart, key=lambda name: apart[name])

@@ -86,9 +86,8 @@ def vetted(graph: Graph, engine: str) -> Vetted:
 
 
 def _coupled(graph: Graph, infer: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> str:
-    said = str(graph.provenance.details.get("coupled", "")) or "as its export found"
     try:
-        return said if graph.output_spec.coupled else coupled_by(graph, infer, x)
+        return graph.coupling or coupled_by(graph, infer, x)
     except RtserveError:  # it runs together and not alone
         return "a window alone is refused"
 

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.measure.bundled import read_bundled
 from rtserve.measure.cases import Per
 from rtserve.measure.decisions import CLASSIFICATION
+from rtserve.measure.evaluate import COUPLED
 from rtserve.measure.evaluation import REGRESSION, Evaluation, score_predictions
 from rtserve.measure.metrics import names_of_metrics, parse_metric
 from rtserve.measure.side_records import side_records
@@ -69,6 +71,7 @@ def evaluate_zip(
     part = part_to_score(known, windows, split, name=name)
     asked = tuple(metrics or ())
     classes = _classes(asked, part.windows, name)
+    coupled, batch = _coupling(path, part.windows)
     scored = score_predictions(
         predict_zip(path, part.windows),
         part.windows,
@@ -80,8 +83,27 @@ def evaluate_zip(
         name=name,
         graph_digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         engine=ENGINE,
+        batch=batch,
     )
-    return replace(scored, trained_on=part.trained, notes=(*scored.notes, *part.notes))
+    notes = [*part.notes, *([f"{COUPLED}, which the contest chose: {coupled}"] if coupled else [])]
+    return replace(scored, trained_on=part.trained, notes=(*scored.notes, *notes))
+
+
+def _coupling(path: Path, windows: WindowSet) -> tuple[str, int | None]:
+    """Return how a zip's answers depend on the batch, and the contest's batch, as its manifest says of these windows."""
+    told = read_bundled(path).manifest.get("challenges")
+    entries = [entry for entry in told.values() if isinstance(entry, dict)] if isinstance(told, dict) else []
+    meant = [entry for entry in entries if windows.predicts and windows.predicts in _targets(entry)] or entries
+    for entry in meant:
+        coupled = entry.get("coupled")
+        if isinstance(coupled, dict) and isinstance(coupled.get("batch"), int):
+            return str(coupled.get("by", "")), coupled["batch"]
+    return "", None
+
+
+def _targets(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    stated = entry.get("stated")
+    return entry.get("target"), stated.get("target") if isinstance(stated, dict) else None
 
 
 def _classes(metrics: Sequence[str], windows: WindowSet, name: str) -> bool:

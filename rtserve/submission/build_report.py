@@ -22,6 +22,9 @@ def build_text(built: Built) -> str:
         if challenge["stated"]:
             words = ", ".join(f"{name} {value}" for name, value in sorted(challenge["stated"].items()))
             lines.append(f"    stated by the recipe, not by its members: {words}")
+        if coupled := challenge.get("coupled"):
+            given = "one window at a time" if coupled["batch"] == 1 else f"{coupled['batch']} windows at once"
+            lines.append(f"    coupled: {coupled['by']}; the contest gives {given}")
         for route, report in built.agreement[key].items():
             lines.append(f"    {route:<12} max error {report.max_error:.1e} over {len(report.cases)} inputs")
     differs = built.manifest["environment"].get("differs", {})

@@ -161,6 +161,7 @@ def drive(
     windows: np.ndarray | None = None,
     budget_s: float = BUDGET_S,
     n_windows: int = N_WINDOWS,
+    as_scored: bool = False,
 ) -> Drive:
     """Drive an unpacked submission as the profile's scorer would.
 
@@ -184,6 +185,8 @@ def drive(
         Seconds the probes of one challenge may take.
     n_windows : int
         How many windows are scored one by one, as far as the budget allows.
+    as_scored : bool
+        Whether windows come in the contest's own batches, however large.
     """
     kind = kind or sandbox.best_kind()
     python = python or environment_python(None)
@@ -202,6 +205,8 @@ def drive(
             "cwd": str(work / "program") if plain else profile.layout.cwd,
         }
         spec = _specification(profile, where, dead or {}, limits or sandbox.Limits(), budget_s, n_windows)
+        for challenge in spec["challenges"] if as_scored else ():
+            challenge["size"] = profile.challenge(challenge["key"]).batch
         spec["key"] = key.hex()
         if plain:
             spec["fence"] = str(work)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
     from rtserve.submission.profile import Challenge, Profile
 
-__all__ = ["differences", "require_fit", "taken"]
+__all__ = ["coupled", "differences", "require_fit", "taken"]
 
 
 def require_fit(graph: Graph, profile: Profile, challenge: Challenge, stated: Mapping[str, Any]) -> None:
@@ -60,6 +60,14 @@ def taken(graph: Graph, challenge: Challenge, stated: Mapping[str, Any]) -> dict
     return found | ({"target": challenge.target} if challenge.target and not graph.output_spec.target else {})
 
 
+def coupled(graph: Graph, challenge: Challenge) -> dict[str, Any]:
+    """Return how a graph's answers depend on the batch and how many windows it is given at once; empty where they do not.
+
+    It is for the contest to allow: `differences` names it where the profile says ``coupling = "fail"``.
+    """
+    return {"coupled": {"by": graph.coupling, "batch": challenge.batch}} if graph.output_spec.coupled else {}
+
+
 def _ask(spec: InputSpec, profile: Profile, challenge: Challenge) -> str:
     """Say how the unit, or the rate, of a graph that fits is stated."""
     signal = profile.signal_of(challenge.key)
@@ -94,6 +102,12 @@ def differences(graph: Graph, profile: Profile, challenge: Challenge) -> list[st
         found.append(f"challenge {challenge.key} scores {challenge.target}, the graph predicts {output.target}")
     if wanted.isdigit() and int(wanted) != output.n_outputs:
         found.append(f"challenge {challenge.key} reads {wanted} numbers a window, the graph gives {output.n_outputs}")
+    if output.coupled and challenge.coupling == "fail":
+        company = "one window at a time" if challenge.batch == 1 else f"{challenge.batch} windows at once, in no order"
+        found.append(
+            f"challenge {challenge.key} gives {company} and lets no answer depend on the rest of its batch; those of the"
+            f" graph do ({graph.coupling})"
+        )
     classes = challenge.meta.get("n_classes", 0)
     if classes and output.n_outputs != classes:
         found.append(f"challenge {challenge.key} has {classes} classes, the graph gives {output.n_outputs} numbers")

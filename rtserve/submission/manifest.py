@@ -99,16 +99,19 @@ def reference_windows(recipe: Recipe, profile: Profile, key: str, root: Path | N
 
 
 def _reference(recipe: Recipe, profile: Profile, artefacts: Sequence[Artefact], root: Path | None) -> bytes:
-    """Return the reference windows and what the graphs answer to them, computed in float64."""
+    """Return the reference windows and what the graphs answer to them, given as the contest does, computed in float64."""
     import torch
 
     from rtserve.graphs.runners import PlanRunner
     from rtserve.submission.artefacts import tensor_bytes
+    from rtserve.submission.company import calls_for
 
     windows = reference_windows(recipe, profile, artefacts[0].key, root)
     content = {"windows": torch.from_numpy(windows)}
     for artefact in artefacts:
-        answers = PlanRunner(artefact.graph, double=True).infer(windows)
+        size, infer = profile.challenge(artefact.key).size, PlanRunner(artefact.graph, double=True).infer
+        given = calls_for(artefact.graph, size, windows, len(windows))
+        answers = np.concatenate([infer(x) for x in given])[: len(windows)]
         content[artefact.name] = torch.from_numpy(answers.astype(np.float32))
     return tensor_bytes(content)
 
@@ -155,7 +158,7 @@ def _metric(name: str) -> str:
 
 def _challenge(recipe: Recipe, artefact: Artefact, challenge: Challenge) -> dict[str, Any]:
     """Return what the manifest says about one challenge."""
-    from rtserve.submission.fitting import taken
+    from rtserve.submission.fitting import coupled, taken
 
     details = artefact.graph.provenance.details
     plan = details.get("plan", {})
@@ -179,6 +182,7 @@ def _challenge(recipe: Recipe, artefact: Artefact, challenge: Challenge) -> dict
         "passes": details.get("passes", []),
         "metric": _metric(challenge.metric),
         "stated": taken(artefact.graph, challenge, recipe.stated),
+        **coupled(artefact.graph, challenge),
     }
     if f"{artefact.name}.ts" in artefact.files:
         entry["script"] = f"{artefact.name}.ts"

@@ -1,4 +1,4 @@
-"""Predictions of a zip, any zip, through its real entry point: in the sandbox, window by window, as it is scored."""
+"""Predictions of a zip, any zip, through its real entry point: in the sandbox, in the batches that it is scored in."""
 
 from __future__ import annotations
 
@@ -109,9 +109,11 @@ def _challenge(contest: Profile, key: str | None, windows: WindowSet, *, profile
 def _answers(
     folder: Path, contest: Profile, X: np.ndarray, *, done: Sequence[np.ndarray], name: str, ends: float
 ) -> np.ndarray:
-    """Return what the unpacked submission answers to X (n, n_chans, n_times), one window at a time."""
+    """Return what the unpacked submission answers to X (n, n_chans, n_times), in batches of the contest's own size."""
     left, before, key = max(1.0, ends - time.monotonic()), sum(map(len, done)), contest.challenges[0].key
-    seen = drive(folder, contest, windows=X, n_windows=len(X), budget_s=left, limits=Limits(wall_s=left))
+    seen = drive(
+        folder, contest, windows=X, n_windows=len(X), budget_s=left, limits=Limits(wall_s=left), as_scored=True
+    )
     event = seen.first("windows", key)
     values = np.array((event or {}).get("values", ()), np.float32)
     if len(values) < len(X):
