@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["code_digest"]
+__all__ = ["code_digest", "require_beside"]
 
 ROOT = Path(__file__).resolve().parent.parent
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -37,6 +37,15 @@ def code_digest(modules: Sequence[str], scripts: Sequence[Path] = ()) -> str:
     for file in [*(_file(name) for name in sorted(names)), *sorted(scripts)]:
         digest.update(f"{file.name}\n{_code(file)}\n".encode())
     return digest.hexdigest()[:12]
+
+
+def require_beside() -> None:
+    """Stop where rtserve is imported from elsewhere: the digest is of the files beside, and would not be what ran."""
+    import rtserve
+
+    found = Path(rtserve.__file__).resolve().parent.parent
+    if found != ROOT:
+        raise SystemExit(f"rtserve is imported from {found}, not from {ROOT}: set PYTHONPATH={ROOT}")
 
 
 @functools.cache

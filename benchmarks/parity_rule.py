@@ -5,8 +5,9 @@
 Every network gets the zoo's random statistics and its weights in another order by every seed, is exported, and its parity
 report kept: the verdict, and how large the graph's error is beside the rounding error that the rule draws (its SLACK is
 to cover that ratio). The same network with noise of 4e-2 and of 1e-3 of its answers must be refused. A row is written as
-soon as it is whole; an interrupted run goes on where it stopped, and rows of other code are made anew. What was not
-reached is listed as missing. Results: ``results/parity_rule.json`` and ``results/parity_rule.md``.
+soon as it is whole; an interrupted run goes on where it stopped, and rows of another rule are made anew (the rule is
+parity, rounding and behaviour of `rtserve.graphs`; a row holds their digest). What was not reached is listed as missing.
+Results: ``results/parity_rule.json`` and ``results/parity_rule.md``.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from typing import Any
 
 import click
 import torch
+from measured_code import code_digest, require_beside
 from torch import nn
 from zoo import select
 from zoo_catalogue import KEPT_ABOVE_LIMIT, MAX_PARAMETERS, ROOT, UNFIT, Entry, Shape, catalogue
 from zoo_network import build, exporter_settings, randomise, save_checkpoint
-from zoo_store import code_digest
 
 from rtserve.errors import RtserveError
 from rtserve.files import write_bytes
@@ -36,6 +37,8 @@ from rtserve.measure.results import environment, save_result
 HERE = Path(__file__).resolve().parent
 NOISY = "benchmarks/noisy_networks.py"
 NOISES = (4e-2, 1e-3)
+RULE = ("rtserve.graphs.parity", "rtserve.graphs.rounding", "rtserve.graphs.behaviour")
+"""What decides: how far off is equal, what float32 costs, and what is no network at all."""
 
 
 def one_seed(entry: Entry, seed: int, folder: Path, timeout_s: float) -> dict[str, Any]:
@@ -97,7 +100,7 @@ def noisy(entry: Entry, noise: float, weights: Path, timeout_s: float) -> dict[s
 def make_row(entry: Entry, seeds: int, timeout_s: float) -> dict[str, Any]:
     """Return everything about one network, or why it is none of the zoo's."""
     start = time.perf_counter()
-    row: dict[str, Any] = {"model": entry.model, "shape": str(entry.shape), "code": code_digest()}
+    row: dict[str, Any] = {"model": entry.model, "shape": str(entry.shape), "code": code_digest(RULE)}
     if reason := excluded(entry):
         return row | {"excluded": reason, "seeds": [], "noisy": [], "seconds": 0.0}
     with tempfile.TemporaryDirectory(prefix="rtserve-rule-") as name:
@@ -145,7 +148,8 @@ def table(rows: list[dict[str, Any]], missing: list[str], about: dict[str, Any])
         f" refused by parity, {ends.count('NOISE PASSED')} noisy ones passed, {ends.count('no export')} networks that the"
         " torch exporter or an earlier check stopped. Allowed is the larger of"
         f" {TOLERANCE:g} and {SLACK:g} x rounding, never above {CEILING:g}; of errors above {TOLERANCE:g} the largest was"
-        f" {f'{max(ratios):.1f} x rounding' if ratios else 'none'}.", "",
+        f" {f'{max(ratios):.1f} x rounding' if ratios else 'none'}. Code of the rule:"
+        f" {', '.join(sorted({row.get('code', 'not recorded') for row in rows})) or 'none'}.", "",
         f"Not reached: {', '.join(missing) or 'none'}.", "",
         f"Not in the zoo at this shape: {'; '.join(left_out) or 'none'}.", "",
         "| network | rule | verdicts by seed | largest error | rounding | error / rounding | above 1e-5 | noise refused |",
@@ -174,6 +178,7 @@ def _line(row: dict[str, Any]) -> str:
 @click.option("--budget-min", type=float, help="Start no further network after so many minutes.")
 @click.option("-o", "--output", default=str(HERE / "results"), show_default="benchmarks/results")
 def main(only: str | None, shape: str, seeds: int, timeout_s: float, budget_min: float | None, output: str) -> None:
+    require_beside()
     os.chdir(ROOT)
     path, start = Path(output) / "parity_rule.json", time.perf_counter()
     known = json.loads(path.read_text())["rows"] if path.exists() else []
@@ -183,7 +188,7 @@ def main(only: str | None, shape: str, seeds: int, timeout_s: float, budget_min:
     with shared_start("rtserve.graphs.braindecode:braindecode_models"):
         for number, entry in enumerate(chosen, start=1):
             late = budget_min is not None and time.perf_counter() - start > 60 * budget_min
-            if late or kept.get(entry.key(), {}).get("code") == code_digest():
+            if late or kept.get(entry.key(), {}).get("code") == code_digest(RULE):
                 continue
             click.echo(f"[{number}/{len(chosen)}] {entry.key()} ...", err=True)
             row = kept[entry.key()] = make_row(entry, seeds, timeout_s)

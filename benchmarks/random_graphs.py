@@ -3,7 +3,7 @@
 ``python benchmarks/random_graphs.py [--count 20000] [-o benchmarks/results]`` judges the seeds that are not yet recorded
 (tests/fusion/random_graphs.py says how), and writes ``random_graphs.json`` and ``.md``; stopped, it goes on where it was.
 ``--again`` judges once more the seeds that were not equal, with the code as it is now; ``--jobs`` has several processes
-judge. Exit 1 where one is wrong or crashed.
+judge. The record says which seeds which code judged. Exit 1 where one is wrong or crashed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from measured_code import code_digest, require_beside
 
 if TYPE_CHECKING:
     from tests.fusion.random_graphs import Verdict
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 EVERY = 50
+MODULES = (
+    "rtserve.fusion.fuse", "rtserve.fusion.plan", "rtserve.graphs.graph", "rtserve.graphs.runners",
+    "rtserve.graphs.witness", "rtserve.runtime.executor",
+)  # fmt: skip
+"""What is on trial, with all that it imports of its own rooms."""
+SCRIPTS = tuple(ROOT / "tests" / "fusion" / f"random_{name}.py" for name in ("graphs", "layers", "moves"))
+UNKNOWN = "not recorded"
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -33,7 +41,17 @@ def load(path: Path) -> dict[str, Any]:
 
     if path.exists():
         return load_result(path, "random_graphs")
-    return {"seeds": 0, "equal": 0, "engines": {}, "others": {}, "undone": {}}
+    return {"seeds": 0, "equal": 0, "engines": {}, "others": {}, "undone": {}, "judged": []}
+
+
+def enter_code(record: dict[str, Any], first: int, code: str) -> None:
+    """Have the record say that the seeds from `first` to its last were judged by `code`; what it lacks is not known."""
+    judged = record.setdefault("judged", [{"first": 0, "last": first - 1, "code": UNKNOWN}] if first else [])
+    last = judged[-1] if judged else None
+    if last is not None and last["code"] == code:
+        last["last"] = record["seeds"] - 1
+    elif record["seeds"] > first:
+        judged.append({"first": first, "last": record["seeds"] - 1, "code": code})
 
 
 def settle() -> None:
@@ -66,15 +84,15 @@ def verdicts(seeds: list[int] | range, jobs: int) -> Iterator[Verdict]:
         yield from pool.map(judged, seeds, chunksize=5)
 
 
-def enter(record: dict[str, Any], verdict: Verdict) -> None:
-    """Enter what became of a seed."""
+def enter(record: dict[str, Any], verdict: Verdict, code: str) -> None:
+    """Enter what became of a seed, and by which code where that is not the one of its neighbours."""
     seed = verdict.seed
     record["others"].pop(str(seed), None)
     record["undone"].pop(str(seed), None)
     if verdict.kind == "equal":
         record["equal"] += 1
     else:
-        record["others"][str(seed)] = {"kind": verdict.kind, "why": last_lines(verdict.why)}
+        record["others"][str(seed)] = {"kind": verdict.kind, "why": last_lines(verdict.why), "code": code}
     if verdict.undone:
         record["undone"][str(seed)] = [last_lines(text) for text in verdict.undone]
     record["engines"][verdict.engine] = record["engines"].get(verdict.engine, 0) + 1
@@ -108,8 +126,11 @@ def page(record: dict[str, Any]) -> str:
         *(f"| {kind} | {count} |" for kind, count in found.items()),
         "",
         f"In {len(record['undone'])} of them the compiler took a step back that had raised or changed the numbers.",
+        "",
+        f"By which code (a digest of what is on trial and of the generator): {codes(record)}. What was not equal is judged"
+        " again by later code (`--again`), and then says by which.",
     ]
-    for title, entries in (("Not equal", {s: f"{e['kind']}: {e['why']}" for s, e in record["others"].items()}),
+    for title, entries in (("Not equal", {s: told(e) for s, e in record["others"].items()}),
                            ("Steps taken back", {s: "; ".join(e) for s, e in record["undone"].items()})):  # fmt: skip
         if entries:
             lines += ["", f"## {title}", ""]
@@ -117,6 +138,17 @@ def page(record: dict[str, Any]) -> str:
                 f"- {seed}: {text}" for seed, text in sorted(entries.items(), key=lambda item: int(item[0]))[:200]
             ]
     return "\n".join(lines) + "\n"
+
+
+def told(entry: dict[str, str]) -> str:
+    """Return how a seed ended that was not equal, and by which code where that is known."""
+    code = entry.get("code", UNKNOWN)
+    return f"{entry['kind']}{f' by {code}' if code != UNKNOWN else ''}: {entry['why']}"
+
+
+def codes(record: dict[str, Any]) -> str:
+    """Return which seeds were judged by which code."""
+    return ", ".join(f"seeds {part['first']} to {part['last']} {part['code']}" for part in record["judged"])
 
 
 def save(folder: Path, record: dict[str, Any]) -> None:
@@ -137,15 +169,19 @@ def save(folder: Path, record: dict[str, Any]) -> None:
 def main(count: int, again: bool, jobs: int, output: Path) -> None:
     """Judge the seeds that are missing, and write the record."""
     record = load(output / "random_graphs.json")
+    require_beside()
+    code, first = code_digest(MODULES, SCRIPTS), record["seeds"]
+    enter_code(record, first, code)
     repeated = sorted({*map(int, record["others"]), *map(int, record["undone"])}) if again else []
     for verdict in verdicts(repeated, jobs) if repeated else ():
         record["equal"] -= str(verdict.seed) not in record["others"]
         engines = dict(record["engines"])
-        enter(record, verdict)
+        enter(record, verdict, code)
         record["engines"] = engines
     for verdict in verdicts(range(record["seeds"], count), jobs):
-        enter(record, verdict)
+        enter(record, verdict, code)
         record["seeds"] = verdict.seed + 1
+        enter_code(record, first, code)
         if record["seeds"] % EVERY == 0:
             save(output, record)
     save(output, record)

@@ -25,7 +25,8 @@ evaluation is one more draw of the same sum, with errors of its own making in pl
 
 A comparison passes where no input is unequal and at least one is equal. The ceiling of 1e-4 does not move: a network
 whose float32 answers are wrong by 4 % (noise, say) has not excused anything by being bad. ``benchmarks/parity_rule.py``
-asks both ends of the rule of every network of the zoo: none is to be refused, and none with noise added to pass.
+asks both ends of the rule of every network of the zoo: none is to be refused, and none with noise added to pass (what
+came out is in ``benchmarks/results/parity_rule.md``).
 
 Non-finite input that gave non-finite output still must; finite reference with non-finite output is a failure, whatever
 a difference would say (NaN passes a bare ``max|d| > tol``), unless the plain float32 network has no number there either.
