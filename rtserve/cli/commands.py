@@ -94,6 +94,11 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
             "A graph as native code, for programs without Python",
             "rtserve compile F.onnx -o F.so",
         ),
+        "stream": _entry(
+            "streaming:stream",
+            "A graph as a step, hop after hop, with the window's answers",
+            "rtserve stream F.onnx --hop 25 -o S.onnx",
+        ),
         "search": _entry(
             "search:search",
             "Choose members, views and weights under a budget",

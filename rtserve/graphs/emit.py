@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Emitter", "inline"]
+__all__ = ["Emitter", "inline", "inline_many"]
 
 
 class Emitter:
@@ -134,24 +134,36 @@ def _key(array: np.ndarray) -> tuple[str, tuple[int, ...], bytes]:
 
 
 def inline(emit: Emitter, source: ir.Graph, argument: ir.Value, shared: Mapping[str, ir.Value]) -> ir.Value:
-    """Copy the nodes of `source` behind `argument` and return the copy of its output.
+    """Copy the nodes of `source`, of one input and one output, behind `argument` and return the copy of its output.
 
     Parameters
     ----------
     emit : Emitter
         Where the copies go.
     source : onnx_ir.Graph
-        One input, one output, no subgraphs.
+        Without subgraphs.
     argument : onnx_ir.Value
         What stands for the input.
     shared : mapping
         The initializers of `source` by name, as they stand in the target: branches of one member share weights.
     """
+    return inline_many(emit, source, [argument], shared)[0]
+
+
+def inline_many(
+    emit: Emitter, source: ir.Graph, arguments: Sequence[ir.Value], shared: Mapping[str, ir.Value] | None = None
+) -> list[ir.Value]:
+    """Copy the nodes of `source` behind what stands for its inputs, and return the copies of its outputs.
+
+    Initializers are copied too where `shared`, as in `inline`, does not have them.
+    """
     import onnx_ir as ir
 
-    table: dict[ir.Value, ir.Value] = {source.inputs[0]: argument}
+    table: dict[ir.Value, ir.Value] = dict(zip(source.inputs, arguments, strict=True))
     for name, value in source.initializers.items():
-        if name in shared:
+        if shared is None and value.const_value is not None:
+            table[value] = emit.constant(value.const_value.numpy(), name=name, keep=True)
+        elif shared is not None and name in shared:
             table[value] = shared[name]
     for node in source:
         inputs = [table[value] if value is not None else None for value in node.inputs]
@@ -161,4 +173,4 @@ def inline(emit: Emitter, source: ir.Graph, argument: ir.Value, shared: Mapping[
             new.shape, new.type = old.shape, old.type
             table[old] = new
         emit.graph.append(copy)
-    return table[source.outputs[0]]
+    return [table[value] for value in source.outputs]

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-__all__ = ["INPUT_NAME", "IR_VERSION", "OPSET", "OUTPUT_NAME", "Graph", "read_proto"]
+__all__ = ["INPUT_NAME", "IR_VERSION", "OPSET", "OUTPUT_NAME", "STREAM_KEY", "Graph", "read_proto"]
 
 OPSET = 20
 IR_VERSION = 9
 """The lowest IR version that may say opset 20 (onnx's table of versions): every onnxruntime since 1.17 loads it."""
 INPUT_NAME = "x"
 OUTPUT_NAME = "y"
+STREAM_KEY = "rtserve.stream"
+"""Under which a step graph says its hop."""
 _KEYS = {key: f"rtserve.{key}" for key in ("input", "output", "provenance", "answers")}
 
 
@@ -179,6 +181,11 @@ def _shapes(model: ir.Model, name: str) -> tuple[tuple[int, int, int], tuple[int
     inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
     outputs = list(model.graph.outputs)
     hint = "rtserve takes graphs with one input (batch, n_chans, n_times) and one output (batch, n_outputs)"
+    if STREAM_KEY in model.metadata_props:
+        raise InputError(
+            f"{name} is the step of a stream ({model.metadata_props[STREAM_KEY]}), not a window's graph",
+            hint="hand over the graph that it was made of; rtserve.streaming.runner.StepRunner runs a step",
+        )
     if len(inputs) != 1 or len(outputs) != 1:
         raise InputError(f"{name} has {len(inputs)} inputs and {len(outputs)} outputs", hint=hint)
     return _dims(inputs[0], 3, f"the input of {name}", hint), _dims(outputs[0], 2, f"the output of {name}", hint)  # type: ignore[return-value]

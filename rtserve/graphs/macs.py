@@ -12,7 +12,16 @@ if TYPE_CHECKING:
 
     _Shape = Iterable[object] | None
 
-__all__ = ["count_macs", "infer_shapes", "node_macs", "renew_shapes", "shaped_and_counted", "shapes_at"]
+__all__ = [
+    "COUNTED",
+    "count_macs",
+    "infer_shapes",
+    "macs_of",
+    "node_macs",
+    "renew_shapes",
+    "shaped_and_counted",
+    "shapes_at",
+]
 
 
 def infer_shapes(model: ir.Model) -> ir.Model:
@@ -75,13 +84,13 @@ def node_macs(node: ir.Node) -> int:
     if node.op_type not in COUNTED:
         return 0
     first, second = (value.shape if value is not None else None for value in node.inputs[:2])
-    return _macs(node.op_type, node.outputs[0].shape, first, second, bool(node.attributes.get_int("transB", 0)))
+    return macs_of(node.op_type, node.outputs[0].shape, first, second, bool(node.attributes.get_int("transB", 0)))
 
 
 COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
-def _macs(op: str, output: _Shape, first: _Shape, second: _Shape, transposed: bool) -> int:
+def macs_of(op: str, output: _Shape, first: _Shape, second: _Shape, transposed: bool) -> int:
     """Return the multiply-adds of an operation from the shapes of its output and of its first two inputs."""
     if op == "Conv":
         return _product(output) * _product(list(second or ())[1:])
@@ -120,7 +129,7 @@ def _macs_of(proto: onnx.ModelProto) -> int:
         if node.op_type in COUNTED:
             first, second = (shapes.get(name) for name in node.input[:2])
             transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-            total += _macs(node.op_type, shapes.get(node.output[0]), first, second, transposed)
+            total += macs_of(node.op_type, shapes.get(node.output[0]), first, second, transposed)
     return total
 
 

@@ -1,0 +1,163 @@
+"""From a window's graph to its step: analysed, scheduled, written, and compared before anybody gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rtserve.errors import InputError, RtserveError
+from rtserve.fusion.fuse import fuse_with_report
+from rtserve.fusion.join import prepare_member
+from rtserve.fusion.passes.running import cleaned
+from rtserve.graphs.fold import normalise
+from rtserve.graphs.graph import Graph
+from rtserve.graphs.macs import count_macs
+from rtserve.spec import Provenance
+from rtserve.streaming.analysis import analyse
+from rtserve.streaming.check import check_step
+from rtserve.streaming.explain import Layer, layers_of, why_not
+from rtserve.streaming.schedule import Schedule, cheapest
+from rtserve.streaming.step_graph import StepGraph
+from rtserve.streaming.write import write
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from rtserve.graphs.parity import ParityReport
+
+__all__ = ["StreamReport", "stream"]
+
+SHARED = 0.95
+"""Part of a window's multiply-adds above which nothing worth a state is shared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamReport:
+    """What a step does of its window's work.
+
+    Parameters
+    ----------
+    macs_window, macs_step : int
+        Multiply-adds of the window's graph, and of a step.
+    nodes_window, nodes_step : int
+        Nodes of both.
+    state_numbers : int
+        Numbers that a stream keeps.
+    layers : tuple of Layer
+        What happens to each layer, in order.
+    parity : ParityReport
+        The comparison, hop after hop.
+    """
+
+    macs_window: int
+    macs_step: int
+    nodes_window: int
+    nodes_step: int
+    state_numbers: int
+    layers: tuple[Layer, ...]
+    parity: ParityReport
+
+
+def stream(graph: Graph | str | Path, *, hop: int, seed: int = 0) -> tuple[StepGraph, StreamReport]:
+    """Return the step of a window's graph for every `hop` new samples.
+
+    Parameters
+    ----------
+    graph : Graph or path
+        Exported or fused: one input (batch, n_chans, n_times), any batch.
+    hop : int
+        New samples from one answer to the next; fewer than the window has.
+    seed : int
+        Seed of the recordings that it is compared on.
+
+    Returns
+    -------
+    StepGraph, StreamReport
+        Its answers are the windows', within the window graph's own parity bound.
+
+    Raises
+    ------
+    InputError
+        Where the hop is none, or two windows that far apart share nothing: the window's graph is what to use then.
+    ParityError
+        Where the step's answers are not the windows'.
+    """
+    graph = graph if isinstance(graph, Graph) else Graph.load(graph)
+    _require_hop(graph, hop)
+    plan = _chosen([plan for model in _forms(graph) for plan in cheapest(analyse(model), hop)])
+    model = write(plan, graph.output_spec.n_outputs)
+    normalise(model, name="step")
+    model, _ = cleaned(model)
+    step = StepGraph(
+        model=model, input_spec=graph.input_spec, output_spec=graph.output_spec, hop=hop,
+        provenance=Provenance(kind="stream", details={
+            "window": graph.digest, "hop": hop,
+            "provenance": {"kind": graph.provenance.kind, "details": graph.provenance.details},
+        }),
+    )  # fmt: skip
+    parity = check_step(step, graph, seed=seed)
+    return step, _reported(graph, plan, step, parity)
+
+
+def _require_hop(graph: Graph, hop: int) -> None:
+    """Raise `InputError` unless windows `hop` samples apart overlap, and each has its own answer."""
+    spec = graph.input_spec
+    if not 0 < hop < spec.n_times:
+        raise InputError(
+            f"a hop of {hop} samples for windows of {spec.n_times}: windows that far apart share no sample",
+            hint=f"give a hop of 1 to {spec.n_times - 1} samples; for others run the window's graph on every window",
+        )
+    if graph.output_spec.coupled:
+        raise InputError(
+            "the graph's answer to a window depends on the others in its batch: there is no stream of one window each",
+            hint="run the window's graph on batches as it was meant",
+        )
+
+
+def _forms(graph: Graph) -> list[ir.Model]:
+    """Return the graph as it is, and as the compiler leaves it for no engine in particular: the cheaper one is streamed."""
+    model, _ = cleaned(prepare_member(graph, "the graph"))
+    try:
+        plain, _, _ = fuse_with_report([graph], engine="torch", parity=False)
+    except RtserveError:  # what fusing asks beyond streaming, like a classifier's form
+        return [model]
+    return [model, cleaned(plain.model)[0]]
+
+
+def _chosen(plans: Sequence[Schedule]) -> Schedule:
+    """Return the cheapest plan of those that spare some of the window's work.
+
+    Raises
+    ------
+    InputError
+        Where none does.
+    """
+    sharing = [plan for plan in plans if _shares(plan)]
+    if sharing:
+        return min(sharing, key=lambda one: one.us)
+    raise InputError(
+        f"two windows {plans[0].hop} samples apart share nothing that is worth keeping: {why_not(plans[0])}",
+        hint="the window's graph is what to run on every window; another hop may share more (a multiple of the strides)",
+    )
+
+
+def _shares(plan: Schedule) -> bool:
+    window = sum(plan.analysis.macs.values())
+    return plan.macs <= SHARED * window if window else len(plan.states) > 0
+
+
+def _reported(graph: Graph, plan: Schedule, step: StepGraph, parity: ParityReport) -> StreamReport:
+    numbers = [
+        plan.parts[value].lag * len(plan.parts[value].saved) * plan.analysis.numbers(value) for value in plan.states
+    ]
+    return StreamReport(
+        macs_window=count_macs(graph.model),
+        macs_step=plan.macs,
+        nodes_window=graph.model.graph.num_nodes(),
+        nodes_step=step.model.graph.num_nodes(),
+        state_numbers=sum(numbers),
+        layers=tuple(layers_of(plan)),
+        parity=parity,
+    )

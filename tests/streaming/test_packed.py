@@ -1,0 +1,82 @@
+"""Steps in the torch executor and in native code."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from rtserve.errors import EnvironmentMissingError, InputError
+from rtserve.fusion.fuse import fuse
+from rtserve.native.compiler import find_compiler
+from rtserve.streaming.build import stream
+from rtserve.streaming.check import answers_of
+from rtserve.streaming.packed import PackedRunner, step_module
+from tests.fusion.random_graphs import off
+from tests.streaming.making import deep, graph_of, made, shallow
+
+
+def recording(hops, hop, streams=2):
+    return np.random.default_rng(3).standard_normal((streams, 3, hops * hop)).astype("f4")
+
+
+def pushed(module, x, hop):
+    with torch.inference_mode():
+        answers = [module(torch.from_numpy(x[:, :, k : k + hop])) for k in range(0, x.shape[2], hop)]
+    return np.stack([y.numpy() for y in answers[module.first_answer - 1 :]])
+
+
+@pytest.mark.parametrize(("kind", "hop"), [("shallow", 6), ("deep", 3)])
+def test_the_torch_module_answers_as_the_step(kind, hop):
+    _, step, _ = made(kind, hop)
+    module, x = step_module(step), recording(step.first_answer + 6, hop)
+    found = pushed(module, x, hop)
+    assert module.ready
+    assert off(found.astype("f8"), answers_of(step, x).astype("f8")) < 1e-5
+    module.reset_state()
+    assert not module.ready
+    assert np.array_equal(pushed(module, x, hop), found)
+
+
+def test_every_stream_has_a_copy_of_its_own():
+    _, step, _ = made("deep", 4)
+    one, x, z = step_module(step), recording(20, 4, streams=1), recording(20, 4, streams=1)[:, ::-1].copy()
+    other = copy.deepcopy(one)
+    apart = [pushed(copy.deepcopy(one), x, 4), pushed(copy.deepcopy(one), z, 4)]
+    with torch.inference_mode():
+        for k in range(0, 80, 4):
+            y, w = one(torch.from_numpy(x[:, :, k : k + 4])), other(torch.from_numpy(z[:, :, k : k + 4]))
+    assert np.array_equal(y.numpy(), apart[0][-1])
+    assert np.array_equal(w.numpy(), apart[1][-1])
+
+
+def test_samples_of_another_shape_are_refused_and_leave_the_state():
+    _, step, _ = made("deep", 4)
+    module, x = step_module(step), recording(20, 4)
+    found = pushed(module, x, 4)
+    with pytest.raises(ValueError, match="came for a step of"):
+        module(torch.zeros(1, 3, 4))
+    assert module.steps == 20
+    assert found.shape == (9, 2, 2)
+
+
+def test_views_lie_beside_the_batch_in_a_packed_step():
+    graph = fuse([graph_of(shallow), graph_of(deep)], views="identity,roll:+3,time-reverse", force=True, engine="torch")
+    step, _ = stream(graph, hop=6)
+    x = recording(20, 6)
+    assert off(pushed(step_module(step), x, 6).astype("f8"), answers_of(step, x).astype("f8")) < 1e-5
+
+
+@pytest.mark.tools
+def test_native_code_answers_as_the_step():
+    try:
+        find_compiler()
+    except EnvironmentMissingError as missing:
+        pytest.skip(missing.message)
+    _, step, _ = made("shallow", 6)
+    runner, x = PackedRunner(step, engine="native", batch=2), recording(20, 6)
+    found = [runner.push(x[:, :, k : k + 6]) for k in range(0, 120, 6)]
+    assert [y is None for y in found[:8]] == [True] * 7 + [False]
+    assert off(np.stack(found[7:]).astype("f8"), answers_of(step, x).astype("f8")) < 1e-5
+    with pytest.raises(InputError, match="came for a step"):
+        runner.push(x[:, :, :5])
