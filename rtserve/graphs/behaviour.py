@@ -184,19 +184,24 @@ def _at_extremes(subject: _Subject, usual: np.ndarray) -> float:
 
     Those of Python and numpy cannot be held: where they were thrown, they are thrown some more.
     """
-    apart, before = 0.0, others_randomness()
-    drawing, ends = bool(subject.listen(subject.x).draws), []
-    if before != others_randomness():
+    apart, others = 0.0, others_randomness()
+    start, end = (_generator_after(subject, seed, asked) for seed, asked in ((0, False), (0, True)))
+    if others != others_randomness():
         apart = max(subject.apart(subject.ask(subject.x), usual) for _ in range(THROWS))
-    for seed in (0, 1) if drawing else ():
-        subject.ask(subject.x, seed)
-        ends.append(torch.get_rng_state())
-    if not ends or torch.equal(*ends):  # it draws nothing, or seeds the generator itself
-        return apart
+    if torch.equal(start, end) or torch.equal(end, _generator_after(subject, 1, asked=True)):
+        return apart  # it draws nothing, or seeds the generator itself
     for high in (False, True):
         with Extreme(high):
             apart = max(apart, subject.apart(subject.ask(subject.x), usual))
     return apart
+
+
+def _generator_after(subject: _Subject, seed: int, asked: bool) -> torch.Tensor:
+    """Return where torch's generator has come to from a seed, with or without an answer in between."""
+    torch.manual_seed(seed)
+    if asked:
+        subject.ask(subject.x, seed)
+    return torch.get_rng_state()
 
 
 def _of_draws(subject: _Subject) -> tuple[str, str]:
