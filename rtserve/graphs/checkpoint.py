@@ -100,8 +100,9 @@ def load_checkpoint(path: str | Path, *, weights: str = "", first: bool = False)
     if not (weights or first):
         require_names(content, path, sets)
     found = sets[0] if first and not weights else choose_weights(sets, path, weights)
-    others = {str(key): value for key, value in content.items()} if found.keys else {}
-    riders = _riders({key: value for key, value in others.items() if key != found.keys[0]})
+    riders = _riders(
+        {str(key): value for key, value in content.items() if not _is_of_weights(str(key), value, found.keys)}
+    )
     return Checkpoint(
         path=path,
         sha256=checkpoint_digest(path),
@@ -141,6 +142,13 @@ def checkpoint_digest(path: str | Path) -> str:
         return sha256_file(path)
     files = (path, *index_files(path))
     return sha256_bytes(canonical_json({file.name: sha256_file(file) for file in files}).encode())
+
+
+def _is_of_weights(key: str, value: Any, keys: tuple[str, ...]) -> bool:
+    """Whether an entry of a file is where the weights were found, or one of them where they were found at once."""
+    import torch
+
+    return key == keys[0] if keys else isinstance(value, torch.Tensor)
 
 
 def _riders(content: Mapping[str, Any], depth: int = 4) -> dict[str, str]:

@@ -106,20 +106,35 @@ _STORAGES = {
 }
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> torch.Tensor:
-    """``torch._utils._rebuild_tensor`` and its second version; torch checks that the view lies inside the storage."""
+def _tensor(
+    storage: Any, offset: Any, size: Any, stride: Any, grad: Any = None, hooks: Any = None, how: Any = None
+) -> torch.Tensor:
+    """``torch._utils._rebuild_tensor`` and its second version; torch checks that the view lies inside the storage.
+
+    `how` says that the numbers are to be read negated or conjugated: ``kernel.conj().imag`` is stored so.
+    """
     import torch
 
     if not isinstance(storage, torch.Tensor):
         raise CheckpointError("a tensor without a storage of numbers", hint="save it dense and unquantised")
-    return storage.as_strided(tuple(size), tuple(stride), int(offset))
+    read = storage.as_strided(tuple(size), tuple(stride), int(offset))
+    said = (
+        {key for key, value in how.items() if value} if isinstance(how, Mapping) else set(["something"] if how else [])
+    )
+    if said - {"conj", "neg"}:
+        raise CheckpointError(
+            f"a tensor that says of itself {', '.join(map(str, sorted(said, key=str)))}, which is not known",
+            hint="save a plain copy: {key: tensor.clone() for key, tensor in model.state_dict().items()}",
+        )
+    read = read.conj() if "conj" in said else read  # views: the numbers of an old file are read after its pickle
+    return read._neg_view() if "neg" in said else read
 
 
 def _tensor_of_bytes(
     storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *rest: Any
 ) -> torch.Tensor:
     """``torch._utils._rebuild_tensor_v3``: the storage is bytes, the type stands beside it."""
-    return _tensor(storage.view(dtype), offset, size, stride)
+    return _tensor(storage.view(dtype), offset, size, stride, grad, hooks, *rest[:1])
 
 
 def _same(data: Any, *rest: Any) -> Any:

@@ -79,8 +79,26 @@ def weights_in(content: Mapping[str, Any], path: Path) -> list[Found]:
     found = sorted(_states(content, (), _DEEPEST), key=_rank)
     if not found:
         require_names(content, path, found)
+        found = _among_others(content)
+    if not found:
         raise _nothing(content, path)
     return found
+
+
+def _among_others(content: Mapping[str, Any]) -> list[Found]:
+    """Return the tensors of a dict into which its owner put numbers and texts as well: ``state['epoch'] = 3``.
+
+    What is a tensor in the network and something else here stays missing, and is named.
+    """
+    import torch
+
+    plain = {
+        key: value
+        for key, value in content.items()
+        if isinstance(key, str) and not isinstance(value, (bool, int, float, str, type(None)))
+    }
+    tensors = [value for key, value in plain.items() if isinstance(value, torch.Tensor) and "." in key]
+    return [Found(state=_plain(plain))] if len(tensors) > 1 and _is_state(plain) else []
 
 
 def choose_weights(found: list[Found], path: Path, weights: str = "") -> Found:
@@ -179,7 +197,8 @@ def _plain(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """Return a state_dict's tensors with its metadata, by which modules tell their own old formats."""
     import torch
 
-    made = OrderedDict((key, value) for key, value in state.items() if isinstance(value, torch.Tensor))
+    tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    made = OrderedDict((key, value.resolve_conj().resolve_neg()) for key, value in tensors.items())
     metadata = getattr(state, "_metadata", None)
     if isinstance(metadata, Mapping):
         made._metadata = metadata  # type: ignore[attr-defined]
@@ -227,10 +246,11 @@ def _nothing(content: Mapping[str, Any], path: Path) -> CheckpointError:
         save = SKORCH_HINT if content.inert_name.startswith("skorch.") else OBJECT_HINT
         return CheckpointError(f"checkpoint {path} {OBJECT.format(content.inert_name)}", hint=save)
     odd = [key for key, value in content.items() if isinstance(key, str) and key.endswith((".weight", ".bias"))]
-    odd = [key for key in odd if isinstance(content[key], Inert)]
+    odd = [key for key in odd if isinstance(content[key], (Inert, list, tuple))]
     if odd:
+        kind = getattr(content[odd[0]], "inert_name", f"{type(content[odd[0]]).__name__} of numbers")
         return CheckpointError(
-            f"checkpoint {path} has {', '.join(odd[:5])} as no plain tensors ({content[odd[0]].inert_name}):"
+            f"checkpoint {path} has {', '.join(odd[:5])} as no plain tensors ({kind}):"
             " NumPy arrays, sparse, or without numbers (on device meta, or of a lazy layer that never ran)",
             hint="save the state_dict of a network that has run, on a CPU, as dense tensors of torch",
         )

@@ -304,6 +304,29 @@ def test_another_networks_weights_beside_the_usual_place_need_no_question(tmp_pa
     assert load_checkpoint(tmp_path / "c.pth").found_at == "state_dict"
 
 
+@pytest.mark.parametrize("new_format", [True, False])
+def test_numbers_that_are_stored_negated_or_conjugated_are_read_as_they_are(tmp_path, new_format):
+    kernel = torch.randn(3, dtype=torch.complex64)
+    state = {
+        "f.imag": kernel.conj().imag,
+        "f.kernel": torch.randn(3, dtype=torch.complex64).conj(),
+        "f.back": torch.randn(4)[1:]._neg_view(),
+    }
+    torch.save(state, tmp_path / "c.pth", _use_new_zipfile_serialization=new_format)
+    read = load_checkpoint(tmp_path / "c.pth").state_dict
+    assert all(torch.equal(read[key], value) for key, value in state.items())
+
+
+def test_numbers_and_texts_among_the_weights_do_not_stand_in_the_way(tmp_path):
+    torch.save({**STATE, "epoch": 3, "note": "best", "loss": None}, tmp_path / "c.pth")
+    read = load_checkpoint(tmp_path / "c.pth")
+    assert read.state_dict.keys() == STATE.keys()
+    assert (read.riders["epoch"], read.riders["note"]) == ("3", "'best'")
+    torch.save({key: value.tolist() for key, value in STATE.items()}, tmp_path / "l.pth")
+    with pytest.raises(CheckpointError, match=r"as no plain tensors \(list of numbers\)"):
+        load_checkpoint(tmp_path / "l.pth")
+
+
 def test_a_payload_in_a_numpy_object_array_is_refused(tmp_path):
     witness = tmp_path / "ran"
     torch.save({"model_state_dict": STATE, "x": np.array([Payload(witness)], dtype=object)}, tmp_path / "c.pth")
