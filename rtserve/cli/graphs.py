@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from rtserve.cli.output import emit_json, json_option, tell, working
+from rtserve.spec import FORMS
 
 _SECONDS = click.FloatRange(0, min_open=True)
 
@@ -23,6 +24,9 @@ _SECONDS = click.FloatRange(0, min_open=True)
 @click.option("--sfreq", type=click.FloatRange(0, min_open=True), help="Hz of its windows, where nothing says it.")
 @click.option("--target", help="What it predicts, where nothing says it.")
 @click.option("--classes", metavar="A,B,...", help="Names of its classes in order.")
+@click.option(
+    "--form", type=click.Choice(FORMS), help="What a classifier's numbers are, where its graph does not show it."
+)
 @click.option("--trusted", is_flag=True, help="Load a joblib or pickle, which runs its code, without a sandbox.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @json_option

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.errors import InputError
+from rtserve.spec import FORMS
 
 __all__ = ["annotate", "stated_options"]
 
@@ -44,6 +46,7 @@ def stated_options(command: F) -> F:
 @stated_options
 @click.option("--columns", type=click.Path(path_type=Path), help="Table (.tsv, .csv) with a row per window to add.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here instead; .npz or .h5 by its ending.")
+@click.option("--form", type=click.Choice(FORMS), help="What a graph's numbers of classes are.")
 @click.option("--n-chans", type=click.IntRange(1), help="Channels, where a graph leaves them open.")
 @click.option("--n-times", type=click.IntRange(1), help="Samples, where a graph leaves them open.")
 @click.option("--force", is_flag=True, help="Also change what FILE says already; replace an existing output.")
@@ -52,6 +55,7 @@ def annotate(
     file: Path,
     columns: Path | None,
     output: Path | None,
+    form: str | None,
     n_chans: int | None,
     n_times: int | None,
     force: bool,
@@ -63,8 +67,14 @@ def annotate(
     A graph (.onnx) whose batch is frozen, or whose sizes are open, is rewritten to take any batch.
     """
     if file.suffix.lower() == ".onnx":
-        _annotate_graph(file, vars(stated), n_chans or 0, n_times or 0, output, force=force, as_json=as_json)
+        _annotate_graph(
+            file, vars(stated) | {"form": form}, n_chans or 0, n_times or 0, output, force=force, as_json=as_json
+        )
         return
+    if form:
+        raise InputError(
+            f"--form is of a graph's numbers, and {file.name} is no graph (.onnx)", hint="leave --form out"
+        )
     from rtserve.signals.annotate import annotate_windows
 
     report = annotate_windows(file, stated, columns=columns, output=output, force=force)

@@ -143,6 +143,7 @@ def export_with_report(
         model = _read_raw(folder / "raw.onnx", facts)
         graph = _finish(model, facts, _provenance(job, facts, checkpoint, file))
         graph = replace(graph, answers=_answers(folder / "probes.npz", graph.input_spec))
+        graph, facts["form"] = _with_form(graph, OutputSpec.from_json(facts["output"]), folder / "probes.npz")
         report = _located(_parity(graph, folder / "probes.npz", facts["reference"]), graph, folder / "probes.npz")
     return graph, report, facts
 
@@ -225,6 +226,29 @@ def _finish(model: ir.Model, facts: dict[str, Any], provenance: Provenance) -> G
         output_spec=replace(with_form(OutputSpec.from_json(facts["output"]), model), coupled=bool(facts["coupled"])),
         provenance=provenance,
     )
+
+
+def _with_form(graph: Graph, said: OutputSpec, path: Path) -> tuple[Graph, str]:
+    """Return a classifier that nobody gave a form, and whose graph ends in none, with that of its answers; and why.
+
+    One number a window that is never below 0 nor above 1 may be either: it stays a logit, and that is said.
+    """
+    from rtserve.graphs.heads import adds_up, output_form
+
+    if said.form or not said.classifies or output_form(graph.model):
+        return graph, ""
+    with np.load(path) as arrays:
+        answers = np.concatenate([arrays[f"y{index}"] for index in range(len(arrays["names"]))])
+    answers = answers[np.isfinite(answers).all(axis=1)]
+    if adds_up(answers):
+        spec = replace(graph.output_spec, form="probabilities")
+        return replace(graph, output_spec=spec), "probabilities: its answers add up to 1"
+    if answers.shape[1] == 1 and len(answers) and answers.min() >= 0 and answers.max() <= 1:
+        return graph, (
+            "logits, since its graph ends in no sigmoid; yet all its answers to noise are from 0 to 1: where they are"
+            " probabilities, say --form probabilities"
+        )
+    return graph, ""
 
 
 def _answers(path: Path, spec: InputSpec) -> Answers | None:

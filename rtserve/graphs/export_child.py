@@ -33,7 +33,7 @@ from rtserve.graphs.factory import as_exporter
 from rtserve.graphs.fit import Loaded, load_weights, run_lazy_parts
 from rtserve.graphs.graph import OPSET
 from rtserve.graphs.library import library_answers
-from rtserve.graphs.meaning import completed, training_of
+from rtserve.graphs.meaning import completed, is_ours, scaling_beside, training_of
 from rtserve.graphs.own_input import OwnInput, writes_over_input
 from rtserve.graphs.parity import probe_inputs
 from rtserve.graphs.rounding import expected_error
@@ -88,6 +88,7 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
         "input": inputs.to_json(),
         "output": outputs.to_json(),
         "training": training_of(checkpoint.content) if checkpoint else {},
+        "scaling": scaling_beside(checkpoint.riders) if checkpoint and not is_ours(checkpoint.content) else [],
         "no_numbers": no_numbers(checkpoint.state_dict if checkpoint else {}),
     }
     return module, built, facts

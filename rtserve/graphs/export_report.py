@@ -55,6 +55,8 @@ def export_to_file(
         "weights": facts["weights"],
         "left_out": facts["left_out"],
         "coupled": facts["coupled"],
+        "scaling": facts["scaling"],
+        "form": facts["form"],
         "bytes": output.stat().st_size,
         "nodes": graph.model.graph.num_nodes(),
         "parity": parity.to_dict() | {"reference": parity.reference, "summary": parity.summary()},
@@ -69,6 +71,16 @@ def _left_out(keys: list[str]) -> list[str]:
     return [f"  left    {len(keys)} tensors out, which are not the network's: {', '.join(keys[:8])}{more}"]
 
 
+def _scaling(names: list[str]) -> list[str]:
+    """Say what in the checkpoint may have scaled the windows or the answers: the graph does not."""
+    if not names:
+        return []
+    return [
+        f"  beside  the weights lie {', '.join(names[:8])}: where windows or answers were scaled by them, the exporter"
+        " has to do it (wrap); the graph does not"
+    ]
+
+
 def export_text(report: dict[str, Any]) -> str:
     """Return the report as a few lines for a person."""
     quirks = [f"  quirk   {quirk['name']}: {quirk['reason']}" for quirk in report["quirks"]]
@@ -79,6 +91,8 @@ def export_text(report: dict[str, Any]) -> str:
             f"  input   {report['input']}; output {report['output_spec']}; batch symbolic",
             *([f"  weights {report['weights']}"] if report["weights"] else []),
             *_left_out(report["left_out"]),
+            *_scaling(report["scaling"]),
+            *([f"  form    {report['form']}"] if report["form"] else []),
             *quirks,
             *([f"  coupled {report['coupled']}; its score is one of a batch size"] if report["coupled"] else []),
             f"  parity  {report['parity']['summary']}",

@@ -7,7 +7,8 @@ none of them says stays unknown. A checkpoint of `rtserve train` says what it wa
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from rtserve.spec import InputSpec, OutputSpec, require_same_input, require_same
 if TYPE_CHECKING:
     from rtserve.graphs.exporter import Built
 
-__all__ = ["completed", "stated_specs", "training_of"]
+__all__ = ["completed", "is_ours", "scaling_beside", "stated_specs", "training_of"]
 
 SCHEMA = "rtserve.training_checkpoint/"
 TRAINING = ("data", "split", "trained_on")
@@ -42,7 +43,7 @@ def completed(built: Built, content: Mapping[str, Any], stated: Mapping[str, Any
         Where two of the three contradict each other.
     """
     inputs, outputs = built.input_spec, built.output_spec
-    if str(content.get("schema", "")).startswith(SCHEMA):
+    if is_ours(content):
         trained = _trained(content, inputs, outputs)
         require_same_input(
             replace(trained[0], n_times=inputs.n_times), inputs, names=("the checkpoint", "its exporter")
@@ -50,6 +51,11 @@ def completed(built: Built, content: Mapping[str, Any], stated: Mapping[str, Any
         _require_target(trained[1].target, outputs.target, "the checkpoint", "its exporter")
         inputs, outputs = inputs.completed_by(trained[0]), outputs.completed_by(trained[1])
     return stated_specs(inputs, outputs, stated, name="the exporter or its checkpoint")
+
+
+def is_ours(content: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint is one of `rtserve train`, whose networks scale what they are given themselves."""
+    return str(content.get("schema", "")).startswith(SCHEMA)
 
 
 def _require_target(first: str, second: str, one: str, other: str) -> None:
@@ -106,9 +112,29 @@ def _shown(value: Any) -> str:
     return ", ".join(value) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
+_CENTRES = {"mean", "mu", "median", "center", "centre", "offset", "loc"}
+_SPREADS = {"std", "sigma", "scale", "var", "iqr", "sd"}
+
+
+def scaling_beside(riders: Iterable[str]) -> list[str]:
+    """Return what lies beside a checkpoint's weights and looks as if windows or answers were scaled by it.
+
+    A centre and a spread of one name (``mean`` and ``std``, ``scaler.mean_`` and ``scaler.scale_``, ``y_mean`` and
+    ``y_std``): a network that was trained on scaled numbers answers something else without them.
+    """
+    parts: dict[str, dict[str, str]] = {}
+    for name in riders:
+        words = [word for word in re.split(r"[._]", name) if word]
+        for kind, known in (("centre", _CENTRES), ("spread", _SPREADS)):
+            if "running" not in words and (word := next((w for w in words if w.lower() in known), "")):
+                rest = "_".join(w for w in words if w is not word)
+                parts.setdefault(rest, {}).setdefault(kind, name)
+    return sorted(name for found in parts.values() if len(found) == 2 for name in found.values())
+
+
 def training_of(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a checkpoint of `rtserve train` says of its training: the data's digest, the split, the measure."""
-    if not str(content.get("schema", "")).startswith(SCHEMA):
+    if not is_ours(content):
         return {}
     found = {key: content[key] for key in TRAINING if key in content}
     settings = content.get("settings")

@@ -14,6 +14,9 @@ from rtserve.graphs.emit import Emitter
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.heads import classifies, form_of, output_form
 from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner
+from rtserve.measure.decisions import decide
+from rtserve.measure.probabilities import class_probabilities
+from rtserve.signals.windows import WindowSet
 from rtserve.spec import OutputSpec
 
 from .making import constant, network, windows
@@ -81,6 +84,77 @@ def test_the_two_averages_can_name_different_classes():
     members = [replace(constant(logits), output_spec=spec) for logits in ([10.0, 0.0], [0.0, 3.0], [0.1, 3.1])]
     named = [answers(fuse(members, merge=f"mean-{of}"), X[:1]).argmax() for of in ("logits", "probabilities")]
     assert named == [0, 1]
+
+
+def ended(seed, end, n_outputs=3, target="class"):
+    """A seeded network whose logits go through what `end` makes of them."""
+    made = network(seed, n_outputs=n_outputs, target=target)
+    model = made.clone_model()
+    value = model.graph.outputs[0]
+    value.name = "before"
+    set_output(model.graph, end(Emitter(model.graph, prefix="h"), value), n_outputs)
+    return replace(made, model=model)
+
+
+def written_out(emit, z):
+    e = emit("Exp", z)
+    return emit("Div", e, emit("ReduceSum", e, np.array([1]), keepdims=1))
+
+
+def heads(emit, z):
+    other = emit("Softmax", emit("Mul", z, np.float32(3.0)), axis=1)
+    return emit("Mul", emit("Add", emit("Softmax", z, axis=1), other), np.float32(0.5))
+
+
+ENDS = {
+    "clamped": (lambda emit, z: emit("Clip", emit("Softmax", z, axis=1), np.float32(1e-7), np.float32(1.0)), 3),
+    "raised": (lambda emit, z: emit("Add", emit("Softmax", z, axis=1), np.float32(1e-8)), 3),
+    "written out": (written_out, 3),
+    "mean of heads": (heads, 3),
+    "clamped sigmoid": (lambda emit, z: emit("Clip", emit("Sigmoid", z), np.float32(1e-6), np.float32(1 - 1e-6)), 1),
+}
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_probabilities_are_known_as_such_however_the_graph_ends(kind):
+    end, n_outputs = ENDS[kind]
+    graph = ended(0, end, n_outputs)
+    assert form_of(graph) == "probabilities"
+    with pytest.raises(InputError, match="from which its logits cannot be had"):
+        fuse([graph], views="identity,scale:0.9", merge="mean-logits")
+    fused = fuse([graph], views="identity,scale:0.9", merge="mean-probabilities")
+    parts = [answers(graph, x.astype("f4")) for x in (X, np.float32(0.9) * X)]
+    np.testing.assert_allclose(answers(fused, X), np.mean(parts, axis=0), rtol=2e-5, atol=2e-6)
+
+
+def test_the_probability_of_the_second_class_alone_has_its_threshold_at_one_half():
+    def second(emit, z):
+        return emit("Slice", emit("Softmax", z, axis=1), np.array([1]), np.array([2]), np.array([1]))
+
+    made = network(0, n_outputs=2, target="class")
+    model = made.clone_model()
+    value = model.graph.outputs[0]
+    value.name = "before"
+    set_output(model.graph, second(Emitter(model.graph, prefix="h"), value), 1)
+    graph = replace(made, model=model, output_spec=replace(made.output_spec, n_outputs=1))
+    labels = np.arange(len(X)) % 2
+    decided = decide(graph, WindowSet(X=X, y=labels.astype("f4"), target="class", unit="1"), (), name="g")
+    assert str(decided) == "probability > 0.5"
+
+
+def test_what_bounds_its_numbers_otherwise_is_no_probability():
+    for low, high in ((-1.0, 1.0), (0.2, 0.8)):
+        graph = ended(0, lambda e, z, a=low, b=high: e("Clip", e("Sigmoid", z), np.float32(a), np.float32(b)), 1)
+        assert form_of(graph) == ("probabilities" if low < 0 else "logits")
+    assert form_of(ended(0, lambda emit, z: emit("Add", emit("Softmax", z, axis=1), np.float32(0.5)))) == "logits"
+    assert form_of(ended(0, lambda emit, z: emit("Tanh", z))) == "logits"
+
+
+def test_probabilities_taken_for_logits_are_not_scored():
+    probabilities = softmax(np.random.default_rng(0).standard_normal((20, 3)))
+    with pytest.raises(InputError, match="taken for logits, and every one of its 20 answers adds up to 1"):
+        class_probabilities(probabilities, "logits", name="g")
+    class_probabilities(np.log(probabilities), "logits", name="g")
 
 
 def test_softmax_inside_and_outside_are_averaged_together_as_probabilities():

@@ -1,11 +1,17 @@
 """What a network's windows and answers mean comes from who knows it, and stays unknown where nobody does."""
 
+from dataclasses import replace
+
+import numpy as np
+import onnx.parser
 import pytest
 from torch import nn
 
 from rtserve.errors import InputError, SpecMismatchError
+from rtserve.graphs.export import _with_form
 from rtserve.graphs.exporter import Built
-from rtserve.graphs.meaning import completed, training_of
+from rtserve.graphs.graph import Graph
+from rtserve.graphs.meaning import completed, scaling_beside, training_of
 from rtserve.spec import InputSpec, OutputSpec
 
 SPEC = InputSpec(n_chans=3, n_times=40)
@@ -72,3 +78,41 @@ def test_an_impossible_statement_is_refused():
         completed(built(), {}, {"colour": "red"})
     with pytest.raises(InputError, match="unknown unit 'kg'"):
         completed(built(), {}, {"unit": "kg"})
+
+
+@pytest.mark.parametrize(
+    ("riders", "told"),
+    [
+        (["mean", "std", "epoch"], ["mean", "std"]),
+        (["scaler.mean_", "scaler.scale_"], ["scaler.mean_", "scaler.scale_"]),
+        (["y_mean", "y_std", "x_mean"], ["y_mean", "y_std"]),
+        (["val_mean", "config.scale", "history"], []),
+        (["ema.norm.running_mean", "ema.norm.running_var"], []),
+    ],
+)
+def test_what_may_have_scaled_windows_or_answers_is_told(riders, told):
+    assert scaling_beside(riders) == told
+
+
+@pytest.mark.parametrize(
+    ("answers", "said", "form"),
+    [
+        ([[0.2, 0.8], [0.5, 0.5]], "add up to 1", "probabilities"),
+        ([[0.2, 0.9], [0.5, 0.5]], "", "logits"),
+        ([[0.2], [0.9]], "say --form probabilities", "logits"),
+        ([[-0.2], [0.9]], "", "logits"),
+    ],
+)
+def test_answers_say_what_the_end_of_a_graph_does_not(answers, said, form, tmp_path):
+    n = len(answers[0])
+    text = f"""<ir_version: 9, opset_import: ["" : 20]> net (float[batch, {n}, 4] x) => (float[batch, {n}] y)
+    <int64[1] time = {{2}}> {{ y = ReduceMean <keepdims = 0> (x, time) }}"""
+    classes = OutputSpec(n_outputs=n, target="class")
+    graph = Graph.from_bytes(onnx.parser.parse_model(text).SerializeToString())
+    graph = replace(graph, output_spec=replace(classes, form="logits"))
+    np.savez(tmp_path / "probes.npz", names=np.array(["noise"]), y0=np.array(answers))
+    made, why = _with_form(graph, classes, tmp_path / "probes.npz")
+    assert made.output_spec.form == form
+    assert said in why
+    assert bool(said) == bool(why)
+    assert _with_form(graph, replace(classes, form="logits"), tmp_path / "probes.npz") == (graph, "")
