@@ -11,12 +11,19 @@ WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 install: $(STAMP)
 
+# Made anew where the checkout was moved (scripts in it name their folder), or where its Python is gone.
+HERE = { test ! -s $(STAMP) || test "$$(cat $(STAMP))" = "$$(pwd -P)"; }
+ifneq ($(shell test ! -e $(STAMP) || { $(HERE) && test -x $(BIN)/python; } || echo stale),)
+.PHONY: $(STAMP)
+endif
+
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; name one: make PYTHON=/path/to/python"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@{ $(HERE) && $(BIN)/python -c ""; } 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	$(BIN)/python -m pip install -qq "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
 	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[braindecode,openvino,dask,test,dev]"
-	@touch $(STAMP)
+	@pwd -P >$@
 
 # Two workers on two cores, one thread each, so that they do not fight; the graphs they share are exported once. A file
 # stays on one worker, which makes its fixtures once, and the longest come first (tests/order.py).
@@ -78,7 +85,7 @@ readme: install
 test-envs: install
 	$(BIN)/rtserve env create eeg2025 --path .envs
 	$(BIN)/python -m pip download -qq --no-deps --only-binary=:all: --python-version 3.10 -d .envs/wheels onnxruntime==1.23.2
-	RTSERVE_ENVS=$(CURDIR)/.envs $(BIN)/python benchmarks/environments.py --envs .envs
+	RTSERVE_ENVS="$(CURDIR)/.envs" $(BIN)/python benchmarks/environments.py --envs .envs
 	$(BIN)/python benchmarks/onnxruntime_range.py --folder .envs/onnxruntime -o benchmarks/results/onnxruntime_range.md
 
 clean:

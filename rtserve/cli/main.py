@@ -17,6 +17,7 @@ import click
 
 import rtserve
 from rtserve.cli.commands import GROUPS, entries
+from rtserve.cli.plain import speak_plainly
 from rtserve.errors import InputError, RtserveError
 
 
@@ -70,6 +71,7 @@ def main(argv: list[str] | None = None) -> None:
         Arguments without the program's name; those of the process by default.
     """
     _end_like_an_interrupt()
+    speak_plainly()
     try:
         code = cli.main(args=argv, prog_name="rtserve", standalone_mode=False)
     except click.exceptions.Abort:

@@ -22,7 +22,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON o
 
 def emit_json(kind: str, payload: dict[str, Any], *, version: int = 1) -> None:
     """Print one JSON document on stdout with its schema, e.g. ``{"schema": "rtserve.bench/1", ...}``."""
-    click.echo(json.dumps({"schema": f"rtserve.{kind}/{version}"} | payload, indent=2, ensure_ascii=False))
+    document = {"schema": f"rtserve.{kind}/{version}"} | payload
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # another locale, or a file's name that is no text: JSON has its own escapes
+        text = json.dumps(document, indent=2)
+    click.echo(text)
 
 
 @contextlib.contextmanager
@@ -41,7 +47,7 @@ def working(label: str, *, limit_s: float | None = None) -> Iterator[None]:
         from rich.console import Console
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        columns = (SpinnerColumn(), TextColumn(label + limit), TimeElapsedColumn())
+        columns = (SpinnerColumn("line"), TextColumn(label + limit), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             bar.add_task(label, total=None)
             yield

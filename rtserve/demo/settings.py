@@ -108,7 +108,7 @@ class Folder:
         record = self.root / "settings.json"
         wanted = json.loads(json.dumps(settings.to_dict() | {"rtserve": rtserve.__version__}))
         if record.exists():
-            found = json.loads(record.read_text())
+            found = json.loads(record.read_text("utf-8"))
             if found == wanted:
                 return True
             if not force:

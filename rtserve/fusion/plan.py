@@ -204,7 +204,7 @@ def _trimmed(argument: str) -> Merge:
 
 
 def _weights(path: str, members: int, views: int) -> tuple[float, ...]:
-    text = readable_file(path, "weights file").read_text(errors="replace")
+    text = readable_file(path, "weights file").read_text("utf-8-sig", errors="replace")
     hint = f"a JSON list of {members * views} numbers, member-major, or {{'members': [...], 'views': [...]}}"
     try:
         values = json.loads(text)

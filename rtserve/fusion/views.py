@@ -222,7 +222,7 @@ def _read_order(path: str, spec: InputSpec) -> tuple[int, ...]:
 
     from rtserve.files import readable_file
 
-    text = readable_file(path, "channel order").read_text(errors="replace")
+    text = readable_file(path, "channel order").read_text("utf-8-sig", errors="replace")
     try:
         entries = [str(entry) for entry in json.loads(text)]
     except (json.JSONDecodeError, TypeError):

@@ -150,7 +150,7 @@ def export_with_report(
 
 def _run_child(folder: Path, job: dict[str, Any], timeout_s: float, child: Child) -> dict[str, Any]:
     """Run the child; return its facts or raise the error it reports."""
-    (folder / "job.json").write_text(json.dumps(job))
+    (folder / "job.json").write_text(json.dumps(job), "utf-8")
     try:
         code, said = child(folder, timeout_s)
     except subprocess.TimeoutExpired:
@@ -163,7 +163,7 @@ def _run_child(folder: Path, job: dict[str, Any], timeout_s: float, child: Child
         last = [line for line in said.splitlines() if line.strip()][-1:] or ["no message"]
         died = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
         raise ExportError(f"the export process died ({died}): {last[0][:300]}", hint="is the exporter file right?")
-    result: dict[str, Any] = json.loads(result_path.read_text())
+    result: dict[str, Any] = json.loads(result_path.read_text("utf-8"))
     if "error" in result:
         kind = getattr(errors, result["error"]["type"], ExportError)
         raise kind(result["error"]["message"], hint=result["error"]["hint"])

@@ -278,7 +278,7 @@ def reference_outputs(module: nn.Module, built: Built, seed: int, *, alone: bool
 
 def run(folder: Path) -> dict[str, Any]:
     """Do the job in `folder` and return the result."""
-    job = json.loads((folder / "job.json").read_text())
+    job = json.loads((folder / "job.json").read_text("utf-8"))
     module, built, facts = build(job)
     require_output(module, built)
     if built.own is None and writes_over_input(module, example_input(built)):
@@ -320,7 +320,7 @@ def main() -> None:
             result: dict[str, Any] = run(folder)
         except RtserveError as error:
             result = {"error": {"type": type(error).__name__, "message": error.message, "hint": error.hint}}
-    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "result.json").write_text(json.dumps(result), "utf-8")
 
 
 if __name__ == "__main__":

@@ -175,9 +175,9 @@ def run_child(folder: Path, timeout_s: float) -> tuple[int, str]:
             pass
         else:
             said = folder / "said.txt"
-            return code, said.read_text(errors="replace") if said.exists() else ""
+            return code, said.read_text("locale", errors="replace") if said.exists() else ""
     command = [sys.executable, "-m", "rtserve.graphs.export_child", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False)
     return done.returncode, done.stderr
 
 

@@ -105,7 +105,7 @@ def _own_seconds() -> float:
 def _ticks() -> dict[str, float] | None:
     """Return seconds of all cores by kind since the system started, or None where it does not say."""
     try:
-        first = Path("/proc/stat").read_text().partition("\n")[0].split()
+        first = Path("/proc/stat").read_text("utf-8").partition("\n")[0].split()
         second = float(os.sysconf("SC_CLK_TCK"))
     except (OSError, ValueError, AttributeError):
         return None

@@ -78,8 +78,8 @@ def rescore(
             str(out),
             str(asked),
         ]
-        asked.write_text(json.dumps(job))
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        asked.write_text(json.dumps(job), "utf-8")
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if not out.exists():
             last = (done.stderr.strip().splitlines() or ["no output"])[-1]
             raise RtserveError(

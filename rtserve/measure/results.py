@@ -56,7 +56,7 @@ def _version(package: str) -> str | None:
 
 def _cpu() -> tuple[str, set[str]]:
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text("utf-8")
     except OSError:
         return platform.processor() or platform.machine(), set()
     found = {key: re.search(rf"^{key}\s*:\s*(.*)$", text, re.MULTILINE) for key in ("model name", "flags", "Features")}

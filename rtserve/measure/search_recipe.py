@@ -67,7 +67,7 @@ def write_recipe(
 
 def _base(path: str | Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(readable_file(path, "recipe").read_text())
+        return tomllib.loads(readable_file(path, "recipe").read_text("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no recipe ({error})", hint="give a submission.toml") from None
 

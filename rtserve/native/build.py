@@ -78,8 +78,10 @@ def build(
         folder = Path(name)
         for source in SOURCES:
             shutil.copyfile(HERE / source, folder / source)
-        (folder / "graph.c").write_text(generated.source)
-        (folder / "levels.h").write_text("".join(f'RT_LEVEL("{x.name}", {x.suffix}, {x.able})\n' for x in levels))
+        (folder / "graph.c").write_text(generated.source, "utf-8")
+        (folder / "levels.h").write_text(
+            "".join(f'RT_LEVEL("{x.name}", {x.suffix}, {x.able})\n' for x in levels), "utf-8"
+        )
         objects = []
         for level in levels:
             objects.append(f"graph_{level.suffix}.o")

@@ -85,7 +85,7 @@ def best_level() -> Level:
     text = "".join(f"  if ({level.able}) best = {k};\n" for k, level in enumerate(levels))
     with tempfile.TemporaryDirectory(prefix="rtserve-native-") as name:
         folder = Path(name)
-        (folder / "able.c").write_text(f"int rt_able(void) {{\n  int best = -1;\n{text}  return best;\n}}\n")
+        (folder / "able.c").write_text(f"int rt_able(void) {{\n  int best = -1;\n{text}  return best;\n}}\n", "utf-8")
         find_compiler().run(["-shared", "-fPIC", "able.c", "-o", "able.so"], folder)
         best = int(ctypes.CDLL(str(folder / "able.so")).rt_able())
     if best < 0:

@@ -109,7 +109,7 @@ class _Job:
 
     def facts(self) -> dict[str, Any]:
         """Read `about`."""
-        facts: dict[str, Any] = json.loads(self.about.read_text())
+        facts: dict[str, Any] = json.loads(self.about.read_text("utf-8"))
         return facts
 
     def drop_if_stale(self) -> None:

@@ -118,7 +118,9 @@ def script_bytes(plan: bytes, tensors: bytes, graph: Graph) -> bytes:
         (folder / "plan.pt").write_bytes(tensors)
         spec = graph.input_spec
         command = [sys.executable, "-m", "rtserve.submission.torchscript", name, str(spec.n_chans), str(spec.n_times)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SCRIPT_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=SCRIPT_TIMEOUT_S, check=False
+        )
         if done.returncode:
             last = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["no message"]
             raise BundleError(

@@ -135,7 +135,7 @@ def find_python(version: str, given: str | Path | None = None) -> Path:
 
 def _pyenv(version: str) -> list[Path]:
     """Return pyenv's interpreters of a version, oldest first; none where its folder is another's and closed."""
-    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    root = Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
     try:
         return sorted((root / "versions").glob(f"{version}.*/bin/python"))
     except OSError:
@@ -218,7 +218,7 @@ class _Build:
             unwanted = ("Requires-Dist: nvidia-", "Requires-Dist: triton")
             info.write_text("".join(line for line in lines if not line.startswith(unwanted)), "utf-8")
         path = self.folder / "constraints.txt"
-        path.write_text("".join(f"{name}=={version}\n" for name, version in heavy.items()))
+        path.write_text("".join(f"{name}=={version}\n" for name, version in heavy.items()), "utf-8")
         return ["-c", str(path)]
 
     def _stubs(self) -> None:

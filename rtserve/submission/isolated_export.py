@@ -54,7 +54,7 @@ def isolated_child(folder: Path, timeout_s: float) -> tuple[int, str]:
         Where it took longer than `timeout_s`.
     """
     kind = sandbox.best_kind()
-    job = json.loads((folder / "job.json").read_text())
+    job = json.loads((folder / "job.json").read_text("utf-8"))
     if kind == "plain":
         raise EnvironmentMissingError(
             f"loading {Path(job['checkpoint']).name} runs the code in it, and this machine has no sandbox for that",

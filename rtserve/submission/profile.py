@@ -296,7 +296,11 @@ def load_profile(name: str | Path) -> Profile:
         return parse_profile(source.read_text("utf-8"), where=f"profile {base}").narrowed(key, phase)
     path = Path(base)
     if path.suffix == ".toml" and path.is_file():
-        return parse_profile(path.read_text("utf-8"), where=str(path)).narrowed(key, phase)
+        try:
+            text = path.read_text("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ProfileError(f"{path} is not TOML: {error}", hint="save it in UTF-8") from None
+        return parse_profile(text, where=str(path)).narrowed(key, phase)
     near = sorted(difflib.get_close_matches(base, names, n=2))
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}; or name a .toml file"
     raise InputError(f"no profile {str(name)!r}", hint=hint)

@@ -272,7 +272,7 @@ def load_recipe(path: str | Path) -> Recipe:
     """
     path = readable_file(path, "recipe")
     try:
-        data = tomllib.loads(path.read_text("utf-8"))
+        data = tomllib.loads(path.read_text("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path} is not TOML: {error}", hint="see submissions/*/submission.toml") from None
     if "folder" in data:

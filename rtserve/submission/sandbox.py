@@ -224,7 +224,7 @@ class _Guard:
 
 def _name(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return Path(f"/proc/{pid}/comm").read_text("utf-8", errors="replace").strip()
     except OSError:
         return ""
 
@@ -232,7 +232,7 @@ def _name(pid: int) -> str:
 def _birth(pid: int) -> str:
     """Return what tells a process from a later one with the same number, or an empty text when it is gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return ""
     return "" if fields[0] == "Z" else fields[19]
@@ -254,7 +254,9 @@ def descendants(pid: int) -> dict[int, str]:
             continue
         for thread in threads:
             try:
-                queue += [int(child) for child in Path(f"/proc/{current}/task/{thread}/children").read_text().split()]
+                queue += [
+                    int(child) for child in Path(f"/proc/{current}/task/{thread}/children").read_text("utf-8").split()
+                ]
             except (OSError, ValueError):
                 continue
     return found
@@ -263,6 +265,6 @@ def descendants(pid: int) -> dict[int, str]:
 def resident_bytes(pid: int) -> int:
     """Return the resident memory of a process in bytes, 0 when it is gone."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path(f"/proc/{pid}/statm").read_text("utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0

@@ -110,12 +110,12 @@ def _symbols(library: str, versioned: dict[str, set[str]], plain: set[str]) -> t
 def _write(work: Path, target: Path, symbols: set[str], version: str) -> None:
     source = work / "stub.c"
     lines = [f"int {name}(void) {{ return 999; }}" for name in sorted(symbols)]
-    source.write_text("\n".join(lines or ["int rtserve_empty_stub(void) { return 0; }"]))
+    source.write_text("\n".join(lines or ["int rtserve_empty_stub(void) { return 0; }"]), "utf-8")
     command = ["gcc", "-shared", "-fPIC", "-O0", "-w", "-fno-builtin", "-o", str(target), str(source)]
     command.append(f"-Wl,-soname,{target.name}")
     if version:
         script = work / "stub.map"
-        script.write_text(f"{version} {{ global: *; }};\n")
+        script.write_text(f"{version} {{ global: *; }};\n", "utf-8")
         command.append(f"-Wl,--version-script={script}")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -120,7 +120,7 @@ def make_recipe(base: str, config: Path | None, settings: dict[str, Any]) -> Rec
     values = RECIPES[base].to_dict()
     if config is not None:
         try:
-            values |= tomllib.loads(readable_file(config, "settings").read_text())
+            values |= tomllib.loads(readable_file(config, "settings").read_text("utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"settings {config} are not TOML ({error})", hint="one key = value per line") from None
     given = {key: value for key, value in settings.items() if value is not None}

@@ -52,7 +52,7 @@ def load_state(path: Path) -> dict[str, Any]:
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of a seed's log; none where it has not begun."""
     path = folder / "log.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
 class Keeper:

@@ -218,7 +218,7 @@ def train(
         for seed in seeds
         if seed not in finished
     ]
-    done = {seed: json.loads((folder / f"seed{seed}" / "result.json").read_text()) for seed in finished}
+    done = {seed: json.loads((folder / f"seed{seed}" / "result.json").read_text("utf-8")) for seed in finished}
     with _watching(folder, seeds, recipe.max_epochs or 0, progress):
         for result in _run(jobs, windows, split, n_jobs, backend):
             done[result["seed"]] = result
@@ -304,7 +304,7 @@ def _claim(folder: Path, about: dict[str, Any], seeds: list[int], *, resume: boo
     """Write run.json, or check that it is of this very run; return the seeds that are finished."""
     record = folder / "run.json"
     if record.exists():
-        differences = _differences(json.loads(record.read_text()), about)
+        differences = _differences(json.loads(record.read_text("utf-8")), about)
         if differences:
             raise InputError(
                 f"{folder} holds another run: {'; '.join(differences)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -117,3 +118,15 @@ def test_the_harness_speaks_the_scorers_python():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
             assert all(n.partition(".")[0] in {*sys.stdlib_module_names, "torch"} for n in names), path
+
+
+def test_a_process_is_watched_whatever_it_calls_itself():
+    """A name has 15 bytes, any, and ends within a letter where one of two bytes stands there."""
+    code = "open('/proc/self/comm', 'wb').write(b'\\xff\\xfe'); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-IS", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as named:  # fmt: skip
+        assert named.stdout.readline()
+        assert list(sandbox.descendants(named.pid)) == [named.pid]
+        assert sandbox._name(named.pid)
+        named.communicate(b"\n")
