@@ -26,13 +26,14 @@ $(STAMP): pyproject.toml constraints.txt
 	@pwd -P >$@
 
 # Two workers on two cores, one thread each, so that they do not fight; the graphs they share are exported once. A file
-# stays on one worker, which makes its fixtures once, and the longest come first (tests/order.py).
+# stays on one worker, which makes its fixtures once, and the longest come first (tests/order.py). What tests write
+# themselves, and what they call files, is UTF-8 in every locale.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) --durations=20 $(PYTEST)
+	PYTHONUTF8=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) --durations=20 $(PYTEST)
 
 # The cheapest tests of every room; `make test PYTEST=--record-durations` measures them again.
 quick: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) -q --quick $(PYTEST)
+	PYTHONUTF8=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS) -q --quick $(PYTEST)
 
 # The report in headless Chromium; fetched by apt where there is none and we may.
 test-browser: install
@@ -50,8 +51,9 @@ test-gpu: install
 test-native: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/native
 
+# DEMO="--quick", DEMO="--force -o elsewhere": what `rtserve demo` takes.
 demo: install
-	$(BIN)/rtserve demo
+	$(BIN)/rtserve demo $(DEMO)
 
 # The wheel in clean environments: alone, with each extra, with all; every Python that is there.
 test-install: install
