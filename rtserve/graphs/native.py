@@ -41,7 +41,7 @@ class Compiled:
     macs: int
 
 
-def generate_graph(graph: Graph, *, tiles: bool = True) -> Generated:
+def generate_graph(graph: Graph, *, tiles: bool = True, shared: bool = False) -> Generated:
     """Return the C of a graph.
 
     Parameters
@@ -50,6 +50,8 @@ def generate_graph(graph: Graph, *, tiles: bool = True) -> Generated:
         What to write.
     tiles : bool
         Whether convolutions may be computed by tiles (`rtserve.native.fast`).
+    shared : bool
+        Whether several threads are to compute one window (`rtserve.native.shares`).
 
     Raises
     ------
@@ -71,14 +73,14 @@ def generate_graph(graph: Graph, *, tiles: bool = True) -> Generated:
         )
     plan, tensors = graph_to_plan(graph)
     try:
-        return generate(read_flow(plan, tensors, (spec.n_chans, spec.n_times)), tiles=tiles)
+        return generate(read_flow(plan, tensors, (spec.n_chans, spec.n_times)), tiles=tiles, shared=shared)
     except Unsupported as reason:
         raise ExportError(
             f"native code has no {reason}", hint="run the graph in onnxruntime; a graph is compiled whole or not at all"
         ) from None
 
 
-def compile_graph(graph: Graph, *, levels: Sequence[Level] | None = None) -> Compiled:
+def compile_graph(graph: Graph, *, levels: Sequence[Level] | None = None, threads: int = 1) -> Compiled:
     """Return a graph compiled and compared; without tiles where they round too much for it, or spread what is no number.
 
     Parameters
@@ -87,6 +89,8 @@ def compile_graph(graph: Graph, *, levels: Sequence[Level] | None = None) -> Com
         What to compile.
     levels : sequence of Level, optional
         Instruction sets; all of this machine's family by default.
+    threads : int
+        That the code is built for and runs on; with more than one any other number runs on it as well.
 
     Raises
     ------
@@ -98,12 +102,12 @@ def compile_graph(graph: Graph, *, levels: Sequence[Level] | None = None) -> Com
         Where the code does not give the graph's numbers.
     """
     compiler = find_compiler()
-    with_tiles, plain = (generate_graph(graph, tiles=tiles) for tiles in (True, False))
+    with_tiles, plain = (generate_graph(graph, tiles=tiles, shared=threads > 1) for tiles in (True, False))
     heard = _heard(graph)
     found = None
     for generated in (plain,) if plain.source == with_tiles.source else (with_tiles, plain):
         built = build(generated, compiler=compiler, levels=levels)
-        module = NativeModule.of(built)
+        module = NativeModule.of(built, threads=threads)
         found = Compiled(built=built, module=module, parity=native_parity(heard, module), macs=generated.macs)
         if found.parity.passed:
             break
@@ -112,7 +116,9 @@ def compile_graph(graph: Graph, *, levels: Sequence[Level] | None = None) -> Com
     return found
 
 
-def compile_to_file(path: str | Path, output: str | Path, *, force: bool = False) -> dict[str, Any]:
+def compile_to_file(
+    path: str | Path, output: str | Path, *, force: bool = False, threaded: bool = False
+) -> dict[str, Any]:
     """Compile a graph's file to F.so, F.weights and F.json; nothing is written unless the code gives the graph's numbers.
 
     Parameters
@@ -123,6 +129,8 @@ def compile_to_file(path: str | Path, output: str | Path, *, force: bool = False
         The .so to write; .weights and .json are put beside it.
     force : bool
         Replace what is there.
+    threaded : bool
+        Whether several threads may compute a window together.
 
     Returns
     -------
@@ -144,9 +152,9 @@ def compile_to_file(path: str | Path, output: str | Path, *, force: bool = False
     for suffix in SUFFIXES:
         check_writable(output.with_suffix(suffix), force=force)
     graph = Graph.load(path)
-    compiled = compile_graph(graph)
+    compiled = compile_graph(graph, threads=2 if threaded else 1)
     built, parity = compiled.built, compiled.parity
-    facts = {"graph": graph.digest, "metadata": graph.metadata(), "macs": compiled.macs}
+    facts = {"graph": graph.digest, "metadata": graph.metadata(), "macs": compiled.macs, "threaded": threaded}
     files = save(built, output, facts, force=force)
     return {
         "files": [str(file) for file in files],

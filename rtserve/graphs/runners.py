@@ -242,15 +242,17 @@ class NativeRunner:
     ----------
     graph : Graph
         What to run.
+    threads : int
+        That compute one window together, or share the windows of a batch.
     """
 
     name = "native"
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, threads: int = 1) -> None:
         from rtserve.graphs.native import compile_graph
         from rtserve.native.compiler import best_level
 
-        self.module = compile_graph(graph, levels=[best_level()]).module
+        self.module = compile_graph(graph, levels=[best_level()], threads=threads).module
 
     def infer(self, x: np.ndarray) -> np.ndarray:
         """Return (batch, n_outputs) float32."""
@@ -284,7 +286,7 @@ def make_runner(graph: Graph, engine: str = "onnxruntime", *, threads: int = 1) 
     if engine == "openvino":
         return OpenvinoRunner(graph, threads=threads)
     if engine == "native":
-        return NativeRunner(graph)
+        return NativeRunner(graph, threads=threads)
     if engine == "reference":
         return ReferenceRunner(graph)
     raise InputError(f"unknown engine {engine!r}", hint=f"use one of {', '.join(ENGINES)}")

@@ -104,7 +104,7 @@ def tune(
     path : str or Path
         The .onnx.
     batch, threads : int
-        Windows per call; threads of an engine. Native code uses one, and is left out where more are asked for.
+        Windows per call; threads of an engine.
     rounds : int
         Rounds by turns; see `rtserve.measure.timing.interleave`.
     seed : int
@@ -150,9 +150,6 @@ def _ready(graph: Graph, name: str, threads: int) -> tuple[dict[str, Runner], di
     runners: dict[str, Runner] = {}
     left_out: dict[str, str] = {}
     for engine in TIMED:
-        if engine == "native" and threads > 1:
-            left_out[engine] = "it uses one thread"
-            continue
         try:
             runner = make_runner(graph, engine, threads=threads)
             vet(graph, runner.infer, engine=engine, name=name)

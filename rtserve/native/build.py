@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -11,17 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rtserve.files import canonical_json, check_writable, write_bytes
+import rtserve
+from rtserve.files import canonical_json, check_writable, sha256_bytes, write_bytes
 from rtserve.native.compiler import FLAGS, Compiler, Level, find_compiler, levels_here
 from rtserve.native.generate import Generated
 
-__all__ = ["SCHEMA", "SUFFIXES", "Built", "build", "save"]
+__all__ = ["SCHEMA", "SOURCES", "SUFFIXES", "Built", "build", "defines", "describe", "save"]
 
 SCHEMA = "rtserve.native/1"
 HERE = Path(__file__).resolve().parent
 SUFFIXES = (".so", ".weights", ".json")
 """Of the files of a compiled graph."""
-SOURCES = ("kernels.h", "rtserve_native.h", "dispatch.c")
+SOURCES = ("kernels.h", "rtserve_native.h", "shared.h", "pool.h", "dispatch.c")
+"""Beside a graph's own file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +88,33 @@ def build(
             objects.append(f"graph_{level.suffix}.o")
             named = f"-DRT_SUFFIX={level.suffix}"
             compiler.run([*FLAGS, *level.flags, *extra, named, "-c", "graph.c", "-o", objects[-1]], folder)
-        sizes = [f"-DRT_{key}={n}" for key, n in generated.sizes.items()]
-        compiler.run([*FLAGS, *extra, *sizes, "-c", "dispatch.c", "-o", "dispatch.o"], folder)
-        linking = ["-shared", *extra, *objects, "dispatch.o", "-o", "graph.so", "-lm", "-Wl,--build-id=none", "-s"]
+        compiler.run([*FLAGS, *extra, *defines(generated), "-c", "dispatch.c", "-o", "dispatch.o"], folder)
+        libraries = ["-lm", *["-pthread"] * generated.shared]
+        linking = ["-shared", *extra, *objects, "dispatch.o", "-o", "graph.so", *libraries, "-Wl,--build-id=none", "-s"]
         compiler.run(linking, folder)
         library = (folder / "graph.so").read_bytes()
     weights = generated.weights.astype("<f4").tobytes()
     return Built(library=library, source=generated.source, weights=weights, compiler=compiler.version,
                  levels=tuple(level.name for level in levels))  # fmt: skip
+
+
+def defines(generated: Generated) -> list[str]:
+    """Return what dispatch.c is told of a graph."""
+    return [f"-DRT_{key}={n}" for key, n in generated.sizes.items()] + ["-DRT_SHARED"] * generated.shared
+
+
+def describe(built: Built, facts: Mapping[str, Any]) -> bytes:
+    """Return the description of what was built, JSON with `facts` and the digests of code, weights and C."""
+    data = {"so": built.library, "weights": built.weights, "c": built.source.encode()}
+    told = dict(facts) | {
+        "schema": SCHEMA,
+        "rtserve": rtserve.__version__,
+        "compiler": built.compiler,
+        "flags": list(FLAGS),
+        "levels": list(built.levels),
+        "sha256": {kind: sha256_bytes(content) for kind, content in data.items()},
+    }
+    return (json.dumps(json.loads(canonical_json(told)), indent=1) + "\n").encode()
 
 
 def save(built: Built, path: str | Path, facts: Mapping[str, Any], *, force: bool = False) -> list[Path]:
@@ -106,16 +126,11 @@ def save(built: Built, path: str | Path, facts: Mapping[str, Any], *, force: boo
         Where one is there and `force` is not given.
     """
     path = Path(path)
-    beside = {path: built.library, path.with_suffix(".weights"): built.weights}
-    told = dict(facts) | {
-        "schema": SCHEMA,
-        "compiler": built.compiler,
-        "flags": list(FLAGS),
-        "levels": list(built.levels),
-        "sha256": {name.suffix[1:]: hashlib.sha256(data).hexdigest() for name, data in beside.items()}
-        | {"c": hashlib.sha256(built.source.encode()).hexdigest()},
+    beside = {
+        path: built.library,
+        path.with_suffix(".weights"): built.weights,
+        path.with_suffix(".json"): describe(built, facts),
     }
-    beside[path.with_suffix(".json")] = (json.dumps(json.loads(canonical_json(told)), indent=1) + "\n").encode()
     for name in beside:
         check_writable(name, force=force)
     return [write_bytes(name, data, force=force) for name, data in beside.items()]

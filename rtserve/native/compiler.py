@@ -67,8 +67,10 @@ LEVELS = {
             able=_able("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
         ),
     ),
+    "aarch64": (Level(name="armv8-a", suffix="neon", flags=("-march=armv8-a",), able="1"),),
 }  # fmt: skip
-"""Instruction sets by machine, the plainest first; any other machine has one, what its compiler takes by itself."""
+"""Instruction sets by machine, the plainest first (armv8-a has NEON); any other machine has one, what its compiler takes by
+itself."""
 GENERIC = (Level(name="generic", suffix="generic", flags=(), able="1"),)
 
 

@@ -7,19 +7,33 @@
 #define RT_EXPORT
 #endif
 
+#ifdef RT_SHARED
+#include "shared.h"
+#define RT_DECLARE_SHARED(SUFFIX) extern const rt_shared rt_shared_##SUFFIX;
+#define RT_ENTRY_SHARED(SUFFIX) &rt_shared_##SUFFIX
+#else
+#define RT_DECLARE_SHARED(SUFFIX)
+#define RT_ENTRY_SHARED(SUFFIX)
+#endif
+
 typedef struct {
   const char *name;
   size_t (*packed)(void), (*scratch)(void);
   void (*pack)(const float *, float *);
   void (*run)(const float *, float *, const float *, float *);
+#ifdef RT_SHARED
+  const rt_shared *shared;
+#endif
 } rt_level;
 
 #define RT_DECLARE(SUFFIX)                                                                                              \
   size_t rt_packed_##SUFFIX(void);                                                                                      \
   size_t rt_scratch_##SUFFIX(void);                                                                                     \
   void rt_pack_##SUFFIX(const float *restrict, float *restrict);                                                        \
-  void rt_run_##SUFFIX(const float *restrict, float *restrict, const float *restrict, float *restrict);
-#define RT_ENTRY(NAME, SUFFIX) {NAME, rt_packed_##SUFFIX, rt_scratch_##SUFFIX, rt_pack_##SUFFIX, rt_run_##SUFFIX},
+  void rt_run_##SUFFIX(const float *restrict, float *restrict, const float *restrict, float *restrict);                  \
+  RT_DECLARE_SHARED(SUFFIX)
+#define RT_ENTRY(NAME, SUFFIX)                                                                                          \
+  {NAME, rt_packed_##SUFFIX, rt_scratch_##SUFFIX, rt_pack_##SUFFIX, rt_run_##SUFFIX, RT_ENTRY_SHARED(SUFFIX)},
 
 #define RT_LEVEL(NAME, SUFFIX, ABLE) RT_DECLARE(SUFFIX)
 #include "levels.h"
@@ -52,3 +66,6 @@ RT_EXPORT void rtserve_pack(int level, const float *weights, float *packed) { le
 RT_EXPORT void rtserve_run(int level, const float *packed, float *scratch, const float *x, float *y, size_t batch) {
   for (size_t b = 0; b < batch; b++) levels[level].run(packed, scratch, x + b * RT_WINDOW, y + b * RT_ANSWER);
 }
+#ifdef RT_SHARED
+#include "pool.h"
+#endif

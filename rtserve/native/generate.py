@@ -6,6 +6,7 @@ two sizes; it is compiled once for each instruction set, with another suffix.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -16,6 +17,7 @@ import rtserve.native.pooling
 import rtserve.native.shaping  # noqa: F401  (each fills the table of operators)
 from rtserve.native.flow import Flow, Unsupported
 from rtserve.native.linear import prepare_convolutions
+from rtserve.native.shares import Stages, staged
 from rtserve.native.view import Buffer, View, steps_of
 from rtserve.native.writer import ALIGN, OPERATORS, Writer
 
@@ -39,12 +41,15 @@ class Generated:
         Numbers of the weights, of a window and of an answer.
     macs : int
         Multiply-adds of dense and depthwise layers for one window.
+    shared : bool
+        Whether the file has stages for several threads.
     """
 
     source: str
     weights: np.ndarray
     sizes: dict[str, int]
     macs: int
+    shared: bool = False
 
 
 def missing(flow: Flow) -> list[str]:
@@ -52,7 +57,7 @@ def missing(flow: Flow) -> list[str]:
     return sorted({operation.op for operation in flow.operations} - set(OPERATORS))
 
 
-def generate(flow: Flow, *, tiles: bool = True) -> Generated:
+def generate(flow: Flow, *, tiles: bool = True, shared: bool = False) -> Generated:
     """Return the C of a flow.
 
     Parameters
@@ -61,6 +66,8 @@ def generate(flow: Flow, *, tiles: bool = True) -> Generated:
         What one window goes through.
     tiles : bool
         Whether convolutions may be computed by tiles, which round differently.
+    shared : bool
+        Whether several threads are to compute one window (`rtserve.native.shares`); they give the same bits.
 
     Raises
     ------
@@ -72,43 +79,72 @@ def generate(flow: Flow, *, tiles: bool = True) -> Generated:
         raise Unsupported(f"operator{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}")
     if any(0 in shape for shape in flow.shapes.values()):
         raise Unsupported("a value without numbers")
-    writer = Writer(flow)
+    writer = Writer(flow, shared=shared)
     shape = flow.shapes[flow.input]
     window = Buffer(name="x", size=0, first=0, last=0)
     writer.views[flow.input] = View(buffer=window, shape=shape, steps=steps_of(shape))
     prepare_convolutions(writer, tiles=tiles)
-    for operation in flow.operations:
+    for writer.operation, operation in enumerate(flow.operations):
         if operation.outputs[0] not in writer.done:
             OPERATORS[operation.op](writer, operation)
+    writer.operation = len(flow.operations)
     if flow.output not in flow.shapes:
         raise Unsupported("an answer that does not depend on the window")
     answer = writer.view(flow.output)
     y = View(buffer=Buffer(name="y", size=0, first=0, last=0), shape=answer.shape, steps=steps_of(answer.shape))
     writer.copy(answer, y)
     places, scratch = _planned(writer.buffers)
+    parts = _shared(staged(writer.lines, [*writer.buffers, *writer.extra])) if shared else []
     weights = np.concatenate([np.zeros(0, np.float32), *writer.weights])
     sizes = {"WEIGHTS": weights.size, "WINDOW": prod(shape), "ANSWER": prod(answer.shape)}
-    return Generated(source=_file(writer, places, scratch), weights=weights, sizes=sizes, macs=writer.macs)
+    return Generated(source=_file(writer, places, scratch, parts), weights=weights, sizes=sizes, macs=writer.macs,
+                     shared=shared)  # fmt: skip
 
 
-def _planned(buffers: list[Buffer]) -> tuple[dict[str, int], int]:
-    """Return where every buffer lies, and how much memory that takes: the largest first, each where nobody is meanwhile."""
+def _planned(buffers: Sequence[Buffer], slack: int = 0) -> tuple[dict[str, int], int]:
+    """Return where every buffer lies, and how much memory that takes: the largest first, each where nobody is meanwhile.
+
+    `slack` floats behind each are nobody's.
+    """
     placed: list[tuple[int, int, Buffer]] = []
     for buffer in sorted(buffers, key=lambda one: (-one.size, one.first)):
         at = 0
         for start, end, other in sorted(placed, key=lambda one: one[0]):
             if other.last < buffer.first or buffer.last < other.first:
                 continue
-            if at + buffer.size <= start:
+            if at + buffer.size + slack <= start:
                 break
             at = max(at, end)
-        size = -(-buffer.size // ALIGN) * ALIGN
+        size = -(-(buffer.size + slack) // ALIGN) * ALIGN
         placed.append((at, at + size, buffer))
     return {b.name: at for at, _, b in placed}, max((end for _, end, _ in placed), default=0) + SLACK
 
 
-def _file(writer: Writer, places: dict[str, int], scratch: int) -> str:
-    """Return the whole file."""
+def _shared(plan: Stages) -> list[str]:
+    """Return the tasks of every stage, each a function, and the table of them."""
+    places, scratch = _planned(plan.held, SLACK)
+    lines = ['#include "shared.h"']
+    for name, place in places.items():
+        lines += [f"#undef {name}", f"#define {name} (s + {place})"]
+    tasks = [task for stage in plan.stages for task in stage]
+    for k, task in enumerate(tasks):
+        lines += [
+            f"static void t{k}(const float *restrict w, float *restrict s, const float *restrict x, float *restrict y) {{",
+            *(f"  {text}" for text in task),
+            "  (void)w; (void)s; (void)x; (void)y;",
+            "}",
+        ]
+    ends = [sum(len(stage) for stage in plan.stages[:k]) for k in range(len(plan.stages) + 1)]
+    return [
+        *lines,
+        f"static rt_task *const rt_tasks[] = {{{', '.join(f't{k}' for k in range(len(tasks)))}}};",
+        f"static const int rt_stages[] = {{{', '.join(map(str, ends))}}};",
+        f"const rt_shared RT_NAME(rt_shared_) = {{rt_tasks, rt_stages, {len(plan.stages)}, {scratch}}};",
+    ]
+
+
+def _file(writer: Writer, places: dict[str, int], scratch: int, shared: Sequence[str]) -> str:
+    """Return the whole file; `shared` is what several threads need besides."""
     rooms, at = [], "0"
     for name, room in writer.places:
         rooms.append(f"  {name} = {at},")
@@ -140,9 +176,10 @@ def _file(writer: Writer, places: dict[str, int], scratch: int) -> str:
             "}",
             "void RT_NAME(rt_run_)(const float *restrict w, float *restrict s, const float *restrict x,",
             "                      float *restrict y) {",
-            *(f"  {line}" for line in writer.lines if line),
+            *(f"  {line.text}" for line in writer.lines),
             "  (void)w; (void)s;",
             "}",
+            *shared,
             "",
         ]
     )

@@ -7,18 +7,23 @@ equal as they can be.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import numpy as np
 
-from rtserve.native.fast import choose, write_fast
+from rtserve.native.fast import choose
 from rtserve.native.flow import Operation
+from rtserve.native.shares import MACS_PER_NS, parts_for, parts_of
 from rtserve.native.taps import WIDEST, Taps
+from rtserve.native.tiled import write_fast
 from rtserve.native.view import View
 from rtserve.native.writer import Padded, Writer, operator
 
 __all__ = ["dense", "emit_relu", "prepare_convolutions"]
+
+FEWEST = 13
+"""Rows of a part: from so many on a block of no instruction set takes its k in several sums."""
 
 
 def emit_relu(writer: Writer, out: str) -> tuple[str, bool]:
@@ -128,11 +133,12 @@ def _convolve(
     loops, order = Taps.of([(n_in, x.steps[1]), *taps])
     kernel = weight.reshape(group, n_out, *weight.shape[1:])
     flat = np.transpose(kernel, (0, 1, *[a + 2 for a in order])).reshape(group, n_out, -1)
-    for g in range(group):
-        dense(
-            writer, rows.cut(1, g * n_in, 1), target.cut(1, g * n_out, n_out), loops, flat[g],
-            None if bias is None else bias[g * n_out : (g + 1) * n_out], relu,
-        )  # fmt: skip
+    with writer.side_by_side():
+        for g in range(group):
+            dense(
+                writer, rows.cut(1, g * n_in, 1), target.cut(1, g * n_out, n_out), loops, flat[g],
+                None if bias is None else bias[g * n_out : (g + 1) * n_out], relu,
+            )  # fmt: skip
 
 
 def dense(
@@ -171,20 +177,66 @@ def call_dense(
     axes = [a for a in range(len(target.shape)) if a != 1]
     along = max(axes, key=lambda a: target.shape[a])
     outer = [a for a in axes if a != along and target.shape[a] > 1]
-    n, lda, ldo = target.shape[along], rows.steps[along], target.steps[along]
     name, channels = weight
-    kernel = writer.kernel("RT_LAYER", n, lda)
-    call = f"{kernel}({{0}}, {taps}, {name}, {bias}, {{1}}, {ldo}, {channels}, {int(relu)});"
-    around(writer, outer, call, rows, target, *more)
+
+    def call(start: int, end: int, first: int, last: int) -> str:
+        kernel = writer.kernel("RT_LAYER", end - start, rows.steps[along])
+        return (
+            f"{kernel}({_at('{0}', start * rows.steps[along])}, {taps}, {_at(name, first * taps.number)}, "
+            f"{bias if bias == '0' else _at(bias, first)}, {_at('{1}', start * target.steps[along] + first)}, "
+            f"{target.steps[along]}, {last - first}, {int(relu)});"
+        )
+
+    cost = prod(target.shape) * taps.number / MACS_PER_NS
+    around(writer, outer, call, (target.shape[along], channels, WIDEST), cost, rows, target, *more)
 
 
-def around(writer: Writer, axes: Sequence[int], call: str, rows: View, target: View, *more: View) -> None:
-    """Write a call in loops over axes; ``{0}`` and ``{1}`` are where the input and the output begin."""
-    loops = "".join(f"for (int i{a} = 0; i{a} < {target.shape[a]}; i{a}++) " for a in axes)
+def _at(place: str, offset: int) -> str:
+    """Return a place so many numbers further on."""
+    return f"{place} + {offset}" if offset else place
+
+
+Call = Callable[[int, int, int, int], str]
+"""Rows from and to, channels from and to: the call for them; ``{0}`` and ``{1}`` are where input and output begin."""
+
+
+def around(
+    writer: Writer, axes: Sequence[int], call: Call, sizes: tuple[int, int, int], cost: float, rows: View, target: View,
+    *more: View,
+) -> None:  # fmt: skip
+    """Write a call in loops over axes; `sizes` are its rows, its channels, and at what multiple they may be parted."""
     starts = [
         " + ".join([str(view), *(f"i{a} * {view.steps[a]}" for a in axes if view.steps[a])]) for view in (rows, target)
     ]
-    writer.line(f"{loops}{{ {call.format(*starts)} }}", rows, target, *more)
+    n, channels, panel = sizes
+    loops = "".join(f"for (int i{a} = 0; i{a} < {target.shape[a]}; i{a}++) " for a in axes)
+    text = f"{loops}{{ {call(0, n, 0, channels).format(*starts)} }}"
+    steps: list[list[str]] = []
+    if writer.shared:
+        heads, each = _heads(axes, target, parts_for(cost))
+        calls = [f"{{ {call(*part).format(*starts)} }}" for part in _parts(n, channels, panel, each)]
+        steps = [[f"{head}{one}" for head in heads for one in calls]]
+    writer.line(text, rows, target, *more, cost=cost, steps=steps)
+
+
+def _heads(axes: Sequence[int], target: View, parts: int) -> tuple[list[str], int]:
+    """Return loops over axes in parts by the first of them, and in how many parts each must be done further."""
+    heads = [""]
+    for k, a in enumerate(axes):
+        ranges = parts_of(target.shape[a], parts) if k == 0 else [(0, target.shape[a])]
+        heads = [f"{head}for (int i{a} = {start}; i{a} < {end}; i{a}++) " for head in heads for start, end in ranges]
+    return heads, -(-parts // len(heads))
+
+
+def _parts(n: int, channels: int, panel: int, parts: int) -> list[tuple[int, int, int, int]]:
+    """Return parts of a call: channels by whole panels, else rows, so many that every block is summed as in the whole."""
+    by_channels = parts_of(channels, parts, panel)
+    if len(by_channels) >= parts or n < 2 * FEWEST:
+        return [(0, n, first, last) for first, last in by_channels]
+    by_rows = parts_of(n, min(-(-parts // len(by_channels)), n // FEWEST))
+    if by_rows[-1][1] - by_rows[-1][0] < FEWEST:
+        by_rows[-2:] = [(by_rows[-2][0], n)]
+    return [(start, end, first, last) for first, last in by_channels for start, end in by_rows]
 
 
 def depthwise(
@@ -203,9 +255,16 @@ def depthwise(
     outer = [a for a in axes if a != along and target.shape[a] > 1]
     n, lda, ldo = target.shape[along], rows.steps[along], target.steps[along]
     sliding = loops.counts[:2] == (1, 1) and loops.steps[2] == lda
-    kernel, where = writer.kernel("RT_SLIDE" if sliding else "RT_DEPTH", n), k if sliding else loops
-    call = f"{kernel}({{0}}, {lda}, {where}, {packed.name}, {offset}, {{1}}, {ldo}, {channels}, {int(relu)});"
-    around(writer, outer, call, rows, target)
+
+    def call(start: int, end: int, first: int, last: int) -> str:
+        kernel = writer.kernel("RT_SLIDE" if sliding else "RT_DEPTH", end - start)
+        return (
+            f"{kernel}({_at('{0}', start * lda)}, {lda}, {k if sliding else loops}, {packed.name}, {offset}, "
+            f"{_at('{1}', start * ldo)}, {ldo}, {last - first}, {int(relu)});"
+        )
+
+    cost = prod(target.shape) * k / MACS_PER_NS
+    around(writer, outer, call, (n, channels, channels), cost, rows, target)
 
 
 def _side_by_side(writer: Writer, x: View, times: int) -> View:

@@ -17,6 +17,7 @@ import numpy as np
 from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.files import read_json, sha256_bytes
 from rtserve.native.build import SCHEMA, Built
+from rtserve.native.team import Team, require_shared
 
 __all__ = ["NativeModule"]
 
@@ -34,17 +35,19 @@ class NativeModule:
         Little-endian float32.
     level : str, optional
         An instruction set it was built for; the best that this processor has by default.
+    threads : int
+        That compute one window together, or share the windows of a batch; the answers are the same bits.
 
     Raises
     ------
     EnvironmentMissingError
         Where this processor has none that it was built for.
     InputError
-        Where the weights are not as many as the code says, or there is no such level.
+        Where the weights are not as many as the code says, there is no such level, or it was built for one thread.
     """
 
-    def __init__(self, library: bytes, weights: bytes, *, level: str | None = None) -> None:
-        self._given = (library, weights, level)
+    def __init__(self, library: bytes, weights: bytes, *, level: str | None = None, threads: int = 1) -> None:
+        self._given = (library, weights, level, threads)
         self._library = _loaded(library)
         names = [self._library.rtserve_level_name(k).decode() for k in range(self._library.rtserve_levels())]
         self._level = self._library.rtserve_best_level() if level is None else _index(names, level)
@@ -63,19 +66,36 @@ class NativeModule:
                 hint="the .so and the .weights beside it must be of one compilation",
             )
         self._packed = _aligned(self._library.rtserve_packed_floats(self._level))
-        self._scratch = _aligned(self._library.rtserve_scratch_floats(self._level))
         self._library.rtserve_pack(self._level, plain.ctypes.data, self._packed.ctypes.data)
-        self._run = self._library.rtserve_run
-        self._places = (self._packed.ctypes.data, self._scratch.ctypes.data)
+        self._run, self._weights = self._library.rtserve_run, self._packed.ctypes.data
+        self._scratch = [self._room()]
+        self.threads = threads
+        self._team = self._new_team() if threads > 1 else None
+
+    def _room(self) -> tuple[np.ndarray, int]:
+        """Return memory for one window in flight, and where it is."""
+        room = _aligned(self._library.rtserve_scratch_floats(self._level))
+        return room, room.ctypes.data
+
+    def _new_team(self) -> Team:
+        require_shared(self._library)
+        return Team(self._library, self._level, self.threads, self._packed, _aligned)
 
     @classmethod
-    def of(cls, built: Built, *, level: str | None = None) -> NativeModule:
+    def of(cls, built: Built, *, level: str | None = None, threads: int = 1) -> NativeModule:
         """Return what was just built, at work."""
-        return cls(built.library, built.weights, level=level)
+        return cls(built.library, built.weights, level=level, threads=threads)
 
     @classmethod
-    def open(cls, path: str | Path) -> NativeModule:
+    def open(cls, path: str | Path, *, threads: int = 1) -> NativeModule:
         """Return a compiled graph from F.so and the F.json and F.weights beside it.
+
+        Parameters
+        ----------
+        path : str or Path
+            The .so.
+        threads : int
+            See `NativeModule`; more than one need code that was compiled with ``--threaded``.
 
         Raises
         ------
@@ -98,10 +118,10 @@ class NativeModule:
                     f"{file} has the digest {digest[:12]}, {path.stem}.json says {wanted[:12]}",
                     hint="compile the graph again: rtserve compile F.onnx -o F.so --force",
                 )
-        return cls(data["so"], data["weights"])
+        return cls(data["so"], data["weights"], threads=threads)
 
     def infer(self, x: np.ndarray) -> np.ndarray:
-        """Return (batch, n_outputs) float32 for x (batch, n_chans, n_times) float32."""
+        """Return (batch, n_outputs) float32 for x (batch, n_chans, n_times) float32; several threads may call it."""
         x = np.ascontiguousarray(x, dtype=np.float32)
         n = len(x)
         if x.size != n * self.n_window:
@@ -110,16 +130,29 @@ class NativeModule:
                 hint="windows of (n_chans, n_times) as the graph says",
             )
         y = np.empty((n, self.n_answer), dtype=np.float32)
-        self._run(self._level, self._places[0], self._places[1], x.ctypes.data, y.ctypes.data, n)
+        if not (self._team is not None and self._together(x, y)):
+            self._alone(x, y)
         return y
 
+    def _alone(self, x: np.ndarray, y: np.ndarray) -> None:
+        try:
+            room = self._scratch.pop()
+        except IndexError:  # another thread is at it
+            room = self._room()
+        self._run(self._level, self._weights, room[1], x.ctypes.data, y.ctypes.data, len(x))
+        self._scratch.append(room)
+
+    def _together(self, x: np.ndarray, y: np.ndarray) -> bool:
+        if self._team is not None and not self._team.here:
+            self._team = self._new_team()
+        return self._team is not None and self._team.run(x, y)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        library, weights, level = self._given
-        return _again, (library, weights, level)
+        return _again, self._given
 
 
-def _again(library: bytes, weights: bytes, level: str | None) -> NativeModule:
-    return NativeModule(library, weights, level=level)
+def _again(library: bytes, weights: bytes, level: str | None, threads: int = 1) -> NativeModule:
+    return NativeModule(library, weights, level=level, threads=threads)
 
 
 def _index(names: list[str], level: str) -> int:
@@ -158,4 +191,11 @@ def _loaded(library: bytes) -> Any:
     loaded.rtserve_pack.argtypes, loaded.rtserve_pack.restype = [ctypes.c_int, pointer, pointer], None
     loaded.rtserve_run.argtypes = [ctypes.c_int, *[pointer] * 4, ctypes.c_size_t]
     loaded.rtserve_run.restype = None
+    if hasattr(loaded, "rtserve_pool_open"):
+        loaded.rtserve_pool_bytes.argtypes, loaded.rtserve_pool_bytes.restype = [ctypes.c_int] * 2, ctypes.c_size_t
+        loaded.rtserve_pool_open.argtypes = [ctypes.c_int, ctypes.c_int, pointer, pointer]
+        loaded.rtserve_pool_open.restype = pointer
+        loaded.rtserve_pool_run.argtypes = [pointer, pointer, pointer, ctypes.c_size_t]
+        loaded.rtserve_pool_close.argtypes = [pointer]
+        loaded.rtserve_pool_run.restype = loaded.rtserve_pool_close.restype = None
     return loaded

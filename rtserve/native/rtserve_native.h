@@ -28,6 +28,17 @@ void rtserve_pack(int level, const float *weights, float *packed);
 /* Compute `batch` answers, one window after the other. */
 void rtserve_run(int level, const float *packed, float *scratch, const float *x, float *y, size_t batch);
 
+/* Several threads at one window, or each at windows of a batch, with the same bits: only where the code was built for it
+ * (rtserve compile --threaded). A pool lives in memory of the caller's, `rtserve_pool_bytes` of it, aligned to 64 bytes,
+ * and computes for one caller at a time. `threads` counts the caller; where the system gives fewer, the others do the work.
+ * A process that was forked opens a pool of its own: threads do not come along. */
+typedef struct rtserve_pool rtserve_pool;
+size_t rtserve_pool_bytes(int level, int threads);
+rtserve_pool *rtserve_pool_open(int level, int threads, const float *packed, void *memory);
+void rtserve_pool_run(rtserve_pool *pool, const float *x, float *y, size_t batch);
+/* End the threads; the memory is the caller's again. */
+void rtserve_pool_close(rtserve_pool *pool);
+
 #ifdef __cplusplus
 }
 #endif

@@ -92,9 +92,10 @@ def concat(writer: Writer, operation: Operation) -> None:
     order = sorted(range(len(shape)), key=lambda a: -(abs(model.steps[a]) if model.shape[a] > 1 else 0))
     target = writer.padded(shape, order, writer.wanted_zeros(out, len(shape)))
     at = 0
-    for part in parts:
-        writer.copy(part, target.cut(axis, at, part.shape[axis]))
-        at += part.shape[axis]
+    with writer.side_by_side():
+        for part in parts:
+            writer.copy(part, target.cut(axis, at, part.shape[axis]))
+            at += part.shape[axis]
     writer.views[out] = target
 
 

@@ -27,12 +27,15 @@ class Buffer:
         Floats.
     first, last : int
         The steps between which it is held.
+    owner : int
+        The operation that made it, which alone writes it; -1 for what is given.
     """
 
     name: str
     size: int
     first: int
     last: int
+    owner: int = -1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ not held at the same time may lie in the same place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import numpy as np
 
 from rtserve.files import sha256_bytes
 from rtserve.native.flow import Flow, Operation, Unsupported
+from rtserve.native.shares import Line, default_cost, parts_for, parts_of
 from rtserve.native.view import Buffer, View, loops, steps_of
 
 if TYPE_CHECKING:
@@ -66,14 +68,18 @@ class Writer:
     ----------
     flow : Flow
         What one window goes through.
+    shared : bool
+        Whether statements are also written in parts, for several threads.
     """
 
-    def __init__(self, flow: Flow) -> None:
-        self.flow = flow
+    def __init__(self, flow: Flow, *, shared: bool = False) -> None:
+        self.flow, self.shared, self.operation = flow, shared, 0
+        self.set, self.n_sets = 0, 0
         self.readers = flow.readers()
         self.views: dict[str, View] = {}
         self.buffers: list[Buffer] = []
-        self.lines: list[str] = []
+        self.extra: list[Buffer] = []
+        self.lines: list[Line] = []
         self.packing: list[str] = []
         self.weights: list[np.ndarray] = []
         self.n_weights = 0
@@ -127,8 +133,9 @@ class Writer:
     # ---- memory ----
 
     def buffer(self, size: int) -> Buffer:
-        """Return memory for so many floats."""
-        buffer = Buffer(name=f"B{len(self.buffers)}", size=size, first=len(self.lines), last=len(self.lines))
+        """Return memory for so many floats, which no later operation than this one writes."""
+        n = len(self.lines)
+        buffer = Buffer(name=f"B{len(self.buffers)}", size=size, first=n, last=n, owner=self.operation)
         self.buffers.append(buffer)
         return buffer
 
@@ -139,9 +146,13 @@ class Writer:
         steps = tuple(inner[order.index(a)] for a in range(len(shape)))
         return View(buffer=self.buffer(prod(shape)), shape=tuple(shape), steps=steps)
 
-    def scratch(self, size: int) -> View:
-        """Return memory that one statement uses."""
-        return View(buffer=self.buffer(size), shape=(size,), steps=(1,))
+    def scratch(self, size: int, *, extra: bool = False) -> View:
+        """Return memory that one statement uses; `extra`: only where it is written in parts."""
+        if not extra:
+            return View(buffer=self.buffer(size), shape=(size,), steps=(1,))
+        buffer = Buffer(name=f"E{len(self.extra)}", size=size, first=0, last=0, owner=self.operation)
+        self.extra.append(buffer)
+        return View(buffer=buffer, shape=(size,), steps=(1,))
 
     def padded(self, shape: Sequence[int], order: Sequence[int], zeros: Mapping[int, tuple[int, int]]) -> View:
         """Return memory for a value with samples of zero around some axes, which are written."""
@@ -160,7 +171,7 @@ class Writer:
         for axis, (before, behind) in zeros.items():
             for start, n in ((0, before), (before + shape[axis], behind)):
                 if n:
-                    self.fill(whole.cut(axis, start, n))
+                    self.nest([whole.cut(axis, start, n)], lambda e: f"{e[0]} = 0.f", zeros=True)
 
     def wanted_zeros(self, name: str, rank: int) -> dict[int, tuple[int, int]]:
         """Return how many samples of zero the convolutions that read a value want around its axes."""
@@ -190,28 +201,66 @@ class Writer:
 
     # ---- statements ----
 
-    def line(self, text: str, *views: View) -> None:
-        """Write a statement; `views` are what it reads and writes."""
-        for view in views:
-            view.buffer.last = len(self.lines)
-        self.lines.append(text)
+    def line(
+        self, text: str, *views: View, cost: float | None = None, steps: Sequence[Sequence[str]] = (),
+        split: bool = False, zeros: bool = False,
+    ) -> None:  # fmt: skip
+        """Write a statement.
 
-    def nest(self, views: Sequence[View], body: Callable[[list[str]], str]) -> None:
-        """Write loops over the first view's shape; `body` gets each view's element."""
+        Parameters
+        ----------
+        text : str
+            The C.
+        *views : View
+            What it reads and writes.
+        cost : float, optional
+            Nanoseconds that it may take, roughly.
+        steps : sequence of sequence of str
+            The same for several threads: one step behind the other, each in parts that do not touch each other's numbers.
+        split : bool
+            Whether the rounds of its first loop are such parts.
+        zeros : bool
+            Whether it writes samples of padding, which nothing else writes.
+        """
+        buffers = {view.buffer.name: view.buffer for view in views}
+        for buffer in buffers.values():
+            buffer.last = len(self.lines)
+        self.lines.append(
+            Line(text=text, buffers=tuple(buffers.values()), operation=self.operation, steps=tuple(map(tuple, steps)),
+                 cost=default_cost(views) if cost is None else cost, split=split, zeros=zeros, set=self.set)
+        )  # fmt: skip
+
+    @contextmanager
+    def side_by_side(self) -> Iterator[None]:
+        """Say of the statements that are written meanwhile that none writes what another reads or writes."""
+        self.n_sets += 1
+        self.set = self.n_sets
+        try:
+            yield
+        finally:
+            self.set = 0
+
+    def nest(self, views: Sequence[View], body: Callable[[list[str]], str], *, zeros: bool = False) -> None:
+        """Write loops over the first view's shape; `body` gets each view's element, and writes the first alone."""
         found = loops(views[0].shape, [view.steps for view in views])
         elements = []
         for k, view in enumerate(views):
             terms = [f"i{d} * {step[k]}" if step[k] != 1 else f"i{d}" for d, (_, step) in enumerate(found) if step[k]]
             elements.append(f"{view}[{' + '.join(terms) or '0'}]")
         text = "".join(f"for (int i{d} = 0; i{d} < {n}; i{d}++) " for d, (n, _) in enumerate(found))
-        self.line(f"{text}{body(elements)};", *views)
+        self.line(f"{text}{body(elements)};", *views, split=bool(found[0][1][0]), zeros=zeros)
 
     def copy(self, source: View, target: View) -> None:
         """Write a copy between views of one shape."""
         found = loops(target.shape, [target.steps, source.steps])
         if len(found) == 2 and found[1][1][0] == 1 and found[0][1][1] == 1 and found[1][1][1] != 1:
             (columns, (ldo, _)), (rows, (_, ldx)) = found
-            self.line(f"rt_transpose({source}, {ldx}, {rows}, {columns}, {target}, {ldo});", source, target)
+            parts = [
+                f"rt_transpose({source} + {a}, {ldx}, {rows}, {b - a}, {target} + {a * ldo}, {ldo});"
+                for a, b in parts_of(columns, parts_for(default_cost([source])), 8)
+            ]
+            text = f"rt_transpose({source}, {ldx}, {rows}, {columns}, {target}, {ldo});"
+            self.line(text, source, target, cost=default_cost([source]), steps=[parts])
             return
         self.nest([target, source], lambda e: f"{e[0]} = {e[1]}")
 
@@ -224,7 +273,7 @@ class Writer:
         self.line(
             f"for (int q = 0; q < {target.shape[axis]}; q++) {text}"
             f"{target}[q * {target.steps[axis]} + {terms[0]}] = {source}[{table}[q] + {terms[1]}];",
-            source, target,
+            source, target, cost=default_cost([target]), split=True,
         )  # fmt: skip
 
     def fill(self, target: View) -> None:
@@ -249,7 +298,7 @@ class Writer:
             for k, view in enumerate(views)
         ]
         text = "".join(f"for (int i{d} = 0; i{d} < {n}; i{d}++) " for d, (n, _) in enumerate(found))
-        self.line(f"{text}{{ {body(starts)} }}", *views, *([held] if held is not None else []))
+        self.line(f"{text}{{ {body(starts)} }}", *views, *([held] if held is not None else []), split=held is None)
 
     # ---- weights ----
 

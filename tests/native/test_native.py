@@ -12,7 +12,6 @@ import pytest
 
 from rtserve.cli.main import main
 from rtserve.errors import ExportError, InputError
-from rtserve.fusion.fuse import fuse
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.native import generate_graph
 from rtserve.graphs.runners import OnnxruntimeRunner, make_runner
@@ -22,13 +21,6 @@ from rtserve.native.load import NativeModule
 from tests.fusion.random_graphs import draw
 
 STRICT = ("-Wall", "-Wextra", "-Werror")
-VIEWS = "identity,roll:+3,scale:1.02"
-
-
-@pytest.fixture(scope="module")
-def fused(small_members):
-    """Two small members and three views, as fuse leaves them for native code."""
-    return fuse([Graph.load(path) for path in small_members], views=VIEWS, engine="native")
 
 
 def windows(graph, n, scale=1.0, seed=0):

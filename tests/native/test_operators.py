@@ -60,8 +60,9 @@ def flow_of(model):
 
 
 def compiled(flow):
-    """Return a flow at work: the plainest instruction set, little optimised, which is quickest to build."""
-    return NativeModule.of(build(generate(flow), levels=levels_here()[:1], extra=("-O1",)))
+    """Return a flow at work on one and on two threads: the plainest instruction set, little optimised, quick to build."""
+    built = build(generate(flow, shared=True), levels=levels_here()[:1], extra=("-O1",))
+    return NativeModule.of(built), NativeModule.of(built, threads=2)
 
 
 @pytest.mark.parametrize("op", sorted(OPERATORS))
@@ -70,7 +71,7 @@ def test_operator_gives_what_onnxruntime_does(op):
     for declared, body in [*forms_of(op), *MORE.get(op, [])]:
         model = onnx.shape_inference.infer_shapes(model_of(declared, body))
         try:
-            module = compiled(flow_of(model))
+            module, together = compiled(flow_of(model))
         except (Unsupported, ExportError):
             continue
         x = np.random.default_rng(5).uniform(-2, 2, (5, 4, 12)).astype("f4")
@@ -81,6 +82,7 @@ def test_operator_gives_what_onnxruntime_does(op):
         wanted = np.stack([answer.reshape(-1) for answer in expected])
         np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=TOLERANCE.get(op, 2e-6), err_msg=body, equal_nan=True)
         assert module.infer(x[:0]).shape == (0, wanted.shape[1])
+        assert all(together.infer(x[k : k + 1]).tobytes() == got[k].tobytes() for k in range(5)), body
         tried += 1
     assert tried, f"no form of {op} was compared"
 
