@@ -1,8 +1,8 @@
 """Loading what lies beside ``submission.py``, by the way to run it that the recipe asks for.
 
-The plan runs wherever torch does; ``torchscript`` and ``onnxruntime`` are in files of their own and present only where
-a submission uses them. Where such a route cannot be taken the plan is: a model says its ``route``, and in ``reason``
-why it is not the one that was asked for.
+The plan runs wherever torch does; ``torchscript``, ``onnxruntime`` and ``native`` are in files of their own and present
+only where a submission uses them. Where such a route cannot be taken the plan is: a model says its ``route``, and in
+``reason`` why it is not the one that was asked for.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ def load_model(folder: Path, name: str, device: Any, runtime: str = "torch") -> 
     folder : Path
         Where ``submission.py`` and its files lie; nothing is written there.
     name : str
-        Stem of the files: NAME.json and NAME.pt, NAME.onnx, NAME.ts.
+        Stem of the files: NAME.json and NAME.pt, NAME.onnx, NAME.ts, NAME.native.so.
     device : torch.device or str
         Where it is to run.
     runtime : str
-        ``"torch"``, ``"torchscript"``, ``"onnxruntime"`` or ``"auto"``: onnxruntime on a CPU where there is one.
+        ``"torch"``, ``"torchscript"``, ``"onnxruntime"``, ``"native"`` or ``"auto"``: onnxruntime on a CPU where there
+        is one.
     """
     device = torch.device(device)
     opener = OPENERS.get("onnxruntime" if runtime == "auto" else runtime)

@@ -15,7 +15,7 @@ import numpy as np
 from rtserve.errors import BundleError, EnvironmentMissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from rtserve.graphs.parity import ParityReport
     from rtserve.submission.artefacts import Artefact
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["require_agreement"]
 
 
-def require_agreement(artefact: Artefact) -> dict[str, ParityReport]:
-    """Return the parity report of every route of `artefact`.
+def require_agreement(artefact: Artefact, beside: Mapping[str, bytes] | None = None) -> dict[str, ParityReport]:
+    """Return the parity report of every route of `artefact`; `beside` are files of the zip that a route reads.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def require_agreement(artefact: Artefact) -> dict[str, ParityReport]:
     reports = {}
     with tempfile.TemporaryDirectory(prefix="rtserve-routes-") as name:
         folder = Path(name)
-        for file, data in artefact.files.items():
+        for file, data in {**artefact.files, **(beside or {})}.items():
             (folder / file).write_bytes(data)
         for route in artefact.routes:
             infer, subject = _open(folder, artefact.name, route), f"challenge {artefact.key} by {route}"
@@ -67,6 +67,7 @@ def _open(folder: Path, name: str, route: str) -> Callable[[np.ndarray], np.ndar
     """Open one route by the code that travels."""
     import torch
 
+    import rtserve.runtime.native_route
     import rtserve.runtime.onnxruntime_route
     import rtserve.runtime.script_route  # noqa: F401  (each enters its route)
     from rtserve.runtime.serving import load_model

@@ -1,4 +1,4 @@
-"""The files of one challenge in a zip: the graph, its plan and tensors, and a TorchScript archive where asked for."""
+"""The files of one challenge in a zip: the graph, its plan and tensors, a TorchScript archive or code where asked for."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rtserve.errors import BundleError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from rtserve.graphs.graph import Graph
@@ -56,8 +57,19 @@ class Artefact:
         return ("torch", extra) if extra else ("torch",)
 
 
-def make_artefact(key: str, graph: Graph, runtime: str, precision: str = "float32") -> Artefact:
-    """Turn a graph into its files; `precision` is what its plan computes in on a CUDA device.
+def make_artefact(
+    key: str, graph: Graph, runtime: str, precision: str = "float32", windows: np.ndarray | None = None
+) -> Artefact:
+    """Turn a graph into its files.
+
+    Parameters
+    ----------
+    key, graph, runtime
+        As in `Artefact`.
+    precision : str
+        What its plan computes in on a CUDA device.
+    windows : ndarray, (windows, n_chans, n_times), optional
+        The reference windows, which compiled code is tried on; the graph's own by default.
 
     Raises
     ------
@@ -65,8 +77,12 @@ def make_artefact(key: str, graph: Graph, runtime: str, precision: str = "float3
         Where the executor lacks an operator of the graph; it is named.
     BundleError
         Where TorchScript cannot trace it.
+    EnvironmentMissingError
+        Where code is asked for and there is no compiler.
     """
+    from rtserve.graphs.answers import answer_windows
     from rtserve.graphs.plan import graph_to_plan
+    from rtserve.submission.compiled import compiled_files
 
     name = f"challenge_{key}"
     plan, tensors = graph_to_plan(graph)
@@ -78,6 +94,8 @@ def make_artefact(key: str, graph: Graph, runtime: str, precision: str = "float3
     }
     if runtime == "torchscript":
         files[f"{name}.ts"] = script_bytes(files[f"{name}.json"], files[f"{name}.pt"], graph)
+    if runtime == "native":
+        files |= compiled_files(name, graph, answer_windows(graph.input_spec) if windows is None else windows)
     operators = frozenset(node["op"] for node in plan["nodes"])
     return Artefact(key=key, name=name, graph=graph, runtime=runtime, operators=operators, files=files)
 

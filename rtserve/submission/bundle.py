@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Built", "build"]
 
 Progress = Callable[[int, int], None]
+LAYOUTS = {"torch": "torch", "torchscript": "torch", "native": "native"}
+"""Runtime to the engine that its graphs are laid out for, where that is not onnxruntime."""
 EXPORT_JOBS = 2
 """Exports that run side by side, each in a process of its own."""
 
@@ -98,7 +100,8 @@ def build(
     """
     from rtserve.submission.agreement import require_agreement
     from rtserve.submission.archive import zip_bytes
-    from rtserve.submission.manifest import bundle_files
+    from rtserve.submission.compiled import require_compiled_allowed
+    from rtserve.submission.manifest import REFERENCE, bundle_files, reference_bytes
     from rtserve.submission.profile import load_profile
 
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
@@ -107,14 +110,15 @@ def build(
     members = recipe.require_digests(root)
     output = check_writable(output, force=force)
     profile = load_profile(recipe.profile)
+    require_compiled_allowed(recipe, profile)
     step = _Steps(len(members) + 2 * len(recipe.challenges), progress)
     graphs = _member_graphs(recipe, members, step)
     artefacts = [_artefact(recipe, key, graphs[key], profile, root, step) for key in recipe.challenges]
-    agreement = {}
+    agreement, reference = {}, reference_bytes(recipe, profile, artefacts, root)
     for artefact in artefacts:
-        agreement[artefact.key] = require_agreement(artefact)
+        agreement[artefact.key] = require_agreement(artefact, {REFERENCE: reference})
         step()
-    files, manifest = bundle_files(recipe, profile, artefacts, root)
+    files, manifest = bundle_files(recipe, profile, artefacts, root, reference)
     data = zip_bytes(files)
     write_bytes(output, data, force=force)
     return Built(path=output, sha256=sha256_bytes(data), manifest=manifest, agreement=agreement)
@@ -174,20 +178,22 @@ def _artefact(
     from rtserve.fusion.passes.order import PORTABLE
     from rtserve.submission.artefacts import make_artefact
     from rtserve.submission.fitting import require_fit
+    from rtserve.submission.manifest import reference_windows
 
-    challenge = recipe.challenges[key]
+    challenge, runtime = recipe.challenges[key], recipe.runtime_of(key)
     graph = fuse(
         members,
         views=[_with_file(recipe, view, root) for view in challenge.views],
         merge=_with_file(recipe, challenge.merge, root),
         calibration=_calibration(challenge),
         optimize=challenge.optimize,
-        engine="torch" if recipe.runtime_of(key).startswith("torch") else "onnxruntime",
-        passes=PORTABLE if recipe.runtime_of(key) == "auto" else None,
+        engine=LAYOUTS.get(runtime, "onnxruntime"),
+        passes=PORTABLE if runtime == "auto" else None,
         stated=_placed(members, challenge, profile.challenge(key).target),
     )
     require_fit(graph, profile, profile.challenge(key), recipe.stated)
-    artefact = make_artefact(key, graph, recipe.runtime_of(key), recipe.precision)
+    windows = reference_windows(recipe, profile, next(iter(recipe.challenges)), root) if runtime == "native" else None
+    artefact = make_artefact(key, graph, runtime, recipe.precision, windows)
     step()
     return artefact
 

@@ -1,4 +1,4 @@
-"""What follows from the graphs in a zip: plans, tensors and ``submission.py``; made anew and compared."""
+"""What follows from the graphs in a zip: plans, tensors, code and ``submission.py``; made anew and compared."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import rtserve
 from rtserve.submission.artefacts import Artefact, plan_bytes, stating
+from rtserve.submission.compiled import compiled_findings
 
 __all__ = ["artefact_of", "derived_findings"]
 
@@ -33,6 +34,7 @@ def derived_findings(files: dict[str, bytes], manifest: dict[str, Any]) -> Itera
             yield f"{entry['tensors']}: does not hold the weights of {entry['graph']}"
         else:
             artefacts.append(artefact_of(key, entry, files))
+        yield from compiled_findings(entry, files, graph)
     if len(artefacts) == len(manifest["challenges"]):
         yield from _script(files, manifest, artefacts)
 

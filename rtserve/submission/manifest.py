@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rtserve.submission.profile import Challenge, Profile
     from rtserve.submission.recipe import Recipe
 
-__all__ = ["MANIFEST", "REFERENCE", "bundle_files", "entry_script", "seal"]
+__all__ = ["MANIFEST", "REFERENCE", "bundle_files", "entry_script", "reference_bytes", "reference_windows", "seal"]
 
 MANIFEST, REFERENCE, SCHEMA = "manifest.json", "reference.pt", "rtserve.manifest/1"
 N_REFERENCE = 4
@@ -27,9 +27,9 @@ LIBRARIES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
 
 
 def bundle_files(
-    recipe: Recipe, profile: Profile, artefacts: Sequence[Artefact], root: Path | None
+    recipe: Recipe, profile: Profile, artefacts: Sequence[Artefact], root: Path | None, reference: bytes
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Return every file of the zip, and the manifest as a dictionary."""
+    """Return every file of the zip, and the manifest as a dictionary; `reference` from `reference_bytes`."""
     from rtserve.submission.vendored import vendored_files
 
     files: dict[str, bytes] = {}
@@ -37,7 +37,7 @@ def bundle_files(
         files |= artefact.files
     files |= vendored_files(recipe, root)
     files[profile.entry.file] = entry_script(profile, artefacts).encode()
-    files[REFERENCE] = _reference(recipe, profile, artefacts, root)
+    files[REFERENCE] = reference
     manifest = _manifest(recipe, profile, artefacts, files)
     files[MANIFEST] = (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
     return files, manifest
@@ -98,7 +98,7 @@ def reference_windows(recipe: Recipe, profile: Profile, key: str, root: Path | N
     return probe_windows(N_REFERENCE, signal.n_chans, signal.n_times, sfreq=signal.sfreq, scale=signal.scale)
 
 
-def _reference(recipe: Recipe, profile: Profile, artefacts: Sequence[Artefact], root: Path | None) -> bytes:
+def reference_bytes(recipe: Recipe, profile: Profile, artefacts: Sequence[Artefact], root: Path | None) -> bytes:
     """Return the reference windows and what the graphs answer to them, given as the contest does, computed in float64."""
     import torch
 
@@ -186,4 +186,6 @@ def _challenge(recipe: Recipe, artefact: Artefact, challenge: Challenge) -> dict
     }
     if f"{artefact.name}.ts" in artefact.files:
         entry["script"] = f"{artefact.name}.ts"
+    if f"{artefact.name}.native.json" in artefact.files:
+        entry["native"] = f"{artefact.name}.native.json"
     return entry

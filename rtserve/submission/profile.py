@@ -152,6 +152,8 @@ class Profile:
         Modules known to be missing.
     archive_reserved : tuple of str
         Names that must not stand at the root of the zip.
+    no_binaries : str
+        The clause that forbids compiled code in the zip; empty where none does.
     package_folders : tuple of str
         Folders in the zip whose content submissions put on sys.path.
     stable : dict
@@ -189,6 +191,7 @@ class Profile:
     modules: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     archive_reserved: tuple[str, ...] = ()
+    no_binaries: str = ""
     package_folders: tuple[str, ...] = ()
     stable: dict[str, tuple[str, ...]] = field(default_factory=dict)
     severity: dict[str, str] = field(default_factory=dict)
@@ -315,6 +318,11 @@ def parse_profile(text: str, *, where: str) -> Profile:
             f"{where} is not TOML: {error}", hint="see rtserve/submission/profiles for examples"
         ) from None
     profile = from_table(Profile, data, where)
+    if profile.no_binaries and profile.no_binaries not in [clause.id for clause in profile.clauses]:
+        raise ProfileError(
+            f"{where}: no_binaries names the clause {profile.no_binaries!r}, which it has not",
+            hint="give the sentence that forbids them as a clause, with its source",
+        )
     for challenge in profile.challenges:
         profile.signal_of(challenge.key)
         if challenge.coupling not in COUPLINGS:

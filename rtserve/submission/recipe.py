@@ -3,7 +3,7 @@
 ::
 
     profile = "eeg2025"
-    runtime = "torch"                     # torch | torchscript | onnxruntime | auto
+    runtime = "torch"                     # torch | torchscript | onnxruntime | native | auto
     precision = "float32"                 # float32 | tf32: the products of the torch route on a CUDA device
     unit = "V"                            # of the windows that the members take, where they do not say; also sfreq
 
@@ -42,8 +42,9 @@ from rtserve.submission.tables import from_table
 
 __all__ = ["RUNTIMES", "CalibrationTable", "ChallengeRecipe", "Member", "Recipe", "Wheel", "load_recipe"]
 
-RUNTIMES = ("torch", "torchscript", "onnxruntime", "auto")
-"""How the zip may run its graphs; ``auto`` prefers onnxruntime on a CPU where there is one, else torch."""
+RUNTIMES = ("torch", "torchscript", "onnxruntime", "native", "auto")
+"""How the zip may run its graphs; ``auto`` prefers onnxruntime on a CPU where there is one, else torch; so does ``native``
+with machine code that a compiler made of them when the zip was built."""
 
 
 @dataclass(frozen=True, kw_only=True)

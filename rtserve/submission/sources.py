@@ -13,7 +13,8 @@ __all__ = ["runtime_source"]
 
 PACKAGE = "rtserve.runtime"
 FIRST, LAST = "node", ("executor", "serving")
-ROUTES = {"torchscript": "script_route", "onnxruntime": "onnxruntime_route", "auto": "onnxruntime_route"}
+ROUTES = {"torchscript": "script_route", "onnxruntime": "onnxruntime_route", "auto": "onnxruntime_route",
+          "native": "native_route"}  # fmt: skip
 RULE = "# " + "-" * 117
 
 

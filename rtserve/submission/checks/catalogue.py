@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtserve.submission.checks import archive, behaviour, cost, identity, literals, model_files, run, script
+from rtserve.submission.checks import archive, behaviour, compiled, cost, identity, literals, model_files, run, script
 from rtserve.submission.checks.rule import Rule
 
 __all__ = ["STATIC", "all_rules"]
@@ -22,5 +22,6 @@ def all_rules() -> list[Rule]:
         *behaviour.RULES,
         *cost.RULES,
         *identity.RULES,
+        *compiled.RULES,
     ]
     return sorted((kind() for kind in kinds), key=lambda rule: rule.code)
