@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -71,16 +72,23 @@ def adds_up(answers: np.ndarray) -> bool:
     return bool(answers.min() >= -_SMALL and np.abs(answers.sum(axis=1, dtype=np.float64) - 1).max() <= 10 * _SMALL)
 
 
+_ADD_UP: WeakKeyDictionary[ir.Model, bool] = WeakKeyDictionary()
+"""What was found; a graph is asked about its form several times."""
+
+
 def _answers_add_up(graph: Graph) -> bool:
     """Whether a graph's answers to a few windows do, in onnxruntime."""
     from rtserve.graphs.runners import OnnxruntimeRunner
 
-    if graph.output_spec.n_outputs < 2:
+    if graph.output_spec.n_outputs < 2 or graph.output_spec.target not in ("", "class"):
         return False
-    try:
-        return adds_up(OnnxruntimeRunner(graph).infer(answer_windows(graph.input_spec, graph.fixed_batch or 5)))
-    except RtserveError:  # what cannot run is refused where it is to run
-        return False
+    if graph.model not in _ADD_UP:
+        try:
+            x = answer_windows(graph.input_spec, graph.fixed_batch or 5)
+            _ADD_UP[graph.model] = adds_up(OnnxruntimeRunner(graph).infer(x))
+        except RtserveError:  # what cannot run is refused where it is to run
+            _ADD_UP[graph.model] = False
+    return _ADD_UP[graph.model]
 
 
 def classifies(graph: Graph) -> bool:

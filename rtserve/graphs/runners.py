@@ -57,6 +57,7 @@ class OnnxruntimeRunner:
     def __init__(self, graph: Graph, *, threads: int = 1) -> None:
         import onnxruntime
 
+        self.graph = graph
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -79,11 +80,31 @@ class OnnxruntimeRunner:
         try:
             y: np.ndarray = self.session.run(self._output, {self._input: x})[0]
         except Exception as error:
+            reason = str(error).splitlines()[0][:300]
+            if self._runs_plainly(x):
+                raise RtserveError(
+                    f"onnxruntime's own optimiser breaks the graph on {x.shape}: {reason}; without optimisation it runs",
+                    hint="write the operator that it names, or a transposition beside it, in another form in the network",
+                ) from None
             raise RtserveError(
-                f"onnxruntime cannot run the graph on {x.shape}: {str(error).splitlines()[0][:300]}",
+                f"onnxruntime cannot run the graph on {x.shape}: {reason}",
                 hint="does the input fit, and does the graph take any batch?",
             ) from None
         return y
+
+    def _runs_plainly(self, x: np.ndarray) -> bool:
+        """Whether the graph runs where onnxruntime rewrites nothing of it."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = 1, 4
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            plain = onnxruntime.InferenceSession(self.graph.to_bytes(), options, providers=["CPUExecutionProvider"])
+            plain.run(self._output, {self._input: x})
+        except Exception:  # it fails either way
+            return False
+        return True
 
 
 class ReferenceRunner:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from rtserve.errors import ParityError
+from rtserve.errors import ParityError, RtserveError
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.graphs.answers import answer_windows, require_engine
 from rtserve.graphs.export import _located
@@ -112,3 +112,18 @@ def test_what_cannot_be_cut_does_not_hide_the_refusal(recurrent):
     x = answer_windows(recurrent.input_spec)
     assert turning_words(recurrent, x, fails, 1e-5, "torch").endswith("could not be found (ValueError)")
     assert turning_words(recurrent, x, fails, 1e-5, "native") == ""
+
+
+def test_what_onnxruntimes_optimiser_breaks_is_told_from_what_cannot_run():
+    class Broken:
+        def run(self, *given):
+            raise RuntimeError("indices element out of data bounds")
+
+    runner = OnnxruntimeRunner(parsed(CHAIN))
+    runner.session = Broken()
+    with pytest.raises(
+        RtserveError, match=r"own optimiser breaks the graph .*: indices .*; without optimisation it runs"
+    ):
+        runner.infer(np.zeros((1, 2, 32), "f4"))
+    with pytest.raises(RtserveError, match="onnxruntime cannot run the graph"):
+        runner.infer(np.zeros((1, 3, 32), "f4"))
