@@ -34,7 +34,7 @@ from rtserve.graphs.fit import Loaded, load_weights, run_lazy_parts
 from rtserve.graphs.graph import OPSET
 from rtserve.graphs.library import library_answers
 from rtserve.graphs.meaning import completed, is_ours, scaling_beside, training_of
-from rtserve.graphs.own_input import OwnInput, writes_over_input
+from rtserve.graphs.own_input import OwnInput, require_copyable, writes_over_input
 from rtserve.graphs.parity import probe_inputs
 from rtserve.graphs.rounding import expected_error
 from rtserve.graphs.weights import exporter_shapes
@@ -280,6 +280,7 @@ def run(folder: Path) -> dict[str, Any]:
     """Do the job in `folder` and return the result."""
     job = json.loads((folder / "job.json").read_text("utf-8"))
     module, built, facts = build(job)
+    require_copyable(module)
     require_output(module, built)
     if built.own is None and writes_over_input(module, example_input(built)):
         module = OwnInput(module)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from rtserve.graphs.behaviour import coupling, require_steady
 from rtserve.graphs.export import export_with_report
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.openvino_forms import lower
-from rtserve.graphs.own_input import writes_over_input
+from rtserve.graphs.own_input import require_copyable, writes_over_input
 from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner, make_runner
 from rtserve.graphs.steady import coupled_by
 from rtserve.measure import vetting
@@ -105,6 +106,17 @@ def test_a_network_that_writes_over_its_windows_is_given_its_own():
     assert not writes_over_input(Plain().eval(), plain)
     assert writes_over_input(network, plain)
     assert np.array_equal(plain.numpy(), x)
+
+
+def test_what_stands_in_the_way_of_copies_is_taken_away_or_named():
+    network = Plain().eval()
+    network.kernel = network.head.weight * 2
+    require_copyable(network)
+    assert torch.equal(network.kernel, network.head.weight * 2)
+    require_steady(network, SPEC)
+    network.lock = threading.Lock()
+    with pytest.raises(ExportError, match="cannot be copied, and is asked in copies: cannot pickle"):
+        require_copyable(network)
 
 
 def test_an_export_is_refused_so():
