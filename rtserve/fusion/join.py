@@ -15,6 +15,7 @@ from rtserve.fusion.plan import Calibration, FusionPlan, Merge
 from rtserve.graphs.emit import Emitter, inline
 from rtserve.graphs.fold import lift_constants
 from rtserve.graphs.graph import INPUT_NAME, IR_VERSION, OPSET, OUTPUT_NAME, Graph
+from rtserve.graphs.plain_forms import keep_digits
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -42,6 +43,7 @@ def prepare_member(graph: Graph, name: str) -> ir.Model:
         ):
             model = rule(model).model
     lift_constants(model)
+    keep_digits(model)
     _require_plain(model, name)
     return model
 

@@ -5,7 +5,8 @@ reads past the padded signal (MaxPool gives -inf or a window too many, AveragePo
 mode, ConvTranspose takes neither ``output_shape`` with SAME_LOWER nor ``auto_pad``, DFT ignores its axis, STFT needs
 both window and frame length; two recurrences on one signal spoil it for each other (`openvino_recurrences`); Softplus
 and Erf are coarse (`openvino_functions`). Each has an exact equivalent that OpenVINO runs. Antialiased Resize, Resize
-with half_pixel_symmetric and LSTM with peepholes give other numbers and have none: they are refused by name.
+with half_pixel_symmetric, LSTM with peepholes and the places that TopK gives (of equal entries, not the first) give
+other numbers and have none: they are refused by name.
 """
 
 from __future__ import annotations
@@ -226,6 +227,12 @@ def _lstm(emit: Emitter, node: ir.Node) -> ir.Value | None:
     return None
 
 
+def _top(emit: Emitter, node: ir.Node) -> ir.Value | None:
+    if len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output()):
+        raise _refuse(node, "with its indices, where entries are equal,")
+    return None
+
+
 REWRITES: dict[str, Callable[[Emitter, ir.Node], ir.Value | None]] = {
     "MaxPool": _pool,
     "AveragePool": _pool,
@@ -235,6 +242,7 @@ REWRITES: dict[str, Callable[[Emitter, ir.Node], ir.Value | None]] = {
     "STFT": _stft,
     "Resize": _resize,
     "LSTM": _lstm,
+    "TopK": _top,
     "Softplus": softplus,
     "Erf": erf,
 }

@@ -8,7 +8,7 @@ import onnx.parser
 import pytest
 from scipy import special
 
-from rtserve.errors import ParityError
+from rtserve.errors import ExportError, ParityError
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.graphs import openvino_forms
 from rtserve.graphs.graph import Graph
@@ -112,3 +112,14 @@ def test_ctrl_c_is_heard_after_a_graph_has_gone_in_another_thread(tmp_path):
     path = parsed("p = Erf (x)").save(tmp_path / "g.onnx")
     done = subprocess.run([sys.executable, "-c", HEARD, str(path)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
+
+
+def test_places_among_equals_are_refused_by_name():
+    counted = parsed("v, i = TopK <axis = 2> (x, k) p = Cast <to = 1> (i)", ", int64[1] k = {32}")
+    with pytest.raises(
+        ExportError, match=r"OpenVINO does not compute TopK .* with its indices, where entries are equal"
+    ):
+        make_runner(counted, "openvino")
+    values = parsed("v, i = TopK <axis = 2> (x, k) p = Identity (v)", ", int64[1] k = {32}")
+    x = np.random.default_rng(0).integers(-3, 4, (2, 2, 32)).astype("f4")
+    assert np.array_equal(make_runner(values, "openvino").infer(x), -np.sort(-x, axis=2).reshape(2, -1))
