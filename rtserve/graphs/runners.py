@@ -250,10 +250,12 @@ def _lowered(graph: Graph, lower: Callable[[ir.Model], tuple[ir.Model, int]]) ->
 
 
 def _first_reason(error: Exception) -> str:
-    """Return the line of an OpenVINO error that says what is wrong: the last one that is no place in its source."""
+    """Return the line of an OpenVINO error that says what is wrong: its summary, or the first that is no place."""
     lines = [line.strip() for line in str(error).splitlines()]
     said = [line for line in lines if line and not line.startswith(("Exception from", "Check 'false' failed"))]
-    return " ".join((said or lines or [""])[0].split())[:300]
+    failed = [line.removeprefix("-- ") for line in lines if line.startswith("-- Conversion is failed for")]
+    why = [line for line in said if failed and line.startswith(("Requested", "Shape inference input"))][-1:]
+    return " ".join((f"{failed[0]} ({why[0]})" if why else (failed or said or lines or [""])[0]).split())[:300]
 
 
 class NativeRunner:

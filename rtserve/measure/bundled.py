@@ -38,8 +38,8 @@ class Bundled:
     graphs: dict[str, Graph] = field(default_factory=dict)
 
 
-def read_bundled(path: Path) -> Bundled:
-    """Read the manifest and graphs of a zip; nothing is unpacked.
+def read_bundled(path: Path, *, graphs_too: bool = True) -> Bundled:
+    """Read the manifest and, where they are wanted too, the graphs of a zip; nothing is unpacked.
 
     Raises
     ------
@@ -51,10 +51,8 @@ def read_bundled(path: Path) -> Bundled:
             names = archive.namelist()
             manifest = json.loads(archive.read(MANIFEST)) if MANIFEST in names else {}
             manifest = manifest if isinstance(manifest, dict) else {}
-            graphs = {
-                name: Graph.from_bytes(archive.read(name), name=f"{path.name}:{name}")
-                for name in _listed(manifest, names)
-            }
+            listed = _listed(manifest, names) if graphs_too else []
+            graphs = {name: Graph.from_bytes(archive.read(name), name=f"{path.name}:{name}") for name in listed}
     except (zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
         if isinstance(error, InputError):
             raise

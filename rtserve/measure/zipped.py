@@ -91,7 +91,7 @@ def evaluate_zip(
 
 def _coupling(path: Path, windows: WindowSet) -> tuple[str, int | None]:
     """Return how a zip's answers depend on the batch, and the contest's batch, as its manifest says of these windows."""
-    told = read_bundled(path).manifest.get("challenges")
+    told = read_bundled(path, graphs_too=False).manifest.get("challenges")
     entries = [entry for entry in told.values() if isinstance(entry, dict)] if isinstance(told, dict) else []
     meant = [entry for entry in entries if windows.predicts and windows.predicts in _targets(entry)] or entries
     for entry in meant:

@@ -123,3 +123,11 @@ def test_places_among_equals_are_refused_by_name():
     values = parsed("v, i = TopK <axis = 2> (x, k) p = Identity (v)", ", int64[1] k = {32}")
     x = np.random.default_rng(0).integers(-3, 4, (2, 2, 32)).astype("f4")
     assert np.array_equal(make_runner(values, "openvino").infer(x), -np.sort(-x, axis=2).reshape(2, -1))
+
+
+def test_what_openvino_cannot_load_is_named():
+    graph = parsed("p = LayerNormalization <axis = 1> (x, s)", ", float[1] s = {2}")
+    with pytest.raises(
+        ExportError, match=r"cannot load the graph: Conversion is failed for: LayerNormalization.*Requested"
+    ):
+        make_runner(graph, "openvino")
