@@ -99,6 +99,11 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
             "A graph as a step, hop after hop, with the window's answers",
             "rtserve stream F.onnx --hop 25 -o S.onnx",
         ),
+        "run": _entry(
+            "streaming:run",
+            "A recording through a step graph, hop after hop",
+            "rtserve run S.onnx --source recording.edf -o answers.csv",
+        ),
         "search": _entry(
             "search:search",
             "Choose members, views and weights under a budget",

@@ -1,12 +1,16 @@
-"""``rtserve stream``: the command of the room streaming."""
+"""``rtserve stream`` and ``rtserve run``: the commands of the room streaming."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rtserve.cli.output import emit_json, json_option, tell, working
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @click.command()
@@ -25,3 +29,35 @@ def stream(graph: Path, hop: int, output: Path, explain: bool, force: bool, as_j
     tell(stream_text(report, explain=explain))
     if as_json:
         emit_json("stream", report)
+
+
+@click.command()
+@click.argument("graph", type=click.Path(path_type=Path))
+@click.option("--source", required=True, type=click.Path(path_type=Path), metavar="FILE", help="A recording.")
+@click.option("--hop", type=int, metavar="N", help="For a window's graph: new samples from one answer to the next.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the answers here (.csv).")
+@click.option("--verify-every", type=click.IntRange(1), metavar="N", help="Compare every N-th answer with the window.")
+@click.option(
+    "--window", type=click.Path(path_type=Path), help="The graph that a step graph was made of, to compare with."
+)
+@click.option(
+    "--unit", type=click.Choice(["V", "mV", "uV"]), help="Unit of the graph's windows, where it does not say it."
+)
+@click.option("--filtered", is_flag=True, help="The recording had what the graph's windows had.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@json_option
+def run(graph: Path, source: Path, as_json: bool, **options: Any) -> None:
+    """Run a recording through GRAPH, a step graph, hop after hop, as it would come live; print its answers."""
+    from rtserve.streaming.running import run_file, run_text
+
+    options["unit"] = options["unit"] or ""
+    quiet = as_json or options["output"] is not None
+    report = run_file(graph, source, told=None if quiet else _answer, **options)
+    tell(run_text(report))
+    if as_json:
+        emit_json("run", report)
+
+
+def _answer(end_s: float, y: np.ndarray) -> None:
+    """Print an answer and where its window ends."""
+    click.echo(f"{end_s:.3f} s  " + " ".join(f"{value:.6g}" for value in y.tolist()))

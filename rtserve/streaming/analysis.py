@@ -16,7 +16,7 @@ from rtserve.fusion.ir.nodes import attributes_of, inner_dims
 from rtserve.fusion.passes.affine import static_dims
 from rtserve.graphs.fold import constant
 from rtserve.graphs.macs import COUNTED, macs_of, shapes_at
-from rtserve.streaming.columns import NONE, NOWHERE, ZEROS, Columns, Numbering
+from rtserve.streaming.columns import NONE, Columns, Numbering
 from rtserve.streaming.link import PICKED, SLID, Link, Track, Whole
 from rtserve.streaming.reading import Sizes, link_of
 
@@ -133,17 +133,20 @@ def analyse(model: ir.Model) -> Analysis:
             continue
         for k, out in enumerate(node.outputs):
             if out.name:
-                columns = _columns(node, link, k, tracks, numbering)
+                shape = tuple(dim for axis, dim in enumerate(sizes[out][0]) if axis != link.axis)
+                columns = _columns(node, link, k, tracks, numbering, shape)
                 tracks[out] = Track(axis=link.axis, rows=link.rows, columns=columns)
     macs = {node: _macs(node, sizes) for node in model.graph}
     return Analysis(model=model, n_times=n_times, sizes=sizes, links=links, tracks=tracks, macs=macs)
 
 
-def _columns(node: ir.Node, link: Link, output: int, tracks: dict[ir.Value, Track], numbering: Numbering) -> Columns:
-    """Return the columns of a node's k-th output."""
+def _columns(
+    node: ir.Node, link: Link, output: int, tracks: dict[ir.Value, Track], numbering: Numbering, shape: tuple[int, ...]
+) -> Columns:
+    """Return the columns of a node's k-th output, each of a shape."""
     read = {reading.place: tracks[node.inputs[reading.place]].columns for reading in link.readings}  # type: ignore[index]
     if link.kind == PICKED:
-        return _picked(link, output, read)
+        return _picked(link, output, read, numbering.zeros(shape, link.length))
     parts, said = [], []
     for place, value in enumerate(node.inputs):
         if place in read:
@@ -160,8 +163,7 @@ def _columns(node: ir.Node, link: Link, output: int, tracks: dict[ir.Value, Trac
     return numbering.computed((node.op_type, output, link.axis, link.rows, tuple(said), _told(node, link)), parts)
 
 
-def _picked(link: Link, output: int, read: dict[int, Columns]) -> Columns:
-    columns = Columns(kind=np.full(link.length, ZEROS), at=np.full(link.length, NOWHERE))
+def _picked(link: Link, output: int, read: dict[int, Columns], columns: Columns) -> Columns:
     for reading in link.readings:
         index = reading.index[:, 0]
         here, taken = index != NONE, read[reading.place].take(index)

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["NONE", "NOWHERE", "ZEROS", "Columns", "Numbering"]
+__all__ = ["NONE", "NOWHERE", "Columns", "Numbering"]
 
 NONE = -1
 """In place of a column: the padding; in place of a class: that of the padding."""
-ZEROS = -2
-"""Class of a column of zeros; what a pool's padding holds is no number."""
 NOWHERE = np.iinfo(np.int64).min
 """Position of what does not depend on the recording."""
 
@@ -112,6 +110,11 @@ class Numbering:
         rows = np.ascontiguousarray(columns).reshape(len(columns), -1)
         numbers = [self._number(("constant", str(rows.dtype), columns.shape[1:], row.tobytes())) for row in rows]
         return Columns(kind=np.array(numbers, dtype=np.int64), at=np.full(len(rows), NOWHERE))
+
+    def zeros(self, shape: tuple[int, ...], n: int) -> Columns:
+        """Return n columns of zeros; they are no padding: what a pool's padding holds is no number."""
+        number = self._number(("zeros", shape))
+        return Columns(kind=np.full(n, number, np.int64), at=np.full(n, NOWHERE))
 
     def _number(self, key: tuple[object, ...]) -> int:
         if key not in self._classes:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtserve.streaming.columns import NONE, NOWHERE, Columns, Numbering
+from rtserve.streaming.columns import NONE, Columns, Numbering
 from rtserve.streaming.link import Slide
 
 
@@ -34,14 +34,15 @@ def test_what_is_called_the_same_is_the_same(n, taps, stride, dilation, left, ho
     assert same[whole].all()
 
 
-def test_padding_is_another_thing_than_zeros():
-    x = Columns.window(4)
-    padded = x.take(np.array([NONE, 0, 1]))
-    zeros = Columns(kind=np.array([-2, *x.kind[:2]]), at=np.array([NOWHERE, *x.at[:2]]))
-    numbering = Numbering()
-    one, other = (numbering.computed("max", [part]) for part in (padded, zeros))
-    assert one.kind[0] != other.kind[0]
-    assert np.array_equal(one.kind[1:], other.kind[1:])
+def test_padding_is_another_thing_than_zeros_and_these_have_a_shape():
+    numbering, x = Numbering(), Columns.window(4).take(np.array([0, 1]))
+    fronts = [Columns.window(4).take(np.array([NONE])), numbering.zeros((3,), 1), numbering.zeros((5,), 1)]
+    made = [
+        numbering.computed("max", [Columns(kind=np.append(one.kind, x.kind), at=np.append(one.at, x.at))])
+        for one in fronts
+    ]
+    assert len({one.kind[0] for one in made}) == 3
+    assert all(np.array_equal(one.kind[1:], made[0].kind[1:]) for one in made)
 
 
 def test_a_signal_played_backwards_moves_the_other_way():
