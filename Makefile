@@ -49,7 +49,7 @@ test-gpu: install
 
 # Native code in every instruction set of this processor, and with the compiler's sanitizers.
 test-native: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/native
+	OMP_NUM_THREADS=1 RTSERVE_SANITIZE_ALL=1 $(BIN)/python -m pytest tests/native
 
 # DEMO="--quick", DEMO="--force -o elsewhere": what `rtserve demo` takes.
 demo: install

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,13 @@ CODE = ("rtserve/graphs", "rtserve/fusion", "rtserve/runtime", "exporters")
 
 def code_digest() -> str:
     """Return a digest of the code that rows are made by."""
+    return digest_of(CODE)
+
+
+def digest_of(folders: Sequence[str]) -> str:
+    """Return a digest of the Python of some folders."""
     digest = hashlib.sha256()
-    for folder in CODE:
+    for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
             digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]

@@ -83,14 +83,15 @@ def _small(row: Row) -> bool:
     return int(row.get("n_parameters", 0)) <= COMPARED_UP_TO
 
 
-def _convolutional(row: Row) -> bool:
-    return row["model"] not in FOURIER and row["model"] not in TRANSFORMERS
+def convolutional(row: Row) -> bool:
+    """Whether a row is of a CNN or a hybrid of which times are compared."""
+    return _small(row) and row["model"] not in FOURIER and row["model"] not in TRANSFORMERS
 
 
 GROUPS: tuple[tuple[str, Callable[[Row], bool]], ...] = (
     ("all that export, up to 20 M parameters", _small),
     ("without the Fourier models", lambda row: _small(row) and row["model"] not in FOURIER),
-    ("CNNs and hybrids, Fourier models left out", lambda row: _small(row) and _convolutional(row)),
+    ("CNNs and hybrids, Fourier models left out", convolutional),
     ("transformers", lambda row: _small(row) and row["model"] in TRANSFORMERS),
     ("the Fourier models", lambda row: row["model"] in FOURIER),
     ("every size", lambda row: True),

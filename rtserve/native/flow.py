@@ -31,6 +31,15 @@ class Operation:
     outputs: tuple[str, ...]
     attrs: Mapping[str, Any]
 
+    def has(self, index: int) -> bool:
+        """Return whether an input is given."""
+        return index < len(self.inputs) and bool(self.inputs[index])
+
+    def text(self, name: str, default: str) -> str:
+        """Return an attribute that is a word."""
+        value = self.attrs.get(name, default)
+        return value.decode() if isinstance(value, bytes) else str(value)
+
     def refuse(self, why: str = "") -> Unsupported:
         """Return the reason that this operation, named by its value, is not written in C."""
         name = next(filter(None, self.outputs), "")
@@ -53,6 +62,8 @@ class Flow:
         The window, (1, n_chans, n_times), and the answer, (1, n_outputs).
     opset : int
         Version of the ONNX operator set.
+    wide : frozenset of str
+        Values that depend on the window and are float64; all others are float32 or truths.
     """
 
     operations: tuple[Operation, ...]
@@ -61,6 +72,7 @@ class Flow:
     input: str
     output: str
     opset: int
+    wide: frozenset[str] = frozenset()
 
     def readers(self) -> dict[str, list[Operation]]:
         """Return who reads each value."""
@@ -77,7 +89,7 @@ def read_flow(plan: Mapping[str, Any], tensors: Mapping[str, Tensor], shape: Seq
     Raises
     ------
     Unsupported
-        Where a value that depends on the window is neither float32 nor a truth.
+        Where a value that depends on the window is neither a float nor a truth.
     """
     import torch
 
@@ -90,23 +102,26 @@ def read_flow(plan: Mapping[str, Any], tensors: Mapping[str, Tensor], shape: Seq
     constants |= {name: _sizes(entry) for name, entry in plan["sizes"].items()}
     shapes: dict[str, tuple[int, ...]] = {plan["input"]: (1, *shape)}
     constants.pop(plan["input"], None)
-    operations = []
+    operations, wide = [], set()
+    read = {plan["output"], *(name for node in plan["nodes"] for name in node["inputs"])}
     for node in plan["nodes"]:
         operation = Operation(op=node["op"], inputs=tuple(node["inputs"]), outputs=tuple(node["outputs"]),
                               attrs=node["attrs"])  # fmt: skip
-        if operation.op in ("Shape", "Size") or not any(name in shapes for name in operation.inputs):
+        if operation.op in ("EyeLike", "Shape", "Size") or not any(name in shapes for name in operation.inputs):
             continue
         for name in filter(None, operation.outputs):
             value = seen.get(name)
-            if value is None:
-                continue  # nobody reads it
-            if value.dtype not in (torch.float32, torch.bool):  # what is true is one here, what is false zero
+            if value is None or name not in read:
+                continue
+            if value.dtype == torch.float64:
+                wide.add(name)
+            elif value.dtype not in (torch.float32, torch.bool):  # what is true is one here, what is false zero
                 raise operation.refuse(f"gives {str(value.dtype).removeprefix('torch.')}")
             shapes[name] = tuple(value.shape)
             constants.pop(name, None)
         operations.append(operation)
     return Flow(operations=tuple(operations), constants=constants, shapes=shapes, input=plan["input"],
-                output=plan["output"], opset=plan["opset"])  # fmt: skip
+                output=plan["output"], opset=plan["opset"], wide=frozenset(wide))  # fmt: skip
 
 
 def _array(value: Any) -> np.ndarray:

@@ -12,12 +12,22 @@ from math import prod
 
 import numpy as np
 
+import rtserve.native.along
+import rtserve.native.einsum
+import rtserve.native.forms
+import rtserve.native.fourier
+import rtserve.native.moments
+import rtserve.native.moves
 import rtserve.native.pointwise
 import rtserve.native.pooling
-import rtserve.native.shaping  # noqa: F401  (each fills the table of operators)
+import rtserve.native.recurrent
+import rtserve.native.resampling
+import rtserve.native.shaping  # noqa: F401  (each fills a table of operators)
+from rtserve.native.draft import rewritten
 from rtserve.native.flow import Flow, Unsupported
 from rtserve.native.linear import prepare_convolutions
 from rtserve.native.shares import Stages, staged
+from rtserve.native.transposed import prepare_transposed
 from rtserve.native.view import Buffer, View, steps_of
 from rtserve.native.writer import ALIGN, OPERATORS, Writer
 
@@ -74,6 +84,7 @@ def generate(flow: Flow, *, tiles: bool = True, shared: bool = False) -> Generat
     Unsupported
         Where an operator, or a form of one, is not written in C; all missing operators are named.
     """
+    flow = rewritten(flow)
     lacking = missing(flow)
     if lacking:
         raise Unsupported(f"operator{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}")
@@ -84,6 +95,7 @@ def generate(flow: Flow, *, tiles: bool = True, shared: bool = False) -> Generat
     window = Buffer(name="x", size=0, first=0, last=0)
     writer.views[flow.input] = View(buffer=window, shape=shape, steps=steps_of(shape))
     prepare_convolutions(writer, tiles=tiles)
+    prepare_transposed(writer)
     for writer.operation, operation in enumerate(flow.operations):
         if operation.outputs[0] not in writer.done:
             OPERATORS[operation.op](writer, operation)
@@ -157,6 +169,7 @@ def _file(writer: Writer, places: dict[str, int], scratch: int, shared: Sequence
         [
             f"/* One window ({' x '.join(map(str, window[1:]))}) to {prod(flow.shapes[flow.output])} numbers. */",
             '#include "kernels.h"',
+            "typedef double rt_wide __attribute__((may_alias));",
             "#define RT_JOIN_(a, b) a##b",
             "#define RT_JOIN(a, b) RT_JOIN_(a, b)",
             "#define RT_NAME(a) RT_JOIN(a, RT_SUFFIX)",

@@ -13,14 +13,14 @@ from math import prod
 import numpy as np
 
 from rtserve.native.fast import choose
-from rtserve.native.flow import Operation
+from rtserve.native.flow import Operation, Unsupported
 from rtserve.native.shares import MACS_PER_NS, parts_for, parts_of
-from rtserve.native.taps import WIDEST, Taps
+from rtserve.native.taps import MOST_LOOPS, WIDEST, Taps
 from rtserve.native.tiled import write_fast
 from rtserve.native.view import View
 from rtserve.native.writer import Padded, Writer, operator
 
-__all__ = ["dense", "emit_relu", "prepare_convolutions"]
+__all__ = ["around_input", "convolve", "dense", "emit_relu", "prepare_convolutions"]
 
 FEWEST = 13
 """Rows of a part: from so many on a block of no instruction set takes its k in several sums."""
@@ -47,7 +47,7 @@ def prepare_convolutions(writer: Writer, *, tiles: bool) -> None:
     """
     for operation in writer.flow.operations:
         weight = writer.constant(operation.inputs[1]) if operation.op == "Conv" else None
-        if weight is None or weight.ndim > 4:
+        if weight is None or weight.ndim > 5:
             continue
         rank = weight.ndim
         shape, target = writer.shape(operation.inputs[0]), writer.shape(operation.outputs[0])
@@ -63,12 +63,12 @@ def prepare_convolutions(writer: Writer, *, tiles: bool) -> None:
 
 @operator("Conv")
 def conv(writer: Writer, operation: Operation) -> None:
-    """A convolution over one or two axes, in groups, strided, dilated, padded with zeros."""
+    """A convolution over one to three axes, in groups, strided, dilated, padded with zeros."""
     weight = writer.constant(operation.inputs[1])
     if weight is None:
         raise operation.refuse("with a kernel computed from the window")
     rank, attrs = weight.ndim, operation.attrs
-    if rank > 4:
+    if rank > 5:
         raise operation.refuse(f"over {rank - 2} axes")
     if attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID", b"NOTSET", b"VALID"):
         raise operation.refuse(f"with auto_pad {attrs['auto_pad']}")
@@ -78,12 +78,12 @@ def conv(writer: Writer, operation: Operation) -> None:
     name, relu = emit_relu(writer, operation.outputs[0])
     shape, group = writer.shape(name), attrs.get("group", 1)
     plan = writer.convolutions[operation.outputs[0]]
-    x = _around(writer, writer.view(operation.inputs[0]), plan)
+    x = around_input(writer, writer.view(operation.inputs[0]), plan)
     target = writer.padded(shape, [0, *range(2, rank), 1], writer.wanted_zeros(name, rank))
     if plan.fast is not None:
         write_fast(writer, plan.fast, x, weight, bias, target, group, relu)
     else:
-        _convolve(writer, x, weight, bias, target, _places(operation, rank), group, relu)
+        convolve(writer, x, weight, bias, target, _places(operation, rank), group, relu)
     writer.views[name] = target
 
 
@@ -94,11 +94,12 @@ def _places(operation: Operation, rank: int) -> list[tuple[int, int]]:
     return list(zip(strides, dilations, strict=True))
 
 
-def _around(writer: Writer, x: View, plan: Padded) -> View:
+def around_input(writer: Writer, x: View, plan: Padded) -> View:
     """Return the input from its first sample of padding on: where it lies otherwise in memory, a copy."""
+    deep = len(plan.pads) > 2  # of so many axes the channels must lie inside, so that three loops go through the taps
     lacks = any(x.zeros.get(a, (0, 0))[0] < before or x.zeros.get(a, (0, 0))[1] < behind
                 for a, (before, behind) in plan.pads.items())  # fmt: skip
-    turned = plan.fast is not None and x.steps[1] != 1
+    turned = (plan.fast is not None or deep) and x.steps[1] != 1
     if lacks or turned:
         rank = len(x.shape)
         order = sorted(range(rank), key=lambda a: -(abs(x.steps[a]) if x.shape[a] > 1 else 0))
@@ -110,7 +111,7 @@ def _around(writer: Writer, x: View, plan: Padded) -> View:
     return x
 
 
-def _convolve(
+def convolve(
     writer: Writer, x: View, weight: np.ndarray, bias: np.ndarray | None, target: View,
     places: Sequence[tuple[int, int]], group: int, relu: bool,
 ) -> None:  # fmt: skip
@@ -130,6 +131,8 @@ def _convolve(
     if deep:
         depthwise(writer, rows, weight, bias, target, taps, relu)
         return
+    if Taps.loops([(n_in, x.steps[1]), *taps]) > MOST_LOOPS:
+        raise Unsupported(f"Conv over {len(taps)} axes and channels that lie apart")
     loops, order = Taps.of([(n_in, x.steps[1]), *taps])
     kernel = weight.reshape(group, n_out, *weight.shape[1:])
     flat = np.transpose(kernel, (0, 1, *[a + 2 for a in order])).reshape(group, n_out, -1)

@@ -58,7 +58,19 @@ def _gelu(operation: Operation, args: list[str]) -> str:
 
 def _pow(operation: Operation, args: list[str]) -> str:
     known = {"2.0f": "rt_square({0})", "0.5f": "sqrtf({0})", "1.0f": "({0})", "-1.0f": "(1.f / {0})"}
-    return known.get(args[1], "powf({0}, {1})").format(*args)
+    return known.get(args[1].removesuffix("f") + "f", "powf({0}, {1})").format(*args)
+
+
+def _infinite(operation: Operation, args: list[str]) -> str:
+    signs = [f"{args[0]} == {sign}INFINITY" for key, sign in (("detect_positive", ""), ("detect_negative", "-"))
+             if operation.attrs.get(key, 1)]  # fmt: skip
+    return f"({' || '.join(signs) or '0'} ? 1.f : 0.f)"
+
+
+def _modulo(operation: Operation, args: list[str]) -> str:
+    if not operation.attrs.get("fmod", 0):
+        raise operation.refuse("of numbers that are not whole")
+    return f"fmodf({args[0]}, {args[1]})"
 
 
 def _truth(pattern: str) -> Expression:
@@ -71,7 +83,7 @@ EXPRESSIONS |= {
     "Equal": _truth("{0} == {1}"),
     "Greater": _truth("{0} > {1}"),
     "GreaterOrEqual": _truth("{0} >= {1}"),
-    "IsInf": _truth("isinf({0})"),
+    "IsInf": _infinite,
     "IsNaN": _truth("({0}) != ({0})"),
     "Less": _truth("{0} < {1}"),
     "LessOrEqual": _truth("{0} <= {1}"),
@@ -79,13 +91,22 @@ EXPRESSIONS |= {
     "Or": _truth("{0} != 0.f || {1} != 0.f"),
     "Xor": _truth("({0} != 0.f) != ({1} != 0.f)"),
     "Abs": _simple("fabsf({0})"),
+    "Acos": _simple("acosf({0})"),
+    "Acosh": _simple("acoshf({0})"),
     "Add": _simple("({0} + {1})"),
+    "Asin": _simple("asinf({0})"),
+    "Asinh": _simple("asinhf({0})"),
+    "Atan": _simple("atanf({0})"),
+    "Atanh": _simple("atanhf({0})"),
+    "Ceil": _simple("ceilf({0})"),
     "Celu": _simple("rt_celu({0}, {alpha})", alpha=1.0),
     "Cos": _simple("cosf({0})"),
+    "Cosh": _simple("coshf({0})"),
     "Div": _simple("({0} / {1})"),
     "Elu": _simple("rt_elu({0}, {alpha})", alpha=1.0),
     "Erf": _simple("rt_erf({0})"),
     "Exp": _simple("rt_exp({0})"),
+    "Floor": _simple("floorf({0})"),
     "Gelu": _gelu,
     "HardSigmoid": _simple("rt_hard_sigmoid({0}, {alpha}, {beta})", alpha=0.2, beta=0.5),
     "HardSwish": _simple("rt_hard_swish({0})"),
@@ -96,29 +117,37 @@ EXPRESSIONS |= {
     "Mean": _folded("({0} + {1})", "({0} / {1})"),
     "Min": _folded("rt_min({0}, {1})"),
     "Mish": _simple("rt_mish({0})"),
+    "Mod": _modulo,
     "Mul": _simple("({0} * {1})"),
     "Neg": _simple("(-{0})"),
     "PRelu": _simple("rt_leaky({0}, {1})"),
     "Pow": _pow,
     "Reciprocal": _simple("(1.f / {0})"),
     "Relu": _simple("rt_relu({0})"),
+    "Round": _simple("rintf({0})"),
     "Selu": _simple(
         "({gamma} * rt_elu({0}, {alpha}))", alpha=1.67326319217681884765625, gamma=1.05070102214813232421875
     ),
     "Sigmoid": _simple("rt_sigmoid({0})"),
+    "Shrink": _simple("({0} > {lambd} ? {0} - {bias} : {0} < -{lambd} ? {0} + {bias} : 0.f)", lambd=0.5, bias=0.0),
+    "Sign": _simple("(({0} > 0.f) - ({0} < 0.f))"),
     "Sin": _simple("sinf({0})"),
+    "Sinh": _simple("sinhf({0})"),
     "Softplus": _simple("rt_softplus({0})"),
     "Softsign": _simple("rt_softsign({0})"),
     "Sqrt": _simple("sqrtf({0})"),
     "Sub": _simple("({0} - {1})"),
     "Sum": _folded("({0} + {1})"),
+    "Tan": _simple("tanf({0})"),
     "Tanh": _simple("rt_tanh({0})"),
     "ThresholdedRelu": _simple("rt_thresholded({0}, {alpha})", alpha=1.0),
 }
 
 
-BOOL = 9
-"""ONNX element type of truths."""
+BOOL, DOUBLE = 9, 11
+"""ONNX element types of truths and of float64."""
+WIDE_NAMES = (("fabsf(", "fabs("), ("powf(", "pow("), ("rt_exp(", "exp("), ("rt_log(", "log("), ("sqrtf(", "sqrt("))
+"""Functions of float32 and of float64."""
 POINTWISE = frozenset(EXPRESSIONS) | {"BatchNormalization", "Cast", "Clip", "Dropout", "Where"}
 
 
@@ -142,7 +171,10 @@ def write_pending(writer: Writer, out: str, pending: Pending) -> None:
     order = sorted(range(len(shape)), key=lambda a: -(model.steps[a] if model is not None and shape[a] > 1 else 0))
     if model is None or any(step < 0 for step in model.steps):
         order = list(range(len(shape)))
-    target = writer.padded(shape, order, writer.wanted_zeros(out, len(shape)))
+    if out in writer.flow.wide:
+        target = writer.fresh(shape, order, wide=True)
+    else:
+        target = writer.padded(shape, order, writer.wanted_zeros(out, len(shape)))
     writer.nest([target, *views], lambda e: f"{e[0]} = {pending.text.format(*e[1:])}")
     writer.views[out] = target
 
@@ -150,7 +182,11 @@ def write_pending(writer: Writer, out: str, pending: Pending) -> None:
 def _pending(writer: Writer, operation: Operation) -> Pending:
     """Return the expression of an operation, with those of its inputs that are not written yet."""
     if operation.op in ("Dropout", "Cast"):
-        whole = _truth("{0} != 0.f") if operation.attrs.get("to") == BOOL else _simple("{0}")
+        kind = "double" if operation.outputs[0] in writer.flow.wide else "float"
+        same = operation.inputs[0] not in writer.flow.wide and kind == "float"
+        whole = (
+            _truth("{0} != 0.f") if operation.attrs.get("to") == BOOL else _simple("{0}" if same else f"({kind}){{0}}")
+        )
         return _joined(writer, operation, [operation.inputs[0]], whole)
     if operation.op == "BatchNormalization":
         return _normalisation(writer, operation)
@@ -168,18 +204,44 @@ def _joined(writer: Writer, operation: Operation, names: list[str], write: Expre
         text, more = _argument(writer, name)
         texts.append(text.format(*[f"{{{len(views) + k}}}" for k in range(len(more))]))
         views += more
-    return Pending(text=write(operation, texts), views=tuple(views))
+    text = write(operation, texts)
+    if operation.outputs[0] in writer.flow.wide and operation.op != "Cast":
+        text = _in_float64(operation, texts, write)
+    return Pending(text=text, views=tuple(views))
+
+
+def _in_float64(operation: Operation, texts: list[str], write: Expression) -> str:
+    """Return the expression of an operation on doubles: its function's name is another."""
+    marks = [f"\0{k}\0" for k in range(len(texts))]  # what stands in its arguments stays as it is
+    text = write(operation, marks)
+    for narrow, wide in WIDE_NAMES:
+        text = text.replace(narrow, wide)
+    for mark, argument in zip(marks, texts, strict=True):
+        text = text.replace(mark, argument)
+    return text
 
 
 def _argument(writer: Writer, name: str) -> tuple[str, tuple[View, ...]]:
     """Return an argument as text and the views in it: a number, an expression or an element."""
     value = writer.constant(name)
+    if value is not None and value.dtype == np.float64:
+        return _wide_constant(writer, value)
     if value is not None and value.size == 1:
         return number(float(value.reshape(-1)[0])), ()
     if name in writer.pending:
         pending = writer.pending.pop(name)
         return f"({pending.text})", pending.views
     return "{0}", (writer.view(name),)
+
+
+def _wide_constant(writer: Writer, value: np.ndarray) -> tuple[str, tuple[View, ...]]:
+    """Return float64 numbers as text: one as it is, several as the sum of two float32 (off by 2^-48 at most)."""
+    if value.size == 1:
+        one = float(value.reshape(-1)[0])
+        return (repr(one) if np.isfinite(one) else number(one)), ()
+    most = value.astype(np.float32)
+    rest = np.where(np.isfinite(most), value - most, 0.0)
+    return "((double){0} + {1})", (writer.weight(most), writer.weight(rest))
 
 
 def _normalisation(writer: Writer, operation: Operation) -> Pending:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
 from rtserve.native.flow import Operation
@@ -21,7 +22,7 @@ def pool(writer: Writer, operation: Operation) -> None:
         raise operation.refuse(f"with auto_pad {attrs['auto_pad']}")
     out, kernel = operation.outputs[0], attrs["kernel_shape"]
     rank = len(kernel)
-    if rank > 2:
+    if rank > 3:
         raise operation.refuse(f"over {rank} axes")
     shape = writer.shape(out)
     target = writer.padded(shape, [0, *range(2, rank + 2), 1], writer.wanted_zeros(out, rank + 2))
@@ -96,8 +97,8 @@ def _pooled(x: View, target: View, axes: Sequence[_Axis], largest: bool, counted
 REDUCED = {"ReduceMean": ("0.f", "{0} + {1}"), "ReduceSum": ("0.f", "{0} + {1}"),
            "ReduceMax": ("-INFINITY", "rt_max({1}, {0})"), "ReduceMin": ("INFINITY", "rt_min({1}, {0})"),
            "ReduceSumSquare": ("0.f", "{0} + rt_square({1})"), "ReduceL1": ("0.f", "{0} + fabsf({1})"),
-           "ReduceL2": ("0.f", "{0} + rt_square({1})"), "GlobalAveragePool": ("0.f", "{0} + {1}"),
-           "GlobalMaxPool": ("-INFINITY", "rt_max({1}, {0})")}  # fmt: skip
+           "ReduceL2": ("0.f", "{0} + rt_square({1})"), "ReduceProd": ("1.f", "{0} * {1}"),
+           "GlobalAveragePool": ("0.f", "{0} + {1}"), "GlobalMaxPool": ("-INFINITY", "rt_max({1}, {0})")}  # fmt: skip
 """ONNX operator to what a reduction starts from, and how it takes one more number."""
 
 
@@ -118,8 +119,8 @@ def reduce(writer: Writer, operation: Operation) -> None:
             else list(range(rank))
         )
     kept = [a for a in range(rank) if a not in axes]
-    target = writer.fresh([x.shape[a] for a in kept])
-    rows = View(buffer=x.buffer, offset=x.offset, shape=target.shape, steps=tuple(x.steps[a] for a in kept))
+    target = writer.fresh([x.shape[a] for a in kept], wide=x.wide)
+    rows = replace(x, shape=target.shape, steps=tuple(x.steps[a] for a in kept), zeros={})
     n = prod(x.shape[a] for a in axes)
     _reduced(writer, operation.op, rows, target, [(x.shape[a], x.steps[a]) for a in axes], n)
     found = target.reshaped(writer.shape(out))
@@ -130,10 +131,11 @@ def reduce(writer: Writer, operation: Operation) -> None:
 def _reduced(writer: Writer, op: str, rows: View, target: View, axes: Sequence[tuple[int, int]], n: int) -> None:
     """Write a reduction; of a row that lies in one piece by sixteen sums, else channel by channel."""
     start, more = REDUCED[op]
-    last = {"ReduceMean": f"{{0}} * {number(1.0 / n)}", "GlobalAveragePool": f"{{0}} * {number(1.0 / n)}",
+    share = repr(1.0 / n) if rows.wide else number(1.0 / n)
+    last = {"ReduceMean": f"{{0}} * {share}", "GlobalAveragePool": f"{{0}} * {number(1.0 / n)}",
             "ReduceL2": "sqrtf({0})"}.get(op, "{0}")  # fmt: skip
     inner = loops([m for m, _ in axes], [[step for _, step in axes]])
-    if more == "{0} + {1}" and len(inner) == 1 and not (1 in rows.steps and inner[0][1][0] != 1):
+    if not rows.wide and more == "{0} + {1}" and len(inner) == 1 and not (1 in rows.steps and inner[0][1][0] != 1):
         writer.nest(
             [target, rows], lambda e: f"{e[0]} = {last.format(f'rt_sum(&{e[1]}, {inner[0][1][0]}, {inner[0][0]})')}"
         )
@@ -141,10 +143,8 @@ def _reduced(writer: Writer, op: str, rows: View, target: View, axes: Sequence[t
     writer.nest([target], lambda e: f"{e[0]} = {start}")
     whole = [m for m, _ in inner]
     shape = (*whole, *target.shape)
-    once = View(buffer=target.buffer, shape=shape, steps=(*(0,) * len(whole), *target.steps), offset=target.offset)
-    each = View(
-        buffer=rows.buffer, shape=shape, steps=(*(step[0] for _, step in inner), *rows.steps), offset=rows.offset
-    )
+    once = replace(target, shape=shape, steps=(*(0,) * len(whole), *target.steps))
+    each = replace(rows, shape=shape, steps=(*(step[0] for _, step in inner), *rows.steps))
     _accumulated(writer, each, once, more)
     if last != "{0}":
         writer.nest([target], lambda e: f"{e[0]} = {last.format(e[0])}")

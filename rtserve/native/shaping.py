@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 
 from rtserve.native.flow import Operation
+from rtserve.native.pointwise import number
 from rtserve.native.view import View
 from rtserve.native.writer import Writer, operator
 
@@ -147,13 +148,21 @@ def pad(writer: Writer, operation: Operation) -> None:
                 view = take(writer, view, axis, _reflected(view.shape[axis], before, behind, mode))
         writer.views[out] = view
         return
-    value = writer.constant(operation.inputs[2]) if len(operation.inputs) > 2 and operation.inputs[2] else None
-    if value is not None and float(value.reshape(-1)[0]) != 0.0:
-        raise operation.refuse("with another number than zero")
+    text = number(_padding(writer, operation))
     order = sorted(range(rank), key=lambda a: -(abs(view.steps[a]) if view.shape[a] > 1 else 0))
-    target = writer.padded(view.shape, order, around)
+    target = writer.padded(view.shape, order, around, text)
     writer.copy(view, target)
     writer.views[out] = _with_zeros(target, around)
+
+
+def _padding(writer: Writer, operation: Operation) -> float:
+    """Return the number that a window is padded with."""
+    if not operation.has(2):
+        return float(operation.attrs.get("value", 0.0))
+    value = writer.constant(operation.inputs[2])
+    if value is None:
+        raise operation.refuse("with a number computed from the window")
+    return float(value.reshape(-1)[0])
 
 
 def _with_zeros(view: View, around: dict[int, tuple[int, int]]) -> View:

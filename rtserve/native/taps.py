@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-__all__ = ["WIDEST", "Taps", "filled"]
+__all__ = ["MOST_LOOPS", "WIDEST", "Taps", "filled"]
 
+MOST_LOOPS = 3
+"""Loops that the kernels go through."""
 WIDEST = 32
 """Channels of the widest panel of any instruction set."""
 
@@ -22,25 +24,18 @@ class Taps:
     @classmethod
     def of(cls, axes: Sequence[tuple[int, int]]) -> tuple[Taps, list[int]]:
         """Return the loops over (count, step) pairs, the longest innermost, and the order of the axes in them."""
-        order = sorted(range(len(axes)), key=lambda a: -abs(axes[a][1]))
-        loops: list[list[int]] = []
-        groups: list[list[int]] = []
-        for a in order:
-            n, step = axes[a]
-            if n == 1:
-                continue
-            if loops and loops[-1][1] == n * step:
-                loops[-1] = [loops[-1][0] * n, step]
-                groups[-1].append(a)
-            else:
-                loops.append([n, step])
-                groups.append([a])
+        loops, groups = _merged(axes)
         ranked = sorted(range(len(loops)), key=lambda k: loops[k][0])
         loops, groups = [loops[k] for k in ranked], [groups[k] for k in ranked]
-        filled = [[1, 0]] * (3 - len(loops)) + loops
+        filled = [[1, 0]] * (MOST_LOOPS - len(loops)) + loops
         counts, steps = zip(*filled, strict=True)
         rest = [a for a in range(len(axes)) if axes[a][0] == 1]
         return cls(counts=counts, steps=steps), [*rest, *[a for group in groups for a in group]]
+
+    @staticmethod
+    def loops(axes: Sequence[tuple[int, int]]) -> int:
+        """Return how many loops (count, step) pairs take, of which there may be `MOST_LOOPS`."""
+        return len(_merged(axes)[0])
 
     def __str__(self) -> str:
         n, s = self.counts, self.steps
@@ -50,6 +45,23 @@ class Taps:
     def number(self) -> int:
         """How many k a row has."""
         return prod(self.counts)
+
+
+def _merged(axes: Sequence[tuple[int, int]]) -> tuple[list[list[int]], list[list[int]]]:
+    """Return loops over (count, step) pairs, those that lie one behind the other as one, and the axes of each."""
+    loops: list[list[int]] = []
+    groups: list[list[int]] = []
+    for a in sorted(range(len(axes)), key=lambda a: -abs(axes[a][1])):
+        n, step = axes[a]
+        if n == 1:
+            continue
+        if loops and loops[-1][1] == n * step:
+            loops[-1] = [loops[-1][0] * n, step]
+            groups[-1].append(a)
+        else:
+            loops.append([n, step])
+            groups.append([a])
+    return loops, groups
 
 
 def filled(channels: int) -> int:

@@ -40,15 +40,18 @@ class Buffer:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A value in a buffer; `steps` and `offset` are in floats."""
+    """A value in a buffer; `steps` and `offset` are in its numbers, which are floats, or doubles where it is `wide`."""
 
     buffer: Buffer
     shape: tuple[int, ...]
     steps: tuple[int, ...]
     offset: int = 0
     zeros: dict[int, tuple[int, int]] = field(default_factory=dict)
+    wide: bool = False
 
     def __str__(self) -> str:
+        if self.wide:
+            return f"((rt_wide *)({self.buffer.name}) + {self.offset})"
         return f"({self.buffer.name} + {self.offset})" if self.offset else self.buffer.name
 
     @property

@@ -29,6 +29,9 @@ __all__ = ["ALIGN", "OPERATORS", "Padded", "Pending", "Write", "Writer", "operat
 ALIGN = 16
 """Floats: where a buffer or a weight may begin."""
 
+WHOLE = 2**24
+"""Up to which every integer is a float32."""
+
 Write = Callable[["Writer", Operation], None]
 OPERATORS: dict[str, Write] = {}
 """ONNX operator to the function that writes it."""
@@ -103,7 +106,8 @@ class Writer:
         """Return where a value lies; a constant becomes a weight."""
         if name not in self.views:
             value = self.flow.constants[name]
-            if value.dtype.kind not in "fb" or value.dtype.itemsize > 4:
+            small = value.dtype.kind in "iu" and np.abs(value.astype(np.int64)).max(initial=0) <= WHOLE
+            if not small and (value.dtype.kind not in "fb" or value.dtype.itemsize > 4):
                 raise Unsupported(f"a constant of {value.dtype} among the numbers (value {name})")
             self.views[name] = self.weight(value)
         return self.views[name]
@@ -139,12 +143,12 @@ class Writer:
         self.buffers.append(buffer)
         return buffer
 
-    def fresh(self, shape: Sequence[int], order: Sequence[int] | None = None) -> View:
-        """Return memory for a value, its axes from the outermost to the innermost in an order."""
+    def fresh(self, shape: Sequence[int], order: Sequence[int] | None = None, *, wide: bool = False) -> View:
+        """Return memory for a value, its axes from the outermost to the innermost in an order; `wide` of doubles."""
         order = list(order if order is not None else range(len(shape)))
         inner = steps_of([shape[a] for a in order])
         steps = tuple(inner[order.index(a)] for a in range(len(shape)))
-        return View(buffer=self.buffer(prod(shape)), shape=tuple(shape), steps=steps)
+        return View(buffer=self.buffer((1 + wide) * prod(shape)), shape=tuple(shape), steps=steps, wide=wide)
 
     def scratch(self, size: int, *, extra: bool = False) -> View:
         """Return memory that one statement uses; `extra`: only where it is written in parts."""
@@ -154,24 +158,26 @@ class Writer:
         self.extra.append(buffer)
         return View(buffer=buffer, shape=(size,), steps=(1,))
 
-    def padded(self, shape: Sequence[int], order: Sequence[int], zeros: Mapping[int, tuple[int, int]]) -> View:
-        """Return memory for a value with samples of zero around some axes, which are written."""
+    def padded(
+        self, shape: Sequence[int], order: Sequence[int], zeros: Mapping[int, tuple[int, int]], number: str = "0.f"
+    ) -> View:
+        """Return memory for a value with samples of zero, or of another number, around some axes, which are written."""
         zeros = {axis: pair for axis, pair in zeros.items() if any(pair)}
         outer = [n + sum(zeros.get(k, (0, 0))) for k, n in enumerate(shape)]
         whole = self.fresh(outer, order)
         if not zeros:
             return whole
-        self._zero(whole, shape, zeros)
+        self._surround(whole, shape, zeros, number)
         view = whole
         for axis, (before, _) in zeros.items():
             view = view.cut(axis, before, shape[axis])
         return replace(view, zeros=dict(zeros))
 
-    def _zero(self, whole: View, shape: Sequence[int], zeros: Mapping[int, tuple[int, int]]) -> None:
+    def _surround(self, whole: View, shape: Sequence[int], zeros: Mapping[int, tuple[int, int]], number: str) -> None:
         for axis, (before, behind) in zeros.items():
             for start, n in ((0, before), (before + shape[axis], behind)):
                 if n:
-                    self.nest([whole.cut(axis, start, n)], lambda e: f"{e[0]} = 0.f", zeros=True)
+                    self.nest([whole.cut(axis, start, n)], lambda e: f"{e[0]} = {number}", zeros=True)
 
     def wanted_zeros(self, name: str, rank: int) -> dict[int, tuple[int, int]]:
         """Return how many samples of zero the convolutions that read a value want around its axes."""
@@ -240,20 +246,26 @@ class Writer:
         finally:
             self.set = 0
 
-    def nest(self, views: Sequence[View], body: Callable[[list[str]], str], *, zeros: bool = False) -> None:
-        """Write loops over the first view's shape; `body` gets each view's element, and writes the first alone."""
+    def nest(
+        self, views: Sequence[View], body: Callable[[list[str]], str], *, zeros: bool = False, chained: bool = False
+    ) -> None:
+        """Write loops over the first view's shape; `body` gets each view's element, and writes the first alone.
+
+        `chained`: a number follows from one that was written before it, so that rounds are no parts.
+        """
         found = loops(views[0].shape, [view.steps for view in views])
         elements = []
         for k, view in enumerate(views):
             terms = [f"i{d} * {step[k]}" if step[k] != 1 else f"i{d}" for d, (_, step) in enumerate(found) if step[k]]
             elements.append(f"{view}[{' + '.join(terms) or '0'}]")
         text = "".join(f"for (int i{d} = 0; i{d} < {n}; i{d}++) " for d, (n, _) in enumerate(found))
-        self.line(f"{text}{body(elements)};", *views, split=bool(found[0][1][0]), zeros=zeros)
+        self.line(f"{text}{body(elements)};", *views, split=bool(found[0][1][0]) and not chained, zeros=zeros)
 
     def copy(self, source: View, target: View) -> None:
         """Write a copy between views of one shape."""
         found = loops(target.shape, [target.steps, source.steps])
-        if len(found) == 2 and found[1][1][0] == 1 and found[0][1][1] == 1 and found[1][1][1] != 1:
+        plain = not (source.wide or target.wide)
+        if plain and len(found) == 2 and found[1][1][0] == 1 and found[0][1][1] == 1 and found[1][1][1] != 1:
             (columns, (ldo, _)), (rows, (_, ldx)) = found
             parts = [
                 f"rt_transpose({source} + {a}, {ldx}, {rows}, {b - a}, {target} + {a * ldo}, {ldo});"
@@ -276,15 +288,15 @@ class Writer:
             source, target, cost=default_cost([target]), split=True,
         )  # fmt: skip
 
-    def fill(self, target: View) -> None:
-        """Write zeros."""
-        self.nest([target], lambda e: f"{e[0]} = 0.f")
+    def fill(self, target: View, number: str = "0.f") -> None:
+        """Write a number everywhere."""
+        self.nest([target], lambda e: f"{e[0]} = {number}")
 
     def plain(self, view: View) -> View:
         """Return a view whose numbers lie one behind the other, copied where they do not."""
         if view.plain:
             return view
-        target = self.fresh(view.shape)
+        target = self.fresh(view.shape, wide=view.wide)
         self.copy(view, target)
         return target
 

@@ -60,6 +60,21 @@ def resize(node: Node) -> Call:
     return call
 
 
+def taps_of(node: Node, x: Tensor) -> list[tuple[int, list[list[tuple[int, float]]]]]:
+    """Return each axis that changes, and the samples of `x` with their weights that each of its new samples is made of.
+
+    Only the shape of `x` is read, and everything else must be known; refused is what `resize` refuses.
+    """
+    rule = _Interpolation(node)
+    changes = (_by_sizes(node) if node.has(3) else _by_scales(node))(x)
+    sizes = [(axis, int(x.shape[axis]), target, scale) for axis, target, scale in changes]
+    if all(target == size for _, size, target, _ in sizes) and any(scale != 1.0 for *_, scale in sizes):
+        raise node.refuse(f"by scales that change no size of {tuple(x.shape)}: engines differ on what moves then")
+    return [
+        (axis, rule.weights(size, target, scale)) for axis, size, target, scale in sizes if target != size or scale != 1.0
+    ]
+
+
 def _axes(node: Node, x: Tensor) -> list[int]:
     """Return the axes that are resized, as counted from the front."""
     return [axis % x.dim() for axis in node.attrs.get("axes") or range(x.dim())]
@@ -170,17 +185,24 @@ class _Interpolation:
             return ((a + 2) * t - (a + 3)) * t * t + 1
         return (((t - 5) * t + 8) * t - 4) * a if t < 2 else 0.0
 
-    def matrix(self, size: int, target: int, scale: float) -> Tensor:
-        """Return the (target, size) matrix of this axis."""
-        matrix = [[0.0] * size for _ in range(target)]
+    def weights(self, size: int, target: int, scale: float) -> list[list[tuple[int, float]]]:
+        """Return the input samples and their weights of every output sample of an axis."""
         positions = self.positions(size, target, scale)
         self.require_no_tie(positions)
-        for i, position in enumerate(positions):
+        found = []
+        for position in positions:
             taps = self.taps(position)
             if self.exclude:
                 taps = [(j, w) for j, w in taps if 0 <= j < size]
                 total = sum(w for _, w in taps)
                 taps = [(j, w / total) for j, w in taps]
+            found.append([(min(max(j, 0), size - 1), w) for j, w in taps])
+        return found
+
+    def matrix(self, size: int, target: int, scale: float) -> Tensor:
+        """Return the (target, size) matrix of this axis."""
+        matrix = [[0.0] * size for _ in range(target)]
+        for row, taps in zip(matrix, self.weights(size, target, scale), strict=True):
             for j, w in taps:
-                matrix[i][min(max(j, 0), size - 1)] += w
+                row[j] += w
         return torch.tensor(matrix, dtype=torch.float64).reshape(target, size)
