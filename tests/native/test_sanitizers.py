@@ -1,7 +1,7 @@
 """No form of an operator reads or writes outside its memory, or does what C leaves undefined: one program runs them all
 under AddressSanitizer and UndefinedBehaviorSanitizer, in blocks of exactly the sizes that the code asks for.
 
-The default suite takes the operators that have statements of their own; ``make test-native`` takes every one.
+The default suite takes a form of each operator that has statements of its own; ``make test-native`` takes every form of all.
 """
 
 import os
@@ -27,7 +27,7 @@ from tests.runtime.test_batches import model_of
 pytestmark = pytest.mark.tools
 
 ALL = os.environ.get("RTSERVE_SANITIZE_ALL") == "1"
-PARTS = 8
+PARTS = 8 if ALL else 2
 MAIN = """
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,7 +70,7 @@ def generated_forms(part):
     names = sorted(op for op in OPERATORS | REWRITES if ALL or op not in POINTWISE | REWRITES.keys() - OPERATORS.keys())
     found = []
     for op in names[part::PARTS]:
-        for declared, body in forms(op):
+        for declared, body in forms(op) if ALL else forms(op)[-1:]:
             model = onnx.shape_inference.infer_shapes(model_of(declared, body))
             try:
                 found.append((f"{op}: {body}", generate(flow_of(model))))
