@@ -71,7 +71,9 @@ def taps_of(node: Node, x: Tensor) -> list[tuple[int, list[list[tuple[int, float
     if all(target == size for _, size, target, _ in sizes) and any(scale != 1.0 for *_, scale in sizes):
         raise node.refuse(f"by scales that change no size of {tuple(x.shape)}: engines differ on what moves then")
     return [
-        (axis, rule.weights(size, target, scale)) for axis, size, target, scale in sizes if target != size or scale != 1.0
+        (axis, rule.weights(size, target, scale))
+        for axis, size, target, scale in sizes
+        if target != size or scale != 1.0
     ]
 
 
