@@ -35,13 +35,13 @@ def entry_of(job: dict[str, Any]) -> Entry:
     return Entry(shape=Shape.parse(job["shape"]), **values)
 
 
-def _too_large(entry: Entry, n_parameters: int) -> str:
+def too_large(entry: Entry, n_parameters: int) -> str:
     if n_parameters < MAX_PARAMETERS or entry.model in KEPT_ABOVE_LIMIT:
         return ""
     return f"{n_parameters / 1e6:.1f} M parameters, the limit is {MAX_PARAMETERS / 1e6:.0f} M"
 
 
-def _buildable(entry: Entry) -> Built | str:
+def buildable(entry: Entry) -> Built | str:
     """Return the network, or why it cannot be had at this shape."""
     if entry.family == "braindecode" and entry.model in UNFIT:
         return UNFIT[entry.model]
@@ -87,11 +87,11 @@ def cache_key(entry: Entry, built: Built) -> str:
 def prepare(job: dict[str, Any]) -> dict[str, Any]:
     """Return the first part of a row, or ``{"excluded": reason}``."""
     entry = entry_of(job)
-    built = _buildable(entry)
+    built = buildable(entry)
     if isinstance(built, str):
         return {"excluded": built}
     n_parameters = sum(p.numel() for p in built.network.parameters())
-    if reason := _too_large(entry, n_parameters):
+    if reason := too_large(entry, n_parameters):
         return {"excluded": reason}
     key = cache_key(entry, built)
     folder = Path(job["cache"]) / key
