@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -173,9 +174,15 @@ def _whole_columns(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) 
 
 def _length(x: Tensor, pad: int) -> int:
     """Return the length of the transforms of rows of that padded width."""
-    from scipy.fft import next_fast_len
+    return _fast_length(x.shape[-1] + 2 * pad)
 
-    return int(next_fast_len(x.shape[-1] + 2 * pad, real=True))
+
+@cache
+def _fast_length(n: int) -> int:
+    """Return the next number from n on without a prime factor above 5: a transform of such a length is fast."""
+    while math.gcd(n, 30 ** n.bit_length()) < n:
+        n += 1
+    return n
 
 
 def _pays(x: Tensor, weight: Tensor, pad: int, dilation: int) -> bool:

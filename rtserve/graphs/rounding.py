@@ -19,7 +19,7 @@ from rtserve.graphs.convolving import LeanConvolutions, one_thread
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["UNIT", "RoundingErrors", "answers_alone", "expected_error"]
+__all__ = ["UNIT", "RoundingErrors", "answers_alone", "drawn", "error_of", "expected_error"]
 
 UNIT = 2.0**-24
 """Unit roundoff of float32: the largest relative error of one rounding to nearest."""
@@ -146,19 +146,29 @@ def expected_error(
         The largest of the draws, as `rtserve.graphs.parity.relative_error` counts; infinite where an error makes a
         finite answer no number.
     """
-    from rtserve.graphs.parity import relative_error
-
     draws = max(1, -(-windows // max(1, len(x))))
     if draws > 1 and (answers_alone(call, x, truth, draws) if alone is None else alone):
         x, truth, draws = torch.cat([x] * draws), np.concatenate([truth] * draws), 1
     worst = 0.0
     for seed in range(draws):
-        with torch.inference_mode(), one_thread(), RoundingErrors(seed, double=double):
-            drawn = call(x).double().numpy()
-        if drawn.shape != truth.shape or not np.array_equal(np.isfinite(drawn), np.isfinite(truth)):
-            return float("inf")
-        worst = max(worst, relative_error(drawn, truth))
+        worst = max(worst, error_of(drawn(call, x, seed, double=double), truth))
     return worst
+
+
+def drawn(call: Callable[[Tensor], Tensor], x: Tensor, seed: int, *, double: bool = True) -> np.ndarray:
+    """Return what a computation answers where every operation errs once; see `expected_error`."""
+    with torch.inference_mode(), one_thread(), RoundingErrors(seed, double=double):
+        answers: np.ndarray = call(x).double().numpy()
+    return answers
+
+
+def error_of(answers: np.ndarray, truth: np.ndarray) -> float:
+    """Return by how much drawn answers are off; infinite where an error makes a finite one no number."""
+    from rtserve.graphs.parity import relative_error
+
+    if answers.shape != truth.shape or not np.array_equal(np.isfinite(answers), np.isfinite(truth)):
+        return float("inf")
+    return relative_error(answers, truth)
 
 
 def answers_alone(call: Callable[[Tensor], Tensor], x: Tensor, truth: np.ndarray, times: int = 2) -> bool:

@@ -6,8 +6,9 @@ in float64: they say what the numbers should be, the others what an engine makes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -50,17 +51,20 @@ class OnnxruntimeRunner:
         What to run.
     threads : int
         Threads inside an operator; 1 keeps several sessions from disturbing each other's timings.
+    arena : bool
+        Whether memory is kept for the next run: faster, and as much at once as all runs needed.
     """
 
     name = "onnxruntime"
 
-    def __init__(self, graph: Graph, *, threads: int = 1) -> None:
+    def __init__(self, graph: Graph, *, threads: int = 1, arena: bool = True) -> None:
         import onnxruntime
 
         self.graph = graph
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = arena
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
         try:
@@ -134,16 +138,32 @@ class ReferenceRunner:
         return y
 
 
+CACHED = 1_000_000
+"""Numbers of a value that a core's cache holds, in float64."""
 DOUBLE = 11
 """ONNX element type of float64."""
 
 
 class PlanRunner:
-    """The torch executor that travels in a submission, in float32 or float64."""
+    """The torch executor that travels in a submission, in float32 or float64.
+
+    Parameters
+    ----------
+    graph : Graph
+        What to run.
+    double : bool
+        Whether in float64.
+    threads : int, optional
+        Of torch, from now on.
+    alone : bool, optional
+        Whether no answer depends on another window of its batch; None where that is not known.
+    """
 
     name = "torch"
 
-    def __init__(self, graph: Graph, *, double: bool = False, threads: int | None = None) -> None:
+    def __init__(
+        self, graph: Graph, *, double: bool = False, threads: int | None = None, alone: bool | None = None
+    ) -> None:
         import torch
 
         from rtserve.graphs.plan import graph_to_plan
@@ -159,7 +179,8 @@ class PlanRunner:
         self._double = double
         if double:
             self.module.double()
-        self._alone: bool | None = None
+        self._alone = alone
+        self._at_once = max(1, CACHED // _largest(graph))
 
     def infer(self, x: np.ndarray) -> np.ndarray:
         """Return (batch, n_outputs) in the runner's precision; `RtserveError` where torch cannot run it."""
@@ -188,18 +209,63 @@ class PlanRunner:
         with one_thread(), LeanConvolutions():
             yield
 
+    def infer_all(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return `infer` of each; where answers are known to be alone, of all windows in parts that a cache holds."""
+        if not self._alone:
+            return [self.infer(x) for x in inputs]
+        x = np.concatenate(inputs)
+        y = np.concatenate([self.infer(part) for part in self._parts(x)])
+        return np.split(y, np.cumsum([len(one) for one in inputs])[:-1])
+
+    def _parts(self, x: np.ndarray) -> list[np.ndarray]:
+        return np.array_split(x, -(-len(x) // self._at_once))
+
+    def glances(self, inputs: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> list[float]:
+        """Return `rounding` of each input as one window of it tells, the first that is all numbers."""
+        from rtserve.graphs.rounding import error_of
+
+        if not self._alone or self._mixed:
+            return [self.rounding(x, truth, windows=1) for x, truth in zip(inputs, truths, strict=True)]
+        first = [int(_finite(x, truth).argmax()) for x, truth in zip(inputs, truths, strict=True)]
+        y = self._drawn(np.stack([x[row] for x, row in zip(inputs, first, strict=True)]))
+        return [error_of(y[k : k + 1], t[row : row + 1]) for k, (t, row) in enumerate(zip(truths, first, strict=True))]
+
+    def _drawn(self, x: np.ndarray) -> np.ndarray:
+        """Return the answers to windows that are alone, each operation erring once as float32 might."""
+        import torch
+
+        from rtserve.graphs.rounding import drawn
+
+        parts = [torch.from_numpy(part).to(self._dtype) for part in self._parts(x)]
+        return np.concatenate([drawn(self.module, part, seed) for seed, part in enumerate(parts)])
+
     def rounding(self, x: np.ndarray, truth: np.ndarray, *, windows: int = 4) -> float:
         """Return the relative error that float32 is expected to make; see `rtserve.graphs.rounding.expected_error`."""
         import torch
 
-        from rtserve.graphs.rounding import answers_alone, expected_error
+        from rtserve.graphs.rounding import answers_alone, error_of, expected_error
 
         given = torch.from_numpy(np.ascontiguousarray(x)).to(self._dtype)
         if self._mixed:  # what is computed in float64 on purpose does not err as float32 would
             return expected_error(self._plain, given.float(), truth, windows=windows, alone=False, double=False)
         if self._alone is None and len(x) < windows:
             self._alone = answers_alone(self.module, given, truth)
+        if self._alone:
+            seen = np.resize(np.arange(len(x)), max(windows, len(x)))
+            return error_of(self._drawn(x[seen]), truth[seen])
         return expected_error(self.module, given, truth, windows=windows, alone=self._alone)
+
+
+def _largest(graph: Graph) -> int:
+    """Return how many numbers the largest value of a graph holds for one window, as far as shapes are known."""
+    shapes = [list(value.shape) for node in graph.model.graph for value in node.outputs if value.shape is not None]
+    sizes = [prod(int(dim) for dim in shape if isinstance(dim, int)) for shape in shapes]
+    return max([graph.input_spec.n_chans * graph.input_spec.n_times, *sizes])
+
+
+def _finite(x: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return which windows, and what is answered to them, are all numbers."""
+    return np.array([np.isfinite(one).all() and np.isfinite(y).all() for one, y in zip(x, truth, strict=False)])
 
 
 class OpenvinoRunner:

@@ -16,6 +16,7 @@ from rtserve.graphs.graph import Graph
 from rtserve.graphs.parity import SLACK, relative_error
 from rtserve.graphs.rounding import answers_alone, expected_error
 from rtserve.graphs.witness import hear
+from tests.fusion.passes.networks import N_CHANS, N_TIMES, head, network
 
 
 class Cancelling(nn.Module):
@@ -218,3 +219,38 @@ def test_three_opinions_are_no_truth(graph, inputs, monkeypatch):
     lying(runners.ReferenceRunner, 2.5, monkeypatch)
     with pytest.raises(ParityError, match="no two witnesses agree"):
         hear(graph, inputs)
+
+
+def test_windows_of_all_inputs_together_are_answered_as_by_themselves():
+    def body(emit, x, weights):
+        return head(emit, emit("Elu", emit("Conv", x, weights(8, N_CHANS, 3), weights(8))), weights, 8, axes=(2,))
+
+    graph, rng = network(body), np.random.default_rng(0)
+    inputs = [(str(n), rng.standard_normal((n, N_CHANS, N_TIMES)).astype("f4")) for n in (1, 3, 2)]
+    inputs[1][1][1, 2, 3] = np.nan
+    together, apart = hear(graph, inputs, alone=True).answers, hear(graph, inputs).answers
+    for one, other in zip(together, apart, strict=True):
+        assert np.allclose(one.truth, other.truth, rtol=1e-12, equal_nan=True)
+        assert one.compare(one.single).passed
+    assert np.isnan(together[1].truth).any(axis=1).tolist() == [False, True, False]
+
+
+def test_what_is_said_to_be_alone_and_is_not_is_asked_again():
+    def body(emit, x, weights):
+        centred = emit("Sub", x, emit("ReduceMean", x, [0], keepdims=1))
+        return head(emit, emit("Relu", emit("Conv", centred, weights(8, N_CHANS, 3))), weights, 8, axes=(2,))
+
+    inputs = [("two", np.random.default_rng(0).standard_normal((2, N_CHANS, N_TIMES)).astype("f4"))]
+    inputs += [("another", 3 + inputs[0][1])]
+    together, apart = (hear(network(body), inputs, alone=alone).answers for alone in (True, False))
+    assert all(np.array_equal(one.truth, other.truth) for one, other in zip(together, apart, strict=True))
+
+
+def test_an_ill_conditioned_network_is_told_from_an_equal_one_by_a_glance():
+    def body(emit, x, weights):
+        far = emit("Sub", emit("Add", x, np.float32(3e4)), np.float32(3e4))
+        return emit("ReduceMean", emit("ReduceMean", far, [2], keepdims=0), [1], keepdims=1)
+
+    inputs = [("noise", np.random.default_rng(0).standard_normal((1, N_CHANS, N_TIMES)).astype("f4"))]
+    (answer,) = hear(network(body), inputs, alone=True).answers
+    assert answer.compare(answer.truth).verdict == "ill-conditioned"

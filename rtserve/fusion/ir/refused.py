@@ -22,6 +22,7 @@ class Refused(Exception):  # noqa: N818 -- raised where it is found out, a value
         return f"{self.node}: {self.reason}" if self.node else self.reason
 
     def at(self, node: ir.Node) -> Refused:
-        """Return it with the node named, where it names none itself."""
+        """Return it with the node named, where it names none itself; it is a value then, and holds no frames."""
+        self.__traceback__ = None
         self.node = self.node or f"{node.op_type} {node.outputs[0].name}"
         return self

@@ -54,10 +54,12 @@ class Reference:
         Seed of the probes.
     brief : bool
         A few probes only; the whole graph is checked on all of them in the end.
+    alone : bool
+        Whether it is known that no answer depends on another window of its batch.
     """
 
-    def __init__(self, graph: Graph, *, seed: int = 0, brief: bool = False) -> None:
-        self.graph, self.brief = graph, brief
+    def __init__(self, graph: Graph, *, seed: int = 0, brief: bool = False, alone: bool = False) -> None:
+        self.graph, self.brief, self.alone = graph, brief, alone
         scales = {"scales": (1e-5, 1.0, 1e2), "batches": (1, 2)} if brief else {}
         self.probes = probe_inputs(graph.input_spec, seed=seed, **scales)  # type: ignore[arg-type]
         self.macs = macs = count_macs(graph.model)
@@ -72,7 +74,7 @@ class Reference:
     @cached_property
     def _heard(self) -> Testimony:
         """What the plain graph answers to the probes."""
-        return hear(self.graph, self.probes, windows=2 if self.brief else 4)
+        return hear(self.graph, self.probes, windows=2 if self.brief else 4, alone=self.alone)
 
     def report(self, graph: Graph, engine: str = "onnxruntime") -> ParityReport:
         """Compare a graph in an engine of `rtserve.graphs.engines.ENGINES` with the truth.

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "run"]
 
 NAME = "fold"
+SHAPELY = ("Cast", "CastLike", "Constant", "ConstantOfShape", "Dropout", "Expand", "Identity", "If", "Loop", "Scan", "Shape",
+           "Size", "Tile")  # fmt: skip
+"""Operators that are folded for what is known of shapes and types, beside those whose inputs are all constant."""
 
 
 def _idle(node: ir.Node) -> bool:
@@ -31,10 +34,22 @@ def _idle(node: ir.Node) -> bool:
     return array is not None and array.size == 1 and array.ndim <= 1 and float(array.reshape(())) == neutral
 
 
+def _may_fold(node: ir.Node) -> bool:
+    """Whether constant folding may have a use for a node; where for none, its library (half a second) is not loaded."""
+    values = [value for value in node.inputs if value is not None]
+    if all(value.const_value is not None for value in values) or node.op_type in SHAPELY:
+        return True
+    shapes = [list(value.shape) for value in values if value.shape is not None]
+    if node.op_type == "Concat":
+        return len(values) < 2 or len(shapes) < len(values) or any(0 in shape for shape in shapes)
+    return node.op_type == "Reshape" and (not shapes or all(isinstance(dim, int) for dim in shapes[0]))
+
+
 def run(model: ir.Model) -> PassResult:
     """Fold in place."""
     before = model.graph.num_nodes()
-    fold_constants(model)
+    if any(map(_may_fold, model.graph)):
+        fold_constants(model)
     norms = fold_batchnorm(model)
     idle = 0
     for node in list(model.graph):

@@ -113,9 +113,9 @@ def operator_of(response: np.ndarray, n_times: int) -> Operator:
     size, noise = max(np.abs(response[:apart]).max(), 1e-300), _noise(n_times)
     for stride in strides(n_out, n_times):
         for first in _firsts(response[:apart], stride, n_times, size):
-            at = first + stride * np.arange(n_out) + np.arange(apart)[:, None]
+            at = first + stride * np.arange(n_out, dtype=np.int32) + np.arange(apart, dtype=np.int32)[:, None]
             band = np.take_along_axis(response[:apart], (at % apart)[:, None], axis=0)
-            band = np.where(((at >= 0) & (at < n_times))[:, None], band, 0.0)
+            np.putmask(band, np.broadcast_to(((at < 0) | (at >= n_times))[:, None], band.shape), 0.0)
             if _agrees(band, at, noise, response[apart:]):
                 return _without_middle(band, at, stride, n_times, size)
     raise Refused(f"an output reads {apart} samples or more, or not what its neighbours read")
@@ -137,15 +137,19 @@ def _firsts(response: np.ndarray, stride: int, n_times: int, size: float) -> lis
 
 def _agrees(band: np.ndarray, at: np.ndarray, noise: np.ndarray, wanted: np.ndarray) -> bool:
     """Whether the outputs that read (samples, features, n_out) at some places are what was made of noise."""
-    got = np.stack([np.einsum("jft,jt->ft", band, one[np.clip(at, 0, len(one) - 1)]) for one in noise])
-    return bool(np.abs(got - wanted).max() <= ALIKE * max(np.abs(wanted).max(), 1e-300))
+    for one, answer in zip(noise, wanted, strict=True):
+        off = np.abs(np.einsum("jft,jt->ft", band, one[np.clip(at, 0, len(one) - 1)]) - answer).max()
+        if off > ALIKE * max(np.abs(wanted).max(), 1e-300):
+            return False
+    return True
 
 
 def _without_middle(band: np.ndarray, at: np.ndarray, stride: int, n_times: int, size: float) -> Operator:
     """Return the operator with the rows in the middle cut out that are all the same."""
     features, n_out = band.shape[1:]
     middle = n_out // 2
-    other = np.flatnonzero(np.abs(band - band[..., middle : middle + 1]).max(axis=(0, 1)) > EXACT * size)
+    apart = [np.abs(one - one[:, middle : middle + 1]).max(axis=0) for one in band.transpose(1, 0, 2)]
+    other = np.flatnonzero(np.max(apart, axis=0) > EXACT * size)
     left, right = other[other < middle], other[other > middle]
     ends = max(int(left[-1]) + 1 if len(left) else 0, n_out - int(right[0]) if len(right) else 0)
     used = np.flatnonzero(np.abs(band[..., middle]).max(axis=1) > EXACT * size)

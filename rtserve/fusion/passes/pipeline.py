@@ -17,7 +17,7 @@ from rtserve.fusion.join import join, prepare_member
 from rtserve.fusion.passes.check import Reference
 from rtserve.fusion.passes.order import passes_for
 from rtserve.fusion.passes.outcome import OptimizationReport, Outcome
-from rtserve.fusion.passes.running import DEFECTS, Pass, cleaned, failed, run_passes
+from rtserve.fusion.passes.running import DEFECTS, Pass, cleaned, failed, holds, run_passes
 from rtserve.fusion.passes.spilled import spilled, us_of
 from rtserve.fusion.program.build import assemble
 from rtserve.graphs.macs import count_macs
@@ -98,7 +98,7 @@ def optimize_graph(
     ParityError
         Where the result does not give the join's numbers.
     """
-    reference = Reference(joined, seed=seed) if check else None
+    reference = Reference(joined, seed=seed, alone=not joined.output_spec.coupled) if check else None
     before = reference.macs if reference is not None else count_macs(joined.model)
     task = _Task(joined=joined, graphs=graphs, plan=plan, passes=passes, engine=ENGINES[engine], seed=seed,
                  reference=reference)  # fmt: skip
@@ -176,7 +176,15 @@ def _labelled(joined: Graph, model: ir.Model, outcomes: Sequence[Outcome], engin
 
 
 def _whole(task: _Task, members: list[tuple[str, ir.Model]], before: int) -> tuple[ir.Model, list[Outcome]]:
-    """Assemble optimised members in the best way that holds, and lay the whole out."""
+    """Assemble optimised members in the best way that holds, and lay the whole out.
+
+    It is checked in the end; where the numbers changed, every step is done again and checked by itself.
+    """
+    model, outcomes = _steps(replace(task, reference=None), members, before)
+    return (model, outcomes) if holds(task.check, model) else _steps(task, members, before)
+
+
+def _steps(task: _Task, members: list[tuple[str, ir.Model]], before: int) -> tuple[ir.Model, list[Outcome]]:
     outcomes: list[Outcome] = []
     for name, stack, share in WAYS:
         model, outcome = _assembled(task, members, name, stack, share, before)
@@ -187,7 +195,8 @@ def _whole(task: _Task, members: list[tuple[str, ir.Model]], before: int) -> tup
         return task.joined.model, outcomes
     model, apart = _or_apart(task, members, model, outcomes[-1])
     outcomes += apart
-    model, found = run_passes(model, task.layout, subject="whole", wanted=task.passes, check=task.check)
+    check = task.check if task.reference is not None else None
+    model, found = run_passes(model, task.layout, subject="whole", wanted=task.passes, check=check)
     return model, outcomes + found
 
 
@@ -200,7 +209,8 @@ def _optimise_members(task: _Task) -> tuple[list[tuple[str, ir.Model]], list[Out
         model = prepare_member(graph, f"member {number}")
         check: Callable[[ir.Model], str] | None = None
         if task.reference is not None:
-            own = task.reference if alone else Reference(replace(graph, model=model), seed=task.seed, brief=True)
+            plain, known = replace(graph, model=model), task.reference.alone
+            own = task.reference if alone else Reference(plain, seed=task.seed, brief=True, alone=known)
             check = own.check
         model, found = run_passes(model, passes, subject=f"member {number}", wanted=task.passes, check=check)
         members.append((digest, model))

@@ -73,11 +73,17 @@ def _traced(model: ir.Model) -> Trace:
     *closer, last = spacings(static_dims(model.graph.inputs[0])[1])
     for apart in closer:
         found = trace(model, apart)
-        mixed = [affine for v in _frontier(model, found) if (affine := found.values[v]).mixed]
-        mixed += [one.value for one in found.refusals.values() if isinstance(one, DenseMix)]
-        if not any(affine.tangled for affine in mixed):
+        if not _tangled(model, found):
             return found
+        del found  # before the next, which is twice as large
     return trace(model, last)
+
+
+def _tangled(model: ir.Model, found: Trace) -> bool:
+    """Whether what some value reads cannot be told from its responses."""
+    mixed = [affine for v in _frontier(model, found) if (affine := found.values[v]).mixed]
+    mixed += [one.value for one in found.refusals.values() if isinstance(one, DenseMix)]
+    return any(affine.tangled for affine in mixed)
 
 
 def _frontier(model: ir.Model, found: Trace) -> list[ir.Value]:

@@ -1,4 +1,4 @@
-"""Running passes over one graph: each on a copy, checked, kept where the numbers hold, undone where they do not."""
+"""Running passes over one graph: each on a copy, kept where the numbers hold, undone where they do not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rtserve.graphs.macs import shaped_and_counted
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["DEFECTS", "STRICT", "Checker", "Pass", "clean", "cleaned", "failed", "run_passes"]
+__all__ = ["DEFECTS", "STRICT", "Checker", "Pass", "clean", "cleaned", "failed", "holds", "run_passes"]
 
 Rewrite = Callable[["ir.Model"], PassResult]
 
@@ -103,6 +103,14 @@ def failed(error: Exception) -> str:
     return f"failed: {type(error).__name__}: {error}"
 
 
+def holds(check: Checker, model: ir.Model) -> bool:
+    """Whether a model is found the same; one that cannot be asked is not."""
+    try:
+        return not check(model)
+    except DEFECTS:
+        return False
+
+
 def run_passes(
     model: ir.Model,
     passes: Sequence[Pass],
@@ -111,7 +119,10 @@ def run_passes(
     wanted: Sequence[str] | None,
     check: Checker | None,
 ) -> tuple[ir.Model, list[Outcome]]:
-    """Run passes in order, keeping each only where the check finds the numbers unchanged.
+    """Run passes in order and keep those that leave the numbers as they are.
+
+    What all of them make of the model is checked. Where the numbers changed, they are run again, each checked by itself:
+    what changed them is undone, and the reason is in its outcome.
 
     Parameters
     ----------
@@ -126,11 +137,19 @@ def run_passes(
     check : callable, optional
         The exactness check; without it every change is kept.
     """
-    model, macs = cleaned(model)
+    chosen = [one for one in passes if wanted is None or one.name in wanted]
+    tidy = cleaned(model)
+    done, outcomes = _in_order(*tidy, chosen, subject, None)
+    if check is None or all(outcome.status != "applied" for outcome in outcomes) or holds(check, done):
+        return done, outcomes
+    return _in_order(*tidy, chosen, subject, check)
+
+
+def _in_order(
+    model: ir.Model, macs: int, passes: Sequence[Pass], subject: str, check: Checker | None
+) -> tuple[ir.Model, list[Outcome]]:
     outcomes = []
     for one in passes:
-        if wanted is not None and one.name not in wanted:
-            continue
         model, outcome = _one(model, one, subject, check, macs)
         macs = outcome.macs_after
         outcomes.append(outcome)

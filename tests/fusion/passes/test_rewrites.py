@@ -175,18 +175,20 @@ def test_what_is_refused_names_a_node_and_a_reason_and_nothing_found_is_no_refus
     assert {"applied", "refused", "nothing"} <= {o.status for o in report.outcomes}
 
 
+def relu_net(emit, x, weights):
+    return head(emit, emit("Relu", emit("Conv", x, weights(4, N_CHANS, 3))), weights, 4, axes=(2,))
+
+
+def wrong(model):
+    next(node for node in model.graph if node.op_type == "Relu").op_type = "Sigmoid"
+    return PassResult(changed=1, did="a mistake")
+
+
 def test_a_pass_that_changes_the_numbers_is_undone_and_reported(monkeypatch):
-    def body(emit, x, weights):
-        return head(emit, emit("Relu", emit("Conv", x, weights(4, N_CHANS, 3))), weights, 4, axes=(2,))
-
-    def wrong(model):
-        next(node for node in model.graph if node.op_type == "Relu").op_type = "Sigmoid"
-        return PassResult(changed=1, did="a mistake")
-
     def crash(model):
         raise ValueError("no such thing")
 
-    graph = network(body)
+    graph = network(relu_net)
     reference, passes = Reference(graph), [Pass(name="wrong", run=wrong, why=""), Pass(name="crash", run=crash, why="")]
 
     def optimised():
@@ -199,6 +201,29 @@ def test_a_pass_that_changes_the_numbers_is_undone_and_reported(monkeypatch):
     assert [o.status for o in outcomes] == ["undone", "undone"]
     assert "numbers changed" in outcomes[0].reason
     assert outcomes[1].reason == "failed: ValueError: no such thing"
+    assert reference.check(model) == ""
+
+
+def test_steps_are_checked_one_by_one_only_where_they_are_wrong_together():
+    def right(model):
+        return PassResult(changed=1, did="nothing to speak of")
+
+    graph = network(relu_net)
+    reference, asked = Reference(graph), []
+
+    def check(model):
+        asked.append(model)
+        return reference.check(model)
+
+    def optimised(*runs):
+        asked.clear()
+        passes = [Pass(name=run.__name__, run=run, why="") for run in runs]
+        return run_passes(graph.clone_model(), passes, subject="t", wanted=None, check=check)
+
+    _, outcomes = optimised(right, right)
+    assert ([o.status for o in outcomes], len(asked)) == (["applied", "applied"], 1)
+    model, outcomes = optimised(right, wrong, right)
+    assert [o.status for o in outcomes] == ["applied", "undone", "applied"]
     assert reference.check(model) == ""
 
 
