@@ -163,6 +163,16 @@ def test_the_angle_is_torchs_and_finite_everywhere(family: Load) -> None:
     torch.testing.assert_close(got, torch.atan2(imag.double(), real.double()), rtol=1e-14, atol=1e-14)
 
 
+def test_the_angle_chooses_nothing_number_by_number_and_keeps_what_is_no_number(family: Load) -> None:
+    family("braindecode_models")
+    from braindecode_quirks.spectra import angle
+
+    assert not [node for node in torch.fx.symbolic_trace(angle).graph.nodes if "where" in str(node.target)]
+    inf, nan = torch.inf, torch.nan
+    real, imag = torch.tensor([inf, -inf, 1.0, 1.0, nan, 1.0, 0.0]), torch.tensor([1.0, 1.0, inf, -inf, 1.0, nan, nan])
+    torch.testing.assert_close(angle(real, imag), torch.atan2(imag, real), equal_nan=True)
+
+
 @pytest.mark.parametrize("size", [7, 8, 40])
 def test_the_spectrum_is_numpys_and_real_where_it_must_be(family: Load, size: int) -> None:
     family("braindecode_models")
