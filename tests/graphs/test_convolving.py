@@ -144,3 +144,10 @@ def test_drawing_errors_does_not_load_the_compiler():
         "sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_transforms_have_the_next_length_that_is_fast():
+    from scipy.fft import next_fast_len
+
+    lengths = range(1, 700)
+    assert [convolving._fast_length(n) for n in lengths] == [next_fast_len(n, real=True) for n in lengths]

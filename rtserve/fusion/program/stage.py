@@ -53,6 +53,7 @@ def share_views(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[Linea
     views : sequence of LinearView
         Of any kind, without their factors.
     """
+    x, stage, views = _read_by_any(emit, x, stage, views)
     kernels: dict[Any, tuple[Conv1d, dict[int, np.ndarray]]] = {}
     for number, view in enumerate(views):
         own, windows = stage, stage.reads(view.times)
@@ -67,6 +68,18 @@ def share_views(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[Linea
     for own, wanted in kernels.values():
         made |= zip(wanted, _outputs(emit, x, own, list(wanted.values())), strict=True)
     return [_without(emit, x, stage, view, made[number]) for number, view in enumerate(views)]
+
+
+def _read_by_any(
+    emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[LinearView]
+) -> tuple[ir.Value, Conv1d, Sequence[LinearView]]:
+    """Return it all without the channels that no view reads: what is in them, NaN too, must not be read."""
+    read = np.flatnonzero(np.any([view.channels != ZERO for view in views], axis=0))
+    if len(read) == len(views[0].channels) or not all(map(_in_place, views)):
+        return x, stage, views
+    own = [np.where(view.channels[read] == ZERO, ZERO, np.arange(len(read))) for view in views]
+    views = [replace(view, channels=channels) for view, channels in zip(views, own, strict=True)]
+    return emit("Gather", x, read, axis=1), replace(stage, weight=stage.weight[:, read]), views
 
 
 def _in_place(view: LinearView) -> bool:

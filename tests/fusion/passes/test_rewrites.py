@@ -146,6 +146,18 @@ def test_short_time_transform_is_a_strided_convolution():
     assert "STFT" not in kinds
 
 
+@pytest.mark.parametrize("idle", [False, True])
+def test_constants_are_folded_only_where_there_may_be_some(idle, monkeypatch):
+    def body(emit, x, weights):
+        h = emit("Conv", x, weights(4, N_CHANS, 3))
+        return head(emit, emit("Identity", h) if idle else h, weights, 4, axes=(2,))
+
+    asked = []
+    monkeypatch.setattr(fold, "fold_constants", asked.append)
+    result = fold.run(clean(network(body).clone_model()))
+    assert (len(asked), result.changed) == (idle, idle)
+
+
 def test_idle_nodes_and_norms_are_folded():
     def body(emit, x, weights):
         h = emit("BatchNormalization", emit("Conv", x, weights(4, N_CHANS, 3), weights(4)), *weights.norm(4))

@@ -37,6 +37,20 @@ def test_members_and_views_of_any_architecture(body, members):
     assert parity.passed
 
 
+@pytest.mark.parametrize("body", [conv_net, eegnet])
+@pytest.mark.parametrize("views", ["drop:0", "drop:0,drop:4+0"])
+def test_what_is_in_a_channel_that_every_view_drops_is_not_read(body, views):
+    graphs = [network(body, seed=seed) for seed in range(2)]
+    fused, report, _ = fuse_with_report(graphs, views=views)
+    plain, _, _ = fuse_with_report(graphs, views=views, optimize=False)
+    x = np.random.default_rng(0).standard_normal((3, N_CHANS, N_TIMES)).astype(np.float32)
+    x[0, 0], x[1, 0, 5] = np.nan, np.inf
+    got, expected = OnnxruntimeRunner(fused).infer(x), OnnxruntimeRunner(plain).infer(x)
+    assert status(report, "stack") == "applied"
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
 views = st.one_of(
     st.just("identity"),
     st.just("sign-flip"),
