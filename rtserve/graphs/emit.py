@@ -103,6 +103,14 @@ class Emitter:
         far = np.iinfo(np.int64).max if step > 0 else np.iinfo(np.int64).min
         return self("Slice", x, [start], [far if end is None else end], [axis], [step])
 
+    def take(self, x: ir.Value, axis: int, numbers: np.ndarray, n: int) -> ir.Value:
+        """Return some of n entries along `axis`, in ascending order; x itself where they are all."""
+        if len(numbers) == n:
+            return x
+        if numbers[-1] - numbers[0] + 1 == len(numbers):
+            return self.slice(x, axis, int(numbers[0]), int(numbers[-1]) + 1)
+        return self("Gather", x, numbers, axis=axis)
+
 
 def _result_type(
     op_type: str, index: int, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Any]

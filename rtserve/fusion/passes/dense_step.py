@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.ir.refused import Refused
-from rtserve.fusion.passes.toeplitz import Filter
+from rtserve.fusion.passes.toeplitz import Filter, read_by
 from rtserve.graphs.fold import supersede
 from rtserve.graphs.macs import node_macs
 
@@ -90,9 +90,11 @@ def _merged(emit: Emitter, model: ir.Model, dense: DenseMix, filters: Filter) ->
 def _split(emit: Emitter, model: ir.Model, dense: DenseMix, operator: np.ndarray) -> ir.Value:
     """Return (batch, outputs, 1, n_out): electrodes mixed for every output and filter, then one product per group."""
     outputs, per_group, n_chans = dense.taps.shape
+    read = read_by(operator)
+    x, operator = emit.take(model.graph.inputs[0], 2, read, operator.shape[2]), operator[..., read]
     n_out, n_in = operator.shape[1:]
     weight = dense.taps.reshape(outputs * per_group, n_chans, 1).astype(np.float32)
-    u = emit("Conv", model.graph.inputs[0], weight)
+    u = emit("Conv", x, weight)
     matrices = operator.transpose(0, 2, 1).reshape(dense.group, per_group * n_in, n_out).astype(np.float32)
     if dense.group == 1:
         y = emit("MatMul", emit("Reshape", u, [-1, outputs, per_group * n_in]), matrices[0])

@@ -83,8 +83,8 @@ def _refuse(node: ir.Node) -> None:
     if any(k != 1 for k in kernel[:-1]) or kernel[-1] < SMALLEST_WINDOW:
         raise Refused(f"a window of {kernel} is pooled quickly as it is")
     strides = node.attributes.get_ints("strides") or (1,) * len(kernel)
-    if any(s != 1 for s in strides[:-1]):
-        raise Refused("it strides over another axis")
+    if any(s != 1 for s in strides[:-1]) or strides[-1] > kernel[-1]:
+        raise Refused("it strides over another axis, or over samples")
     if any(node.attributes.get_ints("pads") or ()) or node.attributes.get_int("ceil_mode", 0) != 0:
         raise Refused("it pads")
     if dims[0] % BLOCK == 0:
@@ -96,8 +96,10 @@ def _rewrite(model: ir.Model, node: ir.Node) -> None:
     stride = (node.attributes.get_ints("strides") or (1,))[-1]
     n_in = int(node.inputs[0].shape[-1])  # type: ignore[union-attr,index,arg-type]
     n_out = (n_in - kernel) // stride + 1
-    lag = np.arange(n_in)[:, None] - stride * np.arange(n_out)[None]
+    read = np.arange(stride * (n_out - 1) + kernel)  # 0 times what lies behind may be none
+    lag = read[:, None] - stride * np.arange(n_out)[None]
     band = np.where((lag >= 0) & (lag < kernel), 1.0 / kernel, 0.0).astype(np.float32)
     emit = Emitter(model.graph, before=node, prefix="pool")
-    y = emit("MatMul", node.inputs[0], band)
+    x = emit.take(node.inputs[0], len(node.inputs[0].shape) - 1, read, n_in)  # type: ignore[arg-type,union-attr]
+    y = emit("MatMul", x, band)
     supersede(model, node.outputs[0], y)

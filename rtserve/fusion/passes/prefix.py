@@ -23,7 +23,7 @@ from rtserve.fusion.passes.affine import Affine, static_dims
 from rtserve.fusion.passes.dense_step import mix_dense, on_the_window
 from rtserve.fusion.passes.operator import spacings
 from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.toeplitz import Corner, Filter, distinct
+from rtserve.fusion.passes.toeplitz import Corner, Filter, distinct, read_by
 from rtserve.fusion.passes.trace import Trace, trace
 from rtserve.fusion.passes.trace_conv import DenseMix, JointMix
 from rtserve.graphs.emit import Emitter
@@ -300,7 +300,9 @@ def _put_ends(emit: Emitter, y: ir.Value, fix: ir.Value, corners: tuple[Corner, 
 
 def _emit_dense(emit: Emitter, u: ir.Value, operator: np.ndarray) -> ir.Value:
     """Emit a dense temporal operator as one matrix product per distinct filter on u (batch, features, 1, n_in)."""
-    matrices, run = distinct(operator)
+    read = read_by(operator)
+    u = emit.take(u, 3, read, operator.shape[2])
+    matrices, run = distinct(operator[..., read])
     kernels = matrices.transpose(0, 2, 1).astype(np.float32)
     if len(kernels) == 1:
         return emit("MatMul", u, kernels[0])

@@ -14,7 +14,7 @@ import numpy as np
 
 from rtserve.fusion.ir.conv import Conv1d
 
-__all__ = ["EXACT", "Corner", "Filter", "analyse", "distinct", "strides"]
+__all__ = ["EXACT", "Corner", "Filter", "analyse", "distinct", "read_by", "strides"]
 
 EXACT = 1e-13
 """Entries below this share of the largest are rounding of a zero."""
@@ -118,3 +118,9 @@ def distinct(operator: np.ndarray) -> tuple[np.ndarray, int]:
     first = [0] + [g for g in range(1, len(operator)) if not np.array_equal(operator[g], operator[g - 1])]
     runs = np.diff([*first, len(operator)])
     return (operator[first], int(runs[0])) if len(set(runs.tolist())) == 1 else (operator, 1)
+
+
+def read_by(operator: np.ndarray) -> np.ndarray:
+    """Return which samples P (features, n_out, n_in) reads: of one that it does not, 0 times infinity would be none."""
+    size = np.abs(operator).max(axis=(0, 1))
+    return np.flatnonzero(size > EXACT * size.max()) if size.any() else np.arange(len(size))

@@ -14,6 +14,7 @@ from rtserve.fusion.passes import prefix
 from rtserve.fusion.passes.running import clean
 from rtserve.fusion.passes.toeplitz import analyse
 from rtserve.graphs.macs import count_macs
+from rtserve.graphs.runners import OnnxruntimeRunner
 from tests.fusion.passes.networks import N_CHANS, N_TIMES, eegnet, head, network, require_same
 from tests.versions import release
 
@@ -251,3 +252,30 @@ def test_analyse_finds_a_strided_filter(stride):
 
 def test_analyse_refuses_what_is_no_filter():
     assert analyse(np.random.default_rng(0).standard_normal((1, 20, 20))) is None
+
+
+def filters_and_pool(emit, x, weights):
+    """Filters of 3 samples, a spatial step, means of 12 samples at every ninth: the last 8 samples are not read."""
+    h = emit("Conv", emit("Unsqueeze", x, [1]), weights(3, 1, 1, 3), weights(3))
+    h = emit("AveragePool", emit("Conv", h, weights(6, 1, N_CHANS, 1), group=3), kernel_shape=[1, 12], strides=[1, 9])
+    return head(emit, emit("Relu", h), weights, 6, axes=(2, 3))
+
+
+def convolution_and_pool(emit, x, weights):
+    """The same behind a convolution of space and time."""
+    h = emit("Relu", emit("Conv", emit("Unsqueeze", x, [2]), weights(5, N_CHANS, 1, 3)))
+    return head(emit, emit("AveragePool", h, kernel_shape=[1, 12], strides=[1, 9]), weights, 5, axes=(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("body", "name"), [(filters_and_pool, "linear-prefix"), (convolution_and_pool, "pool-as-matrix")]
+)
+def test_a_product_with_a_matrix_reads_no_sample_that_the_network_does_not(body, name):
+    graph = network(body)
+    fused, report, _ = fuse_with_report([graph])
+    assert next(o.status for o in report.outcomes if o.name == name) == "applied"
+    x = np.random.default_rng(0).standard_normal((2, N_CHANS, N_TIMES)).astype(np.float32)
+    x[0, :, -8:], x[1, 2, -1] = np.inf, np.nan
+    got, expected = OnnxruntimeRunner(fused).infer(x), OnnxruntimeRunner(graph).infer(x)
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
