@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
     from rtserve.graphs.parity import ParityReport
 
-__all__ = ["fuse", "fuse_with_report"]
+__all__ = ["fuse", "fuse_with_report", "layout_of"]
 
 
 def fuse(
@@ -122,7 +122,7 @@ def fuse_with_report(
     from rtserve.graphs.graph import Graph
 
     _require_known(passes or ())
-    engine = _layout(engine)
+    engine = layout_of(engine)
     graphs = _load_all(members)
     labels = _labels(members)
     inputs, outputs = stated_specs(*_common_specs(graphs, labels), stated or {}, name="a member")
@@ -212,7 +212,7 @@ def _require_known(passes: Sequence[str]) -> None:
             raise InputError(f"unknown pass {name!r}", hint=hint)
 
 
-def _layout(engine: str) -> str:
+def layout_of(engine: str) -> str:
     """Return the name of an engine that graphs are laid out for."""
     from rtserve.fusion.engines import ENGINES
     from rtserve.graphs.engines import engine_called

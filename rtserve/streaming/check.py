@@ -96,7 +96,7 @@ def check_step(step: StepGraph, graph: Graph, *, seed: int = 0) -> ParityReport:
     every = np.unique(np.linspace(0, n - 1, 5 if count_macs(graph.model) > HEAVY else 10).astype(int))
     testimonies = [hear(graph, [(one.name, windows_of(step, one.x, every.tolist()))]) for one in found]
     cases = [compared(heard.answers[0], together[every, place]) for place, heard in enumerate(testimonies)]
-    cases += _of_broken(step, graph, broken, every)
+    cases += _of_broken(step, graph, broken, every, finite=bool(np.isfinite(together).all()))
     _require_no_memory(step, np.stack([one.x for one in found]), together[-1])
     report = ParityReport(
         cases=tuple(cases), subject="the step, hop after hop", reference="the windows in float64",
@@ -105,9 +105,20 @@ def check_step(step: StepGraph, graph: Graph, *, seed: int = 0) -> ParityReport:
     return report.require(hint=DEFECT)
 
 
-def _of_broken(step: StepGraph, graph: Graph, broken: _Recording, every: np.ndarray) -> list[ParityCase]:
-    """Compare the answers to a recording with NaN, alone and window by window: an engine may let it spread in a batch."""
+def _of_broken(
+    step: StepGraph, graph: Graph, broken: _Recording, every: np.ndarray, *, finite: bool
+) -> list[ParityCase]:
+    """Compare the answers to a recording with NaN, alone and window by window: an engine may let it spread in a batch.
+
+    Where answers are `finite` otherwise, all those to windows without NaN must be.
+    """
     alone = answers_of(step, broken.x[None])[:, 0]
+    holes = np.append(0, np.cumsum(~np.isfinite(broken.x).all(0)))
+    ends = (step.first_answer + np.arange(len(alone))) * step.hop
+    clean = holes[ends] == holes[ends - step.input_spec.n_times]
+    kept = np.flatnonzero(clean & ~np.isfinite(alone).all(1))
+    if finite and len(kept):
+        raise ParityError(f"NaN is still in answer {kept[0]}, whose window holds none", hint=DEFECT)
     x = windows_of(step, broken.x, every.tolist())
     whole = np.isfinite(x).all((1, 2))
     cases = [

@@ -99,6 +99,37 @@ def test_states_are_named_fixed_and_in_the_order_of_the_outputs():
     assert all(shape.count("batch") == 1 for _, shape in step.states)
 
 
+def test_a_plain_step_and_one_laid_out_answer_alike_and_are_called_alike():
+    graph, step, _ = made("deep", 4)
+    plain, _ = stream(graph, hop=4, engine="native")
+    x = recording(20, 4)
+    assert off(answers_of(plain, x).astype("f8"), answers_of(step, x).astype("f8")) < 1e-5
+    for one, other in (
+        (plain.model.graph.inputs, step.model.graph.inputs),
+        (plain.model.graph.outputs, step.model.graph.outputs),
+    ):
+        assert [(v.name, v.shape) for v in one] == [(v.name, v.shape) for v in other]
+
+
+def test_a_layout_that_changes_the_answers_is_taken_back(monkeypatch):
+    graph, _, _ = made("deep", 4)
+    laid_out = build._laid_out
+
+    def wrong(step, engine):
+        model = laid_out(step, engine).model.clone()
+        emit, y = Emitter(model.graph), model.graph.outputs[0]
+        y.name = "before"
+        off_by = emit("Mul", y, np.float32(1.01), name="y")
+        off_by.name, off_by.shape = "y", y.shape
+        model.graph.outputs[0] = off_by
+        return dataclasses.replace(step, model=model)
+
+    monkeypatch.setattr(build, "_laid_out", wrong)
+    step, report = stream(graph, hop=4)
+    assert report.parity.passed
+    assert step.digest == stream(graph, hop=4, engine="native")[0].digest
+
+
 def test_a_runner_has_no_answer_before_a_whole_window_and_after_a_reset():
     _, step, _ = made("shallow", 6)
     runner, x = StepRunner(step), recording(20, 6, streams=1)
@@ -152,14 +183,22 @@ def test_a_step_that_remembers_does_not_pass():
         check_step(remembering, graph)
 
 
-def with_memory(model):
+def test_a_step_that_keeps_nan_does_not_pass():
+    graph, step, _ = made("shallow", 6)
+    remembering = dataclasses.replace(step, model=with_memory(step.model.clone(), drops_nan=False))
+    with pytest.raises(ParityError, match="NaN is still in answer"):
+        check_step(remembering, graph)
+
+
+def with_memory(model, *, drops_nan=True):
     """A step whose answers drift by less than parity sees: a millionth of the sum of all samples so far."""
     import onnx_ir as ir
 
     emit, y = Emitter(model.graph), model.graph.outputs[0]
     total = ir.Value(name="state.sum", shape=ir.Shape(["batch", 1]), type=ir.TensorType(ir.DataType.FLOAT))
     model.graph.inputs.append(total)
-    x = emit("Where", emit("IsNaN", model.graph.inputs[0]), np.float32(0), model.graph.inputs[0])
+    x = model.graph.inputs[0]
+    x = emit("Where", emit("IsNaN", x), np.float32(0), x) if drops_nan else x
     after = emit("Add", total, emit("ReduceMean", emit("ReduceMean", x, [2], keepdims=0), [1]))
     after.name, after.shape = "state.sum.next", ir.Shape(["batch", 1])
     off_by = emit("Add", y, emit("Mul", after, np.float32(1e-6)))

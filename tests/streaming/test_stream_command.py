@@ -2,6 +2,7 @@
 
 import json
 
+from rtserve.streaming.report import stream_text
 from tests.streaming.making import graph_of, normed, shallow
 
 
@@ -16,6 +17,9 @@ def test_a_step_is_written_and_explained(cli, tmp_path):
     assert report["schema"] == "rtserve.stream/1"
     assert report["macs"]["step"] < report["macs"]["window"]
     assert report["layers"][0]["computed"] == 6
+    assert "times fewer" in err
+    more = stream_text(report | {"macs": {"window": 4_000_000, "form": 9_000_000, "step": 5_000_000}}, explain=False)
+    assert "4.00 M multiply-adds per window (9.00 M in the form that is streamed) -> 5.00 M per hop;" in more
     code, _, err = cli("stream", graph, "--hop", 6, "-o", output)
     assert code == 2
     assert "--force" in err
