@@ -12,7 +12,7 @@ import numpy as np
 
 from rtserve.errors import InputError, SpecMismatchError
 from rtserve.graphs.graph import Graph
-from rtserve.graphs.heads import classifies, form_of
+from rtserve.graphs.heads import adds_up, classifies, form_of
 from rtserve.measure.cases import Cases
 from rtserve.measure.metrics import Metric, names_of_metrics, parse_metric
 from rtserve.measure.probabilities import class_probabilities
@@ -155,11 +155,21 @@ def to_answers(
     predictions = to_predictions(outputs, windows, name=name, decision=decision)
     if metric.reads != "probabilities":
         return predictions
-    return class_probabilities(outputs, _form(decision), name=name)
+    return _probabilities(outputs, decision, name)
 
 
-def _form(decision: Decision | None) -> str:
-    return decision.form if decision else ""
+def _probabilities(outputs: np.ndarray, decision: Decision | None, name: str) -> np.ndarray:
+    """Return what a graph's outputs say by the form that is written in it, unless they are plainly of another.
+
+    Where a network is trained its loss decides that they are logits, and nothing is to be doubted.
+    """
+    form = decision.form if decision else ""
+    if form == "logits" and len(outputs) > 1 and adds_up(outputs):
+        raise InputError(
+            f"the outputs of {name} are taken for logits, and every one of its {len(outputs)} answers adds up to 1",
+            hint="say what they are: rtserve annotate GRAPH.onnx --form probabilities --force",
+        )
+    return class_probabilities(outputs, form, name=name)
 
 
 def to_cases(outputs: np.ndarray, windows: WindowSet, *, name: str, decision: Decision | None = None) -> Cases:
@@ -170,6 +180,6 @@ def to_cases(outputs: np.ndarray, windows: WindowSet, *, name: str, decision: De
     if decision is None and outputs.shape[1] == 1:
         return Cases.of(windows, predictions, why=f"{name} is scored on numbers")
     try:
-        return Cases.of(windows, predictions, class_probabilities(outputs, _form(decision), name=name))
+        return Cases.of(windows, predictions, _probabilities(outputs, decision, name))
     except InputError as error:
         return Cases.of(windows, predictions, why=error.message)

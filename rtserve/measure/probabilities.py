@@ -16,7 +16,6 @@ from __future__ import annotations
 import numpy as np
 
 from rtserve.errors import InputError
-from rtserve.graphs.heads import adds_up
 
 __all__ = ["CLIP", "auc_statistics", "class_probabilities", "even", "log_loss_end", "log_loss_statistics", "priors"]
 
@@ -45,11 +44,6 @@ def class_probabilities(outputs: Array, form: str, *, name: str) -> Array:
         Where the form is not known, or probabilities are none.
     """
     x = np.asarray(outputs, np.float64)
-    if form == "logits" and len(x) > 1 and adds_up(x):
-        raise InputError(
-            f"the outputs of {name} are taken for logits, and every one of its {len(x)} answers adds up to 1",
-            hint="say what they are: rtserve annotate GRAPH.onnx --form probabilities --force",
-        )
     if form == "logits":
         return _softmax(np.concatenate([np.zeros_like(x), x], axis=1) if x.shape[1] == 1 else x)
     if form not in ("probabilities", "log-probabilities"):

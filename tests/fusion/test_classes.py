@@ -14,8 +14,8 @@ from rtserve.graphs.emit import Emitter
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.heads import classifies, form_of, output_form
 from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner
-from rtserve.measure.decisions import decide
-from rtserve.measure.probabilities import class_probabilities
+from rtserve.measure.decisions import Decision, decide, to_answers, to_cases
+from rtserve.measure.metrics import parse_metric
 from rtserve.signals.windows import WindowSet
 from rtserve.spec import OutputSpec
 
@@ -152,9 +152,14 @@ def test_what_bounds_its_numbers_otherwise_is_no_probability():
 
 def test_probabilities_taken_for_logits_are_not_scored():
     probabilities = softmax(np.random.default_rng(0).standard_normal((20, 3)))
+    labels = WindowSet(X=np.zeros((20, 1, 4), "f4"), y=np.arange(20, dtype="f4") % 3, target="class", unit="1")
+    log_loss, logits = parse_metric("log_loss"), Decision(n_outputs=3, form="logits")
     with pytest.raises(InputError, match="taken for logits, and every one of its 20 answers adds up to 1"):
-        class_probabilities(probabilities, "logits", name="g")
-    class_probabilities(np.log(probabilities), "logits", name="g")
+        to_answers(log_loss, probabilities, labels, name="g", decision=logits)
+    assert to_cases(probabilities, labels, name="g", decision=logits).probabilities is None
+    assert to_answers(log_loss, np.log(probabilities), labels, name="g", decision=logits) == pytest.approx(
+        probabilities
+    )
 
 
 def test_softmax_inside_and_outside_are_averaged_together_as_probabilities():
