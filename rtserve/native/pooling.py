@@ -156,7 +156,7 @@ def _accumulated(writer: Writer, each: View, once: View, more: str) -> None:
     at = [" + ".join([f"i{d} * {step[k]}" for d, (_, step) in enumerate(found) if step[k]] or ["0"]) for k in range(2)]
     text = "".join(f"for (int i{d} = 0; i{d} < {n}; i{d}++) " for d, (n, _) in enumerate(found))
     o, p = f"{once}[{at[1]}]", f"{each}[{at[0]}]"
-    writer.line(f"{text}{o} = {more.format(o, p)};", each, once)
+    writer.line(f"{text}{o} = {more.format(o, p)};", each, once, split=bool(found[0][1][1]))
 
 
 @operator("Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization")

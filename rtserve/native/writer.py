@@ -267,12 +267,16 @@ class Writer:
         plain = not (source.wide or target.wide)
         if plain and len(found) == 2 and found[1][1][0] == 1 and found[0][1][1] == 1 and found[1][1][1] != 1:
             (columns, (ldo, _)), (rows, (_, ldx)) = found
-            parts = [
+            parts = parts_for(default_cost([source]))
+            steps = [
                 f"rt_transpose({source} + {a}, {ldx}, {rows}, {b - a}, {target} + {a * ldo}, {ldo});"
-                for a, b in parts_of(columns, parts_for(default_cost([source])), 8)
-            ]
+                for a, b in parts_of(columns, parts, 8)
+            ] if columns >= rows else [
+                f"rt_transpose({source} + {a * ldx}, {ldx}, {b - a}, {columns}, {target} + {a}, {ldo});"
+                for a, b in parts_of(rows, parts, 8)
+            ]  # fmt: skip
             text = f"rt_transpose({source}, {ldx}, {rows}, {columns}, {target}, {ldo});"
-            self.line(text, source, target, cost=default_cost([source]), steps=[parts])
+            self.line(text, source, target, cost=default_cost([source]), steps=[steps])
             return
         self.nest([target, source], lambda e: f"{e[0]} = {e[1]}")
 
