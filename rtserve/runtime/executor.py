@@ -7,6 +7,7 @@ a call only runs what depends on the input, and frees every value after its last
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,9 @@ FRESH = frozenset(
     | {"Sigmoid", "Softmax", "Sub", "Tanh"}
 )
 """Operators whose result is memory of its own: the next operator may overwrite it if nobody else reads it."""
+
+BINDING = threading.RLock()
+"""One thread at a time binds: a second program in the first one's place would free constants that another stream reads."""
 
 SEVERAL = frozenset({"GRU", "LSTM", "RNN", "Split", "TopK"})
 """Operators whose function returns a tuple, however many outputs the node names."""
@@ -261,6 +265,9 @@ class PlanModule(nn.Module):  # type: ignore[misc]
         # Not as inference tensors, also where the first call is in inference mode: gradients may be asked for later.
         with torch.inference_mode(False), torch.no_grad():
             program = Program(self.plan, {name: self.get_buffer(name) for name in self.plan["tensors"]}, self.anchor)
+        if program.device.type == "cuda" and not torch.cuda.is_current_stream_capturing():
+            # What was made of constants is there before a call on another stream reads it.
+            torch.cuda.current_stream(program.device).synchronize()
         self.replays = Replays(program, self.precision) if program.device.type == "cuda" else None
         return program
 
@@ -268,7 +275,8 @@ class PlanModule(nn.Module):  # type: ignore[misc]
         """Return (batch, n_outputs) for x (batch, n_chans, n_times), in the module's type and on its device."""
         program = self.program
         if program is None:
-            program = self.program = self._bind()
+            with BINDING:
+                program = self.program = self.program or self._bind()
         return program.run(x) if self.replays is None else self.replays.run(x)
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -9,15 +10,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rtserve.runtime.node import Call, Node, operator
+from rtserve.runtime.replay import is_followed
 
 CONVOLUTIONS: dict[int, Call] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 MOST_ROWS = 2048
 """Windows of a convolution along time, over the batch, up to which a CUDA device computes it as a product."""
-MOST_GROUPS = 8
 LEAST_TERMS = (256, 64)
-"""Factors that a sum must have at least for the product to be ahead: of one group, and of several. All three were read
-off an H100 (torch 2.11): with one group 160 terms take 15 us as a product and 10 in cuDNN, 700 take 13 and 29, 6,579
-take 21 and 5,656; with five groups 192 terms take 20 and 60 at batch 16; with 64 groups 11 and 6."""
+"""Factors that a sum must have at least for the product to be ahead: of one group, and of several."""
+WIDE = (64, 512)
+"""Filters and factors from which it is taken however many windows there are."""
+MOST_GROUPS = 8
+MOST_NUMBERS = 1 << 27
+"""Numbers that the unfolded windows may be. All of these were read off an H100 and an H200 (torch 2.11): 40 filters of 25
+samples over 128 channels take 2,811 us in cuDNN at batch 1 and 28 as a product, 204 and 302 at batch 64; 64 filters of 15
+over 64 take 28 and 19 at batch 1, 57,510 and 604 at batch 512; 32 of 7 over 129 take 141 and 306 there. Five groups of 128
+filters of 3 over 64 take 1,082 and 204, five of 64 filters of 5 over 32 160 and 215; with 64 groups cuDNN is ahead."""
 TRANSPOSED: dict[int, Call] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
@@ -40,6 +47,21 @@ class Window:
         if self.auto == "VALID":
             pads, self.auto = (0,) * (2 * rank), "NOTSET"
         self.begins, self.ends = pads[:rank], pads[rank:]
+
+    @property
+    def only_axis(self) -> int | None:
+        """Which axis it runs along where it does nothing along the others, the last where it does along none."""
+        axes = range(self.rank)
+        busy = [a for a in axes if (self.kernel[a], self.strides[a], self.begins[a], self.ends[a]) != (1, 1, 0, 0)]
+        return None if self.auto != "NOTSET" or len(busy) > 1 else (*busy, self.rank - 1)[0]
+
+    def along(self, axis: int) -> Window:
+        """Return what it is on that axis alone."""
+        line = copy.copy(self)
+        line.rank = 1
+        for name in ("kernel", "strides", "dilations", "begins", "ends"):
+            setattr(line, name, (getattr(self, name)[axis],))
+        return line
 
     @property
     def symmetric(self) -> bool:
@@ -76,10 +98,40 @@ def conv(node: Node) -> Call:
     if _likes_channels_last(node, window):
         return _channels_last(node, window, groups)
     if node.device.type == "cuda" and node.is_constant(1) and (node.is_constant(2) or not node.has(2)):
-        weight, bias = node.tensor(1), node.tensor(2) if node.has(2) else None
-        convolve = _plainly(function, window, groups)
-        return along_time(weight, bias, window, groups, lambda x: convolve(x, weight, bias))
+        return on_cuda(node.tensor(1), node.tensor(2) if node.has(2) else None, window, groups)
     return _plainly(function, window, groups)
+
+
+def on_cuda(weight: Tensor, bias: Tensor | None, window: Window, groups: int) -> Call:
+    """Return a convolution as a CUDA device computes it fastest.
+
+    What runs along one axis, all others of length 1, is done on (batch, channels, time): with kernels of (182, 1) cuDNN's
+    float32 takes 20 times as long. A product leaves channels innermost, where cuDNN is slower too: 45 us against 30.
+    """
+    whole, axis = _plainly(CONVOLUTIONS[window.rank], window, groups), window.only_axis
+
+    def convolve(x: Tensor) -> Tensor:
+        y: Tensor = whole(x.contiguous(), weight, bias)
+        return y
+
+    if axis is None:
+        return convolve
+    kernel, line = weight.reshape(*weight.shape[:2], -1), window.along(axis)
+    plain = _plainly(F.conv1d, line, groups)
+    flat = along_time(kernel, bias, line, groups, lambda x: plain(x.contiguous(), kernel, bias))
+    if window.rank == 1:
+        return flat
+
+    def call(x: Tensor) -> Tensor:
+        sizes = [1] * window.rank
+        sizes[axis] = x.shape[2 + axis]
+        if x.shape[2:] != tuple(sizes):
+            return convolve(x)
+        y: Tensor = flat(x.reshape(*x.shape[:2], sizes[axis]))
+        sizes[axis] = y.shape[2]
+        return y.reshape(*y.shape[:2], *sizes)
+
+    return call
 
 
 def _plainly(function: Call, window: Window, groups: int) -> Call:
@@ -93,31 +145,63 @@ def _plainly(function: Call, window: Window, groups: int) -> Call:
 
 
 def along_time(weight: Tensor, bias: Tensor | None, window: Window, groups: int, convolve: Call) -> Call:
-    """Return a convolution along the last axis as one product of its unfolded windows, where there are few of them.
+    """Return a convolution of (batch, channels, time) as one product of its unfolded windows, where that is ahead.
 
-    With rows (b, t), x[b, c, s t + d k] laid out as U[(b, t), (c, k)], y = U W + bias. At small batches cuDNN in float32
-    picks ways that leave most of a device idle: 40 filters of 25 samples over 128 channels take an H100 3,390 us at
-    batch 1, this product 26; at batch 16 both take 85, and beyond `MOST_ROWS` rows cuDNN is ahead.
+    With rows (b, t), x[b, c, s t + d k] laid out as U[(b, t), (k, c)], y = U W + bias, for each group. The answer lies
+    with channels innermost, where the next layer's windows are whole stretches of memory. cuDNN in float32 picks ways
+    that leave most of a device idle where there are few windows, or several groups.
     """
-    filters, taps, per_group = weight.shape[0] // groups, window.kernel[-1], weight.shape[1]
-    across = window.kernel[:-1] != (1,) * (window.rank - 1) or any(s != 1 for s in window.strides[:-1])
-    if across or window.auto != "NOTSET" or groups > MOST_GROUPS or per_group * taps < LEAST_TERMS[groups > 1]:
+    filters, taps, per_group = weight.shape[0] // groups, window.kernel[0], weight.shape[1]
+    terms, most = per_group * taps, MOST_ROWS
+    if groups > MOST_GROUPS or terms < LEAST_TERMS[groups > 1]:
         return convolve
-    columns = weight.reshape(groups, filters, per_group * taps).transpose(1, 2).contiguous()
-    offset = None if bias is None else bias.reshape(groups, 1, filters)
-    stride, dilation, sides = window.strides[-1], window.dilations[-1], (window.begins[-1], window.ends[-1])
-    span, flat = dilation * (taps - 1) + 1, not any(window.begins[:-1] + window.ends[:-1])
+    if groups > 1 or (filters >= WIDE[0] and terms >= WIDE[1]):
+        most = MOST_NUMBERS
+    columns = weight.reshape(groups, filters, per_group, taps).permute(0, 3, 2, 1).reshape(groups, terms, filters)
+    columns = columns.contiguous()
+    multiply = _one_product(columns, bias) if groups == 1 else _products(columns, bias)
+    stride, dilation, sides = window.strides[0], window.dilations[0], (window.begins[0], window.ends[0])
+    span, zero = dilation * (taps - 1) + 1, weight.new_zeros(())
 
     def call(x: Tensor) -> Tensor:
-        batch, steps = x.shape[0], (x.shape[-1] + sum(sides) - span) // stride + 1
-        if not flat or batch * steps > MOST_ROWS or batch * steps <= 0 or any(size != 1 for size in x.shape[2:-1]):
+        batch, steps = x.shape[0], (x.shape[2] + sum(sides) - span) // stride + 1
+        rows = batch * steps
+        if rows > most or rows * terms * groups > MOST_NUMBERS or rows <= 0:
             return convolve(x)
-        lines = x.reshape(batch, groups, per_group, x.shape[-1])
-        seen = (F.pad(lines, sides) if any(sides) else lines).unfold(-1, span, stride)[..., ::dilation]
-        rows = seen.permute(1, 0, 3, 2, 4).reshape(groups, batch * steps, per_group * taps)
-        y = torch.bmm(rows, columns) if offset is None else torch.baddbmm(offset, rows, columns)
-        y = y.reshape(groups, batch, steps, filters).permute(1, 0, 3, 2)
-        return y.reshape(batch, groups * filters, *x.shape[2:-1], steps)
+        lines = x.transpose(1, 2)
+        if any(sides):  # one kernel, where `F.pad` launches two
+            ends = (zero.expand(batch, side, x.shape[1]) for side in sides)
+            lines = torch.cat([next(ends), lines, next(ends)], 1)
+        seen = lines.unfold(1, span, stride)[..., ::dilation].reshape(batch, steps, groups, per_group, taps)
+        y = multiply(seen.permute(2, 0, 1, 4, 3).reshape(groups, rows, terms))
+        return y.reshape(batch, steps, groups * filters).transpose(1, 2)
+
+    return call
+
+
+def _one_product(columns: Tensor, bias: Tensor | None) -> Call:
+    """Return what multiplies (1, rows, terms): (rows, filters)."""
+    matrix = columns[0]
+    if bias is None:
+        return lambda rows: torch.mm(rows[0], matrix)
+    return lambda rows: torch.addmm(bias, rows[0], matrix)
+
+
+def _products(columns: Tensor, bias: Tensor | None) -> Call:
+    """Return what multiplies (groups, rows, terms): (rows, groups, filters)."""
+    groups, _, filters = columns.shape
+    offset = None if bias is None else bias.reshape(groups, 1, filters)
+
+    def call(rows: Tensor) -> Tensor:
+        if is_followed(rows) or (torch.is_grad_enabled() and rows.requires_grad):  # a memory given takes no gradient
+            y = torch.bmm(rows, columns) if offset is None else torch.baddbmm(offset, rows, columns)
+            return y.transpose(0, 1)
+        y = rows.new_empty(rows.shape[1], groups, filters)
+        if offset is None:
+            torch.bmm(rows, columns, out=y.transpose(0, 1))
+        else:
+            torch.baddbmm(offset, rows, columns, out=y.transpose(0, 1))
+        return y
 
     return call
 

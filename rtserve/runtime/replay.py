@@ -81,22 +81,21 @@ class Replays:
 
     def _fits(self, x: Tensor) -> bool:
         """Whether a replay gives what this call asks for."""
-        if _is_compiling() or torch.jit.is_tracing() or _is_wrapped(x):  # before anything asks x for a number
+        if is_followed(x):  # before anything asks x for a number
             return False
         if (torch.is_grad_enabled() and x.requires_grad) or _is_capturing(x):
             return False
         return bool(x.dtype == self.program.dtype and x.device == self.program.device and x.shape[0] > 0)
 
 
-def _is_wrapped(x: Tensor) -> bool:
-    """Whether x is no plain tensor: a subclass, or inside vmap or another transform of functions."""
-    asked = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", None)
-    return type(x) is not Tensor or (asked is not None and asked(x))
+def is_followed(x: Tensor) -> bool:
+    """Whether a call is compiled, traced or transformed rather than run."""
+    return bool(_is_compiling() or torch.jit.is_tracing() or type(x) is not Tensor or _is_transformed(x))
 
 
-def _is_compiling() -> bool:
-    asked = getattr(torch.compiler, "is_compiling", None)
-    return asked is not None and bool(asked())
+_is_compiling = getattr(torch.compiler, "is_compiling", bool)
+_is_transformed = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", lambda x: False)
+"""Whether x is inside vmap or another transform of functions."""
 
 
 def _is_capturing(x: Tensor) -> bool:
@@ -108,6 +107,7 @@ class Captures:
 
     def __init__(self) -> None:
         self.pool: Any = None
+        self.last: torch.cuda.Stream | None = None
         self.done: torch.cuda.Event | None = None
 
     def capture(self, program: Any, x: Tensor, precision: str) -> Replayed:
@@ -131,17 +131,22 @@ class Captures:
                 with torch.cuda.graph(graph, pool=self.pool, stream=side, capture_error_mode="thread_local"):
                     answer = program.finish(list(values))
             torch.cuda.current_stream().wait_stream(side)
-            self.done = self.done or torch.cuda.Event()
-            self.done.record()
+            self.done, self.last = self.done or torch.cuda.Event(), torch.cuda.current_stream()
+            self.done.record(self.last)
         # The graph knows addresses only: what lies there lives as long as it does.
         return lambda x: self._replay(graph, held, answer, x, values)
 
     def _replay(self, graph: Any, held: Tensor, answer: Tensor, x: Tensor, values: list[Any]) -> Tensor:
+        if torch.cuda.current_device() != held.device.index:
+            with torch.cuda.device(held.device):
+                return self._replay(graph, held, answer, x, values)
         assert self.done is not None
-        with torch.cuda.device(held.device):
-            self.done.wait()  # the call before may be on another stream, and its graph uses the same memory
-            held.copy_(x)
-            graph.replay()
-            y = answer.clone()
-            self.done.record()
+        stream = torch.cuda.current_stream()
+        if stream != self.last:  # the call before may still run there, and its graph uses the same memory
+            self.done.wait(stream)
+            self.last = stream
+        held.copy_(x)
+        graph.replay()
+        y = answer.clone()
+        self.done.record(stream)
         return y

@@ -131,10 +131,30 @@ def pad(node: Node) -> Call:
     if mode not in ("constant", *PICKS):
         raise node.refuse(f"with mode {mode}")
     if pads is not None:
-        return _pad(mode, pads, value, axes)
+        padded = _pad(mode, pads, value, axes)
+        return padded if node.device.type != "cuda" or axes is not None else _joined(node, mode, pads, value, padded)
     if not node.has(1):
         raise node.refuse("without pads")
     return lambda x, computed: _pad(mode, as_ints(computed), value, axes)(x)
+
+
+def _joined(node: Node, mode: str, pads: Sequence[int], value: Any, padded: Call) -> Call:
+    """Return a Pad of one axis as a Concat: one kernel, where torch's own launches two."""
+    half = len(pads) // 2
+    sides = [(axis, pads[axis], pads[half + axis]) for axis in range(half) if pads[axis] or pads[half + axis]]
+    if mode != "constant" or len(sides) != 1 or min(pads) < 0:
+        return padded
+    ((axis, *ends),) = sides
+    filled = torch.full((), value or 0.0, dtype=node.dtype, device=node.device)
+
+    def call(x: Tensor) -> Tensor:
+        if x.dtype != filled.dtype:
+            y: Tensor = padded(x)
+            return y
+        front, behind = (filled.expand(*x.shape[:axis], n, *x.shape[axis + 1 :]) for n in ends)
+        return torch.cat([front, x, behind], axis)
+
+    return call
 
 
 def _pad(mode: str, pads: Sequence[int], value: Any, axes: Sequence[int] | None) -> Call:

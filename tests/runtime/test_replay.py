@@ -12,7 +12,8 @@ import torch
 
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.plan import graph_to_plan
-from rtserve.runtime.executor import PlanModule
+from rtserve.runtime import executor
+from rtserve.runtime.executor import PlanModule, Program
 from rtserve.runtime.precision import SWITCHES, computing_in
 from rtserve.runtime.replay import MOST, Replays
 from tests.runtime.test_executor import CONVNET, with_weights
@@ -137,6 +138,33 @@ def test_threads_that_switch_at_once_leave_the_process_as_it_was():
     assert switches() == before
 
 
+def test_threads_that_call_at_once_bind_once(monkeypatch):
+    """A second program in the first one's place would free constants that another stream's kernels still read."""
+    made, fast, faults = [], module(), []
+
+    class Slow(Program):
+        def __init__(self, *given):
+            made.append(threading.get_ident())
+            time.sleep(0.05)
+            super().__init__(*given)
+
+    monkeypatch.setattr(executor, "Program", Slow)
+    fast.load_state_dict(fast.state_dict())  # what was bound is forgotten
+    expected = module()(windows(2))
+
+    def ask():
+        if not torch.equal(fast(windows(2)), expected):
+            faults.append(threading.get_ident())
+
+    made.clear()
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(made), faults) == (1, [])
+
+
 def cuda(**changes):
     return module(**changes).to("cuda")
 
@@ -243,3 +271,34 @@ def test_float32_is_float32_and_tf32_is_asked_for():
             got = fast(x.cuda()).double().cpu().numpy()
             error.setdefault(precision, []).append(float(np.abs(got - exact).max() / np.abs(exact).max()))
     assert max(error["float32"]) < 2e-5 < 1e-4 < min(error["tf32"])
+
+
+def padded(pads, attrs=None, value=0.5):
+    """Return a module that pads x (batch, 3, 16)."""
+    plan = {"schema": "rtserve.plan/1", "opset": 20, "input": "x", "output": "y", "tensors": ["v"]}
+    plan["sizes"] = {"pads": {"scalar": False, "values": pads}}
+    plan["nodes"] = [{"op": "Pad", "inputs": ["x", "pads", "v"], "outputs": ["y"], "attrs": attrs or {}}]
+    return PlanModule(plan, {"v": torch.tensor(value)}).eval()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("pads", [[0, 0, 2, 0, 0, 1], [0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 3], [0, 1, 2, 0, 0, 1],
+                                  [0, 0, -2, 0, 0, 1]])  # fmt: skip
+def test_pads_are_those_of_the_cpu(pads):
+    for batch in (2, 2, 2, 0, 1):
+        fast = padded(pads).cuda()
+        assert torch.equal(fast(windows(batch).cuda()).cpu(), padded(pads)(windows(batch)))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kernel", [(33, 1), (1, 33), (1, 1), (3, 3)])
+@pytest.mark.parametrize("groups", [1, 4])
+def test_convolutions_are_those_of_the_cpu(kernel, groups):
+    torch.manual_seed(0)
+    x = torch.randn(5, 64, *(40 if k > 1 else 1 for k in kernel))
+    weight, bias = torch.randn(128, 64 // groups, *kernel), torch.randn(128)
+    plan = {"schema": "rtserve.plan/1", "opset": 20, "input": "x", "output": "y", "tensors": ["w", "b"], "sizes": {}}
+    plan["nodes"] = [{"op": "Conv", "inputs": ["x", "w", "b"], "outputs": ["y"], "attrs": {"group": groups}}]
+    fast, exact = PlanModule(plan, {"w": weight, "b": bias}).cuda(), PlanModule(plan, {"w": weight, "b": bias}).double()
+    for _ in range(3):
+        torch.testing.assert_close(fast(x.cuda()).cpu().double(), exact(x.double()), rtol=1e-5, atol=1e-3)
