@@ -9,11 +9,12 @@ ENGINE_NAMES = {
     "torch": "the torch executor",
     "openvino": "OpenVINO",
     "native": "native code",
+    "cuda": "the torch executor on a CUDA device",
     "reference": "onnx's own evaluator",
 }
 """Engines by the name that a command takes, and what a person reads."""
 ENGINES = tuple(ENGINE_NAMES)
-LAYOUTS = ("onnxruntime", "openvino", "torch", "native")
+LAYOUTS = ("onnxruntime", "openvino", "torch", "native", "cuda")
 """Those that a fused graph is laid out for."""
 FORMER = {"torch_plan": "torch"}
 """Names that version 0.1 wrote into its results and took on the command line."""

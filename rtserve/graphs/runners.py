@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rtserve.errors import ExportError, InputError, RtserveError
+from rtserve.errors import EnvironmentMissingError, ExportError, InputError, RtserveError
 from rtserve.graphs.engines import ENGINES, engine_called
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
 
 __all__ = [
+    "CudaRunner",
     "NativeRunner",
     "OnnxruntimeRunner",
     "OpenvinoRunner",
@@ -188,7 +189,8 @@ class PlanRunner:
 
         try:
             with torch.inference_mode(), self._manner():
-                y: np.ndarray = self.module(torch.from_numpy(np.ascontiguousarray(x)).to(self._dtype)).numpy()
+                given = torch.from_numpy(np.ascontiguousarray(x)).to(self.module.anchor.device, self._dtype)
+                y: np.ndarray = self.module(given).cpu().numpy()
         except (
             Exception
         ) as error:  # whatever torch says, it is about these windows: the plan was tried when it was made
@@ -266,6 +268,27 @@ def _largest(graph: Graph) -> int:
 def _finite(x: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return which windows, and what is answered to them, are all numbers."""
     return np.array([np.isfinite(one).all() and np.isfinite(y).all() for one, y in zip(x, truth, strict=False)])
+
+
+class CudaRunner:
+    """The torch executor on a CUDA device in float32: windows go there and answers come back."""
+
+    name = "cuda"
+
+    def __init__(self, graph: Graph) -> None:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise EnvironmentMissingError(
+                f"torch {torch.__version__} sees no CUDA device here",
+                hint="--engine torch runs the same graph on the CPU",
+            )
+        self._plan = PlanRunner(graph)
+        self._plan.module.to("cuda")
+
+    def infer(self, x: np.ndarray) -> np.ndarray:
+        """Return (batch, n_outputs) float32."""
+        return self._plan.infer(x)
 
 
 class OpenvinoRunner:
@@ -376,6 +399,8 @@ def make_runner(graph: Graph, engine: str = "onnxruntime", *, threads: int = 1) 
         return OpenvinoRunner(graph, threads=threads)
     if engine == "native":
         return NativeRunner(graph, threads=threads)
+    if engine == "cuda":
+        return CudaRunner(graph)
     if engine == "reference":
         return ReferenceRunner(graph)
     raise InputError(f"unknown engine {engine!r}", hint=f"use one of {', '.join(ENGINES)}")

@@ -1,5 +1,6 @@
 """The engines that a fused graph is laid out for: one file each, with what work costs there."""
 
+from rtserve.fusion.engines.cuda import CUDA
 from rtserve.fusion.engines.engine import Costs, Engine
 from rtserve.fusion.engines.native import NATIVE
 from rtserve.fusion.engines.onnxruntime import ONNXRUNTIME
@@ -8,4 +9,4 @@ from rtserve.fusion.engines.torch import TORCH
 
 __all__ = ["ENGINES", "Costs", "Engine"]
 
-ENGINES = {engine.name: engine for engine in (ONNXRUNTIME, OPENVINO, TORCH, NATIVE)}
+ENGINES = {engine.name: engine for engine in (ONNXRUNTIME, OPENVINO, TORCH, NATIVE, CUDA)}

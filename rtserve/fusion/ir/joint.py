@@ -18,6 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from rtserve.fusion.ir.conv import Conv1d
     from rtserve.graphs.emit import Emitter
 
 __all__ = ["DENSE", "Apart", "Joint", "Signal", "Source", "dense_behind", "ends_of", "join", "joints", "moved",
@@ -43,6 +44,10 @@ class Source:
         The source of which it is a copy; empty where it is none.
     factor : float
         Times what.
+    stage : Conv1d or None
+        The convolution of the window that its samples are outputs of, but for the factor, which is not on the bias.
+    windows : ndarray or None, (samples, taps)
+        Which samples of the window each of them reads; `ZERO` for zeros.
     """
 
     name: str
@@ -50,6 +55,8 @@ class Source:
     flat: bool = False
     base: str = ""
     factor: float = 1.0
+    stage: Conv1d | None = None
+    windows: np.ndarray | None = None
 
     @classmethod
     def of(cls, value: ir.Value, samples: int, *, base: ir.Value | None = None, **known: Any) -> Source:
@@ -66,6 +73,15 @@ class Signal:
 
     value: ir.Value
     places: list[tuple[Source, int]]
+
+    @property
+    def reads(self) -> dict[str, Any]:
+        """What a source that is a copy of it reads, as `Source` has it; nothing where that is not known."""
+        stages = {source.stage for source, _ in self.places}
+        if len(stages) > 1 or None in stages or any(source.factor != 1.0 for source, _ in self.places):
+            return {}
+        windows = np.stack([source.windows[t] for source, t in self.places])  # type: ignore[index]
+        return {"stage": stages.pop(), "windows": windows}
 
     @classmethod
     def whole(cls, value: ir.Value, n: int, **known: Any) -> Signal:

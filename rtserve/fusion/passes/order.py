@@ -5,6 +5,7 @@ save work whatever runs it; others write the assembled graph as an engine likes 
 up to a fifth (measured), so each has its own.
 """
 
+from rtserve.fusion.lower.cuda import seams
 from rtserve.fusion.lower.onnxruntime import channel_step, fast_fir, paired, turned, views, window
 from rtserve.fusion.passes import (
     chains,
@@ -57,6 +58,7 @@ PASSES = (
     Pass(name=pool.NAME, run=pool.run, engines=ORT, after=(layout.NAME,), why="long windows are pooled by a product"),
     Pass(name=elu.NAME, run=elu.run, engines=ORT, after=(depth.NAME, layout.NAME), why="Exp is vectorised, Elu not"),
     Pass(name=rows.NAME, run=rows.run, engines=ORT, why="a sum goes into a convolution of equal shape"),
+    Pass(name=seams.NAME, run=seams.run, engines=("cuda",), why="a kernel takes microseconds however little it does"),
 )  # fmt: skip
 """In the order in which they run."""
 PORTABLE = tuple(one.name for one in PASSES if not one.blocked)

@@ -104,7 +104,7 @@ def scaled(emit: Emitter, signal: Signal, factor: float, bias: np.ndarray) -> Si
         if np.ptp(shift.reshape(len(shift), -1), axis=1).max() == 0:
             shift = shift.reshape(len(shift), -1)[:, 0].reshape(-1, *([1] * (shift.ndim - 1)))
         y = emit("Add", y, shift[None].astype(np.float32))
-    return Signal.whole(y, len(signal.places), base=signal.value, factor=factor)
+    return Signal.whole(y, len(signal.places), base=signal.value, factor=factor, **signal.reads)
 
 
 def _affine_values(model: ir.Model, conv: ir.Node) -> set[Any]:

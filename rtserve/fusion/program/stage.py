@@ -146,9 +146,9 @@ def _outputs(emit: Emitter, x: ir.Value, stage: Conv1d, wanted: Sequence[np.ndar
     number, parts, n = np.zeros(windows.shape[:2], dtype=np.int64), [], 0
     for phase in np.unique(begins[regular] % stage.stride):
         mine = regular & (begins % stage.stride == phase)
-        value, first, length = _phase_output(emit, x, stage, int(begins[mine].min()), int(begins[mine].max()))
-        number[mine] = n + (begins[mine] - first) // stage.stride
-        source = Source.of(value, length)
+        value, first, whole = _phase_output(emit, x, stage, int(begins[mine].min()), int(begins[mine].max()))
+        number[mine], length = n + (begins[mine] - first) // stage.stride, whole.n_out
+        source = Source.of(value, length, stage=stage, windows=whole.reads(np.arange(stage.n_in)))
         parts.append(_Part(value=value, start=n, length=length, source=source, which=np.arange(length), cuts={}))
         n += length + 1
     if not regular.all():
@@ -194,12 +194,12 @@ def _assembled(emit: Emitter, parts: Sequence[_Part], numbers: np.ndarray) -> Si
     return Signal(value=emit("Concat", *pieces, axis=2) if len(pieces) > 1 else pieces[0], places=places)
 
 
-def _phase_output(emit: Emitter, x: ir.Value, stage: Conv1d, first: int, last: int) -> tuple[ir.Value, int, int]:
-    """Convolve x so that output j is the regular window from ``first + j stride`` on; return it, first, and its length."""
+def _phase_output(emit: Emitter, x: ir.Value, stage: Conv1d, first: int, last: int) -> tuple[ir.Value, int, Conv1d]:
+    """Convolve x so that output j is the regular window from ``first + j stride`` on; return it, first, and how."""
     if first > 0:
         first = first % stage.stride - stage.stride * (first % stage.stride != 0)
     whole = replace(stage, left=max(-first, 0), right=max(last + stage.span - stage.n_in, 0))
-    return whole.emit(emit, x), first, whole.n_out
+    return whole.emit(emit, x), first, whole
 
 
 def _seam_part(emit: Emitter, x: ir.Value, stage: Conv1d, runs: Sequence[np.ndarray], start: int) -> _Part:
@@ -229,7 +229,7 @@ def _seam_part(emit: Emitter, x: ir.Value, stage: Conv1d, runs: Sequence[np.ndar
     sizes = [len(run) for run in runs]
     cut = emit.many("Split", y, sizes, n=len(sizes), axis=2) if len(sizes) > 1 else []
     cuts = dict(zip(pairwise(accumulate(sizes, initial=0)), cut, strict=False))
-    source = Source.of(product, len(index), flat=True)
+    source = Source.of(product, len(index), flat=True, stage=stage, windows=index)
     return _Part(value=y, start=start, length=len(every), source=source, which=which, cuts=cuts)
 
 

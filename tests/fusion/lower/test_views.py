@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
-from rtserve.fusion.lower.onnxruntime import height, table
+from rtserve.fusion.lower import apart
+from rtserve.fusion.lower.onnxruntime import height
 from rtserve.fusion.lower.onnxruntime import views as joined_views
 from rtserve.fusion.program import stage
 from tests.fusion.passes.networks import N_CHANS, N_TIMES, fused_with, head, kinds, network
@@ -113,7 +114,7 @@ def test_the_mean_over_views_is_part_of_the_dense_layer():
 
 
 def test_a_mean_that_would_cost_more_in_the_dense_layer_stays(monkeypatch):
-    monkeypatch.setattr(table, "MOST_WEIGHTS", 24)
+    monkeypatch.setattr(apart, "MOST_WEIGHTS", 24)
     graph, outcome = fused(net())
     assert outcome.status == "applied"
     assert "ReduceMean" in kinds(graph)

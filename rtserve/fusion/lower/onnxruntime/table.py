@@ -14,25 +14,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import BLOCK
-from rtserve.fusion.ir.joint import Apart, Joint, dense_behind, ends_of, sources
+from rtserve.fusion.ir.joint import Apart, Joint, ends_of, sources
 from rtserve.fusion.ir.nodes import attributes_of, followers, inner_dims, only_reader
 from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.lower.apart import turn_apart
 from rtserve.graphs.emit import Emitter
-from rtserve.graphs.fold import constant, replace_value
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["FROM_ROWS", "MOST_WEIGHTS", "TO_ROWS", "Row", "ViewTable", "as_rows", "from_rows", "stepped",
+__all__ = ["FROM_ROWS", "TO_ROWS", "Row", "ViewTable", "as_rows", "from_rows", "stepped",
            "tabulate"]  # fmt: skip
 
 FROM_ROWS = (0, 3, 1, 2)
 """The turn from (batch, 1, time, channels) to (batch, channels, 1, time)."""
 TO_ROWS = (0, 2, 3, 1)
 """The turn back."""
-
-MOST_WEIGHTS = 1 << 14
-"""Weights up to which a mean over views goes into the dense layer; more would cost more to read than the mean."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,7 +100,7 @@ class ViewTable:
     def put_apart(self, model: ir.Model, order: Sequence[int]) -> None:
         """Put views apart where they lie behind the batch, in an order."""
         for end, apart in self.ends:
-            _turn_apart(model, end, apart, order)
+            turn_apart(model, end, apart, order)
 
     def numbers(self, index: np.ndarray) -> np.ndarray:
         """Return of which of the sources rows are."""
@@ -188,26 +185,3 @@ def from_rows(emit: Emitter, table: ir.Value, signals: np.ndarray, channels: int
     """Return signals, (number, time), put together from the rows of a table: (batch x number, channels, 1, time)."""
     rows = emit("Reshape", emit("Gather", table, signals, axis=1), [-1, 1, signals.shape[1], channels])
     return emit("Transpose", rows, perm=list(FROM_ROWS))
-
-
-def _turn_apart(model: ir.Model, node: ir.Node, apart: Apart, order: Sequence[int]) -> None:
-    r"""Let a Reshape to (views, batch, ...) find the views behind the batch; a mean over them goes into the dense layer.
-
-    :math:`W \sum_b w_b h_b = [w_1 W \dots w_B W]\,[h_1; \dots; h_B]`.
-    """
-    views = len(order)
-    emit = Emitter(model.graph, before=node, prefix="apart")
-    h, target = node.inputs[0], constant(node.inputs[1])
-    rest = [int(d) for d in target[2:]]  # type: ignore[index]
-    dense = dense_behind(model, apart)
-    kernel = constant(dense.inputs[1]) if dense is not None else None
-    if dense is None or kernel is None or kernel.size * views > MOST_WEIGHTS:
-        turned = emit("Transpose", emit("Reshape", h, [-1, views, *rest]), perm=[1, 0, *range(2, 2 + len(rest))])
-        if list(order) != list(range(views)):
-            turned = emit("Gather", turned, np.argsort(order), axis=0)
-        replace_value(model, node.outputs[0], turned)
-        return
-    tiled = [w * kernel.astype(np.float64) for w in apart.weights[list(order)]]  # type: ignore[index]
-    emit.before = dense
-    flat = emit("Reshape", h, [-1, views * rest[0]])
-    replace_value(model, dense.outputs[0], emit("Gemm", flat, np.concatenate(tiled), *dense.inputs[2:]))

@@ -1,0 +1,43 @@
+"""Views that lie behind the batch, (batch x views), put apart where the graph as assembled has them in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtserve.fusion.ir.joint import Apart, dense_behind
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.fold import constant, replace_value
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["MOST_WEIGHTS", "turn_apart"]
+
+MOST_WEIGHTS = 1 << 14
+"""Weights up to which a mean over views goes into the dense layer; more would cost more to read than the mean."""
+
+
+def turn_apart(model: ir.Model, node: ir.Node, apart: Apart, order: Sequence[int]) -> None:
+    r"""Let a Reshape to (views, batch, ...) find the views behind the batch; a mean over them goes into the dense layer.
+
+    :math:`W \sum_b w_b h_b = [w_1 W \dots w_B W]\,[h_1; \dots; h_B]`.
+    """
+    views = len(order)
+    emit = Emitter(model.graph, before=node, prefix="apart")
+    h, target = node.inputs[0], constant(node.inputs[1])
+    rest = [int(d) for d in target[2:]]  # type: ignore[index]
+    dense = dense_behind(model, apart)
+    kernel = constant(dense.inputs[1]) if dense is not None else None
+    if dense is None or kernel is None or kernel.size * views > MOST_WEIGHTS:
+        turned = emit("Transpose", emit("Reshape", h, [-1, views, *rest]), perm=[1, 0, *range(2, 2 + len(rest))])
+        if list(order) != list(range(views)):
+            turned = emit("Gather", turned, np.argsort(order), axis=0)
+        replace_value(model, node.outputs[0], turned)
+        return
+    tiled = [w * kernel.astype(np.float64) for w in apart.weights[list(order)]]  # type: ignore[index]
+    emit.before = dense
+    flat = emit("Reshape", h, [-1, views * rest[0]])
+    replace_value(model, dense.outputs[0], emit("Gemm", flat, np.concatenate(tiled), *dense.inputs[2:]))
