@@ -297,12 +297,24 @@ def _given(profile: Profile) -> Iterator[str]:
             yield f"challenge {challenge.key} was given {signal}; --shape names others"
 
 
+def _on_a_gpu(case: Case) -> str:
+    """Return what a CUDA device may add to the numbers; the figures are those of benchmarks/results/gpu.md."""
+    if case.manifest is None:
+        said = "torch lets cuDNN round factors to TF32's ten bits unless the code forbids it: up to 3e-3"
+    elif "tf32" in {entry.get("precision") for entry in case.manifest["challenges"].values()}:
+        said = "it computes in TF32, as its recipe asks: up to 5e-3"
+    else:
+        said = "it computes in float32, TF32 off: up to 1e-5"
+    return f"on a CUDA device {said} of the largest answer was seen beside float64"
+
+
 def _notes(case: Case, seen: Drive | None, run: bool) -> list[str]:
     notes = []
     if seen is not None and seen.outcome.kind == "plain":
         notes.append(
             "neither bubblewrap nor unshare works here: the submission ran with limits only, in the same file system"
         )
+    notes.append(_on_a_gpu(case))
     if not run:
         notes.append("static rules only: the submission was not run")
     if case.profile.one_of and seen is not None:

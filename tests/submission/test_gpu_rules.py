@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from broken import BROKEN, FINE
 from zips import write_zip
 
-from rtserve.submission.validate import check
+from rtserve.submission.validate import _on_a_gpu, check
 
 DRIVE = """
 import sys, torch
@@ -32,6 +33,17 @@ CASES = {
 }
 UNSEEN = ("torchscript",)
 """A trace made while the network is built cannot be followed without numbers: that it fails there is not foreseen."""
+
+
+def test_what_a_gpu_may_add_is_said(tmp_path):
+    report = check(write_zip(tmp_path / "submission.zip", FINE["good"]), run=False)
+    assert any("round factors to TF32's ten bits unless the code forbids it" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(("precision", "said"), [("float32", "TF32 off: up to 1e-5"), ("tf32", "as its recipe asks")])
+def test_a_zip_of_ours_says_its_precision(precision, said):
+    case = SimpleNamespace(manifest={"challenges": {"1": {"precision": "float32"}, "2": {"precision": precision}}})
+    assert said in _on_a_gpu(case)
 
 
 @pytest.mark.gpu
