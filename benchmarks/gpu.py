@@ -5,8 +5,8 @@
 
 CompactRT W1 to W4, EEGNeX W1 and W2, and ten networks of the zoo; batch 1, 64 and 512; microseconds a call, the median
 of rounds taken by turns, each of several calls behind one another. All float32 with TF32 off, but for the column of
-errors that says so. FOLDER travels: the plan as a zip carries it (engine torch), and every member's seeded weights.
-Where there is no CUDA device only the numbers are compared, and the table says so.
+errors that says so. FOLDER travels: the plan laid out for CUDA, that for torch where it is another, and every member's
+seeded weights. Where there is no CUDA device only the numbers are compared, and the table says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_peers import EAGER, calls_of
+from gpu_peers import EAGER, calls_of, count_kernels, first_calls
 from gpu_table import write_table
 from torch import nn
 from workloads import VIEWS, WORKLOADS
@@ -59,9 +59,11 @@ class Case:
     family, workload : str
         As in `CASES`.
     plan : dict
-        For the executor.
+        For the executor, laid out for CUDA.
     tensors : dict of str to Tensor
         Its weights.
+    plain : tuple or None
+        Both laid out for torch, where that is another plan.
     members : list of dict
         The state_dict of each member.
     """
@@ -70,6 +72,7 @@ class Case:
     workload: str
     plan: dict[str, Any]
     tensors: dict[str, torch.Tensor]
+    plain: tuple[dict[str, Any], dict[str, torch.Tensor]] | None
     members: list[dict[str, torch.Tensor]]
 
     @property
@@ -97,8 +100,8 @@ def network(family: str, seed: int) -> nn.Module:
     return made.eval()
 
 
-def prepare(folder: Path) -> None:
-    """Write every case: plan, its tensors and the members' weights."""
+def prepare(folder: Path, only: str = "") -> None:
+    """Write every case, or one (``EEGNeX-W2``): plans, their tensors and the members' weights."""
     import tempfile
 
     from rtserve.fusion.fuse import fuse
@@ -108,6 +111,8 @@ def prepare(folder: Path) -> None:
     exporters = Path(__file__).resolve().parent.parent / "exporters"
     folder.mkdir(parents=True, exist_ok=True)
     for family, workload in CASES:
+        if only not in ("", f"{family}-{workload}"):
+            continue
         n_members, n_views = WORKLOADS[workload]
         states = [network(family, seed).state_dict() for seed in range(n_members)]
         reference = "compact_rt.py" if family == "CompactRT" else f"braindecode_models.py:{family}"
@@ -116,11 +121,13 @@ def prepare(folder: Path) -> None:
             for state in states:
                 torch.save(state, Path(scratch) / "weights.pth")
                 graphs.append(export(Path(scratch) / "weights.pth", exporter=str(exporters / reference)))
-        plan, tensors = graph_to_plan(fuse(graphs, views=VIEWS[:n_views], engine="torch"))
+        plans = [graph_to_plan(fuse(graphs, views=VIEWS[:n_views], engine=engine)) for engine in ("cuda", "torch")]
+        plans = plans[: 1 + (plans[0][0] != plans[1][0])]
         torch.save(
-            {"plan": json.dumps(plan), "tensors": tensors, "members": states}, folder / f"{family}-{workload}.pt"
+            {"plans": [(json.dumps(plan), tensors) for plan, tensors in plans], "members": states},
+            folder / f"{family}-{workload}.pt",
         )
-        print(f"{family} {workload}: {len(plan['nodes'])} nodes", flush=True)
+        print(f"{family} {workload}: {' or '.join(str(len(plan['nodes'])) for plan, _ in plans)} nodes", flush=True)
 
 
 def cases(folder: Path) -> Iterator[Case]:
@@ -129,8 +136,19 @@ def cases(folder: Path) -> Iterator[Case]:
         path = folder / f"{family}-{workload}.pt"
         if path.exists():
             held = torch.load(path, weights_only=True)  # noqa: TID251  (tensors and a text, ours)
-            plan = json.loads(held["plan"])
-            yield Case(family=family, workload=workload, plan=plan, tensors=held["tensors"], members=held["members"])
+            (plan, tensors), *other = [(json.loads(plan), tensors) for plan, tensors in held["plans"]]
+            yield Case(family=family, workload=workload, plan=plan, tensors=tensors, plain=other[0] if other else None,
+                       members=held["members"])  # fmt: skip
+
+
+def modules_of(case: Case, device: str) -> list[nn.Module]:
+    """Return the members on a device."""
+    modules = []
+    for seed, state in enumerate(case.members):
+        made = network(case.family, seed)
+        made.load_state_dict(state)
+        modules.append(made.to(device))
+    return modules
 
 
 def windows(batch: int) -> torch.Tensor:
@@ -140,17 +158,14 @@ def windows(batch: int) -> torch.Tensor:
 
 def measure(case: Case, device: str, rounds: int, budget_s: float, *, inductor: bool) -> Iterator[dict[str, Any]]:
     """Yield a row per batch size: microseconds of every engine, and errors relative to float64."""
-    modules = []
-    for seed, state in enumerate(case.members):
-        made = network(case.family, seed)
-        made.load_state_dict(state)
-        modules.append(made.to(device))
+    modules = modules_of(case, device)
     for batch in BATCHES:
         x = windows(batch).to(device)
         calls, refused = calls_of(case, modules, x, inductor=inductor and batch == 1)
         row = {"family": case.family, "workload": case.workload, "batch": batch, "refused": refused}
         row["errors"] = errors(calls, case, modules, x)
         row["us"] = times(calls, rounds, budget_s) if device == "cuda" else {}
+        row["first_ms"] = first_calls(case, x) if device == "cuda" else []
         yield row
         del calls
         if device == "cuda":
@@ -205,12 +220,13 @@ def main() -> None:
     parser.add_argument("what", choices=["prepare", "measure"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    parser.add_argument("--only", default="", help="prepare this case alone, such as EEGNeX-W2")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--budget", type=float, default=1.0, help="seconds of timing for a case and batch size")
     parser.add_argument("--limit", type=float, default=360.0, help="seconds after which no further case begins")
     arguments = parser.parse_args()
     if arguments.what == "prepare":
-        prepare(arguments.folder)
+        prepare(arguments.folder, arguments.only)
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -221,10 +237,24 @@ def main() -> None:
             continue
         inductor = device == "cuda" and (case.family, case.workload) in (("CompactRT", "W1"), ("CompactRT", "W4"))
         rows += measure(case, device, arguments.rounds, arguments.budget, inductor=inductor)
-        record = {"device": _device(), "torch": torch.__version__, "rows": rows, "left_out": left}
-        write_table(record, arguments.output)
+        write_table(_record(rows, left), arguments.output)
         print(f"{case.family} {case.workload}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-    write_table({"device": _device(), "torch": torch.__version__, "rows": rows, "left_out": left}, arguments.output)
+    if device == "cuda":  # last: a profiler may slow down what comes behind it
+        add_kernels(rows, arguments.folder)
+    write_table(_record(rows, left), arguments.output)
+
+
+def add_kernels(rows: list[dict[str, Any]], folder: Path) -> None:
+    """Add to every row how many kernels a call launches."""
+    for case in cases(folder):
+        modules = modules_of(case, "cuda")
+        for row in rows:
+            if (row["family"], row["workload"]) == (case.family, case.workload):
+                row["kernels"] = count_kernels(case, modules, windows(row["batch"]).to("cuda"))
+
+
+def _record(rows: list[dict[str, Any]], left: list[str]) -> dict[str, Any]:
+    return {"device": _device(), "torch": torch.__version__, "rows": rows, "left_out": left}
 
 
 def _device() -> str:

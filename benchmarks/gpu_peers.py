@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 Call = Callable[[], Tensor]
 EAGER, OURS = "one eager forward", "rtserve"
+PLAIN = "rtserve, laid out for torch"
 LAUNCHES = "rtserve, launch by launch"
 """Our plan without CUDA graphs: what it was before the executor captured."""
 
@@ -80,9 +82,10 @@ def scripted(modules: Sequence[nn.Module], views: Sequence[str], x: Tensor) -> C
     return loop(traced, views, x)
 
 
-def ours(case: Case, x: Tensor, *, precision: str = "float32", replay: bool = True) -> Call:
+def ours(case: Case, x: Tensor, *, precision: str = "float32", replay: bool = True, plain: bool = False) -> Call:
     """Return our plan, launch by launch or as the executor replays it from its third call on."""
-    module = PlanModule({**case.plan, "precision": precision}, case.tensors).to(x.device).eval()
+    plan, tensors = case.plain if plain and case.plain is not None else (case.plan, case.tensors)
+    module = PlanModule({**plan, "precision": precision}, tensors).to(x.device).eval()
     with torch.inference_mode():
         for _ in range(3 if replay else 0):
             module(x)
@@ -124,6 +127,8 @@ def calls_of(
         LAUNCHES: lambda: ours(case, x, replay=False),
         OURS: lambda: ours(case, x),
     }
+    if case.plain is not None:
+        makers[PLAIN] = lambda: ours(case, x, plain=True)
     if x.is_cuda:
         makers[f"{EAGER}, CUDA graph"] = lambda: captured(loop(first, ("identity",), x))
         makers["vmap, CUDA graph"] = lambda: captured(stacked(modules, views, x))
@@ -138,3 +143,37 @@ def calls_of(
         except Exception as error:  # a peer that cannot run this network is a result, not an end
             refused[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
     return calls, refused
+
+
+def count_kernels(case: Case, modules: Sequence[nn.Module], x: Tensor) -> dict[str, int]:
+    """Return how many kernels and copies a call of some engines launches, by the profiler."""
+    from torch.autograd import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    counts = {}
+    calls = {
+        EAGER: loop(modules[:1], ("identity",), x),
+        "vmap": stacked(modules, case.views, x),
+        OURS: ours(case, x, replay=False),
+    }
+    for name, call in calls.items():
+        call()
+        torch.cuda.synchronize()
+        with profile(activities=[ProfilerActivity.CUDA]) as seen:
+            call()
+            torch.cuda.synchronize()
+        counts[name] = sum(event.device_type == DeviceType.CUDA for event in seen.events())
+    return counts
+
+
+def first_calls(case: Case, x: Tensor) -> list[float]:
+    """Return what the first three calls of a batch size take, in ms: plain with the plan bound, captured, replayed."""
+    module, taken = PlanModule(case.plan, case.tensors).to(x.device).eval(), []
+    with torch.inference_mode():
+        for _ in range(3):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            module(x)
+            torch.cuda.synchronize()
+            taken.append((time.perf_counter() - start) * 1e3)
+    return taken

@@ -13,6 +13,7 @@ BARS = (
     ("CompactRT", "W4", (64, 512), "rtserve", "vmap, CUDA graph", 0.5),
 )
 """Family, workload, batch sizes, what, in units of what, at most."""
+FIRSTS = ("first, plainly", "second, captured", "third, replayed")
 TITLE = "# Plans on a CUDA device"
 
 
@@ -27,7 +28,15 @@ def page(record: dict[str, Any]) -> list[str]:
     """Return the page's lines."""
     names = list(dict.fromkeys(name for row in record["rows"] for name in row["us"] or row["errors"]))
     head = [TITLE, "", f"{record['device']}, torch {record['torch']}; float32 with TF32 off unless named.", ""]
-    return [*head, *_times(record, names), *_bars(record), *_errors(record), *_refused(record)]
+    return [
+        *head,
+        *_times(record, names),
+        *_bars(record),
+        *_firsts(record),
+        *_kernels(record),
+        *_errors(record),
+        *_refused(record),
+    ]
 
 
 def _rows(record: dict[str, Any], names: list[str], field: str, shape: str) -> list[str]:
@@ -42,6 +51,20 @@ def _times(record: dict[str, Any], names: list[str]) -> list[str]:
     if not any(row["us"] for row in record["rows"]):
         return []
     return ["## Microseconds a call", "", *_rows(record, names, "us", ",.0f")]
+
+
+def _firsts(record: dict[str, Any]) -> list[str]:
+    """The first calls of a batch size, beside those that follow."""
+    rows = [{**row, "first_ms": dict(zip(FIRSTS, row["first_ms"], strict=True))} for row in record["rows"]
+            if row.get("first_ms")]  # fmt: skip
+    lines = ["## Milliseconds of rtserve's first calls", "", *_rows({"rows": rows}, list(FIRSTS), "first_ms", ",.1f")]
+    return lines if rows else []
+
+
+def _kernels(record: dict[str, Any]) -> list[str]:
+    names = list(dict.fromkeys(name for row in record["rows"] for name in row.get("kernels", {})))
+    rows = [row for row in record["rows"] if "kernels" in row]
+    return ["## Kernels a call launches", "", *_rows({"rows": rows}, names, "kernels", ",d")] if rows else []
 
 
 def _errors(record: dict[str, Any]) -> list[str]:
