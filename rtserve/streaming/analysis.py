@@ -47,6 +47,8 @@ class Analysis:
         Where time lies in the values that have columns, the window first, in the order of the graph.
     macs : dict
         Multiply-adds of each node per window.
+    apart : set
+        Values whose axis of (batch x n) has the n of one stream side by side, so that it is no (n x batch).
     """
 
     model: ir.Model
@@ -55,6 +57,7 @@ class Analysis:
     links: dict[ir.Node, Link | Whole]
     tracks: dict[ir.Value, Track]
     macs: dict[ir.Node, int]
+    apart: set[ir.Value]
 
     @property
     def window(self) -> ir.Value:
@@ -82,10 +85,10 @@ class Analysis:
         return (axes[0], n) if not rest and high[axes[0]] == n * BATCHES[1] else None
 
     def keepable(self, value: ir.Value) -> bool:
-        """Whether a value can be a state: float32, the batch in one axis."""
+        """Whether a value can be a state: float32, the batch in one axis, every stream at one place of it."""
         import onnx_ir as ir
 
-        return value.dtype == ir.DataType.FLOAT and self.batch_axis(value) is not None
+        return value.dtype == ir.DataType.FLOAT and self.batch_axis(value) is not None and value not in self.apart
 
     def numbers(self, value: ir.Value) -> int:
         """Return how many numbers of a window a column of a value holds."""
@@ -137,7 +140,24 @@ def analyse(model: ir.Model) -> Analysis:
                 columns = _columns(node, link, k, tracks, numbering, shape)
                 tracks[out] = Track(axis=link.axis, rows=link.rows, columns=columns)
     macs = {node: _macs(node, sizes) for node in model.graph}
-    return Analysis(model=model, n_times=n_times, sizes=sizes, links=links, tracks=tracks, macs=macs)
+    apart: set[ir.Value] = set()
+    found = Analysis(model=model, n_times=n_times, sizes=sizes, links=links, tracks=tracks, macs=macs, apart=apart)
+    for value in tracks:
+        if _stands_apart(found, value):
+            apart.add(value)
+    return found
+
+
+def _stands_apart(analysis: Analysis, value: ir.Value) -> bool:
+    """Whether a stream's n parts lie side by side in the axis of a value's batch: a Reshape joined them so, once."""
+    node, axis = value.producer(), analysis.batch_axis(value)
+    if node is None or axis is None or axis[1] == 1:
+        return False
+    read = [one for one in node.inputs if one is not None and one in analysis.tracks]
+    if any(one in analysis.apart for one in read):
+        return True
+    before = analysis.batch_axis(read[0]) if node.op_type == "Reshape" else None
+    return before is not None and before[1] < axis[1] and before[0] == axis[0]
 
 
 def _columns(

@@ -42,6 +42,14 @@ def deep(emit, x, rng):
     return emit("ReduceMean", x, [2], keepdims=0), 6
 
 
+def by_channel(emit, x, rng):
+    """Every channel a window of its own, (batch x channels), filtered alike and pooled."""
+    h = emit("Reshape", x, np.array([-1, 1, 48]))
+    h = emit("Tanh", emit("Conv", h, rng.standard_normal((2, 1, 5))))
+    h = emit("AveragePool", h, kernel_shape=[8], strides=[4])
+    return emit("Reshape", h, np.array([-1, 6, 10])), 60
+
+
 def normed(emit, x, rng):
     """A norm over time in front of everything."""
     h = emit("Sub", x, emit("ReduceMean", x, [2]))

@@ -90,6 +90,20 @@ def test_streams_side_by_side_are_as_they_are_alone():
         assert np.allclose(together[:, k], answers_of(step, x[k : k + 1])[:, 0], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize(("kind", "hop"), [("shallow", 6), ("deep", 3), ("by_channel", 4)])
+def test_streams_may_change_places_with_their_states(kind, hop):
+    _, step, _ = made(kind, hop)
+    x, turned = recording(step.first_answer + 4, hop, streams=3), [2, 0, 1]
+    runner = StepRunner(step, batch=3)
+    for k in range(0, x.shape[2], hop):
+        if k == x.shape[2] // 2 // hop * hop:
+            x = x[turned]
+            for name, shape in step.states:
+                runner._state[name] = np.take(runner._state[name], turned, axis=shape.index("batch"))
+        y = runner.push(np.ascontiguousarray(x[:, :, k : k + hop]))
+    assert off(y.astype("f8"), answers_of(step, x)[-1].astype("f8")) < 1e-6
+
+
 def test_states_are_named_fixed_and_in_the_order_of_the_outputs():
     _, step, _ = made("shallow", 6)
     names = [value.name for value in step.model.graph.inputs]
