@@ -22,6 +22,8 @@ from tests import fast_part
 from tests.order import longest_first
 
 ROOT = Path(__file__).resolve().parent.parent
+HANGS_S = 3600.0
+"""Seconds after which what should have ended never will: on a machine that does much else, all takes long."""
 SHARED = Path(os.environ.get("RTSERVE_SHARED", ROOT.parent / "shared"))
 
 allow_pure_torchaudio()  # tests import braindecode beside whatever torchaudio the index gave

@@ -57,7 +57,7 @@ def run(folder: Path, name: str, reached: int) -> None:
 
 def orphans() -> list[str]:
     """Return what is still running of what a run started; it was handed to this process when the run ended."""
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + 120.0
     left: list[str] = []
     while time.monotonic() < deadline:
         with contextlib.suppress(ChildProcessError):

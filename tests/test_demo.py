@@ -18,7 +18,7 @@ from rtserve.files import sha256_file
 from rtserve.graphs.graph import Graph
 from rtserve.measure.evaluate import evaluate
 from rtserve.measure.timing import Timings
-from tests.conftest import ROOT
+from tests.conftest import HANGS_S, ROOT
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
 COMMAND = [sys.executable, "-m", "rtserve", "demo", "--quick", "-o", "out"]
@@ -35,7 +35,7 @@ def interrupted(folder, names):
     """Run the demo with a signal at a stage in turn, as ``SIGINT:1``, and return what each run left by that name."""
     command = [sys.executable, "-W", "ignore", str(ROOT / "tests/demo_interrupts.py"), str(folder), *names]
     done = subprocess.run(
-        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=400
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=HANGS_S
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return {left["name"]: left for left in map(json.loads, done.stdout.splitlines())}

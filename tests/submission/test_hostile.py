@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 import zipfile
 from pathlib import Path
 
@@ -129,7 +128,7 @@ def _running(mark: bytes) -> list[int]:
     return found
 
 
-LIMITS = sandbox.Limits(wall_s=60, memory_bytes=6 * 2**30, file_bytes=64 * 2**20, output_bytes=4 * 2**20, processes=12)
+LIMITS = sandbox.Limits(wall_s=900, memory_bytes=6 * 2**30, file_bytes=64 * 2**20, output_bytes=4 * 2**20, processes=12)
 ENDINGS = {
     "allocates 30 GB": ("import torch; torch.empty(30 * 2**30, dtype=torch.uint8).fill_(1)", "RT303", ""),
     "forks without end": ("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", "RT302", "processes"),
@@ -143,13 +142,12 @@ ENDINGS = {
 @pytest.mark.parametrize("name", ENDINGS)
 def test_a_broken_limit_ends_in_a_report(name, tmp_path):
     code, expected, said = ENDINGS[name]
-    before = time.perf_counter()
     report = check(write_zip(tmp_path / "hostile.zip", good(**{"submission.py": code + "\n" + GOOD})), limits=LIMITS)
     failed = [result for result in report.results if result.status == "failed" and result.code.startswith(expected)]
     assert failed, tick_list(report)
     assert said in failed[0].findings[0].message
     assert report.exit_code == 1
-    assert time.perf_counter() - before < LIMITS.wall_s
+    assert "ran longer" not in failed[0].findings[0].message
 
 
 def test_a_run_that_hangs_is_ended(tmp_path):
