@@ -53,7 +53,7 @@ with NaN and Inf must give numbers where onnxruntime does, or the graph in float
 
 {summary}
 
-| network | compiles | largest error | M multiply-adds | C, kB | why not |
+| network | written as C | largest error | M multiply-adds | C, kB | why not |
 |--|--|--:|--:|--:|--|
 """
 
