@@ -19,7 +19,7 @@ from zoo_prepare import run_stage
 from rtserve.errors import RtserveError
 from rtserve.files import write_bytes
 from rtserve.fusion.fuse import fuse_with_report
-from rtserve.fusion.passes.outcome import OptimizationReport
+from rtserve.fusion.run.outcome import OptimizationReport
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.macs import count_macs
 from rtserve.graphs.parity import probe_inputs, relative_error

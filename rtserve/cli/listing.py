@@ -89,7 +89,7 @@ def _profiles() -> dict[str, str]:
 
 
 def _passes() -> dict[str, str]:
-    from rtserve.fusion.passes.order import PASSES
+    from rtserve.fusion.run.order import PASSES
 
     return {one.name: f"{one.why} ({one.scope}; {', '.join(one.engines)})" for one in PASSES}
 

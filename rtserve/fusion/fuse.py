@@ -20,7 +20,7 @@ from rtserve.graphs.meaning import stated_specs
 from rtserve.spec import InputSpec, OutputSpec, Provenance, require_same_input, require_same_output
 
 if TYPE_CHECKING:
-    from rtserve.fusion.passes.outcome import OptimizationReport
+    from rtserve.fusion.run.outcome import OptimizationReport
     from rtserve.graphs.graph import Graph
     from rtserve.graphs.parity import ParityReport
 
@@ -117,7 +117,7 @@ def fuse_with_report(
         Seed of the probe inputs.
     """
     from rtserve.fusion.join import join
-    from rtserve.fusion.passes.pipeline import optimize_graph
+    from rtserve.fusion.run.pipeline import optimize_graph
     from rtserve.graphs.fold import normalise
     from rtserve.graphs.graph import Graph
 
@@ -201,8 +201,8 @@ def _require_known(passes: Sequence[str]) -> None:
     """Raise `InputError` where a pass has a name that none has."""
     import difflib
 
-    from rtserve.fusion.passes.order import PASSES
-    from rtserve.fusion.passes.pipeline import APART, WAYS
+    from rtserve.fusion.run.order import PASSES
+    from rtserve.fusion.run.pipeline import APART, WAYS
 
     known = [*(one.name for one in PASSES), *(way[0] for way in WAYS), APART]
     for name in passes:

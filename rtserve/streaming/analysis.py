@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.files import sha256_bytes
+from rtserve.fusion.affine.value import static_dims
 from rtserve.fusion.ir.nodes import attributes_of, inner_dims
-from rtserve.fusion.passes.affine import static_dims
 from rtserve.graphs.fold import constant
 from rtserve.graphs.macs import COUNTED, macs_of, shapes_at
 from rtserve.streaming.columns import NONE, Columns, Numbering

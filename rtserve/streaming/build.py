@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from rtserve.errors import InputError, ParityError, RtserveError
 from rtserve.fusion.fuse import fuse_with_report, layout_of
+from rtserve.fusion.ir.clean import cleaned
 from rtserve.fusion.join import prepare_member
-from rtserve.fusion.passes.order import passes_for
-from rtserve.fusion.passes.running import cleaned, run_passes
+from rtserve.fusion.run.order import passes_for
+from rtserve.fusion.run.running import run_passes
 from rtserve.graphs.fold import normalise
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.macs import count_macs

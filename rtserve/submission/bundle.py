@@ -175,7 +175,7 @@ def _artefact(
 ) -> Artefact:
     """Fuse one challenge and turn it into files."""
     from rtserve.fusion.fuse import fuse
-    from rtserve.fusion.passes.order import PORTABLE
+    from rtserve.fusion.run.order import PORTABLE
     from rtserve.submission.artefacts import make_artefact
     from rtserve.submission.fitting import require_fit
     from rtserve.submission.manifest import reference_windows

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tests.fusion.passes.networks import N_CHANS, N_TIMES, conv_net, network
+from tests.fusion.networks import N_CHANS, N_TIMES, conv_net, network
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import profiles

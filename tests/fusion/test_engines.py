@@ -6,15 +6,15 @@ from click.testing import CliRunner
 from rtserve.cli.main import cli
 from rtserve.fusion.engines import ENGINES
 from rtserve.fusion.fuse import fuse
-from rtserve.fusion.passes.order import PASSES, PORTABLE, passes_for
+from rtserve.fusion.run.order import PASSES, PORTABLE, passes_for
 from rtserve.graphs.engines import ENGINES as NAMES
 from rtserve.graphs.engines import LAYOUTS, engine_called
 from rtserve.graphs.plan import graph_to_plan
 from rtserve.graphs.runners import make_runner
+from tests.fusion.local.test_attention import multihead
 from tests.fusion.making import network
-from tests.fusion.passes.networks import attention, conv_net, eegnet
-from tests.fusion.passes.networks import network as small
-from tests.fusion.passes.test_attention import multihead
+from tests.fusion.networks import attention, conv_net, eegnet
+from tests.fusion.networks import network as small
 
 
 def test_every_engine_has_one_name():

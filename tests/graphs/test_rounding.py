@@ -16,7 +16,7 @@ from rtserve.graphs.graph import Graph
 from rtserve.graphs.parity import SLACK, relative_error
 from rtserve.graphs.rounding import answers_alone, expected_error
 from rtserve.graphs.witness import hear
-from tests.fusion.passes.networks import N_CHANS, N_TIMES, head, network
+from tests.fusion.networks import N_CHANS, N_TIMES, head, network
 
 
 class Cancelling(nn.Module):

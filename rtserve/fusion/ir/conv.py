@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.ir.nodes import auto_padded, inner_dims
-from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.ir.passes import Refused
 from rtserve.graphs.fold import constant
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.affine.value import static_dims
+from rtserve.fusion.ir.clean import clean
 from rtserve.fusion.ir.conv import Conv1d
 from rtserve.fusion.ir.joint import Signal, join
 from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.ir.traits import Trait, has
-from rtserve.fusion.passes.affine import static_dims
-from rtserve.fusion.passes.running import clean
 from rtserve.fusion.program.shared_filter import share_filter
 from rtserve.fusion.program.stage import share_views
 from rtserve.graphs.fold import constant
@@ -26,7 +26,7 @@ from rtserve.graphs.fold import constant
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from rtserve.fusion.passes.stack import Stacker
+    from rtserve.fusion.program.stack import Stacker
     from rtserve.graphs.emit import Emitter
 
 __all__ = ["scaled", "share_affine"]

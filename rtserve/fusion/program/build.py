@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.affine.value import static_dims
 from rtserve.fusion.ir.conv import Conv1d
 from rtserve.fusion.ir.joint import DENSE, Apart, Signal, join, put_apart
 from rtserve.fusion.ir.linear_view import LinearView
-from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.ir.passes import Refused
 from rtserve.fusion.join import add_calibration, add_merge, empty_model, set_output
-from rtserve.fusion.passes.affine import static_dims
-from rtserve.fusion.passes.stack import Stacker, signature
-from rtserve.fusion.passes.stack_ops import HANDLERS, gemm_weights
 from rtserve.fusion.plan import FusionPlan
 from rtserve.fusion.program.affine_end import share_affine
+from rtserve.fusion.program.stack import Stacker, signature
+from rtserve.fusion.program.stack_ops import HANDLERS, gemm_weights
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 

@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.fusion.affine.toeplitz import distinct
 from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import Conv1d, conv_of
 from rtserve.fusion.ir.joint import Signal
 from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.ir.nodes import axes_of
-from rtserve.fusion.passes.toeplitz import distinct
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from rtserve.fusion.passes.stack import Stacker
+    from rtserve.fusion.program.stack import Stacker
     from rtserve.graphs.emit import Emitter
 
 __all__ = ["share_filter"]

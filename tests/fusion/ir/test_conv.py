@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
 from rtserve.fusion.ir.conv import ZERO, Conv1d, conv_of
-from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.ir.passes import Refused
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.macs import infer_shapes
 

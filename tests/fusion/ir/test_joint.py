@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
 from rtserve.fusion.fuse import fuse
+from rtserve.fusion.ir.clean import clean
 from rtserve.fusion.ir.joint import ends_of, joints, sources
-from rtserve.fusion.lower.onnxruntime import channel_step, paired
-from rtserve.fusion.passes import layout
-from rtserve.fusion.passes.outcome import PassResult
-from rtserve.fusion.passes.running import Pass, clean, run_passes
+from rtserve.fusion.ir.passes import Pass, PassResult
+from rtserve.fusion.lower.onnxruntime import channel_step, layout, paired
 from rtserve.fusion.plan import make_plan
 from rtserve.fusion.program.build import assemble
+from rtserve.fusion.run.running import run_passes
 from rtserve.graphs.double import double_model
 from rtserve.spec import InputSpec
-from tests.fusion.passes.networks import N_CHANS, N_TIMES, head, network
+from tests.fusion.networks import N_CHANS, N_TIMES, head, network
 
 C = 16
 SPEC = InputSpec(n_chans=N_CHANS, n_times=N_TIMES, sfreq=100.0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rtserve.fusion.ir.clean import clean
 from rtserve.fusion.lower.onnxruntime import channel_step
-from rtserve.fusion.passes.running import clean
-from tests.fusion.passes.networks import head, network, require_same
+from tests.fusion.networks import head, network, require_same
 
 
 def scaled(factor, offset, *, channels=16, between=None, twice=False):

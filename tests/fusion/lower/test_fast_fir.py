@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
+from rtserve.fusion.ir.clean import clean
 from rtserve.fusion.ir.conv import conv_of
-from rtserve.fusion.lower.onnxruntime import fast_fir
-from rtserve.fusion.passes import rows
-from rtserve.fusion.passes.running import clean
-from tests.fusion.passes.networks import head, laid_out, network, require_same
+from rtserve.fusion.lower.onnxruntime import fast_fir, rows
+from tests.fusion.networks import head, laid_out, network, require_same
 
 C = 16
 

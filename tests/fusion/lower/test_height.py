@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
+from rtserve.fusion.ir.clean import clean
 from rtserve.fusion.lower.onnxruntime import height
 from rtserve.fusion.lower.onnxruntime import views as joined_views
-from rtserve.fusion.passes.running import clean
-from tests.fusion.passes.networks import N_CHANS, N_TIMES, fused_with, head, kinds, network
+from tests.fusion.networks import N_CHANS, N_TIMES, fused_with, head, kinds, network
 
 C = 16
 VIEWS = "identity,roll:+3,roll:-3,scale:1.02,scale:0.98"

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
+from rtserve.fusion.ir.clean import clean
 from rtserve.fusion.ir.conv import Conv1d
 from rtserve.fusion.lower.onnxruntime import fast_fir, paired
-from rtserve.fusion.passes.running import clean
 from rtserve.graphs.macs import count_macs
-from tests.fusion.passes.networks import head, laid_out, network, require_same
+from tests.fusion.networks import head, laid_out, network, require_same
 
 C = 16
 

@@ -11,7 +11,7 @@ from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.lower.cuda import seams
 from rtserve.graphs.runners import PlanRunner, make_runner
 from tests.fusion.lower.test_views import CROSSED, KEPT, VIEWS, behind, moving, net, others
-from tests.fusion.passes.networks import N_CHANS, N_TIMES, fused_with, kinds, network
+from tests.fusion.networks import N_CHANS, N_TIMES, fused_with, kinds, network
 
 
 def fused(body, views=VIEWS, **options):

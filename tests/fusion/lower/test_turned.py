@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtserve.fusion.lower.onnxruntime import turned
-from rtserve.fusion.passes import fold, layout
-from rtserve.fusion.passes.running import clean
+from rtserve.fusion.ir.clean import clean
+from rtserve.fusion.local import fold
+from rtserve.fusion.lower.onnxruntime import layout, turned
 from rtserve.graphs.macs import count_macs
 from rtserve.graphs.parity import relative_error
 from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner, make_runner
-from tests.fusion.passes.networks import head, network, require_same
+from tests.fusion.networks import head, network, require_same
 
 N_TIMES = 60
 

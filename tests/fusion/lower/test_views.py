@@ -14,7 +14,7 @@ from rtserve.fusion.lower import apart
 from rtserve.fusion.lower.onnxruntime import height
 from rtserve.fusion.lower.onnxruntime import views as joined_views
 from rtserve.fusion.program import stage
-from tests.fusion.passes.networks import N_CHANS, N_TIMES, fused_with, head, kinds, network
+from tests.fusion.networks import N_CHANS, N_TIMES, fused_with, head, kinds, network
 
 C = 16
 VIEWS = "identity,roll:+3,roll:-3,scale:1.02,scale:0.98"

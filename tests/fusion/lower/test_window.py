@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
+from rtserve.fusion.ir.clean import clean
 from rtserve.fusion.lower.onnxruntime import window
-from rtserve.fusion.passes.running import clean
 from rtserve.graphs.fold import constant
-from tests.fusion.passes.networks import head, laid_out, network, require_same
+from tests.fusion.networks import head, laid_out, network, require_same
 
 
 def first(taps, stride, dilation, pads, *, n_chans, outputs=16, more=None):

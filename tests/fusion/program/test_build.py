@@ -18,7 +18,7 @@ from rtserve.fusion.plan import Calibration
 from rtserve.fusion.program import shared_filter, stage
 from rtserve.graphs.runners import OnnxruntimeRunner, OpenvinoRunner, PlanRunner, ReferenceRunner
 from rtserve.spec import Provenance
-from tests.fusion.passes.networks import N_CHANS, N_TIMES, attention, conv_net, eegnet, head, network
+from tests.fusion.networks import N_CHANS, N_TIMES, attention, conv_net, eegnet, head, network
 
 VIEWS = "identity,roll:+3,roll:-3,scale:1.02,scale:0.98"
 

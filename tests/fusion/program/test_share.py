@@ -11,7 +11,7 @@ from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.ir.conv import ZERO, Conv1d
 from rtserve.fusion.lower.onnxruntime import fast_fir, views
 from rtserve.fusion.program.share import pack
-from tests.fusion.passes.networks import N_CHANS, head, network
+from tests.fusion.networks import N_CHANS, head, network
 
 C = 16
 ROLLS = "identity,roll:+4,roll:-4,roll:+8,roll:-8,roll:+12,scale:1.1,roll:+16"

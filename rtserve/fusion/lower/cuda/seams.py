@@ -18,9 +18,8 @@ import numpy as np
 from rtserve.fusion.engines.cuda import CONVOLVED, JOINED, PACKED, SCALED, SEAMS
 from rtserve.fusion.ir.conv import ZERO, Conv1d
 from rtserve.fusion.ir.joint import Apart, Joint, Source, ends_of, joints
-from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.ir.passes import PassResult, Refused
 from rtserve.fusion.lower.apart import turn_apart
-from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.program.share import Packing, pack
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede

@@ -13,8 +13,7 @@ import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.ir.nodes import producer
-from rtserve.fusion.ir.refused import Refused
-from rtserve.fusion.passes.outcome import PassResult, each
+from rtserve.fusion.ir.passes import PassResult, Refused, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 

@@ -30,9 +30,8 @@ from numpy.polynomial import polynomial
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, filled
 from rtserve.fusion.ir.conv import Conv1d, conv_of
-from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.ir.passes import PassResult, Refused
 from rtserve.fusion.lower.onnxruntime.phases import Phases, absorb, reaches
-from rtserve.fusion.passes.outcome import PassResult
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 from rtserve.graphs.macs import renew_shapes, shapes_at

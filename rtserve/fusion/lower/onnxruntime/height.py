@@ -25,10 +25,10 @@ import numpy as np
 from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import conv_of
 from rtserve.fusion.ir.nodes import attributes_of, producer
-from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.ir.passes import Refused
+from rtserve.fusion.lower.onnxruntime.layout import SPLIT
 from rtserve.fusion.lower.onnxruntime.table import FROM_ROWS, Row, ViewTable, stepped
 from rtserve.fusion.lower.onnxruntime.upright import stand_up
-from rtserve.fusion.passes.layout import SPLIT
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 

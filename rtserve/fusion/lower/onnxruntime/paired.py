@@ -26,10 +26,9 @@ from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS
 from rtserve.fusion.ir.conv import Conv1d, conv_of
 from rtserve.fusion.ir.joint import moved
 from rtserve.fusion.ir.nodes import producer
-from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.ir.passes import PassResult, Refused
+from rtserve.fusion.lower.onnxruntime.layout import SPLIT
 from rtserve.fusion.lower.onnxruntime.phases import cut
-from rtserve.fusion.passes.layout import SPLIT
-from rtserve.fusion.passes.outcome import PassResult
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import replace_value
 

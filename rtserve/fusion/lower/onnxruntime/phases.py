@@ -16,7 +16,7 @@ import numpy as np
 
 from rtserve.fusion.ir.conv import Conv1d, conv_of
 from rtserve.fusion.ir.nodes import attributes_of, inner_dims, producer
-from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.ir.passes import Refused
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant

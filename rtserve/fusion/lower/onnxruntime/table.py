@@ -16,7 +16,7 @@ import numpy as np
 from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.ir.joint import Apart, Joint, ends_of, sources
 from rtserve.fusion.ir.nodes import attributes_of, followers, inner_dims, only_reader
-from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.ir.passes import Refused
 from rtserve.fusion.lower.apart import turn_apart
 from rtserve.graphs.emit import Emitter
 

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, whole
 from rtserve.fusion.ir.conv import Conv1d
-from rtserve.fusion.ir.refused import Refused
-from rtserve.fusion.passes.outcome import PassResult, each
+from rtserve.fusion.ir.passes import PassResult, Refused, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 

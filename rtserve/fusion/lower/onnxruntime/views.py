@@ -25,10 +25,9 @@ from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import ZERO, Conv1d, conv_of
 from rtserve.fusion.ir.joint import joints
 from rtserve.fusion.ir.nodes import followers, only_reader
-from rtserve.fusion.ir.refused import Refused
+from rtserve.fusion.ir.passes import PassResult, Refused
 from rtserve.fusion.lower.onnxruntime import fast_fir, height
 from rtserve.fusion.lower.onnxruntime.table import ViewTable, as_rows, from_rows, stepped, tabulate
-from rtserve.fusion.passes.outcome import PassResult
 from rtserve.fusion.program.share import Packing, pack
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede

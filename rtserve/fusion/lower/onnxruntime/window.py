@@ -17,8 +17,8 @@ import numpy as np
 
 from rtserve.fusion.ir.conv import conv_of
 from rtserve.fusion.ir.nodes import private_producer
-from rtserve.fusion.passes.layout import SPLIT
-from rtserve.fusion.passes.outcome import PassResult, each
+from rtserve.fusion.ir.passes import PassResult, each
+from rtserve.fusion.lower.onnxruntime.layout import SPLIT
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 

@@ -1,0 +1,166 @@
+r"""The temporal operator P (features, n_out, n_in) of an affine value, found from what it makes of a few inputs.
+
+Up to some length the inputs are an impulse at every sample, and their responses are P. For a long window impulses lie K
+samples apart, so that P need not be quadratic in it: an output that reads fewer than K neighbouring samples says which
+number belongs to which of them. Where it reads them is what moves by the stride from output to output; whether that is so
+is asked of responses to noise, which agree for no other P. The rows in the middle of such a P are one row: it is kept with
+the middle cut out, and the filter that is found in it is that of the whole window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from rtserve.fusion.affine.toeplitz import EXACT, Corner, Filter, analyse, strides
+from rtserve.fusion.ir.passes import Refused
+
+__all__ = ["Operator", "operator_of", "probes", "spacings"]
+
+LONG = 1024
+"""Windows up to which every sample has an impulse of its own."""
+APART = (64, 128, 256, 512)
+"""Samples between impulses in longer ones, the first with which an output's samples can be told from each other."""
+NOISES = 2
+LARGEST = 60_000_000
+"""Numbers that P may have (float64: half a gigabyte)."""
+ALIKE = 1e-9
+"""Part of the largest by which responses to noise may differ from what they should be."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Operator:
+    """P, and the filter that it is.
+
+    Parameters
+    ----------
+    array : ndarray, (features, outputs, samples)
+        P without its middle.
+    n_out, n_in : int
+        Outputs and samples of the whole.
+    """
+
+    array: np.ndarray
+    n_out: int
+    n_in: int
+
+    @property
+    def cut(self) -> bool:
+        """Whether something was left out."""
+        return bool(self.array.shape[1] < self.n_out)
+
+    @cached_property
+    def filter(self) -> Filter | None:
+        """The filter with its corners; None where it is none.
+
+        Raises
+        ------
+        Refused
+            Where it is none, and P is too large to be written out.
+        """
+        found = analyse(self.array)
+        if not self.cut:
+            return found
+        if found is None:
+            raise Refused("no filter, on a window too long for a product")
+        middle, rows, columns = (
+            self.array.shape[1] // 2,
+            self.n_out - self.array.shape[1],
+            self.n_in - self.array.shape[2],
+        )
+        corners = tuple(c if c.rows.start < middle else _further(c, rows, columns) for c in found.corners)
+        return Filter(conv=replace(found.conv, n_in=self.n_in), corners=corners)
+
+
+def _further(corner: Corner, rows: int, columns: int) -> Corner:
+    """Return a corner so many rows and columns further on."""
+    moved = (slice(s.start + by, s.stop + by) for s, by in ((corner.rows, rows), (corner.columns, columns)))
+    return Corner(rows=next(moved), columns=next(moved), matrix=corner.matrix)
+
+
+def spacings(n_times: int) -> tuple[int, ...]:
+    """Return how far apart impulses may lie, the closest first: fewer responses tell less, and cost less."""
+    return APART if n_times > LONG else (n_times,)
+
+
+def probes(n_times: int, apart: int) -> np.ndarray:
+    """Return the inputs, (probes, n_times), whose responses say what P is, with impulses so far apart."""
+    if n_times <= LONG:
+        return np.eye(n_times)
+    combs = (np.arange(n_times) % apart == np.arange(apart)[:, None]).astype(np.float64)
+    return np.concatenate([combs, _noise(n_times)])
+
+
+def _noise(n_times: int) -> np.ndarray:
+    """Return the last of the `probes` of a long window, (NOISES, n_times)."""
+    return np.random.default_rng(0).standard_normal((NOISES, n_times))
+
+
+def operator_of(response: np.ndarray, n_times: int) -> Operator:
+    """Return the operator whose responses to `probes` are (probes, features, n_out).
+
+    Raises
+    ------
+    Refused
+        Where an output of a long window reads too many samples, or others than its neighbours read.
+    """
+    n_out = response.shape[2]
+    if n_times <= LONG:
+        return Operator(array=response.transpose(1, 2, 0), n_out=n_out, n_in=n_times)
+    apart = len(response) - NOISES
+    size, noise = max(np.abs(response[:apart]).max(), 1e-300), _noise(n_times)
+    for stride in strides(n_out, n_times):
+        for first in _firsts(response[:apart], stride, n_times, size):
+            at = first + stride * np.arange(n_out, dtype=np.int32) + np.arange(apart, dtype=np.int32)[:, None]
+            band = np.take_along_axis(response[:apart], (at % apart)[:, None], axis=0)
+            np.putmask(band, np.broadcast_to(((at < 0) | (at >= n_times))[:, None], band.shape), 0.0)
+            if _agrees(band, at, noise, response[apart:]):
+                return _without_middle(band, at, stride, n_times, size)
+    raise Refused(f"an output reads {apart} samples or more, or not what its neighbours read")
+
+
+def _firsts(response: np.ndarray, stride: int, n_times: int, size: float) -> list[int]:
+    """Return where what output 0 reads may begin, the likeliest first, if outputs in the middle are a stride apart."""
+    apart, middle = len(response), response.shape[2] // 2
+    used = np.flatnonzero(np.abs(response[..., middle]).max(axis=1) > EXACT * size)
+    if not len(used):
+        return []
+    gaps = np.diff([*used, used[0] + apart])
+    last = int(gaps.argmax())
+    span = apart - int(gaps[last]) + 1
+    low = int(used[(last + 1) % len(used)]) - (apart - span) // 2
+    places = np.arange(-(n_times // apart) - 1, n_times // apart + 2) * apart + (low - stride * middle) % apart
+    return sorted(places.tolist(), key=lambda first: abs(first + apart // 2))[:4]
+
+
+def _agrees(band: np.ndarray, at: np.ndarray, noise: np.ndarray, wanted: np.ndarray) -> bool:
+    """Whether the outputs that read (samples, features, n_out) at some places are what was made of noise."""
+    for one, answer in zip(noise, wanted, strict=True):
+        off = np.abs(np.einsum("jft,jt->ft", band, one[np.clip(at, 0, len(one) - 1)]) - answer).max()
+        if off > ALIKE * max(np.abs(wanted).max(), 1e-300):
+            return False
+    return True
+
+
+def _without_middle(band: np.ndarray, at: np.ndarray, stride: int, n_times: int, size: float) -> Operator:
+    """Return the operator with the rows in the middle cut out that are all the same."""
+    features, n_out = band.shape[1:]
+    middle = n_out // 2
+    apart = [np.abs(one - one[:, middle : middle + 1]).max(axis=0) for one in band.transpose(1, 0, 2)]
+    other = np.flatnonzero(np.max(apart, axis=0) > EXACT * size)
+    left, right = other[other < middle], other[other > middle]
+    ends = max(int(left[-1]) + 1 if len(left) else 0, n_out - int(right[0]) if len(right) else 0)
+    used = np.flatnonzero(np.abs(band[..., middle]).max(axis=1) > EXACT * size)
+    keep = min(4 * ends + 3 * (int(used[-1] - used[0]) + 1) // stride + 16, -(-n_out // 2))
+    removed = max(n_out - 2 * keep, 0)
+    if features * 2 * keep * (n_times - stride * removed) > LARGEST:
+        raise Refused("too much of a long window is at its ends")
+    rows = np.r_[:keep, keep + removed : n_out]
+    array = np.zeros((features, len(rows), n_times - stride * removed))
+    for row, t in enumerate(rows):
+        place = at[:, t] - stride * removed * (row >= keep)
+        inside = (at[:, t] >= 0) & (at[:, t] < n_times) & (place >= 0) & (place < array.shape[2])
+        array[:, row, place[inside]] = band[inside, :, t].T
+    return Operator(array=array, n_out=n_out, n_in=n_times)

@@ -1,0 +1,61 @@
+"""Fold constants, batch normalisation and what does nothing; the mathematics is in `rtserve.graphs.fold`.
+
+An export is folded already; a graph that others exported may not be. Besides: Dropout in evaluation mode, Identity, a
+Pad or Slice of nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rtserve.fusion.ir.passes import PassResult
+from rtserve.graphs.fold import constant, fold_batchnorm, fold_constants, replace_value
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["NAME", "run"]
+
+NAME = "fold"
+SHAPELY = ("Cast", "CastLike", "Constant", "ConstantOfShape", "Dropout", "Expand", "Identity", "If", "Loop", "Scan", "Shape",
+           "Size", "Tile")  # fmt: skip
+"""Operators that are folded for what is known of shapes and types, beside those whose inputs are all constant."""
+
+
+def _idle(node: ir.Node) -> bool:
+    """Whether a node gives back its first input: Identity, Dropout, times 1, plus 0, a pool of single samples."""
+    if node.op_type in ("Identity", "Dropout"):
+        return True
+    if node.op_type in ("MaxPool", "AveragePool"):
+        sizes = [*(node.attributes.get_ints("kernel_shape") or (0,)), *(node.attributes.get_ints("strides") or ())]
+        return set(sizes) == {1} and not any(node.attributes.get_ints("pads") or ())
+    neutral = {"Mul": 1.0, "Div": 1.0, "Add": 0.0, "Sub": 0.0}.get(node.op_type)
+    array = constant(node.inputs[1]) if neutral is not None else None
+    return array is not None and array.size == 1 and array.ndim <= 1 and float(array.reshape(())) == neutral
+
+
+def _may_fold(node: ir.Node) -> bool:
+    """Whether constant folding may have a use for a node; where for none, its library (half a second) is not loaded."""
+    values = [value for value in node.inputs if value is not None]
+    if all(value.const_value is not None for value in values) or node.op_type in SHAPELY:
+        return True
+    shapes = [list(value.shape) for value in values if value.shape is not None]
+    if node.op_type == "Concat":
+        return len(values) < 2 or len(shapes) < len(values) or any(0 in shape for shape in shapes)
+    return node.op_type == "Reshape" and (not shapes or all(isinstance(dim, int) for dim in shapes[0]))
+
+
+def run(model: ir.Model) -> PassResult:
+    """Fold in place."""
+    before = model.graph.num_nodes()
+    if any(map(_may_fold, model.graph)):
+        fold_constants(model)
+    norms = fold_batchnorm(model)
+    idle = 0
+    for node in list(model.graph):
+        read_elsewhere = node.outputs[0].is_graph_output() or any(o.uses() for o in node.outputs[1:])
+        if _idle(node) and node.inputs[0] is not None and not read_elsewhere:
+            replace_value(model, node.outputs[0], node.inputs[0])
+            idle += 1
+    removed = before - model.graph.num_nodes() + norms + idle
+    return PassResult(changed=removed, did=f"{norms} batch normalisations, {idle} idle nodes, constants")

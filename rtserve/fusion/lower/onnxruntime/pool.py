@@ -1,0 +1,104 @@
+r"""Pooling on whole blocks of channels; average pooling with a wide window as a banded matrix.
+
+Behind a convolution, whose channels the engine fills up to a multiple of sixteen in any case, filters of zeros keep the
+pool in the blocked layout; its outputs are cut back, which are few.
+
+Elsewhere, :math:`y[t'] = \frac1K \sum_{k} x[s t' + k]` is a product with a fixed (n_times, n_out) matrix. onnxruntime's
+pooling walks its window element by element where the channels do not fit its blocked layout; a matrix product does not.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, FUSED, filled
+from rtserve.fusion.ir.nodes import attributes_of, inner_dims, private_producer
+from rtserve.fusion.ir.passes import PassResult, Refused, each
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.fold import constant, supersede
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["NAME", "run"]
+
+NAME = "pool-as-matrix"
+SMALLEST_WINDOW = 8
+FEWEST = BLOCK // 2
+"""Filters worth filling up."""
+
+
+def run(model: ir.Model) -> PassResult:
+    """Rewrite every pool behind an unfilled convolution, and every other wide AveragePool along the last axis, in place."""
+    return each(model, _one, "{} pools on whole blocks or as matrices")
+
+
+def _one(model: ir.Model, node: ir.Node) -> int:
+    if node.op_type not in ("AveragePool", "MaxPool"):
+        return 0
+    if before := _unfilled(node):
+        _fill(model, node, *before)
+    elif node.op_type == "AveragePool":
+        _refuse(node)
+        _rewrite(model, node)
+    else:
+        return 0
+    return 1
+
+
+def _unfilled(node: ir.Node) -> tuple[ir.Node, ...]:
+    """Return the convolution, and what is fused with it, behind which a pool would stay blocked if filled up; or nothing."""
+    source = private_producer(node.inputs[0])
+    steps = () if source is None or source.op_type not in FUSED else (source,)
+    source = private_producer(source.inputs[0]) if source is not None and steps else source
+    weight = constant(source.inputs[1]) if source is not None and source.op_type == "Conv" else None
+    if source is None or weight is None or weight.ndim != 4 or any(constant(v) is None for v in source.inputs[2:]):
+        return ()
+    if source.attributes.get_int("group", 1) != 1 or len(weight) % BLOCK == 0 or len(weight) < FEWEST:
+        return ()
+    return (source, *steps) if prod(inner_dims(node.inputs[0]) or (0,)) >= COSTS.filled_pool_from else ()
+
+
+def _fill(model: ir.Model, node: ir.Node, source: ir.Node, *steps: ir.Node) -> None:
+    weight, *bias = (constant(v) for v in source.inputs[1:])
+    assert weight is not None
+    more, offset = filled(weight, bias[0] if bias else None)
+    emit = Emitter(model.graph, before=node, prefix="pool")
+    y = emit("Conv", source.inputs[0], more, *([] if offset is None else [offset]), **attributes_of(source))
+    for step in (*steps, node):
+        y = emit(step.op_type, y, **attributes_of(step))
+    supersede(model, node.outputs[0], emit.slice(y, 1, 0, len(weight)))
+
+
+def _refuse(node: ir.Node) -> None:
+    """Refuse an average pool that is no faster as a product."""
+    kernel = list(node.attributes.get_ints("kernel_shape") or (1,))
+    dims = inner_dims(node.inputs[0])
+    if dims is None:
+        raise Refused("its shape is not known")
+    if any(k != 1 for k in kernel[:-1]) or kernel[-1] < SMALLEST_WINDOW:
+        raise Refused(f"a window of {kernel} is pooled quickly as it is")
+    strides = node.attributes.get_ints("strides") or (1,) * len(kernel)
+    if any(s != 1 for s in strides[:-1]) or strides[-1] > kernel[-1]:
+        raise Refused("it strides over another axis, or over samples")
+    if any(node.attributes.get_ints("pads") or ()) or node.attributes.get_int("ceil_mode", 0) != 0:
+        raise Refused("it pads")
+    if dims[0] % BLOCK == 0:
+        raise Refused(f"{dims[0]} channels fit the blocked layout")
+
+
+def _rewrite(model: ir.Model, node: ir.Node) -> None:
+    kernel = (node.attributes.get_ints("kernel_shape") or (1,))[-1]
+    stride = (node.attributes.get_ints("strides") or (1,))[-1]
+    n_in = int(node.inputs[0].shape[-1])  # type: ignore[union-attr,index,arg-type]
+    n_out = (n_in - kernel) // stride + 1
+    read = np.arange(stride * (n_out - 1) + kernel)  # 0 times what lies behind may be none
+    lag = read[:, None] - stride * np.arange(n_out)[None]
+    band = np.where((lag >= 0) & (lag < kernel), 1.0 / kernel, 0.0).astype(np.float32)
+    emit = Emitter(model.graph, before=node, prefix="pool")
+    x = emit.take(node.inputs[0], len(node.inputs[0].shape) - 1, read, n_in)  # type: ignore[arg-type,union-attr]
+    y = emit("MatMul", x, band)
+    supersede(model, node.outputs[0], y)

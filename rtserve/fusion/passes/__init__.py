@@ -1,1 +1,0 @@
-"""The rewrites, one file each; `rtserve.fusion.passes.order` says in which order they run."""

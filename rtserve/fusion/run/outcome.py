@@ -1,0 +1,99 @@
+"""What became of a pass: applied with its effect, refused with nodes and reasons, undone by the check, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from rtserve.fusion.ir.passes import Refused
+
+if TYPE_CHECKING:
+    from rtserve.graphs.parity import ParityReport
+
+__all__ = ["OptimizationReport", "Outcome"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The outcome of one pass on one graph.
+
+    Parameters
+    ----------
+    name : str
+        The pass.
+    status : str
+        ``"applied"``, ``"refused"`` (its conditions hold nowhere), ``"nothing"`` (there is nothing it is for) or
+        ``"undone"`` (the check failed, or it was slower).
+    reason : str
+        What it did, or why not, with the nodes.
+    subject : str
+        Which graph: ``"member 1"``, ``"join"``.
+    macs_before, macs_after : int
+        Multiply-adds of the graph per window around the pass.
+    refused : tuple of Refused
+        The nodes that it left as they are, with the reasons.
+    """
+
+    name: str
+    status: str
+    reason: str
+    subject: str = ""
+    macs_before: int = 0
+    macs_after: int = 0
+    refused: tuple[Refused, ...] = ()
+
+    def line(self) -> str:
+        """Return the outcome as one line."""
+        macs = f"  {self.macs_before / 1e6:.2f} M -> {self.macs_after / 1e6:.2f} M multiply-adds" * (
+            self.status == "applied" and self.macs_before != self.macs_after
+        )
+        return f"{self.status:<8} {self.name:<18} {self.subject}: {self.reason}{macs}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizationReport:
+    """Everything the pipeline did to one fusion.
+
+    Parameters
+    ----------
+    outcomes : tuple of Outcome
+        In the order they happened.
+    macs_before, macs_after : int
+        Multiply-adds per window of the plain join and of the result.
+    nodes_before, nodes_after : int
+        Nodes of both.
+    parity : ParityReport or None
+        The result against the join in float64.
+    laid_out : ParityReport or str
+        The same in the engine that the result is laid out for, where that is another; or why it was not compared.
+    timings : dict
+        With ``tune``: medians in us of the candidates; empty otherwise.
+    members : tuple of str
+        What the members are called, in the order of the plan.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    macs_before: int
+    macs_after: int
+    nodes_before: int
+    nodes_after: int
+    parity: ParityReport | None = None
+    laid_out: ParityReport | str = ""
+    timings: dict[str, Any] | None = None
+    members: tuple[str, ...] = ()
+
+    def with_names(self, names: Sequence[str]) -> OptimizationReport:
+        """Return the report with members called by `names`, in the order of the plan."""
+        numbers = {f"member {k}": name for k, name in enumerate(names, start=1)}
+        renamed = tuple(replace(one, subject=numbers.get(one.subject, one.subject)) for one in self.outcomes)
+        return replace(self, outcomes=renamed, members=tuple(names))
+
+    def explain(self) -> str:
+        """Return the report as lines for a person."""
+        lines = [outcome.line() for outcome in self.outcomes]
+        total = (
+            f"multiply-adds per window {self.macs_before / 1e6:.2f} M -> {self.macs_after / 1e6:.2f} M,"
+            f" nodes {self.nodes_before} -> {self.nodes_after}"
+        )
+        return "\n".join([*lines, total])

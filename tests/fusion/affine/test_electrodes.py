@@ -1,0 +1,147 @@
+"""What is done to electrodes and time in front of the spatial step goes into it: exactly, whatever the order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rtserve.fusion.affine import prefix
+from rtserve.fusion.fuse import fuse_with_report
+from rtserve.fusion.ir.clean import clean
+from rtserve.graphs.runners import PlanRunner
+from tests.fusion.networks import N_CHANS, N_TIMES, head, network, require_same
+
+C = N_CHANS
+
+
+def referenced(emit, x, axis):
+    return emit("Sub", x, emit("ReduceMean", x, [axis], keepdims=1))
+
+
+def bipolar(emit, x, w):
+    ahead = emit.slice(emit("Pad", x, [0, 1, 0, 0, 0, 0]), 1, 0, C)
+    return emit("Sub", x, ahead)
+
+
+def same_filter(emit, x, w):
+    return emit("Conv", x, np.repeat(w(1, 1, 5), C, 0), w(C), pads=[2, 2], group=C)
+
+
+ELECTRODES = {
+    "a factor each": lambda emit, x, w: emit("Mul", x, w(C, 1) + np.float32(2)),
+    "standardised": lambda emit, x, w: emit("Div", emit("Sub", x, w(C, 1)), np.abs(w(C, 1)) + np.float32(0.5)),
+    "normalised": lambda emit, x, w: emit("BatchNormalization", x, *w.norm(C)),
+    "common average": lambda emit, x, w: referenced(emit, x, 1),
+    "a matrix": lambda emit, x, w: emit("MatMul", (np.eye(C) - 1 / C).astype(np.float32), x),
+    "a dense step": lambda emit, x, w: emit("Conv", x, w(C, C, 1), w(C)),
+    "in another order": lambda emit, x, w: emit("Gather", x, np.arange(C)[::-1].copy(), axis=1),
+    "differences": bipolar,
+    "differences by Gather": lambda emit, x, w: emit(
+        "Sub", x, emit("Gather", x, np.roll(np.arange(C), 1), axis=1)
+    ),
+    "beside each other": lambda emit, x, w: emit("Concat", emit.slice(x, 1, 3, C), emit.slice(x, 1, 0, 3), axis=1),
+    "halves exchanged": lambda emit, x, w: emit("Concat", *emit.many("Split", x, [2, 4], n=2, axis=1)[::-1], axis=1),
+    "one filter for all": same_filter,
+}  # fmt: skip
+TIME = {
+    "nothing": lambda emit, x, w: x,
+    "cropped": lambda emit, x, w: emit("Pad", emit.slice(x, 2, 3, N_TIMES), [0, 0, 0, 0, 0, 3]),
+    "without its mean": lambda emit, x, w: referenced(emit, x, 2),
+    "a running sum": lambda emit, x, w: emit("CumSum", x, np.array(2)),
+    "a product": lambda emit, x, w: emit("MatMul", x, w(N_TIMES, N_TIMES)),
+}
+
+
+def net(*steps, taps=9, filters=3):
+    """Steps on (batch, electrodes, time), then filters, a spatial step and a head."""
+
+    def body(emit, x, weights):
+        for step in steps:
+            x = step(emit, x, weights)
+        n = x.shape[1] if x.shape is not None else C
+        h = emit("Conv", emit("Unsqueeze", x, [1]), weights(filters, 1, 1, taps), weights(filters), pads=[0, 4, 0, 4])
+        h = emit("Conv", h, weights(2 * filters, 1, int(n), 1), weights(2 * filters), group=filters)
+        return head(emit, emit("Elu", h), weights, 2 * filters, axes=(2, 3))
+
+    return body
+
+
+def of(report):
+    return next(o for o in report.outcomes if o.name == "linear-prefix")
+
+
+@pytest.mark.parametrize("step", ELECTRODES.values(), ids=ELECTRODES)
+def test_the_spatial_step_takes_what_is_done_to_electrodes(step):
+    fused, report, parity = fuse_with_report([network(net(step))])
+    assert of(report).status == "applied", of(report).reason
+    assert parity.passed
+    first = next(iter(fused.model.graph))
+    assert (first.op_type, list(first.inputs[1].shape)) == ("Conv", [6, C, 1])
+    assert not {"Sub", "Gather", "MatMul", "ReduceMean"} & {n.op_type for n in list(fused.model.graph)[:4]}
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    steps=st.lists(st.sampled_from([*ELECTRODES.values(), *TIME.values()]), min_size=1, max_size=4),
+    seed=st.integers(0, 9),
+)
+def test_any_steps_in_any_order_are_exact(steps, seed):
+    graph = network(net(*steps), seed=seed)
+    model = clean(graph.clone_model())
+    result = prefix.run(model)
+    assert result.changed or all("multiply-adds now" in one.reason for one in result.refused[:1]), result.refused
+    require_same(graph, clean(model), tolerance=2e-5)
+
+
+LEFT_OUT = {
+    "a choice": lambda emit, x, w: emit("Gather", x, np.array([0, 2, 3, 5]), axis=1),
+    "a part": lambda emit, x, w: emit.slice(x, 1, 1, C, 2),
+    "a mask": lambda emit, x, w: emit(
+        "Where", np.array([True, False, True, True, False, True]).reshape(1, C, 1), x, np.float32(0)
+    ),
+}
+
+
+@pytest.mark.parametrize("step", LEFT_OUT.values(), ids=LEFT_OUT)
+def test_what_is_in_an_electrode_that_is_left_out_is_not_read(step):
+    def body(emit, x, weights):
+        y = step(emit, x, weights)
+        n = {"Gather": 4, "Slice": 3}.get(y.producer().op_type, C)
+        h = emit("Conv", emit("Unsqueeze", y, [1]), weights(3, 1, 1, 9), pads=[0, 4, 0, 4])
+        return head(emit, emit("Elu", emit("Conv", h, weights(6, 1, n, 1), group=3)), weights, 6, axes=(2, 3))
+
+    graph = network(body)
+    fused, report, parity = fuse_with_report([graph], views="identity,roll:+3,sign-flip")
+    assert of(report).status == "applied", of(report).reason
+    assert parity.passed
+    x = np.random.default_rng(0).standard_normal((2, C, N_TIMES)).astype(np.float32)
+    x[:, 4] = np.nan
+    answer = PlanRunner(replace(fused), double=True).infer(x)
+    assert np.isfinite(answer).all() == np.isfinite(PlanRunner(graph, double=True).infer(x)).all()
+
+
+def own_filters(emit, x, w):
+    return emit("Conv", x, w(C, 1, 5), pads=[2, 2], group=C)
+
+
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        (own_filters, "a filter of its own"),
+        (lambda emit, x, w: emit("Mul", x, w(C, N_TIMES)), "differs between electrodes and along another axis"),
+        (lambda emit, x, w: emit("Mul", x, np.arange(C, dtype=np.float32)[:, None]), "or is 0"),
+        (lambda emit, x, w: emit("Where", np.arange(N_TIMES) > 3, x, np.float32(0)), "otherwise than by electrode"),
+        (lambda emit, x, w: emit("Add", x, same_filter(emit, emit.slice(x, 1, -1, None, -1), w)), ""),
+    ],
+    ids=["filters of their own", "both at once", "a factor of nothing", "left out in time", "no longer one product"],
+)
+def test_what_is_no_product_of_space_and_time_is_refused(step, why):
+    graph = network(net(step))
+    model = clean(graph.clone_model())
+    result = prefix.run(model)
+    assert result.changed == 0
+    assert any(why in one.reason for one in result.refused), result.refused
