@@ -27,6 +27,8 @@ _NONE = ("", "-", "--", "n/a", "na", "nan", "none", "null", "tbd", "dnf")
 """What people write where an entry has no score."""
 _CELL = re.compile(r"^([-+]?(?:\d[\d.,' \u00a0]*|[.,]\d+)(?:[eE][-+]?\d+)?)\s*(%?)\s*(?:\(.*\)|\*+|#\d+)?$")
 """A number, perhaps in percent, perhaps followed by a rank in brackets as Codabench shows it."""
+_NEWLINE = re.compile(r"\r\n|\r|\n")
+"""What ends a line: a form feed or another separator that `str.splitlines` knows may stand in a name."""
 SCORES = ("overall", "score", "overall_score", "final", "nrmse", "value")
 NAMES = ("team", "name", "participant", "user", "entry")
 
@@ -177,7 +179,7 @@ def _csv_rows(text: str, wanted: Sequence[str]) -> tuple[str, list[dict[str, Any
 
     The head is the first line with a column that is wanted, else the first line that is no comment.
     """
-    lines = text.splitlines()
+    lines = _NEWLINE.split(text)
     plain = [k for k, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")]
     heads = [k for k in plain if _find(_cells(lines[k]), wanted)]
     if not plain:
@@ -187,14 +189,27 @@ def _csv_rows(text: str, wanted: Sequence[str]) -> tuple[str, list[dict[str, Any
     reader = csv.reader(io.StringIO("\n".join(lines[head:])), delimiter=delimiter, skipinitialspace=True)
     keys = [key.strip() for key in next(reader)]
     _once([(key, None) for key in keys if _find([key], (*wanted, *NAMES))])
-    rows = []
+    rows, scored = [], _find(keys, wanted)
     for cells in reader:
-        if not any(cell.strip() for cell in cells) or cells[0].lstrip().startswith("#"):
+        if not any(cell.strip() for cell in cells):
+            continue
+        line = head + reader.line_num
+        if cells[0].lstrip().startswith("#") and not lines[line - 1].lstrip().startswith('"'):
+            _require_comment(cells[keys.index(scored) :] if scored else [], line)
             continue
         if len(cells) > len(keys) and any(cell.strip() for cell in cells[len(keys) :]):
-            raise ValueError(f"line {head + reader.line_num} has {len(cells)} cells under {len(keys)} columns")
-        rows.append(dict(zip(keys, cells, strict=False)) | {_LINE: head + reader.line_num})
+            raise ValueError(f"line {line} has {len(cells)} cells under {len(keys)} columns")
+        rows.append(dict(zip(keys, cells, strict=False)) | {_LINE: line})
     return delimiter, rows
+
+
+def _require_comment(rest: Sequence[str], line: int) -> None:
+    """Raise `ValueError` where a line that begins with # has a score: a team may be called so."""
+    if rest and _CELL.match(rest[0].strip()):
+        raise ValueError(
+            f"line {line} begins with # and has {rest[0].strip()!r} where scores are: take it out if it is a comment, put"
+            " the name in quotes if it is an entry"
+        )
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -153,3 +153,19 @@ def test_a_column_is_called_exactly_or_else_in_any_case(tmp_path):
     assert load_leaderboard(tmp_path / "a.csv", column="score").entries == (("A", 0.95),)
     assert load_leaderboard(tmp_path / "a.csv", column="Score").entries == (("A", 0.5),)
     assert load_leaderboard(tmp_path / "a.csv").entries == (("A", 0.95),)
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\x0c", "\x1c", "\x85"])
+def test_only_line_ends_end_lines(mark, tmp_path):
+    """A form feed in a name is no new line: the score is not the second half's."""
+    (tmp_path / "a.csv").write_bytes(f"team,score\r\nA{mark}B,0.95\r\nC,0.97\r\n".encode())
+    board = load_leaderboard(tmp_path / "a.csv")
+    assert (board.entries[0][0], board.skipped) == (f"A{mark}B", 0)
+
+
+def test_an_entry_that_looks_like_a_comment_is_not_dropped(tmp_path):
+    (tmp_path / "a.csv").write_text("team,score\n#1 team,0.95\nC,0.97\n")
+    with pytest.raises(InputError, match=r"line 2 begins with # and has '0.95'"):
+        load_leaderboard(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text('team,score\n"#1 team",0.95\n# exported, in May\n# no more\nC,0.97\n')
+    assert load_leaderboard(tmp_path / "a.csv").entries == (("#1 team", 0.95), ("C", 0.97))
