@@ -1,17 +1,19 @@
-"""Where the predictions that a side stores stand against the constant: its own, and each seed's of a run."""
+"""Where what a side stores stands against the constant: its predictions, each seed's of a run, a verdict with its p."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from rtserve.errors import InputError
 from rtserve.measure.cases import Cases
 from rtserve.measure.metrics import metric_of
 from rtserve.measure.sides import Claim, Side, read_side
-from rtserve.measure.signature import Signature
-from rtserve.measure.standing import Standing, standing
+from rtserve.measure.signature import Interval, Score, Signature
+from rtserve.measure.standing import GUESSED, Standing, standing, standing_of
 
-__all__ = ["headline", "side_standing", "standing_in", "with_seeds"]
+__all__ = ["headline", "side_standing", "standing_in", "stored_standing", "with_seeds"]
 
 
 def with_seeds(side: Side) -> list[Side]:
@@ -51,3 +53,28 @@ def standing_in(cases: Cases, signatures: Sequence[Signature]) -> Standing | Non
         except InputError:
             continue
     return None
+
+
+def stored_standing(document: Mapping[str, Any]) -> Standing | None:
+    """Return what an evaluation stored of its first score's standing, with its p; older ones stored the interval alone.
+
+    None where it does not say enough: older ones have the constant's score alone.
+    """
+    score = Score.from_dict(document["scores"][0])
+    told, constant = (document.get("against_constant") or [None])[0], document["baseline"][0]
+    metric, plain = metric_of(score.signature), standing_of(score)
+    known = constant["value"] if constant and metric and metric.name not in GUESSED else None
+    against = (told or {}).get("against", known)
+    if not told or against is None or metric is None:
+        return replace(plain, p=told.get("p")) if plain and told else plain
+    ratio = told.get("ratio")
+    return Standing(
+        metric=told["metric"],
+        value=score.value,
+        constant=against,
+        interval=score.interval,
+        higher_is_better=metric.higher_is_better,
+        p=told.get("p"),
+        ratio=Interval.from_dict(ratio) if ratio else None,
+        unrelated=bool(told.get("unrelated", metric.unrelated is not None)),
+    )

@@ -5,10 +5,11 @@ against one over the number of classes. The rule is its interval (`rtserve.measu
 it is better, whole on the other worse, else not told apart, and then nothing was learned that shows here. Where the
 constant's score varies with the windows as the score does (MAE, log loss), the interval is that of their ratio against
 1; RMSE, MSE and NRMSE by another spread are one question, and NRMSE answers it for all. Pearson's r of a constant is
-not defined: it stands against 0, what answers without any relation to the targets score. A marked
-interval, or one of fewer than six people, gives no verdict. A number without predictions has no interval: within
-`MARGIN` it prints as the constant's, and what is said of it says that it rests on no interval. Several verdicts in one
-table are corrected for each other by Holm's rule.
+not defined: it stands against 0, what answers without any relation to the targets score. So do macro F1 (guesses at the
+classes' own shares have one over the number of classes, more than any constant, and would all be better than it) and
+retrieval (where some targets are more frequent, those are the answer). A marked interval, or one of fewer than six people,
+gives no verdict. A number without predictions has no interval: within `MARGIN` it prints as the constant's, and what is
+said of it says that it rests on no interval. Several verdicts in one table are corrected for each other by Holm's rule.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from rtserve.measure.resampling import RESAMPLES, Units, replicate
 from rtserve.measure.signature import FEW, Interval, Score, Signature
 from rtserve.measure.tails import HEAVY, heavy
 
-__all__ = ["MARGIN", "Standing", "constant_score", "standing", "standing_of", "together"]
+__all__ = ["GUESSED", "MARGIN", "Standing", "constant_score", "standing", "standing_of", "together"]
 
 MARGIN = 0.005
 """Of an NRMSE that has no interval: so close to 1.00 it prints as that."""
+GUESSED = ("f1", "retrieval")
+"""Metrics in which guesses may score more than any constant."""
 _STEPS = 14
 
 Array = np.ndarray
@@ -82,6 +85,11 @@ class Standing:
         if self.p_corrected is not None and self.p_corrected > 1 - self._decides.level:
             return 0
         return sign if self._decides.low > self._against else -sign
+
+    @property
+    def only_alone(self) -> bool:
+        """Whether it would be told apart by itself, and is not among the others of its family."""
+        return bool(self.family) and not self.side and replace(self, p_corrected=None).side != 0
 
     @property
     def _decides(self) -> Interval | None:
@@ -148,6 +156,8 @@ class Standing:
             "metric": self.metric,
             "verdict": self.verdict,
             "p": self.p,
+            "against": self.constant,
+            "unrelated": self.unrelated,
             "ratio": self.ratio.to_dict() if self.ratio else None,
         }
 
@@ -184,7 +194,9 @@ def standing(
     ratio = None
     if judge is not None:
         ratio, within = _interval(judge, y, p, units, resamples=resamples, seed=seed)
-    constant = metric(y, best) if plain is None else plain
+    unrelated = _unrelated(metric, y)
+    known = unrelated if plain is None else plain
+    constant = metric(y, best) if known is None else known
     against = constant if ratio is None else 1.0
     return Standing(
         metric=metric.name.upper() if metric.label == "nrmse" else metric.label,
@@ -194,8 +206,25 @@ def standing(
         higher_is_better=metric.higher_is_better,
         p=_smallest(lambda level: within(level, against)) if (shown if judge is None else ratio) else None,
         ratio=ratio,
-        unrelated=metric.unrelated is not None,
+        unrelated=unrelated is not None,
     )
+
+
+def _unrelated(metric: Metric, y: Array) -> float | None:
+    """Return what answers without relation to the targets score at best, where a constant need not reach it; else None.
+
+    A class with a share s of the windows that is guessed in a share q of them has an expected F1 of 2 s q / (s + q); the
+    mean over k classes is largest at q = s, and 1 / k. Among the nearest of all targets the most frequent ones are looked
+    for, whatever the query.
+    """
+    if metric.name == "f1":
+        return 1.0 / len(np.unique(y))
+    if metric.name in GUESSED:
+        share = metric.statistics(y, metric.constant(y))[:, 0]
+        target = np.unique(y, axis=0, return_inverse=True)[1].reshape(-1)
+        often = np.sort(np.bincount(target, weights=share))[::-1]
+        return float(often[: int(dict(metric.options)["top"])].sum() / often.sum())
+    return metric.unrelated
 
 
 def _judge(metric: Metric, best: Array) -> Metric | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,39 +11,69 @@ import numpy as np
 from rtserve.errors import InputError
 from rtserve.measure.metrics import metric_of
 from rtserve.measure.side_results import evaluation_raw
-from rtserve.measure.side_standing import headline, side_standing, standing_in, with_seeds
+from rtserve.measure.side_standing import headline, side_standing, standing_in, stored_standing, with_seeds
 from rtserve.measure.sides import Claim, Side
-from rtserve.measure.signature import Interval, Score, Signature
+from rtserve.measure.signature import Score, Signature
 from rtserve.measure.standing import Standing, constant_score, standing_of, together
 from rtserve.report.collect import Document
 from rtserve.report.page import Section, Table
 
-__all__ = ["attempts_section"]
+__all__ = ["Judged", "attempts_section", "judge"]
 
 
-def attempts_section(
-    sides: Sequence[Side], evaluations: Sequence[Document], causes: Mapping[str, str]
-) -> Section | None:
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Everything of a report that has a verdict against the constant, as one family.
+
+    Parameters
+    ----------
+    sides : tuple of (Side, Standing or None)
+        Runs with each of their seeds, checkpoints, zips.
+    evaluations : tuple of (Document, Standing or None)
+        Scored graphs.
+    """
+
+    sides: tuple[tuple[Side, Standing | None], ...]
+    evaluations: tuple[tuple[Document, Standing | None], ...]
+
+    def notes(self) -> list[tuple[str, str]]:
+        """Return (name, note) of the scored graphs; a verdict among them is the one that it has in this report."""
+        return [
+            (name, where.sentence() if where and note == _alone(document) else note)
+            for (name, document), where in self.evaluations
+            for note in document.get("notes", ())
+        ]
+
+
+def _alone(document: Mapping[str, Any]) -> str | None:
+    found = stored_standing(document)
+    return found.sentence() if found else None
+
+
+def judge(sides: Sequence[Side], evaluations: Sequence[Document]) -> Judged:
+    """Return where all attempts stand, corrected for each other."""
+    every = [one for side in sides for one in with_seeds(side)]
+    found = [side_standing(one) for one in every] + [_evaluation_standing(document) for _, document in evaluations]
+    judged = together(found, "attempts of this report")
+    return Judged(
+        sides=tuple(zip(every, judged, strict=False)),
+        evaluations=tuple(zip(evaluations, judged[len(every) :], strict=True)),
+    )
+
+
+def attempts_section(judged: Judged, causes: Mapping[str, str]) -> Section | None:
     """Return the table of attempts: every run and checkpoint, and every scored graph; None where there is none.
 
     Parameters
     ----------
-    sides : sequence of Side
-        Runs, checkpoints, zips.
-    evaluations : sequence of (str, dict)
-        Scored graphs.
+    judged : Judged
+        From `judge`.
     causes : mapping of str to str
         What was found to be the cause, by name; it goes before what the run itself says.
     """
-    every = [one for side in sides for one in with_seeds(side)]
-    found = [side_standing(one) for one in every] + [_evaluation_standing(document) for _, document in evaluations]
-    judged = together(found, "attempts of this report")
-    several = len(found) > 1
-    rows = [_side_row(one, where, causes, several=several) for one, where in zip(every, judged, strict=False)]
-    rest = judged[len(every) :]
-    rows += [
-        _evaluation_row(*each, where, causes, several=several) for each, where in zip(evaluations, rest, strict=True)
-    ]
+    several = len(judged.sides) + len(judged.evaluations) > 1
+    rows = [_side_row(one, where, causes, several=several) for one, where in judged.sides]
+    rows += [_evaluation_row(*each, where, causes, several=several) for each, where in judged.evaluations]
     if not rows:
         return None
     known = {str(row["version"]).partition(" (")[0] for row in rows}
@@ -55,25 +85,7 @@ def _evaluation_standing(document: Mapping[str, Any]) -> Standing | None:
     """Return where a scored graph stands: by its predictions, or by what was stored of it where those were left out."""
     score, raw = Score.from_dict(document["scores"][0]), evaluation_raw(document)
     found = standing_in(raw.cases(), [score.signature]) if raw is not None else None
-    return found if found is not None else _stored(score, document)
-
-
-def _stored(score: Score, document: Mapping[str, Any]) -> Standing | None:
-    """Return the standing that an evaluation stored beside a score, with its p; older ones stored the interval alone."""
-    told, constant = (document.get("against_constant") or [None])[0], document["baseline"][0]
-    metric, plain = metric_of(score.signature), standing_of(score)
-    if not told or not constant or metric is None:
-        return replace(plain, p=told.get("p")) if plain and told else plain
-    ratio = told.get("ratio")
-    return Standing(
-        metric=told["metric"],
-        value=score.value,
-        constant=constant["value"],
-        interval=score.interval,
-        higher_is_better=metric.higher_is_better,
-        p=told.get("p"),
-        ratio=Interval.from_dict(ratio) if ratio else None,
-    )
+    return found if found is not None else stored_standing(document)
 
 
 def _side_row(side: Side, where: Standing | None, causes: Mapping[str, str], *, several: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rtserve.errors import InputError
 from rtserve.files import check_writable
 from rtserve.report import sections
-from rtserve.report.attempts import attempts_section
+from rtserve.report.attempts import attempts_section, judge
 from rtserve.report.classes import class_sections
 from rtserve.report.collect import Material, collect, load_causes
 from rtserve.report.fusion_picture import fusion_section
@@ -54,18 +54,19 @@ def make_page(
     """
     material = collect(paths)
     known = load_causes(causes) if causes else {}
+    judged = judge(material.sides, material.evaluations)
     parts: list[Section | None] = []
     if leaderboard is not None:
         parts.append(_standing_section(material, leaderboard, column, score, higher_is_better))
     parts.append(sections.cost_section(material.evaluations, material.benches, material.searches))
     if material.evaluations:
-        parts.append(sections.score_section(material.evaluations, material.overalls))
+        parts.append(sections.score_section(material.evaluations, material.overalls, judged.notes()))
     parts.append(fusion_section(material.fusions))
     parts += sections.branch_sections(material.evaluations)
     parts += class_sections(material.evaluations)
     parts.append(sections.prediction_section(material.evaluations))
     parts.append(sections.latency_section(material.benches))
-    parts.append(attempts_section(material.sides, material.evaluations, known))
+    parts.append(attempts_section(judged, known))
     parts.append(sections.comparison_section(material.comparisons))
     parts.append(sections.settings_section(material.sides))
     documents = [*material.evaluations, *material.benches, *material.searches]

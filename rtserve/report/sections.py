@@ -33,8 +33,10 @@ def interval_text(interval: Mapping[str, Any] | None) -> str:
     return Interval.from_dict(dict(interval)).text() if interval else ""
 
 
-def score_section(evaluations: Sequence[Document], overalls: Sequence[Document]) -> Section:
-    """Scores with their intervals and signatures, each beside the constant of the same data."""
+def score_section(
+    evaluations: Sequence[Document], overalls: Sequence[Document], notes: Sequence[tuple[str, str]]
+) -> Section:
+    """Scores with their intervals and signatures, each beside the constant of the same data; notes by graph under them."""
     rows = [
         {
             "graph": name,
@@ -59,7 +61,7 @@ def score_section(evaluations: Sequence[Document], overalls: Sequence[Document])
         }
         for name, document in overalls
     ]
-    said = [(name, note) for name, document in evaluations for note in document.get("notes", ())]
+    said = list(notes)
     said += [
         (
             name,

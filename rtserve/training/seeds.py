@@ -15,7 +15,9 @@ from rtserve.errors import InputError
 from rtserve.extras import extra_module
 from rtserve.files import write_bytes
 from rtserve.measure.class_tables import one_class_text
+from rtserve.measure.side_standing import stored_standing
 from rtserve.measure.signature import Interval
+from rtserve.measure.standing import together
 from rtserve.processes import in_processes
 from rtserve.signals.membership import find_records, training_record
 from rtserve.signals.splits import PARTS, Split
@@ -80,15 +82,16 @@ class TrainingRun:
         ]
         out += [f"warning: this split leaks: {leak}" for leak in self.about["split"]["leaks"]]
         out += self._classes() + self._circumstances()
-        for result in self.results:
+        found = together([stored_standing(result["test"]) for result in self.results], "seeds of this run")
+        for result, where in zip(self.results, found, strict=True):
             score, constant = result["test"]["scores"][0], result["test"]["baseline"][0]["value"]
             ends = score["interval"]
             reused = ", reused" if result["seed"] in self.reused else ""
             note = " MARGINAL" if result["marginal"] else ""
             note += f"; {RISING}" if result.get("rising") else ""
             note += f"; {one}" if (one := one_class_text(result["test"])) else ""
-            against = (result["test"].get("against_constant") or [None])[0]
-            verdict = "" if against is None or against["verdict"].startswith("better") else f", {against['verdict']}"
+            verdict = "" if where is None or where.side > 0 else f", {where.verdict}"
+            verdict += f" (p {where.p_text()})" if where and where.only_alone else ""
             interval = f" {Interval.from_dict(ends).text('.3f')}" if ends else ""
             ended = f"best epoch {result['best_epoch']} of {result['epochs']} ({result['outcome']}{reused}){note}"
             out.append(

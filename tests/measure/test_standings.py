@@ -8,6 +8,7 @@ import pytest
 from rtserve.measure.cases import Cases
 from rtserve.measure.evaluation import score_cases, score_predictions
 from rtserve.measure.metrics import parse_metric
+from rtserve.measure.side_standing import stored_standing
 from rtserve.measure.signature import Score
 from rtserve.measure.standing import standing, standing_of
 from rtserve.measure.statistics import Units
@@ -121,3 +122,48 @@ def test_a_classifier_whose_probabilities_vary_answers_no_constant():
     assert any(note.startswith("accuracy 0.5000") for note in notes)
     same = Cases.of(windows, np.ones(60, "f4"), np.tile([0.4, 0.6], (60, 1)))
     assert any("answers a constant" in note for note in score_cases(same, windows, metrics=["accuracy"]).notes)
+
+
+def test_guesses_are_not_better_by_f1_than_guesses():
+    """Guesses at the classes' shares have a macro F1 of 1/k, above any constant's: against that each would be better."""
+    better, metric = {"guesses": 0, "answers": 0}, parse_metric("f1")
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        person = np.repeat(np.arange(12), 20)
+        y = rng.choice(3, len(person), p=[0.5, 0.3, 0.2]).astype(float)
+        guesses = rng.choice(3, len(person), p=[0.5, 0.3, 0.2]).astype(float)
+        answers = np.where(rng.random(len(person)) < 0.4, y, guesses)
+        for name, p in (("guesses", guesses), ("answers", answers)):
+            found = standing(metric, y, p, Units.of(person.astype("U"), len(y)), resamples=200)
+            better[name] += found.side > 0
+        assert found.constant == pytest.approx(1 / 3)
+        assert metric(y, metric.constant(y)) < 0.25
+    assert better["guesses"] <= 4
+    assert better["answers"] >= 36
+    assert found.verdict.endswith("0.33, what unrelated answers score")
+
+
+def test_what_f1_stood_against_is_stored_and_read_again():
+    windows = replace(make_windows(120), y=(np.arange(120) % 2).astype("f4"), target="class")
+    p = np.where(np.random.default_rng(0).random(120) < 0.5, windows.y, 1 - windows.y)
+    document = score_cases(Cases.of(windows, p), windows, metrics=["f1"], resamples=200).to_dict(raw=False)
+    stored = stored_standing(document)
+    assert (stored.constant, stored.unrelated) == (0.5, True)
+    assert stored.verdict == document["against_constant"][0]["verdict"]
+    old = {key: document["against_constant"][0][key] for key in ("metric", "verdict", "p", "ratio")}
+    assert stored_standing(document | {"against_constant": [old]}) is None
+
+
+def test_the_frequent_target_is_no_finding_of_retrieval():
+    """Four of five queries are of one target: to answer always with it is not better than what needs no EEG."""
+    rng = np.random.default_rng(0)
+    gallery, person = rng.standard_normal((6, 4)), np.repeat(np.arange(40), 5)
+    image = np.where(rng.random(200) < 0.8, 0, rng.integers(1, 6, 200))
+    y, units = gallery[image], Units.of(person.astype("U"), 200)
+    metric = parse_metric("retrieval:top=1").on({})
+    always = gallery[[0]] + 0.01 * rng.standard_normal((200, 4))
+    found = standing(metric, y, always, units, resamples=200)
+    assert metric(y, metric.constant(y)) < 0.5 < found.value
+    assert (found.side, found.constant) == (0, pytest.approx(np.mean(image == 0)))
+    assert standing(metric, y, y + 0.01 * rng.standard_normal(y.shape), units, resamples=200).side == 1
+    assert standing(parse_metric("retrieval:top=6").on({}), y, always, units, resamples=200).side == 0

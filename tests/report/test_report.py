@@ -13,7 +13,7 @@ import pytest
 from rtserve.errors import BundleError, InputError
 from rtserve.measure.cases import Cases
 from rtserve.measure.evaluate import evaluate
-from rtserve.measure.evaluation import score_cases
+from rtserve.measure.evaluation import Evaluation, score_cases, score_predictions
 from rtserve.report.build import make_page, write_report
 from rtserve.report.collect import collect
 from rtserve.report.page import render_html
@@ -182,6 +182,27 @@ def test_a_result_without_its_predictions_stands_where_it_stood_with_them(tmp_pa
         assert rows["c"]["verdict"] == rows["a"]["verdict"]
     paths[2].write_text(json.dumps(bare | {"against_constant": []}))
     assert attempts(*paths)["c"]["verdict"].endswith("(by itself: its p is not stored)")
+
+
+def test_a_note_gives_the_verdict_that_the_table_gives(tmp_path):
+    """Worse than the constant by itself, and not told apart among three: the page says one of them."""
+    data, rng = windows(160), np.random.default_rng(0)
+    noise = rng.standard_normal(len(data))
+
+    def scored(size: float) -> Evaluation:
+        return score_predictions(data.y.mean() + size * noise, data, name=f"{size:.3f}", resamples=200)
+
+    sizes = np.linspace(0.01, 0.6, 60) * data.y.std()
+    worse = next(found for size in sizes if (found := scored(size)).standings[0].side < 0)
+    assert any("is worse than 1.00" in note for note in worse.notes)
+    for name, each in (("a", worse), ("b", scored(1e-2 * data.y.std())), ("c", scored(2e-2 * data.y.std()))):
+        each.save(tmp_path / f"{name}.json")
+    page = make_page([tmp_path])
+    rows = next(s for s in page.sections if s.title == "Attempts").tables[0]
+    assert all("not told apart" in "".join(map(str, row)) for row in rows.rows)
+    notes = next(s for s in page.sections if s.title == "Scores").notes
+    assert not any("is worse than" in note for note in notes)
+    assert any("(3 attempts of this report)" in note for note in notes)
 
 
 def test_settings_that_differ(page):

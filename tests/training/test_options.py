@@ -15,10 +15,11 @@ import torch
 from rtserve.errors import CheckpointError, EnvironmentMissingError, InputError, RtserveError
 from rtserve.fusion.fuse import fuse
 from rtserve.graphs.checkpoint import load_checkpoint
+from rtserve.measure.evaluation import score_predictions
 from rtserve.signals.membership import find_records, membership
 from rtserve.signals.splits import make_split
 from rtserve.signals.stored import StoredArray
-from rtserve.signals.windows import load_windows, save_windows
+from rtserve.signals.windows import WindowSet, load_windows, save_windows
 from rtserve.spec import TRAINED_ON
 from rtserve.training.callbacks import infer
 from rtserve.training.commands import make_recipe
@@ -27,7 +28,7 @@ from rtserve.training.models import build_network, carrier
 from rtserve.training.networks import CompactRT
 from rtserve.training.recipe import Recipe
 from rtserve.training.scaling import PLAIN, scale_of
-from rtserve.training.seeds import train
+from rtserve.training.seeds import TrainingRun, train
 from rtserve.training.settled import settled
 from rtserve.training.start import start_from
 
@@ -227,6 +228,45 @@ def test_still_improving_at_the_end_is_said(windows, tmp_path):
     verdicts = [result["test"]["against_constant"][0]["verdict"] for result in done.results]
     assert all(verdict.startswith("better") or verdict in "\n".join(done.lines()) for verdict in verdicts)
     assert any(word in verdicts[0] for word in ("better", "not told apart", "worse"))
+
+
+def test_the_seeds_of_a_run_are_one_family(tmp_path):
+    """One of four seeds is better by chance: alone it would be called so, and is not beside the others."""
+    people, rng = np.repeat(np.arange(12), 20).astype("U"), np.random.default_rng(1)
+    y = rng.normal(1.6, 0.4, len(people)).astype("f4")
+    data = WindowSet(X=np.zeros((len(y), 1, 1), "f4"), y=y, subject=people)
+    noise = 0.1 * rng.standard_normal((4, len(y)))
+    slopes = np.linspace(0.02, 0.5, 60)
+    little = next(found for s in slopes if (found := scored_with(data, s, noise[0])).standings[0].side > 0)
+    every = [little, *(scored_with(data, 0.0, each) for each in noise[1:])]
+    assert little.standings[0].p > 0.0125
+    results = tuple(
+        {
+            "seed": k,
+            "test": one.to_dict(),
+            "marginal": False,
+            "best_epoch": 1,
+            "epochs": 1,
+            "outcome": "",
+            "stopped_by": "",
+        }
+        for k, one in enumerate(every)
+    )
+    about = {
+        "settings": {"model": "m", "device": "cpu", "amp": False},
+        "n_parameters": 1,
+        "split": {"text": "", "leaks": []},
+    }
+    lines = TrainingRun(folder=tmp_path, about=about, results=results).lines()
+    assert "not told apart from the constant (p 0.0" in lines[1]
+    assert "(4 seeds of this run)" in lines[1]
+    assert "told apart" not in TrainingRun(folder=tmp_path, about=about, results=results[:1]).lines()[1]
+
+
+def scored_with(data, slope, noise):
+    """Return the scores of answers that explain as much."""
+    p = 1.6 + slope * (data.y - 1.6) + noise
+    return score_predictions(p.astype("f4"), data, metrics=["nrmse"], resamples=200)
 
 
 @pytest.mark.parametrize(
