@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from session_attempts import SEEDS, comparisons, play
+from session_attempts import SEEDS, attempts, comparisons, play
 from session_real import contest_checkpoints, real_data
 
 from rtserve.files import write_bytes
@@ -35,10 +35,14 @@ CANNOT = (
 )
 
 POWER = (
-    "All differences at one planted r are corrected together. The last but one column is the size of a true difference"
-    " that at least 80 % of such studies find, by the verdict's own rule. A question is decided where a difference is"
-    " shown, or where one of {matters:g} NRMSE would have been found so often: it is under a fifth of what the best team"
-    " gained over the constant."
+    "All differences of this table are corrected together (step-down max-T over the same swaps of people). The last but one"
+    " column is the size of a true difference that at least 80 % of such studies find, by the verdict's own rule in this"
+    " family. A question is decided where a difference is shown, or where one of {matters:g} NRMSE would have been found so"
+    " often: it is under a fifth of what the best team gained over the constant."
+)
+FAMILY = (
+    "Verdicts are against the constant, by the one rule of every command, and corrected for each other by Holm's rule: the"
+    " family is all rows of this table. An interval is its row's alone."
 )
 
 
@@ -66,8 +70,8 @@ def main(n_windows: int, epochs: int, real_epochs: int, members: int, shared: Pa
         "schema": "rtserve.seed_session/1",
         "simulated": True,
         "settings": {"windows": n_windows, "epochs": epochs, "members": members, "real_epochs": real_epochs},
-        "attempts": [row for bench in benches for row in bench.rows],
-        "comparisons": [found for bench in benches for found in comparisons(bench)],
+        "attempts": attempts(benches),
+        "comparisons": comparisons(benches),
         "real": real_data(shared, epochs=real_epochs, tell=tell) if there else [],
         "checkpoints": contest_checkpoints(shared, benches[1].test) if there else [],
         "cannot_tell": list(CANNOT),
@@ -85,7 +89,7 @@ def make_page(result: dict[str, Any]) -> Page:
     settings = result["settings"]
     n_test = Signature.parse(result["attempts"][0]["signature"]).n
     sections = [
-        Section(title="Attempts", tables=(Table.of([attempt(row) for row in result["attempts"]]),)),
+        Section(title="Attempts", tables=(Table.of([attempt(row) for row in result["attempts"]]),), text=(FAMILY,)),
         Section(
             title="The session's seven questions",
             tables=(Table.of([*(claim(c) for c in result["comparisons"]), *map(refused, _refused(result))]),),
@@ -93,11 +97,13 @@ def make_page(result: dict[str, Any]) -> Page:
         ),
     ]
     if result["real"]:
-        sections.append(Section(title="Real recordings", tables=(Table.of([control(row) for row in result["real"]]),)))
+        controls = Table.of([control(row) for row in result["real"]])
+        sections.append(Section(title="Real recordings", tables=(controls,), text=(FAMILY,)))
         sections.append(
             Section(
                 title="The contest's six CompactRT checkpoints on one set of simulated windows",
                 tables=(Table.of([checkpoint(row) for row in result["checkpoints"]]),),
+                text=(FAMILY,),
                 notes=tuple(sorted({note for row in result["checkpoints"] for note in row["notes"]})),
             )
         )
@@ -134,8 +140,14 @@ def attempt(row: dict[str, Any]) -> dict[str, Any]:
         "constant": number(row.get("constant")),
         "MSE": number(row.get("mse"), 4),
         "SmoothL1": number(row.get("smooth_l1"), 4),
-        "verdict": row["verdict"],
+        "verdict": "; ".join(text for text in (row["verdict"], row.get("note", "")) if text),
+        "p, corrected": p_text(row),
     }
+
+
+def p_text(row: dict[str, Any]) -> str:
+    """Return the raw p and the corrected one, or nothing."""
+    return f"{row['p']:.3g}, {row['p_corrected']:.3g}" if row.get("p_corrected") is not None else ""
 
 
 def claim(found: dict[str, Any]) -> dict[str, Any]:
@@ -176,6 +188,8 @@ def control(row: dict[str, Any]) -> dict[str, Any]:
         "NRMSE": number(row["nrmse"]),
         "95 % interval": interval,
         "constant": number(row["constant"]),
+        "verdict": row["verdict"],
+        "p, corrected": p_text(row),
         "known before": row["known"],
         "note": row["note"],
     }
@@ -191,6 +205,8 @@ def checkpoint(row: dict[str, Any]) -> dict[str, Any]:
         "SmoothL1": number(row["smooth_l1"], 4),
         "mean answer, s": number(row["mean"]),
         "std of answers, s": number(row["std"], 5),
+        "verdict": row["verdict"],
+        "p, corrected": p_text(row),
     }
 
 

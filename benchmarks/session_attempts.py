@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,7 @@ import numpy as np
 from rtserve.errors import CheckpointError
 from rtserve.measure.evaluation import score_predictions
 from rtserve.measure.metrics import parse_metric
-from rtserve.measure.signature import Score
-from rtserve.measure.standing import standing_of
+from rtserve.measure.standing import Standing, together
 from rtserve.measure.statistics import Difference, Units, corrected, difference
 from rtserve.signals.simulate import simulate
 from rtserve.signals.splits import Split, make_split
@@ -49,6 +48,7 @@ class Bench:
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     runs: dict[str, TrainingRun] = field(default_factory=dict)
+    standings: dict[str, Standing | None] = field(default_factory=dict)
 
     @property
     def test(self) -> WindowSet:
@@ -72,6 +72,7 @@ class Bench:
         evaluation = score_predictions(predictions, self.test, metrics=METRICS, split="test", name=version)
         score, constant = evaluation["nrmse"], evaluation.baseline[0]
         self.predictions[version] = predictions
+        self.standings[version] = evaluation.standings[0]
         self.rows.append(
             {
                 "version": version,
@@ -84,7 +85,7 @@ class Bench:
                 "mse": evaluation["mse"].value,
                 "smooth_l1": evaluation["smooth_l1"].value,
                 "signature": str(score.signature),
-                "verdict": verdict(score, note),
+                "note": note,
             }
         )
 
@@ -95,10 +96,20 @@ class Bench:
         return difference(parse_metric("nrmse"), test.y, *pair, Units.of(test.subject, len(test)))
 
 
-def verdict(score: Score, note: str) -> str:
-    """Say where the score stands by the one rule, and the note."""
-    where = standing_of(score)
-    return "; ".join(text for text in (where.verdict if where else "", note) if text)
+def attempts(benches: Sequence[Bench]) -> list[dict[str, Any]]:
+    """Return the rows of all benches with their verdicts, which are one table's and corrected for each other."""
+    keys = [(bench.r, version) for bench in benches for version in bench.standings]
+    found = together([each for bench in benches for each in bench.standings.values()], "attempts of this table")
+    where = dict(zip(keys, found, strict=True))
+    rows = [row for bench in benches for row in bench.rows]
+    return [row | stated(where.get((row["planted_r"], row["version"]))) for row in rows]
+
+
+def stated(where: Standing | None) -> dict[str, Any]:
+    """Return a verdict with its p, raw and corrected, as JSON values; nothing of what was not scored."""
+    if where is None:
+        return {}
+    return {"verdict": where.verdict, "p": where.p, "p_corrected": where.p_corrected, "family": where.family}
 
 
 def raw(run: TrainingRun) -> np.ndarray:
@@ -200,15 +211,20 @@ def questions(bench: Bench) -> list[tuple[str, str, str]]:
     ]
 
 
-def comparisons(bench: Bench) -> list[dict[str, Any]]:
-    """Return the session's questions, each answered by a paired difference on the same windows, with its power."""
-    y = bench.test.y
-    bench.predictions[CONSTANT] = np.full(len(y), y.mean(dtype=np.float64), np.float32)
-    asked = questions(bench)
-    pairs = [bench.paired(first, second) for _, first, second in asked]
+def comparisons(benches: Sequence[Bench]) -> list[dict[str, Any]]:
+    """Return the session's questions, each answered by a paired difference on the same windows, with its power.
+
+    All of them, at every planted r, are one table's verdicts and corrected for each other.
+    """
+    asked, pairs = [], []
+    for bench in benches:
+        y = bench.test.y
+        bench.predictions[CONSTANT] = np.full(len(y), y.mean(dtype=np.float64), np.float32)
+        asked += [(bench.r, *each) for each in questions(bench)]
+        pairs += [bench.paired(first, second) for _, first, second in questions(bench)]
     return [
-        {"planted_r": bench.r, "question": question, "first_name": first, "second_name": second}
+        {"planted_r": r, "question": question, "first_name": first, "second_name": second}
         | {"decided": each.different or each.detectable <= MATTERS, "matters": MATTERS}
         | each.to_dict()
-        for (question, first, second), each in zip(asked, corrected(pairs, "questions at one planted r"), strict=True)
+        for (r, question, first, second), each in zip(asked, corrected(pairs, "the session's questions"), strict=True)
     ]

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from session_attempts import stated
 
 from rtserve.graphs.checkpoint import load_checkpoint
 from rtserve.measure.evaluation import Evaluation, score_predictions
+from rtserve.measure.standing import together
 from rtserve.signals.splits import Split, folds, make_split
 from rtserve.signals.windows import WindowSet, load_windows
 from rtserve.training.callbacks import infer
@@ -38,7 +40,15 @@ def row(what: str, model: str, evaluation: Evaluation, known: str, note: str = "
         "known": known,
         "signature": str(score.signature),
         "note": note,
+        "standing": evaluation.standings[0],
     }
+
+
+def with_verdicts(rows: list[dict[str, Any]], family: str) -> list[dict[str, Any]]:
+    """Return the rows of one table with the verdicts of their standings, corrected for each other."""
+    found = together([row["standing"] for row in rows], family)
+    kept = [{key: value for key, value in row.items() if key != "standing"} for row in rows]
+    return [row | stated(where) for row, where in zip(kept, found, strict=True)]
 
 
 def cross_validated(windows: WindowSet, splits: list[Split], recipe: Recipe, *, seed: int = 0) -> np.ndarray:
@@ -121,7 +131,7 @@ def real_data(shared: Path, *, epochs: int, tell: Callable[[str], None]) -> list
     rows.append(row("EEGLAB squares, 5 blocks", "mean of the other blocks", found, "1.004", ""))
     found = score_predictions(cross_validated(squares, blocks, recipe), squares, name="CompactRT")
     rows.append(row("EEGLAB squares, 5 blocks", "CompactRT", found, "", "74 trials are too few to train on"))
-    return rows
+    return with_verdicts(rows, "recordings of this table")
 
 
 def _subject_means(windows: WindowSet, split: Split) -> np.ndarray:
@@ -156,7 +166,8 @@ def contest_checkpoints(shared: Path, test: WindowSet) -> list[dict[str, Any]]:
                 "mean": float(predictions.mean()),
                 "std": float(predictions.std()),
                 "signature": str(evaluation["nrmse"].signature),
-                "notes": list(evaluation.notes),
+                "notes": [note for note in evaluation.notes if "answers a constant" in note],
+                "standing": evaluation.standings[0],
             }
         )
-    return rows
+    return with_verdicts(rows, "checkpoints of this table")
