@@ -25,6 +25,9 @@ LEAD = (
     "`python benchmarks/coverage.py`; shares of simulated studies, nominal level 0.95. Under *marked* the intervals say",
     "that tails are heavy; *called different* is two equally good predictors, *difference* how often its interval holds 0;",
     "*better* and *worse* are answers that are exactly as good as the constant (NRMSE 1) or as unrelated ones (r 0).",
+    "In 4b the sets that are called better are those that drew none of the noisiest people, who have most of the error in",
+    "the population: nothing in such a set shows it, and a mark on all sets in which noise goes with windows would silence",
+    "most of the others and miss half of these.",
 )
 
 

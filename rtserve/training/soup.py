@@ -7,6 +7,8 @@ was trained on what any of them was trained on, and its checkpoint and graph say
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,9 +26,13 @@ from rtserve.measure.evaluate import Evaluation, evaluate
 from rtserve.measure.metrics import parse_metric
 from rtserve.signals.membership import find_records
 from rtserve.spec import TRAINED_ON, Provenance
-from rtserve.training.keeping import tensor_bytes
+from rtserve.training.keeping import SCHEMA, tensor_bytes
 
 __all__ = ["SoupReport", "average", "soup"]
+
+_SAID = ("schema", "input", "n_outputs", "target", "classes")
+_BUILT = ("model", "model_settings")
+"""What a checkpoint of `rtserve train` says of its windows and answers, and of its settings how the network is built."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +103,21 @@ def _shape(state: Mapping[str, torch.Tensor], key: str) -> Any:
     return tuple(state[key].shape) if key in state else "absent"
 
 
+def said_alike(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what checkpoints of `rtserve train` say of their windows and their network, where all say the same."""
+    if any(content.get("schema") != SCHEMA for content in contents):
+        return {}
+    described = [_described(content) for content in contents]
+    return {key: value for key, value in described[0].items() if all(one.get(key) == value for one in described)}
+
+
+def _described(content: Mapping[str, Any]) -> dict[str, Any]:
+    settings = content.get("settings")
+    built = {key: settings[key] for key in _BUILT if key in settings} if isinstance(settings, Mapping) else {}
+    found = {key: content[key] for key in _SAID if key in content} | {"settings": built}
+    return json.loads(json.dumps(found, default=str))  # type: ignore[no-any-return]
+
+
 def soup(
     checkpoints: Sequence[str | Path],
     *,
@@ -136,9 +157,11 @@ def soup(
     mixed = check_writable(output.with_suffix(".pth"), force=force)
     read = [load_checkpoint(path) for path in checkpoints]
     records = find_records([{TRAINED_ON: checkpoint.trained_on} for checkpoint in read])
-    known = {TRAINED_ON: records} if records else {}
-    write_bytes(mixed, tensor_bytes({"model_state_dict": average(read)} | known), force=force)
-    graph = export(mixed, exporter=exporter, settings=settings)
+    known = said_alike([checkpoint.content for checkpoint in read]) | ({TRAINED_ON: records} if records else {})
+    content = tensor_bytes({"model_state_dict": average(read)} | known)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = write_bytes(Path(folder) / mixed.name, content)
+        graph = export(trial, exporter=exporter, settings=settings)
     details = graph.provenance.details | {"soup": [checkpoint.sha256 for checkpoint in read]}
     graph = replace(graph, provenance=Provenance(kind=graph.provenance.kind, details=details))
     scores: tuple[Evaluation, ...] = ()
@@ -149,5 +172,6 @@ def soup(
             evaluate(part, data, split=split, name=name, beside=records)
             for part, name in zip(parts, names, strict=True)
         )
+    write_bytes(mixed, content, force=force)
     graph.save(output, force=force)
     return SoupReport(graph=graph, scores=scores)

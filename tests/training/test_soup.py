@@ -13,8 +13,9 @@ from rtserve.errors import CheckpointError, InputError
 from rtserve.graphs.checkpoint import load_checkpoint
 from rtserve.graphs.graph import Graph
 from rtserve.signals.windows import save_windows
+from rtserve.training.keeping import SCHEMA
 from rtserve.training.networks import CompactRT
-from rtserve.training.soup import average, soup
+from rtserve.training.soup import average, said_alike, soup
 
 from .conftest import small_windows
 
@@ -58,4 +59,38 @@ def test_other_architectures_and_single_ones_are_refused(checkpoints, tmp_path):
         soup([checkpoints[0], tmp_path / "other.pth"], exporter=EXPORTER, output=tmp_path / "s.onnx")
     with pytest.raises(InputError, match="no soup"):
         soup(checkpoints[:1], exporter=EXPORTER, output=tmp_path / "s.onnx")
+    assert not list(tmp_path.glob("s.*"))
+
+
+def trained(folder, seed, **said):
+    """Return a checkpoint that says what one of `rtserve train` with a network of one's own says."""
+    torch.manual_seed(seed)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 40, 1))
+    about = {
+        "schema": SCHEMA, "input": json.loads(small_windows(n=4).input_spec.to_json()), "n_outputs": 1,
+        "target": "response_time", "classes": None, "settings": {"model": "net.py:build", "model_settings": {}},
+    }  # fmt: skip
+    torch.save({"model_state_dict": network.state_dict()} | about | said, folder / f"{seed}.pth")
+    return folder / f"{seed}.pth"
+
+
+def test_a_soup_knows_of_its_windows_what_all_its_ingredients_know(tmp_path):
+    """A network of one's own is built for a shape: the ingredients say it, and no --set is needed."""
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef build(n_chans, n_times, n_outputs=1):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(n_chans * n_times, n_outputs))\n"
+    )
+    parts = [trained(tmp_path, seed) for seed in (0, 1)]
+    soup(parts, exporter=f"{tmp_path / 'net.py'}:build", output=tmp_path / "s.onnx")
+    graph = Graph.load(tmp_path / "s.onnx")
+    assert graph.input_spec == small_windows(n=4).input_spec
+    assert graph.output_spec.target == "response_time"
+    assert load_checkpoint(tmp_path / "s.pth").content["settings"]["model_settings"] == {}
+    other = trained(tmp_path, 2, target="externalizing")
+    assert "target" not in said_alike([load_checkpoint(path).content for path in (parts[0], other)])
+
+
+def test_a_soup_that_cannot_be_exported_leaves_nothing(checkpoints, tmp_path):
+    with pytest.raises(InputError):
+        soup(checkpoints, exporter=EXPORTER, settings={"n_tmes": "40"}, output=tmp_path / "s.onnx")
     assert not list(tmp_path.glob("s.*"))
