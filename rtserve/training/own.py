@@ -65,7 +65,7 @@ def own_network(recipe: Recipe, windows: WindowSet) -> nn.Module:
             built: Any = found({}, shape | dict(recipe.model_settings))
             network = _network_of(built, recipe.model)
         with torch.no_grad():
-            given = tuple(network.eval()(torch.zeros(2, spec.n_chans, spec.n_times)).shape)
+            answer = network.eval()(torch.zeros(2, spec.n_chans, spec.n_times))
     except RtserveError:
         raise
     except Exception as error:
@@ -75,6 +75,7 @@ def own_network(recipe: Recipe, windows: WindowSet) -> nn.Module:
         raise InputError(
             f"{recipe.model} fails for {spec}: {type(error).__name__}: {reason}{where}", hint="check it, and its --set"
         ) from None
+    given = tuple(answer.shape) if isinstance(answer, torch.Tensor) else f"a {type(answer).__name__}"
     if given != (2, n_outputs(windows)):
         raise InputError(
             f"{recipe.model} gives {given} for 2 windows, not (2, {n_outputs(windows)})",

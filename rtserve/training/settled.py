@@ -17,6 +17,8 @@ from rtserve.training.watched import watched
 
 __all__ = ["class_counts", "class_labels", "is_class", "n_outputs", "require_learnable", "settled"]
 
+MOST_CLASSES = 20
+"""Whole numbers from 0 to fewer than so many, and nothing between, may be class numbers."""
 STEPS, SHORTEST, LONGEST = 400, 20, 100
 """Steps that a run left to itself takes at least, within so many epochs: a small set needs more of them."""
 
@@ -58,6 +60,8 @@ def settled(recipe: Recipe, windows: WindowSet, split: Split) -> Recipe:
     loss = recipe.loss if recipe.loss != AUTO else "cross_entropy" if classes else "mse"
     monitor = recipe.monitor if recipe.monitor != AUTO else "balanced_accuracy" if classes else "nrmse"
     _require_kind(loss, monitor, windows)
+    if recipe.loss == AUTO and not classes:
+        _require_told(windows)
     for text in recipe.augment:
         parse_augmentation(text)
     batches = max(1, len(split.part("train")) // recipe.batch_size)
@@ -90,6 +94,18 @@ def _require_kind(loss: str, monitor: str, windows: WindowSet) -> None:
     if watched(monitor).classes != is_class(windows):
         kind = "classes" if is_class(windows) else "numbers"
         raise InputError(f"{monitor} is no metric of {kind}, which y is", hint="leave --monitor out")
+
+
+def _require_told(windows: WindowSet) -> None:
+    """Raise `InputError` where y may number classes and nobody says what it is: a network would regress class numbers."""
+    values = np.unique(windows.y)
+    if windows.target or not 2 <= len(values) <= MOST_CLASSES or not np.array_equal(values, np.arange(len(values))):
+        return
+    raise InputError(
+        f"y of the windows is the whole numbers 0 to {len(values) - 1} alone, and nothing says what it is: classes would be"
+        " trained as numbers",
+        hint="say it: --target class where they are classes; another --target, or --loss mse, where they are numbers",
+    )
 
 
 def require_learnable(windows: WindowSet, split: Split) -> None:

@@ -20,6 +20,7 @@ from rtserve.training.gates import parse_gate
 from rtserve.training.losses import loss_of, targets_of
 from rtserve.training.recipe import Recipe
 from rtserve.training.seeds import train
+from rtserve.training.settled import settled
 from rtserve.training.watched import LOG_LOSS, scores
 
 FAST = Recipe(
@@ -179,3 +180,15 @@ def test_of_equal_accuracies_the_one_with_less_log_loss_is_the_best_epoch():
         answers = np.array([[size, 0.0], [0.0, size]])
         rows.append({"epoch": epoch, "valid": scores("balanced_accuracy", y, answers, data="x")})
     assert best_epoch(rows, "balanced_accuracy") == 2
+
+
+def test_class_numbers_that_nobody_calls_so_are_not_regressed_unasked(tmp_path):
+    windows = replace(class_windows(n=60), target="", classes=())
+    split = make_split(windows)
+    with pytest.raises(InputError, match="0 to 2 alone, and nothing says what it is"):
+        settled(Recipe(), windows, split)
+    assert settled(Recipe(loss="mse"), windows, split).loss == "mse"
+    assert settled(Recipe(), replace(windows, target="rating"), split).loss == "mse"
+    assert settled(Recipe(), replace(windows, target="class"), split).loss == "cross_entropy"
+    assert settled(Recipe(), replace(windows, y=windows.y + 0.5), split).loss == "mse"
+    assert settled(Recipe(), replace(windows, y=np.arange(60, dtype="f4")), split).loss == "mse"
