@@ -93,6 +93,7 @@ def test_a_row_of_other_code_is_measured_again(tmp_path, two_parts):
     assert "other code" not in (tmp_path / "coverage.md").read_text()
 
 
+@pytest.mark.needs("grimp")
 def test_comments_make_no_record_old_and_code_does(tmp_path):
     script = tmp_path / "study.py"
     digests = []
