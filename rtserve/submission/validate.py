@@ -19,7 +19,7 @@ from rtserve.errors import InputError
 from rtserve.spec import InputSpec
 from rtserve.submission import sandbox
 from rtserve.submission.checks.catalogue import STATIC, all_rules
-from rtserve.submission.checks.identity import MANIFEST, SCHEMA
+from rtserve.submission.checks.identity import MANIFEST, SCHEMA, challenges_of
 from rtserve.submission.checks.rule import FAIL, WARN, Case, Finding, Rule, Skip
 from rtserve.submission.checks.source import Sources, read_sources
 from rtserve.submission.checks.unpack import Unpacked, unpack
@@ -301,7 +301,7 @@ def _on_a_gpu(case: Case) -> str:
     """Return what a CUDA device may add to the numbers; the figures are those of benchmarks/results/gpu.md."""
     if case.manifest is None:
         said = "torch lets cuDNN round factors to TF32's ten bits unless the code forbids it: up to 3e-3"
-    elif "tf32" in {entry.get("precision") for entry in case.manifest["challenges"].values()}:
+    elif any(entry.get("precision") == "tf32" for entry in challenges_of(case).values()):
         said = "it computes in TF32, as its recipe asks: up to 5e-3"
     else:
         said = "it computes in float32, TF32 off: up to 1e-5"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rtserve.errors import RtserveError
 from rtserve.submission.checks.identity import challenges_of
-from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
+from rtserve.submission.checks.rule import WARN, Case, Finding, Rule
 from rtserve.submission.compiled import NATIVE, compiled_findings, forbidding
 
 __all__ = ["RULES"]
@@ -24,7 +24,7 @@ class CompiledCode(Rule):
     cause = "The code was exchanged or belongs to another graph, cannot be loaded here, or the contest takes none."
     cure = 'Build the zip again from the recipe; runtime = "torch" puts no code into it.'
 
-    def check(self, case: Case) -> Iterator[Finding | Skip]:
+    def check(self, case: Case) -> Iterator[Finding]:
         folder, clause = case.unpacked.folder, forbidding(case.profile)
         code = [name for name in case.unpacked.files() if folder is not None and is_code(folder / name)]
         if clause is not None and code:
@@ -33,8 +33,6 @@ class CompiledCode(Rule):
                 where=code[0],
             )
         native = {key: entry for key, entry in challenges_of(case).items() if entry.get("runtime") == "native"}
-        if not native and not code:
-            yield Skip(reason="there is no compiled code in the zip")
         for key in native:
             yield from self._judge(case, key)
 
