@@ -136,6 +136,8 @@ def _evaluation_row(
 ) -> dict[str, Any]:
     score, constant = document["scores"][0], document["baseline"][0]
     beside = constant["value"] if constant else constant_score(Signature.parse(score["signature"]))
+    if where is not None and where.unrelated:  # the verdict stands against guesses, not against any constant
+        beside = where.constant
     against = score["value"] - beside if beside is not None else None
     claim = Claim.of(score)
     parameters = f", {document['parameters']:,} parameters" if document.get("parameters") else ""

@@ -14,9 +14,11 @@ from rtserve.errors import BundleError, InputError
 from rtserve.measure.cases import Cases
 from rtserve.measure.evaluate import evaluate
 from rtserve.measure.evaluation import Evaluation, score_cases, score_predictions
+from rtserve.report.attempts import attempts_section, judge
 from rtserve.report.build import make_page, write_report
 from rtserve.report.collect import collect
 from rtserve.report.page import render_html
+from tests.measure.conftest import make_windows
 
 from .conftest import linear, train_folder, windows
 
@@ -315,3 +317,12 @@ def test_leaderboard_on_the_page(results, tmp_path, run_cli):
 def test_nothing_to_report_is_refused(tmp_path):
     with pytest.raises(InputError):
         collect([])
+
+
+def test_an_f1_stands_against_what_its_verdict_stands_against():
+    scored = replace(make_windows(120), y=(np.arange(120) % 2).astype("f4"), target="class")
+    p = np.where(np.random.default_rng(0).random(120) < 0.5, scored.y, 1 - scored.y)
+    document = score_cases(Cases.of(scored, p), scored, metrics=["f1"], resamples=200).to_dict(raw=False)
+    (row,) = attempts_section(judge([], [("guesses", document)]), {}).tables[0].rows
+    assert row[2] == f"{document['scores'][0]['value'] - 0.5:+.4f}"
+    assert "0.50, what unrelated answers score" in row[3]
