@@ -83,7 +83,7 @@ def run_file(
         "steps": len(us),
         "streams": run.streams,
         "samples_left": run.left,
-        "compared": runner.compared if isinstance(runner, VerifiedRunner) else 0,
+        "compared": runner.ever_compared if isinstance(runner, VerifiedRunner) else 0,
         "latency_us": {f"p{q:g}": float(np.percentile(us, q)) for q in (50, 99, 99.9)} if len(us) else {},
         "late": int((us > 1e6 * step.hop / signal.clock.sfreq).sum()),
         "output": str(output) if output is not None else None,

@@ -48,10 +48,11 @@ class VerifiedRunner:
             )
         self.step, self.window, self.every = step, window, every
         self._runner = StepRunner(step, batch=batch)
+        self.ever_compared = 0
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, as `StepRunner.reset`."""
+        """Forget everything, as `StepRunner.reset`, but for `ever_compared`, which counts over all streams."""
         self._runner.reset()
         self.answers = self.compared = 0
         spec = self.step.input_spec
@@ -78,6 +79,7 @@ class VerifiedRunner:
         name = f"step {self._runner.steps}"
         case = compared(hear(self.window, [(name, self._seen)]).answers[0], y)
         self.compared += 1
+        self.ever_compared += 1
         if not case.passed:
             raise ParityError(
                 f"the answer of {name} is off by {case.error:.2e} (allowed {case.allowed:.1e}) from the window's",

@@ -29,6 +29,16 @@ def test_every_third_answer_is_compared_and_all_are_the_step_s():
     assert (verified.push(samples(1, 4)[0]), verified.answers, verified.compared) == (None, 0, 0)
 
 
+def test_what_was_compared_is_counted_over_all_streams():
+    graph, step, _ = made("deep", 4)
+    verified = VerifiedRunner(step, graph, every=3)
+    for _ in range(2):
+        verified.reset()
+        for x in samples(30, 4):
+            verified.push(x)
+    assert (verified.compared, verified.ever_compared) == (7, 14)
+
+
 def test_a_step_that_answers_wrong_is_caught():
     graph, _, _ = made("deep", 4)
     _, other, _ = made("shallow", 4)
