@@ -174,7 +174,7 @@ def main(only: str | None, processes: int, threads: int, folder: Path | None, ou
     for name in [name for name in plans() if name in chosen and name not in old]:
         family, workload = plans()[name]
         try:
-            macs = generate_graph(fused_for(family, workload, folder)["native"]).macs
+            macs = generate_graph(fused_for(family, workload, folder, ["native"])["native"]).macs
             parts = [measure(family, workload, batch, processes, folder, threads) for batch in BATCHES]
             old[name] = {"macs": macs, "parts": parts}
             key = "onnxruntime" if threads == 1 else EAGER

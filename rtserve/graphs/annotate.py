@@ -19,6 +19,7 @@ from rtserve.files import check_writable, readable_file
 from rtserve.graphs.graph import Graph, read_proto
 from rtserve.graphs.meaning import stated_specs
 from rtserve.graphs.parity import TOLERANCE, relative_error
+from rtserve.graphs.sessions import quiet_session
 
 if TYPE_CHECKING:
     import onnx
@@ -145,11 +146,7 @@ def _open_reshapes(made: onnx.ModelProto, batch: int) -> None:
 
 
 def _run(proto: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 4, 1
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = quiet_session(proto.SerializeToString())
     return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from rtserve.graphs.cut_program import values_in_double
 from rtserve.graphs.cuts import EXACT, Cuts
+from rtserve.graphs.sessions import quiet_session
 
 if TYPE_CHECKING:
     import onnx
@@ -79,17 +80,13 @@ def _of_model(model: onnx.ModelProto, known: Values, run: Callable[[bytes, Value
 def _by_onnxruntime(model: onnx.ModelProto, x: np.ndarray) -> Values:
     """Return every value of a model in onnxruntime, its input among them."""
     import onnx
-    import onnxruntime
 
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     had = {value.name for value in bare.graph.output}
     names = [name for node in bare.graph.node for name in node.output if name and name not in had]
     bare.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(bare.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = quiet_session(bare.SerializeToString(), rewritten=False)
     start = session.get_inputs()[0].name
     return {start: x, **dict(zip([o.name for o in session.get_outputs()], session.run(None, {start: x}), strict=True))}
 
@@ -133,11 +130,7 @@ def _run_openvino(part: bytes, given: Values) -> np.ndarray:
 
 
 def _run_onnxruntime(part: bytes, given: Values) -> np.ndarray:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    session = onnxruntime.InferenceSession(part, options, providers=["CPUExecutionProvider"])
+    session = quiet_session(part)
     wanted = {value.name for value in session.get_inputs()}
     y: np.ndarray = session.run(None, {name: value for name, value in given.items() if name in wanted})[0]
     return y

@@ -15,6 +15,7 @@ import numpy as np
 
 from rtserve.errors import EnvironmentMissingError, ExportError, InputError, RtserveError
 from rtserve.graphs.engines import ENGINES, engine_called
+from rtserve.graphs.sessions import cpu_session, quiet_session
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -59,19 +60,9 @@ class OnnxruntimeRunner:
     name = "onnxruntime"
 
     def __init__(self, graph: Graph, *, threads: int = 1, arena: bool = True) -> None:
-        import onnxruntime
-
         self.graph = graph
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = arena
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
         try:
-            self.session: Any = onnxruntime.InferenceSession(
-                graph.to_bytes(), options, providers=["CPUExecutionProvider"]
-            )
+            self.session: Any = cpu_session(graph.to_bytes(), threads=threads, arena=arena)
         except Exception as error:
             raise ExportError(
                 f"onnxruntime cannot load the graph: {str(error).splitlines()[0]}",
@@ -99,14 +90,8 @@ class OnnxruntimeRunner:
 
     def _runs_plainly(self, x: np.ndarray) -> bool:
         """Whether the graph runs where onnxruntime rewrites nothing of it."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = 1, 4
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            plain = onnxruntime.InferenceSession(self.graph.to_bytes(), options, providers=["CPUExecutionProvider"])
-            plain.run(self._output, {self._input: x})
+            quiet_session(self.graph.to_bytes(), rewritten=False).run(self._output, {self._input: x})
         except Exception:  # it fails either way
             return False
         return True

@@ -32,8 +32,7 @@ def cumsum(writer: Writer, operation: Operation) -> None:
     if known is None:
         raise operation.refuse("with an axis computed from the window")
     axis = int(known.reshape(-1)[0]) % len(x.shape)
-    order = sorted(range(len(x.shape)), key=lambda a: -(abs(x.steps[a]) if x.shape[a] > 1 else 0))
-    target, n = writer.fresh(x.shape, order), x.shape[axis]
+    target, n = writer.fresh(x.shape, x.order), x.shape[axis]
     into = target
     if operation.attrs.get("reverse", 0):
         x, into = x.cut(axis, n - 1, n, -1), target.cut(axis, n - 1, n, -1)

@@ -102,8 +102,7 @@ def around_input(writer: Writer, x: View, plan: Padded) -> View:
     turned = (plan.fast is not None or deep) and x.steps[1] != 1
     if lacks or turned:
         rank = len(x.shape)
-        order = sorted(range(rank), key=lambda a: -(abs(x.steps[a]) if x.shape[a] > 1 else 0))
-        padded = writer.padded(x.shape, [0, *range(2, rank), 1] if turned else order, plan.pads)
+        padded = writer.padded(x.shape, [0, *range(2, rank), 1] if turned else x.order, plan.pads)
         writer.copy(x, padded)
         x = padded
     for axis, (before, behind) in plan.pads.items():

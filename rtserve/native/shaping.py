@@ -90,8 +90,7 @@ def concat(writer: Writer, operation: Operation) -> None:
     axis = operation.attrs["axis"] % len(shape)
     parts = [writer.view(name) for name in operation.inputs]
     model = max(parts, key=lambda part: prod(part.shape))
-    order = sorted(range(len(shape)), key=lambda a: -(abs(model.steps[a]) if model.shape[a] > 1 else 0))
-    target = writer.padded(shape, order, writer.wanted_zeros(out, len(shape)))
+    target = writer.padded(shape, model.order, writer.wanted_zeros(out, len(shape)))
     at = 0
     with writer.side_by_side():
         for part in parts:
@@ -121,7 +120,7 @@ def take(writer: Writer, view: View, axis: int, numbers: np.ndarray) -> View:
         return view.cut(axis, int(numbers[0]), len(numbers), int(distances[0]) if len(distances) else 1)
     shape = list(view.shape)
     shape[axis] = len(numbers)
-    order = sorted(range(len(shape)), key=lambda a: -(abs(view.steps[a]) if view.shape[a] > 1 else 0))
+    order = view.order
     order.remove(axis)
     target = writer.fresh(shape, [axis, *order])
     table = writer.table([int(n) * view.steps[axis] for n in numbers])
@@ -149,8 +148,7 @@ def pad(writer: Writer, operation: Operation) -> None:
         writer.views[out] = view
         return
     text = number(_padding(writer, operation))
-    order = sorted(range(rank), key=lambda a: -(abs(view.steps[a]) if view.shape[a] > 1 else 0))
-    target = writer.padded(view.shape, order, around, text)
+    target = writer.padded(view.shape, view.order, around, text)
     writer.copy(view, target)
     writer.views[out] = _with_zeros(target, around)
 

@@ -60,6 +60,11 @@ class View:
         wanted = steps_of(self.shape)
         return all(n == 1 or mine == step for n, mine, step in zip(self.shape, self.steps, wanted, strict=True))
 
+    @property
+    def order(self) -> list[int]:
+        """The axes from the outermost to the innermost, as they lie in memory."""
+        return sorted(range(len(self.shape)), key=lambda a: -(abs(self.steps[a]) if self.shape[a] > 1 else 0))
+
     def moved(self, axes: Sequence[int]) -> View:
         """Return it with its axes in another order."""
         zeros = {k: self.zeros[a] for k, a in enumerate(axes) if a in self.zeros}

@@ -177,7 +177,7 @@ class Writer:
         for axis, (before, behind) in zeros.items():
             for start, n in ((0, before), (before + shape[axis], behind)):
                 if n:
-                    self.nest([whole.cut(axis, start, n)], lambda e: f"{e[0]} = {number}", zeros=True)
+                    self.fill(whole.cut(axis, start, n), number, zeros=True)
 
     def wanted_zeros(self, name: str, rank: int) -> dict[int, tuple[int, int]]:
         """Return how many samples of zero the convolutions that read a value want around its axes."""
@@ -292,9 +292,9 @@ class Writer:
             source, target, cost=default_cost([target]), split=True,
         )  # fmt: skip
 
-    def fill(self, target: View, number: str = "0.f") -> None:
-        """Write a number everywhere."""
-        self.nest([target], lambda e: f"{e[0]} = {number}")
+    def fill(self, target: View, number: str = "0.f", *, zeros: bool = False) -> None:
+        """Write a number everywhere; `zeros`: around a view, where no other operation writes."""
+        self.nest([target], lambda e: f"{e[0]} = {number}", zeros=zeros)
 
     def plain(self, view: View) -> View:
         """Return a view whose numbers lie one behind the other, copied where they do not."""

@@ -20,6 +20,7 @@ from rtserve.spec import Provenance
 from rtserve.streaming.analysis import analyse
 from rtserve.streaming.check import check_step
 from rtserve.streaming.explain import Layer, layers_of, why_not
+from rtserve.streaming.packed import state_size
 from rtserve.streaming.schedule import Schedule, cheapest
 from rtserve.streaming.step_graph import StepGraph
 from rtserve.streaming.write import write
@@ -176,16 +177,13 @@ def _shares(plan: Schedule) -> bool:
 
 
 def _reported(graph: Graph, plan: Schedule, step: StepGraph, parity: ParityReport) -> StreamReport:
-    numbers = [
-        plan.parts[value].lag * len(plan.parts[value].saved) * plan.analysis.numbers(value) for value in plan.states
-    ]
     return StreamReport(
         macs_window=count_macs(graph.model),
         macs_form=sum(plan.analysis.macs.values()),
         macs_step=plan.macs,
         nodes_window=graph.model.graph.num_nodes(),
         nodes_step=step.model.graph.num_nodes(),
-        state_numbers=sum(numbers),
+        state_numbers=state_size(step),
         layers=tuple(layers_of(plan)),
         parity=parity,
     )

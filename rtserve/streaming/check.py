@@ -94,13 +94,13 @@ def check_step(step: StepGraph, graph: Graph, *, seed: int = 0) -> ParityReport:
     together = answers_of(step, np.stack([one.x for one in found]))
     n = len(together)
     every = np.unique(np.linspace(0, n - 1, 5 if count_macs(graph.model) > HEAVY else 10).astype(int))
-    testimonies = [hear(graph, [(one.name, windows_of(step, one.x, every.tolist()))]) for one in found]
-    cases = [compared(heard.answers[0], together[every, place]) for place, heard in enumerate(testimonies)]
+    heard = hear(graph, [(one.name, windows_of(step, one.x, every.tolist())) for one in found])
+    cases = [compared(answer, together[every, place]) for place, answer in enumerate(heard.answers)]
     cases += _of_broken(step, graph, broken, every, finite=bool(np.isfinite(together).all()))
     _require_no_memory(step, np.stack([one.x for one in found]), together[-1])
     report = ParityReport(
         cases=tuple(cases), subject="the step, hop after hop", reference="the windows in float64",
-        notes=tuple(dict.fromkeys(note for heard in testimonies for note in heard.notes)),
+        notes=heard.notes,
     )  # fmt: skip
     return report.require(hint=DEFECT)
 

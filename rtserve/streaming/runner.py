@@ -8,6 +8,7 @@ import numpy as np
 
 from rtserve.errors import ExportError, InputError
 from rtserve.graphs.graph import INPUT_NAME
+from rtserve.graphs.sessions import cpu_session
 
 if TYPE_CHECKING:
     from rtserve.streaming.step_graph import StepGraph
@@ -29,16 +30,8 @@ class StepRunner:
     """
 
     def __init__(self, step: StepGraph, *, batch: int = 1, threads: int = 1) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
         try:
-            self.session: Any = onnxruntime.InferenceSession(
-                step.to_bytes(), options, providers=["CPUExecutionProvider"]
-            )
+            self.session: Any = cpu_session(step.to_bytes(), threads=threads)
         except Exception as error:
             raise ExportError(
                 f"onnxruntime cannot load the step: {str(error).splitlines()[0]}", hint="this is a defect of rtserve"

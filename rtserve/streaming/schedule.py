@@ -68,10 +68,6 @@ class Schedule:
 
     Parameters
     ----------
-    analysis : Analysis
-        Of the window's graph.
-    hop : int
-        New samples of a step.
     parts : dict
         What it does about every value that is needed and has columns; for one that is never kept which columns it needs.
     common : Common
@@ -82,12 +78,20 @@ class Schedule:
         What it is expected to cost in onnxruntime.
     """
 
-    analysis: Analysis
-    hop: int
     parts: dict[ir.Value, Part]
     common: Common
     macs: int
     us: float
+
+    @property
+    def analysis(self) -> Analysis:
+        """Return what is known of the window's graph."""
+        return self.common.analysis
+
+    @property
+    def hop(self) -> int:
+        """New samples of a step."""
+        return self.common.hop
 
     @property
     def states(self) -> list[ir.Value]:
@@ -284,9 +288,7 @@ def schedule(common: Common, unkept: Iterable[ir.Value] = (), *, frugal: bool = 
     plan.run()
     order = {value: k for k, value in enumerate(common.analysis.tracks)}
     parts = dict(sorted(plan.parts.items(), key=lambda item: order[item[0]]))
-    return Schedule(
-        analysis=common.analysis, hop=common.hop, parts=parts, common=common, macs=round(plan.macs), us=plan.us
-    )
+    return Schedule(parts=parts, common=common, macs=round(plan.macs), us=plan.us)
 
 
 def cheapest(analysis: Analysis, hop: int) -> tuple[Schedule, Schedule]:

@@ -93,7 +93,7 @@ class StepGraph:
         missing = [key for key in _KEYS if key not in props]
         if missing:
             raise InputError(f"{path} is no step graph: it lacks {', '.join(missing)}", hint=_MAKE)
-        inputs, outputs, provenance = InputSpec.from_json(props[_KEYS[0]]), OutputSpec.from_json(props[_KEYS[1]]), None
+        inputs, outputs = InputSpec.from_json(props[_KEYS[0]]), OutputSpec.from_json(props[_KEYS[1]])
         provenance = Provenance.from_json(props[_KEYS[2]])
         try:
             hop = int(json.loads(props[STREAM_KEY])["hop"])

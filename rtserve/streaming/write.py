@@ -9,9 +9,10 @@ import numpy as np
 
 from rtserve.fusion.affine.value import static_dims
 from rtserve.fusion.ir.nodes import attributes_of
+from rtserve.fusion.join import empty_model
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
-from rtserve.graphs.graph import INPUT_NAME, IR_VERSION, OPSET, OUTPUT_NAME
+from rtserve.graphs.graph import OUTPUT_NAME
 from rtserve.streaming.columns import NONE
 from rtserve.streaming.link import PICKED, Link, Whole
 from rtserve.streaming.pieces import Stretch, stretches
@@ -40,13 +41,11 @@ class _Writer:
     """Writes columns where they are asked for, each stretch once."""
 
     def __init__(self, schedule: Schedule) -> None:
-        import onnx_ir as ir
-
         self.schedule, self.analysis = schedule, schedule.analysis
         n_chans, _ = static_dims(self.analysis.window)
-        self.x = _input(INPUT_NAME, [BATCH, n_chans, schedule.hop])
-        graph = ir.Graph([self.x], [], nodes=[], name="step", opset_imports={"": OPSET})
-        self.emit = Emitter(graph, prefix="step")
+        self._model = empty_model(n_chans, schedule.hop)
+        self.x = self._model.graph.inputs[0]
+        self.emit = Emitter(self._model.graph, prefix="step")
         self.emit.name(OUTPUT_NAME)
         self.states = {value: self._state(value) for value in schedule.states}
         self._kept = {value: self._read(value) for value in schedule.states}
@@ -55,8 +54,6 @@ class _Writer:
         self._whole: dict[ir.Value, ir.Value] = {}
 
     def model(self, n_outputs: int) -> ir.Model:
-        import onnx_ir as ir
-
         for node in self.analysis.model.graph:
             link = self.analysis.links.get(node)
             if not isinstance(link, Link):
@@ -72,7 +69,7 @@ class _Writer:
             outputs.append((f"{state.name}.next", self._next(value), list(state.shape or ())))
         for name, value, shape in outputs:
             self._output(name, value, shape)
-        return ir.Model(self.emit.graph, ir_version=IR_VERSION)
+        return self._model
 
     def _output(self, name: str, value: ir.Value, shape: Sequence[Any]) -> None:
         import onnx_ir as ir

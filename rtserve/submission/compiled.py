@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -69,11 +68,8 @@ def compiled_files(name: str, graph: Graph, windows: np.ndarray) -> dict[str, by
         raise EnvironmentMissingError(error.message, hint=f"{error.hint}; or {CURE}") from None
     except ExportError as error:
         raise ExportError(error.message, hint=CURE) from None
-    return {
-        f"{name}.native.so": built.library,
-        f"{name}.native.weights": built.weights,
-        f"{name}.native.json": _description(built, graph, _tolerance(built, graph, windows)),
-    }
+    told = _description(built, graph, _tolerance(built, graph, windows))
+    return {name + ending: data for ending, data in zip(NATIVE, (built.library, built.weights, told), strict=True)}
 
 
 def _tolerance(built: Built, graph: Graph, windows: np.ndarray) -> float:
@@ -146,7 +142,7 @@ def _made_again(told: Mapping[str, Any], files: Mapping[str, bytes], names: list
     if told["rtserve"] != rtserve.__version__:
         return  # another version writes other C; the digests stand for it
     forms = [generate_graph(graph, tiles=tiles) for tiles in (True, False)]
-    same = [one for one in forms if hashlib.sha256(one.source.encode()).hexdigest() == told["sha256"]["c"]]
+    same = [one for one in forms if sha256_bytes(one.source.encode()) == told["sha256"]["c"]]
     if not same:
         yield f"{names[2]}: its C is not what rtserve {told['rtserve']} writes for {graph.digest[:12]}"
         return

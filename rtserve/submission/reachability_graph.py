@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rtserve.graphs.sessions import quiet_session
 from rtserve.submission.drive import probe_windows
 
 __all__ = ["inert_branches"]
@@ -62,7 +63,6 @@ def _by_plan(plan: Any) -> Iterator[str]:
 
 def _by_intervention(graph: Any, members: int, views: int, scale: float) -> Iterator[str]:
     import onnx
-    import onnxruntime
     from onnx import numpy_helper
 
     model = onnx.load_model_from_string(graph.to_bytes())
@@ -72,10 +72,7 @@ def _by_intervention(graph: Any, members: int, views: int, scale: float) -> Iter
     tensors = {name: value for name, value in tensors.items() if value.size >= SMALLEST}
     for name, value in tensors.items():
         model.graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, value.shape))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = quiet_session(model.SerializeToString())
     spec = graph.input_spec
     x = probe_windows(2, spec.n_chans, spec.n_times, sfreq=spec.sfreq or 100.0, scale=scale, seed=5)
     x = np.concatenate([x, x / np.float32(scale)])  # what is silent at volts may speak in another unit

@@ -21,12 +21,13 @@ from rtserve.files import check_writable, write_bytes
 from rtserve.graphs.checkpoint import Checkpoint, load_checkpoint
 from rtserve.graphs.export import export
 from rtserve.graphs.graph import Graph
+from rtserve.graphs.meaning import is_ours
 from rtserve.graphs.weights import strip_prefixes
 from rtserve.measure.evaluate import Evaluation, evaluate
 from rtserve.measure.metrics import parse_metric
 from rtserve.signals.membership import find_records
 from rtserve.spec import TRAINED_ON, Provenance
-from rtserve.training.keeping import SCHEMA, tensor_bytes
+from rtserve.training.keeping import tensor_bytes
 
 __all__ = ["SoupReport", "average", "soup"]
 
@@ -105,7 +106,7 @@ def _shape(state: Mapping[str, torch.Tensor], key: str) -> Any:
 
 def said_alike(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what checkpoints of `rtserve train` say of their windows and their network, where all say the same."""
-    if any(content.get("schema") != SCHEMA for content in contents):
+    if not all(map(is_ours, contents)):
         return {}
     described = [_described(content) for content in contents]
     return {key: value for key, value in described[0].items() if all(one.get(key) == value for one in described)}

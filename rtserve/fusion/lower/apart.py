@@ -7,20 +7,34 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtserve.fusion.ir.joint import Apart, dense_behind
+from rtserve.fusion.ir.joint import Apart, Joint, dense_behind, ends_of
+from rtserve.fusion.ir.passes import Refused
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, replace_value
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["MOST_WEIGHTS", "turn_apart"]
+__all__ = ["MOST_WEIGHTS", "apart_behind", "turn_apart"]
 
 MOST_WEIGHTS = 1 << 14
 """Weights up to which a mean over views goes into the dense layer; more would cost more to read than the mean."""
 
 
-def turn_apart(model: ir.Model, node: ir.Node, apart: Apart, order: Sequence[int]) -> None:
+def apart_behind(model: ir.Model, joint: Joint) -> list[tuple[ir.Node, Apart]]:
+    """Return where joined views are put apart; `Refused` where that is on the way to what reads them."""
+    if joint.group is None or not (ends := ends_of(model, joint.group)):
+        raise Refused("they are put apart again on the way")
+    return ends
+
+
+def turn_apart(model: ir.Model, ends: Sequence[tuple[ir.Node, Apart]], order: Sequence[int]) -> None:
+    """Let what puts views apart find them behind the batch, in an order."""
+    for node, apart in ends:
+        _turned(model, node, apart, order)
+
+
+def _turned(model: ir.Model, node: ir.Node, apart: Apart, order: Sequence[int]) -> None:
     r"""Let a Reshape to (views, batch, ...) find the views behind the batch; a mean over them goes into the dense layer.
 
     :math:`W \sum_b w_b h_b = [w_1 W \dots w_B W]\,[h_1; \dots; h_B]`.

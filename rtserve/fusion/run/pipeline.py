@@ -196,8 +196,7 @@ def _steps(task: _Task, members: list[tuple[str, ir.Model]], before: int) -> tup
         return task.joined.model, outcomes
     model, apart = _or_apart(task, members, model, outcomes[-1])
     outcomes += apart
-    check = task.check if task.reference is not None else None
-    model, found = run_passes(model, task.layout, subject="whole", wanted=task.passes, check=check)
+    model, found = run_passes(model, task.layout, subject="whole", wanted=task.passes, check=task.check)
     return model, outcomes + found
 
 

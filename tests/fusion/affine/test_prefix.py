@@ -126,18 +126,23 @@ def test_branches_are_mixed_and_activated_together():
     assert parity.passed
 
 
+def filter_bank(emit, x, rng, n):
+    """n filters by their gain at every frequency: (batch, n, channels, times)."""
+    spectrum = emit("DFT", emit("Unsqueeze", x, [3]), np.array(N_TIMES), np.array(2), onesided=1)
+    bands = []
+    for _ in range(n):
+        gain = rng.uniform(0, 1, (1, 1, N_TIMES // 2 + 1, 1)).astype(np.float32)
+        back = emit("DFT", emit("Mul", spectrum, gain), np.array(N_TIMES), np.array(2), inverse=1, onesided=1)
+        bands.append(emit("Unsqueeze", emit("Squeeze", back, [3]), [1]))
+    return emit("Concat", *bands, axis=1)
+
+
 @fourier
 def test_filter_bank_by_fourier_transform_is_one_matrix():
     rng = np.random.default_rng(0)
 
     def body(emit, x, weights):
-        spectrum = emit("DFT", emit("Unsqueeze", x, [3]), np.array(N_TIMES), np.array(2), onesided=1)
-        bands = []
-        for _ in range(2):
-            gain = rng.uniform(0, 1, (1, 1, N_TIMES // 2 + 1, 1)).astype(np.float32)
-            back = emit("DFT", emit("Mul", spectrum, gain), np.array(N_TIMES), np.array(2), inverse=1, onesided=1)
-            bands.append(emit("Unsqueeze", emit("Squeeze", back, [3]), [1]))
-        h = emit("Conv", emit("Concat", *bands, axis=1), weights(4, 1, N_CHANS, 1), group=2)
+        h = emit("Conv", filter_bank(emit, x, rng, 2), weights(4, 1, N_CHANS, 1), group=2)
         return head(emit, emit("Elu", h), weights, 4, axes=(2, 3))
 
     fused, report, parity = fuse_with_report([network(body)])
@@ -152,13 +157,7 @@ def test_long_filters_before_a_dense_spatial_step_are_one_product(group):
     rng = np.random.default_rng(0)
 
     def body(emit, x, weights):
-        spectrum = emit("DFT", emit("Unsqueeze", x, [3]), np.array(N_TIMES), np.array(2), onesided=1)
-        bands = []
-        for _ in range(4):
-            gain = rng.uniform(0, 1, (1, 1, N_TIMES // 2 + 1, 1)).astype(np.float32)
-            back = emit("DFT", emit("Mul", spectrum, gain), np.array(N_TIMES), np.array(2), inverse=1, onesided=1)
-            bands.append(emit("Unsqueeze", emit("Squeeze", back, [3]), [1]))
-        h = emit("Conv", emit("Concat", *bands, axis=1), weights(6, 4 // group, N_CHANS, 1), weights(6), group=group)
+        h = emit("Conv", filter_bank(emit, x, rng, 4), weights(6, 4 // group, N_CHANS, 1), weights(6), group=group)
         return head(emit, emit("Elu", h), weights, 6, axes=(2, 3))
 
     fused, report, parity = fuse_with_report([network(body)])

@@ -17,9 +17,9 @@ import numpy as np
 
 from rtserve.fusion.engines.cuda import CONVOLVED, JOINED, PACKED, SCALED, SEAMS
 from rtserve.fusion.ir.conv import ZERO, Conv1d
-from rtserve.fusion.ir.joint import Apart, Joint, Source, ends_of, joints
+from rtserve.fusion.ir.joint import Apart, Joint, Source, joints
 from rtserve.fusion.ir.passes import PassResult, Refused
-from rtserve.fusion.lower.apart import turn_apart
+from rtserve.fusion.lower.apart import apart_behind, turn_apart
 from rtserve.fusion.program.share import Packing, pack
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
@@ -37,14 +37,8 @@ def run(model: ir.Model) -> PassResult:
     result = PassResult()
     for node, joint in joints(model):
         with result.at(node):
-            result.done(_gathered(model, node, _read(joint), _ends(model, joint)))
+            result.done(_gathered(model, node, _read(joint), apart_behind(model, joint)))
     return result
-
-
-def _ends(model: ir.Model, joint: Joint) -> list[tuple[ir.Node, Apart]]:
-    if joint.group is None or not (ends := ends_of(model, joint.group)):
-        raise Refused("they are put apart again on the way")
-    return ends
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,8 +151,7 @@ def _gathered(model: ir.Model, node: ir.Node, views: _Views, ends: list[tuple[ir
         y = y if first.bias is None else emit("Add", y, first.bias.astype(np.float32))
     y = emit("Transpose", emit("Reshape", y, [-1, samples, outputs]), perm=[0, 2, 1])
     supersede(model, node.outputs[0], y)
-    for end, apart in ends:
-        turn_apart(model, end, apart, range(n_views))
+    turn_apart(model, ends, range(n_views))
     computed = sum(packing.conv.n_out for packing in views.stages)
     return f"{computed} outputs computed for {views.place.size} of {n_views} views"
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import BLOCK
-from rtserve.fusion.ir.joint import Apart, Joint, ends_of, sources
+from rtserve.fusion.ir.joint import Apart, Joint, sources
 from rtserve.fusion.ir.nodes import attributes_of, followers, inner_dims, only_reader
 from rtserve.fusion.ir.passes import Refused
-from rtserve.fusion.lower.apart import turn_apart
+from rtserve.fusion.lower.apart import apart_behind, turn_apart
 from rtserve.graphs.emit import Emitter
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ class ViewTable:
 
     def put_apart(self, model: ir.Model, order: Sequence[int]) -> None:
         """Put views apart where they lie behind the batch, in an order."""
-        for end, apart in self.ends:
-            turn_apart(model, end, apart, order)
+        turn_apart(model, self.ends, order)
 
     def numbers(self, index: np.ndarray) -> np.ndarray:
         """Return of which of the sources rows are."""
@@ -138,8 +137,7 @@ def tabulate(model: ir.Model, node: ir.Node, joint: Joint) -> ViewTable:
         raise Refused("not (batch, channels, 1, time)")
     if reader is None or dims[0] % BLOCK:
         raise Refused("not in front of one convolution on whole blocks")
-    if joint.group is None or not (ends := ends_of(model, joint.group)):
-        raise Refused("they are put apart again on the way")
+    ends = apart_behind(model, joint)
     rows, index = _rows(model, joint)
     return ViewTable(rows=rows, index=index, offset=joint.offset, steps=steps, last=last, reader=reader, ends=ends)
 
