@@ -15,25 +15,29 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from workloads import FAMILIES, VIEWS, WORKLOADS, calling, members, window
+from workloads import FAMILIES, VIEWS, WORKLOADS, first_module, members
 
 from rtserve.errors import ExportError
 from rtserve.files import write_bytes
 from rtserve.fusion.fuse import fuse
 from rtserve.graphs.export import export
 from rtserve.graphs.graph import Graph
-from rtserve.graphs.native import generate_graph
+from rtserve.graphs.native import compile_graph, generate_graph
 from rtserve.graphs.runners import make_runner
 from rtserve.measure.results import environment
 from rtserve.measure.timing import Timings, interleave, set_threads
+from rtserve.native.build import save
+from rtserve.native.compiler import best_level
+from rtserve.native.load import NativeModule
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -54,14 +58,29 @@ def plans() -> dict[str, tuple[str, str]]:
     return rows | {name: (name, "") for name in NETWORKS}
 
 
-def fused_for(family: str, workload: str, folder: Path, engines: Sequence[str] = ENGINES) -> dict[str, Graph]:
-    """Return the plan's graph as each engine wants it."""
+def prepared(family: str, workload: str, folder: Path, threads: int) -> int:
+    """Write a row's graphs, and its native code, into `folder` unless they are there; return native's multiply-adds."""
+    engines = ENGINES if threads == 1 else ENGINES[:1]
+    paths = {engine: folder / f"{family}{workload}.{engine}.onnx" for engine in engines}
+    if not all(path.exists() for path in paths.values()):
+        for engine, path in paths.items():
+            graphs, views = _plan(family, workload, folder)
+            fuse(graphs, views=views, engine=engine).save(path, force=True)
+    graph, code = Graph.load(paths["native"]), _code(folder, family, workload, threads)
+    if not code.exists():
+        save(compile_graph(graph, levels=[best_level()], threads=threads).built, code, {}, force=True)
+    return generate_graph(graph).macs
+
+
+def _plan(family: str, workload: str, folder: Path) -> tuple[Sequence[Graph], Sequence[str]]:
     if workload:
         n_members, n_views = WORKLOADS[workload]
-        graphs, views = members(family).graphs[:n_members], VIEWS[:n_views]
-    else:
-        graphs, views = [_exported(family, folder)], ["identity"]
-    return {engine: fuse(graphs, views=views, engine=engine) for engine in engines}
+        return members(family).graphs[:n_members], VIEWS[:n_views]
+    return [_exported(family, folder)], ["identity"]
+
+
+def _code(folder: Path, family: str, workload: str, threads: int) -> Path:
+    return folder / f"{family}{workload}.{threads}.so"
 
 
 def _exported(name: str, folder: Path) -> Graph:
@@ -71,31 +90,42 @@ def _exported(name: str, folder: Path) -> Graph:
     return Graph.load(path)
 
 
-def measure(family: str, workload: str, batch: int, processes: int, folder: Path, threads: int = 1) -> dict[str, Any]:
-    """Return one row: medians and ratios over fresh processes."""
+def measure(family: str, workload: str, processes: int, folder: Path, threads: int = 1) -> dict[str, Any]:
+    """Return one row: multiply-adds, and for every batch medians and ratios over fresh processes."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        parts = [pool.submit(_part, family, workload, batch, k, folder, threads).result() for k in range(processes)]
-    marks = tuple(k for k, part in enumerate(parts) for _ in part.rounds) if processes > 1 else ()
+        macs = pool.submit(prepared, family, workload, folder, threads).result()
+        found = [pool.submit(_process, family, workload, k, folder, threads).result() for k in range(processes)]
+    return {"macs": macs, "parts": [_part(batch, [one[batch] for one in found], threads) for batch in BATCHES]}
+
+
+def _part(batch: int, parts: Sequence[Timings], threads: int) -> dict[str, Any]:
+    marks = tuple(k for k, part in enumerate(parts) for _ in part.rounds) if len(parts) > 1 else ()
     timings = Timings(rounds=tuple(r for part in parts for r in part.rounds), threads=threads, restarts=marks)
     return {
         "batch": batch,
-        "processes": processes,
+        "processes": len(parts),
         "median_us": {name: timings.median_us(name) for name in timings.names},
         "ratio": {name: list(timings.ratio("native", name)) for name in timings.names if name != "native"},
     }
 
 
-def _part(family: str, workload: str, batch: int, seed: int, folder: Path, threads: int) -> Timings:
+def _process(family: str, workload: str, seed: int, folder: Path, threads: int) -> dict[int, Timings]:
+    """Return what one fresh process timed, by batch."""
     set_threads(1)
-    graphs = fused_for(family, workload, folder, ENGINES if threads == 1 else ENGINES[:1])
-    spec = graphs["native"].input_spec
-    x = window(batch) if workload else _windows(batch, spec.n_chans, spec.n_times)
-    calls = {engine: calling(make_runner(graph, engine, threads=threads), x) for engine, graph in graphs.items()}
-    if workload:
+    infer: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+    infer["native"] = NativeModule.open(_code(folder, family, workload, threads), threads=threads).infer
+    for engine in ENGINES[1:] if threads == 1 else ():
+        infer[engine] = make_runner(Graph.load(folder / f"{family}{workload}.{engine}.onnx"), engine).infer
+    spec = Graph.load(folder / f"{family}{workload}.native.onnx").input_spec
+    return {batch: _timed(infer, family if workload else "", _windows(batch, spec.n_chans, spec.n_times), seed, threads)
+            for batch in BATCHES}  # fmt: skip
+
+
+def _timed(infer: Mapping[str, Any], family: str, x: np.ndarray, seed: int, threads: int) -> Timings:
+    calls = {name: partial(one, x) for name, one in infer.items()}
+    if family:
         calls[EAGER] = _eager(family, x)
-    for call in calls.values():
-        call()
-    rounds, least = (6, 8) if batch == 1 else (4, 1)
+    rounds, least = (6, 8) if len(x) == 1 else (4, 1)
     clock = time.process_time_ns if threads == 1 else time.perf_counter_ns
     return interleave(calls, rounds=rounds, min_calls=least, threads=threads, seed=seed, clock=clock)
 
@@ -107,7 +137,7 @@ def _windows(batch: int, n_chans: int, n_times: int) -> np.ndarray:
 def _eager(family: str, x: np.ndarray) -> Any:
     import torch
 
-    module, tensor = members(family).modules[0], torch.from_numpy(x)
+    module, tensor = first_module(family), torch.from_numpy(x)
 
     def call() -> object:
         with torch.inference_mode():
@@ -174,11 +204,9 @@ def main(only: str | None, processes: int, threads: int, folder: Path | None, ou
     for name in [name for name in plans() if name in chosen and name not in old]:
         family, workload = plans()[name]
         try:
-            macs = generate_graph(fused_for(family, workload, folder, ["native"])["native"]).macs
-            parts = [measure(family, workload, batch, processes, folder, threads) for batch in BATCHES]
-            old[name] = {"macs": macs, "parts": parts}
+            old[name] = measure(family, workload, processes, folder, threads)
             key = "onnxruntime" if threads == 1 else EAGER
-            click.echo(f"{name}: {_cell(parts[0]['ratio'].get(key))} of {key}", err=True)
+            click.echo(f"{name}: {_cell(old[name]['parts'][0]['ratio'].get(key))} of {key}", err=True)
         except ExportError as error:
             old[name] = {"refused": error.message}
             click.echo(f"{name}: {error.message}", err=True)

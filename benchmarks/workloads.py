@@ -89,19 +89,28 @@ def _eegnex(path: Path | None, seed: int) -> nn.Module:
 @functools.cache
 def members(family: str, count: int = 5) -> Members:
     """Return `count` networks of a family and their exports, made once per process."""
+    modules, reference, label = _networks(family, count)
+    return Members(modules=modules, graphs=tuple(_export(m, reference) for m in modules), weights=label)
+
+
+def first_module(family: str) -> nn.Module:
+    """Return a family's first network alone, without an export."""
+    return _networks(family, 1)[0][0]
+
+
+def _networks(family: str, count: int) -> tuple[tuple[nn.Module, ...], str, str]:
+    """Return networks, their exporter, and what is known of their weights."""
     if family == "CompactRT":
         paths = [CHECKPOINTS / "compact_rt" / f"seed{seed}.pth" for seed in SEEDS]
         real = paths[0].exists()
         modules = [_compact(paths[i] if real and i < len(paths) else None, i) for i in range(count)]
         label = ("real" if count <= len(paths) else "real, the rest seeded") if real else "seeded"
-        reference = "exporters/compact_rt.py"
-    else:
-        path = CHECKPOINTS / "eegnex" / "challenge2_r1r2_best.pth"
-        real = path.exists()
-        modules = [_eegnex(path if real else None, i) for i in range(count)]
-        label = ("real" if count == 1 else "real, copies perturbed") if real else "seeded"
-        reference = "exporters/braindecode_models.py:EEGNeX"
-    return Members(modules=tuple(modules), graphs=tuple(_export(m, reference) for m in modules), weights=label)
+        return tuple(modules), "exporters/compact_rt.py", label
+    path = CHECKPOINTS / "eegnex" / "challenge2_r1r2_best.pth"
+    real = path.exists()
+    modules = [_eegnex(path if real else None, i) for i in range(count)]
+    label = ("real" if count == 1 else "real, copies perturbed") if real else "seeded"
+    return tuple(modules), "exporters/braindecode_models.py:EEGNeX", label
 
 
 def _export(module: nn.Module, reference: str) -> Graph:

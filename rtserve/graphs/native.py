@@ -41,7 +41,7 @@ class Compiled:
     macs: int
 
 
-def generate_graph(graph: Graph, *, tiles: bool = True, shared: bool = False) -> Generated:
+def generate_graph(graph: Graph, *, tiles: bool = True, shared: bool = False, marks: bool = False) -> Generated:
     """Return the C of a graph.
 
     Parameters
@@ -52,6 +52,8 @@ def generate_graph(graph: Graph, *, tiles: bool = True, shared: bool = False) ->
         Whether convolutions may be computed by tiles (`rtserve.native.fast`).
     shared : bool
         Whether several threads are to compute one window (`rtserve.native.shares`).
+    marks : bool
+        Whether the code times its operations (`rtserve.native.profile`).
 
     Raises
     ------
@@ -73,7 +75,7 @@ def generate_graph(graph: Graph, *, tiles: bool = True, shared: bool = False) ->
         )
     plan, tensors = graph_to_plan(graph)
     try:
-        return generate(read_flow(plan, tensors, (spec.n_chans, spec.n_times)), tiles=tiles, shared=shared)
+        return generate(read_flow(plan, tensors, (spec.n_chans, spec.n_times)), tiles=tiles, shared=shared, marks=marks)
     except Unsupported as reason:
         raise ExportError(
             f"native code has no {reason}", hint="run the graph in onnxruntime; a graph is compiled whole or not at all"

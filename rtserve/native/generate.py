@@ -26,6 +26,7 @@ import rtserve.native.shaping  # noqa: F401  (each fills a table of operators)
 from rtserve.native.draft import rewritten
 from rtserve.native.flow import Flow, Unsupported
 from rtserve.native.linear import prepare_convolutions
+from rtserve.native.marks import Layer, marked
 from rtserve.native.shares import Stages, staged
 from rtserve.native.transposed import prepare_transposed
 from rtserve.native.view import Buffer, View, steps_of
@@ -53,6 +54,8 @@ class Generated:
         Multiply-adds of dense and depthwise layers for one window.
     shared : bool
         Whether the file has stages for several threads.
+    layers : tuple of Layer
+        Its operations in order, with the multiply-adds of each.
     """
 
     source: str
@@ -60,6 +63,7 @@ class Generated:
     sizes: dict[str, int]
     macs: int
     shared: bool = False
+    layers: tuple[Layer, ...] = ()
 
 
 def missing(flow: Flow) -> list[str]:
@@ -67,7 +71,7 @@ def missing(flow: Flow) -> list[str]:
     return sorted({operation.op for operation in flow.operations} - set(OPERATORS))
 
 
-def generate(flow: Flow, *, tiles: bool = True, shared: bool = False) -> Generated:
+def generate(flow: Flow, *, tiles: bool = True, shared: bool = False, marks: bool = False) -> Generated:
     """Return the C of a flow.
 
     Parameters
@@ -78,6 +82,8 @@ def generate(flow: Flow, *, tiles: bool = True, shared: bool = False) -> Generat
         Whether convolutions may be computed by tiles, which round differently.
     shared : bool
         Whether several threads are to compute one window (`rtserve.native.shares`); they give the same bits.
+    marks : bool
+        Whether the code reads the clock between its operations (`rtserve.native.marks`): for a profile.
 
     Raises
     ------
@@ -96,9 +102,12 @@ def generate(flow: Flow, *, tiles: bool = True, shared: bool = False) -> Generat
     writer.views[flow.input] = View(buffer=window, shape=shape, steps=steps_of(shape))
     prepare_convolutions(writer, tiles=tiles)
     prepare_transposed(writer)
+    layers = []
     for writer.operation, operation in enumerate(flow.operations):
+        before = writer.macs
         if operation.outputs[0] not in writer.done:
             OPERATORS[operation.op](writer, operation)
+        layers.append(Layer(op=operation.op, shape=writer.shape(operation.outputs[0]), macs=writer.macs - before))
     writer.operation = len(flow.operations)
     if flow.output not in flow.shapes:
         raise Unsupported("an answer that does not depend on the window")
@@ -109,8 +118,9 @@ def generate(flow: Flow, *, tiles: bool = True, shared: bool = False) -> Generat
     parts = _shared(staged(writer.lines, [*writer.buffers, *writer.extra])) if shared else []
     weights = np.concatenate([np.zeros(0, np.float32), *writer.weights])
     sizes = {"WEIGHTS": weights.size, "WINDOW": prod(shape), "ANSWER": prod(answer.shape)}
-    return Generated(source=_file(writer, places, scratch, parts), weights=weights, sizes=sizes, macs=writer.macs,
-                     shared=shared)  # fmt: skip
+    source = _file(writer, places, scratch, parts, marked(writer.lines, len(layers)) if marks else None)
+    return Generated(source=source, weights=weights, sizes=sizes, macs=writer.macs, shared=shared,
+                     layers=tuple(layers))  # fmt: skip
 
 
 def _planned(buffers: Sequence[Buffer], slack: int = 0) -> tuple[dict[str, int], int]:
@@ -155,8 +165,12 @@ def _shared(plan: Stages) -> list[str]:
     ]
 
 
-def _file(writer: Writer, places: dict[str, int], scratch: int, shared: Sequence[str]) -> str:
-    """Return the whole file; `shared` is what several threads need besides."""
+def _file(
+    writer: Writer, places: dict[str, int], scratch: int, shared: Sequence[str],
+    marks: tuple[list[str], list[str]] | None,
+) -> str:  # fmt: skip
+    """Return the whole file; `shared` is what several threads need besides, `marks` declarations and marked statements."""
+    head, body = marks or ([], [line.text for line in writer.lines])
     rooms, at = [], "0"
     for name, room in writer.places:
         rooms.append(f"  {name} = {at},")
@@ -168,6 +182,7 @@ def _file(writer: Writer, places: dict[str, int], scratch: int, shared: Sequence
     return "\n".join(
         [
             f"/* One window ({' x '.join(map(str, window[1:]))}) to {prod(flow.shapes[flow.output])} numbers. */",
+            *head,
             '#include "kernels.h"',
             "typedef double rt_wide __attribute__((may_alias));",
             "#define RT_JOIN_(a, b) a##b",
@@ -189,7 +204,7 @@ def _file(writer: Writer, places: dict[str, int], scratch: int, shared: Sequence
             "}",
             "void RT_NAME(rt_run_)(const float *restrict w, float *restrict s, const float *restrict x,",
             "                      float *restrict y) {",
-            *(f"  {line.text}" for line in writer.lines),
+            *(f"  {text}" for text in body),
             "  (void)w; (void)s;",
             "}",
             *shared,

@@ -72,6 +72,10 @@ class NativeModule:
         self.threads = threads
         self._team = self._new_team() if threads > 1 else None
 
+    def counters(self, name: str, n: int) -> np.ndarray:
+        """Return (n,) unsigned integers of 64 bits that the code keeps under a name, as they stand now."""
+        return np.array((ctypes.c_uint64 * n).in_dll(self._library, name)[:], dtype=np.uint64)
+
     def _room(self) -> tuple[np.ndarray, int]:
         """Return memory for one window in flight, and where it is."""
         room = _aligned(self._library.rtserve_scratch_floats(self._level))
