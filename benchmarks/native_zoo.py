@@ -95,6 +95,19 @@ def fused_graph(entry: Entry, folder: Path) -> Graph | str:
     path = folder / f"{entry.model}-{entry.shape}.onnx"
     if path.exists():
         return Graph.load(path)
+    plain = plain_graph(entry, folder)
+    if isinstance(plain, str):
+        return plain
+    graph = fuse([plain], engine="native", parity=False)
+    write_bytes(path, graph.to_bytes(), force=True)
+    return graph
+
+
+def plain_graph(entry: Entry, folder: Path) -> Graph | str:
+    """Return a network as it is exported, made once; or why it cannot be had."""
+    path = folder / f"{entry.model}-{entry.shape}.plain.onnx"
+    if path.exists():
+        return Graph.load(path)
     built = buildable(entry)
     if isinstance(built, str):
         return built
@@ -105,10 +118,9 @@ def fused_graph(entry: Entry, folder: Path) -> Graph | str:
     save_checkpoint(built.network, weights)
     place, colon, name = entry.exporter.partition(":")
     plain = export(weights, exporter=f"{ROOT / place}{colon}{name}", settings=exporter_settings(entry))
-    graph = fuse([plain], engine="native", parity=False)
-    write_bytes(path, graph.to_bytes(), force=True)
+    write_bytes(path, plain.to_bytes(), force=True)
     weights.unlink()
-    return graph
+    return plain
 
 
 def largest_error(module: NativeModule, graph: Graph) -> float:
