@@ -34,6 +34,7 @@ def _codes(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
     "--timeout", default=300.0, show_default=True, type=click.FloatRange(min=1), help="Seconds the run may take."
 )
 @click.option("--shape", default="", metavar="CxT@HZ", help="Size of the windows, where the contest leaves it open.")
+@click.option("--against", type=click.Path(path_type=Path), metavar="KIT", help="Also run the contest's own kit.")
 @click.option("--no-run", is_flag=True, help="Static rules only.")
 @click.option("--verbose", is_flag=True, help="Show every finding.")
 @json_option
@@ -50,6 +51,7 @@ def check(
     strict: bool,
     timeout: float,
     shape: str,
+    against: Path | None,
     no_run: bool,
     verbose: bool,
     as_json: bool,
@@ -64,7 +66,7 @@ def check(
     tell(f"checking {zip_path} against {profile}")
     report = validate(
         zip_path, profile=profile, env=env, strict=strict, select=select, ignore=ignore, run=not no_run, shape=shape,
-        limits=Limits(wall_s=timeout),
+        limits=Limits(wall_s=timeout), against=against,
     )  # fmt: skip
     if as_json:
         emit_json("check", shapes.to_dict(report))

@@ -21,8 +21,8 @@ __all__ = ["compare"]
 @click.option("--exporter", "exporters", multiple=True, help="Of checkpoints; once for both, or twice.")
 @click.option("--metric", "metrics", multiple=True, help="As evaluate takes it; by default its own.")
 @click.option("--per", metavar="COLUMN[:vote]", help="Score recordings, as evaluate does.")
-@click.option("--challenge", default="1", show_default=True, help="Which of a zip's networks is scored.")
-@click.option("--profile", default="eeg2025", show_default=True, help="Contest of a zip.")
+@click.option("--challenge", help="Which of a zip's networks is scored; by default the one whose target y is.")
+@click.option("--profile", help="Contest of a zip; by default what its manifest names, else eeg2025.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("-o", "--output", type=click.Path(), help="Write the comparison here (.json).")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
@@ -36,7 +36,7 @@ def compare(first: str, second: str, output: str | None, force: bool, as_json: b
     from rtserve.measure.commands import run_compare
     from rtserve.submission.scoring import predict_zip
 
-    zips = partial(predict_zip, challenge=options.pop("challenge"), profile=options.pop("profile"))
+    zips = partial(predict_zip, challenge=options.pop("challenge"), profile=options.pop("profile"), assume=tell)
     result = run_compare(first, second, output=output, force=force, predict_zip=zips, **options)
     if as_json:
         emit_json("comparison", result.to_dict())

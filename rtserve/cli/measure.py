@@ -30,8 +30,9 @@ _WITH_AUTO = EngineChoice((*ENGINES, "auto"))
 @click.option("--c2", nargs=2, type=click.Path(), metavar="GRAPH DATA", help="Graph and windows of challenge 2.")
 @click.option("--metric", "metrics", multiple=True, help=f"May be repeated: {_METRICS}; or profile, the contest's own.")
 @click.option(
-    "--profile", default="eeg2025", show_default=True, metavar="NAME[/CHALLENGE]", help="Whose metric and weights."
-)
+    "--profile", metavar="NAME[/CHALLENGE]",
+    help="Whose metric and weights; by default what a zip's manifest names, else eeg2025.",
+)  # fmt: skip
 @click.option(
     "--split", help="Only the windows marked so; by default all, or test where GRAPH was trained on the rest."
 )
@@ -62,10 +63,10 @@ def evaluate(
 
     from rtserve.cli.progress import progress
     from rtserve.measure.commands import run_evaluate
-    from rtserve.submission.ranking import named_metrics, weights_of
+    from rtserve.submission.ranking import contest_of, named_metrics, weights_of
     from rtserve.submission.scoring import predict_zip
 
-    profile = options.pop("profile")
+    profile = contest_of(graph, options.pop("profile"))
     options["metrics"] = named_metrics(options["metrics"], profile)
     options["weights"] = weights_of(profile) if c1 and c2 else None
     _settle_engine(graph, options)

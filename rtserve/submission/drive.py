@@ -25,10 +25,12 @@ from rtserve.graphs import pure_torchaudio
 from rtserve.submission import sandbox
 from rtserve.submission.profile import Profile, Signal
 
-__all__ = ["Drive", "drive", "environment_python", "probe_windows"]
+__all__ = [
+    "CODE", "INSIDE", "Drive", "drive", "environment_python", "probe_windows", "stage_harness", "verified",
+]  # fmt: skip
 
-_INSIDE = "/run/rtserve"
-_CODE = "import sys; sys.path.insert(0, {where!r}); import rtserve_harness.main as m; m.main()"
+INSIDE = "/run/rtserve"
+CODE = "import sys; sys.path.insert(0, {where!r}); import rtserve_harness.main as m; m.main()"
 BUDGET_S = 3.0
 """Seconds that the probes of one challenge may take beside the scorer's own calls."""
 REBUILD_S = 20.0
@@ -193,14 +195,14 @@ def drive(
     key = secrets.token_bytes(32)
     with tempfile.TemporaryDirectory(prefix="rtserve-") as temporary:
         work = Path(temporary)
-        _stage_harness(work)
+        stage_harness(work)
         for challenge in profile.challenges:
             data = _windows_of(profile.signal_of(challenge.key)) if windows is None else windows
             _write_windows(work / "run" / f"windows_{challenge.key}.bin", data)
         plain = kind == "plain"
         (work / "program").mkdir()
         where = {
-            "harness": str(work / "run") if plain else _INSIDE,
+            "harness": str(work / "run") if plain else INSIDE,
             "folder": str(folder) if plain else profile.layout.submission,
             "cwd": str(work / "program") if plain else profile.layout.cwd,
         }
@@ -213,15 +215,15 @@ def drive(
             spec["mounts"] = {profile.layout.submission: str(folder), profile.layout.cwd: str(work / "program")}
         plan = sandbox.Plan(
             python=python,
-            code=_CODE.format(where=where["harness"]),
-            mounts={} if plain else {profile.layout.submission: folder, _INSIDE: work / "run"},
+            code=CODE.format(where=where["harness"]),
+            mounts={} if plain else {profile.layout.submission: folder, INSIDE: work / "run"},
             folders=() if plain else (profile.layout.cwd, "/app/output"),
             cwd=where["cwd"],
             limits=limits or sandbox.Limits(),
         )
         text = json.dumps(spec).replace('"{fd}"', "{fd}")
         outcome = sandbox.run(plan, stdin=text.encode(), kind=kind)
-    events, forged = _verified(outcome.events, key)
+    events, forged = verified(outcome.events, key)
     return Drive(outcome=outcome, events=tuple(events), forged=forged, python=str(python))
 
 
@@ -233,7 +235,8 @@ def _write_windows(path: Path, windows: np.ndarray) -> None:
     path.write_bytes(np.ascontiguousarray(windows, dtype="<f4").tobytes())
 
 
-def _stage_harness(work: Path) -> None:
+def stage_harness(work: Path) -> None:
+    """Copy what runs inside into ``work/run``, from where `CODE` starts it."""
     source = Path(__file__).parent / "harness"
     target = work / "run" / "rtserve_harness"
     target.mkdir(parents=True)
@@ -292,7 +295,7 @@ def _signal_words(signal: Signal) -> dict[str, Any]:
     return {"n_chans": signal.n_chans, "n_times": signal.n_times, "sfreq": sfreq, "scale": signal.scale}
 
 
-def _verified(data: bytes, key: bytes) -> tuple[list[dict[str, Any]], int]:
+def verified(data: bytes, key: bytes) -> tuple[list[dict[str, Any]], int]:
     """Return the events that carry a right signature and the next number, and how many lines did not."""
     events: list[dict[str, Any]] = []
     forged = 0

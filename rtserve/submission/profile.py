@@ -21,6 +21,8 @@ from rtserve.submission.profile_parts import (
     Contradiction,
     Entry,
     Environment,
+    Kit,
+    KitTrack,
     Layout,
     Limits,
     Phase,
@@ -47,6 +49,7 @@ __all__ = [
 ]
 
 COUPLINGS = ("fail", "warn", "allow")
+IMPOSSIBLE = ("fail", "warn")
 DRIVEN = 8
 """Most windows that a check gives at once, where the contest's own batches are larger."""
 
@@ -75,6 +78,8 @@ class Challenge:
         Range that the mean prediction lies in when unit and scaling are right; empty where not known.
     possible : tuple of float
         Range outside of which no answer has a meaning; empty where there is none.
+    impossible : str
+        What an answer outside of it is: ``"fail"``, or ``"warn"`` where the scorer reads it all the same.
     spread : float
         Standard deviation of the target, 0 where not known.
     streaming : bool
@@ -91,6 +96,8 @@ class Challenge:
         What it is scored by, as `rtserve.measure.metrics.parse_metric` reads it; empty where that is not known.
     meta : dict
         What the scorer tells a solver about this challenge besides the signal.
+    kit : KitTrack
+        Where it is in the contest's own kit.
     """
 
     key: str
@@ -102,6 +109,7 @@ class Challenge:
     signal: Signal | None = None
     plausible: tuple[float, ...] = ()
     possible: tuple[float, ...] = ()
+    impossible: str = "fail"
     spread: float = 0.0
     streaming: bool = False
     batch: int = 1
@@ -110,6 +118,7 @@ class Challenge:
     windows: Windows | None = None
     metric: str = ""
     meta: dict[str, int] = field(default_factory=dict)
+    kit: KitTrack = field(default_factory=KitTrack)
 
     @property
     def size(self) -> int:
@@ -168,6 +177,8 @@ class Profile:
         Published weights that lie ready in the scorer's cache.
     severity : dict
         Rule code to ``"fail"`` or ``"warn"`` where the contest differs from the rule's own.
+    kit : Kit or None
+        How the contest's own kit is run, where it has one.
     clauses, contradictions : tuple
         The contract in words, with sources.
     """
@@ -183,6 +194,7 @@ class Profile:
     signal: Signal | None = None
     phases: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    kit: Kit | None = None
     contradictions: tuple[Contradiction, ...] = ()
     one_of: bool = False
     open_sizes: bool = False
@@ -325,11 +337,14 @@ def parse_profile(text: str, *, where: str) -> Profile:
         )
     for challenge in profile.challenges:
         profile.signal_of(challenge.key)
-        if challenge.coupling not in COUPLINGS:
-            raise ProfileError(
-                f"{where}: challenge {challenge.key} has coupling {challenge.coupling!r}",
-                hint=f"one of {', '.join(COUPLINGS)}",
-            )
+        for key, value, known in (
+            ("coupling", challenge.coupling, COUPLINGS),
+            ("impossible", challenge.impossible, IMPOSSIBLE),
+        ):
+            if value not in known:
+                raise ProfileError(
+                    f"{where}: challenge {challenge.key} has {key} {value!r}", hint=f"one of {', '.join(known)}"
+                )
         strange = sorted(set(challenge.phases) - set(profile.phases))
         if strange:
             raise ProfileError(

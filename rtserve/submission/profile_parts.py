@@ -11,6 +11,8 @@ __all__ = [
     "Contradiction",
     "Entry",
     "Environment",
+    "Kit",
+    "KitTrack",
     "Layout",
     "Limits",
     "Phase",
@@ -139,6 +141,41 @@ class Layout:
     cwd: str
     wrong: tuple[str, ...] = ()
     right: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kit:
+    """How the contest's own kit is run, where the organisers publish one.
+
+    Parameters
+    ----------
+    ingestion : str
+        Its program, in the checkout; called with ``--submission-dir``, ``--output-dir``, ``--input-data`` and
+        ``--benchmark-dir`` as the platform does.
+    config : str
+        What it reads as ``config.yaml`` in the folder of ``--input-data``; ``{dataset}`` stands for the track's.
+    source : str
+        Where that is from.
+    environment : dict of str to str
+        Variables that it is run with.
+    """
+
+    ingestion: str
+    config: str
+    source: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KitTrack:
+    """A challenge in the contest's kit: the folder of its benchmark, and its simulated windows of the contest's size.
+
+    In `dataset` the names of the signal (``{n_chans}``, ``{n_times}``, ``{sfreq}``) and of the challenge's meta stand for
+    their values.
+    """
+
+    benchmark: str = ""
+    dataset: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

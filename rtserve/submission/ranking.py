@@ -1,16 +1,48 @@
-"""What a contest ranks by, as its profile says it: the metric of a challenge, and the weights of several."""
+"""Which contest a zip is scored for, and what that ranks by: the metric of a challenge, and the weights of several."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from rtserve.errors import InputError
-from rtserve.submission.profile import load_profile, name_parts
+from rtserve.measure.bundled import read_bundled
+from rtserve.submission.profile import load_profile, name_parts, profile_names
 
-__all__ = ["PROFILE_METRIC", "named_metrics", "weights_of"]
+__all__ = ["DEFAULT", "PROFILE_METRIC", "built_for", "contest_of", "named_metrics", "weights_of"]
+
+DEFAULT = "eeg2025"
+"""The profile of what names none."""
 
 PROFILE_METRIC = "profile"
 """What stands for the metric of a profile among the names of metrics."""
+
+
+def contest_of(path: str | Path | None, named: str | None = None) -> str:
+    """Return the name of the profile that a zip is scored by: the one named, else its manifest's, else the default."""
+    if named or path is None or Path(path).suffix != ".zip" or not Path(path).is_file():
+        return named or DEFAULT
+    return built_for(read_bundled(Path(path), graphs_too=False).manifest) or DEFAULT
+
+
+def built_for(manifest: Mapping[str, Any] | None) -> str:
+    """Return the profile that a manifest names, with its challenge where the zip answers one alone; empty without one.
+
+    A manifest is a stranger's: a profile that does not come with rtserve is not looked for.
+    """
+    named, listed = str((manifest or {}).get("profile", "")), (manifest or {}).get("challenges")
+    base, key, phase = name_parts(named)
+    if base not in profile_names():
+        return ""
+    keys = list(listed) if isinstance(listed, dict) else []
+    try:
+        profile = load_profile(named)
+    except InputError:  # no such challenge or phase: another version wrote it
+        return ""
+    if not key and len(keys) == 1 and keys[0] in {challenge.key for challenge in profile.challenges}:
+        key = keys[0]
+    return f"{base}{f'/{key}' if key else ''}{f':{phase}' if phase else ''}"
 
 
 def named_metrics(metrics: Sequence[str], profile: str) -> tuple[str, ...]:

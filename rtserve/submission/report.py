@@ -33,6 +33,7 @@ def tick_list(report: ValidationReport, *, verbose: bool = False) -> str:
         lines += _result_lines(result, verbose) if verbose or result.status != "skipped" else _merged(lines, result)
     for forecast in report.forecasts:
         lines.append(f"time, challenge {forecast.challenge}: {forecast.sentence()}")
+    lines += [f"kit, challenge {run.challenge}: {report.beside(run)}" for run in report.kits]
     lines += [f"note: {note}" for note in report.notes]
     return "\n".join([*lines, *_ending(report)])
 
@@ -104,6 +105,7 @@ def to_dict(report: ValidationReport) -> dict[str, Any]:
         "notes": list(report.notes),
         "results": [_result_dict(result) for result in report.results],
         "forecast": [forecast.to_dict() for forecast in report.forecasts],
+        "kit": [run.to_dict() for run in report.kits],
         "next": next_command(report),
     }
 
@@ -141,6 +143,7 @@ def markdown(report: ValidationReport) -> str:
             lines += _rows(result)
         lines.append("")
     lines += [f"- challenge {f.challenge}: {f.sentence()}" for f in report.forecasts]
+    lines += [f"- kit, challenge {run.challenge}: {report.beside(run)}" for run in report.kits]
     lines += [f"- {note}" for note in report.notes]
     return "\n".join([*lines, "", f"Next: `{next_command(report)}`", ""])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from rtserve.spec import require_same_target, unit_factor
 from rtserve.submission.archive import read_zip, unpack
 from rtserve.submission.drive import drive
 from rtserve.submission.profile import Challenge, Profile, load_profile
+from rtserve.submission.ranking import contest_of
 from rtserve.submission.sandbox import Limits
 
 __all__ = ["predict_zip"]
@@ -30,9 +31,10 @@ def predict_zip(
     path: str | Path,
     windows: WindowSet,
     *,
-    challenge: str | None = "1",
-    profile: str = "eeg2025",
+    challenge: str | None = None,
+    profile: str | None = None,
     wall_s: float = WALL_S,
+    assume: Callable[[str], None] | None = None,
 ) -> np.ndarray:
     """Return (n_windows,) predictions of a submission.
 
@@ -42,10 +44,14 @@ def predict_zip(
         The zip; it need not have been built here.
     windows : WindowSet
         In volts, of the profile's size.
-    challenge, profile : str
-        Which of the profile's networks answers; None for the one whose target the windows' y is.
+    challenge : str, optional
+        Which of the profile's networks answers; by default the one whose target the windows' y is.
+    profile : str, optional
+        The contest; by default the one that the zip's manifest names, see `rtserve.submission.ranking.contest_of`.
     wall_s : float
         Seconds until it is ended.
+    assume : callable, optional
+        Told that the contest's first challenge is taken where nothing says which; that is refused without.
 
     Raises
     ------
@@ -55,7 +61,11 @@ def predict_zip(
     RtserveError
         Where the submission fails, takes too long, or answers what is not finite.
     """
+    profile = contest_of(path, profile)
     contest = load_profile(profile)
+    if challenge is None and assume and not windows.predicts and len(contest.challenges) > 1:
+        challenge = contest.challenges[0].key
+        assume(f"the windows do not say what y is: {Path(path).name} is scored as challenge {challenge} of {profile}")
     asked = _challenge(contest, challenge, windows, profile=profile)
     signal = contest.signal_of(asked.key)
     size = (signal.n_chans, signal.n_times)

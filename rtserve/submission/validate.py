@@ -25,7 +25,9 @@ from rtserve.submission.checks.source import Sources, read_sources
 from rtserve.submission.checks.unpack import Unpacked, unpack
 from rtserve.submission.drive import Drive, drive, environment_python
 from rtserve.submission.forecast import of_drive
-from rtserve.submission.profile import Challenge, Profile, load_profile
+from rtserve.submission.kit import KitRun, require_kit, run_against
+from rtserve.submission.profile import Challenge, Profile, load_profile, name_parts
+from rtserve.submission.ranking import built_for
 from rtserve.submission.reachability import dead_methods
 from rtserve.submission.verdict import FAILED, IGNORED, PASSED, SKIPPED, WARNED, Result, ValidationReport
 
@@ -44,6 +46,7 @@ def check(
     limits: sandbox.Limits | None = None,
     run: bool = True,
     shape: str = "",
+    against: str | Path | None = None,
 ) -> ValidationReport:
     """Check one zip against a contest's contract.
 
@@ -69,18 +72,21 @@ def check(
         False leaves out the run: static rules only.
     shape : str
         Size of the windows such as ``"63x250@250"``, for a contest that leaves it to its data.
+    against : path, optional
+        Checkout of the contest's own kit: its ingestion and its objective are run as well, in the sandbox.
 
     Raises
     ------
     InputError
-        Where the path does not exist or cannot be read, or a code is unknown.
+        Where the path does not exist or cannot be read, a code is unknown, or `against` holds no kit of the contest.
     EnvironmentMissingError
         Where `env` holds no interpreter.
     """
     path = _readable(path)
     chosen = load_profile(profile) if isinstance(profile, str) else profile
     chosen = chosen.resized(_input_spec(shape)) if shape else chosen
-    rules = [rule for rule in all_rules() if chosen.entry.style in rule.styles]
+    kit = require_kit(chosen, against) if against is not None else None
+    rules = [r for r in all_rules() if chosen.entry.style in r.styles and (kit is not None or not r.with_kit)]
     selected = _selected(rules, select)
     _require_known(rules, ignore or {})
     python = environment_python(env)
@@ -93,14 +99,9 @@ def check(
         if run and case.sources.entry is not None and any(not code.startswith(STATIC) for code in selected):
             seen = _drive(case, python, kind, limits)
             chosen, seen = one_of(chosen, seen)
-        case = Case(
-            path=case.path,
-            profile=chosen,
-            unpacked=case.unpacked,
-            sources=case.sources,
-            drive=seen,
-            manifest=case.manifest,
-        )
+        case = dataclasses.replace(case, profile=chosen, drive=seen)
+        if kit is not None and seen is not None:
+            case = dataclasses.replace(case, kits=_against(case, kit, python, kind, limits))
         results, static_rules_s = _ask(rules, case, strict, ignore or {})
         forecasts = tuple(of_drive(chosen, seen)) if seen is not None else ()
     return ValidationReport(
@@ -108,6 +109,7 @@ def check(
         profile=chosen,
         results=tuple(result for result in results if result.code in selected),
         forecasts=forecasts,
+        kits=case.kits,
         sandbox=seen.outcome.kind if seen else "",
         python=_python_text(seen),
         notes=tuple(_notes(case, seen, run)),
@@ -224,6 +226,14 @@ def _drive(case: Case, python: Path, kind: str | None, limits: sandbox.Limits | 
     return drive(case.unpacked.folder, case.profile, python=python, kind=kind, limits=limits, dead=dead)
 
 
+def _against(
+    case: Case, kit: Path, python: Path, kind: str | None, limits: sandbox.Limits | None
+) -> tuple[KitRun, ...]:
+    assert case.unpacked.folder is not None
+    options: dict[str, Any] = {"python": python, "kind": kind, "limits": limits}
+    return tuple(run_against(case.unpacked.folder, case.profile, c, kit, **options) for c in case.challenges)
+
+
 def _ask(rules: Sequence[Rule], case: Case, strict: bool, ignore: Mapping[str, str]) -> tuple[list[Result], float]:
     """Ask every rule in order of its code; return the results and the seconds that static ones took."""
     done: dict[str, Result] = {}
@@ -297,6 +307,14 @@ def _given(profile: Profile) -> Iterator[str]:
             yield f"challenge {challenge.key} was given {signal}; --shape names others"
 
 
+def _of_another(case: Case) -> Iterator[str]:
+    """Say that a zip was built for another contest, or another challenge, than it is checked against."""
+    meant = built_for(case.manifest)
+    (base, key, _), (other, asked, _) = name_parts(meant), name_parts(case.profile.name)
+    if meant and (base != other or (key and asked and key != asked)):
+        yield f"its manifest says that it was built for {meant}: --profile {meant} checks it against that"
+
+
 def _on_a_gpu(case: Case) -> str:
     """Return what a CUDA device may add to the numbers; the figures are those of benchmarks/results/gpu.md."""
     if case.manifest is None:
@@ -314,6 +332,7 @@ def _notes(case: Case, seen: Drive | None, run: bool) -> list[str]:
         notes.append(
             "neither bubblewrap nor unshare works here: the submission ran with limits only, in the same file system"
         )
+    notes += _of_another(case)
     notes.append(_on_a_gpu(case))
     if not run:
         notes.append("static rules only: the submission was not run")

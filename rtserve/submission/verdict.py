@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rtserve.submission.checks.rule import Finding, Rule
 from rtserve.submission.forecast import Forecast
+from rtserve.submission.kit import KitRun
 from rtserve.submission.profile import Profile
 
 __all__ = ["FAILED", "IGNORED", "PASSED", "SKIPPED", "WARNED", "Result", "ValidationReport"]
@@ -58,6 +59,8 @@ class ValidationReport:
         One per rule, by code.
     forecasts : tuple of Forecast
         Time for the contest's windows.
+    kits : tuple of KitRun
+        What the contest's own kit made of it, by challenge, where one was named.
     sandbox : str
         How the run was isolated; empty where there was none.
     notes : tuple of str
@@ -72,6 +75,7 @@ class ValidationReport:
     profile: Profile
     results: tuple[Result, ...]
     forecasts: tuple[Forecast, ...] = ()
+    kits: tuple[KitRun, ...] = ()
     sandbox: str = ""
     python: str = ""
     notes: tuple[str, ...] = ()
@@ -88,6 +92,19 @@ class ValidationReport:
     def incomplete(self) -> bool:
         """Whether this machine kept a rule from judging."""
         return any(result.incomplete for result in self.results)
+
+    def beside(self, run: KitRun) -> str:
+        """Return a kit's verdict with this one beside it."""
+        mine = [r.code for r in self.results if r.status == FAILED and not r.rule.with_kit]
+        if run.why_not:
+            return run.sentence()
+        if run.scored:
+            said = (
+                f"rtserve fails it by {', '.join(mine)}, of which the kit knows nothing" if mine else "so does rtserve"
+            )
+        else:
+            said = f"so it does by {', '.join(mine)} here" if mine else "no other rule says so: please report it"
+        return f"{run.sentence()}; {said}"
 
     @property
     def verdict(self) -> str:

@@ -199,10 +199,11 @@ def test_any_zip_is_scored_through_its_entry_point(tmp_path, run_cli):
     for name in ("a.zip", "b.zip"):
         with ZipFile(tmp_path / name, "w") as archive:
             archive.writestr("submission.py", FOREIGN.replace("2e4", "2e4" if name == "a.zip" else "1e4"))
-    code, text, _ = run_cli(
+    code, text, said = run_cli(
         "compare", tmp_path / "a.zip", tmp_path / "b.zip", "--data", w, "--metric", "rmse", "--json"
     )
     assert code == 0
+    assert "b.zip is scored as challenge 1 of eeg2025" in said
     (found,) = json.loads(text)["differences"]
     assert found["first"] == pytest.approx(0.01, rel=0.5)
     assert found["verdict"] == "hurts"

@@ -48,7 +48,7 @@ def test_evaluate_scores_any_zip_through_its_entry_point(zipped, tmp_path, run_c
 
 def test_which_challenge_answers_is_asked_where_nothing_says_it(zipped):
     with pytest.raises(InputError, match="do not say what y is"):
-        predict_zip(zipped, contest_windows(target=""), challenge=None)
+        predict_zip(zipped, contest_windows(target=""))
     with pytest.raises(SpecMismatchError, match="predicts externalizing"):
         predict_zip(zipped, contest_windows(), challenge="2")
 

@@ -128,3 +128,6 @@ def test_a_profile_of_ones_own_has_tracks_as_well(tmp_path):
     path.write_text(path.read_text("utf-8").replace('coupling = "fail"', 'coupling = "no"', 1), "utf-8")
     with pytest.raises(ProfileError, match="coupling 'no'"):
         load_profile(path)
+    path.write_text(source.read_text("utf-8").replace('impossible = "warn"', 'impossible = "no"', 1), "utf-8")
+    with pytest.raises(ProfileError, match="impossible 'no'"):
+        load_profile(path)

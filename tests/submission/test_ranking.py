@@ -1,6 +1,7 @@
 """What contests rank by is read from their profiles, and every one of those metrics is one of ours."""
 
 import json
+from zipfile import ZipFile  # noqa: TID251  (to make a zip that was not built here)
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from rtserve.measure.metrics import parse_metric
 from rtserve.report.build import make_page
 from rtserve.signals.windows import WindowSet, save_windows
 from rtserve.submission.profile import load_profile
-from rtserve.submission.ranking import named_metrics, weights_of
+from rtserve.submission.ranking import built_for, contest_of, named_metrics, weights_of
 from tests.measure.conftest import N_TIMES, linear_graph
 
 
@@ -25,6 +26,31 @@ def test_every_challenge_of_the_profiles_is_ranked_by_a_metric_that_is_offered()
     assert named_metrics(["mae", "profile"], "eeg2025") == ("mae", "nrmse")
     assert named_metrics(["mae"], "no such profile") == ("mae",)
     assert weights_of("eeg2025/1") == (0.3, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "name"),
+    [
+        ({"profile": "eeg2026", "challenges": {"sleep": {}}}, "eeg2026/sleep"),
+        ({"profile": "eeg2026/bci:warm-up", "challenges": {"bci": {}}}, "eeg2026/bci:warm-up"),
+        ({"profile": "eeg2025", "challenges": {"1": {}, "2": {}}}, "eeg2025"),
+        ({"profile": "eeg2026", "challenges": {"nap": {}}}, "eeg2026"),
+        ({"profile": "eeg2026/nap", "challenges": {}}, ""),
+        ({"profile": "/etc/hosts.toml"}, ""),
+        ({"profile": 3, "challenges": []}, ""),
+        (None, ""),
+    ],
+)
+def test_a_manifest_names_its_contest_as_far_as_it_is_one_of_ours(manifest, name):
+    assert built_for(manifest) == name
+
+
+def test_the_contest_that_is_named_counts_before_the_manifests(tmp_path):
+    with ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("manifest.json", json.dumps({"profile": "eeg2026/bci", "challenges": {"bci": {}}}))
+    assert contest_of(tmp_path / "a.zip") == "eeg2026/bci"
+    assert contest_of(tmp_path / "a.zip", "eeg2026/sleep") == "eeg2026/sleep"
+    assert contest_of(tmp_path / "none.zip") == contest_of("graph.onnx") == contest_of(None) == "eeg2025"
 
 
 @pytest.mark.parametrize(

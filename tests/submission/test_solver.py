@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from zips import saved, write_zip
 
+from rtserve.signals.windows import WindowSet, save_windows
 from rtserve.submission import report as shapes
+from rtserve.submission.profile import load_profile
+from rtserve.submission.validate import check
 
 SOLVER = """
 import torch
@@ -182,6 +185,33 @@ def test_the_graph_of_a_bundle_of_any_contest_is_known_by_its_manifest(built):
     assert side.settings["profile"] == "eeg2026"
     assert side.graphs == (side_graph(built).digest,)
     assert any(key.startswith("challenge_") for key in side.settings)
+
+
+def test_a_bundle_is_scored_and_compared_for_the_contest_that_it_was_built_for(built, tmp_path, cli, quick_drives):
+    key = "bci" if "bci" in str(built) else "sleep"
+    n_chans, n_times, sfreq, n_outputs = SIZES[key]
+    rng = np.random.default_rng(0)
+    X = (1e-5 * rng.standard_normal((12, n_chans, n_times)) * rng.uniform(0.5, 2, (12, 1, 1))).astype("f4")
+    words = {"class": np.arange(12) % n_outputs, "seconds": 50.0 * np.arange(12)}
+    target = "class" if key == "bci" else "seconds"
+    windows = WindowSet(
+        X=X, y=words[target], subject=np.repeat(list("ABC"), 4), run_id=np.repeat(list("abc"), 4), sfreq=sfreq,
+        target=target, extra={name: np.repeat(list("pqr"), 4) for name in ("session", "context", "group")},
+    )  # fmt: skip
+    data = save_windows(tmp_path / "w.npz", windows)
+    code, text, said = cli("evaluate", built, "--data", data, "--metric", "profile")
+    assert code == 0, said
+    assert load_profile(f"eeg2026/{key}").challenge(key).metric.partition(":")[0] in text
+    code, text, said = cli("compare", built, built, "--data", data)
+    assert code == 0, said
+    assert "are the same bytes" in text
+
+
+def test_another_contest_than_the_one_it_was_built_for_is_said(built):
+    key, other = ("bci", "sleep") if "bci" in str(built) else ("sleep", "bci")
+    for asked, said in ((f"eeg2026/{other}", True), ("eeg2025", True), ("eeg2026", False), (f"eeg2026/{key}", False)):
+        notes = " ".join(check(built, profile=asked, run=False).notes)
+        assert (f"--profile eeg2026/{key} checks it against that" in notes) is said, asked
 
 
 def _changed(path: Path, target: Path, name: str, change) -> Path:

@@ -97,7 +97,6 @@ WRONG = {
         "RT318",
         "one at a time",
     ),
-    "degrees": ("pose", "return (X.mean(1, keepdim=True) + 30).repeat(1, 20, 1)", "RT328", "joint angles"),
     "a class that there is not": ("bci", "return (f * 100).long() % 3 + 1", "RT328", "class lies in 0 to 2"),
     "embeddings of another network": ("image", "return X.mean(2)", "RT312", "(B, 1536)"),
     "joints of another hand": ("pose", "return X.mean(1, keepdim=True).repeat(1, 22, 1)", "RT312", "(B, 20, T)"),
@@ -122,6 +121,12 @@ def test_angles_beyond_a_turn_in_one_plausible_unit_alone_are_a_warning(quick_ch
     report = quick_check(one("return 1e3 * X.mean(1, keepdim=True).repeat(1, 20, 1)"), profile="eeg2026/pose")
     assert not report.failed, shapes.tick_list(report)
     assert "does not state its unit" in found(report, "warned").get("RT328", ""), shapes.tick_list(report)
+
+
+def test_degrees_are_a_warning_as_the_scorer_reads_them(quick_check):
+    report = quick_check(one("return (X.mean(1, keepdim=True) + 30).repeat(1, 20, 1)"), profile="eeg2026/pose")
+    assert not report.failed, shapes.tick_list(report)
+    assert "joint angles lies in -6.2832 to 6.2832" in found(report, "warned")["RT328"], shapes.tick_list(report)
 
 
 def test_batch_statistics_on_pose_are_a_warning(quick_check):

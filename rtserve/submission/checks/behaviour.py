@@ -268,7 +268,7 @@ class Possible(Rule):
     requires = ("RT301",)
     after = "windows"
     cause = "Another unit than the contest's (degrees for radians), or an index of a class that there is not."
-    cure = "Answer in the unit that the contest reads; clip where that is what is meant."
+    cure = "Answer in the unit that the contest reads (an index, not a probability); clip where that is what is meant."
 
     def check(self, case: Case) -> Iterator[Finding | Skip]:
         for event in events(case, "windows"):
@@ -276,6 +276,11 @@ class Possible(Rule):
             if not challenge.possible or event["low"] is None:
                 continue
             low, high = challenge.possible
+            between = [value for value in event["values"] if math.isfinite(value) and not value.is_integer()]
+            if challenge.target == "class" and between:
+                message = f"an answer is {between[0]:.5g}; classes are whole numbers from {low:g} to {high:g}"
+                yield Finding(message=message, challenge=challenge.key)
+                continue
             if low <= event["low"] and event["high"] <= high:
                 continue
             worst = event["low"] if event["low"] < low else event["high"]
@@ -287,7 +292,8 @@ class Possible(Rule):
                 message += "; the contest does not state the unit of its windows, and no other size was tried"
             if fits:
                 message += f". On windows of {fits:g} all lie there: the contest does not state its unit"
-            yield Finding(message=message, challenge=challenge.key, severity=WARN if fits or untried else "")
+            severity = WARN if fits or untried else challenge.impossible
+            yield Finding(message=message, challenge=challenge.key, severity=severity)
 
     def _fitting_scale(self, case: Case, challenge: Challenge) -> float:
         """Return a size of the windows that is plausible and at which all answers are possible; 0 where there is none."""

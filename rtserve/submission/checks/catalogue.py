@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from rtserve.submission.checks import archive, behaviour, compiled, cost, identity, literals, model_files, run, script
+from rtserve.submission.checks import (
+    archive,
+    behaviour,
+    compiled,
+    cost,
+    identity,
+    kit,
+    literals,
+    model_files,
+    run,
+    script,
+)
 from rtserve.submission.checks.rule import Rule
 
 __all__ = ["STATIC", "all_rules"]
@@ -21,6 +32,7 @@ def all_rules() -> list[Rule]:
         *run.RULES,
         *behaviour.RULES,
         *cost.RULES,
+        *kit.RULES,
         *identity.RULES,
         *compiled.RULES,
     ]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rtserve.submission.checks.source import Sources
     from rtserve.submission.checks.unpack import Unpacked
     from rtserve.submission.drive import Drive
+    from rtserve.submission.kit import KitRun
     from rtserve.submission.profile import Challenge, Profile
 
 __all__ = ["FAIL", "WARN", "Case", "Finding", "Rule", "Skip"]
@@ -78,6 +79,8 @@ class Case:
         The manifest of a zip that rtserve built.
     missing : mapping
         Packages of the profile that this machine lacks, by module name.
+    kits : tuple of KitRun
+        How the contest's own kit ended on each challenge, where one was named.
     """
 
     path: Path
@@ -87,6 +90,7 @@ class Case:
     drive: Drive | None = None
     manifest: dict[str, Any] | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
+    kits: tuple[KitRun, ...] = ()
 
     @property
     def challenges(self) -> tuple[Challenge, ...]:
@@ -124,6 +128,8 @@ class Rule(ABC):
     """Stage of the drive that at least one challenge must have come through."""
     styles: ClassVar[tuple[str, ...]] = ("getters", "solver")
     """Kinds of contest it applies to."""
+    with_kit: ClassVar[bool] = False
+    """Whether it is asked only where the contest's own kit is at hand."""
 
     @property
     def sentence(self) -> str:

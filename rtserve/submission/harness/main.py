@@ -40,6 +40,8 @@ def main() -> None:
         return
     channel.emit("start", ok=True, **_environment(torch, spec))
     _prepare(spec, channel, guards)
+    if spec.get("kit"):
+        _against(spec, channel)
     watch = guards.Watch(spec["folder"])
     guards.block_absent(spec["folder"], spec["allowed"], lambda name: channel.emit("hidden", module=name))
     windows = {challenge["key"]: _read_windows(torch, challenge) for challenge in spec["challenges"]}
@@ -57,8 +59,18 @@ def main() -> None:
     os._exit(0)  # threads and exit handlers of a submission have nothing left to say
 
 
+def _against(spec: dict[str, Any], channel: Any) -> None:
+    from .against import run_kit
+
+    os.chdir(tempfile.gettempdir())
+    run_kit(spec["kit"] | {"folder": spec["folder"]}, channel)
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    os._exit(0)
+
+
 def _prepare(spec: dict[str, Any], channel: Any, guards: Any) -> None:
-    if spec["threads"]:
+    if spec.get("threads"):
         import torch
 
         torch.set_num_threads(spec["threads"])
@@ -66,7 +78,7 @@ def _prepare(spec: dict[str, Any], channel: Any, guards: Any) -> None:
         scratch = os.path.join(spec["fence"], "tmp")
         os.makedirs(scratch, exist_ok=True)
         os.environ["TMPDIR"] = os.environ["HOME"] = tempfile.tempdir = scratch
-        guards.map_paths(spec["mounts"])
+        guards.map_paths(spec.get("mounts", {}))
         guards.fence(spec["fence"], lambda what: channel.emit("refused", what=what))
 
 
@@ -81,7 +93,7 @@ def _environment(torch: Any, spec: dict[str, Any]) -> dict[str, Any]:
     from importlib import metadata
 
     versions: dict[str, str | None] = {}
-    for name in spec["packages"]:
+    for name in spec.get("packages", ()):
         try:
             versions[name] = metadata.version(name)
         except Exception:  # not installed here, which is an answer

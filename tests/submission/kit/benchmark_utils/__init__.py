@@ -1,0 +1,1 @@
+"""What submissions and tracks of the small kit import."""

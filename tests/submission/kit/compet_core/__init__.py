@@ -1,0 +1,1 @@
+"""The name that the kit's base class had before."""
