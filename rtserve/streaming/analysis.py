@@ -16,9 +16,10 @@ from rtserve.fusion.affine.value import static_dims
 from rtserve.fusion.ir.nodes import attributes_of, inner_dims
 from rtserve.graphs.fold import constant
 from rtserve.graphs.macs import COUNTED, macs_of, shapes_at
+from rtserve.streaming.asked import Sizes
 from rtserve.streaming.columns import NONE, Columns, Numbering
 from rtserve.streaming.link import PICKED, SLID, Link, Track, Whole
-from rtserve.streaming.reading import Sizes, link_of
+from rtserve.streaming.reading import link_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
