@@ -15,8 +15,11 @@ from rtserve.spec import InputSpec, OutputSpec, Provenance
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["StepGraph"]
+__all__ = ["NEXT", "StepGraph"]
 
+NEXT = ".next"
+"""What the output that holds a state's next value is called behind the state's name: ONNX gives a name to one value only,
+so that the two cannot be called alike; the order is the same."""
 _KEYS = ("rtserve.input", "rtserve.output", "rtserve.provenance", STREAM_KEY)
 
 
@@ -104,7 +107,7 @@ class StepGraph:
         return step
 
     def _require_its_form(self, path: Path) -> None:
-        """Raise `InputError` unless inputs and outputs are those of a step of this hop."""
+        """Raise `InputError` unless inputs and outputs are those of a step of this hop, each state followed by its next."""
         inputs, outputs = list(self.model.graph.inputs), list(self.model.graph.outputs)
         said = [str(inputs[0].name), *list(inputs[0].shape or ())[1:]] if inputs else []
         wanted = [INPUT_NAME, self.input_spec.n_chans, self.hop]
@@ -114,6 +117,14 @@ class StepGraph:
                 f" {len(outputs)} outputs",
                 hint=_MAKE,
             )
+        for state, after in zip(inputs[1:], outputs[1:], strict=True):
+            pair = [(str(one.name), one.dtype, [str(dim) for dim in one.shape or ()]) for one in (state, after)]
+            if pair[1] != (f"{pair[0][0]}{NEXT}", *pair[0][1:]):
+                raise InputError(
+                    f"{path} has the state {pair[0][0]} {pair[0][2]}, and in its place among the outputs {pair[1][0]}"
+                    f" {pair[1][2]}",
+                    hint=_MAKE,
+                )
 
 
 _MAKE = "make one with `rtserve stream F.onnx --hop N -o S.onnx`"

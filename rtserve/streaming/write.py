@@ -17,6 +17,7 @@ from rtserve.streaming.columns import NONE
 from rtserve.streaming.link import PICKED, Link, Whole
 from rtserve.streaming.pieces import Stretch, stretches
 from rtserve.streaming.schedule import ALIAS, FRESH, Schedule, runs_of
+from rtserve.streaming.step_graph import NEXT
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -66,7 +67,7 @@ class _Writer:
         y = self._columns(answer, 0, track.length) if track is not None else self._whole[answer]
         outputs = [(OUTPUT_NAME, y, [BATCH, n_outputs])]
         for value, state in self.states.items():
-            outputs.append((f"{state.name}.next", self._next(value), list(state.shape or ())))
+            outputs.append((f"{state.name}{NEXT}", self._next(value), list(state.shape or ())))
         for name, value, shape in outputs:
             self._output(name, value, shape)
         return self._model

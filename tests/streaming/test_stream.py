@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from rtserve.streaming import build
 from rtserve.streaming.build import stream
 from rtserve.streaming.check import answers_of, check_step, windows_of
 from rtserve.streaming.runner import StepRunner
-from rtserve.streaming.step_graph import StepGraph
+from rtserve.streaming.step_graph import NEXT, StepGraph
 from tests.fusion.random_graphs import network, off
 from tests.streaming.making import SPEC, deep, graph_of, made, normed, shallow
 
@@ -239,3 +240,19 @@ def test_a_step_goes_to_a_file_and_back(tmp_path):
 def test_the_same_graph_gives_the_same_step():
     graph, step, _ = made("deep", 4)
     assert stream(graph, hop=4)[0].digest == step.digest
+
+
+def test_states_and_what_they_become_stand_in_the_same_order(tmp_path):
+    step = made("deep", 4)[1]
+    pairs = zip(step.model.graph.inputs[1:], step.model.graph.outputs[1:], strict=True)
+    assert len(step.states) > 1
+    assert all((b.name, list(b.shape)) == (f"{a.name}{NEXT}", list(a.shape)) for a, b in pairs)
+    path = step.save(tmp_path / "S.onnx")
+    proto = onnx.load(path)
+    swapped = [proto.graph.output[k] for k in (0, 2, 1, *range(3, len(proto.graph.output)))]
+    swapped = [type(value).FromString(value.SerializeToString()) for value in swapped]
+    del proto.graph.output[:]
+    proto.graph.output.extend(swapped)
+    onnx.save(proto, path)
+    with pytest.raises(InputError, match="in its place among the outputs state"):
+        StepGraph.load(path)
