@@ -43,6 +43,11 @@ _WITH_AUTO = EngineChoice((*ENGINES, "auto"))
 )
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--batch", type=click.IntRange(1), help="Windows per call; by default what fits in 2 MiB.")
+@click.option("--continuous", type=click.Path(), metavar="RAW", help="Score GRAPH (its step) on all of a recording.")
+@click.option("--hop", type=click.IntRange(1), metavar="N", help="With --continuous and a window's GRAPH: new samples.")
+@click.option("--band", metavar="LOW,HIGH", help="With --continuous: filter to this band in Hz, 0 for an open end.")
+@click.option("--filtered", is_flag=True, help="With --continuous: RAW had what the graph's windows had.")
+@click.option("--elsewhere", default="", metavar="CLASS", help="With --continuous: class of what is in no segment.")
 @click.option("--by", help="Put branches of a fused GRAPH on trial: view, member, or view,member.")
 @click.option("--members", multiple=True, type=click.Path(), help="Its member graphs, where not beside it.")
 @click.option("--cost/--no-cost", default=True, help="With --by: also time GRAPH without each branch.")
@@ -58,6 +63,7 @@ def evaluate(
 
     A zip is scored through its entry point, in the sandbox, as the challenge of --profile whose target y is.
     With --c1 and --c2 the overall score of the profile is given: 0.3 C1 + 0.7 C2 of eeg2025.
+    With --continuous every window of a recording is scored that lies in a segment (an annotation with a duration).
     """
     from functools import partial
 
@@ -68,6 +74,12 @@ def evaluate(
 
     profile = contest_of(graph, options.pop("profile"))
     options["metrics"] = named_metrics(options["metrics"], profile)
+    streamed = {key: options.pop(key) for key in ("continuous", "hop", "band", "filtered", "elsewhere")}
+    if streamed["continuous"]:
+        given = {"data": data, "c1": c1, "c2": c2} | {key: options[key] for key in ("per", "by", "members", "batch")}
+        _continuous(graph, streamed, given, options)
+        return
+    _require_unused(streamed)
     options["weights"] = weights_of(profile) if c1 and c2 else None
     _settle_engine(graph, options)
     output, as_json, tables = options["output"], options.pop("as_json"), options.pop("tables")
@@ -113,6 +125,42 @@ def bench(graph: str, output: str | None, force: bool, as_json: bool, **options:
         click.echo("\n".join(report.lines()))
     if output:
         tell(f"wrote {output}")
+
+
+def _require_unused(streamed: dict[str, Any]) -> None:
+    """Raise `InputError` where an option of --continuous stands without it."""
+    from rtserve.errors import InputError
+
+    for key, value in streamed.items():
+        if value:
+            raise InputError(f"--{key} is of a recording, and none is named", hint="name it: --continuous RAW")
+
+
+def _continuous(graph: str | None, streamed: dict[str, Any], given: dict[str, Any], options: dict[str, Any]) -> None:
+    """Score a graph on a recording, and print."""
+    from rtserve.cli.progress import progress
+    from rtserve.errors import InputError
+    from rtserve.measure.continuous import evaluate_continuous
+    from rtserve.signals.options import band
+
+    wrong = next((key for key, value in given.items() if value), None)
+    if wrong or not graph:
+        raise InputError(
+            f"--continuous and --{wrong} do not go together" if wrong else "no graph to score",
+            hint="rtserve evaluate S.onnx --continuous RAW",
+        )
+    _settle_engine(graph, options)
+    kept = {key: options[key] for key in ("metrics", "stated", "split", "engine", "output", "force")}
+    kept |= {"band": band(streamed["band"]) if streamed["band"] else None}
+    kept |= {key: streamed[key] for key in ("hop", "filtered", "elsewhere")}
+    with progress("streaming") as callback:
+        result = evaluate_continuous(graph, streamed["continuous"], progress=callback, **kept)
+    if options["as_json"]:
+        emit_json("evaluation", result.to_dict(raw=False))
+    else:
+        click.echo("\n".join(result.lines() + (result.table_lines() if options["tables"] else [])))
+    if options["output"]:
+        tell(f"wrote {options['output']}")
 
 
 def _settle_engine(graph: str | None, options: dict[str, Any]) -> None:

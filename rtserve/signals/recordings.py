@@ -7,7 +7,9 @@ the length (MNE's own resampling takes the ratio of rounded lengths for the rati
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import gcd
 from pathlib import Path
@@ -98,6 +100,8 @@ class Signal:
         What happened, by source.
     notes : Notes
         What was assumed and done, and what MNE warned of.
+    seconds : mapping of str to float
+        What it took to ``read`` it, and to ``clean`` it (filter, resample, refer).
     """
 
     path: Path
@@ -106,6 +110,7 @@ class Signal:
     clock: Clock
     marks: tuple[Marks, ...]
     notes: Notes
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def open_recording(path: Path, cleaning: Cleaning) -> Signal:
@@ -117,6 +122,7 @@ def open_recording(path: Path, cleaning: Cleaning) -> Signal:
         Where it cannot be read whole, lacks channels, holds NaN, is in another unit than it says, or cannot be
         filtered as asked.
     """
+    begun = time.perf_counter()
     reading = read_recording(path, column=cleaning.column, stim_channel=cleaning.stim_channel, mask=cleaning.mask)
     notes = reading.notes
     with listening(notes):
@@ -129,9 +135,13 @@ def open_recording(path: Path, cleaning: Cleaning) -> Signal:
         beside = _reference_beside(reading, choice, cleaning)
         data = np.concatenate([data, in_volts(reading, beside, cleaning.unit)]) if beside else data
         data = np.concatenate([data[:, part.start : part.stop] for part in reading.clock.stretches], axis=1)
+        read = time.perf_counter()
         data, clock = _filtered(data, choice, reading, cleaning)
         data = referenced(data, choice, cleaning.reference, path, notes)
-    return Signal(path=path, data=data, ch_names=choice.names, clock=clock, marks=reading.marks, notes=notes)
+    seconds = {"read": read - begun, "clean": time.perf_counter() - read}
+    return Signal(
+        path=path, data=data, ch_names=choice.names, clock=clock, marks=reading.marks, notes=notes, seconds=seconds
+    )
 
 
 def _filtered(data: np.ndarray, choice: Choice, reading: Reading, cleaning: Cleaning) -> tuple[np.ndarray, Clock]:

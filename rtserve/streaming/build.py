@@ -15,6 +15,7 @@ from rtserve.fusion.run.order import passes_for
 from rtserve.fusion.run.running import run_passes
 from rtserve.graphs.fold import normalise
 from rtserve.graphs.graph import Graph
+from rtserve.graphs.heads import classifies, form_of
 from rtserve.graphs.macs import count_macs
 from rtserve.spec import Provenance
 from rtserve.streaming.analysis import analyse
@@ -110,8 +111,11 @@ def _step(graph: Graph, hop: int, model: ir.Model) -> StepGraph:
     """Return a written step as what it is the step of."""
     normalise(model, name="step")
     model, _ = cleaned(model)
+    said = graph.output_spec
+    if classifies(graph) and not said.form:  # a step's own end cannot be asked whether answers add up
+        said = replace(said, form=form_of(graph))
     return StepGraph(
-        model=model, input_spec=graph.input_spec, output_spec=graph.output_spec, hop=hop,
+        model=model, input_spec=graph.input_spec, output_spec=said, hop=hop,
         provenance=Provenance(kind="stream", details={
             "window": graph.digest, "hop": hop,
             "provenance": {"kind": graph.provenance.kind, "details": graph.provenance.details},

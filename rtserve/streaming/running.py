@@ -18,7 +18,7 @@ from rtserve.streaming.runner import StepRunner
 from rtserve.streaming.step_graph import StepGraph
 from rtserve.streaming.verify import VerifiedRunner
 
-__all__ = ["run_file", "run_text"]
+__all__ = ["run_file", "run_text", "step_of"]
 
 
 def run_file(
@@ -60,7 +60,7 @@ def run_file(
     """
     if output is not None:
         check_writable(output, force=force)
-    step, whole = _step_of(graph, hop, window)
+    step, whole = step_of(graph, hop, window)
     runner: StepRunner | VerifiedRunner
     if verify_every is None:
         runner = StepRunner(step)
@@ -91,7 +91,7 @@ def run_file(
     }
 
 
-def _step_of(path: Path, hop: int | None, window: Path | None) -> tuple[StepGraph, Graph | None]:
+def step_of(path: Path, hop: int | None, window: Path | None) -> tuple[StepGraph, Graph | None]:
     """Return the step that a file is or that is made of it, and the window's graph where it is known."""
     whole = Graph.load(window) if window is not None else None
     if not _is_step(path):

@@ -23,7 +23,7 @@ def graph_of(layers, spec=SPEC, **said):
     h = emit("Reshape", h, np.array([-1, width]))
     set_output(model.graph, emit("Gemm", h, rng.standard_normal((width, 2)) / np.sqrt(width)), 2)
     normalise(model, name="net")
-    return Graph(model=model, input_spec=spec, output_spec=OutputSpec(n_outputs=2, target="score", **said),
+    return Graph(model=model, input_spec=spec, output_spec=OutputSpec(**({"n_outputs": 2, "target": "score"} | said)),
                  provenance=Provenance(kind="export", details={}))  # fmt: skip
 
 
