@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from rtserve.graphs.heads import classifies, form_of
 from rtserve.graphs.macs import count_macs
 from rtserve.spec import Provenance
 from rtserve.streaming.analysis import analyse
+from rtserve.streaming.blocks import in_blocks
 from rtserve.streaming.check import check_step
 from rtserve.streaming.explain import Layer, layers_of, why_not
 from rtserve.streaming.packed import state_size
@@ -149,13 +151,19 @@ def _require_hop(graph: Graph, hop: int) -> None:
 
 
 def _forms(graph: Graph) -> list[ir.Model]:
-    """Return the graph as it is, and as the compiler leaves it for no engine in particular: the cheaper one is streamed."""
+    """Return the graph as it is, and as the compiler leaves it for no engine in particular: the cheaper one is streamed.
+
+    Of both also with wide pools in blocks.
+    """
     model, _ = cleaned(prepare_member(graph, "the graph"))
-    try:
-        plain, _, _ = fuse_with_report([graph], engine="torch", parity=False)
-    except RtserveError:  # what fusing asks beyond streaming, like a classifier's form
-        return [model]
-    return [model, cleaned(plain.model)[0]]
+    models = [model]
+    with contextlib.suppress(RtserveError):  # what fusing asks beyond streaming, like a classifier's form
+        models.append(cleaned(fuse_with_report([graph], engine="torch", parity=False)[0].model)[0])
+    for blocked in [one.clone() for one in models]:
+        if in_blocks(blocked):
+            normalise(blocked, name="graph")
+            models.append(cleaned(blocked)[0])
+    return models
 
 
 def _chosen(plans: Sequence[Schedule]) -> Schedule:
