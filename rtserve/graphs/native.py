@@ -82,7 +82,13 @@ def generate_graph(graph: Graph, *, tiles: bool = True, shared: bool = False, ma
         ) from None
 
 
-def compile_graph(graph: Graph, *, levels: Sequence[Level] | None = None, threads: int = 1) -> Compiled:
+def compile_graph(
+    graph: Graph,
+    *,
+    levels: Sequence[Level] | None = None,
+    threads: int = 1,
+    probes: Sequence[tuple[str, np.ndarray]] | None = None,
+) -> Compiled:
     """Return a graph compiled and compared; without tiles where they round too much for it, or spread what is no number.
 
     Parameters
@@ -93,6 +99,8 @@ def compile_graph(graph: Graph, *, levels: Sequence[Level] | None = None, thread
         Instruction sets; all of this machine's family by default.
     threads : int
         That the code is built for and runs on; with more than one any other number runs on it as well.
+    probes : sequence of (str, ndarray), optional
+        Inputs that it is compared on; by default noise of every size, the graph's own windows, and broken ones.
 
     Raises
     ------
@@ -105,7 +113,7 @@ def compile_graph(graph: Graph, *, levels: Sequence[Level] | None = None, thread
     """
     compiler = find_compiler()
     with_tiles, plain = (generate_graph(graph, tiles=tiles, shared=threads > 1) for tiles in (True, False))
-    heard = _heard(graph)
+    heard = hear(graph, _probes(graph) if probes is None else probes)
     found = None
     for generated in (plain,) if plain.source == with_tiles.source else (with_tiles, plain):
         built = build(generated, compiler=compiler, levels=levels)
@@ -171,14 +179,13 @@ def compile_to_file(
     }
 
 
-def _heard(graph: Graph, seed: int = 0) -> Testimony:
-    """Return what the graph answers in float64 to probes of every size, to its own windows and to broken ones."""
+def _probes(graph: Graph, seed: int = 0) -> list[tuple[str, np.ndarray]]:
+    """Return probes of every size, the graph's own windows and broken ones."""
     spec = graph.input_spec
     x = np.random.default_rng(seed + 1).standard_normal((2, spec.n_chans, spec.n_times)).astype(np.float32)
     x[0, spec.n_chans // 3] = np.nan
     x[1, spec.n_chans // 2, spec.n_times // 3] = np.inf
-    probes = [*probe_inputs(spec, seed=seed), ("reference windows", answer_windows(spec)), ("broken windows", x)]
-    return hear(graph, probes)
+    return [*probe_inputs(spec, seed=seed), ("reference windows", answer_windows(spec)), ("broken windows", x)]
 
 
 def native_parity(heard: Testimony, module: NativeModule) -> ParityReport:

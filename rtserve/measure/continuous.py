@@ -110,7 +110,7 @@ class _Recorded(WindowSet):
     samples: str = ""
 
     @property
-    def digest(self) -> str:  # type: ignore[override]  # there it is kept; here it is soon made
+    def digest(self) -> str:
         """SHA-256 of what tells these windows from others."""
         told = repr((self.samples, self.X.shape, self.subject[:1].tolist())).encode()
         columns = [np.ascontiguousarray(column, "<f8").tobytes() for column in (self.extra["onset_s"], self.y)]
@@ -124,7 +124,7 @@ class _Overlapping:
 
     def __init__(self, data: np.ndarray, starts: np.ndarray, n_times: int) -> None:
         self._data, self._starts = data, starts
-        self.shape = (len(starts), len(data), n_times)
+        self.shape: tuple[int, ...] = (len(starts), len(data), n_times)
 
     def read_into(self, start: int, out: np.ndarray) -> None:
         """Fill `out` with the windows from the `start`-th on."""
