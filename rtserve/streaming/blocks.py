@@ -37,7 +37,7 @@ def in_blocks(model: ir.Model) -> int:
 
 def _blocks(node: ir.Node) -> tuple[int, int, int, int] | None:
     """Return along which axis a pool's windows are made of blocks: (axis, size of a block, blocks, stride)."""
-    if node.op_type != "AveragePool" or auto_padded(node) or node.attributes.get_int("ceil_mode", 0):
+    if node.op_type != "AveragePool" or auto_padded(node) or node.attributes.get_int("ceil_mode", 0) != 0:
         return None
     kernel = node.attributes.get_ints("kernel_shape") or ()
     strides = node.attributes.get_ints("strides") or (1,) * len(kernel)
