@@ -30,7 +30,7 @@ PYTHONS = ("python3.11", "python3.12", "python3.13")
 OURS = ("test", "dev")
 """Extras for who works on rtserve; `make install` brings them."""
 SHOWN = ("torch", "onnx", "onnxruntime", "numpy", "mne", "braindecode", "torchaudio", "openvino", "dask")
-SHOWN += ("pymatreader", "mffpy", "pyxdf", "tensorboard")
+SHOWN += ("pymatreader", "mffpy", "pyxdf", "tensorboard", "pylsl")
 """Packages whose versions are recorded."""
 RECORDINGS = {"EEGLAB, MATLAB v7.3": "x.set", "EGI MFF": "x.mff", "XDF": "x.xdf"}
 """Recordings that are laid into the empty folder, by their name in tests/signals/formats.py."""
@@ -95,11 +95,16 @@ PROBES: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("rtserve", "simulate", "-o", "w.npz", "--windows", "400", "--seed", "1", "--force"),
         ("rtserve", "train", "w.npz", "--seeds", "1", "--max-epochs", "1", "--log", "tensorboard", "-o", "run"),
     ),
+    "live": (
+        ("python", "-c", WEIGHTS),
+        ("rtserve", "export", "seed1.pth", "--exporter", OWN, "-o", "m1.onnx", "--force"),
+        ("rtserve", "run", "m1.onnx", "--hop", "8", "--source", "synthetic", "--for", "3", "--outlet", "answers"),
+    ),
 }  # fmt: skip
 """What is run for each extra, after what is run for none, or after its first alone for those in `APART`."""
-APART = ("eeglab", "egi", "xdf", "tensorboard")
+APART = ("eeglab", "egi", "xdf", "tensorboard", "live")
 """Extras that bring nothing which the path of a network touches; with all extras everything is run."""
-REFUSED = ("dask", "eeglab", "egi", "xdf", "tensorboard")
+REFUSED = ("dask", "eeglab", "egi", "xdf", "tensorboard", "live")
 """Extras without which the last of their commands must say what to install: it is tried where there is none."""
 
 

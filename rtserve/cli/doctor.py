@@ -27,6 +27,7 @@ EXTRAS = {
     "xdf": ("pyxdf", ".xdf recordings"),
     "egi": ("mffpy", ".mff recordings of EGI"),
     "tensorboard": ("tensorboard", "training curves in TensorBoard"),
+    "live": ("pylsl", "live streams of devices (Lab Streaming Layer)"),
 }
 """Extra to the package that it brings and what for."""
 

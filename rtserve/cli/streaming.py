@@ -37,28 +37,39 @@ def stream(graph: Path, hop: int, output: Path, engine: str, explain: bool, forc
         emit_json("stream", report)
 
 
+_UNITS = click.Choice(["V", "mV", "uV"])
+
+
 @click.command()
 @click.argument("graph", type=click.Path(path_type=Path))
-@click.option("--source", required=True, type=click.Path(path_type=Path), metavar="FILE", help="A recording.")
+@click.option(
+    "--source", required=True, metavar="FILE|lsl:NAME|synthetic", help="A recording, a stream, or made-up EEG."
+)
 @click.option("--hop", type=int, metavar="N", help="For a window's graph: new samples from one answer to the next.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the answers here (.csv).")
+@click.option(
+    "--outlet", default="", metavar="NAME", help="Send the answers as a Lab Streaming Layer stream of this name."
+)
+@click.option(
+    "--for", "seconds", type=click.FloatRange(0, min_open=True), help="Seconds of samples; else until Ctrl-C."
+)
 @click.option("--verify-every", type=click.IntRange(1), metavar="N", help="Compare every N-th answer with the window.")
 @click.option(
     "--window", type=click.Path(path_type=Path), help="The graph that a step graph was made of, to compare with."
 )
-@click.option(
-    "--unit", type=click.Choice(["V", "mV", "uV"]), help="Unit of the graph's windows, where it does not say it."
-)
-@click.option("--filtered", is_flag=True, help="The recording had what the graph's windows had.")
+@click.option("--unit", type=_UNITS, help="Unit of the graph's windows, where it does not say it.")
+@click.option("--source-unit", type=_UNITS, help="Unit of the stream, where it does not say it.")
+@click.option("--filtered", is_flag=True, help="The samples had what the graph's windows had.")
+@click.option("--fast", is_flag=True, help="Synthetic samples as fast as they are taken.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @json_option
-def run(graph: Path, source: Path, as_json: bool, **options: Any) -> None:
-    """Run a recording through GRAPH, a step graph, hop after hop, as it would come live; print its answers."""
-    from rtserve.streaming.running import run_file, run_text
+def run(graph: Path, source: str, as_json: bool, **options: Any) -> None:
+    """Run a recording or a live stream through GRAPH, a step graph, hop after hop; print its answers."""
+    from rtserve.streaming.running import Running, run_source, run_text
 
-    options["unit"] = options["unit"] or ""
-    quiet = as_json or options["output"] is not None
-    report = run_file(graph, source, told=None if quiet else _answer, **options)
+    options |= {key: options[key] or "" for key in ("unit", "source_unit")}
+    quiet = as_json or options["output"] is not None or bool(options["outlet"])
+    report = run_source(graph, source, Running(**options), told=None if quiet else _answer, said=tell)
     tell(run_text(report))
     if as_json:
         emit_json("run", report)

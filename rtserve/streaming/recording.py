@@ -1,52 +1,22 @@
-"""A recording through a step graph: channels, unit and rate brought to the graph's, each stretch a stream of its own.
+"""A recording for a step graph: its channels, unit and rate are the graph's, or it is refused with the reason.
 
 Nothing is made up: where the rate differs, a channel lacks, a unit is not known, or the graph's windows were filtered and
-the recording was not, the run is refused with the reason. A gap ends a stream: the next answer is about samples behind it.
+the recording was not, nothing is run.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from rtserve.errors import InputError, SpecMismatchError
 from rtserve.signals.recordings import Cleaning, Signal, open_recording
 from rtserve.spec import UNITS, InputSpec
 
 if TYPE_CHECKING:
-    from rtserve.streaming.runner import StepRunner
     from rtserve.streaming.step_graph import StepGraph
-    from rtserve.streaming.verify import VerifiedRunner
 
-__all__ = ["Run", "open_for", "require_rate", "run_through", "volts_to"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Run:
-    """The answers to a recording.
-
-    Parameters
-    ----------
-    end_s : ndarray, (n,)
-        Where the window of each answer ends, in s from the recording's first sample.
-    answers : ndarray, (n, n_outputs)
-        In order.
-    latency_us : ndarray, (steps,)
-        What each step took, those without an answer too.
-    streams, left : int
-        Stretches without a gap, and samples at their ends that make no whole hop.
-    """
-
-    end_s: np.ndarray
-    answers: np.ndarray
-    latency_us: np.ndarray
-    streams: int
-    left: int
+__all__ = ["open_for", "require_rate", "volts_to"]
 
 
 def open_for(
@@ -128,47 +98,3 @@ def require_rate(rate: float, step: StepGraph, name: str, *, hint: str) -> None:
             f"{name} has {rate:g} Hz, the graph's windows {sfreq:g} Hz: a step is {step.hop} samples of the graph's",
             hint=hint,
         )
-
-
-def run_through(
-    runner: StepRunner | VerifiedRunner,
-    signal: Signal,
-    factor: float,
-    *,
-    told: Callable[[float, np.ndarray], None] | None = None,
-) -> Run:
-    """Push a recording through a runner, hop after hop; a gap resets it.
-
-    Parameters
-    ----------
-    runner : StepRunner or VerifiedRunner
-        Of one stream.
-    signal : Signal
-        From `open_for`.
-    factor : float
-        By which its volts are multiplied.
-    told : callable, optional
-        Called with the end of the window in s, and each answer.
-    """
-    hop, clock = runner.step.hop, signal.clock
-    ends, answers, latencies, left = [], [], [], 0
-    for stretch, (first, length) in enumerate(zip(clock.first, clock.lengths, strict=False)):
-        runner.reset()
-        start_s = float(clock.stretches[stretch].time)
-        for k in range(length // hop):
-            at = int(first) + k * hop
-            x = np.ascontiguousarray((factor * signal.data[:, at : at + hop])[None], np.float32)
-            begun = time.perf_counter_ns()
-            y = runner.push(x)
-            latencies.append((time.perf_counter_ns() - begun) / 1e3)
-            if y is not None:
-                ends.append(start_s + (k + 1) * hop / (clock.sfreq * clock.stretches[stretch].pace))
-                answers.append(y[0])
-                if told is not None:
-                    told(ends[-1], y[0])
-        left += int(length) % hop
-    shape = (0, runner.step.output_spec.n_outputs)
-    return Run(
-        end_s=np.array(ends), answers=np.array(answers) if answers else np.zeros(shape, np.float32),
-        latency_us=np.array(latencies), streams=len(clock.lengths), left=left,
-    )  # fmt: skip

@@ -1,94 +1,175 @@
-"""Running a recording as the command line does it: the step's own answers, in a table, with what each step took."""
+"""Running a source as the command line does it: a recording, a stream of a device, or none of anybody's."""
 
 from __future__ import annotations
 
-import io
+import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from rtserve.errors import InputError
-from rtserve.files import check_writable, write_bytes
+from rtserve.files import check_writable
 from rtserve.graphs.graph import STREAM_KEY, Graph, read_proto
 from rtserve.streaming.build import stream
-from rtserve.streaming.recording import Run, open_for, run_through
+from rtserve.streaming.live.fitting import fitting_for
+from rtserve.streaming.live.loop import Told, run_loop
+from rtserve.streaming.live.synthetic import SyntheticSource
+from rtserve.streaming.live.table import writing
 from rtserve.streaming.runner import StepRunner
 from rtserve.streaming.step_graph import StepGraph
 from rtserve.streaming.verify import VerifiedRunner
 
-__all__ = ["run_file", "run_text", "step_of"]
+if TYPE_CHECKING:
+    from rtserve.streaming.live.source import Source
+
+__all__ = ["LSL", "SYNTHETIC", "Running", "run_source", "run_text", "step_of"]
+
+LSL, SYNTHETIC = "lsl:", "synthetic"
 
 
-def run_file(
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """How a source is run.
+
+    Parameters
+    ----------
+    hop : int or None
+        New samples of a step; of a step graph it is the graph's.
+    output : Path or None
+        Where the answers go (.csv).
+    outlet : str
+        Name of a Lab Streaming Layer stream that the answers become; empty for none.
+    window : Path or None
+        The graph that a step graph was made of, for `verify_every`.
+    verify_every : int or None
+        Compare every so many answers with the window's graph.
+    unit, source_unit : str
+        Of the graph's windows, and of the source, where they do not say it.
+    filtered : bool
+        Whether the samples had what the graph says was done to its windows.
+    seconds : float or None
+        How many seconds of samples; None until the source ends, or Ctrl-C.
+    fast : bool
+        Whether synthetic samples come as fast as they are taken.
+    force : bool
+        Replace an existing output.
+    """
+
+    hop: int | None = None
+    output: Path | None = None
+    outlet: str = ""
+    window: Path | None = None
+    verify_every: int | None = None
+    unit: str = ""
+    source_unit: str = ""
+    filtered: bool = False
+    seconds: float | None = None
+    fast: bool = False
+    force: bool = False
+
+
+def run_source(
     graph: Path,
-    source: Path,
+    source: str,
+    how: Running,
     *,
-    hop: int | None = None,
-    output: Path | None = None,
-    window: Path | None = None,
-    verify_every: int | None = None,
-    unit: str = "",
-    filtered: bool = False,
-    force: bool = False,
-    told: Callable[[float, np.ndarray], None] | None = None,
+    told: Told | None = None,
+    said: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Run a recording through a graph and return the report as JSON values; the answers go to `output` (.csv).
+    """Run a source through a graph and return the report as JSON values.
 
     Parameters
     ----------
     graph : Path
-        A step graph, or a window's graph with `hop`.
-    source : Path
-        A recording.
-    hop : int, optional
-        New samples of a step; of a step graph it is the graph's.
-    window : Path, optional
-        The graph that a step graph was made of, for `verify_every`.
-    verify_every : int, optional
-        Compare every so many answers with the window's graph.
-    unit, filtered
-        As `rtserve.streaming.recording.open_for`.
+        A step graph, or a window's graph with a hop.
+    source : str
+        A recording, ``lsl:NAME``, or ``synthetic``.
+    how : Running
+        The rest.
     told : callable, optional
         Called with each answer as it comes.
+    said : callable, optional
+        Called with what is worth saying before the first answer, and with whatever breaks the order of samples.
 
     Raises
     ------
     RtserveError
         Where the two do not fit, a comparison fails, or the output may not be written.
     """
-    if output is not None:
-        check_writable(output, force=force)
-    step, whole = step_of(graph, hop, window)
-    runner: StepRunner | VerifiedRunner
-    if verify_every is None:
-        runner = StepRunner(step)
-    elif whole is None:
-        raise InputError("there is no window's graph to compare with", hint="name it: --window F.onnx")
-    else:
-        runner = VerifiedRunner(step, whole, every=verify_every)
-    signal, factor = open_for(step, source, unit=unit, filtered=filtered)
-    run = run_through(runner, signal, factor, told=told)
-    if output is not None:
-        write_bytes(output, _csv(run).encode(), force=force)
-    us = run.latency_us
+    if how.output is not None:
+        check_writable(how.output, force=how.force)
+    step, whole = step_of(graph, how.hop, how.window)
+    runner = _runner(step, whole, how.verify_every)
+    with contextlib.ExitStack() as held:
+        feed = _source(step, source, how)
+        held.callback(feed.close)
+        fitting = fitting_for(step, feed.about, unit=how.unit, source_unit=how.source_unit, filtered=how.filtered)
+        notes = [*feed.notes, *fitting.causal.said]
+        for note in notes:
+            said(note)
+        tells = [told] if told is not None else []
+        if how.output is not None:
+            tells.append(held.enter_context(writing(how.output, step.output_spec.n_outputs, force=how.force)))
+        if how.outlet:
+            tells.append(held.enter_context(_outlet(how.outlet, step, feed.about.sfreq)))
+        lap = run_loop(
+            runner, feed, fitting, told=tells, until_s=how.seconds, broken=lambda at, why: said(f"{at:.3f} s: {why}")
+        )
     return {
         "graph": str(graph),
-        "source": str(source),
+        "source": source,
         "hop": step.hop,
         "window": step.input_spec.n_times,
-        "sfreq": signal.clock.sfreq,
-        "answers": len(run.answers),
-        "steps": len(us),
-        "streams": run.streams,
-        "samples_left": run.left,
+        "sfreq": feed.about.sfreq,
+        "answers": lap.answers,
+        "steps": lap.steps,
+        "streams": lap.streams,
+        "breaks": dict(lap.breaks),
+        "samples_left": lap.left,
         "compared": runner.ever_compared if isinstance(runner, VerifiedRunner) else 0,
-        "latency_us": {f"p{q:g}": float(np.percentile(us, q)) for q in (50, 99, 99.9)} if len(us) else {},
-        "late": int((us > 1e6 * step.hop / signal.clock.sfreq).sum()),
-        "output": str(output) if output is not None else None,
-        "notes": signal.notes.lines(),
+        "latency_us": lap.step_us.to_dict(),
+        "answer_us": lap.answer_us.to_dict(),
+        "late": lap.misses,
+        "output": str(how.output) if how.output is not None else None,
+        "outlet": how.outlet or None,
+        "notes": notes,
     }
+
+
+def _runner(step: StepGraph, whole: Graph | None, every: int | None) -> StepRunner | VerifiedRunner:
+    if every is None:
+        return StepRunner(step)
+    if whole is None:
+        raise InputError("there is no window's graph to compare with", hint="name it: --window F.onnx")
+    return VerifiedRunner(step, whole, every=every)
+
+
+def _source(step: StepGraph, text: str, how: Running) -> Source:
+    """Return what is run."""
+    if text == SYNTHETIC:
+        return SyntheticSource(step, seconds=how.seconds, paced=not how.fast)
+    if how.fast:
+        raise InputError(f"--fast is of the synthetic source, not of {text}", hint="leave it out")
+    if text.startswith(LSL):
+        from rtserve.streaming.live.lsl import LslSource
+
+        return LslSource(text.removeprefix(LSL))
+    from rtserve.streaming.live.recorded import RecordedSource
+    from rtserve.streaming.recording import open_for
+
+    return RecordedSource(open_for(step, Path(text), unit=how.unit, filtered=True)[0], step.hop)
+
+
+@contextlib.contextmanager
+def _outlet(name: str, step: StepGraph, rate: float) -> Any:
+    from rtserve.streaming.live.lsl import LslOutlet
+
+    outlet = LslOutlet(name, step, rate)
+    try:
+        yield outlet
+    finally:
+        outlet.close()
 
 
 def step_of(path: Path, hop: int | None, window: Path | None) -> tuple[StepGraph, Graph | None]:
@@ -116,28 +197,22 @@ def _is_step(path: Path) -> bool:
     return any(prop.key == STREAM_KEY for prop in proto.metadata_props)
 
 
-def _csv(run: Run) -> str:
-    """Return the answers as a table: the end of the window in s, then its numbers."""
-    text = io.StringIO()
-    print("end_s", *(f"y{k}" for k in range(run.answers.shape[1])), sep=",", file=text)
-    for end, answer in zip(run.end_s.tolist(), run.answers, strict=True):
-        print(f"{end:.6f}", *(f"{value:.9g}" for value in answer.tolist()), sep=",", file=text)
-    return text.getvalue()
-
-
 def run_text(report: dict[str, Any]) -> str:
-    """Return the report as a few lines for a person."""
-    us, n = report["latency_us"], report["streams"]
-    took = ", ".join(f"{name} {value:.0f} us" for name, value in us.items())
-    every = report["hop"] / report["sfreq"]
-    return "\n".join(
-        [
-            *report["notes"],
-            f"{report['source']}: {report['answers']} answers in {report['steps']} steps of {1e3 * every:g} ms",
-            *([f"  streams {n}: the recording has gaps, and each stretch begins anew"] if n > 1 else []),
-            *([f"  left    {report['samples_left']} samples that make no whole hop"] if report["samples_left"] else []),
-            *([f"  a step  {took}; {report['late']} took longer than a hop"] if us else []),
-            *([f"  compared with the window {report['compared']} times: the same"] if report["compared"] else []),
-            *([f"  wrote   {report['output']}"] if report["output"] else []),
-        ]
-    )
+    """Return the report as a few lines for a person; what was said before is not said again."""
+    n, every = report["streams"], report["hop"] / report["sfreq"]
+    breaks = ", ".join(f"{count} x {kind}" for kind, count in report["breaks"].items())
+    lines = [f"{report['source']}: {report['answers']} answers in {report['steps']} steps of {1e3 * every:g} ms"]
+    lines += [f"  streams {n}, each begun anew: {breaks}"] if n > 1 else []
+    lines += [f"  left    {report['samples_left']} samples that make no whole hop"] if report["samples_left"] else []
+    lines += [f"  a step  {_times(report['latency_us'])}"] if report["latency_us"] else []
+    if report["answer_us"]:
+        lines.append(f"  answers {_times(report['answer_us'])} from a window's last sample")
+    lines += [f"  late    {report['late']} of {report['steps']}: later than a hop"] if report["steps"] else []
+    lines += [f"  compared with the window {report['compared']} times: the same"] if report["compared"] else []
+    lines += [f"  wrote   {report['output']}"] if report["output"] else []
+    return "\n".join(lines)
+
+
+def _times(us: dict[str, float]) -> str:
+    shown = ", ".join(f"{name} {us[name]:.0f}" for name in ("p50", "p99", "p99.9"))
+    return f"{shown}, jitter (std) {us['jitter']:.0f}, longest {us['max']:.0f} us"

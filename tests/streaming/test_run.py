@@ -58,7 +58,7 @@ def test_a_gap_begins_anew(cli, recording, tmp_path):
     assert cli("stream", graph, "--hop", 4, "-o", step_path, "--force")[0] == 0
     code, _, err = cli("run", step_path, "--source", broken, "-o", out)
     assert code == 0, err
-    assert "the recording has gaps" in err
+    assert "x a gap of the recording" in err
     ends = answers(out)[:, 0]
     assert not ((ends > 3.0) & (ends < 4.48)).any()
 
@@ -67,7 +67,11 @@ def test_what_does_not_fit_is_refused(cli, recording, tmp_path):
     cases = {
         "rate": (named(sfreq=128.0), "has 100 Hz, the graph's windows 128 Hz"),
         "unit": (named(unit="1"), "standardised by factors"),
-        "filter": (named(preprocessing=(("highpass_hz", "0.5"),)), "windows had highpass_hz 0.5"),
+        "scale": (
+            named(preprocessing=(("standardised", "window"),)),
+            "windows had standardised window, which is not done",
+        ),
+        "filter": (named(preprocessing=(("lowpass_hz", "60"),)), "windows had lowpass_hz 60, which is not done"),
         "channels": (graph_of(deep), "has 4 EEG channels, the graph takes 3"),
     }
     for name, (graph, said) in cases.items():
