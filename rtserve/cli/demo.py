@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -18,9 +19,20 @@ __all__ = ["demo"]
 @click.option("--quick", is_flag=True, help="Every step in a fraction of the size; the scores mean little.")
 @click.option("--jobs", type=click.IntRange(1), help="Seeds trained at a time; 2 where there are two cores.")
 @click.option("--force", is_flag=True, help="Start anew where OUTPUT holds a demo with other settings.")
+@click.option("--live", is_flag=True, help="Run the graph of a demo that is there on made-up EEG, in the terminal.")
+@click.option(
+    "--for", "seconds", type=click.FloatRange(0, min_open=True), help="With --live: seconds; else until Ctrl-C."
+)
 @json_option
-def demo(output: Path, quick: bool, jobs: int | None, force: bool, as_json: bool) -> None:
+def demo(
+    output: Path, quick: bool, jobs: int | None, force: bool, live: bool, seconds: float | None, as_json: bool
+) -> None:
     """Simulate, train, export, fuse, score, time, build and check: the whole path on this machine, no download."""
+    if live:
+        _live(output, seconds, as_json=as_json)
+        return
+    if seconds is not None:
+        raise click.UsageError("--for is of --live")
     from rtserve.demo import QUICK, DemoSettings, run_demo
 
     settings = QUICK if quick else DemoSettings()
@@ -31,3 +43,36 @@ def demo(output: Path, quick: bool, jobs: int | None, force: bool, as_json: bool
         click.echo("\n".join(outcome.lines(shutil.get_terminal_size().columns)))
     if outcome.facts["verdict"] == "failed":
         raise click.exceptions.Exit(1)
+
+
+def _live(output: Path, seconds: float | None, *, as_json: bool) -> None:
+    """Show the demo's graph at work: in place on a terminal, a line a second elsewhere."""
+    from rtserve.demo.live import BLOCKS, PLAIN, watch_live
+
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        BLOCKS.encode(encoding)
+        levels = BLOCKS
+    except UnicodeEncodeError:
+        levels = PLAIN
+    columns = shutil.get_terminal_size().columns
+    width = max(20, min(100, columns - 24))
+    if sys.stdout.isatty() and not as_json:
+        from rich.live import Live
+        from rich.text import Text
+
+        with Live(refresh_per_second=10, transient=True) as picture:
+            report = watch_live(
+                output, show=lambda lines: picture.update(Text("\n".join(lines))), width=width, levels=levels,
+                seconds=seconds,
+            )  # fmt: skip
+    else:
+        count = iter(range(2**62))
+        report = watch_live(
+            output, width=width, levels=levels, seconds=seconds,
+            show=lambda lines: None if as_json or next(count) % 10 else click.echo(lines[2]),
+        )  # fmt: skip
+    if as_json:
+        emit_json("live", report)
+    else:
+        click.echo("\n".join(report["lines"]))

@@ -1,0 +1,49 @@
+"""``rtserve demo --live``: the demo's graph on made-up EEG, drawn as it answers."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from rtserve.demo.live import BLOCKS, PLAIN, spark, watch_live
+from rtserve.demo.settings import VIEWED, Folder
+from tests.streaming.making import SPEC, graph_of, shallow
+
+
+@pytest.fixture
+def demo(tmp_path):
+    folder = Folder(root=tmp_path / "demo")
+    folder.fused(VIEWED).parent.mkdir(parents=True)
+    graph_of(shallow, dataclasses.replace(SPEC, unit="uV", ch_names=("F3", "Cz", "Pz"))).save(folder.fused(VIEWED))
+    return folder
+
+
+def test_answers_are_drawn(demo):
+    drawn = []
+    report = watch_live(demo.root, show=drawn.append, width=40, seconds=20, paced=False)
+    assert report["answers"] == report["steps"] - 5 == 245
+    assert 100 <= len(drawn) <= 200
+    about, wave, answer, _ = drawn[-1]
+    assert "an answer every 8 samples" in about
+    assert wave.strip().startswith("Cz")
+    assert len(set(wave) & set(BLOCKS)) > 3
+    assert set(answer.removeprefix("answer ")[:40]) <= set(BLOCKS)
+    assert demo.fused(f"{VIEWED}_step8").exists()
+
+
+def test_the_command_says_what_it_did(cli, demo):
+    code, out, err = cli("demo", "--live", "-o", demo.root, "--for", "1")
+    assert code == 0, err
+    assert "7 answers; a step p50" in out
+    code, _, err = cli("demo", "--live", "-o", demo.root.parent / "nothing")
+    assert code == 2
+    assert "holds no demo yet" in err
+    code, _, err = cli("demo", "--for", "1")
+    assert code == 2
+
+
+def test_a_trace_has_a_sign_for_every_value():
+    assert spark(np.array([0.0, 1.0, np.nan, 0.5]), "_-#") == "_# -"
+    assert spark(np.array([-9.0, 9.0]), PLAIN, low=-1, high=1) == PLAIN[0] + PLAIN[-1]
+    assert spark(np.full(3, np.nan), BLOCKS) == "   "
+    assert spark(np.full(3, 2.0), BLOCKS) == BLOCKS[0] * 3
