@@ -4,8 +4,9 @@
 
 Each network is exported with drawn weights (the zoo's cache is used), streamed as `rtserve stream` does, comparison with
 the windows included, and its multiply-adds per hop are set beside those of the plain export and of the graph fused for
-onnxruntime. With ``--time`` the fused window graph and the step are timed by turns on one thread: only on a machine that
-does nothing else. Rows that are there are kept: an interrupted run goes on.
+onnxruntime; graphs and steps are kept in the cache. With ``--time`` the rows that are there are timed: plain export, fused
+window graph and step by turns on one thread, in onnxruntime and in native code. Only on a machine that does nothing else.
+Rows that are there are kept: an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import click
 import numpy as np
+from streaming_times import calls_of, ratios_of, times_of
 from zoo_catalogue import BRAINDECODE, OWN_FAMILIES, ROOT, Shape, braindecode_entry, own_entries
 from zoo_prepare import prepare
 
@@ -26,11 +28,8 @@ from rtserve.files import write_bytes
 from rtserve.fusion.fuse import fuse
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.macs import count_macs
-from rtserve.graphs.runners import OnnxruntimeRunner
 from rtserve.measure.results import environment
 from rtserve.streaming.build import stream
-from rtserve.streaming.runner import StepRunner
-from rtserve.streaming.step_graph import StepGraph
 
 RESULTS = ROOT / "benchmarks" / "results"
 NETWORKS = (
@@ -59,77 +58,102 @@ def exported(model: str, shape: Shape, cache: Path) -> Path:
     return path
 
 
-def row_of(model: str, text: str, cache: Path, *, timed: bool) -> dict[str, Any]:
-    """Return what became of one network at one shape and hop."""
+def row_of(model: str, text: str, cache: Path) -> dict[str, Any]:
+    """Return what became of one network at one shape and hop; its graphs and its step stay in the cache."""
     shape, hop = Shape.parse(text.partition(":")[0]), int(text.partition(":")[2])
     row: dict[str, Any] = {"model": model, "shape": str(shape), "hop": hop}
     try:
-        graph = Graph.load(exported(model, shape, cache))
-        row["macs_plain"] = count_macs(graph.model)
-        fused = fuse([graph])
-        row |= {"macs_fused": count_macs(fused.model), "nodes_fused": fused.model.graph.num_nodes()}
+        path = exported(model, shape, cache)
+        graph = Graph.load(path)
+        row |= {"plain": str(path.relative_to(cache)), "macs_plain": count_macs(graph.model)}
+        for engine in ("onnxruntime", "native"):
+            fused = fuse([graph], engine=engine)
+            fused.save(path.with_name(f"fused-{engine}.onnx"), force=True)
+            row |= (
+                {"macs_fused": count_macs(fused.model), "nodes_fused": fused.model.graph.num_nodes()}
+                if (engine == "onnxruntime")
+                else {}
+            )
         start = time.perf_counter()
         step, report = stream(graph, hop=hop)
     except RtserveError as error:
         return row | {"refused": error.message}
-    row |= {"built_s": round(time.perf_counter() - start, 1), "macs_step": report.macs_step,
-            "nodes_step": report.nodes_step, "state_numbers": report.state_numbers,
-            "max_err": report.parity.max_error, "verdict": report.parity.verdict}  # fmt: skip
-    return row | (times_of(fused, step) if timed else {})
+    step.save(path.with_name(f"step-{hop}.onnx"), force=True)
+    return row | {"built_s": round(time.perf_counter() - start, 1), "macs_step": report.macs_step,
+                  "nodes_step": report.nodes_step, "state_numbers": report.state_numbers,
+                  "max_err": report.parity.max_error, "verdict": report.parity.verdict}  # fmt: skip
 
 
-def times_of(fused: Graph, step: StepGraph, *, seconds: float = 4.0) -> dict[str, Any]:
-    """Return the median microseconds of the fused window graph and of the step, by turns."""
-    rng, spec = np.random.default_rng(0), step.input_spec
-    x = rng.standard_normal((1, spec.n_chans, spec.n_times)).astype("f4")
-    samples = np.ascontiguousarray(x[:, :, : step.hop])
-    window, runner = OnnxruntimeRunner(fused), StepRunner(step)
-    found: dict[str, list[float]] = {"fused_us": [], "step_us": []}
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        for name, call in (("fused_us", lambda: window.infer(x)), ("step_us", lambda: runner.push(samples))):
-            start = time.perf_counter_ns()
-            for _ in range(10):
-                call()
-            found[name].append((time.perf_counter_ns() - start) / 1e4)
-    return {name: round(float(np.median(times)), 1) for name, times in found.items()}
+def timed_row(row: dict[str, Any], cache: Path, *, seconds: float) -> dict[str, Any]:
+    """Return a row with its times."""
+    plain = cache / row["plain"]
+    calls, lacks = calls_of(plain, plain.parent, row["hop"])
+    return (
+        {key: value for key, value in row.items() if not key.endswith("_us")} | times_of(calls, seconds=seconds) | lacks
+    )
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]], cpu: str) -> str:
     """Return the rows as a page."""
     lines = [
-        "# Streaming",
-        "",
-        "Made by `benchmarks/streaming.py`. M: million multiply-adds; fewer: plain export per window over step per hop;",
-        "error: largest relative difference from the windows in float64, hop after hop. Times in onnxruntime on one",
-        "thread, by turns.",
-        "",
-    ]
+        "# Streaming", "",
+        f"Made by `benchmarks/streaming.py` on {cpu}. M: million multiply-adds; fewer: plain export per window over step",
+        "per hop; error: largest relative difference from the windows in float64, hop after hop. Times in us on one thread,",
+        "by turns: the plain export (onnxruntime), our fused window graph and the step, in onnxruntime and in native code.",
+        "Ratio: fused window over step, in onnxruntime, in native code, and the faster window over the faster step.", "",
+    ]  # fmt: skip
     for shape, hop in dict.fromkeys((row["shape"], row["hop"]) for row in rows):
         here = [row for row in rows if (row["shape"], row["hop"]) == (shape, hop)]
-        columns = ["network", "plain M", "fused M", "step M", "fewer", "state", "nodes", "error", "fused us", "step us"]
-        lines += [f"## {shape}, hop {hop}", "", f"| {' | '.join(columns)} |", "|--" * len(columns) + "|"]
-        lines += [_line(row) for row in here if "refused" not in row]
-        lines += ["", *(f"- {row['model']}: refused: {row['refused']}" for row in here if "refused" in row), ""]
+        streamed = sorted((row for row in here if "refused" not in row), key=lambda row: row["model"].lower())
+        lines += [f"## {shape}, hop {hop}: {len(streamed)} of {len(here)} networks stream", ""]
+        columns = ["network", "plain M", "fused M", "step M", "fewer", "state", "nodes", "error", *TIMES, "ratios"]
+        lines += [f"| {' | '.join(columns)} |", "|--" * len(columns) + "|", *map(_line, streamed), ""]
+        lines += _means(streamed)
+        refused = [row for row in here if "refused" in row]
+        lines += [*(f"- {row['model']}: refused: {row['refused']}" for row in refused), *([""] if refused else [])]
     return "\n".join(lines).rstrip() + "\n"
+
+
+TIMES = {"plain us": "plain_us", "fused us": "fused_us", "step us": "step_us",
+         "fused native us": "native_fused_us", "step native us": "native_step_us"}  # fmt: skip
 
 
 def _line(row: dict[str, Any]) -> str:
     macs = [row[f"macs_{kind}"] / 1e6 for kind in ("plain", "fused", "step")]
+    ratios = ratios_of(row)
     said = [row["model"], *(f"{m:.2f}" for m in macs), f"{macs[0] / max(macs[2], 1e-9):.1f}", f"{row['state_numbers']:,}",
             f"{row['nodes_fused']} -> {row['nodes_step']}", f"{row['max_err']:.1e}",
-            *(str(row.get(key, "")) for key in ("fused_us", "step_us"))]  # fmt: skip
+            *(str(row.get(key, "")) for key in TIMES.values()), ", ".join(f"{r:.2f}" for r in ratios.values())]  # fmt: skip
     return f"| {' | '.join(said)} |"
+
+
+def _means(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the geometric means of the ratios over the networks that stream and are timed."""
+    by_kind: dict[str, list[float]] = {}
+    for row in rows:
+        found = ratios_of(row)
+        for kind, ratio in found.items():
+            by_kind.setdefault(kind, []).append(ratio)
+        if found:
+            engines = [found[name] for name in ("onnxruntime", "native") if name in found]
+            by_kind.setdefault("the better engine of each", []).append(max(engines))
+    if not by_kind:
+        return []
+    said = [
+        f"{kind} {np.exp(np.mean(np.log(r))):.2f} over {len(r)} (least {min(r):.2f})" for kind, r in by_kind.items()
+    ]
+    return [f"Geometric mean of the ratio: {'; '.join(said)}.", ""]
 
 
 @click.command()
 @click.option("--only", default="", help="Networks, comma-separated; all by default.")
 @click.option("--shape", "shapes", multiple=True, default=SHAPES, show_default=True, help="CHANNELSxSAMPLES@HZ:HOP.")
-@click.option("--time", "timed", is_flag=True, help="Time fused graph and step by turns.")
+@click.option("--time", "timed", is_flag=True, help="Time the rows that are there and have no times.")
+@click.option("--seconds", default=4.0, show_default=True, help="Of timing for each row.")
 @click.option("--again", is_flag=True, help="Make rows anew that are there.")
 @click.option("--cache", default=str(ROOT / ".zoo-cache"), help="Folder that keeps exports.")
 @click.option("-o", "--output", default=str(RESULTS / "streaming.json"), help="Where the rows are kept.")
-def main(only: str, shapes: tuple[str, ...], timed: bool, again: bool, cache: str, output: str) -> None:
+def main(only: str, shapes: tuple[str, ...], timed: bool, seconds: float, again: bool, cache: str, output: str) -> None:
     """Stream the zoo's convolutional networks."""
     warnings.simplefilter("ignore")
     path = Path(output)
@@ -137,13 +161,20 @@ def main(only: str, shapes: tuple[str, ...], timed: bool, again: bool, cache: st
     for text in shapes:
         for model in only.split(",") if only else NETWORKS:
             key = (model, text.partition(":")[0], int(text.partition(":")[2]))
-            if key in rows and not again and not (timed and "step_us" not in rows[key] and "refused" not in rows[key]):
+            if timed:
+                row = rows.get(key)
+                if row is None or "refused" in row or ("step_us" in row and not again):
+                    continue
+                rows[key] = timed_row(row, Path(cache), seconds=seconds)
+            elif key not in rows or again:
+                rows[key] = row_of(model, text, Path(cache))
+            else:
                 continue
-            rows[key] = row_of(model, text, Path(cache), timed=timed)
             click.echo(json.dumps(rows[key]))
             whole = {"schema": "rtserve.streaming/1", "environment": environment(), "rows": list(rows.values())}
             write_bytes(path, (json.dumps(whole, indent=1) + "\n").encode(), force=True)
-            write_bytes(path.with_suffix(".md"), table(list(rows.values())).encode(), force=True)
+            page = table(list(rows.values()), whole["environment"]["cpu"])
+            write_bytes(path.with_suffix(".md"), page.encode(), force=True)
 
 
 def _kept(path: Path) -> list[dict[str, Any]]:
