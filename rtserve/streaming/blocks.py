@@ -9,14 +9,18 @@ from __future__ import annotations
 from math import gcd
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.ir.nodes import auto_padded
+from rtserve.fusion.lower.onnxruntime.pool import SMALLEST_WINDOW
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["in_blocks"]
+__all__ = ["as_means", "in_blocks"]
 
 
 def in_blocks(model: ir.Model) -> int:
@@ -35,8 +39,48 @@ def in_blocks(model: ir.Model) -> int:
     return len(found)
 
 
+def as_means(model: ir.Model) -> int:
+    """Rewrite pools of blocks side by side as means, for onnxruntime, in place; return how many there were.
+
+    Its pooling walks a window number by number where the channels do not fill its blocks of them, and a mean along an axis
+    is vectorised; unlike a product with a matrix, neither puts a number that is none into other blocks.
+    """
+    found = [(node, sizes) for node in model.graph if (sizes := _side_by_side(node)) is not None]
+    for node, (axis, block, dims) in found:
+        emit = Emitter(model.graph, before=node, prefix="means")
+        n, x = dims[axis] // block, node.inputs[0]
+        assert x is not None
+        x = emit.slice(x, axis, 0, n * block) if n * block < dims[axis] else x
+        parts = emit("Reshape", x, np.array([-1, *dims[1:axis], n, block]))
+        supersede(model, node.outputs[0], emit("ReduceMean", parts, [axis + 1], keepdims=len(dims) - axis - 1))
+    return len(found)
+
+
+def _side_by_side(node: ir.Node) -> tuple[int, int, list[int]] | None:
+    """Return where a pool's windows lie side by side: (axis, size of a window, dimensions of what it reads)."""
+    shape = node.inputs[0].shape if node.op_type == "AveragePool" and node.inputs[0] is not None else None
+    wide = _along_one_axis(node) if shape is not None else None
+    if shape is None or wide is None or not all(isinstance(dim, int) for dim in list(shape)[1:]):
+        return None
+    axis, size, stride = wide
+    dims = [0, *(int(dim) for dim in list(shape)[1:])]  # type: ignore[arg-type]
+    fits = size == stride and size >= SMALLEST_WINDOW and dims[1] % BLOCK != 0 and dims[axis + 2] >= size
+    fits = fits and dims[axis + 3 :] in ([], [1])
+    return (axis + 2, size, dims) if fits else None
+
+
 def _blocks(node: ir.Node) -> tuple[int, int, int, int] | None:
     """Return along which axis a pool's windows are made of blocks: (axis, size of a block, blocks, stride)."""
+    wide = _along_one_axis(node)
+    if wide is None:
+        return None
+    axis, size, stride = wide
+    block = gcd(size, stride)
+    return None if block == 1 or size == block or stride >= size else (axis, block, size // block, stride)
+
+
+def _along_one_axis(node: ir.Node) -> tuple[int, int, int] | None:
+    """Return along which axis of its attributes an average pool without padding works: (axis, size, stride)."""
     if node.op_type != "AveragePool" or auto_padded(node) or node.attributes.get_int("ceil_mode", 0) != 0:
         return None
     kernel = node.attributes.get_ints("kernel_shape") or ()
@@ -47,8 +91,4 @@ def _blocks(node: ir.Node) -> tuple[int, int, int, int] | None:
     wide = [axis for axis, size in enumerate(kernel) if size != 1]
     if len(wide) != 1 or any(stride != 1 for axis, stride in enumerate(strides) if axis not in wide):
         return None
-    (axis,) = wide
-    block = gcd(kernel[axis], strides[axis])
-    if block == 1 or kernel[axis] == block or strides[axis] >= kernel[axis]:
-        return None
-    return axis, block, kernel[axis] // block, strides[axis]
+    return wide[0], kernel[wide[0]], strides[wide[0]]

@@ -20,7 +20,7 @@ from rtserve.graphs.heads import classifies, form_of
 from rtserve.graphs.macs import count_macs
 from rtserve.spec import Provenance
 from rtserve.streaming.analysis import analyse
-from rtserve.streaming.blocks import in_blocks
+from rtserve.streaming.blocks import as_means, in_blocks
 from rtserve.streaming.check import check_step
 from rtserve.streaming.explain import Layer, layers_of, why_not
 from rtserve.streaming.packed import state_size
@@ -127,8 +127,11 @@ def _step(graph: Graph, hop: int, model: ir.Model) -> StepGraph:
 
 def _laid_out(step: StepGraph, engine: str) -> StepGraph:
     """Return a step as an engine likes it, its outputs called as before."""
-    passes = passes_for(layout_of(engine), "whole")
-    model, _ = run_passes(step.model, passes, subject="step", wanted=None, check=None)
+    layout, model = layout_of(engine), step.model
+    if layout == "onnxruntime":
+        model = model.clone()
+        as_means(model)
+    model, _ = run_passes(model, passes_for(layout, "whole"), subject="step", wanted=None, check=None)
     for old, new in zip(step.model.graph.outputs, model.graph.outputs, strict=True):
         new.name, new.shape = old.name, old.shape
     normalise(model, name="step")
