@@ -81,6 +81,24 @@ def create(
         emit_json("env", {"environments": [report.to_dict() for report in reports]})
 
 
+@env.command(name="try")
+@click.argument("zip_path", metavar="ZIP", type=click.Path(path_type=Path))
+@click.option("--profile", required=True, metavar="NAME[/CHALLENGE]", help="The contest.")
+@click.option("--path", required=True, type=click.Path(path_type=Path), help="Folder that `env create` filled.")
+@json_option
+@click.pass_context
+def try_(ctx: click.Context, zip_path: Path, profile: str, path: Path, as_json: bool) -> None:
+    """Check ZIP in every environment of PROFILE under --path: does it load there, and what does a window cost?"""
+    from rtserve.submission.tried import try_environments
+
+    trials = try_environments(zip_path, path, profile=profile, say=tell)
+    if as_json:
+        emit_json("env.try", {"trials": [trial.to_dict() for trial in trials]})
+    else:
+        click.echo("\n".join(line for trial in trials for line in trial.lines()))
+    ctx.exit(max(trial.report.exit_code for trial in trials))
+
+
 @env.command()
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The file of pins to write.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")

@@ -154,7 +154,12 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
         "verify": _entry(
             "build:verify", "Prove that a zip is what was built and measured", "rtserve verify submission.zip"
         ),
-        "env": _entry("build:env", "The environments that contests score in", "rtserve env create eeg2025 --path envs"),
+        "env": _entry(
+            "build:env",
+            "The environments that contests score in",
+            "rtserve env create eeg2025 --path envs",
+            "rtserve env try submission.zip --profile eeg2026/bci --path envs",
+        ),
         "profiles": _entry(
             "check:profiles", "What each contest asks of a zip, with sources", "rtserve profiles show eeg2026/sleep"
         ),

@@ -275,6 +275,7 @@ def _specification(
                 "size": c.size,
                 "dead": list(dead.get(c.key, ())),
                 "meta": c.meta,
+                "ch_names": profile.names_of(c.key),
                 "windows": f"{where['harness']}/windows_{c.key}.bin",
                 "signal": _signal_words(profile.signal_of(c.key)),
             }

@@ -49,7 +49,8 @@ class Forecast:
         each = f"{self.per_window_us:.0f} us a window"
         if self.windows is None:
             per_10k = self.per_window_us * 1e4 / 6e7
-            return f"{each}, {per_10k:.2g} min per 10,000 windows; how many there are is not published"
+            holds = f" ({per_10k * 60 / self.limit:.2g} of the limit)" if self.limit else ""
+            return f"{each}, {per_10k:.2g} min per 10,000 windows{holds}; how many there are is not published"
         share = f", {self.seconds / self.limit:.0%} of the limit" if self.limit else ""
         minutes = f"{self.seconds / 60:.2g} min [{self.low / 60:.2g}, {self.high / 60:.2g}]"
         return f"{minutes} for about {self.windows.count} windows ({each}, one thread here){share}"

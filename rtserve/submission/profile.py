@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from importlib import resources
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from rtserve.submission.profile_parts import (
     KitTrack,
     Layout,
     Limits,
+    Period,
     Phase,
     Signal,
     Windows,
@@ -39,6 +41,7 @@ __all__ = [
     "Environment",
     "Layout",
     "Limits",
+    "Period",
     "Phase",
     "Profile",
     "Signal",
@@ -96,6 +99,8 @@ class Challenge:
         What it is scored by, as `rtserve.measure.metrics.parse_metric` reads it; empty where that is not known.
     meta : dict
         What the scorer tells a solver about this challenge besides the signal.
+    electrodes : bool
+        Whether its channels are EEG electrodes: meta then names them as such.
     kit : KitTrack
         Where it is in the contest's own kit.
     """
@@ -118,6 +123,7 @@ class Challenge:
     windows: Windows | None = None
     metric: str = ""
     meta: dict[str, int] = field(default_factory=dict)
+    electrodes: bool = False
     kit: KitTrack = field(default_factory=KitTrack)
 
     @property
@@ -150,7 +156,12 @@ class Profile:
     signal : Signal or None
         The windows of every challenge that has none of its own.
     phases : tuple of str
-        The contest's phases, first the one that decides; empty where there is one alone.
+        The contest's phases, first the one that decides; empty where there is one alone. What a challenge does not change
+        in one is as in the phase named before it.
+    periods : tuple of Period
+        When those phases take uploads.
+    electrodes : tuple of str
+        Names that meta gives to electrodes, in this order, where the contest does not state its own.
     challenges : tuple of Challenge
         In the contest's order.
     environments : tuple of Environment
@@ -193,6 +204,8 @@ class Profile:
     clauses: tuple[Clause, ...]
     signal: Signal | None = None
     phases: tuple[str, ...] = ()
+    periods: tuple[Period, ...] = ()
+    electrodes: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     kit: Kit | None = None
     contradictions: tuple[Contradiction, ...] = ()
@@ -216,6 +229,19 @@ class Profile:
                 f"profile {self.name} states no windows for challenge {key}", hint="add its signal table"
             )
         return signal
+
+    def names_of(self, key: str) -> tuple[str, ...]:
+        """Return how meta names a challenge's channels: as the contest does, by electrodes, or by number."""
+        signal, challenge = self.signal_of(key), self.challenge(key)
+        known = signal.ch_names or (self.electrodes if challenge.electrodes else ())
+        numbered = (f"ch{index + 1}" for index in range(len(known), signal.n_chans))
+        return (*known[: signal.n_chans], *numbered)
+
+    @property
+    def period(self) -> Period | None:
+        """When the phase that it was narrowed to takes uploads."""
+        phase = name_parts(self.name)[2] or next(iter(self.phases), "")
+        return next((period for period in self.periods if period.phase == phase), None)
 
     @property
     def primary(self) -> Environment:
@@ -255,7 +281,8 @@ class Profile:
                 near = difflib.get_close_matches(given, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}"
                 raise InputError(f"profile {self.name} has no {what} {given!r}", hint=hint)
-        kept = tuple(_in_phase(c, phase) for c in self.challenges if key in ("", c.key))
+        reached = self.phases[1 : self.phases.index(phase) + 1] if phase else ()
+        kept = tuple(_in_phases(c, reached) for c in self.challenges if key in ("", c.key))
         name = f"{self.name}{f'/{key}' if key else ''}{f':{phase}' if phase else ''}"
         return replace(self, name=name, challenges=kept)
 
@@ -274,11 +301,18 @@ class Profile:
         raise ProfileError(f"profile {self.name} has no challenge {key!r}", hint=f"it has {known}")
 
 
-def _in_phase(challenge: Challenge, phase: str) -> Challenge:
-    change = challenge.phases.get(phase)
-    if change is None:
-        return challenge
-    return replace(challenge, signal=change.signal or challenge.signal, meta=challenge.meta | change.meta)
+def _in_phases(challenge: Challenge, phases: Sequence[str]) -> Challenge:
+    """Return a challenge as the last of some phases has it: each changes what the one before it left."""
+    for phase in phases:
+        change = challenge.phases.get(phase)
+        if change is not None:
+            challenge = replace(
+                challenge,
+                signal=change.signal or challenge.signal,
+                meta=challenge.meta | change.meta,
+                possible=change.possible or challenge.possible,
+            )
+    return challenge
 
 
 def profile_names() -> list[str]:
@@ -335,6 +369,7 @@ def parse_profile(text: str, *, where: str) -> Profile:
             f"{where}: no_binaries names the clause {profile.no_binaries!r}, which it has not",
             hint="give the sentence that forbids them as a clause, with its source",
         )
+    _require_periods(profile, where)
     for challenge in profile.challenges:
         profile.signal_of(challenge.key)
         for key, value, known in (
@@ -352,3 +387,17 @@ def parse_profile(text: str, *, where: str) -> Profile:
                 hint=f"phases names {', '.join(profile.phases) or 'none'}",
             )
     return profile
+
+
+def _require_periods(profile: Profile, where: str) -> None:
+    """Make sure that every period is of a phase and from one day to a later one."""
+    for period in profile.periods:
+        try:
+            right = date.fromisoformat(period.opens) <= date.fromisoformat(period.closes)
+        except ValueError:
+            right = False
+        if period.phase not in profile.phases or not right:
+            raise ProfileError(
+                f"{where}: the phase {period.phase!r} from {period.opens!r} to {period.closes!r}",
+                hint=f"name one of {', '.join(profile.phases) or 'no phases'} and two days such as 2026-10-28",
+            )

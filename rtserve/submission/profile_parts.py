@@ -15,6 +15,7 @@ __all__ = [
     "KitTrack",
     "Layout",
     "Limits",
+    "Period",
     "Phase",
     "Signal",
     "Windows",
@@ -131,6 +132,41 @@ class Phase:
 
     signal: Signal | None = None
     meta: dict[str, int] = field(default_factory=dict)
+    possible: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Period:
+    """When a phase takes uploads, how many, and which of them count.
+
+    Parameters
+    ----------
+    phase : str
+        One of the profile's phases.
+    opens, closes : str
+        First and last day, as in 2026-10-28.
+    daily, total : int
+        Most uploads a day and in all; 0 where none is stated.
+    counts : str
+        Which of them is ranked, and what else a team has to know.
+    source : str
+        Where that is from.
+    """
+
+    phase: str
+    opens: str
+    closes: str
+    daily: int = 0
+    total: int = 0
+    counts: str = ""
+    source: str
+
+    def __str__(self) -> str:
+        total = f", {self.total} in all" if self.total else ""
+        counts = f"; {self.counts}" if self.counts else ""
+        return (
+            f"{self.phase}: {self.opens} to {self.closes}, {self.daily or 'any number of'} uploads a day{total}{counts}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,12 +216,22 @@ class KitTrack:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """A set of pinned packages that the scorer may have; `required` says whether a failure there is one."""
+    """A set of pinned packages that the scorer may have.
+
+    `required` says whether a failure there is one, `assumed` that no source states the versions: they are what was
+    published when the contest built its image, to try a zip in, and no failure is blamed on another version.
+    """
 
     name: str
     python: str
     packages: dict[str, str]
     required: bool = True
+    assumed: bool = False
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """The versions that the contest is known to have."""
+        return {} if self.assumed else self.packages
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtserve.submission.profile import Profile
+from rtserve.submission.profile import Environment, Profile
 
 __all__ = ["profile_text"]
 
@@ -21,11 +21,17 @@ def profile_text(profile: Profile) -> str:
         lines += ["", "contradictions"]
     for item in profile.contradictions:
         lines += [f"  {item.clause}", *(f"    - {reading}" for reading in item.readings), f"    check: {item.handling}"]
+    lines += ["", "phases", *(f"  {period} ({period.source})" for period in profile.periods)] if profile.periods else []
     lines += ["", "environments"]
     for env in profile.environments:
         packages = ", ".join(f"{name} {version}" for name, version in env.packages.items())
-        lines.append(f"  {env.name}: Python {env.python}, {packages}{'' if env.required else ' (must also run)'}")
+        lines.append(f"  {env.name}: Python {env.python}, {packages}{_how(env)}")
     return "\n".join([*lines, "", "challenges", *_challenges(profile)])
+
+
+def _how(environment: Environment) -> str:
+    said = "no source states the versions: to try a zip in" if environment.assumed else "must also run"
+    return "" if environment.required and not environment.assumed else f" ({said})"
 
 
 def _inputs(profile: Profile) -> list[str]:

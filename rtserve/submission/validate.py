@@ -20,6 +20,7 @@ from rtserve.spec import InputSpec
 from rtserve.submission import sandbox
 from rtserve.submission.checks.catalogue import STATIC, all_rules
 from rtserve.submission.checks.identity import MANIFEST, SCHEMA, challenges_of
+from rtserve.submission.checks.model_files import needed
 from rtserve.submission.checks.rule import FAIL, WARN, Case, Finding, Rule, Skip
 from rtserve.submission.checks.source import Sources, read_sources
 from rtserve.submission.checks.unpack import Unpacked, unpack
@@ -104,6 +105,7 @@ def check(
             case = dataclasses.replace(case, kits=_against(case, kit, python, kind, limits))
         results, static_rules_s = _ask(rules, case, strict, ignore or {})
         forecasts = tuple(of_drive(chosen, seen)) if seen is not None else ()
+        notes = tuple(_notes(case, seen, run))
     return ValidationReport(
         path=path,
         profile=chosen,
@@ -112,7 +114,7 @@ def check(
         kits=case.kits,
         sandbox=seen.outcome.kind if seen else "",
         python=_python_text(seen),
-        notes=tuple(_notes(case, seen, run)),
+        notes=notes,
         seconds=time.perf_counter() - start,
         static_seconds=static_s + static_rules_s,
         strict=strict,
@@ -307,6 +309,18 @@ def _given(profile: Profile) -> Iterator[str]:
             yield f"challenge {challenge.key} was given {signal}; --shape names others"
 
 
+def _to_load(case: Case) -> Iterator[str]:
+    """Say which packages the objects in the model files need, where the contest does not pin those."""
+    pins = case.profile.primary.pins
+    for name, packages in needed(case):
+        said = [f"{package}{f' (written by {version})' if version else ''}" for package, version in packages.items()]
+        if any(package not in pins for package in packages):
+            tries = (
+                f"`rtserve env try {case.path.name} --profile {case.profile.name} --path DIR` tries what may be there"
+            )
+            yield f"{name} needs {', '.join(said)} to load; {case.profile.name} does not state the versions: {tries}"
+
+
 def _of_another(case: Case) -> Iterator[str]:
     """Say that a zip was built for another contest, or another challenge, than it is checked against."""
     meant = built_for(case.manifest)
@@ -333,6 +347,7 @@ def _notes(case: Case, seen: Drive | None, run: bool) -> list[str]:
             "neither bubblewrap nor unshare works here: the submission ran with limits only, in the same file system"
         )
     notes += _of_another(case)
+    notes += _to_load(case)
     notes.append(_on_a_gpu(case))
     if not run:
         notes.append("static rules only: the submission was not run")

@@ -105,6 +105,44 @@ def test_a_track_and_a_phase_have_their_own_windows(name, size):
     assert str(signal) in profile_text(profile)
 
 
+def test_a_phase_is_as_the_one_named_before_it_but_for_what_it_changes():
+    first, warm_up, sealed = (load_profile(f"eeg2026/bci{phase}") for phase in (":first-warm-up", ":warm-up", ""))
+    classes = [profile.challenge("bci").meta["n_classes"] for profile in (first, warm_up, sealed)]
+    assert classes == [2, 3, 3]
+    assert first.challenge("bci").possible == (0, 1)
+    assert first.signal_of("bci") == warm_up.signal_of("bci") != sealed.signal_of("bci")
+    image = load_profile("eeg2026/image:first-warm-up")
+    assert image.challenge("image").signal.n_chans == 63
+
+
+def test_a_phase_says_when_and_how_often_it_takes_uploads():
+    assert "1 uploads a day, 10 in all" in str(load_profile("eeg2026/sleep").period)
+    assert load_profile("eeg2026/sleep:warm-up").period.daily == 5
+    assert load_profile("eeg2025").period is None
+    text = profile_text(load_profile("eeg2026"))
+    assert "sealed: 2026-10-28 to 2026-11-21" in text
+    source = (resources.files("rtserve.submission") / "profiles" / "eeg2026.toml").read_text("utf-8")
+    for wrong in (('closes = "2026-11-21"', 'closes = "2026-10-21"'), ('phase = "sealed"', 'phase = "seal"')):
+        with pytest.raises(ProfileError, match=r"the phase 'seal"):
+            parse_profile(source.replace(*wrong, 1), where="mine.toml")
+
+
+def test_versions_that_no_source_states_are_no_pins():
+    profile = load_profile("eeg2026")
+    assert [env.packages["scikit-learn"] for env in profile.environments] == ["1.9.1", "1.8.0", "1.7.2"]
+    assert all(env.assumed and env.pins == {} for env in profile.environments)
+    assert "no source states the versions" in profile_text(profile)
+    assert load_profile("eeg2025").primary.pins["numpy"] == "2.2.6"
+
+
+def test_channels_are_named_as_electrodes_where_they_are_such():
+    assert load_profile("eeg2026").names_of("sleep") == ("Fp1", "Fp2", "F7", "F3")
+    assert load_profile("eeg2026").names_of("pose")[:2] == ("ch1", "ch2")
+    assert load_profile("eeg2025").names_of("1")[-1] == "Cz"
+    names = load_profile("eeg2026").electrodes
+    assert len(set(names)) == len(names) >= load_profile("eeg2026/image:warm-up").signal_of("image").n_chans
+
+
 @pytest.mark.parametrize(
     ("name", "said", "hint"),
     [

@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from rtserve.submission.checks.needs import DISTRIBUTIONS
 from rtserve.submission.checks.rule import Case, Finding, Skip
 
 __all__ = ["broken_stages", "excuse", "kind_of", "shown", "where"]
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML", "PIL": "pillow"}
 STEADY = frozenset({"torch", "torchaudio"})
 """Packages whose pinned and installed versions agree on what a submission uses."""
 PICKLED = frozenset({"sklearn", "scipy", "pandas"})
@@ -114,7 +114,7 @@ def _import_of(case: Case, name: str) -> str:
 def _drifted(case: Case, top: str) -> str:
     """Return how the installed version of a package differs from the scorer's, or an empty text where it does not."""
     name = DISTRIBUTIONS.get(top, top)
-    pinned = case.profile.primary.packages.get(name)
+    pinned = case.profile.primary.pins.get(name)
     installed = case.drive.versions.get(name) if case.drive is not None else None
     if top in STEADY or pinned is None:
         return "" if top in STEADY else f"{top} here may be another version than the scorer's"

@@ -6,11 +6,12 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from rtserve.submission.checks.needs import DISTRIBUTIONS
 from rtserve.submission.checks.pickles import SUFFIXES, ModelFile, read_model_file
 from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
 from rtserve.submission.checks.source import python_version, standard_modules
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "needed"]
 
 
 @functools.lru_cache(maxsize=512)
@@ -46,6 +47,20 @@ def _loaded_well(case: Case, name: str) -> bool:
     base = PurePosixPath(name).name
     entries = [e for e in case.loads() if e["kind"] != "load_state_dict" and PurePosixPath(e["file"]).name == base]
     return bool(entries) and all(entry["error"] is None for entry in entries)
+
+
+def needed(case: Case) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the model files in use whose objects are of packages beyond torch and NumPy: name, and package to version.
+
+    The version is the one that wrote them, empty where the objects do not say; packages in the zip are left out.
+    """
+    standard = standard_modules(python_version(case.profile.primary.python))
+    plain = standard | {"torch", "numpy", "joblib", "__main__", "__builtin__", "copy_reg"}
+    for name, file in model_files(case):
+        tops = dict.fromkeys(item.partition(".")[0] for item in file.globals) if _used(case, name) else {}
+        found = {DISTRIBUTIONS.get(top, top): "" for top in tops if top not in plain and not case.sources.provides(top)}
+        if found:
+            yield name, found | {package: " and ".join(written) for package, written in file.versions.items()}
 
 
 class Readable(Rule):
@@ -110,6 +125,15 @@ class KnownGlobals(Rule):
             for item in file.globals:
                 module = item.rpartition(".")[0]
                 yield from self._judge(case, name, item, module, known, told)
+            yield from self._versions(case, name, file)
+
+    def _versions(self, case: Case, name: str, file: ModelFile) -> Iterator[Finding]:
+        for package, written in file.versions.items():
+            pinned = case.profile.primary.pins.get(package, "")
+            if pinned and set(written) != {pinned}:
+                message = f"its objects were written by {package} {' and '.join(written)}; the scorer has {pinned}"
+                cure = f"save it with {package} {pinned}, or its numbers alone; `rtserve env create` makes that environment"
+                yield Finding(message=message, where=name, cure=cure, severity=WARN)
 
     def _judge(
         self, case: Case, name: str, item: str, module: str, known: set[str] | frozenset[str], told: str

@@ -12,9 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from rtserve.submission.checks.needs import read_needs
+
 __all__ = ["ModelFile", "read_model_file"]
 
 SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".bin", ".npz", ".npy", ".pt2", ".ts", ".jit", ".sav")
+PICKLED = (".pkl", ".joblib", ".pickle", ".sav")
+"""What is a pickle by its name, packed or not."""
 SECONDS = 1.0
 _DANGER = re.compile(
     r"^(os|posix|nt|subprocess|sys|shutil|socket|pty|commands|runpy|importlib|webbrowser|ctypes|asyncio)\."
@@ -44,6 +48,10 @@ class ModelFile:
         What its pickles import, as ``module.name``.
     devices : tuple of str
         Devices its tensors were on.
+    strings : frozenset of str
+        Short texts in its pickles.
+    versions : dict of str to tuple of str
+        Packages to the versions that wrote its objects, where those say so.
     """
 
     kind: str = ""
@@ -51,6 +59,7 @@ class ModelFile:
     globals: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     strings: frozenset[str] = field(default_factory=frozenset)
+    versions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def unsafe(self) -> tuple[str, ...]:
@@ -85,12 +94,14 @@ def _read(path: Path, start: bytes, handle: IO[bytes]) -> ModelFile:
         return _archive(path)
     if start.startswith(b"\x93NUMPY"):
         return ModelFile(kind="numpy", problem="")
-    if start[:1] in (b"\x80", b"(", b"c", b"}", b"]") or path.suffix in (".pkl", ".joblib", ".pickle"):
+    if start[:1] in (b"\x80", b"(", b"c", b"}", b"]") or path.suffix in PICKLED:
         names, strings = _globals(handle)
+        needs = read_needs(path)
         old = start[:2] == b"\x80\x02" and b"l\xfc\x9cF\xf9 j\xa8P\x19" in start
         return ModelFile(
-            kind="torch (old)" if old else "pickle", globals=names, strings=strings, devices=_devices(strings)
-        )
+            kind="torch (old)" if old else "pickle", globals=tuple(dict.fromkeys((*names, *needs.globals))),
+            strings=strings, devices=_devices(strings), versions=needs.versions,
+        )  # fmt: skip
     return ModelFile()
 
 

@@ -122,7 +122,7 @@ class Drive:
         from pathlib import Path
 
         signal = challenge["signal"]
-        names = [f"ch{index + 1}" for index in range(signal["n_chans"])]
+        names = list(challenge["ch_names"])
         return {
             "submission_dir": Path(self.folder),
             "device": device,
