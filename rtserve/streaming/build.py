@@ -12,6 +12,7 @@ from rtserve.errors import InputError, ParityError, RtserveError
 from rtserve.fusion.fuse import fuse_with_report, layout_of
 from rtserve.fusion.ir.clean import cleaned
 from rtserve.fusion.join import prepare_member
+from rtserve.fusion.lower.onnxruntime import fast_fir, paired, pool
 from rtserve.fusion.run.order import passes_for
 from rtserve.fusion.run.running import run_passes
 from rtserve.graphs.fold import normalise
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["StreamReport", "stream"]
 
+SPREADING = (fast_fir.NAME, paired.NAME, pool.NAME)
+"""Rewrites by which neighbouring moments share products: what is no number would go into moments that outlive it."""
 SHARED = 0.95
 """Part of a window's multiply-adds above which nothing worth a state is shared."""
 
@@ -131,7 +134,8 @@ def _laid_out(step: StepGraph, engine: str) -> StepGraph:
     if layout == "onnxruntime":
         model = model.clone()
         as_means(model)
-    model, _ = run_passes(model, passes_for(layout, "whole"), subject="step", wanted=None, check=None)
+    passes = [one for one in passes_for(layout, "whole") if one.name not in SPREADING]
+    model, _ = run_passes(model, passes, subject="step", wanted=None, check=None)
     for old, new in zip(step.model.graph.outputs, model.graph.outputs, strict=True):
         new.name, new.shape = old.name, old.shape
     normalise(model, name="step")

@@ -86,6 +86,8 @@ class LslSource:
         rate = float(info.nominal_srate())
         if rate <= 0:
             raise InputError(f"the stream {name} has no rate of its own", hint="markers are no samples; name another")
+        if info.channel_format() == self._lsl.cf_string:
+            raise InputError(f"the stream {name} is of texts", hint="name one of samples")
         self._rows, names, units = _described(info)
         said = {spelled_unit(unit) for unit in units} - {""}
         if len(said) > 1:
