@@ -28,6 +28,7 @@ from rtserve.files import write_bytes
 from rtserve.fusion.fuse import fuse
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.macs import count_macs
+from rtserve.graphs.warm import shared_start
 from rtserve.measure.results import environment
 from rtserve.streaming.build import stream
 
@@ -156,7 +157,14 @@ def _means(rows: list[dict[str, Any]]) -> list[str]:
 def main(only: str, shapes: tuple[str, ...], timed: bool, seconds: float, again: bool, cache: str, output: str) -> None:
     """Stream the zoo's convolutional networks."""
     warnings.simplefilter("ignore")
-    path = Path(output)
+    with shared_start("rtserve.graphs.braindecode:braindecode_models"):
+        _study(only, shapes, timed, seconds, again, cache, Path(output))
+
+
+def _study(
+    only: str, shapes: tuple[str, ...], timed: bool, seconds: float, again: bool, cache: str, path: Path
+) -> None:
+    """Make or time rows, each written as soon as it is there."""
     rows = {tuple(row[k] for k in ("model", "shape", "hop")): row for row in _kept(path)}
     for text in shapes:
         for model in only.split(",") if only else NETWORKS:
