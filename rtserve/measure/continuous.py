@@ -19,7 +19,7 @@ import numpy as np
 from rtserve.errors import InputError
 from rtserve.files import check_writable
 from rtserve.graphs.heads import output_form
-from rtserve.measure.decisions import CLASSIFICATION, Decision, require_same_scores, to_cases
+from rtserve.measure.decisions import CLASSIFICATION, Decision, require_same_scores, to_cases, to_predictions
 from rtserve.measure.evaluation import Evaluation, score_cases
 from rtserve.measure.predict import require_finite
 from rtserve.measure.results import save_result
@@ -204,17 +204,16 @@ def evaluate_continuous(
         )
     dropped: Counter[str] = Counter()
     classes = _classes_of(signal, starts, step.input_spec.n_times, segments, elsewhere, dropped)
-    begun = time.perf_counter()
-    outputs, steps = _answered(step, signal, factor, engine, progress)
-    seconds = dict(signal.seconds) | {"network": time.perf_counter() - begun}
     kept = np.flatnonzero(classes >= 0)
     if not len(kept):
         said = ", ".join(f"{n} {why}" for why, n in dropped.items() if n)
         raise InputError(f"no window of {path} is scored: {said}", hint="longer segments, or --elsewhere CLASS")
     windows = _windows(step, signal, starts[kept], classes[kept], segments, who[0])
-    require_same_scores(step.output_spec, windows, name=name)
+    notes, said, trained = _fitting(step, windows, split, name)
+    begun = time.perf_counter()
+    outputs, steps = _answered(step, signal, factor, engine, progress)
+    seconds = dict(signal.seconds) | {"network": time.perf_counter() - begun}
     require_finite(outputs[kept], name)
-    notes, said, trained = _trained(step, windows, split, name)
     found = _scored(step, outputs[kept], windows, metrics, said, name, engine)
     result = Continuous(
         evaluation=replace(found, notes=(*found.notes, *signal.notes.lines(), *notes), trained_on=trained), hop=step.hop,
@@ -289,10 +288,15 @@ def _windows(
     )  # fmt: skip
 
 
-def _trained(
+def _fitting(
     step: StepGraph, windows: WindowSet, split: str | None, name: str
 ) -> tuple[tuple[str, ...], str, dict[str, Any]]:
-    """Return what is to be said of the windows that trained the graph, the split, and counts; raise where they did."""
+    """Refuse, before anything is computed, classes that are not the graph's and windows that trained it.
+
+    Return what is to be said of the windows that did, the split, and counts.
+    """
+    require_same_scores(step.output_spec, windows, name=name)
+    to_predictions(np.zeros((len(windows), step.output_spec.n_outputs), np.float32), windows, name=name)
     records = find_records([step.provenance.details])
     asked = windows.take(np.unique(np.linspace(0, len(windows) - 1, ASKED).astype(int)))
     part = part_to_score(records, asked, split, name=name)

@@ -108,6 +108,8 @@ def test_what_cannot_be_scored_is_refused(cli, recording, graph):
         ("--hop", 6, "--target", "age"): "and no age",
         ("--hop", 6, "--data", "w.npz"): "--continuous and --data do not go together",
         (): "its hop is open",
+        ("--hop", 6, "--elsewhere", "noise"): "knows the classes rest, task, the windows rest, task, noise",
+        ("--hop", 6, "--band", "60,40"): "--band",
     }
     for options, said in cases.items():
         code, _, err = cli("evaluate", file, "--continuous", path, *options)
@@ -124,5 +126,8 @@ def test_segments_are_named_by_the_user_too(recording, graph):
     found = evaluate_continuous(file, recording[0], hop=HOP, stated=Stated(classes=("task", "rest")))
     starts, y = by_hand(recording[1])
     assert np.array_equal(found.evaluation.targets, 1 - np.array(y))
+    three = Stated(classes=("rest", "task", "BAD_move"))
+    with pytest.raises(InputError, match="y must be classes"):
+        evaluate_continuous(file, recording[0], hop=HOP, stated=three, elsewhere="other")
     with pytest.raises(InputError, match=r"no window of .* is scored"):
         evaluate_continuous(file, recording[0], hop=HOP, stated=Stated(classes=("BAD_move", "none")))

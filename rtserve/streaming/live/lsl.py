@@ -76,6 +76,8 @@ class LslSource:
     """
 
     def __init__(self, name: str, *, found_s: float = FOUND_S, silent_s: float = SILENT_S) -> None:
+        if not name:
+            raise InputError("lsl: names no stream", hint="--source lsl:NAME, by the stream's name or its source id")
         self._lsl, self._silent_s = lsl_module(), silent_s
         self._inlet = self._lsl.StreamInlet(self._one(name, found_s), max_buflen=BUFFERED_S)
         try:
