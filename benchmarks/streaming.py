@@ -40,6 +40,7 @@ NETWORKS = (
     "TSception",
 )  # fmt: skip
 """Convolutional networks with a time axis."""
+Key = tuple[str, str, int]
 SHAPES = ("22x1000@250:25", "129x200@100:8")
 """Shape of the window, and the hop in samples."""
 
@@ -106,10 +107,13 @@ def table(rows: list[dict[str, Any]], cpu: str) -> str:
     for shape, hop in dict.fromkeys((row["shape"], row["hop"]) for row in rows):
         here = [row for row in rows if (row["shape"], row["hop"]) == (shape, hop)]
         streamed = sorted((row for row in here if "refused" not in row), key=lambda row: row["model"].lower())
-        lines += [f"## {shape}, hop {hop}: {len(streamed)} of {len(here)} networks stream", ""]
+        alone = ["refused" not in row for row in here if "weights" not in row]
+        lines += [f"## {shape}, hop {hop}: {sum(alone)} of {len(alone)} networks stream", ""]
         columns = ["network", "plain M", "fused M", "step M", "fewer", "state", "nodes", "error", *TIMES, "ratios"]
         lines += [f"| {' | '.join(columns)} |", "|--" * len(columns) + "|", *map(_line, streamed), ""]
-        lines += _means(streamed)
+        lines += _means([row for row in streamed if "weights" not in row])
+        lines += [f"One eager forward of one member of {row['model']}: {row['eager_us']} us.\n" for row in streamed
+                  if "eager_us" in row]  # fmt: skip
         refused = [row for row in here if "refused" in row]
         lines += [*(f"- {row['model']}: refused: {row['refused']}" for row in refused), *([""] if refused else [])]
     return "\n".join(lines).rstrip() + "\n"
@@ -165,7 +169,7 @@ def _study(
     only: str, shapes: tuple[str, ...], timed: bool, seconds: float, again: bool, cache: str, path: Path
 ) -> None:
     """Make or time rows, each written as soon as it is there."""
-    rows = {tuple(row[k] for k in ("model", "shape", "hop")): row for row in _kept(path)}
+    rows = rows_of(path)
     for text in shapes:
         for model in only.split(",") if only else NETWORKS:
             key = (model, text.partition(":")[0], int(text.partition(":")[2]))
@@ -179,14 +183,21 @@ def _study(
             else:
                 continue
             click.echo(json.dumps(rows[key]))
-            whole = {"schema": "rtserve.streaming/1", "environment": environment(), "rows": list(rows.values())}
-            write_bytes(path, (json.dumps(whole, indent=1) + "\n").encode(), force=True)
-            page = table(list(rows.values()), whole["environment"]["cpu"])
-            write_bytes(path.with_suffix(".md"), page.encode(), force=True)
+            write_rows(path, rows)
 
 
-def _kept(path: Path) -> list[dict[str, Any]]:
-    return list(json.loads(path.read_text())["rows"]) if path.is_file() else []
+def rows_of(path: Path) -> dict[Key, dict[str, Any]]:
+    """Return the rows that are there, by network, shape and hop."""
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    return {(row["model"], row["shape"], row["hop"]): row for row in rows}
+
+
+def write_rows(path: Path, rows: dict[Key, dict[str, Any]]) -> None:
+    """Write the rows, and the page of them."""
+    whole = {"schema": "rtserve.streaming/1", "environment": environment(), "rows": list(rows.values())}
+    write_bytes(path, (json.dumps(whole, indent=1) + "\n").encode(), force=True)
+    page = table(list(rows.values()), whole["environment"]["cpu"])
+    write_bytes(path.with_suffix(".md"), page.encode(), force=True)
 
 
 if __name__ == "__main__":
