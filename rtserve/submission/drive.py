@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from rtserve.errors import EnvironmentMissingError
-from rtserve.graphs import pure_torchaudio
+from rtserve.graphs import pure_torchaudio, without_compiler
 from rtserve.submission import sandbox
 from rtserve.submission.profile import Profile, Signal
 
@@ -241,7 +241,9 @@ def stage_harness(work: Path) -> None:
     target = work / "run" / "rtserve_harness"
     target.mkdir(parents=True)
     # Beside a CPU build of torch the scorer's torchaudio would load; this machine's may not, and that is no fault inside.
-    for file in (*source.glob("*.py"), Path(pure_torchaudio.__file__)):
+    # The other spares a drive the loading of torch's compiler.
+    shared = (Path(str(module.__file__)) for module in (pure_torchaudio, without_compiler))
+    for file in (*source.glob("*.py"), *shared):
         shutil.copyfile(file, target / file.name)
 
 

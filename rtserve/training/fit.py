@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmResta
 
 from rtserve.errors import RtserveError
 from rtserve.files import write_bytes
+from rtserve.graphs.without_compiler import without_compiler
 from rtserve.measure.cases import Cases
 from rtserve.measure.evaluation import Evaluation, score_cases, score_predictions
 from rtserve.measure.probabilities import class_probabilities
@@ -130,7 +131,7 @@ def fit_seed(
         Where the loss stops being a number.
     """
     job = dataclasses.replace(job, recipe=settled(job.recipe, windows, split))
-    with repeatable(job.recipe.device):
+    with repeatable(job.recipe.device), without_compiler():
         return _fit(job, windows, split, progress or (lambda done, total: None))
 
 
