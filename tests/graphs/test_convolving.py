@@ -1,6 +1,5 @@
 """Lean convolutions in float64 against torch's own."""
 
-
 import pytest
 import torch
 from hypothesis import given, settings

@@ -1,6 +1,5 @@
 """What float32 costs, against what it did cost; and who is believed where witnesses differ."""
 
-
 import numpy as np
 import onnx
 import pytest
