@@ -11,6 +11,7 @@ arguments name what to load besides.
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import importlib
 import json
@@ -23,17 +24,43 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from rtserve.graphs.graph import OPSET
+
 LOADED = (
     "rtserve.graphs.export_child",
     "torch.onnx",
     "torch._dynamo",
     "torch._export.utils",
+    "torch.export._trace",
     "torch.onnx._internal.exporter._core",
+    "torch.onnx._internal.exporter._torchlib.ops",
     "onnxscript.rewriter.rules.common",
     "onnxscript.optimizer",
     "onnxscript.function_libs.torch_lib.ops",
 )
 """What an export imports; a name that another version of a package lacks is imported by the child that needs it."""
+
+
+def share_registry(opset: int) -> None:
+    """Read torch's table of what is written as which ONNX operators once: each export would read it from source again."""
+    kind = importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
+    plain, shared, had = kind.from_torchlib, kind.from_torchlib(opset), _registered()
+
+    def from_torchlib(cls: Any, opset_version: int = opset) -> Any:
+        if opset_version != opset or _registered() != had:  # somebody's exporter has entered an operator of its own
+            return plain(opset_version)
+        own = copy.copy(shared)
+        own.functions = {target: list(found) for target, found in shared.functions.items()}
+        return own
+
+    kind.from_torchlib = classmethod(from_torchlib)
+
+
+def _registered() -> tuple[int, int]:
+    """Return how many functions torch and onnxscript have in their tables."""
+    ours = importlib.import_module("torch.onnx._internal.exporter._torchlib._torchlib_registry").get_torchlib_ops()
+    theirs = importlib.import_module("onnxscript.function_libs.torch_lib.registration").default_registry.values()
+    return len(ours), sum(len(one.overloads) + len(one.complex) for one in theirs)
 
 
 def child(job: dict[str, Any]) -> None:
@@ -70,6 +97,8 @@ def main() -> None:
     for name in LOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    with contextlib.suppress(Exception):  # names private to torch
+        share_registry(OPSET)
     for name in sys.argv[1:]:
         with contextlib.suppress(Exception):  # what a child cannot do without, it says itself
             found = pkgutil.resolve_name(name)

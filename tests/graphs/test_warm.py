@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from rtserve.errors import ExportError, InputError
-from rtserve.graphs import warm
+from rtserve.graphs import export_server, warm
 from rtserve.graphs.export import export
+from rtserve.graphs.graph import OPSET
 from tests.conftest import HANGS_S
 
 ODD = Path(__file__).parent / "odd_networks.py"
@@ -47,6 +48,21 @@ def test_a_shared_start_gives_the_bytes_of_an_own_one_and_ends_with_its_block(po
         assert running(server._process.pid)
     assert not pool.idle
     assert not running(server._process.pid)
+
+
+def test_an_operator_that_an_exporter_enters_is_found_and_each_export_has_its_own_table(monkeypatch):
+    from onnxscript.function_libs.torch_lib import registration
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    monkeypatch.setattr(ONNXRegistry, "from_torchlib", ONNXRegistry.__dict__["from_torchlib"])  # put back in the end
+    export_server.share_registry(OPSET)
+    one, other = ONNXRegistry.from_torchlib(OPSET), ONNXRegistry.from_torchlib(opset_version=OPSET)
+    assert one.functions == other.functions
+    one.functions["aten::relu"].clear()
+    assert len(other.functions["aten::relu"]) == 1
+    entered = registration.default_registry["aten::relu"].overloads
+    monkeypatch.setattr(registration.default_registry["aten::relu"], "overloads", [*entered, *entered])
+    assert len(ONNXRegistry.from_torchlib(OPSET).functions["aten::relu"]) == 2
 
 
 def test_an_export_finds_no_trace_of_another_but_our_folder_and_environment(pool, tmp_path, monkeypatch):
