@@ -21,7 +21,7 @@ from rtserve.errors import InputError
 from rtserve.signals import hbn
 from rtserve.signals.background import N_TIMES, SFREQ, Subjects, background, draw_subjects
 from rtserve.signals.chance import normal
-from rtserve.signals.effects import add_effects, oracle
+from rtserve.signals.effects import RELIABILITY, add_effects, oracle
 from rtserve.signals.electrodes import CHANNELS
 from rtserve.signals.targets import Trials, default_subjects, draw_trials
 from rtserve.signals.windows import WindowSet
@@ -94,9 +94,9 @@ def _require_possible(n_windows: int, r: float, seed: int, target: str, n_subjec
         raise InputError(f"seed {seed} is negative", hint="a seed is 0 or more")
     if n_subjects is not None and not 1 <= n_subjects <= n_windows:
         raise InputError(f"{n_subjects} subjects for {n_windows} windows", hint="each subject has at least one window")
-    if not (math.isfinite(r) and 0.0 <= r <= oracle().reliability):
+    if not (math.isfinite(r) and 0.0 <= r <= RELIABILITY):
         raise InputError(
-            f"r = {r} cannot be planted; the oracle's own reliability is {oracle().reliability:.3f}",
+            f"r = {r} cannot be planted; the oracle's own reliability is {RELIABILITY:.3f}",
             hint="choose r from 0 to 0.9",
         )
 
@@ -108,7 +108,7 @@ def _marker(rng: np.random.Generator, trials: Trials, target: str, r: float) -> 
     whole subjects, and neither a small set nor its split is r plus luck.
     """
     standard = (trials.y - hbn.MEAN[target]) / hbn.SD[target]
-    share = r / oracle().reliability
+    share = r / RELIABILITY
     chance = _balanced(normal(rng, 0.0, 1.0, len(standard)), standard, trials.subject)
     marker: np.ndarray = share * standard + math.sqrt(1.0 - share * share) * chance
     return marker
