@@ -109,6 +109,7 @@ def fit_labels(figure: Canvas) -> None:
     labels = [(axes, axis.label, axis.label.get_text()) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
     for share in (1.0, 0.9, 0.8, 0.7):  # a label of two lines takes room from the axes, so one pass may not do
         figure.draw_without_rendering()
+        wrapped = False
         for axes, label, text in labels:
             box, flat = label.get_window_extent(renderer), label is axes.xaxis.label
             length = box.width if flat else box.height
@@ -118,6 +119,9 @@ def fit_labels(figure: Canvas) -> None:
             if length > room > 0:
                 longest = max(map(len, label.get_text().splitlines()))
                 label.set_text("\n".join(wrap(text, max(8, int(share * longest * room / length)))))
+                wrapped = True
+        if not wrapped:
+            return
 
 
 def cut_texts(figure: Canvas) -> list[str]:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rtserve.submission.checks.source import Module, Sources
 from rtserve.submission.profile import Profile
 
-__all__ = ["DeadMethod", "Function", "dead_methods", "reached_functions"]
+if TYPE_CHECKING:
+    from rtserve.submission.checks.rule import Case
+
+__all__ = ["DeadMethod", "Function", "dead_methods", "functions", "reached_functions", "reached_nodes"]
 
 _WORK = re.compile(
     r"(?i)challenge|predict|infer|tta|view|augment|ensembl|calibrat|flip|postproc|average|smooth|clip|correct|adjust|__call__"
@@ -102,17 +106,18 @@ def _names(node: ast.AST, *, skip_functions: bool) -> Iterator[str]:
         queue += list(ast.iter_child_nodes(current))
 
 
-def reached_functions(sources: Sources, profile: Profile) -> set[int]:
+def reached_functions(every: Sequence[Function], sources: Sources, profile: Profile) -> set[int]:
     """Return the ids of function nodes that the scorer's calls can reach.
 
     Parameters
     ----------
+    every : sequence of Function
+        All functions of `sources`.
     sources : Sources
         The parsed submission.
     profile : Profile
         Names the entry class and what is called on it.
     """
-    every = functions(sources)
     roots = {
         profile.entry.class_name,
         *(c.call for c in profile.challenges),
@@ -144,13 +149,33 @@ def _is_reached(function: Function, mentioned: set[str], profile: Profile) -> bo
     return function.name in mentioned
 
 
-def dead_methods(sources: Sources, profile: Profile) -> list[DeadMethod]:
+def reached_nodes(sources: Sources, reached: set[int]) -> Iterator[tuple[Module, str, ast.AST, list[ast.AST]]]:
+    """Yield (module, function, node, ancestors) for all code outside of functions, and in those of `reached`."""
+    for module in sources.modules.values():
+        if module.tree is None:
+            continue
+        queue: list[tuple[ast.AST, str, list[ast.AST]]] = [(module.tree, "", [])]
+        while queue:
+            node, function, above = queue.pop()
+            yield module, function, node, above
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                if id(node) not in reached:
+                    continue
+                function = node.name
+                children: list[ast.AST] = [*node.body]
+            elif isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
+                children = [*node.orelse]
+            else:
+                children = list(ast.iter_child_nodes(node))
+            queue += [(child, function, [*above, node]) for child in children]
+
+
+def dead_methods(case: Case) -> list[DeadMethod]:
     """Return methods that look like part of the prediction and that the scorer never reaches."""
-    reached = reached_functions(sources, profile)
     ignored = {"fit", "save_model", "train", "training_step", "validation_step", "test", "main"}
     found = []
-    for function in functions(sources):
-        if id(function.node) in reached or not function.owner or function.name in ignored:
+    for function in case.functions:
+        if id(function.node) in case.reached or not function.owner or function.name in ignored:
             continue
         if not _WORK.search(function.name) or _trivial(function.node):
             continue
@@ -163,7 +188,7 @@ def dead_methods(sources: Sources, profile: Profile) -> list[DeadMethod]:
                 file=function.module.file,
                 line=function.node.lineno,
                 takes=max(takes, 0),
-                on_entry=function.owner == profile.entry.class_name,
+                on_entry=function.owner == case.profile.entry.class_name,
             )
         )
     return found

@@ -221,7 +221,7 @@ def _manifest(unpacked: Unpacked) -> dict[str, Any] | None:
 def _drive(case: Case, python: Path, kind: str | None, limits: sandbox.Limits | None) -> Drive:
     assert case.unpacked.folder is not None
     dead: dict[str, list[str]] = {}
-    for method in dead_methods(case.sources, case.profile):
+    for method in dead_methods(case):
         if method.on_entry and method.takes == 1:
             keys = [c.key for c in case.challenges if c.key in method.name] or [case.challenges[0].key]
             dead.setdefault(keys[0], []).append(method.name)

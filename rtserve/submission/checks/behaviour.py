@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rtserve.submission.checks.blame import shown, where
-from rtserve.submission.checks.literals import reached_nodes
 from rtserve.submission.checks.rule import FAIL, WARN, Case, Finding, Rule, Skip
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ class WeightsLoaded(Rule):
         return any(e["kind"] in ("load_state_dict", "torch.jit.load") and not e["error"] for e in loads[last + 1 :])
 
     def _loads_in_code(self, case: Case) -> bool:
-        for _, _, node, _ in reached_nodes(case):
+        for _, _, node, _ in case.reached_nodes:
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
                 ("torch.load", "load_state_dict", "jit.load")
             ):

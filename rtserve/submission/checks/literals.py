@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
-from rtserve.submission.checks.source import Module
-from rtserve.submission.reachability import reached_functions
 
 __all__ = ["RULES"]
 
@@ -58,28 +56,6 @@ class Literal:
         return f"{self.file}:{self.line}"
 
 
-def reached_nodes(case: Case) -> Iterator[tuple[Module, str, ast.AST, list[ast.AST]]]:
-    """Yield (module, function, node, ancestors) for all code that the scorer can reach."""
-    reached = reached_functions(case.sources, case.profile)
-    for module in case.sources.modules.values():
-        if module.tree is None:
-            continue
-        queue: list[tuple[ast.AST, str, list[ast.AST]]] = [(module.tree, "", [])]
-        while queue:
-            node, function, above = queue.pop()
-            yield module, function, node, above
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                if id(node) not in reached:
-                    continue
-                function = node.name
-                children: list[ast.AST] = [*node.body]
-            elif isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
-                children = [*node.orelse]
-            else:
-                children = list(ast.iter_child_nodes(node))
-            queue += [(child, function, [*above, node]) for child in children]
-
-
 def _name(call: ast.Call) -> str:
     try:
         return ast.unparse(call.func)
@@ -103,7 +79,7 @@ def _loader(above: list[ast.AST]) -> str:
 def literals(case: Case) -> list[Literal]:
     """Return the texts in reached code, without docstrings and messages."""
     found = []
-    for module, function, node, above in reached_nodes(case):
+    for module, function, node, above in case.reached_nodes:
         if not (isinstance(node, ast.Constant) and isinstance(node.value, str)) or not above:
             continue
         calls = [_name(a) for a in above if isinstance(a, ast.Call)]
@@ -197,7 +173,7 @@ class Devices(Rule):
     cure = "Use the DEVICE that the constructor is given, and map_location=DEVICE in torch.load."
 
     def check(self, case: Case) -> Iterator[Finding | Skip]:
-        for module, _, node, above in reached_nodes(case):
+        for module, _, node, above in case.reached_nodes:
             chosen = any(
                 isinstance(a, (ast.IfExp, ast.If)) and "is_available" in ast.unparse(a.test) for a in above[-6:]
             ) or any(
@@ -233,7 +209,7 @@ class Network(Rule):
     cure = "Ship the file in the zip."
 
     def check(self, case: Case) -> Iterator[Finding | Skip]:
-        for module, _, node, _ in reached_nodes(case):
+        for module, _, node, _ in case.reached_nodes:
             if not isinstance(node, ast.Call):
                 continue
             name = _name(node)

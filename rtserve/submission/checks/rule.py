@@ -6,6 +6,7 @@ rule yields findings; none means passed. A rule that cannot judge yields a `Skip
 
 from __future__ import annotations
 
+import ast
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,8 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rtserve.submission.reachability import Function, functions, reached_functions, reached_nodes
+
 if TYPE_CHECKING:
-    from rtserve.submission.checks.source import Sources
+    from rtserve.submission.checks.source import Module, Sources
     from rtserve.submission.checks.unpack import Unpacked
     from rtserve.submission.drive import Drive
     from rtserve.submission.kit import KitRun
@@ -105,6 +108,21 @@ class Case:
     def all_ran(self) -> bool:
         """Whether every challenge gave a prediction."""
         return all(self.ran("forward", challenge.key) for challenge in self.challenges)
+
+    @cached_property
+    def functions(self) -> list[Function]:
+        """Every function of the modules that the entry script can reach."""
+        return functions(self.sources)
+
+    @cached_property
+    def reached(self) -> set[int]:
+        """The ids of the nodes of functions that the scorer's calls can reach."""
+        return reached_functions(self.functions, self.sources, self.profile)
+
+    @cached_property
+    def reached_nodes(self) -> list[tuple[Module, str, ast.AST, list[ast.AST]]]:
+        """Module, function, node and ancestors of all code that the scorer can reach; several rules go through it."""
+        return list(reached_nodes(self.sources, self.reached))
 
     def loads(self, challenge: str | None = None) -> list[dict[str, Any]]:
         """Return every load made while building, in order."""

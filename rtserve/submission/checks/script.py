@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
 from rtserve.submission.checks.source import Import, Module, python_version, standard_modules, too_new
-from rtserve.submission.reachability import DeadMethod, dead_methods, functions, reached_functions
+from rtserve.submission.reachability import DeadMethod, dead_methods
 
 __all__ = ["RULES"]
 
@@ -236,8 +236,7 @@ class Imports(Rule):
     cure = "Ship a pure Python package inside the zip; for compiled ones export the model to TorchScript."
 
     def check(self, case: Case) -> Iterator[Finding | Skip]:
-        nodes = reached_functions(case.sources, case.profile)
-        reached = {f.qualname for f in functions(case.sources) if id(f.node) in nodes}
+        reached = {f.qualname for f in case.functions if id(f.node) in case.reached}
         version = python_version(case.profile.primary.python)
         known = standard_modules(version) | set(case.profile.modules)
         for module in case.sources.modules.values():
@@ -287,7 +286,7 @@ class DeadWork(Rule):
     cure = "Move the work into the forward of the object that the getter returns."
 
     def check(self, case: Case) -> Iterator[Finding | Skip]:
-        for method in dead_methods(case.sources, case.profile):
+        for method in dead_methods(case):
             yield Finding(
                 message=f"{method.owner}.{method.name} is never called by the scorer{self._numbers(case, method)}",
                 where=f"{method.file}:{method.line}",
