@@ -1,7 +1,8 @@
 """Interrupts the demo at each of its stages, in processes of their own; what each left is printed as JSON.
 
 ``python demo_interrupts.py FOLDER SIGINT:1 SIGTERM:1 SIGINT:2 ... SIGINT:0`` goes on with one demo in FOLDER: at its
-first stage it gets a signal, is run again and gets the other, is run again, and so on; stage 0 lets it run to its end.
+first stage it gets a signal, is run again and gets the other, is run again, and so on; stage 0, by whatever name, lets it
+run to its end.
 As Ctrl-C in a terminal does, SIGINT goes to the whole process group; SIGTERM goes to the one process, as from ``kill``.
 What the command needs is imported once and every run is forked from there, so that all runs cost little more than one.
 """
@@ -25,7 +26,7 @@ from tests.warm_rtserve import end_fork
 
 HEAVY = ("torch", "onnxruntime", "mne", "joblib", "scipy.stats", "matplotlib.figure", "jinja2", "rtserve.cli.demo")
 HEAVY += ("rtserve.demo.path", "rtserve.measure.branches", "rtserve.measure.evaluate", "rtserve.submission.bundle")
-HEAVY += ("rtserve.submission.validate",)
+HEAVY += ("rtserve.submission.validate", "rtserve.graphs.runners", "rtserve.fusion.fuse", "rtserve.report.figures")
 INTO_A_STAGE_S = 0.15
 PR_SET_CHILD_SUBREAPER = 36
 

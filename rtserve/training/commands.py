@@ -24,6 +24,8 @@ from rtserve.training.seeds import Progress, TrainingRun, train
 __all__ = ["choose_split", "in_background", "make_recipe", "run_ablate", "run_train"]
 
 _NOTHING = Stated()
+DASK_ANSWERS_S = 10.0
+"""Seconds within which a dask scheduler answers."""
 
 
 def run_train(
@@ -186,7 +188,7 @@ def _dask_client(address: str | None) -> Iterator[None]:
         return
     Client = extra_module("distributed", title="dask", extra="dask").Client
     try:
-        client = Client(address, timeout=10)
+        client = Client(address, timeout=DASK_ANSWERS_S)
     except (OSError, TimeoutError, ValueError) as error:
         raise InputError(
             f"no dask scheduler answers at {address} ({error})", hint="start one: dask scheduler"
