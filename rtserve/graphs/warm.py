@@ -21,15 +21,17 @@ from pathlib import Path
 __all__ = ["run_child", "shared_start"]
 
 
+_SERVER = (sys.executable, "-m", "rtserve.graphs.export_server")
+
+
 class _Server:
     """One server and its pipes; does one job at a time."""
 
     def __init__(self, also: tuple[str, ...] = ()) -> None:
-        command = [sys.executable, "-m", "rtserve.graphs.export_server", *also]
         self.stopped = False
         with _deaf():
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                [*_SERVER, *also], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             )
 
     def run(self, folder: Path, timeout_s: float) -> tuple[int, bool]:

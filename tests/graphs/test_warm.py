@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +20,27 @@ ODD = Path(__file__).parent / "odd_networks.py"
 OWN = "rtserve.training.networks:exporter"
 
 
+LIGHT = """
+from rtserve.graphs import export_server as server
+server.LOADED, server.share_registry = server.LOADED[:1], lambda opset: None
+server.main()
+"""
+"""A server that has loaded only what it needs itself; an export that comes so far loads the rest."""
+
+
 @pytest.fixture
-def pool(monkeypatch):
+def full_pool(monkeypatch):
     """A pool of its own, so that the servers of other tests are left alone."""
     fresh = warm._Pool()
     monkeypatch.setattr(warm, "_POOL", fresh)
     return fresh
+
+
+@pytest.fixture
+def pool(full_pool, monkeypatch):
+    """The same, of servers that start sooner: for exports that get nowhere."""
+    monkeypatch.setattr(warm, "_SERVER", (sys.executable, "-c", LIGHT))
+    return full_pool
 
 
 def running(pid):
@@ -33,20 +49,20 @@ def running(pid):
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def test_a_shared_start_gives_the_bytes_of_an_own_one_and_ends_with_its_block(pool, small_checkpoints, tmp_path):
+def test_a_shared_start_gives_the_bytes_of_an_own_one_and_ends_with_its_block(full_pool, small_checkpoints):
     def data(checkpoint):
         return export(checkpoint, exporter=OWN, settings={"n_times": 40}).to_bytes()
 
     own = data(small_checkpoints[0])
-    assert not pool.idle
+    assert not full_pool.idle
     with warm.shared_start():
         assert data(small_checkpoints[0]) == own
-        (server,) = pool.idle
+        (server,) = full_pool.idle
         assert data(small_checkpoints[1]) != own
         assert data(small_checkpoints[0]) == own
-        assert pool.idle == [server]
+        assert full_pool.idle == [server]
         assert running(server._process.pid)
-    assert not pool.idle
+    assert not full_pool.idle
     assert not running(server._process.pid)
 
 
