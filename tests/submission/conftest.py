@@ -17,9 +17,15 @@ PATIENT_S = 60.0
 
 @pytest.fixture(scope="session")
 def _server():
-    multiprocessing.get_context("forkserver").set_forkserver_preload(
-        ["torch", "torch._dynamo", "torch._refs", "torch._decomp", "sklearn.metrics", "quick"]
-    )
+    loaded = [
+        "torch",
+        "torch._refs",
+        "torch._decomp",
+        "torch.fx.experimental.symbolic_shapes",
+        "sympy",
+        "sklearn.metrics",
+    ]
+    multiprocessing.get_context("forkserver").set_forkserver_preload([*loaded, "quick"])
 
 
 @pytest.fixture
