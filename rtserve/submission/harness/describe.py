@@ -134,7 +134,7 @@ def describe_output(y: Any) -> dict[str, Any]:
     data["length"] = len(y) if isinstance(y, (tuple, list)) else None
     if isinstance(y, torch.Tensor):
         data["device"], data["requires_grad"] = str(y.device), bool(y.requires_grad)
-        data["values"] = flat(y)[:64]
+        data["values"] = flat(y, 64)
     try:
         value = y.detach().cpu().numpy()[0][0]
         data["array"] = bool(value.ndim)  # whose number NumPy reads until 2.3, where it is one
@@ -159,9 +159,9 @@ def numbers_of(y: Any) -> torch.Tensor:
     return y.detach().to("cpu", torch.float64).reshape(-1)
 
 
-def flat(y: Any) -> list[float]:
-    """Return the numbers of an output in order."""
-    numbers: list[float] = numbers_of(y).tolist()
+def flat(y: Any, n: int | None = None) -> list[float]:
+    """Return the first `n` numbers of an output in order, all by default."""
+    numbers: list[float] = numbers_of(y)[:n].tolist()
     return numbers
 
 
@@ -170,11 +170,12 @@ def differs(first: Any, second: Any) -> float:
     a, b = numbers_of(first), numbers_of(second)
     if len(a) != len(b):
         return float("inf")
-    finite = torch.isfinite(a) & torch.isfinite(b)
+    whole, other = torch.isfinite(a), torch.isfinite(b)
+    finite = whole & other
     same = (a == b) | (a.isnan() & b.isnan())
     if not bool((finite | same).all()):
         return float("inf")
-    both = torch.cat([a[torch.isfinite(a)], b[torch.isfinite(b)]]).abs()
+    both = torch.cat([a[whole], b[other]]).abs()
     size = max(float(both.max()), 1e-3) if len(both) else 1e-3
     apart = (a[finite] - b[finite]).abs()
     return float(apart.max()) / size if len(apart) else 0.0

@@ -143,7 +143,7 @@ class Probes:
         fourth = self.call(self.one(0))
         plain, seeded = differs(first, second), differs(third, fourth)
         self.steady = plain < 1e-6
-        return {"plain": plain, "seeded": seeded, "values": [flat(y)[:4] for y in (first, second)]}
+        return {"plain": plain, "seeded": seeded, "values": [flat(y, 4) for y in (first, second)]}
 
     def called(self) -> dict[str, Any]:
         """Compare ``model(X)`` with the method the scorer calls."""
@@ -158,8 +158,8 @@ class Probes:
         return {
             "callable": True,
             "difference": differs(scored, other),
-            "scored": flat(scored)[:4],
-            "called": flat(other)[:4],
+            "scored": flat(scored, 4),
+            "called": flat(other, 4),
             "shapes": [describe_output(scored)["shape"], describe_output(other)["shape"]],
         }
 
@@ -224,8 +224,8 @@ class Probes:
             x = self.one(0)
             spoil(x)
             try:
-                numbers = flat(self.call(x))
-                found[kind] = {"finite": all(v == v and abs(v) != float("inf") for v in numbers), "values": numbers[:2]}
+                numbers = numbers_of(self.call(x))
+                found[kind] = {"finite": bool(torch.isfinite(numbers).all()), "values": numbers[:2].tolist()}
             except Exception as error:  # reported with the input that caused it
                 found[kind] = {"finite": False, "error": f"{type(error).__name__}: {error}"[:300]}
         return {"kinds": found}

@@ -235,7 +235,7 @@ class Drive:
         with torch.inference_mode():
             y = getattr(sub, name)(probes.one(0))
         scored = probes.call(probes.one(0))
-        return {"method": name, "gives": flat(y)[:4], "scored": flat(scored)[:4], "difference": differs(y, scored)}
+        return {"method": name, "gives": flat(y, 4), "scored": flat(scored, 4), "difference": differs(y, scored)}
 
     # -------------------------------------------------------------- afterwards
 
