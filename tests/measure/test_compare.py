@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from rtserve.errors import InputError
 from rtserve.graphs.architecture import architecture_digest
+from rtserve.measure import rescore
 from rtserve.measure.bench import bench
 from rtserve.measure.compare import compare
 from rtserve.measure.evaluate import evaluate
+from rtserve.measure.sides import read_side
 from rtserve.measure.suspicions import leaks
 from rtserve.signals.windows import WindowSet, save_windows
 from rtserve.training.networks import CompactRT
@@ -127,7 +130,8 @@ def test_a_checkpoint_and_its_own_export_are_one_architecture(small_checkpoints,
     assert architecture_digest({"a.weight": [3]}) != architecture_digest({"a.weight": [4]})
 
 
-def test_graphs_are_scored_again_each_in_its_own_process(graph, windows, tmp_path):
+def test_graphs_are_scored_again_in_this_process(graph, windows, tmp_path, monkeypatch):
+    monkeypatch.setattr(rescore, "subprocess", None)
     f, g = graph.save(tmp_path / "f.onnx"), linear_graph([[2e4], [0], [0]], 1.6).save(tmp_path / "g.onnx")
     w = save_windows(tmp_path / "w.npz", windows)
     found = compare(f, g, data=w, train=w)
@@ -162,7 +166,14 @@ def test_times_of_two_runs_are_refused(graph, tmp_path, run_cli):
     assert "by turns in one run" in err
 
 
-def test_errors_of_the_child_come_back_as_they_are(graph, windows, tmp_path, run_cli):
+def test_what_is_no_graph_is_scored_in_a_process_whose_errors_come_back_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(rescore, "main", None)
+    side = read_side(checkpoint(tmp_path / "f.pth", seed=1))
+    with pytest.raises(InputError, match=r"f\.pth: .*nowhere\.npz does not exist"):
+        rescore.rescore(side, tmp_path / "nowhere.npz")
+
+
+def test_errors_of_a_graph_come_back_as_they_are(graph, windows, tmp_path, run_cli):
     f = graph.save(tmp_path / "f.onnx")
     two = WindowSet(X=windows.X[:, :2], y=windows.y)
     code, _, err = run_cli("compare", f, f, "--data", save_windows(tmp_path / "w.npz", two))
