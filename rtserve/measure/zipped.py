@@ -29,7 +29,7 @@ __all__ = ["ZipPredictor", "evaluate_zip"]
 
 ENGINE = "the zip's entry point"
 ZipPredictor = Callable[[Path, WindowSet], np.ndarray]
-"""``(path, windows) -> (n_windows,)``: numbers, or class numbers."""
+"""``(path, windows) -> (n_windows,)``: numbers, or class numbers; (n_windows, n) where an answer is a vector."""
 
 
 def evaluate_zip(
@@ -62,8 +62,8 @@ def evaluate_zip(
     Raises
     ------
     InputError
-        As `evaluate`; where a metric of numbers is asked of classes, or one that reads probabilities or vectors, which
-        an entry point does not answer.
+        As `evaluate`; where a metric of numbers is asked of classes, or one that reads probabilities, which an entry
+        point does not answer.
     """
     path = Path(path)
     name = name or path.name
@@ -109,11 +109,17 @@ def _targets(entry: Mapping[str, Any]) -> tuple[Any, ...]:
 def _classes(metrics: Sequence[str], windows: WindowSet, name: str) -> bool:
     """Return whether classes are scored; refuse what a zip's answers cannot be scored by."""
     parsed = [parse_metric(metric) for metric in metrics]
+    vectors = windows.y.ndim > 1
+    if vectors and not (parsed and all(metric.reads == "vector" for metric in parsed)):
+        raise InputError(
+            f"the windows' y are vectors of {windows.y.shape[1]}, which {', '.join(metrics) or 'NRMSE'} does not read",
+            hint=f"use {', '.join(names_of_metrics(('vector',)))}, or --metric profile",
+        )
     known = windows.predicts == "class"
     classes = known or any(metric.classes for metric in parsed)
     number = bool(windows.target) and not known
     for metric in parsed:
-        if metric.reads in ("probabilities", "vector"):
+        if metric.reads == "probabilities" or (metric.reads == "vector" and not vectors):
             raise InputError(
                 f"{metric.name} reads {metric.reads}, and a zip answers one number or class per window",
                 hint=f"use {', '.join(names_of_metrics(('class',)))}, or score the graph it was built from",

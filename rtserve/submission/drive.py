@@ -188,7 +188,7 @@ def drive(
     n_windows : int
         How many windows are scored one by one, as far as the budget allows.
     as_scored : bool
-        Whether windows come in the contest's own batches, however large.
+        Whether windows come in the contest's own batches, however large; answers of several numbers come back whole.
     """
     kind = kind or sandbox.best_kind()
     python = python or environment_python(None)
@@ -209,6 +209,7 @@ def drive(
         spec = _specification(profile, where, dead or {}, limits or sandbox.Limits(), budget_s, n_windows)
         for challenge in spec["challenges"] if as_scored else ():
             challenge["size"] = profile.challenge(challenge["key"]).batch
+            challenge["whole"] = not profile.challenge(challenge["key"]).single
         spec["key"] = key.hex()
         if plain:
             spec["fence"] = str(work)

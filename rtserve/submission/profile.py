@@ -75,6 +75,8 @@ class Challenge:
         Shape per window batch: ``("B", "1")``; letters stand for any size.
     accepts : tuple of tuple of str
         Other shapes that the scorer reads as well.
+    nearest : bool
+        Whether a coarser last axis is brought to the samples of the windows, the nearest for each.
     signal : Signal or None
         Its windows, where they are its own; the profile's otherwise.
     plausible : tuple of float
@@ -111,6 +113,7 @@ class Challenge:
     weight: float = 1.0
     output: tuple[str, ...] = ("B", "1")
     accepts: tuple[tuple[str, ...], ...] = ()
+    nearest: bool = False
     signal: Signal | None = None
     plausible: tuple[float, ...] = ()
     possible: tuple[float, ...] = ()
@@ -125,6 +128,11 @@ class Challenge:
     meta: dict[str, int] = field(default_factory=dict)
     electrodes: bool = False
     kit: KitTrack = field(default_factory=KitTrack)
+
+    @property
+    def single(self) -> bool:
+        """Whether it answers one number or class per window."""
+        return all(size == "1" for size in self.output[1:])
 
     @property
     def size(self) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,16 +18,18 @@ from rtserve.signals.windows import WindowSet
 from rtserve.spec import require_same_target, unit_factor
 from rtserve.submission.archive import read_zip, unpack
 from rtserve.submission.drive import drive
-from rtserve.submission.profile import Challenge, Profile, load_profile
+from rtserve.submission.profile import Challenge, Profile, Signal, load_profile
 from rtserve.submission.ranking import contest_of
 from rtserve.submission.sandbox import Limits
 
-__all__ = ["predict_zip"]
+__all__ = ["nearest", "predict_zip"]
 
 WALL_S = 1800.0
 """Longest time the whole set may take."""
 PIECE = 4096
 """Windows that one process of the submission is given; a larger set is scored by several, one after the other."""
+ANSWERED = 64 * 2**20
+"""Bytes of answers that come back from one process, where a window's are many."""
 
 
 def predict_zip(
@@ -36,7 +41,7 @@ def predict_zip(
     wall_s: float = WALL_S,
     assume: Callable[[str], None] | None = None,
 ) -> np.ndarray:
-    """Return (n_windows,) predictions of a submission.
+    """Return predictions of a submission: (n_windows,), or (n_windows, n) where the contest reads n numbers a window.
 
     Parameters
     ----------
@@ -56,8 +61,8 @@ def predict_zip(
     Raises
     ------
     InputError
-        Where the zip cannot be read, the challenge is unknown or has another target, answers more than one number, or
-        the windows are of another size.
+        Where the zip cannot be read, the challenge is unknown or has another target, or the windows are of another
+        size.
     RtserveError
         Where the submission fails, takes too long, or answers what is not finite.
     """
@@ -80,7 +85,7 @@ def predict_zip(
     parts: list[np.ndarray] = []
     with tempfile.TemporaryDirectory(prefix="rtserve-") as folder:
         unpack(read_zip(path), Path(folder))
-        for X in windows.batches(PIECE):
+        for X in windows.batches(_piece(asked, signal)):
             X = X if factor == 1.0 else X * np.float32(factor)
             parts.append(_answers(Path(folder), contest, X, done=parts, name=Path(path).name, ends=ends))
     return np.concatenate(parts)
@@ -107,13 +112,13 @@ def _challenge(contest: Profile, key: str | None, windows: WindowSet, *, profile
         asked.target, target, names=(f"challenge {asked.key} of {profile}", "the y of the windows is"),
         hint="name the challenge that predicts it, or score windows of its target",
     )  # fmt: skip
-    if any(size != "1" for size in asked.output[1:]):
-        raise InputError(
-            f"challenge {asked.key} of {profile} answers {' x '.join(asked.output[1:])} numbers per window, and a zip is"
-            " scored by one",
-            hint="score the graph that it was built from: rtserve evaluate G.onnx --data W.npz",
-        )
     return asked
+
+
+def _piece(challenge: Challenge, signal: Signal) -> int:
+    """Return how many windows one process is given: as many as the contest's batches, and answers that one event holds."""
+    numbers = math.prod(int(size) if size.isdigit() else signal.n_times for size in challenge.output[1:])
+    return max(challenge.batch, min(PIECE, ANSWERED // (4 * numbers)) // challenge.batch * challenge.batch)
 
 
 def _answers(
@@ -121,17 +126,40 @@ def _answers(
 ) -> np.ndarray:
     """Return what the unpacked submission answers to X (n, n_chans, n_times), in batches of the contest's own size."""
     left, before, key = max(1.0, ends - time.monotonic()), sum(map(len, done)), contest.challenges[0].key
-    seen = drive(
-        folder, contest, windows=X, n_windows=len(X), budget_s=left, limits=Limits(wall_s=left), as_scored=True
-    )
+    limits = Limits(wall_s=left, output_bytes=4 * ANSWERED)
+    seen = drive(folder, contest, windows=X, n_windows=len(X), budget_s=left, limits=limits, as_scored=True)
     event = seen.first("windows", key)
-    values = np.array((event or {}).get("values", ()), np.float32)
+    values = _numbers(event or {}, contest.challenges[0], X.shape[-1])
     if len(values) < len(X):
         raise RtserveError(
             f"{name} answered {before + len(values)} windows of challenge {key} and stopped at the next",
             hint="`rtserve check` says what stops it",
         )
     if not np.isfinite(values).all():
-        bad = before + int(np.argmin(np.isfinite(values)))
+        bad = before + int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(axis=1)))
         raise RtserveError(f"{name} answers NaN or Inf (first: window {bad})", hint="`rtserve check` looks closer")
     return values[: len(X)]
+
+
+def _numbers(event: Mapping[str, Any], challenge: Challenge, n_times: int) -> np.ndarray:
+    """Return the answers in an event of the drive: (n,), or (n, numbers) as the contest reads them."""
+    if challenge.single:
+        return np.array(event.get("values", ()), np.float32)
+    answers = np.frombuffer(base64.b64decode(event.get("answers", "")), "<f4")
+    shape = [int(size) for size in event.get("shape", ())]
+    if not answers.size or not math.prod(shape) or answers.size % math.prod(shape):
+        return np.zeros((0, 1), np.float32)
+    whole = answers.reshape(-1, *shape)
+    if not challenge.reads((challenge.size, *shape)):
+        read = ", ".join(challenge.output)
+        raise RtserveError(
+            f"challenge {challenge.key} is answered by {' x '.join(map(str, shape))} numbers a window, ({read}) is read",
+            hint="`rtserve check` says what is wrong with it",
+        )
+    return nearest(whole, n_times).reshape(len(whole), -1) if challenge.nearest else whole.reshape(len(whole), -1)
+
+
+def nearest(answers: np.ndarray, n_times: int) -> np.ndarray:
+    """Return answers (..., m) at `n_times` samples: each is the last one that had begun, as a scorer resamples labels."""
+    at = np.arange(n_times) * answers.shape[-1] // n_times
+    return answers[..., at]

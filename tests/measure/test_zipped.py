@@ -53,10 +53,17 @@ def test_which_challenge_answers_is_asked_where_nothing_says_it(zipped):
         predict_zip(zipped, contest_windows(), challenge="2")
 
 
-def test_an_answer_of_many_numbers_is_not_scored_by_its_first(zipped):
-    windows = replace(contest_windows(), target="embedding")
-    with pytest.raises(InputError, match="answers 1536 numbers per window"):
-        predict_zip(zipped, windows, challenge=None, profile="eeg2026/image")
+def test_vectors_are_scored_by_metrics_of_vectors_alone(zipped):
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((24, 3)).astype("f4")
+    windows = replace(contest_windows(target="embedding"), y=y)
+    found = evaluate_zip(zipped, windows, lambda path, w: w.y, metrics=["retrieval:top=1"])
+    assert found.scores[0].value == 1.0
+    for metrics in (None, ["nrmse"]):
+        with pytest.raises(InputError, match="y are vectors of 3, which"):
+            evaluate_zip(zipped, windows, lambda path, w: w.y, metrics=metrics)
+    with pytest.raises(InputError, match="reads vector"):
+        evaluate_zip(zipped, contest_windows(), lambda path, w: w.y, metrics=["retrieval"])
 
 
 def test_classes_of_a_zip_are_scored_as_classes(zipped):

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from rtserve.errors import RtserveError
+from rtserve.measure.zipped import evaluate_zip
+from rtserve.signals.windows import WindowSet
 from rtserve.submission import report as shapes
+from rtserve.submission.profile import load_profile
+from rtserve.submission.scoring import nearest, predict_zip
+from tests.submission.zips import write_zip
 
 HEAD = """
 import numpy as np
@@ -203,3 +210,34 @@ def test_without_a_track_the_one_that_fits_is_taken_and_named(quick_check):
     report = quick_check(one(GOOD["bci"]), profile="eeg2026")
     assert report.verdict == "passed", shapes.tick_list(report)
     assert any("taken for challenge bci" in note and "--profile eeg2026/bci" in note for note in report.notes)
+
+
+def test_a_list_is_read_as_numpy_reads_it(quick_check):
+    report = quick_check(one("return (300 + f).tolist()"), profile="eeg2026/sleep")
+    assert report.verdict == "passed", shapes.tick_list(report)
+    ragged = quick_check(one("return [[1.0], [2.0, 3.0]]"), profile="eeg2026/sleep")
+    assert "RT312" in found(ragged, "failed"), shapes.tick_list(ragged)
+
+
+def test_embeddings_are_scored_whole_through_the_entry_point(quick_drives, tmp_path):
+    signal = load_profile("eeg2026/image").signal_of("image")
+    X = np.random.default_rng(0).standard_normal((70, signal.n_chans, signal.n_times)).astype("f4")
+    answer = "return X[:, :, :48].flatten(1)"  # 32 x 48 numbers: the window's own samples
+    path = write_zip(tmp_path / "x.zip", one(answer))
+    windows = WindowSet(
+        X=X, y=X[:, :, :48].reshape(70, -1), unit="1", sfreq=120.0, target="embedding",
+        subject=np.repeat(list("ABCDEFG"), 10), extra={"image_id": np.arange(70)},
+    )  # fmt: skip
+    np.testing.assert_array_equal(predict_zip(path, windows, profile="eeg2026/image"), windows.y)
+    metric = load_profile("eeg2026/image").challenges[0].metric
+    scored = evaluate_zip(path, windows, lambda p, w: predict_zip(p, w, profile="eeg2026/image"), metrics=[metric])
+    assert scored.scores[0].value == 1.0
+    few = write_zip(tmp_path / "y.zip", one("return X[:, :, 0]"))
+    with pytest.raises(RtserveError, match=r"answered by 32 numbers a window, \(B, 1536\) is read"):
+        predict_zip(few, windows, profile="eeg2026/image")
+
+
+def test_a_coarser_axis_is_brought_to_the_samples_as_labels_are():
+    np.testing.assert_array_equal(nearest(np.array([[1.0, 2.0, 3.0]]), 7), [[1, 1, 1, 2, 2, 3, 3]])
+    np.testing.assert_array_equal(nearest(np.arange(6.0)[None], 6), np.arange(6.0)[None])
+    np.testing.assert_array_equal(nearest(np.arange(6.0)[None], 3), [[0, 2, 4]])

@@ -326,9 +326,9 @@ class Output(Rule):
     def _shape(self, event: dict[str, Any], challenge: Challenge) -> Iterator[Finding]:
         read = " or ".join(f"({', '.join(shape)})" for shape in (challenge.output, *challenge.accepts))
         said = ""
-        if event["shape"] is None:
+        if event["array_shape"] is None:
             said = f", not an array of shape {read}"
-        elif not challenge.reads(event["shape"]):
+        elif not challenge.reads(event["array_shape"]):
             said = f" for {'one window' if challenge.size == 1 else f'{challenge.size} windows'}; {read} is read"
         elif event["dtype"].startswith("complex"):
             said = "; real numbers are read"

@@ -132,6 +132,7 @@ def describe_output(y: Any) -> dict[str, Any]:
     data["dtype"] = str(getattr(y, "dtype", "")).replace("torch.", "")
     data["keys"] = [str(key) for key in y][:20] if isinstance(y, dict) else None
     data["length"] = len(y) if isinstance(y, (tuple, list)) else None
+    data["array_shape"] = _array_shape(y) if data["shape"] is None else data["shape"]
     if isinstance(y, torch.Tensor):
         data["device"], data["requires_grad"] = str(y.device), bool(y.requires_grad)
         data["values"] = flat(y, 64)
@@ -142,6 +143,17 @@ def describe_output(y: Any) -> dict[str, Any]:
     except Exception as error:  # what the scorer would die of
         data["read_error"] = f"{type(error).__name__}: {error}"[:400]
     return data
+
+
+def _array_shape(y: Any) -> list[int] | None:
+    """Return the shape that NumPy gives to what is no array yet, where that makes numbers of it; None elsewhere."""
+    try:
+        import numpy
+
+        array = numpy.asarray(y)
+    except Exception:  # no NumPy, or no numbers
+        return None
+    return [int(size) for size in array.shape] if array.dtype.kind in "biuf" else None
 
 
 def numbers_of(y: Any) -> torch.Tensor:

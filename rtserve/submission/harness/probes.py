@@ -6,6 +6,7 @@ time budget is left out and says so.
 
 from __future__ import annotations
 
+import base64
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +39,13 @@ def _ends(rows: list[torch.Tensor]) -> tuple[float | None, float | None]:
     numbers = torch.cat(rows)
     numbers = numbers[torch.isfinite(numbers)]
     return (float(numbers.min()), float(numbers.max())) if len(numbers) else (None, None)
+
+
+def _packed(rows: list[torch.Tensor]) -> str:
+    """Return rows of one length as base64 of float32; nothing where they are not of one."""
+    if len({len(row) for row in rows}) != 1:
+        return ""
+    return base64.b64encode(torch.stack(rows).numpy().astype("<f4").tobytes()).decode("ascii")
 
 
 def _firsts(rows: list[torch.Tensor]) -> list[float]:
@@ -106,16 +114,18 @@ class Probes:
         """Whether `passes` forward passes fit into what is left of the budget."""
         return time.perf_counter() + passes * self.cost < self.until
 
-    def time_windows(self, n: int) -> dict[str, Any]:
+    def time_windows(self, n: int, *, whole: bool = False) -> dict[str, Any]:
         """Score about `n` windows in batches of the contest's kind; the first number of each, and seconds a window.
 
         ``moved`` is the largest difference of a window's whole answer from the first window's; ``low`` and ``high`` are
-        the smallest and the largest finite number of all answers.
+        the smallest and the largest finite number of all answers. Where `whole` answers are asked for they are added:
+        the first `n`, float32 in base64, with the shape of one.
         """
         values: list[float] = []
         seconds: list[float] = []
         ends: list[float] = []
         bad, moved, first = None, 0.0, None
+        answers: list[torch.Tensor] = []
         for index in range(0, max(n, 2 * self.size), self.size):
             x = self.one(index % len(self.windows))
             start = time.perf_counter()
@@ -128,10 +138,13 @@ class Probes:
                 ends += [end for end in _ends([numbers]) if end is not None]
                 first = numbers if first is None else first
                 moved = max(moved, differs(first, numbers))
+                answers += [numbers.to(torch.float32)] if whole else []
+            shape = list(getattr(y, "shape", ()))[1:]
         self.cost = self.size * sorted(seconds)[len(seconds) // 2]
         low, high = (min(ends), max(ends)) if ends else (None, None)
         return {
             "values": values, "seconds": seconds, "non_finite_at": bad, "moved": moved, "low": low, "high": high,
+            **({"answers": _packed(answers[:n]), "shape": shape} if whole else {}),
         }  # fmt: skip
 
     def repeat(self) -> dict[str, Any]:

@@ -189,7 +189,7 @@ class Drive:
         self.marks[challenge["key"]] = fingerprints(model)
         probes.start(self.spec["budget_s"])
         n = min(self.spec["n_windows"], max(3, int(0.4 * self.spec["budget_s"] / max(probes.cost, 1e-6))))
-        if not self._stage("windows", lambda: probes.time_windows(n)):
+        if not self._stage("windows", lambda: probes.time_windows(n, whole=challenge.get("whole", False))):
             return
         self._probe(probes, probes.plain())
         self.pace[challenge["key"]] = (probes.cost, probes.steady)
