@@ -12,19 +12,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.files import check_writable
 from rtserve.graphs.heads import output_form
-from rtserve.measure.decisions import CLASSIFICATION, Decision, require_same_scores, to_cases, to_predictions
+from rtserve.measure.decisions import CLASSIFICATION, Decision, decide, require_same_scores, to_cases, to_predictions
 from rtserve.measure.evaluation import Evaluation, score_cases
 from rtserve.measure.predict import require_finite
 from rtserve.measure.results import save_result
 from rtserve.measure.trained import part_to_score
-from rtserve.signals.bids import find_recordings
+from rtserve.signals.bids import Recording, find_recordings
 from rtserve.signals.fields import Stated
 from rtserve.signals.holes import bad_spans, is_bad
 from rtserve.signals.membership import find_records
@@ -32,10 +32,14 @@ from rtserve.signals.recordings import Signal
 from rtserve.signals.segments import Segments, read_segments
 from rtserve.signals.stored import StoredArray
 from rtserve.signals.windows import WindowSet
+from rtserve.spec import Provenance
 from rtserve.streaming.recording import open_for
 from rtserve.streaming.running import step_of
 from rtserve.streaming.step_graph import StepGraph
 from rtserve.streaming.whole import answer_starts, stream_answers
+
+if TYPE_CHECKING:
+    from rtserve.graphs.graph import Graph
 
 __all__ = ["Continuous", "evaluate_continuous"]
 
@@ -192,29 +196,21 @@ def evaluate_continuous(
     segments = read_segments(
         signal, names=stated.classes or step.output_spec.classes, column=_column(stated.target), elsewhere=elsewhere
     )
-    starts = np.concatenate([
-        first + answer_starts(step, length)
-        for first, length in zip(signal.clock.first.tolist(), signal.clock.lengths, strict=False)
-    ]).astype(np.int64)  # fmt: skip
-    if not len(starts):
-        raise InputError(
-            f"{path} gives no window of {step.input_spec.n_times} samples: its longest stretch has"
-            f" {max(signal.clock.lengths)}",
-            hint="a longer recording, or one with fewer gaps",
-        )
-    dropped: Counter[str] = Counter()
-    classes = _classes_of(signal, starts, step.input_spec.n_times, segments, elsewhere, dropped)
-    kept = np.flatnonzero(classes >= 0)
-    if not len(kept):
-        said = ", ".join(f"{n} {why}" for why, n in dropped.items() if n)
-        raise InputError(f"no window of {path} is scored: {said}", hint="longer segments, or --elsewhere CLASS")
-    windows = _windows(step, signal, starts[kept], classes[kept], segments, who[0])
+    starts, dropped = _starts(step, signal), Counter[str]()
+    kept, windows = _labelled(step, signal, starts, segments, elsewhere, dropped, who[0])
+    require_same_scores(step.output_spec, windows, name=name)
+    decision = _decision(step, windows, metrics or (), name)
     notes, said, trained = _fitting(step, windows, split, name)
     begun = time.perf_counter()
     outputs, steps = _answered(step, signal, factor, engine, progress)
     seconds = dict(signal.seconds) | {"network": time.perf_counter() - begun}
     require_finite(outputs[kept], name)
-    found = _scored(step, outputs[kept], windows, metrics, said, name, engine)
+    cases = to_cases(outputs[kept], windows, name=name, decision=decision)
+    # Nothing is resampled: windows a hop apart are one person's, and hardly two.
+    found = score_cases(
+        cases, windows, metrics=metrics or CLASSIFICATION, split=said, resamples=0, name=name, graph_digest=step.digest,
+        engine=engine, decided=str(decision),
+    )  # fmt: skip
     result = Continuous(
         evaluation=replace(found, notes=(*found.notes, *signal.notes.lines(), *notes), trained_on=trained), hop=step.hop,
         answers=len(starts), steps=steps, seconds=seconds, length_s=sum(signal.clock.lengths) / signal.clock.rate,
@@ -223,6 +219,33 @@ def evaluate_continuous(
     if output:
         result.save(output, force=force)
     return result
+
+
+def _starts(step: StepGraph, signal: Signal) -> np.ndarray:
+    """Return the first sample of every window that a step answers, (n_windows,)."""
+    clock = signal.clock
+    starts = [first + answer_starts(step, length) for first, length in zip(clock.first, clock.lengths, strict=False)]
+    found = np.concatenate(starts).astype(np.int64)
+    if not len(found):
+        raise InputError(
+            f"{signal.path} gives no window of {step.input_spec.n_times} samples: its longest stretch has"
+            f" {max(clock.lengths)}",
+            hint="a longer recording, or one with fewer gaps",
+        )
+    return found
+
+
+def _labelled(
+    step: StepGraph, signal: Signal, starts: np.ndarray, segments: Segments, elsewhere: str, dropped: Counter[str],
+    who: Recording,
+) -> tuple[np.ndarray, WindowSet]:  # fmt: skip
+    """Return which windows have a class (n_kept,), and these; count the others."""
+    classes = _classes_of(signal, starts, step.input_spec.n_times, segments, elsewhere, dropped)
+    kept = np.flatnonzero(classes >= 0)
+    if not len(kept):
+        said = ", ".join(f"{n} {why}" for why, n in dropped.items() if n)
+        raise InputError(f"no window of {signal.path} is scored: {said}", hint="longer segments, or --elsewhere CLASS")
+    return kept, _windows(step, signal, starts[kept], classes[kept], segments, who)
 
 
 def _column(target: str) -> str:
@@ -275,7 +298,7 @@ def _answered(
 
 
 def _windows(
-    step: StepGraph, signal: Signal, starts: np.ndarray, classes: np.ndarray, segments: Segments, who: Any
+    step: StepGraph, signal: Signal, starts: np.ndarray, classes: np.ndarray, segments: Segments, who: Recording
 ) -> WindowSet:
     """Return the windows that are scored, none of them cut yet."""
     spec = step.input_spec
@@ -295,7 +318,6 @@ def _fitting(
 
     Return what is to be said of the windows that did, the split, and counts.
     """
-    require_same_scores(step.output_spec, windows, name=name)
     to_predictions(np.zeros((len(windows), step.output_spec.n_outputs), np.float32), windows, name=name)
     records = find_records([step.provenance.details])
     asked = windows.take(np.unique(np.linspace(0, len(windows) - 1, ASKED).astype(int)))
@@ -313,14 +335,12 @@ def _fitting(
     return (*part.notes, looked), part.split, part.trained
 
 
-def _scored(
-    step: StepGraph, outputs: np.ndarray, windows: WindowSet, metrics: Sequence[str] | None, split: str, name: str,
-    engine: str,
-) -> Evaluation:  # fmt: skip
-    """Return the scores. Nothing is resampled: windows a hop apart are one person's, and hardly two."""
-    spec = step.output_spec
-    decision = Decision(n_outputs=spec.n_outputs, form=spec.form or output_form(step.model) or "logits")
-    return score_cases(
-        to_cases(outputs, windows, name=name, decision=decision), windows, metrics=metrics or CLASSIFICATION,
-        split=split, resamples=0, name=name, graph_digest=step.digest, engine=engine, decided=str(decision),
+def _decision(step: StepGraph, windows: WindowSet, metrics: Sequence[str], name: str) -> Decision | None:
+    """Return how classes are read from a step's answers: as from those of the window's graph."""
+    spec, made = step.output_spec, step.provenance.details.get("provenance", {})
+    form = spec.form or output_form(step.model) or "logits"
+    as_window = replace(
+        step, output_spec=replace(spec, target="class", form=form),
+        provenance=Provenance(kind=made.get("kind", ""), details=made.get("details", {})),
     )  # fmt: skip
+    return decide(cast("Graph", as_window), windows, metrics, name=name)

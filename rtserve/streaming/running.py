@@ -202,6 +202,8 @@ def run_text(report: dict[str, Any]) -> str:
     n, every = report["streams"], report["hop"] / report["sfreq"]
     breaks = ", ".join(f"{count} x {kind}" for kind, count in report["breaks"].items())
     lines = [f"{report['source']}: {report['answers']} answers in {report['steps']} steps of {1e3 * every:g} ms"]
+    if report["steps"] and not report["answers"]:
+        lines.append(f"  a window is {report['window']} samples: no stretch was that long")
     lines += [f"  streams {n}, each begun anew: {breaks}"] if n > 1 else []
     lines += [f"  left    {report['samples_left']} samples that make no whole hop"] if report["samples_left"] else []
     lines += [f"  a step  {_times(report['latency_us'])}"] if report["latency_us"] else []

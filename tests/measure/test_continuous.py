@@ -70,7 +70,7 @@ def test_the_numbers_are_the_windows(recording, graph, elsewhere):
     assert np.array_equal(found.evaluation.predictions, wanted.predictions)
     for metric in metrics:
         assert found.evaluation[metric].value == pytest.approx(wanted[metric].value, rel=1e-5)
-    assert found.evaluation[metrics[0]].signature.metric == wanted[metrics[0]].signature.metric
+        assert found.evaluation[metric].signature.options == wanted[metric].signature.options
 
 
 def test_streams_side_by_side_answer_as_one():
@@ -110,6 +110,7 @@ def test_what_cannot_be_scored_is_refused(cli, recording, graph):
         (): "its hop is open",
         ("--hop", 6, "--elsewhere", "noise"): "knows the classes rest, task, the windows rest, task, noise",
         ("--hop", 6, "--band", "60,40"): "--band",
+        ("--hop", 6, "--metric", "nrmse"): "is a metric of numbers",
     }
     for options, said in cases.items():
         code, _, err = cli("evaluate", file, "--continuous", path, *options)
