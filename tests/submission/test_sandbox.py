@@ -13,7 +13,7 @@ import pytest
 from zips import GOOD, good, write_zip
 
 from rtserve.submission import sandbox
-from rtserve.submission.drive import _verified, probe_windows
+from rtserve.submission.drive import probe_windows, verified
 from rtserve.submission.validate import check
 
 KINDS = [*[kind for kind in ("bubblewrap", "unshare") if sandbox._works(kind)], "plain"]
@@ -86,7 +86,7 @@ def test_a_forged_line_is_counted_and_ignored():
 
     first = line(json.dumps({"n": 0, "stage": "start"}))
     data = first + line(json.dumps({"n": 1, "stage": "end"}), b"x" * 32) + b"free text\n" + first
-    events, forged = _verified(data, key)
+    events, forged = verified(data, key)
     assert [event["stage"] for event in events] == ["start"]
     assert forged == 3
 
