@@ -5,6 +5,7 @@ The process inside (`rtserve.submission.harness`) reports; nothing here or there
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import json
@@ -228,8 +229,12 @@ def drive(
     return Drive(outcome=outcome, events=tuple(events), forged=forged, python=str(python))
 
 
+@functools.lru_cache(maxsize=2)
 def _windows_of(signal: Signal) -> np.ndarray:
-    return probe_windows(N_WINDOWS, signal.n_chans, signal.n_times, sfreq=signal.sfreq, scale=signal.scale)
+    """Return the probe windows of a signal, (N_WINDOWS, n_chans, n_times); challenges alike and later drives share them."""
+    windows = probe_windows(N_WINDOWS, signal.n_chans, signal.n_times, sfreq=signal.sfreq, scale=signal.scale)
+    windows.flags.writeable = False
+    return windows
 
 
 def _write_windows(path: Path, windows: np.ndarray) -> None:
