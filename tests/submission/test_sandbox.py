@@ -112,12 +112,14 @@ def test_the_harness_speaks_the_scorers_python():
 
     import rtserve.submission.harness as harness
 
+    asked = {"against.py": {"pandas"}, "describe.py": {"numpy"}}  # where there is one; nothing is missed without
     for path in Path(harness.__file__).parent.glob("*.py"):
+        known = {*sys.stdlib_module_names, "torch", *asked.get(path.name, ())}
         tree = ast.parse(path.read_text(), feature_version=(3, 10))
         for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
-            assert all(n.partition(".")[0] in {*sys.stdlib_module_names, "torch"} for n in names), path
+            assert all(n.partition(".")[0] in known for n in names), path
 
 
 def test_a_process_is_watched_whatever_it_calls_itself():
