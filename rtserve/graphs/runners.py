@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,6 +31,7 @@ __all__ = [
     "PlanRunner",
     "ReferenceRunner",
     "Runner",
+    "each_once",
     "make_runner",
 ]
 
@@ -125,7 +127,7 @@ class ReferenceRunner:
 
 
 CACHED = 1_000_000
-"""Numbers of a value that a core's cache holds, in float64."""
+"""Numbers in float64 that are held at once: what a core's cache holds."""
 DOUBLE = 11
 """ONNX element type of float64."""
 
@@ -166,7 +168,7 @@ class PlanRunner:
         if double:
             self.module.double()
         self._alone = alone
-        self._at_once = max(1, CACHED // _largest(graph))
+        self._graph = graph
 
     def infer(self, x: np.ndarray) -> np.ndarray:
         """Return (batch, n_outputs) in the runner's precision; `RtserveError` where torch cannot run it."""
@@ -197,12 +199,15 @@ class PlanRunner:
             yield
 
     def infer_all(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return `infer` of each; where answers are known to be alone, of all windows in parts that a cache holds."""
+        """Return `infer` of each; where answers are known to be alone, of every window once, as many as are held at once."""
         if not self._alone:
             return [self.infer(x) for x in inputs]
-        x = np.concatenate(inputs)
-        y = np.concatenate([self.infer(part) for part in self._parts(x)])
+        y = each_once(lambda x: np.concatenate([self.infer(part) for part in self._parts(x)]), np.concatenate(inputs))
         return np.split(y, np.cumsum([len(one) for one in inputs])[:-1])
+
+    @cached_property
+    def _at_once(self) -> int:
+        return max(1, CACHED // _held(self._graph))
 
     def _parts(self, x: np.ndarray) -> list[np.ndarray]:
         return np.array_split(x, -(-len(x) // self._at_once))
@@ -214,7 +219,7 @@ class PlanRunner:
         if not self._alone or self._mixed:
             return [self.rounding(x, truth, windows=1) for x, truth in zip(inputs, truths, strict=True)]
         first = [int(_finite(x, truth).argmax()) for x, truth in zip(inputs, truths, strict=True)]
-        y = self._drawn(np.stack([x[row] for x, row in zip(inputs, first, strict=True)]))
+        y = each_once(self._drawn, np.stack([x[row] for x, row in zip(inputs, first, strict=True)]))
         return [error_of(y[k : k + 1], t[row : row + 1]) for k, (t, row) in enumerate(zip(truths, first, strict=True))]
 
     def _drawn(self, x: np.ndarray) -> np.ndarray:
@@ -243,11 +248,27 @@ class PlanRunner:
         return expected_error(self.module, given, truth, windows=windows, alone=self._alone)
 
 
-def _largest(graph: Graph) -> int:
-    """Return how many numbers the largest value of a graph holds for one window, as far as shapes are known."""
-    shapes = [list(value.shape) for node in graph.model.graph for value in node.outputs if value.shape is not None]
-    sizes = [prod(int(dim) for dim in shape if isinstance(dim, int)) for shape in shapes]
-    return max([graph.input_spec.n_chans * graph.input_spec.n_times, *sizes])
+def _held(graph: Graph) -> int:
+    """Return how many numbers are held at once for one window, each value up to its last use, as far as shapes are known."""
+    from rtserve.graphs.macs import shapes_at
+
+    sizes = {name: prod(shape) for name, shape in shapes_at(graph.model, 1).items()}
+    nodes = list(graph.model.graph)
+    last = {value.name: place for place, node in enumerate(nodes) for value in node.inputs if value is not None}
+    held = most = graph.input_spec.n_chans * graph.input_spec.n_times
+    for place, node in enumerate(nodes):
+        held += sum(sizes.get(str(value.name), 0) for value in node.outputs)
+        most = max(most, held)
+        read = {value.name for value in node.inputs if value is not None}
+        held -= sum(sizes.get(str(name), 0) for name in read if last[name] == place)
+    return most
+
+
+def each_once(infer: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Return what is answered to windows that answer alone, equal ones asked about once."""
+    found: dict[bytes, int] = {}
+    which = [found.setdefault(window.tobytes(), len(found)) for window in x]
+    return infer(x if len(found) == len(x) else x[np.unique(which, return_index=True)[1]])[which]
 
 
 def _finite(x: np.ndarray, truth: np.ndarray) -> np.ndarray:

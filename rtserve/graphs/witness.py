@@ -96,7 +96,7 @@ def hear(graph: Graph, inputs: Sequence[tuple[str, np.ndarray]], *, windows: int
         See `rtserve.graphs.rounding.expected_error`.
     alone : bool
         Whether no answer depends on another window of its batch, as is known of graphs that are not coupled: the
-        executor is then given the windows of all inputs together, as many at once as stay in a cache.
+        executor is then given every window of all inputs once, as many at a time as stay in a cache.
 
     Raises
     ------
@@ -133,26 +133,30 @@ def _by_executor(
     *,
     alone: bool,
 ) -> list[Answer]:
-    from rtserve.graphs.runners import PlanRunner
+    from rtserve.graphs.runners import PlanRunner, each_once
 
     plan = PlanRunner(graph, double=True, alone=alone or None)
     xs = [x for _, x in inputs]
     truths = plan.infer_all(xs)
+    singles = [each_once(engine, x) if alone else engine(x) for x in xs]  # in other batches: it shows if they matter
 
     @cache
-    def glances() -> list[float]:
-        return plan.glances(xs, truths)
+    def glances() -> dict[int, float]:
+        asked = [k for k, answer in enumerate(answers) if "rounding" not in answer.__dict__]
+        found = plan.glances([xs[k] for k in asked], [truths[k] for k in asked])
+        return dict(zip(asked, found, strict=True))
 
     def seen(x: np.ndarray) -> int:
         return max(windows, len(x)) if np.isfinite(x).all() else len(x)
 
-    return [
+    answers = [
         Answer(
-            name=name, x=x, truth=truth, single=engine(x), glance=lambda k=k: glances()[k],  # type: ignore[misc]
+            name=name, x=x, truth=truth, single=single, glance=lambda k=k: glances()[k],  # type: ignore[misc]
             cost=partial(plan.rounding, x, truth, windows=seen(x)),
         )
-        for k, ((name, x), truth) in enumerate(zip(inputs, truths, strict=True))
+        for k, ((name, x), truth, single) in enumerate(zip(inputs, truths, singles, strict=True))
     ]  # fmt: skip
+    return answers
 
 
 def _by_evaluator(

@@ -9,6 +9,7 @@ matrices. The middle row gives h; nothing is estimated, the arithmetic is float6
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,8 @@ def analyse(operator: np.ndarray) -> Filter | None:
     The operator is taken as it is given; entries that are rounding noise of zero are treated as zero.
     """
     _, n_out, n_in = operator.shape
-    clean = np.where(np.abs(operator) > EXACT * max(np.abs(operator).max(), 1e-300), operator, 0.0)
+    noise = EXACT * max(_size(operator), 1e-300)
+    clean = np.where((operator > noise) | (operator < -noise), operator, 0.0)
     for stride in strides(n_out, n_in):
         found = _as_filter(clean, stride)
         if found is not None:
@@ -65,19 +67,20 @@ def strides(n_out: int, n_in: int) -> list[int]:
 def _as_filter(operator: np.ndarray, stride: int) -> Filter | None:
     _, n_out, n_in = operator.shape
     middle = n_out // 2
-    support = np.flatnonzero(np.abs(operator[:, middle]).max(axis=0))
+    support = np.flatnonzero(_size(operator[:, middle], 0))
     if not len(support):
         return None
     low, high = int(support[0]), int(support[-1])
     if n_out > 2 and (low == 0 or high == n_in - 1) and high - low + 1 < n_in:
         return None
-    kernel = operator[:, middle, low : high + 1]
+    kernel = operator[:, middle, low : high + 1].copy()
     left = stride * middle - low
     if high - low + 1 > 0.8 * n_in:
         return None
-    difference = operator - _toeplitz(kernel, stride, left, n_out, n_in)
-    size = np.abs(operator).max()
-    rows = np.flatnonzero(np.abs(difference).max(axis=(0, 2)) > EXACT * size)
+    difference = _toeplitz(kernel, stride, left, n_out, n_in)
+    np.subtract(operator, difference, out=difference)
+    size = _size(operator)
+    rows = np.flatnonzero(_size(difference, (0, 2)) > EXACT * size)
     right = (n_out - 1) * stride + kernel.shape[1] - left - n_in
     corners = _corners(difference, rows, middle, size)
     if corners is None:
@@ -86,11 +89,16 @@ def _as_filter(operator: np.ndarray, stride: int) -> Filter | None:
     return Filter(conv=conv, corners=corners)
 
 
+def _size(array: np.ndarray, axis: int | tuple[int, ...] | None = None) -> Any:
+    """Return the largest size of a number, along axes, without writing all of them down."""
+    return np.maximum(array.max(axis), -array.min(axis))
+
+
 def _toeplitz(kernel: np.ndarray, stride: int, left: int, n_out: int, n_in: int) -> np.ndarray:
     """Return Z (features, n_out, n_in) of a zero-padded filter."""
     offset = np.arange(n_in)[None] - stride * np.arange(n_out)[:, None] + left
     inside = (offset >= 0) & (offset < kernel.shape[1])
-    return np.where(inside, kernel[:, np.clip(offset, 0, kernel.shape[1] - 1)], 0.0)
+    return np.pad(kernel, ((0, 0), (0, 1)))[:, np.where(inside, offset, -1)]
 
 
 def _corners(difference: np.ndarray, rows: np.ndarray, middle: int, size: float) -> tuple[Corner, ...] | None:
@@ -105,11 +113,11 @@ def _corners(difference: np.ndarray, rows: np.ndarray, middle: int, size: float)
         if span.stop - span.start > 0.3 * n_out:
             return None
         block = difference[:, span]
-        columns = np.flatnonzero(np.abs(block).max(axis=(0, 1)) > EXACT * size)
+        columns = np.flatnonzero(_size(block, (0, 1)) > EXACT * size)
         reach = slice(int(columns[0]), int(columns[-1]) + 1)
         if reach.stop - reach.start > 0.6 * difference.shape[2]:
             return None
-        corners.append(Corner(rows=span, columns=reach, matrix=block[:, :, reach].transpose(0, 2, 1)))
+        corners.append(Corner(rows=span, columns=reach, matrix=block[:, :, reach].transpose(0, 2, 1).copy()))
     return tuple(corners)
 
 
@@ -122,5 +130,5 @@ def distinct(operator: np.ndarray) -> tuple[np.ndarray, int]:
 
 def read_by(operator: np.ndarray) -> np.ndarray:
     """Return which samples P (features, n_out, n_in) reads: of one that it does not, 0 times infinity would be none."""
-    size = np.abs(operator).max(axis=(0, 1))
+    size = _size(operator, (0, 1))
     return np.flatnonzero(size > EXACT * size.max()) if size.any() else np.arange(len(size))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["conv"]
 
-UNFOLDED = 16_000_000
+UNFOLDED = 2_000_000
 """Numbers that torch may unfold at once."""
 
 

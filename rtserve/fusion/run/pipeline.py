@@ -106,14 +106,13 @@ def optimize_graph(
     outcomes: list[Outcome] = []
     model, timings = joined.model, None
     if passes is None or len(passes):
-        members, outcomes = _optimise_members(task)
-        model, found = _whole(task, members, before)
-        outcomes += found
+        members, model, outcomes = _optimised(task, before)
         if tune:
             from rtserve.fusion.run.tune import choose
 
             model, timings = choose(task.joined, model, _variants(task, members), outcomes, engine=engine)
     result = _labelled(joined, model, outcomes, engine)
+    answers = reference.answers if reference is not None else None
     report = OptimizationReport(
         outcomes=tuple(outcomes),
         macs_before=before,
@@ -130,7 +129,7 @@ def optimize_graph(
         report.laid_out.require(
             hint="lay the graph out for onnxruntime (--engine onnxruntime), which gives its numbers"
         )
-    return replace(result, answers=reference.answers if reference is not None else None), report
+    return replace(result, answers=answers), report
 
 
 def _in_its_engine(reference: Reference | None, result: Graph, engine: str) -> ParityReport | str:
@@ -176,13 +175,20 @@ def _labelled(joined: Graph, model: ir.Model, outcomes: Sequence[Outcome], engin
     return replace(joined, model=model, provenance=replace(joined.provenance, details=details))
 
 
-def _whole(task: _Task, members: list[tuple[str, ir.Model]], before: int) -> tuple[ir.Model, list[Outcome]]:
-    """Assemble optimised members in the best way that holds, and lay the whole out.
+def _optimised(task: _Task, before: int) -> tuple[list[tuple[str, ir.Model]], ir.Model, list[Outcome]]:
+    """Optimise members, assemble them in the best way that holds, and lay the whole out.
 
-    It is checked in the end; where the numbers changed, every step is done again and checked by itself.
+    The whole is checked in the end, and several members each by itself, whose errors would be small in the mean; where the
+    numbers changed, every step is done again and checked by itself.
     """
-    model, outcomes = _steps(replace(task, reference=None), members, before)
-    return (model, outcomes) if holds(task.check, model) else _steps(task, members, before)
+    unchecked = replace(task, reference=None)
+    alone = len(set(task.plan.members)) == 1
+    members, outcomes = _optimise_members(unchecked if alone else task)
+    model, found = _steps(unchecked, members, before)
+    if not holds(task.check, model):
+        members, outcomes = _optimise_members(task) if alone else (members, outcomes)
+        model, found = _steps(task, members, before)
+    return members, model, outcomes + found
 
 
 def _steps(task: _Task, members: list[tuple[str, ir.Model]], before: int) -> tuple[ir.Model, list[Outcome]]:
@@ -202,16 +208,14 @@ def _steps(task: _Task, members: list[tuple[str, ir.Model]], before: int) -> tup
 
 def _optimise_members(task: _Task) -> tuple[list[tuple[str, ir.Model]], list[Outcome]]:
     members, outcomes = [], []
-    alone = task.plan.n_branches == 1 and task.plan.views[0].kind == "identity" and not task.plan.calibration
-    passes = _member_passes(task)
-    for digest, graph in dict(zip(task.plan.members, task.graphs, strict=True)).items():
+    passes, every = _member_passes(task), dict(zip(task.plan.members, task.graphs, strict=True))
+    for digest, graph in every.items():
         number = task.plan.members.index(digest) + 1
         model = prepare_member(graph, f"member {number}")
         check: Callable[[ir.Model], str] | None = None
         if task.reference is not None:
-            plain, known = replace(graph, model=model), task.reference.alone
-            own = task.reference if alone else Reference(plain, seed=task.seed, brief=True, alone=known)
-            check = own.check
+            plain, brief = replace(graph, model=model), len(every) > 1
+            check = Reference(plain, seed=task.seed, brief=brief, alone=task.reference.alone).check
         model, found = run_passes(model, passes, subject=f"member {number}", wanted=task.passes, check=check)
         members.append((digest, model))
         outcomes += found

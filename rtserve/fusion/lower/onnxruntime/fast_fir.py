@@ -26,7 +26,6 @@ from functools import cache, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.polynomial import polynomial
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, filled
 from rtserve.fusion.ir.conv import Conv1d, conv_of
@@ -63,9 +62,9 @@ def toom_cook(taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         others = [other for other in points if other != point]
         a[:, k] = [point**i for i in range(TILE)]
         g[k] = [point**j / np.prod([point - other for other in others]) for j in range(taps)]
-        b[k, : len(points)] = polynomial.polyfromroots(others) if others else [1.0]
+        b[k, : len(points)] = np.atleast_1d(np.poly(others))[::-1]
     a[-1, -1] = g[-1, -1] = 1.0
-    b[-1] = polynomial.polyfromroots(points)
+    b[-1] = np.poly(points)[::-1]
     return a, g, b
 
 
