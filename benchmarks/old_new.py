@@ -1,10 +1,12 @@
 """Two states of the code side by side: which fused graphs differ, and what the differing ones cost by turns.
 
-    python benchmarks/old_new.py CHECKOUT [--plan TEXT] [--times] [--checked] [--keep FOLDER]
+    python benchmarks/old_new.py CHECKOUT [--plan TEXT] [--engine NAME] [--times] [--checked] [--keep FOLDER] [-o FILE]
 
 CHECKOUT holds the other state. Members are exported once, by this state; both states fuse every plan for every engine,
 each in a process of its own. Graphs are compared byte for byte, nodes, names and weights, without their metadata. With
-`--times`, those that differ (all with `--times all`) run by turns in one process, one thread, batch 1.
+`--times`, those that differ (all with `--times all`) run by turns in one process, one thread, batch 1, and so in
+`--processes` fresh ones: where a process lays its memory moves a graph by more than a rewrite does. With ``-o`` the times
+are recorded; plans that the file has of the same two states are kept, so that several short runs are one record.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINES = ("onnxruntime", "openvino", "torch")
@@ -86,8 +90,8 @@ def member(name: str, folder: Path) -> Path:
     return path
 
 
-def fuse_all(folder: Path, wanted: str, *, checked: bool) -> None:
-    """Fuse every plan for every engine by the code of this process, and write what came of it."""
+def fuse_all(folder: Path, wanted: str, engines: Sequence[str], *, checked: bool) -> None:
+    """Fuse every plan for some engines by the code of this process, and write what came of it."""
     from rtserve.fusion.fuse import fuse_with_report
 
     out = Path(os.environ["FUSED_INTO"])
@@ -95,7 +99,7 @@ def fuse_all(folder: Path, wanted: str, *, checked: bool) -> None:
     order = folder / "order.json"
     order.write_text(json.dumps(list(range(22))[::-1]))
     for name, plan in PLANS.items():
-        for engine in ENGINES if wanted in name else ():
+        for engine in engines if wanted in name else ():
             paths = [folder / f"{one}.onnx" for one in plan.members]
             start = time.process_time()
             stem = f"{name.replace(' ', '_')}.{engine}"
@@ -140,21 +144,29 @@ def bare(path: Path) -> tuple[str, int]:
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(), len(model.graph.node)
 
 
-def times(old: Path, new: Path) -> str:
-    """Return what the new graph costs in units of the old one, by turns in one process."""
+def ratio(old: Path, new: Path) -> list[float]:
+    """Return what the new graph costs in units of the old one, by turns in this process, and the bounds of that."""
+    import numpy as np
+
     from rtserve.graphs.graph import Graph
     from rtserve.graphs.runners import make_runner
     from rtserve.measure.timing import interleave
 
     graphs = {"old": Graph.load(old), "new": Graph.load(new)}
     spec = graphs["old"].input_spec
-    import numpy as np
-
     x = np.random.default_rng(0).standard_normal((1, spec.n_chans, spec.n_times)).astype(np.float32)
     runners = {name: make_runner(graph, old.suffixes[-2][1:]) for name, graph in graphs.items()}
     calls = {name: (lambda r=runner: r.infer(x)) for name, runner in runners.items()}
-    found = interleave(calls, rounds=21, threads=1, clock=time.process_time_ns)
-    return "{:.3f} [{:.3f}, {:.3f}]".format(*found.ratio("new", "old"))
+    found = interleave(calls, rounds=20, threads=1, clock=time.process_time_ns)
+    return [round(float(value), 4) for value in found.ratio("new", "old")]
+
+
+def times(old: Path, new: Path, processes: int) -> list[list[float]]:
+    """Return `ratio` as fresh processes find it."""
+    command = [sys.executable, __file__, str(ROOT), "--pair", str(old), str(new)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = [subprocess.check_output(command, text=True, env=environment) for _ in range(processes)]
+    return [json.loads(text.splitlines()[-1]) for text in done]
 
 
 def main() -> int:
@@ -163,50 +175,102 @@ def main() -> int:
     parser.add_argument("checkout", type=Path)
     parser.add_argument("--plan", default="", help="only plans whose name holds this")
     parser.add_argument("--times", nargs="?", const="differing", choices=("differing", "all"))
+    parser.add_argument("--engine", choices=ENGINES, help="only this one")
+    parser.add_argument("--processes", type=int, default=1, help="in how many fresh ones a pair is timed")
+    parser.add_argument("-o", "--output", type=Path, help="where times are recorded (JSON, and a table beside it)")
+    parser.add_argument("--pair", type=Path, nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--checked", action="store_true", help="every step is checked in float64, as a user's would be")
     parser.add_argument("--keep", type=Path, default=ROOT / "dist" / "old_new", help="members and graphs are kept here")
     arguments = parser.parse_args()
+    if arguments.pair:
+        print(json.dumps(ratio(*arguments.pair)))
+        return 0
+    engines = (arguments.engine,) if arguments.engine else ENGINES
     folder = arguments.keep.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     if "FUSED_INTO" in os.environ:
-        fuse_all(folder, arguments.plan, checked=arguments.checked)
+        fuse_all(folder, arguments.plan, engines, checked=arguments.checked)
         return 0
-    for plan in PLANS.values():
+    plans = {name: plan for name, plan in PLANS.items() if arguments.plan in name}
+    for plan in plans.values():
         for name in plan.members:
             member(name, folder)
     states = {"old": arguments.checkout.resolve(), "new": ROOT}
+    commits = {}
     for state, checkout in states.items():
         head = subprocess.check_output(["git", "-C", checkout, "rev-parse", "HEAD"], text=True).strip()
+        commits[state] = head[:12]
         into = folder / (f"old-{head[:12]}" if state == "old" else "new")
         states[state] = into
         for stale in into.glob("*") if state == "new" else ():
             stale.unlink()
-        missing = any(not (into / f"{p.replace(' ', '_')}.{e}.s").exists() for p in PLANS for e in ENGINES)
-        if state == "new" or missing:
-            command = [sys.executable, __file__, str(arguments.checkout), "--keep", str(folder)]
+        if any(not (into / f"{name.replace(' ', '_')}.{engine}.s").exists() for name in plans for engine in engines):
+            command = [
+                sys.executable,
+                __file__,
+                str(arguments.checkout),
+                "--keep",
+                str(folder),
+                "--plan",
+                arguments.plan,
+            ]
+            command += ["--engine", arguments.engine] if arguments.engine else []
             environment = os.environ | {"PYTHONPATH": str(checkout), "FUSED_INTO": str(into)}
-            wanted = ["--plan", arguments.plan] if state == "new" else []
-            wanted += ["--checked"] if arguments.checked else []
-            subprocess.run([*command, *wanted], env=environment, check=True)
-    return compare(states["old"], states["new"], arguments)
+            command += ["--checked"] if arguments.checked else []
+            subprocess.run(command, env=environment, check=True)
+    rows = compare(states["old"], states["new"], plans, engines, arguments)
+    if arguments.output:
+        record(arguments.output, commits, rows)
+    return int(any(row["differs"] for row in rows.values()))
 
 
-def compare(old: Path, new: Path, arguments: argparse.Namespace) -> int:
-    """Print which graphs are the same; return 1 where one is not."""
-    differing = 0
-    for name in PLANS:
-        for engine in ENGINES if arguments.plan in name else ():
+def compare(
+    old: Path, new: Path, plans: Iterable[str], engines: Sequence[str], arguments: argparse.Namespace
+) -> dict[str, dict[str, Any]]:
+    """Print which graphs are the same; return for each plan and engine what was found."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name in plans:
+        for engine in engines:
             files = [into / f"{name.replace(' ', '_')}.{engine}.onnx" for into in (old, new)]
             (was, before), (now, after) = map(bare, files)
-            said = "same" if was == now else f"DIFFERS, {before} -> {after} nodes"
-            differing += was != now
-            if arguments.times == "all" or (arguments.times and was != now):
-                said += f", {times(*files)} of the old time"
+            row: dict[str, Any] = {"differs": was != now, "nodes": [before, after]}
+            said = f"DIFFERS, {before} -> {after} nodes" if row["differs"] else "same"
+            if arguments.times == "all" or (arguments.times and row["differs"]):
+                row["ratios"] = times(files[0], files[1], arguments.processes)
+                said += "".join(", {:.3f} [{:.3f}, {:.3f}]".format(*found) for found in row["ratios"])
+                said += " of the old time"
             reports = [file.with_suffix(".txt").read_text() for file in files]
             said += "" if reports[0] == reports[1] else ", report reads otherwise"
             seconds = [float(file.with_suffix(".s").read_text()) for file in files]
             print(f"{name:<22} {engine:<12} {said}  (fused in {seconds[0]:.1f} -> {seconds[1]:.1f} s)", flush=True)
-    return int(differing > 0)
+            rows[f"{name} in {engine}"] = row
+    return rows
+
+
+def record(output: Path, commits: dict[str, str], rows: dict[str, dict[str, Any]]) -> None:
+    """Add timed rows to a file, in the place of what it holds of other states, and write its table."""
+    from statistics import median
+
+    from fuse_cost import processor
+
+    timed = {name: row for name, row in rows.items() if "ratios" in row}
+    earlier = json.loads(output.read_text()) if output.exists() else {}
+    kept = earlier["rows"] if (earlier.get("old"), earlier.get("new")) == (commits["old"], commits["new"]) else {}
+    result = {"schema": "rtserve.old-new/1", **commits, "cpu": processor(), "rows": kept | timed}
+    output.write_text(json.dumps(result, indent=1) + "\n")
+    lines = [
+        f"# Fused graphs of {commits['new']} in units of those of {commits['old']}",
+        "",
+        f"{result['cpu']}, one thread, batch 1, by turns; median, least and most of some processes.",
+        "",
+        "| plan | nodes | time | processes |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, row in result["rows"].items():
+        found = [one[0] for one in row["ratios"]]
+        nodes = " -> ".join(map(str, row["nodes"])) + ("" if row["differs"] else ", the same bytes")
+        lines.append(f"| {name} | {nodes} | {median(found):.3f} [{min(found):.3f}, {max(found):.3f}] | {len(found)} |")
+    output.with_suffix(".md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ class Costs:
         The same of the products of a transposed convolution.
     unfolded_us, added_us : float
         One number that a convolution outside the blocked layout copies, and one that a transposed one adds up.
+    unpacked_us : float
+        One weight of a stack of matrices, which is laid out at every call.
     node_us : float
         A small node.
     window_us : float
@@ -56,6 +58,7 @@ class Costs:
     turned_macs_per_us: int
     unfolded_us: float
     added_us: float
+    unpacked_us: float
     node_us: float
     window_us: float
     depthwise_us: float

@@ -22,6 +22,7 @@ COSTS = Costs(
     turned_macs_per_us=30_000,
     unfolded_us=0.0002,
     added_us=0.0004,
+    unpacked_us=0.0003,
     node_us=1.3,
     window_us=9.0,
     depthwise_us=0.0002,
