@@ -23,7 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from measured_code import code_digest
+
 ROOT = Path(__file__).resolve().parent.parent
+MEASURED = ("rtserve.fusion.fuse",)
+"""What a recorded time is of."""
 ENGINES = ("onnxruntime", "openvino", "torch")
 SMALL = {"n_chans": 22, "n_times": 256, "sfreq": 128, "n_outputs": 1}
 EVERY = "identity,roll:+5,crop-shift:-4,scale:1.1,sign-flip,time-reverse,drop:3,permute:ORDER"
@@ -196,32 +200,35 @@ def main() -> int:
         for name in plan.members:
             member(name, folder)
     states = {"old": arguments.checkout.resolve(), "new": ROOT}
-    commits = {}
-    for state, checkout in states.items():
-        head = subprocess.check_output(["git", "-C", checkout, "rev-parse", "HEAD"], text=True).strip()
-        commits[state] = head[:12]
-        into = folder / (f"old-{head[:12]}" if state == "old" else "new")
-        states[state] = into
-        for stale in into.glob("*") if state == "new" else ():
-            stale.unlink()
-        if any(not (into / f"{name.replace(' ', '_')}.{engine}.s").exists() for name in plans for engine in engines):
-            command = [
-                sys.executable,
-                __file__,
-                str(arguments.checkout),
-                "--keep",
-                str(folder),
-                "--plan",
-                arguments.plan,
-            ]
-            command += ["--engine", arguments.engine] if arguments.engine else []
-            environment = os.environ | {"PYTHONPATH": str(checkout), "FUSED_INTO": str(into)}
-            command += ["--checked"] if arguments.checked else []
-            subprocess.run(command, env=environment, check=True)
+    known = {"old": f"commit {head_of(states['old'])[:7]}", "new": f"code {code_digest(MEASURED)}"}
+    states = {
+        state: fused_by(checkout, folder, state == "new", plans, engines, arguments)
+        for state, checkout in states.items()
+    }
     rows = compare(states["old"], states["new"], plans, engines, arguments)
     if arguments.output:
-        record(arguments.output, commits, rows)
+        record(arguments.output, known, rows)
     return int(any(row["differs"] for row in rows.values()))
+
+
+def head_of(checkout: Path) -> str:
+    """Return the commit that is checked out."""
+    return subprocess.check_output(["git", "-C", checkout, "rev-parse", "HEAD"], text=True).strip()
+
+
+def fused_by(
+    checkout: Path, folder: Path, new: bool, plans: Iterable[str], engines: Sequence[str], arguments: argparse.Namespace
+) -> Path:
+    """Fuse plans by the code of a checkout, in a process of its own, where they do not lie there; return the folder."""
+    into = folder / ("new" if new else f"old-{head_of(checkout)[:12]}")
+    for stale in into.glob("*") if new else ():
+        stale.unlink()
+    if any(not (into / f"{name.replace(' ', '_')}.{engine}.s").exists() for name in plans for engine in engines):
+        command = [sys.executable, __file__, str(checkout), "--keep", str(folder), f"--plan={arguments.plan}"]
+        command += [f"--engine={arguments.engine}"] if arguments.engine else []
+        command += ["--checked"] if arguments.checked else []
+        subprocess.run(command, env=os.environ | {"PYTHONPATH": str(checkout), "FUSED_INTO": str(into)}, check=True)
+    return into
 
 
 def compare(
