@@ -1,0 +1,104 @@
+"""Convolutions along time on a CPU as one product: windows, which are stretches of memory, times the kernel laid flat.
+
+With rows (b, t), x[b, c, s t + d k] laid out as U[(b, t), (k, c)], y = U W + bias, for each group. Values keep their shape,
+(batch, channels, time), and lie in memory with channels innermost, so that nothing is turned from one layer to the next
+and U of one window is a view. Samples that no window reads are in no product.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rtserve.runtime.node import Call
+from rtserve.runtime.replay import is_followed
+
+MOST_UNFOLDED = 1 << 18
+"""Numbers of U up to which it is ahead: what is more leaves a core's cache, and torch's own convolution is faster."""
+MOST_GROUPED_ROWS = 64
+"""Rows up to which several groups are: more are copied apart and together again for longer than products save."""
+LEAST_WORK = 1 << 15
+"""Multiply-adds of one window from which a product is worth the steps around it."""
+LEAST_FILTERS = 8
+MOST_SHARES = 8
+"""Filters of a group at least, and groups at most: depthwise convolutions are neither."""
+
+
+def as_rows(
+    weight: Tensor, bias: Tensor | None, groups: int, stride: int, dilation: int, sides: tuple[int, int], convolve: Call
+) -> Call:
+    """Return a convolution of (batch, channels, time) as a product where that is ahead, `convolve` elsewhere.
+
+    Parameters
+    ----------
+    weight : Tensor, (filters, channels of a group, taps)
+        Of all groups.
+    bias : Tensor, (filters,), optional
+        What is added.
+    groups, stride, dilation : int
+        Groups of channels; steps along time.
+    sides : tuple of int
+        Zeros in front and behind.
+    convolve : callable
+        The same convolution by torch.
+    """
+    filters, per_group, taps = weight.shape
+    if groups > MOST_SHARES or filters < LEAST_FILTERS * groups:
+        return convolve
+    multiply, pad = _row_products(weight, bias, groups), _padder(weight, sides, groups * per_group)
+    span, terms, channels = dilation * (taps - 1) + 1, taps * per_group, groups * per_group
+    strides = (stride * channels, dilation * channels, 1)
+    whole = groups == 1 and dilation == 1
+
+    def call(x: Tensor) -> Tensor:
+        if is_followed(x):  # before anything asks for its sizes
+            return convolve(x)
+        batch, _, times = x.shape
+        steps = (times + sides[0] + sides[1] - span) // stride + 1
+        rows = batch * steps
+        if not 0 < rows * terms * groups <= MOST_UNFOLDED or steps * terms * filters < LEAST_WORK:
+            return convolve(x)
+        if groups > 1 and rows > MOST_GROUPED_ROWS:
+            return convolve(x)
+        lines = pad(x.transpose(1, 2))
+        if whole and batch == 1:
+            y: Tensor = multiply(lines.as_strided((steps, terms), strides[::2]))
+        else:
+            shape, length = (groups, batch, steps, taps, per_group), lines.shape[1] * channels
+            windows = lines.as_strided(shape, (per_group, length, *strides))
+            y = multiply(windows.reshape((rows, terms) if groups == 1 else (groups, rows, terms)))
+        return y.view(batch, steps, filters).transpose(1, 2)
+
+    return call
+
+
+def _padder(weight: Tensor, sides: tuple[int, int], channels: int) -> Call:
+    """Return what puts zeros around (batch, time, channels), and its numbers one behind another in memory."""
+    if not any(sides):
+        return lambda lines: lines.contiguous()
+    before, behind = (weight.new_zeros(1, side, channels) for side in sides)
+
+    def pad(lines: Tensor) -> Tensor:
+        batch = lines.shape[0]
+        if batch == 1:
+            return torch.cat([before, lines, behind], 1)
+        return torch.cat([before.expand(batch, -1, -1), lines, behind.expand(batch, -1, -1)], 1)
+
+    return pad
+
+
+def _row_products(weight: Tensor, bias: Tensor | None, groups: int) -> Call:
+    """Return what multiplies windows, (rows, terms) or (groups, rows, terms), by a kernel: (rows, filters)."""
+    filters, per_group, taps = weight.shape
+    columns = weight.reshape(groups, filters // groups, per_group, taps).permute(0, 3, 2, 1)
+    columns = columns.reshape(groups, taps * per_group, filters // groups).contiguous()
+    if groups == 1:
+        matrix = columns[0]
+        return (lambda u: torch.mm(u, matrix)) if bias is None else (lambda u: torch.addmm(bias, u, matrix))
+    offset = None if bias is None else bias.reshape(groups, 1, -1)
+
+    def several(u: Tensor) -> Tensor:
+        y = torch.bmm(u, columns) if offset is None else torch.baddbmm(offset, u, columns)
+        return y.transpose(0, 1).reshape(-1, filters)
+
+    return several
