@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rtserve.graphs.engines import ENGINE_NAMES
+from rtserve.submission.recipe import runs_in
 
 if TYPE_CHECKING:
     from rtserve.submission.bundle import Built
@@ -19,6 +23,7 @@ def build_text(built: Built) -> str:
             f"  challenge {key}  {len(challenge['members'])} x views {views}, merge {challenge['merge']},"
             f" graph {challenge['graph_sha256'][:12]}"
         )
+        lines += _layout_lines(challenge)
         if challenge["stated"]:
             words = ", ".join(f"{name} {value}" for name, value in sorted(challenge["stated"].items()))
             lines.append(f"    stated by the recipe, not by its members: {words}")
@@ -33,3 +38,16 @@ def build_text(built: Built) -> str:
         lines.append(f"  not as recorded: {words}")
     lines.append(f"next: rtserve check {built.path} --profile {built.manifest['profile']}")
     return "\n".join(lines)
+
+
+def _layout_lines(challenge: Mapping[str, Any]) -> list[str]:
+    """Return what a zip's layout costs where it is not that of the engine that runs it."""
+    layout, runs = challenge["layout"], runs_in(challenge["runtime"])
+    lines = [f"    laid out for {ENGINE_NAMES[layout]}, as the recipe asks"] if layout != runs else []
+    for other in challenge["member_layouts"]:
+        if other != layout:
+            lines.append(
+                f"    a member was fused for {ENGINE_NAMES[other]} and keeps that layout, in which"
+                f" {ENGINE_NAMES[runs]} may be slower: fuse it with --engine {layout}, or name its own members in the recipe"
+            )
+    return lines

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Built", "build"]
 
 Progress = Callable[[int, int], None]
-LAYOUTS = {"torch": "torch", "torchscript": "torch", "native": "native"}
-"""Runtime to the engine that its graphs are laid out for, where that is not onnxruntime."""
 EXPORT_JOBS = 2
 """Exports that run side by side, each in a process of its own."""
 
@@ -187,8 +185,8 @@ def _artefact(
         merge=_with_file(recipe, challenge.merge, root),
         calibration=_calibration(challenge),
         optimize=challenge.optimize,
-        engine=LAYOUTS.get(runtime, "onnxruntime"),
-        passes=PORTABLE if runtime == "auto" else None,
+        engine=recipe.layout_of(key),
+        passes=PORTABLE if runtime == "auto" and not recipe.layout else None,
         stated=_placed(members, challenge, profile.challenge(key).target),
     )
     require_fit(graph, profile, profile.challenge(key), recipe.stated)

@@ -156,6 +156,13 @@ def _metric(name: str) -> str:
     return "|".join([fields["metric"], *settings])
 
 
+def _member_layouts(details: dict[str, Any]) -> list[str]:
+    """Return the engines that members were laid out for when they were fused: what is fused again keeps its layout."""
+    made = [member["provenance"] for member in details.get("members", ()) if "provenance" in member]
+    fused = [one["details"] for one in made if one["kind"] == "fuse" and one["details"].get("passes")]
+    return sorted({one.get("engine", "onnxruntime") for one in fused})
+
+
 def _challenge(recipe: Recipe, artefact: Artefact, challenge: Challenge) -> dict[str, Any]:
     """Return what the manifest says about one challenge."""
     from rtserve.submission.fitting import coupled, taken
@@ -169,6 +176,8 @@ def _challenge(recipe: Recipe, artefact: Artefact, challenge: Challenge) -> dict
         "tensors": f"{artefact.name}.pt",
         "runtime": artefact.runtime,
         "precision": recipe.precision,
+        "layout": recipe.layout_of(artefact.key),
+        "member_layouts": _member_layouts(details),
         "routes": list(artefact.routes),
         "target": artefact.graph.output_spec.target,
         "members": [

@@ -5,6 +5,7 @@
     profile = "eeg2025"
     runtime = "torch"                     # torch | torchscript | onnxruntime | native | auto
     precision = "float32"                 # float32 | tf32: the products of the torch route on a CUDA device
+    layout = "cuda"                       # engine that graphs are laid out for; by default the one that runtime runs
     unit = "V"                            # of the windows that the members take, where they do not say; also sfreq
 
     [challenges.1]
@@ -37,14 +38,20 @@ from typing import Any
 from rtserve.errors import InputError, ProfileError, SpecMismatchError
 from rtserve.files import readable_file, sha256_file
 from rtserve.graphs.checkpoint import checkpoint_digest
+from rtserve.graphs.engines import LAYOUTS
 from rtserve.spec import UNITS
 from rtserve.submission.tables import from_table
 
-__all__ = ["RUNTIMES", "CalibrationTable", "ChallengeRecipe", "Member", "Recipe", "Wheel", "load_recipe"]
+__all__ = ["RUNTIMES", "CalibrationTable", "ChallengeRecipe", "Member", "Recipe", "Wheel", "load_recipe", "runs_in"]
 
 RUNTIMES = ("torch", "torchscript", "onnxruntime", "native", "auto")
 """How the zip may run its graphs; ``auto`` prefers onnxruntime on a CPU where there is one, else torch; so does ``native``
 with machine code that a compiler made of them when the zip was built."""
+
+
+def runs_in(runtime: str) -> str:
+    """Return the engine that a runtime runs its graphs in."""
+    return {"torch": "torch", "torchscript": "torch", "native": "native"}.get(runtime, "onnxruntime")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +159,9 @@ class Recipe:
         onnxruntime for the scorer's Python, where it is to travel along.
     precision : str
         ``"float32"``, or ``"tf32"`` to let a CUDA device round the factors of products to ten bits.
+    layout : str
+        One of `rtserve.graphs.engines.LAYOUTS`, for a zip that is scored where another engine's layout is faster; empty
+        for that of its runtime.
     windows : str
         A window set whose first windows become the reference windows; seeded noise of the contest's scale otherwise.
     evidence : tuple of str
@@ -168,6 +178,7 @@ class Recipe:
     challenges: dict[str, ChallengeRecipe]
     runtime: str = "torch"
     precision: str = "float32"
+    layout: str = ""
     wheel: Wheel | None = None
     windows: str = ""
     evidence: tuple[str, ...] = ()
@@ -179,6 +190,10 @@ class Recipe:
     def runtime_of(self, key: str) -> str:
         """Return how challenge `key` runs."""
         return self.challenges[key].runtime or self.runtime
+
+    def layout_of(self, key: str) -> str:
+        """Return the engine that the graph of challenge `key` is laid out for."""
+        return self.layout or runs_in(self.runtime_of(key))
 
     @property
     def stated(self) -> dict[str, Any]:
@@ -309,6 +324,8 @@ def _require_sensible(recipe: Recipe, where: str) -> None:
         raise ProfileError(f"{where}: unit is {recipe.unit!r}", hint=f"one of {', '.join(UNITS)}")
     _require_runtime([recipe.runtime, *(c.runtime for c in recipe.challenges.values() if c.runtime)], where)
     _require_precision(recipe.precision, where)
+    if recipe.layout and recipe.layout not in LAYOUTS:
+        raise ProfileError(f"{where}: layout is {recipe.layout!r}", hint=f"one of {', '.join(LAYOUTS)}")
 
 
 def _require_runtime(runtimes: Sequence[str], where: str) -> None:

@@ -3,18 +3,22 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from rtserve.errors import InputError, SpecMismatchError
+from rtserve.fusion.fuse import fuse
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.runners import PlanRunner
 from rtserve.submission.archive import read_zip, unpack, zip_bytes
+from rtserve.submission.build_report import build_text
 from rtserve.submission.bundle import build
+from rtserve.submission.manifest import _member_layouts
 from rtserve.submission.recipe import load_recipe
-from tests.submission.small import write_recipe
+from tests.submission.small import small_graph, write_recipe
 
 DRIVE = """
 import copy, json, pickle, sys
@@ -111,6 +115,27 @@ def test_manifest_says_everything_that_custody_needs(bundle):
         assert isinstance(one["passes"], list)
         assert (one["runtime"], one["routes"]) == ("torch", ["torch"])
         assert len(one["graph_sha256"]) == 64
+
+
+def test_a_layout_that_is_not_that_of_what_runs_is_said(bundle):
+    one = bundle.manifest["challenges"]["1"]
+    assert (one["layout"], one["member_layouts"]) == ("torch", [])
+    assert "laid out" not in build_text(bundle)
+    for changed, said in (
+        ({"layout": "cuda"}, "laid out for the torch executor on a CUDA device, as the recipe asks"),
+        ({"member_layouts": ["onnxruntime", "torch"]}, "fused for onnxruntime and keeps that layout"),
+    ):
+        challenges = {**bundle.manifest["challenges"], "1": one | changed}
+        text = build_text(replace(bundle, manifest=bundle.manifest | {"challenges": challenges}))
+        assert said in text
+        assert text.count("\n") == build_text(bundle).count("\n") + 1
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
+def test_members_fused_before_keep_their_layout_and_the_manifest_says_so(engine):
+    member = fuse([small_graph(0)], views="identity,scale:1.02", engine=engine, parity=False)
+    graph = fuse([member, small_graph(1)], engine="torch", parity=False)
+    assert _member_layouts(graph.provenance.details) == [engine]
 
 
 def test_same_inputs_same_bytes(bundle, tmp_path):

@@ -1,11 +1,13 @@
 """submission.toml: what is read, where members are found, and what is refused before anything is written."""
 
+from dataclasses import replace
+
 import pytest
 from click.testing import CliRunner
 
 from rtserve.cli.build import build as build_command
 from rtserve.errors import InputError, ProfileError
-from rtserve.submission.recipe import load_recipe
+from rtserve.submission.recipe import RUNTIMES, load_recipe
 from tests.submission.small import write_recipe
 
 
@@ -36,6 +38,7 @@ def test_recipe_says_members_views_and_runtime(recipe_path):
         ("views =", "veiws =", ["'veiws'", "'views'"]),
         ('runtime = "torch"', 'runtim = "torch"', ["'runtim'", "'runtime'"]),
         ('runtime = "torch"', 'runtime = "tensorrt"', ["tensorrt", "torchscript"]),
+        ('runtime = "torch"', 'layout = "gpu"', ["'gpu'", "cuda"]),
         ('profile = "eeg2025"', 'profile = "eeg2052"', ["eeg2052", "eeg2025"]),
         ("[[challenges.2.members]]", "[[challenges.3.members]]", ["'3'", "1, 2"]),
         ('graph = "m0.onnx"', 'checkpoint = "m0.pth"', ["exporter"]),
@@ -49,6 +52,14 @@ def test_impossible_recipes_name_what_is_wrong(recipe_path, old, new, words):
         load_recipe(edited(recipe_path, old, new))
     text = f"{caught.value.message} {caught.value.hint}"
     assert all(word in text for word in words), text
+
+
+def test_graphs_are_laid_out_for_what_runs_them_or_as_the_recipe_says(recipe_path):
+    recipe = load_recipe(recipe_path)
+    found = {name: replace(recipe, runtime=name).layout_of("1") for name in RUNTIMES}
+    torchs = dict.fromkeys(("torch", "torchscript"), "torch")
+    assert found == torchs | {"native": "native", "onnxruntime": "onnxruntime", "auto": "onnxruntime"}
+    assert load_recipe(edited(recipe_path, 'runtime = "torch"', 'layout = "cuda"')).layout_of("1") == "cuda"
 
 
 def test_digest_that_is_no_digest(recipe_path):
