@@ -135,6 +135,7 @@ def run_against(
             "limits": {"memory_bytes": limits.memory_bytes, "file_bytes": limits.file_bytes},
             "folder": str(folder) if plain else profile.layout.submission,
             "fence": str(work) if plain else "",
+            "allowed": list(profile.modules),
             "kit": {
                 "ingestion": f"{root}/{profile.kit.ingestion}",
                 "benchmark": f"{root}/{challenge.kit.benchmark}",
@@ -192,13 +193,15 @@ def _lacking(event: dict[str, Any], text: str) -> str:
 
 
 def _last(text: str, died: str) -> str:
-    """Return what ended a program: the last line that names an error where it was a process that it started, else `died`
-    with the last line that it printed before."""
+    """Return what ended a program: the last line that names an error where it was a process that it started; where it
+    ended itself, its own words with the last line that it printed before."""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
     if died.startswith("CalledProcessError") and named:
         return named[-1][:300]
-    return f"{died} ({lines[-1]})"[:400] if lines and lines[-1] not in died else died[:400]
+    if died.startswith("SystemExit") and lines and lines[-1] not in died:
+        return f"{died} ({lines[-1]})"[:400]
+    return died[:400]
 
 
 def _not_run(found: KitRun, why: str) -> KitRun:

@@ -40,7 +40,7 @@ def test_a_good_zip_is_scored_by_both(both, track):
 
 DEAD = {
     "no name": ("bci", GOOD["bci"], ('    name = "mine"\n', ""), "RT303", "TypeError"),
-    "an absent package": ("bci", GOOD["bci"], ("import numpy as np", "import nobody"), "RT105", "no class Solver"),
+    "an absent package": ("bci", GOOD["bci"], ("import numpy as np", "import onnxruntime"), "RT105", "no class Solver"),
     "other embeddings": ("image", "return X.mean(2)", None, "RT312", "ValueError"),
     "a scalar": ("sleep", "return X.mean()", None, "RT312", "one answer per window"),
     "numbers that are no classes": ("bci", "return 0.01 * f", None, "RT328", "ValueError"),

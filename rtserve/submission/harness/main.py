@@ -41,6 +41,7 @@ def main() -> None:
     channel.emit("start", ok=True, **_environment(torch, spec))
     _prepare(spec, channel, guards)
     if spec.get("kit"):
+        guards.block_absent(spec["folder"], spec["allowed"], lambda name: None)
         _against(spec, channel)
     watch = guards.Watch(spec["folder"])
     guards.block_absent(spec["folder"], spec["allowed"], lambda name: channel.emit("hidden", module=name))
