@@ -22,6 +22,7 @@ def profile_text(profile: Profile) -> str:
     for item in profile.contradictions:
         lines += [f"  {item.clause}", *(f"    - {reading}" for reading in item.readings), f"    check: {item.handling}"]
     lines += ["", "phases", *(f"  {period} ({period.source})" for period in profile.periods)] if profile.periods else []
+    lines += ["", "kit", f"  {profile.kit.ingestion} ({profile.kit.source})"] if profile.kit else []
     lines += ["", "environments"]
     for env in profile.environments:
         packages = ", ".join(f"{name} {version}" for name, version in env.packages.items())

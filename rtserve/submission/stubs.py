@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rtserve.errors import EnvironmentMissingError
 
-__all__ = ["write_stubs"]
+__all__ = ["symbols_of", "write_stubs"]
 
 SYSTEM = re.compile(r"(lib(c|m|dl|rt|util|gcc_s|gomp|stdc\+\+|pthread)\.so|ld-linux)")
 """Libraries that every Linux has."""
@@ -64,7 +64,7 @@ def write_stubs(folder: Path) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="rtserve-stubs-") as name:
         for library in missing:
             if not SYSTEM.match(library):
-                _write(Path(name), folder / library, *_symbols(library, versioned, plain))
+                _write(Path(name), folder / library, *symbols_of(library, versioned, plain))
                 written.append(library)
     return written
 
@@ -97,14 +97,20 @@ def _undefined(libraries: Iterable[Path]) -> tuple[dict[str, set[str]], set[str]
     return versioned, wanted - defined
 
 
-def _symbols(library: str, versioned: dict[str, set[str]], plain: set[str]) -> tuple[set[str], str]:
+def symbols_of(library: str, versioned: dict[str, set[str]], plain: set[str]) -> tuple[set[str], str]:
     """Return what a stub must define, and under which version."""
-    version = next((v for v in versioned if library == v or library.startswith(v)), "")
-    if version:
-        return versioned[version], version
     # The longest library name decides: libcublasLt is not libcublas.
     stem = max((key for key in PREFIXES if library.startswith(key)), key=len, default="")
+    version = next((v for v in versioned if library == v or library.startswith(v)), "")
+    version = version or next((v for v, names in versioned.items() if stem and _all_of(names, stem)), "")
+    if version:
+        return versioned[version], version
     return {name for name in plain if stem and re.match(PREFIXES[stem], name)}, ""
+
+
+def _all_of(names: Iterable[str], stem: str) -> bool:
+    """Whether all symbols of a version are a library's by their names: NVSHMEM is what libnvshmem_host calls its own."""
+    return all(re.match(PREFIXES[stem], name) for name in names)
 
 
 def _write(work: Path, target: Path, symbols: set[str], version: str) -> None:

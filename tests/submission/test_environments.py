@@ -17,7 +17,7 @@ from rtserve.submission.bundle import build
 from rtserve.submission.custody import verify
 from rtserve.submission.environments import create, find_python
 from rtserve.submission.profile import load_profile
-from rtserve.submission.stubs import write_stubs
+from rtserve.submission.stubs import symbols_of, write_stubs
 from rtserve.submission.validate import check
 from tests.runtime import onnx_nodes
 from tests.submission.small import write_recipe
@@ -76,6 +76,13 @@ def test_whole_environment_of_the_same_packages_is_kept(tmp_path):
     (kept,) = create(PROFILE, tmp_path, only=["older"])
     assert kept.python == folder / "bin" / "python"
     assert kept.versions == {"torch": "2.2.2"}
+
+
+def test_a_version_that_is_not_called_as_its_library_is_known_by_its_symbols():
+    versioned = {"NVSHMEM": {"nvshmemx_mc_ptr", "nvshmem_free"}, "libcudart.so.13": {"cudaFree"}}
+    assert symbols_of("libnvshmem_host.so.3", versioned, {"nvshmem_old"}) == (versioned["NVSHMEM"], "NVSHMEM")
+    assert symbols_of("libcudart.so.13", versioned, set()) == ({"cudaFree"}, "libcudart.so.13")
+    assert symbols_of("libcublas.so.13", versioned, {"cublasCreate", "nvshmem_old"}) == ({"cublasCreate"}, "")
 
 
 @pytest.mark.tools

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,9 @@ from test_tracks import GOOD, found, one
 from rtserve.errors import InputError
 from rtserve.submission import report as shapes
 from rtserve.submission.profile import load_profile
+from rtserve.submission.report_profile import profile_text
 from rtserve.submission.validate import check
+from tests.conftest import ROOT
 
 KIT = Path(__file__).parent / "kit"
 
@@ -98,5 +100,22 @@ def test_windows_of_the_kit_are_of_the_phases_size():
     from rtserve.submission.kit import _config
 
     profile = load_profile("eeg2026/image:warm-up")
+    assert profile.kit.source in profile_text(profile)
     assert "n_chans=63,n_times=120" in _config(profile, profile.challenges[0])
-    assert dataclasses.asdict(profile)["kit"]["source"]
+
+
+def test_the_variants_of_the_agreement_study_are_texts_that_differ():
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import kit_agreement
+    import kit_zips
+
+    for track in kit_zips.TRACKS:
+        made = [kit_zips.files_of(variant, track) for variant in kit_zips.VARIANTS.values()]
+        assert len({str(files) for files in made}) == len(made) >= 40
+    scored, died = ({"why_not": "", "scored": yes} for yes in (True, False))
+    assert [kit_agreement.judge(scored, codes) for codes in ([], ["RT318"], ["RT312"])] == [
+        "both pass",
+        "stricter",
+        "refused",
+    ]
+    assert [kit_agreement.judge(died, codes) for codes in ([], ["RT312"])] == ["missed", "both fail"]
