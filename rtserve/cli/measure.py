@@ -21,6 +21,7 @@ _METRICS = (
 )
 _ENGINES = EngineChoice(ENGINES)
 _WITH_AUTO = EngineChoice((*ENGINES, "auto"))
+_WITH_ALL = EngineChoice((*ENGINES, "auto", "all"))
 
 
 @click.command()
@@ -98,7 +99,11 @@ def evaluate(
 @click.argument("graph", type=click.Path())
 @click.option("--against", multiple=True, type=click.Path(), help="Graph to compare with; may be repeated.")
 @click.option(
-    "--engine", type=_WITH_AUTO, default="onnxruntime", show_default=True, help="auto: as rtserve tune found."
+    "--engine",
+    type=_WITH_ALL,
+    default="onnxruntime",
+    show_default=True,
+    help="auto: as rtserve tune found; all: every one that is here, side by side.",
 )
 @click.option("--against-engine", type=_ENGINES, help="Engine of the others; the same by default.")
 @click.option("--batch", type=click.IntRange(1), show_default="1", help="Windows per call.")
@@ -114,13 +119,15 @@ def evaluate(
 def bench(graph: str, output: str | None, force: bool, as_json: bool, **options: Any) -> None:
     """Time GRAPH: latency per window p50/p90/p99 and throughput, and its ratio to others by turns with it."""
     from rtserve.cli.progress import progress
-    from rtserve.measure.commands import run_bench
+    from rtserve.measure.commands import run_bench, run_bench_engines
 
+    every = options["engine"] == "all"
     _settle_engine(graph, options)
     with progress("timing") as callback:
-        report = run_bench(graph, output=output, force=force, progress=callback, **options)
+        run = run_bench_engines if every else run_bench
+        report = run(graph, output=output, force=force, progress=callback, **options)
     if as_json:
-        emit_json("bench", report.to_dict(raw=False))
+        emit_json("tuned" if every else "bench", report.to_dict() if every else report.to_dict(raw=False))
     else:
         click.echo("\n".join(report.lines()))
     if output:

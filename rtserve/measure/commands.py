@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rtserve.measure.zipped import ZipPredictor
     from rtserve.signals.windows import WindowSet
 
-__all__ = ["run_bench", "run_compare", "run_evaluate", "run_search"]
+__all__ = ["run_bench", "run_bench_engines", "run_compare", "run_evaluate", "run_search"]
 
 Pair = tuple[str, str]
 _NOTHING = Stated()
@@ -116,6 +116,35 @@ def run_bench(graph: str, *, output: str | None = None, force: bool = False, **o
     if output:
         report.save(output, force=force)
     return report
+
+
+def run_bench_engines(
+    graph: str, *, output: str | None = None, force: bool = False, batch: int | None = None, **options: Any
+) -> Any:
+    """Return GRAPH in every engine that is here, side by side; write it where asked.
+
+    Raises
+    ------
+    InputError
+        Where another graph or a hop is given too: engines are compared on one graph, call by call.
+    """
+    from rtserve.measure.results import save_result
+    from rtserve.measure.tuned import side_by_side
+
+    taken = {key: options.pop(key) for key in ("threads", "rounds", "seed", "progress")}
+    options.pop("engine")
+    options["loop"] = options["loop"] if options["loop"] != 1 else None
+    if given := next((name for name, value in options.items() if value), None):
+        raise InputError(
+            f"--engine all compares engines on one graph, and --{given.replace('_', '-')} is given",
+            hint="name one engine to compare graphs or to keep a hop",
+        )
+    if output:
+        check_writable(output, force=force)
+    found = side_by_side(graph, batch=batch or 1, **taken)
+    if output:
+        save_result(output, "tuned", found.to_dict(), force=force)
+    return found
 
 
 def run_compare(first: str, second: str, *, output: str | None = None, force: bool = False, **options: Any) -> Any:

@@ -24,7 +24,7 @@ from rtserve.measure.results import environment
 from rtserve.measure.timing import Timings, interleave, set_threads
 from rtserve.measure.vetting import vet
 
-__all__ = ["TIMED", "Tuned", "place_of", "tune", "tuned_engine"]
+__all__ = ["TIMED", "Tuned", "place_of", "side_by_side", "tune", "tuned_engine"]
 
 SCHEMA = "rtserve.tuned/1"
 TIMED = tuple(name for name in ENGINE_NAMES if name != "reference")
@@ -87,17 +87,41 @@ def place_of(graph: str | Path) -> Path:
     return Path(graph).with_suffix(".tuned.json")
 
 
-def tune(
+def tune(path: str | Path, *, force: bool = False, **options: Any) -> Tuned:
+    """Time a graph in every engine that is here, and write the answer beside it.
+
+    Parameters
+    ----------
+    path : str or Path
+        The .onnx.
+    force : bool
+        Replace an answer that is there.
+    **options
+        As `side_by_side` takes them.
+
+    Raises
+    ------
+    InputError
+        Where an answer is there and `force` is not given, or as `side_by_side`.
+    RtserveError
+        As `side_by_side`.
+    """
+    check_writable(place_of(path), force=force)
+    found = side_by_side(path, **options)
+    write_bytes(place_of(path), (json.dumps(found.to_dict(), indent=1) + "\n").encode(), force=force)
+    return found
+
+
+def side_by_side(
     path: str | Path,
     *,
     batch: int = 1,
     threads: int = 1,
     rounds: int = 54,
     seed: int = 0,
-    force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tuned:
-    """Time a graph in every engine that is here, and write the answer beside it.
+    """Time a graph in every engine that is here, by turns; nothing is written.
 
     Parameters
     ----------
@@ -109,19 +133,16 @@ def tune(
         Rounds by turns; see `rtserve.measure.timing.interleave`.
     seed : int
         Of the windows and of the order.
-    force : bool
-        Replace an answer that is there.
     progress : callable, optional
         Called with (rounds done, rounds in all).
 
     Raises
     ------
     InputError
-        Where an answer is there and `force` is not given, or the graph's answers depend on the batch and it is one.
+        Where the graph's answers depend on the batch and it is one.
     RtserveError
         Where onnxruntime cannot run the graph: there is nothing to compare with.
     """
-    check_writable(place_of(path), force=force)
     graph = Graph.load(path)
     set_threads(threads)
     runners, left_out = _ready(graph, Path(path).name, threads)
@@ -135,14 +156,12 @@ def tune(
     calls = {name: (lambda runner=runner: runner.infer(x)) for name, runner in runners.items()}
     with watched() as load:
         timings = interleave(calls, rounds=rounds, threads=threads, seed=seed, progress=progress)
-    found = Tuned(
+    return Tuned(
         graph=graph.digest, machine=environment(threads=threads), batch=batch, threads=threads,
         best=_best(timings), left_out=left_out, loaded=load.loaded,
         median_us={name: timings.median_us(name) for name in timings.names},
         ratio={name: timings.ratio(name, USUAL) for name in timings.names},
     )  # fmt: skip
-    write_bytes(place_of(path), (json.dumps(found.to_dict(), indent=1) + "\n").encode(), force=force)
-    return found
 
 
 def _ready(graph: Graph, name: str, threads: int) -> tuple[dict[str, Runner], dict[str, str]]:

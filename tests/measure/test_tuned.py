@@ -10,7 +10,7 @@ from rtserve.cli.main import main
 from rtserve.errors import InputError
 from rtserve.graphs.graph import Graph
 from rtserve.measure.timing import Timings
-from rtserve.measure.tuned import _best, place_of, tune, tuned_engine
+from rtserve.measure.tuned import TIMED, _best, place_of, tune, tuned_engine
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,25 @@ def test_bench_takes_the_answer(tuned, capsys):
     said = capsys.readouterr()
     assert f"engine {tuned[1].best}" in said.err
     assert f"[{tuned[1].best}]" in said.out
+
+
+def test_bench_shows_all_engines_side_by_side(small_members, tmp_path, capsys):
+    command = ["bench", str(small_members[0]), "--engine", "all", "--rounds", "1"]
+    with pytest.raises(SystemExit) as end:
+        main([*command, "-o", str(tmp_path / "all.json")])
+    assert not end.value.code
+    said, found = capsys.readouterr().out, json.loads((tmp_path / "all.json").read_text())
+    assert {*found["median_us"], *found["left_out"]} == set(TIMED)
+    assert all(f"  {name} " in said for name in TIMED)
+    assert not place_of(small_members[0]).exists()
+
+
+@pytest.mark.parametrize("more", [["--against", "F.onnx"], ["--hop-ms", "2"], ["--loop", "2"]])
+def test_all_engines_are_of_one_graph(small_members, capsys, more):
+    with pytest.raises(SystemExit) as end:
+        main(["bench", str(small_members[0]), "--engine", "all", *more])
+    assert end.value.code == 2
+    assert more[0] in capsys.readouterr().err
 
 
 def test_an_answer_is_not_replaced_unasked(tuned):
