@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from rtserve.errors import ExportError
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.plan import graph_to_plan
-from rtserve.runtime.executor import PlanModule
+from rtserve.runtime.executor import KEPT_BYTES, PlanModule
 from rtserve.runtime.node import OPERATORS
 
 CONVNET = """
@@ -282,3 +282,19 @@ def test_a_resize_to_the_size_that_is_there_takes_an_empty_batch(batch):
     x = torch.randn(batch, 2, 4)
     with torch.no_grad():
         assert torch.equal(module(x), x.flatten(1))
+
+
+def test_where_little_memory_is_allowed_a_model_still_answers(monkeypatch):
+    """What is taken to be kept for later calls is no condition."""
+    asked = []
+
+    def refuse(size, **options):
+        asked.append(size)
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    plan = {"schema": "rtserve.plan/1", "opset": 20, "input": "x", "output": "y", "tensors": [], "sizes": {}}
+    plan["nodes"] = [{"op": "Abs", "inputs": ["x"], "outputs": ["y"], "attrs": {}}]
+    monkeypatch.setattr(torch, "empty", refuse)
+    module = PlanModule(plan, {})
+    assert asked == [KEPT_BYTES]
+    assert torch.equal(module(torch.tensor([[-1.0, 2.0]])), torch.tensor([[1.0, 2.0]]))

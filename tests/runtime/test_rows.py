@@ -12,7 +12,16 @@ from torch.nn import functional as F
 from rtserve.runtime.executor import PlanModule
 from rtserve.runtime.linear import conv
 from rtserve.runtime.node import Node
-from rtserve.runtime.rows import LEAST_FILTERS, LEAST_WORK, MOST_GROUPED_ROWS, MOST_SHARES, MOST_UNFOLDED, as_rows
+from rtserve.runtime.rows import (
+    LEAST_FILTERS,
+    LEAST_ROWS,
+    LEAST_WORK,
+    MOST_COPIED,
+    MOST_SHARED_ROWS,
+    MOST_SHARES,
+    MOST_VIEWED,
+    as_rows,
+)
 
 
 def never(_x):
@@ -27,9 +36,12 @@ def noise(*shape, seed=0, dtype=torch.float64):
 @given(st.data())
 def test_the_product_is_the_convolution(data):
     whole = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731
-    groups, taps, stride, dilation = whole(1, 3), whole(1, 7), whole(1, 3), whole(1, 3)
-    begin, end, batch, steps = whole(0, 5), whole(0, 5), whole(1, 3), whole(6, 15)
-    per_group, filters = whole(24, 30), LEAST_FILTERS * groups * whole(30, 32)
+    groups, stride, dilation = whole(1, 3), whole(1, 3), whole(1, 3)
+    taps = whole(1 + (groups == 1), 7)
+    begin, end, batch, steps = whole(0, 5), whole(0, 5), whole(1, 3), whole(LEAST_ROWS, 15)
+    per_group = whole(24, 30)
+    filters = -(-LEAST_WORK // (steps * taps * per_group)) if groups == 1 else LEAST_FILTERS * groups * whole(1, 2)
+    filters = max(filters, LEAST_FILTERS)
     times = (steps - 1) * stride + dilation * (taps - 1) + 1 - begin - end + whole(0, stride - 1)
     if times < 1:
         begin, times = 0, times + begin + end
@@ -52,7 +64,7 @@ def test_the_product_is_the_convolution(data):
 @pytest.mark.parametrize("batch", [0, 1, 2, 5, 64])
 def test_convolutions_of_either_axis_and_any_batch(rank, axis, batch):
     there = lambda number, other: (number,) if rank == 1 else tuple(number if a == axis else other for a in (0, 1))  # noqa: E731
-    weight, bias = noise(32, 40, *there(5, 1), dtype=torch.float32), noise(32, dtype=torch.float32)
+    weight, bias = noise(64, 40, *there(5, 1), dtype=torch.float32), noise(64, dtype=torch.float32)
     attrs = {"strides": there(2, 1), "pads": there(2, 0) + there(1, 0)}
     node = Node("Conv", attrs, [None, weight, bias], [True] * 3, [True], 20, torch.float32, torch.device("cpu"))
     for across in (1, 2) if rank == 2 else (1,):  # lines beside one another are torch's own
@@ -65,13 +77,16 @@ def test_convolutions_of_either_axis_and_any_batch(rank, axis, batch):
 @pytest.mark.parametrize(
     ("shape", "kernel", "groups"),
     [
-        ((MOST_UNFOLDED // 1000, 100, 10), (8, 100, 1), 1),  # more than a cache holds
+        ((1, 128, MOST_VIEWED // 256 + 3), (32, 128, 2), 1),  # more than a cache holds
+        ((2, 128, MOST_COPIED // 512 + 3), (32, 128, 2), 1),  # or is copied
         ((0, 100, 50), (32, 100, 3), 1),
         ((1, 100, 2), (32, 100, 3), 1),  # no window at all: torch says so
-        ((1, 4, LEAST_WORK // 32 - 1), (8, 4, 1), 1),  # little work
+        ((1, 100, 100), (32, 100, 1), 1),  # one tap
+        ((1, 4, LEAST_WORK // 256), (16, 4, 2), 1),  # little work
+        ((1, 400, LEAST_ROWS), (200, 400, 2), 1),  # few rows
         ((1, 100, 100), (LEAST_FILTERS - 1, 100, 3), 1),
-        ((1, 100 * (MOST_SHARES + 1), 9), (32 * (MOST_SHARES + 1), 100, 3), MOST_SHARES + 1),
-        ((1, 64, MOST_GROUPED_ROWS + 1), (64, 32, 1), 2),
+        ((1, 16 * (MOST_SHARES + 1), 9), (16 * (MOST_SHARES + 1), 16, 3), MOST_SHARES + 1),
+        ((1, 64, MOST_SHARED_ROWS + 1), (64, 32, 1), 2),
     ],
 )
 def test_what_it_does_not_serve_is_convolved(shape, kernel, groups):
@@ -83,7 +98,7 @@ def test_what_it_does_not_serve_is_convolved(shape, kernel, groups):
 def plan_module():
     plan = {"schema": "rtserve.plan/1", "opset": 20, "input": "x", "output": "y", "tensors": ["w"], "sizes": {}}
     plan["nodes"] = [{"op": "Conv", "inputs": ["x", "w"], "outputs": ["y"], "attrs": {"pads": [1, 1]}}]
-    return PlanModule(plan, {"w": noise(32, 40, 3, dtype=torch.float32)}).eval()
+    return PlanModule(plan, {"w": noise(64, 40, 3, dtype=torch.float32)}).eval()
 
 
 def test_gradients_traces_copies_and_other_types_are_as_before():
