@@ -197,7 +197,7 @@ def test_synthetic_samples_come_when_they_are_due(named):
     assert lap.answer_us.quantile(0.5) > 0
 
 
-def pushing(lsl, name, x, *, unit="microvolts", rate=100.0, lost=None):
+def pushing(lsl, name, x, *, unit="microvolts", rate=100.0, lost=None, ready=None):
     """An outlet of Cz, a trigger, F4, F3 that begins once somebody listens; its thread, and the time of its first sample."""
     info = lsl.StreamInfo(name, "EEG", 4, rate, "float32", f"id-{name}")
     channels = info.desc().append_child("channels")
@@ -210,6 +210,8 @@ def pushing(lsl, name, x, *, unit="microvolts", rate=100.0, lost=None):
 
     def push():
         outlet.wait_for_consumers(20)
+        if ready is not None:
+            ready.wait(20)
         for start in range(0, x.shape[1], 10):
             if lost is None or not lost[0] <= start < lost[1]:
                 outlet.push_chunk(x[:, start : start + 10].T.tolist(), zero + (start + 9) / 100)
@@ -231,12 +233,15 @@ def test_a_stream_of_a_device_on_loopback(lsl, tmp_path):
     graph = graph_of(shallow, dataclasses.replace(SPEC, ch_names=NAMES, unit="V"))
     path, out = graph.save(tmp_path / "F.onnx"), tmp_path / "answers.csv"
     x = 10 * np.random.default_rng(0).standard_normal((4, 400))
-    thread, zero, _ = pushing(lsl, "rtserve-test-eeg", x, lost=(200, 230))
+    listening = threading.Event()
+    thread, zero, _ = pushing(lsl, "rtserve-test-eeg", x, lost=(200, 230), ready=listening)
     heard, said = [], []
 
     def listen():
         found = lsl.resolve_byprop("name", "rtserve-test-answers", 1, 20)
         inlet = lsl.StreamInlet(found[0])
+        inlet.open_stream(20)
+        listening.set()
         while thread.is_alive():
             y, stamp = inlet.pull_sample(timeout=0.1)
             if y is not None:
