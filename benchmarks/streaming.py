@@ -108,7 +108,7 @@ def table(rows: list[dict[str, Any]], cpu: str) -> str:
         here = [row for row in rows if (row["shape"], row["hop"]) == (shape, hop)]
         streamed = sorted((row for row in here if "refused" not in row), key=lambda row: row["model"].lower())
         alone = ["refused" not in row for row in here if "weights" not in row]
-        lines += [f"## {shape}, hop {hop}: {sum(alone)} of {len(alone)} networks stream", ""]
+        lines += [f"## {shape}, hop {hop}: {sum(alone)} of {len(alone)} networks that were tried stream", ""]
         columns = ["network", "plain M", "fused M", "step M", "fewer", "state", "nodes", "error", *TIMES, "ratios"]
         lines += [f"| {' | '.join(columns)} |", "|--" * len(columns) + "|", *map(_line, streamed), ""]
         lines += _means([row for row in streamed if "weights" not in row])
