@@ -25,7 +25,8 @@ def cleaned(model: ir.Model) -> tuple[ir.Model, int]:
     before = {node: tuple(node.inputs) for node in model.graph}
     model = common.CommonSubexpressionEliminationPass()(model).model
     _keep_marks(model, before)
-    return shaped_and_counted(common.RemoveUnusedNodesPass()(model).model)
+    model = common.RemoveUnusedNodesPass()(model).model
+    return model, shaped_and_counted(model)
 
 
 def _keep_marks(model: ir.Model, before: dict[ir.Node, tuple[ir.Value | None, ...]]) -> None:
