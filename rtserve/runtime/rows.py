@@ -64,9 +64,9 @@ def as_rows(
     def call(x: Tensor) -> Tensor:
         if is_followed(x):  # before anything asks for its sizes
             return convolve(x)
-        batch, _, times = x.shape
+        batch, given, times = x.shape
         steps = (times + sides[0] + sides[1] - span) // stride + 1
-        if not fits(batch, steps):
+        if given != channels or not fits(batch, steps):
             return convolve(x)
         lines = pad(x.transpose(1, 2))
         if alone and dilation == 1 and batch == 1:

@@ -81,6 +81,7 @@ def test_convolutions_of_either_axis_and_any_batch(rank, axis, batch):
         ((2, 128, MOST_COPIED // 512 + 3), (32, 128, 2), 1),  # or is copied
         ((0, 100, 50), (32, 100, 3), 1),
         ((1, 100, 2), (32, 100, 3), 1),  # no window at all: torch says so
+        ((1, 101, 100), (32, 100, 3), 1),  # channels that are not the kernel's: torch says so
         ((1, 100, 100), (32, 100, 1), 1),  # one tap
         ((1, 4, LEAST_WORK // 256), (16, 4, 2), 1),  # little work
         ((1, 400, LEAST_ROWS), (200, 400, 2), 1),  # few rows
