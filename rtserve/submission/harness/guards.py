@@ -46,6 +46,7 @@ class _Absent:
 
     def __init__(self, folder: str, allowed: frozenset[str], blocked: Callable[[str], None]) -> None:
         self._folder, self._allowed, self._blocked = folder, allowed, blocked
+        self._before = frozenset(sys.path)  # this interpreter's own, wherever it lies
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         top = name.partition(".")[0]
@@ -56,7 +57,8 @@ class _Absent:
 
     def _in_zip(self, top: str) -> bool:
         folders = [entry for entry in sys.path if os.path.abspath(entry).startswith(self._folder)]
-        folders += [entry for entry in sys.path if entry.startswith(("/tmp", os.environ.get("TMPDIR", "/tmp")))]
+        unpacked = [entry for entry in sys.path if entry not in self._before]
+        folders += [entry for entry in unpacked if entry.startswith(("/tmp", os.environ.get("TMPDIR", "/tmp")))]
         return any(
             os.path.exists(os.path.join(entry, top + ending))
             for entry in folders
