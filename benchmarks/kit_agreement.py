@@ -104,12 +104,13 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "benchmarks" / "results" / "kit_agreement")
     given = parser.parse_args()
     forked()
-    from kit_zips import TRACKS, VARIANTS, files_of
+    from kit_zips import VARIANTS, files_of
+    from solvers import ANSWERS
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, variant in VARIANTS.items():
-            for track in TRACKS:
+            for track in ANSWERS:
                 rows.append(row(name, track, files_of(variant, track), given.kit, Path(folder)))
                 print(name, track, rows[-1]["verdict"], *rows[-1]["failed"], file=sys.stderr)
     kit = "the small kit of the tests" if given.kit == ROOT / SMALL else f"the kit in {given.kit.name}"

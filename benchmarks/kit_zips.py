@@ -9,39 +9,9 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["TRACKS", "VARIANTS", "Variant", "files_of"]
+from solvers import ANSWERS, HEAD
 
-HEAD = """
-import numpy as np
-import torch
-from benchmark_utils.base_solver import CompetSolver
-
-
-class Model(torch.nn.Module):
-    def __init__(self, meta):
-        super().__init__()
-        self.meta = meta
-
-    @torch.inference_mode()
-    def predict(self, X):
-        f = X.std(dim=(1, 2))
-        y = {answer}
-        return y
-
-
-class Solver(CompetSolver):
-    name = "mine"
-
-    def load_model(self, meta):
-        return Model(meta)
-"""
-TRACKS = {
-    "image": "X.mean(2) @ torch.ones(X.shape[1], self.meta['n_outputs']) + f[:, None]",
-    "bci": "(f * 100).long() % self.meta['n_classes']",
-    "sleep": "300 + f",
-    "pose": "(0.1 * X.mean(1, keepdim=True)).clamp(-3, 3).repeat(1, self.meta['n_joints'], 1)",
-}
-"""What a good network answers on each track."""
+__all__ = ["VARIANTS", "Variant", "files_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +82,7 @@ VARIANTS: dict[str, Variant] = {
     "another script that raises": Variant(files={"train.py": "raise ValueError('not here')\n"}),
     "a folder beside": Variant(files={"docs/readme.md": "read me"}),
     "weights by meta": _loaded("torch.load(meta['submission_dir'] / 'w.pt', weights_only=True)", w__pt=_weights()),
-    "a guarded import": _edit(
-        "import torch\n", "import torch\ntry:\n    import onnxruntime\nexcept ImportError:\n    pass\n"
-    ),
+    "a guarded import": _edit("import torch\n", f"import torch\n{_GUARDED}"),
     "a second class": _edit("class Solver", "class Other:\n    pass\n\n\nclass Solver"),
     "sampling of its own": _edit('name = "mine"', 'name = "mine"\n    parameters = {}'),
     "no name": _edit('    name = "mine"\n', ""),
@@ -155,7 +123,7 @@ VARIANTS: dict[str, Variant] = {
 
 def files_of(variant: Variant, track: str) -> dict[str, str | bytes]:
     """Return the files of a variant for a track."""
-    text = HEAD.replace("{answer}", TRACKS[track])
+    text = HEAD.replace("{answer}", f"y = {ANSWERS[track]}\n        return y")
     for old, new in variant.edits:
         if old not in text:
             raise ValueError(f"the good script has no {old!r}")

@@ -11,37 +11,10 @@ from rtserve.signals.windows import WindowSet
 from rtserve.submission import report as shapes
 from rtserve.submission.profile import load_profile
 from rtserve.submission.scoring import nearest, predict_zip
+from tests.submission.solvers import ANSWERS, HEAD
 from tests.submission.zips import write_zip
 
-HEAD = """
-import numpy as np
-import torch
-from benchmark_utils.base_solver import CompetSolver
-
-
-class Model(torch.nn.Module):
-    def __init__(self, meta):
-        super().__init__()
-        self.meta = meta
-
-    @torch.inference_mode()
-    def predict(self, X):
-        f = X.std(dim=(1, 2))
-        {answer}
-
-
-class Solver(CompetSolver):
-    name = "mine"
-
-    def load_model(self, meta):
-        return Model(meta)
-"""
-GOOD = {
-    "bci": "return (f * 100).long() % self.meta['n_classes']",
-    "sleep": "return 300 + f",
-    "image": "return X.mean(2) @ torch.ones(X.shape[1], self.meta['n_outputs']) + f[:, None]",
-    "pose": "return (0.1 * X.mean(1, keepdim=True)).clamp(-3, 3).repeat(1, self.meta['n_joints'], 1)",
-}
+GOOD = {track: f"return {answer}" for track, answer in ANSWERS.items()}
 
 
 def one(answer: str, *pairs: tuple[str, str], head: str = HEAD, **more: object) -> dict[str, object]:
