@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from rtserve.runtime.node import Call, Node, operator
 from rtserve.runtime.replay import is_followed
-from rtserve.runtime.rows import as_rows
+from rtserve.runtime.rows import as_rows, laid_flat, one_product
 
 CONVOLUTIONS: dict[int, Call] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 MOST_ROWS = 2048
@@ -117,7 +117,9 @@ def on_cpu(node: Node, window: Window, groups: int) -> Call:
     flat = as_rows(kernel, bias, groups, *steps, sides, lambda x: whole(x.unsqueeze(across)).squeeze(across))
 
     def call(x: Tensor) -> Tensor:
-        y: Tensor = flat(x.squeeze(across)).unsqueeze(across) if x.shape[across] == 1 else whole(x)
+        if is_followed(x) or x.shape[across] != 1:
+            return whole(x)
+        y: Tensor = flat(x.squeeze(across)).unsqueeze(across)
         return y
 
     return call
@@ -168,8 +170,8 @@ def _plainly(function: Call, window: Window, groups: int) -> Call:
 def along_time(weight: Tensor, bias: Tensor | None, window: Window, groups: int, convolve: Call) -> Call:
     """Return a convolution of (batch, channels, time) as one product of its unfolded windows, where that is ahead.
 
-    With rows (b, t), x[b, c, s t + d k] laid out as U[(b, t), (k, c)], y = U W + bias, for each group. The answer lies
-    with channels innermost, where the next layer's windows are whole stretches of memory. cuDNN in float32 picks ways
+    As in `rtserve.runtime.rows`, where the answer lies too: channels innermost, so that the next layer's windows are whole
+    stretches of memory. cuDNN in float32 picks ways
     that leave most of a device idle where there are few windows, or several groups.
     """
     filters, taps, per_group = weight.shape[0] // groups, window.kernel[0], weight.shape[1]
@@ -178,9 +180,8 @@ def along_time(weight: Tensor, bias: Tensor | None, window: Window, groups: int,
         return convolve
     if groups > 1 or (filters >= WIDE[0] and terms >= WIDE[1]):
         most = MOST_NUMBERS
-    columns = weight.reshape(groups, filters, per_group, taps).permute(0, 3, 2, 1).reshape(groups, terms, filters)
-    columns = columns.contiguous()
-    multiply = _one_product(columns, bias) if groups == 1 else _products(columns, bias)
+    columns = laid_flat(weight, groups)
+    multiply = one_product(columns[0], bias) if groups == 1 else _products(columns, bias)
     stride, dilation, sides = window.strides[0], window.dilations[0], (window.begins[0], window.ends[0])
     span, zero = dilation * (taps - 1) + 1, weight.new_zeros(())
 
@@ -194,18 +195,10 @@ def along_time(weight: Tensor, bias: Tensor | None, window: Window, groups: int,
             ends = (zero.expand(batch, side, x.shape[1]) for side in sides)
             lines = torch.cat([next(ends), lines, next(ends)], 1)
         seen = lines.unfold(1, span, stride)[..., ::dilation].reshape(batch, steps, groups, per_group, taps)
-        y = multiply(seen.permute(2, 0, 1, 4, 3).reshape(groups, rows, terms))
+        y = multiply(seen.permute(2, 0, 1, 4, 3).reshape((rows, terms) if groups == 1 else (groups, rows, terms)))
         return y.reshape(batch, steps, groups * filters).transpose(1, 2)
 
     return call
-
-
-def _one_product(columns: Tensor, bias: Tensor | None) -> Call:
-    """Return what multiplies (1, rows, terms): (rows, filters)."""
-    matrix = columns[0]
-    if bias is None:
-        return lambda rows: torch.mm(rows[0], matrix)
-    return lambda rows: torch.addmm(bias, rows[0], matrix)
 
 
 def _products(columns: Tensor, bias: Tensor | None) -> Call:

@@ -95,15 +95,24 @@ def _padder(weight: Tensor, sides: tuple[int, int], channels: int) -> Call:
     return pad
 
 
-def _row_products(weight: Tensor, bias: Tensor | None, groups: int) -> Call:
-    """Return what multiplies windows, (rows, terms) or (groups, rows, terms), by a kernel: (rows, filters)."""
+def laid_flat(weight: Tensor, groups: int) -> Tensor:
+    """Return a kernel (filters, channels of a group, taps) as matrices, (groups, taps x channels, filters of a group)."""
     filters, per_group, taps = weight.shape
     columns = weight.reshape(groups, filters // groups, per_group, taps).permute(0, 3, 2, 1)
-    columns = columns.reshape(groups, taps * per_group, filters // groups).contiguous()
+    return columns.reshape(groups, taps * per_group, filters // groups).contiguous()
+
+
+def one_product(matrix: Tensor, bias: Tensor | None) -> Call:
+    """Return what multiplies windows (rows, terms) by a matrix (terms, filters)."""
+    return (lambda u: torch.mm(u, matrix)) if bias is None else (lambda u: torch.addmm(bias, u, matrix))
+
+
+def _row_products(weight: Tensor, bias: Tensor | None, groups: int) -> Call:
+    """Return what multiplies windows, (rows, terms) or (groups, rows, terms), by a kernel: (rows, filters)."""
+    columns = laid_flat(weight, groups)
     if groups == 1:
-        matrix = columns[0]
-        return (lambda u: torch.mm(u, matrix)) if bias is None else (lambda u: torch.addmm(bias, u, matrix))
-    offset = None if bias is None else bias.reshape(groups, 1, -1)
+        return one_product(columns[0], bias)
+    filters, offset = len(weight), None if bias is None else bias.reshape(groups, 1, -1)
 
     def several(u: Tensor) -> Tensor:
         y = torch.bmm(u, columns) if offset is None else torch.baddbmm(offset, u, columns)

@@ -96,10 +96,10 @@ def test_what_it_does_not_serve_is_convolved(shape, kernel, groups):
     assert len(asked) == 1
 
 
-def plan_module():
+def plan_module(kernel=(3,), pads=(1, 1)):
     plan = {"schema": "rtserve.plan/1", "opset": 20, "input": "x", "output": "y", "tensors": ["w"], "sizes": {}}
-    plan["nodes"] = [{"op": "Conv", "inputs": ["x", "w"], "outputs": ["y"], "attrs": {"pads": [1, 1]}}]
-    return PlanModule(plan, {"w": noise(64, 40, 3, dtype=torch.float32)}).eval()
+    plan["nodes"] = [{"op": "Conv", "inputs": ["x", "w"], "outputs": ["y"], "attrs": {"pads": list(pads)}}]
+    return PlanModule(plan, {"w": noise(64, 40, *kernel, dtype=torch.float32)}).eval()
 
 
 def test_gradients_traces_copies_and_other_types_are_as_before():
@@ -120,3 +120,11 @@ def test_gradients_traces_copies_and_other_types_are_as_before():
     torch.testing.assert_close(torch.func.vmap(module)(torch.stack([x, -x])), torch.stack([expected, -expected]),
                                rtol=1e-4, atol=1e-4)  # fmt: skip
     torch.testing.assert_close(module.double()(x.double()), F.conv1d(x.double(), weight.double(), padding=1))
+
+
+def test_a_trace_of_a_convolution_over_two_axes_is_that_convolution():
+    module = plan_module((1, 3), (0, 1, 0, 1))
+    x = noise(1, 40, 1, 60, dtype=torch.float32)
+    traced = torch.jit.trace(module, (torch.cat([x, x]),), check_trace=False)  # a warning would fail the test
+    assert "squeeze" not in str(traced.inlined_graph)
+    torch.testing.assert_close(traced(x), F.conv2d(x, module.get_buffer("w"), padding=(0, 1)), rtol=1e-4, atol=1e-4)
