@@ -26,13 +26,29 @@ __all__ = [
 
 def infer_shapes(model: ir.Model) -> ir.Model:
     """Return the model with the shape of every value, as onnx's own inference finds them; marks on values are kept."""
+    import onnx
     import onnx_ir as ir
 
-    return _shaped(model, ir.serde.serialize_model(model))
+    proto = ir.serde.serialize_model(model)
+    shaped = ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(proto, data_prop=True))
+    for before, after in zip(model.graph, shaped.graph, strict=True):
+        for old, new in zip(before.outputs, after.outputs, strict=True):
+            new.meta.update(old.meta)
+    return shaped
+
+
+def renew_shapes(model: ir.Model) -> None:
+    """Give every value the shape that onnx's own inference finds, in place."""
+    _renewed(model)
 
 
 def shaped_and_counted(model: ir.Model) -> int:
-    """Give every value the shape that onnx's own inference finds, in place, and return what `count_macs` does."""
+    """Do what `renew_shapes` does, and return what `count_macs` does."""
+    return _macs_of(_renewed(model))
+
+
+def _renewed(model: ir.Model) -> onnx.ModelProto:
+    """Renew the shapes of a model's values without a copy of its weights; return it as it was, serialised."""
     import onnx
     import onnx_ir as ir
 
@@ -43,26 +59,7 @@ def shaped_and_counted(model: ir.Model) -> int:
         if value.name in found:
             value.type = ir.serde.deserialize_type_proto_for_type(found[value.name])
             value.shape = ir.serde.deserialize_type_proto_for_shape(found[value.name])
-    return _macs_of(proto)
-
-
-def _shaped(model: ir.Model, proto: onnx.ModelProto) -> ir.Model:
-    import onnx
-    import onnx_ir as ir
-
-    shaped = ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(proto, data_prop=True))
-    for before, after in zip(model.graph, shaped.graph, strict=True):
-        for old, new in zip(before.outputs, after.outputs, strict=True):
-            new.meta.update(old.meta)
-    return shaped
-
-
-def renew_shapes(model: ir.Model) -> None:
-    """Give every value the shape that onnx's own inference finds, in place."""
-    found = {out.name: out.shape for node in infer_shapes(model).graph for out in node.outputs}
-    for node in model.graph:
-        for out in node.outputs:
-            out.shape = found[out.name]
+    return proto
 
 
 def shapes_at(model: ir.Model, batch: int) -> dict[str, list[int]]:
