@@ -35,7 +35,7 @@ from rtserve.errors import ExportError, RtserveError
 from rtserve.files import write_bytes
 from rtserve.fusion.fuse import fuse
 from rtserve.graphs.graph import Graph
-from rtserve.graphs.native import compile_graph, generate_graph
+from rtserve.graphs.native import compile_graph
 from rtserve.graphs.runners import make_runner
 from rtserve.measure.results import environment
 from rtserve.measure.timing import Timings, interleave, set_threads
@@ -89,10 +89,11 @@ def prepared(family: str, workload: str, run: Run) -> int:
         graphs, views = _plan(family, workload, run.folder)
         for engine, path in paths.items():
             fuse(graphs, views=views, engine=engine).save(path, force=True)
-    graph, code = Graph.load(paths["native"]), run.code(family, workload)
+    code = run.code(family, workload)
     if not code.exists():
-        save(compile_graph(graph, levels=[run.level], threads=run.threads).built, code, {}, force=True)
-    return generate_graph(graph).macs
+        compiled = compile_graph(Graph.load(paths["native"]), levels=[run.level], threads=run.threads)
+        save(compiled.built, code, {"macs": compiled.macs}, force=True)
+    return int(json.loads(code.with_suffix(".json").read_text())["macs"])
 
 
 def _plan(family: str, workload: str, folder: Path) -> tuple[Sequence[Graph], Sequence[str]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtserve.native.build import build
+from rtserve.native.build import HERE, build
 from rtserve.native.compiler import FLAGS, best_level, find_compiler
 from rtserve.native.load import NativeModule
 from rtserve.native.marks import Layer
@@ -25,8 +25,36 @@ if TYPE_CHECKING:
 
 __all__ = ["Spent", "peak_macs_per_ns", "profile"]
 
-CHAINS, WIDTHS = 12, {"x86-64-v4": 16, "x86-64-v3": 8}
-"""Sums that are kept at once, and the numbers of a vector by instruction set; 4 in any other."""
+CHAINS, CALLS = 12, 200_000
+"""Sums that are kept at once, and how often each takes a product in one trial."""
+_PEAK = f"""
+#include "kernels.h"
+#if defined(__AVX512F__)
+#define RT_REGISTER "v"
+#elif defined(__aarch64__)
+#define RT_REGISTER "w"
+#else
+#define RT_REGISTER "x"
+#endif
+int rt_width(void) {{ return RT_WIDTH; }}
+float rt_peak(long n, float a, float b) {{
+  rt_vec va = rt_splat(a), vb = rt_splat(b), s[{CHAINS}];
+  RT_UNROLL
+  for (int k = 0; k < {CHAINS}; k++) s[k] = vb + (float)k;
+  for (long i = 0; i < n; i++) {{
+    RT_UNROLL
+    for (int k = 0; k < {CHAINS}; k++) {{
+      s[k] = s[k] * va + vb;
+      __asm__ volatile("" : "+" RT_REGISTER(s[k]));
+    }}
+  }}
+  rt_vec all = s[0];
+  RT_UNROLL
+  for (int k = 1; k < {CHAINS}; k++) all += s[k];
+  return all[0];
+}}
+"""
+"""A loop of multiply-adds that stay in registers; a statement that does nothing keeps the compiler from doing fewer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,42 +92,17 @@ def profile(generated: Generated, x: np.ndarray, runs: int) -> list[Spent]:
 
 def peak_macs_per_ns(rounds: int = 20) -> float:
     """Return the multiply-adds of float32 that this core does in a nanosecond at most, the best of `rounds` trials."""
-    level, calls = best_level(), 200_000
-    width = WIDTHS.get(level.name, 4)
-    sums = range(CHAINS)
-    source = "\n".join(
-        [
-            f"typedef float v __attribute__((vector_size({4 * width})));",
-            "float rt_peak(long n, float a, float b) {",
-            "  v va = {0}, vb = {0};",
-            "  va += a, vb += b;",
-            *(f"  v s{k} = vb + {k}.f;" for k in sums),
-            "  for (long i = 0; i < n; i++) {",
-            *(f'    s{k} = s{k} * va + vb; __asm__ volatile("" : "+{_register()}"(s{k}));' for k in sums),
-            "  }",
-            f"  v all = {' + '.join(f's{k}' for k in sums)};",
-            "  return all[0];",
-            "}",
-        ]
-    )
     with tempfile.TemporaryDirectory(prefix="rtserve-native-") as name:
         folder = Path(name)
-        (folder / "peak.c").write_text(source + "\n", "utf-8")
-        find_compiler().run(
-            [*FLAGS, *level.flags, "-fvisibility=default", "-shared", "peak.c", "-o", "peak.so"], folder
-        )
-        run = ctypes.CDLL(str(folder / "peak.so")).rt_peak
+        (folder / "peak.c").write_text(_PEAK, "utf-8")
+        flags = [*FLAGS, *best_level().flags, f"-I{HERE}", "-fvisibility=default"]
+        find_compiler().run([*flags, "-shared", "peak.c", "-o", "peak.so"], folder)
+        library = ctypes.CDLL(str(folder / "peak.so"))
+    run = library.rt_peak
     run.argtypes, run.restype = [ctypes.c_long, ctypes.c_float, ctypes.c_float], ctypes.c_float
-    best = 0.0
+    macs, best = CALLS * CHAINS * library.rt_width(), 0.0
     for _ in range(rounds):
         start = time.perf_counter_ns()
-        run(calls, 0.5, 1.0)
-        best = max(best, calls * CHAINS * width / (time.perf_counter_ns() - start))
+        run(CALLS, 0.5, 1.0)
+        best = max(best, macs / (time.perf_counter_ns() - start))
     return best
-
-
-def _register() -> str:
-    """Return how a compiler calls a vector register in a constraint."""
-    import platform
-
-    return "w" if platform.machine() in ("aarch64", "arm64") else "v" if "v4" in best_level().name else "x"
