@@ -164,19 +164,12 @@ def as_markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def processor() -> str:
-    """Return the processor's name."""
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> int:
     """Measure, write, and say which bars hold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--most", type=int, default=64, help="members and views at most")
-    parser.add_argument("--only", default="", help="only rows whose name holds one of these, by commas")
+    parser.add_argument("--only", action="append", default=[], help="only rows whose name holds this; may be repeated")
     parser.add_argument("--repeats", type=int, default=3, help="processes for a row")
     parser.add_argument("--folder", type=Path, help="where the members are kept")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
@@ -185,6 +178,8 @@ def main() -> int:
         family, count, views = arguments.one
         print(json.dumps(fuse_once(arguments.folder, family, int(count), views)))
         return 0
+    from rtserve.measure.results import environment
+
     require_beside()
     code = code_digest(CODE, (Path(__file__),))
     earlier = json.loads(arguments.output.read_text()) if arguments.output and arguments.output.exists() else {}
@@ -198,13 +193,13 @@ def main() -> int:
         every = cases(arguments.most)
         in_own_process(folder, *every["CompactRT, 1 member"])  # the bytecode
         for name, case in every.items():
-            if any(part in name for part in arguments.only.split(",")):
+            if not arguments.only or any(part in name for part in arguments.only):
                 rows[name] = in_own_process(folder, *case, repeats=arguments.repeats)
                 print(name, {**rows[name], "undone": len(rows[name]["undone"])}, flush=True)
         rows = {name: rows[name] for name in every if name in rows}
     result = {
         "schema": "rtserve.fuse-cost/1",
-        "cpu": processor(),
+        "cpu": environment()["cpu"],
         "date": time.strftime("%Y-%m-%d"),
         "code": code,
         "rows": rows,

@@ -186,6 +186,8 @@ def main() -> int:
     parser.add_argument("--checked", action="store_true", help="every step is checked in float64, as a user's would be")
     parser.add_argument("--keep", type=Path, default=ROOT / "dist" / "old_new", help="members and graphs are kept here")
     arguments = parser.parse_args()
+    if arguments.output and not arguments.times:
+        parser.error("-o records times: give --times too")
     if arguments.pair:
         print(json.dumps(ratio(*arguments.pair)))
         return 0
@@ -258,12 +260,12 @@ def record(output: Path, commits: dict[str, str], rows: dict[str, dict[str, Any]
     """Add timed rows to a file, in the place of what it holds of other states, and write its table."""
     from statistics import median
 
-    from fuse_cost import processor
+    from rtserve.measure.results import environment
 
     timed = {name: row for name, row in rows.items() if "ratios" in row}
     earlier = json.loads(output.read_text()) if output.exists() else {}
     kept = earlier["rows"] if (earlier.get("old"), earlier.get("new")) == (commits["old"], commits["new"]) else {}
-    result = {"schema": "rtserve.old-new/1", **commits, "cpu": processor(), "rows": kept | timed}
+    result = {"schema": "rtserve.old-new/1", **commits, "cpu": environment()["cpu"], "rows": kept | timed}
     output.write_text(json.dumps(result, indent=1) + "\n")
     lines = [
         f"# Fused graphs of {commits['new']} in units of those of {commits['old']}",
