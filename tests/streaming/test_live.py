@@ -95,6 +95,18 @@ def test_a_lost_chunk_is_named_and_no_window_goes_across_it(named):
     assert ((ends < times[301]).sum(), (ends > times[301]).sum()) == (301 // HOP - 7, 299 // HOP - 7)
 
 
+@pytest.mark.parametrize("shift", [0.02, -0.02])
+def test_another_difference_of_two_clocks_is_no_loss(named, shift):
+    step, _ = named
+    x = np.random.default_rng(0).standard_normal((4, 600))
+    chunks = chunks_of(x, [10] * 60)
+    chunks[30:] = [dataclasses.replace(one, times=one.times + shift, shift=shift) for one in chunks[30:]]
+    lap, found, breaks = ran(step, Given(chunks, watched=True))
+    assert breaks == []
+    assert (lap.answers, lap.streams) == (93, 1)
+    assert found[-1][0] == pytest.approx(6 + shift)
+
+
 def test_a_filter_runs_as_samples_come_and_its_start_is_in_no_answer(named):
     step, graph = named
     steps = (("lowpass_hz", "20"), ("reference", "average"))
@@ -265,6 +277,20 @@ def test_a_stream_of_a_device_on_loopback(lsl, tmp_path):
     assert heard
     for stamp, y in heard:
         assert np.allclose(rows[np.abs(rows[:, 0] - stamp).argmin(), 1:], y, rtol=1e-5)
+
+
+@pytest.mark.needs("pylsl")
+def test_a_device_s_clock_is_followed_and_what_was_added_is_told(lsl, monkeypatch):
+    monkeypatch.setattr("rtserve.streaming.live.lsl.CORRECTED_S", 0.2)
+    thread, zero, _ = pushing(lsl, "rtserve-test-clock", np.zeros((4, 600)))
+    source, measured = LslSource("rtserve-test-clock", silent_s=1.0), itertools.count()
+    monkeypatch.setattr(source, "_corrected", lambda: 0.05 * next(measured))
+    chunks = list(source.chunks())
+    source.close()
+    thread.join(20)
+    sent = np.concatenate([one.times - one.shift for one in chunks])
+    assert {one.shift for one in chunks} >= {0.0, 0.05, 0.1}
+    assert np.allclose(sent, zero + np.arange(600) / 100, atol=1e-6)
 
 
 @pytest.mark.needs("pylsl")

@@ -119,7 +119,7 @@ class _Loop:
 
     def trouble(self, chunk: Chunk) -> list[tuple[int, str]]:
         """Return in front of which samples of a chunk the order is broken, and how."""
-        found = self.watch.see(chunk.times) if self.watch is not None else []
+        found = self.watch.see(chunk.times - chunk.shift) if self.watch is not None else []
         if self.fitting.causal.spreads:
             odd = ~np.isfinite(chunk.x[self.fitting.rows]).all(axis=0)
             behind = np.flatnonzero(odd & ~np.append(odd[1:], False)) + 1

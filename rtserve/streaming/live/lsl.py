@@ -23,6 +23,8 @@ FOUND_S = 5.0
 SILENT_S = 10.0
 """Without a sample for so long a stream has ended."""
 BUFFERED_S = 60
+CORRECTED_S = 60.0
+"""So often the difference of the two clocks is measured."""
 _NOT_EEG = ("trig", "marker", "event", "stim", "status", "counter", "timestamp")
 
 
@@ -139,9 +141,10 @@ class LslSource:
             if not stamps:
                 continue
             heard = time.monotonic()
-            if heard - asked > BUFFERED_S:  # within a minute two clocks drift by less than is measured here
+            if heard - asked > CORRECTED_S:
                 self._shift, asked = self._corrected(), heard
-            yield Chunk(x=np.asarray(samples, float).T[self._rows], times=np.asarray(stamps) + self._shift)
+            x, times = np.asarray(samples, float).T[self._rows], np.asarray(stamps) + self._shift
+            yield Chunk(x=x, times=times, shift=self._shift)
 
     def _corrected(self) -> float:
         try:

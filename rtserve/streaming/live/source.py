@@ -53,11 +53,14 @@ class Chunk:
         Of each sample in s, on the source's clock.
     lost : str
         Why what comes now does not follow what came before; empty where it does.
+    shift : float
+        What was added to the sender's own times, in s: where it changes, no sample is lost.
     """
 
     x: np.ndarray
     times: np.ndarray
     lost: str = ""
+    shift: float = 0.0
 
 
 class Source(Protocol):
