@@ -87,7 +87,8 @@ def test_a_lost_chunk_is_named_and_no_window_goes_across_it(named):
     times = np.arange(600) / 100
     times[301:] += 0.2
     lap, found, breaks = ran(step, Given(chunks_of(x, [10] * 60, times), watched=True))
-    assert [why for _, why in breaks] == ["20 samples were lost (210 ms between two)"]
+    assert [why for _, why in breaks] == ["samples were lost: 20 (210 ms between two)"]
+    assert lap.breaks == {"samples were lost": 1}
     assert lap.streams == 2
     assert lap.left == 301 % HOP + 299 % HOP
     ends = np.array([end for end, _ in found])
@@ -271,7 +272,7 @@ def test_a_stream_of_a_device_on_loopback(lsl, tmp_path):
     assert len(rows) == report["answers"] >= 20
     assert not ((ends > 200) & (ends < 230 + 48)).any()
     assert sum(report["breaks"].values()) == 1
-    assert any("30 samples were lost" in text for text in said)
+    assert any("samples were lost: 30 " in text for text in said)
     assert any("1 of 4 channels are no EEG" in text for text in said)
     assert report["answer_us"]["p50"] > 0
     assert heard

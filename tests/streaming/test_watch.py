@@ -1,5 +1,7 @@
 """Losses and wrong rates, found in times that jitter."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -41,19 +43,27 @@ def test_what_is_lost_is_found_within_two_periods(sd, n):
 def test_a_long_silence_is_a_loss_whatever_was_seen():
     times = np.arange(100) / RATE
     times[50:] += LATE_S + 1 / RATE
-    assert seen(times) == [(50, "51 samples were lost (208 ms between two)")]
+    assert seen(times) == [(50, "samples were lost: 51 (208 ms between two)")]
 
 
 def test_times_that_go_back_are_named():
     times = np.arange(100) / RATE
     times[60:] -= 0.1
-    assert seen(times)[0] == (60, "times went back by 96.0 ms")
+    assert seen(times)[0] == (60, "times went back: by 96.0 ms")
+
+
+def test_a_period_says_how_many_samples_lack():
+    times = np.sort(jittered(6000, 3e-3))
+    times[3210:] += 5 / RATE
+    said = [said for _, said in seen(times)]
+    assert len(said) == 1
+    assert re.fullmatch(r"samples too few: 5 at 250 Hz, 500 came in 2\.02\d s", said[0])
 
 
 @pytest.mark.parametrize("rate", [245.0, 256.0])
 def test_another_rate_than_is_said_is_called_one(rate):
     found = [said for _, said in seen(np.arange(8000) / rate)]
-    assert f"the stream's rate is {rate:.2f} Hz, not 250 Hz" in found
+    assert f"another rate than was said: {rate:.2f} Hz, not 250 Hz" in found
 
 
 def test_clocks_may_drift():

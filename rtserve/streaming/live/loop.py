@@ -41,7 +41,7 @@ class Lap:
         Steps; answers; answers later than the next hop is due, or steps that took longer than a hop; samples that made no
         whole hop; stretches that were begun.
     breaks : Counter
-        What broke the order of samples, by kind.
+        What broke the order of samples, by kind: what is said of it, up to a colon.
     """
 
     step_us: Tally = field(default_factory=Tally)
@@ -132,8 +132,7 @@ class _Loop:
         self.runner.reset()
         self.fitting.reset()
         self.lap.streams += 1
-        kind = " ".join(word for word in said.split() if not any(letter.isdigit() for letter in word))
-        self.lap.breaks[kind] += 1
+        self.lap.breaks[said.partition(":")[0]] += 1
         if self.broken is not None:
             self.broken(at, said)
 

@@ -45,7 +45,7 @@ class Watch:
         self._until = PERIOD_S
 
     def see(self, times: np.ndarray) -> list[tuple[int, str]]:
-        """Return what is wrong: in front of which of these samples, and what it is.
+        """Return what is wrong: in front of which of these samples, and what it is, its kind in front of a colon.
 
         Parameters
         ----------
@@ -71,12 +71,12 @@ class Watch:
         assert self._last is not None
         step = time - self._last
         if step <= 0:
-            return f"times went back by {-1e3 * step:.1f} ms"
+            return f"times went back: by {-1e3 * step:.1f} ms"
         off = abs(step - 1 / self.rate)
         learned = self._count >= self.rate
         bar = min(max(0.5 / self.rate, 4 * max(self._jitter, self._widest)), LATE_S) if learned else LATE_S
         if step - 1 / self.rate > bar:
-            return f"{round(step * self.rate) - 1} samples were lost ({1e3 * step:.0f} ms between two)"
+            return f"samples were lost: {round(step * self.rate) - 1} ({1e3 * step:.0f} ms between two)"
         self._widest = max(self._widest, off)
         return ""
 
@@ -104,7 +104,6 @@ class Watch:
         self._same = self._same + sign if self._same * sign > 0 else sign
         samples = round(PERIOD_S * self.rate)
         if abs(self._same) >= AGAIN:
-            return f"the stream's rate is {samples / (PERIOD_S + rise):.2f} Hz, not {self.rate:g} Hz"
-        return f"in {PERIOD_S + rise:.3f} s of times came {samples} samples: of {self.rate:g} Hz that is" + (
-            f" {round(rise * self.rate)} too few" if rise > 0 else f" {round(-rise * self.rate)} too many"
-        )
+            return f"another rate than was said: {samples / (PERIOD_S + rise):.2f} Hz, not {self.rate:g} Hz"
+        kind, off = f"samples too {'few' if rise > 0 else 'many'}", round(abs(rise) * self.rate)
+        return f"{kind}: {off} at {self.rate:g} Hz, {samples} came in {PERIOD_S + rise:.3f} s"
