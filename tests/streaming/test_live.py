@@ -165,8 +165,11 @@ def test_what_cannot_be_done_live_is_refused(named):
     assert fitting_for(step, dataclasses.replace(about, unit=""), source_unit="V").factor == 1e6
 
 
-def test_the_delay_that_is_said_is_the_delay():
-    causal = causal_for({"highpass_hz": "0.5", "lowpass_hz": "40"}, 250.0)
+@pytest.mark.parametrize(("low", "high", "inner"), [(0.5, 40, "1 to 32"), (1, 30, "2 to 24"), (8, 12, "9 to 11")])
+def test_the_delay_that_is_said_is_the_delay(low, high, inner):
+    causal = causal_for({"highpass_hz": str(low), "lowpass_hz": str(high)}, 250.0)
+    assert f"ms from {inner} Hz" in causal.said[0]
+    assert "at 10 Hz" in causal.said[0]
     said = float(causal.said[0].partition("a delay of ")[2].partition(" ms")[0])
     times = np.arange(5000) / 250
     burst = np.exp(-(((times - 10) / 0.5) ** 2)) * np.sin(2 * np.pi * 10 * times)

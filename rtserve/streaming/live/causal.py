@@ -158,7 +158,10 @@ def _said(sections: np.ndarray, steps: Mapping[str, str], sfreq: float) -> str:
     from scipy.signal import freqz, sosfreqz
 
     low, high = (_number(steps[key]) if key in steps else None for key in _FILTERS[:2])
-    inner = np.linspace(2 * (low or 0.5), 0.8 * min(high or sfreq / 2, sfreq / 2), 200)
+    end = min(high or sfreq / 2, sfreq / 2)
+    begin = low or min(0.5, end / 4)
+    quarter = (end - begin) / 4
+    inner = np.linspace(min(2 * begin, begin + quarter), max(0.8 * end, end - quarter), 200)
     at, answer = sosfreqz(sections, inner, fs=sfreq)
     phase = -np.unwrap(np.angle(answer))
     delay = 1e3 * np.gradient(phase, 2 * np.pi * at)
