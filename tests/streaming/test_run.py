@@ -48,6 +48,14 @@ def test_a_recording_gives_the_windows_answers(cli, recording, tmp_path):
     assert (report["answers"], report["steps"], report["samples_left"], report["compared"]) == (136, 142, 6, 4)
 
 
+def test_as_many_seconds_are_taken_as_are_asked_for(cli, recording, tmp_path):
+    path = named(unit="uV").save(tmp_path / "F.onnx")
+    for seconds, steps in ((6, 100), (6.01, 101), (0.06, 1)):
+        code, said, err = cli("run", path, "--source", recording[0], "--hop", 6, "--for", seconds, "--json")
+        assert code == 0, err
+        assert json.loads(said)["steps"] == steps
+
+
 def test_a_gap_begins_anew(cli, recording, tmp_path):
     raw = mne.io.read_raw_fif(recording[0], preload=True, verbose="error")
     raw.set_annotations(mne.Annotations([3.0, 7.0], [1.0, 0.0], ["BAD_ACQ_SKIP", "EDGE boundary"]))

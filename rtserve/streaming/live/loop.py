@@ -115,7 +115,10 @@ class _Loop:
             self.begin_anew(float(chunk.times[min(place, len(chunk.times) - 1)]), said)
             start = place
         self.pushed(chunk, start, len(chunk.times))
-        return until_s is None or self.first is None or float(chunk.times[-1]) - self.first < until_s
+        if until_s is None or self.first is None:
+            return True
+        rounded = 1.5 / self.source.about.sfreq  # a last sample lasts one, and half a one is rounded
+        return float(chunk.times[-1]) - self.first + rounded < until_s
 
     def trouble(self, chunk: Chunk) -> list[tuple[int, str]]:
         """Return in front of which samples of a chunk the order is broken, and how."""
