@@ -34,7 +34,7 @@ class Given:
     """A source of chunks that are there, in the order of its own channels."""
 
     def __init__(self, chunks, names=("Cz", "X", "f4", "F3"), unit="mV", watched=False):
-        self.about = About(name="given", sfreq=100.0, ch_names=names, n_chans=len(names), unit=unit)
+        self.about = About(name="given", sfreq=100.0, ch_names=names, n_chans=len(names), units=(unit,) * len(names))
         self.notes, self.watched, self._chunks = [], watched, chunks
 
     def chunks(self):
@@ -161,8 +161,23 @@ def test_what_cannot_be_done_live_is_refused(named):
         with pytest.raises(SpecMismatchError, match=said):
             fitting_for(step, dataclasses.replace(about, **change))
     with pytest.raises(InputError, match="does not say its unit"):
-        fitting_for(step, dataclasses.replace(about, unit=""))
-    assert fitting_for(step, dataclasses.replace(about, unit=""), source_unit="V").factor == 1e6
+        fitting_for(step, dataclasses.replace(about, units=("",) * 4))
+    assert fitting_for(step, dataclasses.replace(about, units=("",) * 4), source_unit="V").factor == 1e6
+
+
+def test_the_channels_that_are_taken_have_one_unit(named):
+    step, _ = named
+    about = Given([]).about  # Cz, X, f4, F3: the graph takes no X
+    for foreign in ("V", ""):
+        assert fitting_for(step, dataclasses.replace(about, units=("mV", foreign, "mV", "mV"))).factor == 1e3
+    unknown = dataclasses.replace(about, units=("", "mV", "", ""))
+    assert fitting_for(step, unknown, source_unit="uV").factor == 1
+    for units, said in (
+        (("mV", "", "uV", "mV"), "are in mV and uV$"),
+        (("mV", "", "", "mV"), "are in mV and in none that is known"),
+    ):
+        with pytest.raises(InputError, match=said):
+            fitting_for(step, dataclasses.replace(about, units=units), source_unit="mV")
 
 
 @pytest.mark.parametrize(("low", "high", "inner"), [(0.5, 40, "1 to 32"), (1, 30, "2 to 24"), (8, 12, "9 to 11")])

@@ -91,7 +91,7 @@ def fitting_for(
     unit : str
         Unit of the graph's windows where it does not say it.
     source_unit : str
-        Unit of the source where it does not say it.
+        Unit of the source where it says none of any channel that is taken.
     filtered : bool
         Whether the samples had what the graph says was done to its windows.
 
@@ -100,19 +100,35 @@ def fitting_for(
     SpecMismatchError
         Where they do not fit.
     InputError
-        Where a unit is not known.
+        Where a unit is not known, or not one for all channels that are taken.
     """
     from rtserve.streaming.recording import require_rate, volts_to
 
     spec = step.input_spec
     require_rate(about.sfreq, step, about.name, hint="set the device to the graph's rate; nothing is resampled live")
-    said = about.unit or source_unit
-    if not said:
-        raise InputError(f"{about.name} does not say its unit", hint="say it with --source-unit V, mV or uV")
+    rows = _rows(step, about)
+    factor = UNITS[_unit(about, rows, source_unit)] * volts_to(spec, unit, about.name)
     return Fitting(
-        rows=_rows(step, about), factor=UNITS[said] * volts_to(spec, unit, about.name), hop=step.hop, window=spec.n_times,
+        rows=rows, factor=factor, hop=step.hop, window=spec.n_times,
         causal=causal_for({} if filtered else dict(spec.preprocessing), about.sfreq),
     )  # fmt: skip
+
+
+def _unit(about: About, rows: np.ndarray, source_unit: str) -> str:
+    """Return the one unit of the rows that are taken."""
+    units = {about.units[row] for row in rows.tolist()}
+    if len(units) > 1:
+        listed = " and ".join(
+            unit or "in none that is known" for unit in sorted(units, key=lambda unit: (not unit, unit))
+        )
+        raise InputError(
+            f"the channels of {about.name} that the graph takes are in {listed}",
+            hint="one unit for all, in the stream's description",
+        )
+    said = units.pop() or source_unit
+    if not said:
+        raise InputError(f"{about.name} does not say its unit", hint="say it with --source-unit V, mV or uV")
+    return said
 
 
 def _rows(step: StepGraph, about: About) -> np.ndarray:

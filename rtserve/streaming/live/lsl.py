@@ -93,12 +93,10 @@ class LslSource:
         if info.channel_format() == self._lsl.cf_string:
             raise InputError(f"the stream {name} is of texts", hint="name one of samples")
         self._rows, names, units = _described(info)
-        said = {spelled_unit(unit) for unit in units} - {""}
-        if len(said) > 1:
-            raise InputError(f"the channels of {name} are in {' and '.join(sorted(said))}", hint="one unit for all")
         self.about = About(
-            name=f"lsl:{name}", sfreq=rate, ch_names=names, n_chans=len(self._rows), unit=next(iter(said), "")
-        )
+            name=f"lsl:{name}", sfreq=rate, ch_names=names, n_chans=len(self._rows),
+            units=tuple(spelled_unit(unit) for unit in units),
+        )  # fmt: skip
         left = info.channel_count() - len(self._rows)
         self.notes = (
             [f"{left} of {info.channel_count()} channels are no EEG by their type, and left out"] if left else []

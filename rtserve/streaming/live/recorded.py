@@ -33,7 +33,7 @@ class RecordedSource:
             sfreq=signal.clock.rate,
             ch_names=signal.ch_names,
             n_chans=len(signal.ch_names),
-            unit="V",
+            units=("V",) * len(signal.ch_names),
         )
         self.notes = signal.notes.lines()
         self.watched = False

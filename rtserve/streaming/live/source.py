@@ -30,15 +30,15 @@ class About:
         Of its rows; empty where it does not say.
     n_chans : int
         How many rows.
-    unit : str
-        ``"V"``, ``"mV"`` or ``"uV"``; empty where it does not say.
+    units : tuple of str
+        Of each row ``"V"``, ``"mV"`` or ``"uV"``; empty where it says none of them.
     """
 
     name: str
     sfreq: float
     ch_names: tuple[str, ...]
     n_chans: int
-    unit: str
+    units: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,9 @@ class SyntheticSource:
         spec = step.input_spec
         names = spec.ch_names or tuple(f"S{k + 1}" for k in range(spec.n_chans))
         rate = spec.sfreq or RATE
-        self.about = About(name="synthetic", sfreq=rate, ch_names=names, n_chans=spec.n_chans, unit="uV")
+        self.about = About(
+            name="synthetic", sfreq=rate, ch_names=names, n_chans=spec.n_chans, units=("uV",) * spec.n_chans
+        )
         self.notes = ["synthetic: noise with a rhythm of 10 Hz that comes and goes, made here; no brain has it"]
         self.watched = False
         self._paced, self._size = paced, max(1, round(chunk_s * rate))
