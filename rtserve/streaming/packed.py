@@ -158,9 +158,10 @@ def _infer_in(engine: str, step: StepGraph) -> Callable[[np.ndarray], np.ndarray
 
 def _seen(step: StepGraph) -> list[tuple[str, np.ndarray]]:
     """Return samples and states of streams over recordings, those of a NaN span among them: from the first and later."""
-    spec, found = step.input_spec, []
+    spec, runner, found = step.input_spec, PackedRunner(step, engine="onnxruntime"), []
     for one in recordings(spec.n_chans, spec.n_times, step.hop):
-        runner, rows = PackedRunner(step, engine="onnxruntime"), []
+        runner.reset()
+        rows = []
         for start in range(0, one.x.shape[1] - step.hop + 1, step.hop):
             x = one.x[None, :, start : start + step.hop]
             rows.append(runner._row(x))
