@@ -46,12 +46,11 @@ class RecordedSource:
         """Give all samples in order; the first behind a gap says so."""
         clock, data = self._signal.clock, self._signal.data
         for k, (first, length) in enumerate(zip(clock.first.tolist(), clock.lengths, strict=False)):
-            pace = clock.rate * clock.stretches[k].pace
+            times = clock.time_of(np.arange(first, first + length))
             for start in range(0, length, self._hop):
                 end = min(start + self._hop, length)
-                times = clock.stretches[k].time + np.arange(start, end) / pace
                 lost = "a gap of the recording" if k and not start else ""
-                yield Chunk(x=data[:, first + start : first + end], times=times, lost=lost)
+                yield Chunk(x=data[:, first + start : first + end], times=times[start:end], lost=lost)
 
     def close(self) -> None:
         """Hold nothing."""
