@@ -30,6 +30,7 @@ __all__ = [
     "require_same_input",
     "require_same_output",
     "require_same_target",
+    "spelled_unit",
     "steps_differ",
     "unit_factor",
 ]
@@ -38,6 +39,10 @@ TRAINED_ON = "trained_on"
 """Under which a record of the windows that trained it stands in a checkpoint and in a provenance."""
 UNITS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "1": 1.0}
 """Known units and their size in volts; ``"1"`` is standardised data, which no factor turns into volts."""
+_SPELLINGS = {
+    "v": "V", "volt": "V", "volts": "V", "mv": "mV", "millivolt": "mV", "millivolts": "mV",
+    "uv": "uV", "µv": "uV", "μv": "uV", "microvolt": "uV", "microvolts": "uV",
+}  # fmt: skip
 FORMS = ("logits", "probabilities", "log-probabilities")
 """What the numbers of a classifier can be: before the softmax (or sigmoid), after it, or its logarithm."""
 
@@ -269,6 +274,11 @@ def _built(cls: type[_Spec], values: dict[str, Any], what: str) -> _Spec:
     except TypeError as error:
         reason = str(error).partition("()")[2].strip() or str(error)
         raise InputError(f"the {what} in the file does not fit: {reason}", hint=_EDITED) from None
+
+
+def spelled_unit(text: str) -> str:
+    """Return a stream's unit of volts as it is called here; empty for what is none."""
+    return _SPELLINGS.get(text.strip().lower(), "")
 
 
 def electrode(name: str) -> str:

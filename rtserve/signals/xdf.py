@@ -26,11 +26,9 @@ from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.signals.clock import Marks, Stretch
 from rtserve.signals.losses import lasts, losses_of
 from rtserve.signals.notes import Remark
+from rtserve.spec import UNITS, spelled_unit
 
 __all__ = ["Stamped", "read_xdf"]
-
-_UNITS = {"volts": 1.0, "v": 1.0, "millivolts": 1e-3, "mv": 1e-3, "microvolts": 1e-6, "uv": 1e-6, "µv": 1e-6}
-
 
 _TOLERATED = 1e-3
 """Of the named rate: amplifiers' clocks differ by a few in 100,000, other causes by more than this."""
@@ -280,7 +278,7 @@ def _channels(stream: Any, path: Path) -> tuple[list[str], list[float]]:
     try:
         listed = stream["info"]["desc"][0]["channels"][0]["channel"]
         names = [channel["label"][0] for channel in listed]
-        units = [channel["unit"][0].lower() for channel in listed]
+        units = [str(channel["unit"][0] or "") for channel in listed]
     except (KeyError, TypeError, IndexError):
         names, units = [f"EEG{k + 1}" for k in range(n)], ["microvolts"] * n
         warnings.warn(
@@ -288,10 +286,11 @@ def _channels(stream: Any, path: Path) -> tuple[list[str], list[float]]:
             category=Remark,
             stacklevel=2,
         )
-    unknown = next((unit for unit in units if unit not in _UNITS), None)
+    spelled = [spelled_unit(unit) for unit in units]
+    unknown = next((unit for unit, known in zip(units, spelled, strict=True) if not known), None)
     if unknown is not None or len(names) != n:
         raise InputError(
             f"{path}: its EEG stream names {len(names)} of {n} channels, with a unit {unknown or units[0]!r}",
-            hint=f"known units are {', '.join(_UNITS)}",
+            hint="known units are V, mV and uV, as letters or as words",
         )
-    return names, [_UNITS[unit] for unit in units]
+    return names, [UNITS[unit] for unit in spelled]

@@ -52,6 +52,21 @@ def test_its_breaks_are_gaps_and_a_marker_in_one_is_counted(tmp_path):
         read_recording(xdf(tmp_path / "y.xdf", data, stamps, texts, unit="parsec"))
 
 
+@pytest.mark.parametrize(
+    ("unit", "volts"), [("V", 1.0), ("Volt", 1.0), ("millivolt", 1e-3), ("microvolt", 1e-6), ("μV", 1e-6), ("µV", 1e-6)]
+)
+def test_units_are_spelled_as_those_of_live_streams(tmp_path, unit, volts):
+    data = brain(n=2).T
+    path = xdf(tmp_path / "x.xdf", data, 1000.0 + np.arange(len(data)) / 200, marked(), unit=unit)
+    assert read_recording(path).raw.get_data() == pytest.approx(volts * data.T, rel=1e-5, abs=1e-5 * volts)
+
+
+def test_no_unit_is_none_that_is_known(tmp_path):
+    data = brain(n=2).T
+    with pytest.raises(InputError, match="with a unit ''"):
+        read_recording(xdf(tmp_path / "x.xdf", data, 1000.0 + np.arange(len(data)) / 200, marked(), unit=""))
+
+
 @pytest.mark.parametrize("real", [200.0, 200.004, 199.9, 198.0, 100.0])
 @pytest.mark.parametrize("rate", [0, 100, 128])
 def test_response_times_and_pulses_are_where_the_stamps_have_them(tmp_path, real, rate):

@@ -11,7 +11,8 @@ import numpy as np
 
 from rtserve.errors import EnvironmentMissingError, InputError, RtserveError
 from rtserve.extras import extra_module
-from rtserve.streaming.live.source import About, Chunk, spelled_unit
+from rtserve.spec import spelled_unit
+from rtserve.streaming.live.source import About, Chunk
 
 if TYPE_CHECKING:
     from rtserve.streaming.step_graph import StepGraph

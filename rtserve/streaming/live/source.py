@@ -8,12 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["About", "Chunk", "Source", "spelled_unit"]
-
-_UNITS = {
-    "v": "V", "volt": "V", "volts": "V", "mv": "mV", "millivolt": "mV", "millivolts": "mV",
-    "uv": "uV", "µv": "uV", "μv": "uV", "microvolt": "uV", "microvolts": "uV",
-}  # fmt: skip
+__all__ = ["About", "Chunk", "Source"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +75,3 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Give back what it holds."""
-
-
-def spelled_unit(text: str) -> str:
-    """Return a unit as it is called here; empty for what is none of volts."""
-    return _UNITS.get(text.strip().lower(), "")
