@@ -19,15 +19,14 @@ import numpy as np
 from rtserve.errors import InputError
 from rtserve.files import check_writable
 from rtserve.graphs.heads import output_form
-from rtserve.measure.decisions import CLASSIFICATION, Decision, decide, require_same_scores, to_cases, to_predictions
+from rtserve.measure.decisions import CLASSIFICATION, decide, require_same_scores, to_cases, to_predictions
 from rtserve.measure.evaluation import Evaluation, score_cases
 from rtserve.measure.predict import require_finite
 from rtserve.measure.results import save_result
-from rtserve.measure.trained import part_to_score
+from rtserve.measure.trained import part_to_score, records_of, untold
 from rtserve.signals.bids import Recording, find_recordings
 from rtserve.signals.fields import Stated
 from rtserve.signals.holes import bad_spans, is_bad
-from rtserve.signals.membership import find_records
 from rtserve.signals.recordings import Signal
 from rtserve.signals.segments import Segments, read_segments
 from rtserve.signals.stored import StoredArray
@@ -199,8 +198,9 @@ def evaluate_continuous(
     starts, dropped = _starts(step, signal), Counter[str]()
     kept, windows = _labelled(step, signal, starts, segments, elsewhere, dropped, who[0])
     require_same_scores(step.output_spec, windows, name=name)
-    decision = _decision(step, windows, metrics or (), name)
-    notes, said, trained = _fitting(step, windows, split, name)
+    window = _as_window(step)
+    decision = decide(window, windows, metrics or (), name=name)
+    notes, said, trained = _fitting(window, windows, split, name)
     begun = time.perf_counter()
     outputs, steps = _answered(step, signal, factor, engine, progress)
     seconds = dict(signal.seconds) | {"network": time.perf_counter() - begun}
@@ -312,35 +312,34 @@ def _windows(
 
 
 def _fitting(
-    step: StepGraph, windows: WindowSet, split: str | None, name: str
+    graph: Graph, windows: WindowSet, split: str | None, name: str
 ) -> tuple[tuple[str, ...], str, dict[str, Any]]:
     """Refuse, before anything is computed, classes that are not the graph's and windows that trained it.
 
     Return what is to be said of the windows that did, the split, and counts.
     """
-    to_predictions(np.zeros((len(windows), step.output_spec.n_outputs), np.float32), windows, name=name)
-    records = find_records([step.provenance.details])
+    to_predictions(np.zeros((len(windows), graph.output_spec.n_outputs), np.float32), windows, name=name)
+    records = records_of(graph)
     asked = windows.take(np.unique(np.linspace(0, len(windows) - 1, ASKED).astype(int)))
     part = part_to_score(records, asked, split, name=name)
     if len(part.windows) < len(asked) and split != "train":
         raise InputError(
             f"{name} was trained on a part of {windows.source}", hint="--split train scores it all the same"
         )
-    if not records:
-        return (f"{name} does not say what it was trained on: whether this recording is new to it is not known",), \
-            part.split, part.trained  # fmt: skip
-    looked = (
-        f"{len(asked)} of the windows were looked up among those that trained {name}; one cut elsewhere is not known"
-    )
-    return (*part.notes, looked), part.split, part.trained
+    notes = [*part.notes, *untold(part, {name: graph})]
+    if records:
+        notes.append(
+            f"{len(asked)} of the windows were looked up among those that trained {name}; one cut elsewhere is not known"
+        )
+    return tuple(notes), part.split, part.trained
 
 
-def _decision(step: StepGraph, windows: WindowSet, metrics: Sequence[str], name: str) -> Decision | None:
-    """Return how classes are read from a step's answers: as from those of the window's graph."""
+def _as_window(step: StepGraph) -> Graph:
+    """Return a step as what it says of the window's graph: its classes, and where that came from."""
     spec, made = step.output_spec, step.provenance.details.get("provenance", {})
     form = spec.form or output_form(step.model) or "logits"
-    as_window = replace(
+    told = replace(
         step, output_spec=replace(spec, target="class", form=form),
         provenance=Provenance(kind=made.get("kind", ""), details=made.get("details", {})),
     )  # fmt: skip
-    return decide(cast("Graph", as_window), windows, metrics, name=name)
+    return cast("Graph", told)

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 from rtserve.errors import InputError
+from rtserve.fusion.fuse import fuse
 from rtserve.graphs.runners import OnnxruntimeRunner
 from rtserve.measure.continuous import evaluate_continuous
 from rtserve.measure.evaluate import evaluate
 from rtserve.signals.fields import Stated
+from rtserve.signals.membership import training_record
 from rtserve.signals.windows import WindowSet
+from rtserve.spec import TRAINED_ON, Provenance
+from rtserve.streaming.build import stream
 from rtserve.streaming.whole import AHEAD, answer_starts, stream_answers
 from tests.streaming.making import SPEC, deep, graph_of, made
 
@@ -119,6 +123,34 @@ def test_what_cannot_be_scored_is_refused(cli, recording, graph):
     code, _, err = cli("evaluate", file, "--data", "w.npz", "--hop", 6)
     assert code == 2
     assert "--hop is of a recording" in err
+
+
+def test_what_a_step_was_trained_on_is_told_as_of_its_window(recording, graph, tmp_path):
+    rng = np.random.default_rng(2)
+    windows = WindowSet(
+        X=1e-5 * rng.standard_normal((8, 3, 48)).astype("f4"),
+        y=np.arange(8, dtype="f4"),
+        subject=np.repeat(["P", "Q"], 4),
+    )
+    record = training_record(windows, np.repeat(["train", "valid"], 4))
+    known = dataclasses.replace(graph[1], provenance=Provenance(kind="export", details={TRAINED_ON: record}))
+    looked = "of the windows were looked up among those that trained S.onnx; one cut elsewhere is not known"
+    silent = "S.onnx {} what they were trained on: whether these windows are new to it is not known"
+    cases = [
+        (known, True, ""),
+        (graph[1], False, silent.replace("they were", "it was").format("does not say")),
+        (
+            fuse([known, graph[1]], force=True, merge="mean-logits"),
+            True,
+            "1 of 2 members of " + silent.format("do not say"),
+        ),
+        (fuse([known, known], force=True, merge="mean-logits"), True, ""),
+    ]
+    for one, asked, said in cases:
+        step = stream(one, hop=HOP)[0].save(tmp_path / "S.onnx", force=True)
+        notes = evaluate_continuous(step, recording[0]).evaluation.notes
+        assert any(looked in note for note in notes) == asked
+        assert [note for note in notes if "not say" in note] == [said] * bool(said)
 
 
 def test_segments_are_named_by_the_user_too(recording, graph):
