@@ -42,6 +42,13 @@ def test_the_command_says_what_it_did(cli, demo):
     assert code == 2
 
 
+@pytest.mark.parametrize("option", [("--quick",), ("--jobs", "1"), ("--force",)])
+def test_what_the_live_demo_does_not_use_is_refused(cli, demo, option):
+    code, _, err = cli("demo", "--live", "-o", demo.root, "--for", "1", *option)
+    assert code == 2
+    assert f"{option[0]} is not of --live" in err
+
+
 def test_a_trace_has_a_sign_for_every_value():
     assert spark(np.array([0.0, 1.0, np.nan, 0.5]), "_-#") == "_# -"
     assert spark(np.array([-9.0, 9.0]), PLAIN, low=-1, high=1) == PLAIN[0] + PLAIN[-1]

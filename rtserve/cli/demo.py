@@ -29,6 +29,9 @@ def demo(
 ) -> None:
     """Simulate, train, export, fuse, score, time, build and check: the whole path on this machine, no download."""
     if live:
+        unused = next((name for name, given in (("quick", quick), ("jobs", jobs), ("force", force)) if given), None)
+        if unused:
+            raise click.UsageError(f"--{unused} is not of --live")
         _live(output, seconds, as_json=as_json)
         return
     if seconds is not None:

@@ -78,6 +78,7 @@ def evaluate(
     streamed = {key: options.pop(key) for key in ("continuous", "hop", "band", "filtered", "elsewhere")}
     if streamed["continuous"]:
         given = {"data": data, "c1": c1, "c2": c2} | {key: options[key] for key in ("per", "by", "members", "batch")}
+        given["threads"] = options["threads"] > 1
         _continuous(graph, streamed, given, options)
         return
     _require_unused(streamed)

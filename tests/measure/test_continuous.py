@@ -111,6 +111,7 @@ def test_what_cannot_be_scored_is_refused(cli, recording, graph):
         ("--hop", 6, "--classes", "sleep,wake"): "marks no segment of sleep/wake",
         ("--hop", 6, "--target", "age"): "and no age",
         ("--hop", 6, "--data", "w.npz"): "--continuous and --data do not go together",
+        ("--hop", 6, "--threads", 2): "--continuous and --threads do not go together",
         (): "its hop is open",
         ("--hop", 6, "--elsewhere", "noise"): "knows the classes rest, task, the windows rest, task, noise",
         ("--hop", 6, "--band", "60,40"): "--band",
