@@ -30,6 +30,7 @@ from rtserve.signals.holes import bad_spans, is_bad
 from rtserve.signals.recordings import Signal
 from rtserve.signals.segments import Segments, read_segments
 from rtserve.signals.stored import StoredArray
+from rtserve.signals.wanted import parse_wanted
 from rtserve.signals.windows import WindowSet
 from rtserve.spec import Provenance
 from rtserve.streaming.recording import open_for
@@ -250,13 +251,12 @@ def _labelled(
 
 def _column(target: str) -> str:
     """Return the column that a target names; nothing for the segments' own names."""
-    if target in ("", "class"):
-        return ""
-    if not target.startswith("events:"):
+    wanted = parse_wanted(target or "class")
+    if len(wanted) > 1 or wanted[0].kind not in ("class", "column"):
         raise InputError(
             f"a recording's segments have classes, and no {target}", hint="use --target class or --target events:COLUMN"
         )
-    return target.partition(":")[2]
+    return wanted[0].detail
 
 
 def _classes_of(

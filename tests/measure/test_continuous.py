@@ -110,6 +110,8 @@ def test_what_cannot_be_scored_is_refused(cli, recording, graph):
     cases = {
         ("--hop", 6, "--classes", "sleep,wake"): "marks no segment of sleep/wake",
         ("--hop", 6, "--target", "age"): "and no age",
+        ("--hop", 6, "--target", "events:"): "and no events:",
+        ("--hop", 6, "--target", "class,events:stage"): "and no class,events:stage",
         ("--hop", 6, "--data", "w.npz"): "--continuous and --data do not go together",
         ("--hop", 6, "--threads", 2): "--continuous and --threads do not go together",
         (): "its hop is open",
