@@ -197,7 +197,7 @@ def evaluate_continuous(
         signal, names=stated.classes or step.output_spec.classes, column=_column(stated.target), elsewhere=elsewhere
     )
     starts, dropped = _starts(step, signal), Counter[str]()
-    kept, windows = _labelled(step, signal, starts, segments, elsewhere, dropped, who[0])
+    kept, windows = _labelled(step, signal, starts, segments, dropped, who[0])
     require_same_scores(step.output_spec, windows, name=name)
     window = _as_window(step)
     decision = decide(window, windows, metrics or (), name=name)
@@ -215,7 +215,7 @@ def evaluate_continuous(
     result = Continuous(
         evaluation=replace(found, notes=(*found.notes, *signal.notes.lines(), *notes), trained_on=trained), hop=step.hop,
         answers=len(starts), steps=steps, seconds=seconds, length_s=sum(signal.clock.lengths) / signal.clock.rate,
-        dropped=Counter({why: n for why, n in dropped.items() if n}), source=segments.source,
+        dropped=+dropped, source=segments.source,
     )  # fmt: skip
     if output:
         result.save(output, force=force)
@@ -237,14 +237,13 @@ def _starts(step: StepGraph, signal: Signal) -> np.ndarray:
 
 
 def _labelled(
-    step: StepGraph, signal: Signal, starts: np.ndarray, segments: Segments, elsewhere: str, dropped: Counter[str],
-    who: Recording,
-) -> tuple[np.ndarray, WindowSet]:  # fmt: skip
+    step: StepGraph, signal: Signal, starts: np.ndarray, segments: Segments, dropped: Counter[str], who: Recording
+) -> tuple[np.ndarray, WindowSet]:
     """Return which windows have a class (n_kept,), and these; count the others."""
-    classes = _classes_of(signal, starts, step.input_spec.n_times, segments, elsewhere, dropped)
+    classes = _classes_of(signal, starts, step.input_spec.n_times, segments, dropped)
     kept = np.flatnonzero(classes >= 0)
     if not len(kept):
-        said = ", ".join(f"{n} {why}" for why, n in dropped.items() if n)
+        said = ", ".join(f"{n} {why}" for why, n in (+dropped).items())
         raise InputError(f"no window of {signal.path} is scored: {said}", hint="longer segments, or --elsewhere CLASS")
     return kept, _windows(step, signal, starts[kept], classes[kept], segments, who)
 
@@ -260,13 +259,13 @@ def _column(target: str) -> str:
 
 
 def _classes_of(
-    signal: Signal, starts: np.ndarray, n_times: int, segments: Segments, elsewhere: str, dropped: Counter[str]
+    signal: Signal, starts: np.ndarray, n_times: int, segments: Segments, dropped: Counter[str]
 ) -> np.ndarray:
     """Return the class of every window (n,), -1 for those that have none or lie in a segment marked as bad."""
     rate = signal.clock.rate
     begin = signal.clock.time_of(starts)
     end = begin + n_times / rate
-    found = segments.of_windows(begin, end, rate=rate, elsewhere=elsewhere, dropped=dropped)
+    found = segments.of_windows(begin, end, rate=rate, dropped=dropped)
     bad = is_bad(begin, end, bad_spans(signal.marks))
     dropped["in a segment marked as bad"] += int((bad & (found >= 0)).sum())
     holes = np.concatenate([[0], np.cumsum(~np.isfinite(signal.data).all(axis=0))])

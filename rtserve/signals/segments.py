@@ -32,6 +32,8 @@ class Segments:
         Names of the classes 0, 1, ...
     source : str
         Where they are from.
+    elsewhere : int
+        Class of what touches no segment; -1 for none.
     """
 
     onset: np.ndarray
@@ -39,10 +41,9 @@ class Segments:
     place: np.ndarray
     classes: tuple[str, ...]
     source: str
+    elsewhere: int = -1
 
-    def of_windows(
-        self, begin: np.ndarray, end: np.ndarray, *, rate: float, elsewhere: str = "", dropped: Counter[str]
-    ) -> np.ndarray:
+    def of_windows(self, begin: np.ndarray, end: np.ndarray, *, rate: float, dropped: Counter[str]) -> np.ndarray:
         """Return the class of each window (n_windows,), -1 for none.
 
         Parameters
@@ -51,8 +52,6 @@ class Segments:
             In s, in ascending order.
         rate : float
             Samples in a second.
-        elsewhere : str
-            Class of the windows that touch no segment; by default they have none.
         dropped : Counter
             Counts those without a class, by reason.
         """
@@ -65,9 +64,8 @@ class Segments:
         dropped["in segments of two classes"] += int((among > 1).sum())
         dropped["not whole in a segment"] += int(((among == 1) & (found < 0)).sum())
         found[among > 1] = -1
-        if elsewhere:
-            found[among == 0] = self.classes.index(elsewhere)
-        else:
+        found[among == 0] = self.elsewhere
+        if self.elsewhere < 0:
             dropped["in no segment"] += int((among == 0).sum())
         return found
 
@@ -128,7 +126,8 @@ def _segments(
     onset = marks.onset[lasting]
     rows = _joined(sorted(zip(onset.tolist(), (onset + marks.duration[lasting]).tolist(), place, strict=True)), gap_s)
     begins, stops, places = (np.array(column) for column in zip(*rows, strict=True))
-    return Segments(onset=begins, stop=stops, place=places, classes=known, source=marks.source)
+    outside = known.index(elsewhere) if elsewhere else -1
+    return Segments(onset=begins, stop=stops, place=places, classes=known, source=marks.source, elsewhere=outside)
 
 
 def _joined(rows: list[tuple[float, float, int]], gap_s: float) -> list[tuple[float, float, int]]:
