@@ -25,8 +25,8 @@ from rtserve.measure.predict import require_finite
 from rtserve.measure.results import save_result
 from rtserve.measure.trained import part_to_score, records_of, untold
 from rtserve.signals.bids import Recording, find_recordings
+from rtserve.signals.cutting import OPEN, marked_bad
 from rtserve.signals.fields import Stated
-from rtserve.signals.holes import bad_spans, is_bad
 from rtserve.signals.recordings import Signal
 from rtserve.signals.segments import Segments, read_segments
 from rtserve.signals.stored import StoredArray
@@ -266,11 +266,10 @@ def _classes_of(
     begin = signal.clock.time_of(starts)
     end = begin + n_times / rate
     found = segments.of_windows(begin, end, rate=rate, dropped=dropped)
-    bad = is_bad(begin, end, bad_spans(signal.marks))
-    dropped["in a segment marked as bad"] += int((bad & (found >= 0)).sum())
+    bad = marked_bad(starts, n_times, signal, found >= 0, dropped)
     holes = np.concatenate([[0], np.cumsum(~np.isfinite(signal.data).all(axis=0))])
     open_ = holes[starts + n_times] > holes[starts]
-    dropped["with NaN in a segment marked as bad, or beside one"] += int((open_ & ~bad & (found >= 0)).sum())
+    dropped[OPEN] += int((open_ & ~bad & (found >= 0)).sum())
     return np.where(bad | open_, -1, found)
 
 

@@ -17,7 +17,10 @@ from rtserve.signals.holes import bad_spans, is_bad
 from rtserve.signals.recordings import Signal
 from rtserve.signals.wanted import Wanted
 
-__all__ = ["Cut", "Cutting", "cut_windows"]
+__all__ = ["OPEN", "Cut", "Cutting", "cut_windows", "marked_bad"]
+
+OPEN = "with NaN in a segment marked as bad, or beside one"
+"""Why a window that holds such samples is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,13 +132,13 @@ def cut_windows(signal: Signal, cutting: Cutting) -> Cut:
     dropped = Counter(places.dropped)
     keep = _inside(places, n_times, signal, dropped)
     if not cutting.keep_bad:
-        keep &= ~_marked_bad(places.start, n_times, signal, keep, dropped)
+        keep &= ~marked_bad(places.start, n_times, signal, keep, dropped)
     starts = places.start[keep]
     X = np.empty((len(starts), len(signal.ch_names), n_times), np.float32)
     for window, start in zip(X, starts, strict=True):
         window[:] = signal.data[:, start : start + n_times]
     whole = np.isfinite(X).all(axis=(1, 2))
-    dropped["with NaN in a segment marked as bad, or beside one"] += int((~whole).sum())
+    dropped[OPEN] += int((~whole).sum())
     X, keep[keep] = X if whole.all() else X[whole], whole
     if cutting.max_uv:
         calm = np.ptp(X, axis=2).max(axis=1) <= cutting.max_uv * 1e-6
@@ -249,7 +252,7 @@ def _inside(places: _Places, n_times: int, signal: Signal, dropped: Counter[str]
     return np.asarray(inside)
 
 
-def _marked_bad(start: np.ndarray, n_times: int, signal: Signal, keep: np.ndarray, dropped: Counter[str]) -> np.ndarray:
+def marked_bad(start: np.ndarray, n_times: int, signal: Signal, keep: np.ndarray, dropped: Counter[str]) -> np.ndarray:
     """Return which windows overlap a segment whose mark begins with BAD, by MNE's rule; count those of `keep`."""
     begin = signal.clock.time_of(start)
     end = begin + n_times / signal.clock.rate
