@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +10,9 @@ from rtserve.cli.engine import EngineChoice
 from rtserve.cli.output import emit_json, json_option, tell
 from rtserve.cli.stated import stated_options
 from rtserve.graphs.engines import ENGINES
+
+if TYPE_CHECKING:
+    from rtserve.measure.continuous import Continuous
 
 __all__ = ["bench", "evaluate"]
 
@@ -73,21 +76,21 @@ def evaluate(
     from rtserve.submission.ranking import contest_of, named_metrics, weights_of
     from rtserve.submission.scoring import predict_zip
 
+    output, as_json, tables = options["output"], options.pop("as_json"), options.pop("tables")
     profile = contest_of(graph, options.pop("profile"))
     options["metrics"] = named_metrics(options["metrics"], profile)
     streamed = {key: options.pop(key) for key in ("continuous", "hop", "band", "filtered", "elsewhere")}
     if streamed["continuous"]:
         given = {"data": data, "c1": c1, "c2": c2} | {key: options[key] for key in ("per", "by", "members", "batch")}
         given["threads"] = options["threads"] > 1
-        _continuous(graph, streamed, given, options)
-        return
-    _require_unused(streamed)
-    options["weights"] = weights_of(profile) if c1 and c2 else None
-    _settle_engine(graph, options)
-    output, as_json, tables = options["output"], options.pop("as_json"), options.pop("tables")
-    with progress("scoring and timing" if options["by"] else "scoring") as callback:
-        zips = partial(predict_zip, challenge=None, profile=profile)
-        result = run_evaluate(graph, data, c1, c2, progress=callback, predict_zip=zips, **options)
+        result: Any = _continuous(graph, streamed, given, options)
+    else:
+        _require_unused(streamed)
+        options["weights"] = weights_of(profile) if c1 and c2 else None
+        _settle_engine(graph, options)
+        with progress("scoring and timing" if options["by"] else "scoring") as callback:
+            zips = partial(predict_zip, profile=profile)
+            result = run_evaluate(graph, data, c1, c2, progress=callback, predict_zip=zips, **options)
     if as_json:
         emit_json("overall" if c1 else "evaluation", result.to_dict(raw=False))
     else:
@@ -144,8 +147,10 @@ def _require_unused(streamed: dict[str, Any]) -> None:
             raise InputError(f"--{key} is of a recording, and none is named", hint="name it: --continuous RAW")
 
 
-def _continuous(graph: str | None, streamed: dict[str, Any], given: dict[str, Any], options: dict[str, Any]) -> None:
-    """Score a graph on a recording, and print."""
+def _continuous(
+    graph: str | None, streamed: dict[str, Any], given: dict[str, Any], options: dict[str, Any]
+) -> Continuous:
+    """Score a graph on a recording."""
     from rtserve.cli.progress import progress
     from rtserve.errors import InputError
     from rtserve.measure.continuous import evaluate_continuous
@@ -162,13 +167,7 @@ def _continuous(graph: str | None, streamed: dict[str, Any], given: dict[str, An
     kept |= {"band": band(streamed["band"]) if streamed["band"] else None}
     kept |= {key: streamed[key] for key in ("hop", "filtered", "elsewhere")}
     with progress("streaming") as callback:
-        result = evaluate_continuous(graph, streamed["continuous"], progress=callback, **kept)
-    if options["as_json"]:
-        emit_json("evaluation", result.to_dict(raw=False))
-    else:
-        click.echo("\n".join(result.lines() + (result.table_lines() if options["tables"] else [])))
-    if options["output"]:
-        tell(f"wrote {options['output']}")
+        return evaluate_continuous(graph, streamed["continuous"], progress=callback, **kept)
 
 
 def _settle_engine(graph: str | None, options: dict[str, Any]) -> None:
