@@ -70,10 +70,9 @@ def _live(output: Path, seconds: float | None, *, as_json: bool) -> None:
                 seconds=seconds,
             )  # fmt: skip
     else:
-        count = iter(range(2**62))
         report = watch_live(
-            output, width=width, levels=levels, seconds=seconds,
-            show=lambda lines: None if as_json or next(count) % 10 else click.echo(lines[2]),
+            output, width=width, levels=levels, seconds=seconds, every_s=1.0,
+            show=lambda lines: None if as_json else click.echo(lines[2]),
         )  # fmt: skip
     if as_json:
         emit_json("live", report)

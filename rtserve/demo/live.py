@@ -27,7 +27,7 @@ HOP = 8
 """Samples from one answer to the next: 80 ms."""
 BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 SHOWN_S, DRAWN_S = 4.0, 0.1
-"""Seconds of a trace, and between two drawings."""
+"""Seconds of a trace, and in which one drawing is made."""
 
 
 class _Seen(SyntheticSource):
@@ -53,6 +53,7 @@ def watch_live(
     levels: str = BLOCKS,
     seconds: float | None = None,
     paced: bool = True,
+    every_s: float = DRAWN_S,
 ) -> dict[str, Any]:
     """Run the demo's graph on made-up EEG until the seconds are over, or Ctrl-C; return what the loop did.
 
@@ -61,7 +62,7 @@ def watch_live(
     output : path
         Folder of a demo.
     show : callable
-        Called with the lines of the picture, ten times a second and at the end.
+        Called with the lines of the picture: at the first answer in every `every_s` seconds, and at the last one.
     width : int
         Columns of a trace.
     levels : str
@@ -70,6 +71,8 @@ def watch_live(
         How long; for ever by default.
     paced : bool
         Whether samples come when they are due.
+    every_s : float
+        Seconds of samples in which one picture is shown.
 
     Raises
     ------
@@ -82,16 +85,25 @@ def watch_live(
         raise InputError(f"{output} holds no demo yet", hint="rtserve demo, or rtserve demo --quick; then --live")
     step = _step_of_demo(folder, path)
     source, answers = _Seen(step, seconds=seconds, paced=paced), deque([float("nan")] * width, width)
-    runner, drawn = StepRunner(step), [float("-inf")]
+    runner, period, last, drawn = StepRunner(step), -1.0, 0.0, 0.0
     about = f"{path.name} on {source.about.name} EEG at {source.about.sfreq:g} Hz, an answer every {HOP} samples"
 
     def told(end: float, y: np.ndarray) -> None:
+        nonlocal period, last
         answers.append(float(y[0]))
-        if end - drawn[0] >= DRAWN_S:
-            drawn[0] = end
-            show(_lines(about, source, answers, end, width, levels))
+        last = end
+        if end // every_s > period:
+            period = end // every_s
+            draw()
+
+    def draw() -> None:
+        nonlocal drawn
+        drawn = last
+        show(_lines(about, source, answers, last, width, levels))
 
     lap = run_loop(runner, source, fitting_for(step, source.about), told=[told])
+    if last > drawn:
+        draw()
     return {"answers": lap.answers, "steps": lap.steps, "late": lap.misses, "latency_us": lap.step_us.to_dict(),
             "answer_us": lap.answer_us.to_dict(), "lines": [about, *_times(lap)]}  # fmt: skip
 
