@@ -11,11 +11,12 @@ import numpy as np
 
 from rtserve.demo.settings import VIEWED, Folder
 from rtserve.errors import InputError
+from rtserve.graphs.graph import Graph
+from rtserve.streaming.build import stream
 from rtserve.streaming.live.fitting import fitting_for
 from rtserve.streaming.live.loop import Lap, run_loop
 from rtserve.streaming.live.synthetic import SyntheticSource
 from rtserve.streaming.runner import StepRunner
-from rtserve.streaming.running import step_of
 from rtserve.streaming.step_graph import StepGraph
 
 if TYPE_CHECKING:
@@ -110,14 +111,12 @@ def watch_live(
 
 def _step_of_demo(folder: Folder, path: Path) -> StepGraph:
     """Return the step of the demo's graph, made once."""
-    from rtserve.graphs.graph import Graph
-
-    kept = folder.fused(f"{VIEWED}_step{HOP}")
+    graph, kept = Graph.load(path), folder.fused(f"{VIEWED}_step{HOP}")
     if kept.exists():
         step = StepGraph.load(kept)
-        if step.provenance.details.get("window") == Graph.load(path).digest:
+        if step.provenance.details.get("window") == graph.digest:
             return step
-    step, _ = step_of(path, HOP, None)
+    step, _ = stream(graph, hop=HOP)
     step.save(kept, force=True)
     return step
 
