@@ -157,6 +157,5 @@ def spark(values: np.ndarray, levels: str, *, low: float | None = None, high: fl
         return " " * len(values)
     bottom, top = whole.min() if low is None else low, whole.max() if high is None else high
     place = (values - bottom) / max(top - bottom, 1e-12) * (len(levels) - 1)
-    return "".join(
-        levels[int(np.clip(np.rint(at), 0, len(levels) - 1))] if np.isfinite(at) else " " for at in place.tolist()
-    )
+    at = np.clip(np.rint(np.nan_to_num(place)), 0, len(levels) - 1).astype(int)
+    return "".join(np.where(np.isfinite(place), np.array(list(levels))[at], " ").tolist())
