@@ -19,7 +19,16 @@ from rtserve.measure.probabilities import class_probabilities
 from rtserve.signals.windows import WindowSet
 from rtserve.spec import OutputSpec, require_same_target
 
-__all__ = ["CLASSIFICATION", "Decision", "decide", "require_same_scores", "to_answers", "to_cases", "to_predictions"]
+__all__ = [
+    "CLASSIFICATION",
+    "Decision",
+    "decide",
+    "require_same_scores",
+    "require_vectors",
+    "to_answers",
+    "to_cases",
+    "to_predictions",
+]
 
 CLASSIFICATION = ("balanced_accuracy",)
 """What classes are scored by unless something else is asked for."""
@@ -69,7 +78,7 @@ def decide(graph: Graph, windows: WindowSet, metrics: Sequence[str], *, name: st
     asked = [metric.name for metric in parsed if metric.classes]
     others = [metric.name for metric in parsed if not metric.classes]
     if windows.y.ndim > 1 or any(metric.reads == "vector" for metric in parsed):
-        _require_vectors(parsed, windows)
+        require_vectors(parsed, windows)
         return None
     of_numbers = spec.target not in ("", "class")
     if of_numbers and (asked or windows.classes):
@@ -87,7 +96,7 @@ def decide(graph: Graph, windows: WindowSet, metrics: Sequence[str], *, name: st
     return Decision(n_outputs=spec.n_outputs, form=form_of(graph), merged=branches > 1)
 
 
-def _require_vectors(metrics: Sequence[Metric], windows: WindowSet) -> None:
+def require_vectors(metrics: Sequence[Metric], windows: WindowSet) -> None:
     """Raise `InputError` where y is vectors and the metrics are not of those, or the other way round."""
     known = ", ".join(names_of_metrics(("vector",)))
     wrong = [metric.name for metric in metrics if metric.reads != "vector"]
@@ -100,7 +109,7 @@ def _require_vectors(metrics: Sequence[Metric], windows: WindowSet) -> None:
     if wrong or not metrics:
         raise InputError(
             f"y is {windows.y.shape}: several targets per window" + (f", and {wrong[0]} reads one" if wrong else ""),
-            hint=f"score one target at a time, or name a metric of several with --metric: {known}",
+            hint=f"score one target at a time, or name a metric of several with --metric: {known}, or profile",
         )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from rtserve.errors import InputError
 from rtserve.measure.bundled import read_bundled
 from rtserve.measure.cases import Per
-from rtserve.measure.decisions import CLASSIFICATION
+from rtserve.measure.decisions import CLASSIFICATION, require_vectors
 from rtserve.measure.evaluate import COUPLED
 from rtserve.measure.evaluation import REGRESSION, Evaluation, score_predictions
 from rtserve.measure.metrics import names_of_metrics, parse_metric
@@ -109,19 +109,15 @@ def _targets(entry: Mapping[str, Any]) -> tuple[Any, ...]:
 def _classes(metrics: Sequence[str], windows: WindowSet, name: str) -> bool:
     """Return whether classes are scored; refuse what a zip's answers cannot be scored by."""
     parsed = [parse_metric(metric) for metric in metrics]
-    vectors = windows.y.ndim > 1
-    if vectors and not (parsed and all(metric.reads == "vector" for metric in parsed)):
-        raise InputError(
-            f"the windows' y are vectors of {windows.y.shape[1]}, which {', '.join(metrics) or 'NRMSE'} does not read",
-            hint=f"use {', '.join(names_of_metrics(('vector',)))}, or --metric profile",
-        )
+    if windows.y.ndim > 1 or any(metric.reads == "vector" for metric in parsed):
+        require_vectors(parsed, windows)
     known = windows.predicts == "class"
     classes = known or any(metric.classes for metric in parsed)
     number = bool(windows.target) and not known
     for metric in parsed:
-        if metric.reads == "probabilities" or (metric.reads == "vector" and not vectors):
+        if metric.reads == "probabilities":
             raise InputError(
-                f"{metric.name} reads {metric.reads}, and a zip answers one number or class per window",
+                f"{metric.name} reads probabilities, and a zip answers one number or class per window",
                 hint=f"use {', '.join(names_of_metrics(('class',)))}, or score the graph it was built from",
             )
         if metric.classes and number:

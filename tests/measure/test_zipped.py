@@ -60,9 +60,9 @@ def test_vectors_are_scored_by_metrics_of_vectors_alone(zipped):
     found = evaluate_zip(zipped, windows, lambda path, w: w.y, metrics=["retrieval:top=1"])
     assert found.scores[0].value == 1.0
     for metrics in (None, ["nrmse"]):
-        with pytest.raises(InputError, match="y are vectors of 3, which"):
+        with pytest.raises(InputError, match=r"y is \(24, 3\): several targets per window"):
             evaluate_zip(zipped, windows, lambda path, w: w.y, metrics=metrics)
-    with pytest.raises(InputError, match="reads vector"):
+    with pytest.raises(InputError, match="retrieval reads several numbers per window"):
         evaluate_zip(zipped, contest_windows(), lambda path, w: w.y, metrics=["retrieval"])
 
 
