@@ -16,7 +16,7 @@ from rtserve.spec import UNITS, InputSpec
 if TYPE_CHECKING:
     from rtserve.streaming.step_graph import StepGraph
 
-__all__ = ["open_for", "require_rate", "volts_to"]
+__all__ = ["open_for", "require_rate", "signal_for", "volts_to"]
 
 
 def open_for(
@@ -40,10 +40,8 @@ def open_for(
         Unit of the graph's windows where it does not say it.
     filtered : bool
         Whether the recording had what the graph says was done to its windows.
-    band : tuple of float, optional
-        Filter it to this band in Hz, 0 for an open end, as a whole and without delay: as `rtserve prepare` does.
-    resampled : bool
-        Whether it is brought to the graph's rate where it has another; else it is refused.
+    band, resampled
+        As `signal_for`.
 
     Raises
     ------
@@ -60,6 +58,33 @@ def open_for(
             f"the graph's windows had {steps}, and nothing is filtered here: {path.name} as it is would be something else",
             hint="give a recording that had the same (from its start on, not window by window), and say --filtered",
         )
+    return signal_for(step, path, band=band, resampled=resampled), factor
+
+
+def signal_for(
+    step: StepGraph, path: Path, *, band: tuple[float, float] | None = None, resampled: bool = False
+) -> Signal:
+    """Return a recording in volts with the step's channels, whatever was done to the graph's windows.
+
+    Parameters
+    ----------
+    step : StepGraph
+        What will read it.
+    path : Path
+        Any recording that MNE reads.
+    band : tuple of float, optional
+        Filter it to this band in Hz, 0 for an open end, as a whole and without delay: as `rtserve prepare` does.
+    resampled : bool
+        Whether it is brought to the graph's rate where it has another; else it is refused.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be read.
+    SpecMismatchError
+        Where its channels or its rate are not the graph's.
+    """
+    spec = step.input_spec
     low, high = (end or None for end in band) if band else (None, None)
     rate = spec.sfreq if resampled and spec.sfreq else None
     signal = open_recording(path, Cleaning(channels=spec.ch_names, low=low, high=high, sfreq=rate))
@@ -69,7 +94,7 @@ def open_for(
             hint="write their names into the graph: rtserve export with ch_names",
         )
     require_rate(signal.clock.rate, step, path.name, hint="resample the recording first, as the graph's windows were")
-    return signal, factor
+    return signal
 
 
 def volts_to(spec: InputSpec, unit: str, name: str) -> float:

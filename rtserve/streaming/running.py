@@ -156,9 +156,10 @@ def _source(step: StepGraph, text: str, how: Running) -> Source:
 
         return LslSource(text.removeprefix(LSL))
     from rtserve.streaming.live.recorded import RecordedSource
-    from rtserve.streaming.recording import open_for
+    from rtserve.streaming.recording import signal_for, volts_to
 
-    return RecordedSource(open_for(step, Path(text), unit=how.unit, filtered=True)[0], step.hop)
+    volts_to(step.input_spec, how.unit, Path(text).name)  # a unit that is not known is refused before anything is read
+    return RecordedSource(signal_for(step, Path(text)), step.hop)
 
 
 @contextlib.contextmanager
