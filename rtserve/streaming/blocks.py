@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import BLOCK
-from rtserve.fusion.ir.nodes import auto_padded
+from rtserve.fusion.ir.nodes import auto_padded, inner_dims
 from rtserve.fusion.lower.onnxruntime.pool import SMALLEST_WINDOW
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
@@ -58,12 +58,11 @@ def as_means(model: ir.Model) -> int:
 
 def _side_by_side(node: ir.Node) -> tuple[int, int, list[int]] | None:
     """Return where a pool's windows lie side by side: (axis, size of a window, dimensions of what it reads)."""
-    shape = node.inputs[0].shape if node.op_type == "AveragePool" and node.inputs[0] is not None else None
-    wide = _along_one_axis(node) if shape is not None else None
-    if shape is None or wide is None or not all(isinstance(dim, int) for dim in list(shape)[1:]):
+    wide, inner = _along_one_axis(node), inner_dims(node.inputs[0] if node.inputs else None)
+    if wide is None or inner is None:
         return None
     axis, size, stride = wide
-    dims = [0, *(int(dim) for dim in list(shape)[1:])]  # type: ignore[arg-type]
+    dims = [0, *inner]
     fits = size == stride and size >= SMALLEST_WINDOW and dims[1] % BLOCK != 0 and dims[axis + 2] >= size
     fits = fits and dims[axis + 3 :] in ([], [1])
     return (axis + 2, size, dims) if fits else None

@@ -112,7 +112,9 @@ def run_source(
         if how.output is not None:
             tells.append(held.enter_context(writing(how.output, step.output_spec.n_outputs, force=how.force)))
         if how.outlet:
-            tells.append(held.enter_context(_outlet(how.outlet, step, feed.about.sfreq)))
+            from rtserve.streaming.live.lsl import LslOutlet
+
+            tells.append(held.enter_context(contextlib.closing(LslOutlet(how.outlet, step, feed.about.sfreq))))
         lap = run_loop(
             runner, feed, fitting, told=tells, until_s=how.seconds, broken=lambda at, why: said(f"{at:.3f} s: {why}")
         )
@@ -160,17 +162,6 @@ def _source(step: StepGraph, text: str, how: Running) -> Source:
 
     volts_to(step.input_spec, how.unit, Path(text).name)  # a unit that is not known is refused before anything is read
     return RecordedSource(signal_for(step, Path(text)), step.hop)
-
-
-@contextlib.contextmanager
-def _outlet(name: str, step: StepGraph, rate: float) -> Any:
-    from rtserve.streaming.live.lsl import LslOutlet
-
-    outlet = LslOutlet(name, step, rate)
-    try:
-        yield outlet
-    finally:
-        outlet.close()
 
 
 def step_of(path: Path, hop: int | None, window: Path | None) -> tuple[StepGraph, Graph | None]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import COSTS
+from rtserve.fusion.ir.traits import Trait, has
 from rtserve.streaming.analysis import Analysis
 from rtserve.streaming.columns import NONE, NOWHERE
 from rtserve.streaming.link import PICKED, Link, Whole
@@ -26,8 +27,6 @@ __all__ = ["ALIAS", "FRESH", "KEPT", "Common", "Part", "Schedule", "cheapest", "
 
 UNUSED, FRESH, KEPT, ALIAS = range(4)
 """A column is not needed; computed in this step; one that the step before had; one that an earlier value holds."""
-POOLS = ("AveragePool", "LpPool", "MaxPool")
-"""Work that is no multiply-add."""
 COPIED_US = 0.0003
 """What a number that is taken from the state and put into the next one costs."""
 
@@ -227,7 +226,7 @@ class _Plan:
         numbers = fresh.sum() * self.analysis.numbers(outputs[0])
         self.us += len(runs) * COSTS.node_us * 2 + self.analysis.macs[node] * share / COSTS.macs_per_us
         self.us += numbers * COPIED_US
-        if node.op_type in POOLS and link.slide is not None:
+        if has(node, Trait.POOLS) and link.slide is not None:  # work that is no multiply-add
             self.us += numbers * link.slide.taps * COSTS.pooled_us
         for start, end in runs:
             self._need_of(node, link, start, end)

@@ -8,6 +8,7 @@ from rtserve.fusion.join import empty_model
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import normalise
 from rtserve.streaming.blocks import as_means, in_blocks
+from tests.fusion.making import run_both
 from tests.fusion.random_graphs import off
 
 
@@ -28,11 +29,7 @@ def ended(model, y):
 
 
 def run(model, x):
-    import onnx_ir as ir
-    import onnxruntime
-
-    data = ir.serde.serialize_model(model).SerializeToString()
-    return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    return run_both(model, x)[0]
 
 
 @pytest.mark.parametrize(

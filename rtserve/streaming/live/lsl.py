@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ def lsl_module() -> Any:
     EnvironmentMissingError
         Where it is not installed, or has no library.
     """
-    loaded = "pylsl" in _loaded()
+    loaded = "pylsl" in sys.modules
     pylsl = extra_module("pylsl", title="pylsl", extra="live")
     if not loaded and "LSLAPICFG" not in os.environ and not _has_settings():
         try:
@@ -47,12 +48,6 @@ def lsl_module() -> Any:
                 f"pylsl has an older liblsl: {error}", hint='pip install "rtserve[live]" has one in its wheel'
             ) from None
     return pylsl
-
-
-def _loaded() -> Any:
-    import sys
-
-    return sys.modules
 
 
 def _has_settings() -> bool:
