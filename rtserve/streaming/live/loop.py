@@ -37,21 +37,29 @@ class Lap:
         What each step took, those without an answer too.
     answer_us : Tally
         From the time of a window's last sample to its answer; empty where samples were not taken now.
-    steps, answers, misses, left, streams : int
-        Steps; answers; answers later than the next hop is due, or steps that took longer than a hop; samples that made no
-        whole hop; stretches that were begun.
+    answers, misses, left : int
+        Answers; steps that ended later than the next hop is due, or, where samples were not taken now, took longer than a
+        hop; samples that made no whole hop.
     breaks : Counter
         What broke the order of samples, by kind: what is said of it, up to a colon.
     """
 
     step_us: Tally = field(default_factory=Tally)
     answer_us: Tally = field(default_factory=Tally)
-    steps: int = 0
     answers: int = 0
     misses: int = 0
     left: int = 0
-    streams: int = 1
     breaks: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def steps(self) -> int:
+        """How many steps were made."""
+        return self.step_us.n
+
+    @property
+    def streams(self) -> int:
+        """How many stretches were begun: one, and one more behind each break."""
+        return 1 + self.breaks.total()
 
 
 def run_loop(
@@ -134,7 +142,6 @@ class _Loop:
         self.lap.left += self.fitting.left
         self.runner.reset()
         self.fitting.reset()
-        self.lap.streams += 1
         self.lap.breaks[said.partition(":")[0]] += 1
         if self.broken is not None:
             self.broken(at, said)
@@ -151,7 +158,6 @@ class _Loop:
         took = (time.perf_counter_ns() - begun) / 1e3
         lap, now = self.lap, self.source.now()
         lap.step_us.add(took)
-        lap.steps += 1
         late = took
         if now is not None:
             late = 1e6 * (now - hop.last)
