@@ -4,7 +4,7 @@ Times jitter, and a chunk that is late is none that is lost: the next ones are n
 A step between two samples that is longer than the stream's own jitter explains is a loss at once. And over `PERIOD_S` the
 earliest times, which jitter moves least, must advance as the samples count: a rise that stays is a loss that jitter hid,
 and one that comes period after period is a rate that is not the one that was said. What is under a thousandth of the
-period is taken for the drift of clocks.
+period, or under half a sample, is taken for the drift of clocks.
 """
 
 from __future__ import annotations
