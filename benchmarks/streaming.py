@@ -90,9 +90,8 @@ def timed_row(row: dict[str, Any], cache: Path, *, seconds: float) -> dict[str, 
     """Return a row with its times."""
     plain = cache / row["plain"]
     calls, lacks = calls_of(plain, plain.parent, row["hop"])
-    return (
-        {key: value for key, value in row.items() if not key.endswith("_us")} | times_of(calls, seconds=seconds) | lacks
-    )
+    kept = {key: value for key, value in row.items() if not key.endswith("_us") and key != "native"}
+    return kept | times_of(calls, seconds=seconds) | lacks
 
 
 def table(rows: list[dict[str, Any]], cpu: str) -> str:

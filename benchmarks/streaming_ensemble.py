@@ -62,7 +62,8 @@ def timed_row(row: dict[str, Any], folder: Path, *, seconds: float) -> dict[str,
         with torch.inference_mode():
             return module(x)
 
-    return row | times_of({"eager_us": eager, **calls}, seconds=seconds) | lacks
+    kept = {key: value for key, value in row.items() if not key.endswith("_us") and key != "native"}
+    return kept | times_of({"eager_us": eager, **calls}, seconds=seconds) | lacks
 
 
 @click.command()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rtserve.errors import EnvironmentMissingError, RtserveError
+from rtserve.errors import RtserveError
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.runners import make_runner
 from rtserve.native.compiler import find_compiler
@@ -49,7 +49,7 @@ def calls_of(plain: Path, made: Path, hop: int) -> tuple[dict[str, Call], dict[s
         calls["native_fused_us"] = _window(made / "fused-native.onnx", "native", x)
         packed = PackedRunner(step, engine="native")
         calls["native_step_us"] = lambda: packed.push(samples)
-    except (EnvironmentMissingError, RtserveError) as error:
+    except RtserveError as error:
         lacks["native"] = error.message
     return calls, lacks
 
