@@ -328,10 +328,12 @@ def _modern(module: str, name: str) -> str:
 
 def _torch_type(full: str) -> Any:
     """Return a storage or number type of torch by its name, or None."""
+    module, _, name = full.rpartition(".")
+    if module not in ("torch", "torch.cuda", "torch.storage"):
+        return None
     import torch
 
-    module, _, name = full.rpartition(".")
-    if module in ("torch", "torch.cuda", "torch.storage") and name in _STORAGES:
+    if name in _STORAGES:
         return StorageType(getattr(torch, _STORAGES[name]))
     found = getattr(torch, name, None) if module == "torch" else None
     return found if isinstance(found, torch.dtype) else None

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from rtserve.errors import EnvironmentMissingError
-from rtserve.graphs import pure_torchaudio, without_compiler
+from rtserve.graphs import pure_torchaudio
 from rtserve.submission import sandbox
 from rtserve.submission.profile import Profile, Signal
 
@@ -247,8 +247,9 @@ def stage_harness(work: Path) -> None:
     target = work / "run" / "rtserve_harness"
     target.mkdir(parents=True)
     # Beside a CPU build of torch the scorer's torchaudio would load; this machine's may not, and that is no fault inside.
-    # The other spares a drive the loading of torch's compiler.
-    shared = (Path(str(module.__file__)) for module in (pure_torchaudio, without_compiler))
+    # The other spares a drive the loading of torch's compiler; it is named, not imported: it would load torch here.
+    beside = Path(str(pure_torchaudio.__file__))
+    shared = (beside, beside.with_name("without_compiler.py"))
     for file in (*source.glob("*.py"), *shared):
         shutil.copyfile(file, target / file.name)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import pickle  # noqa: TID251 - writes files as participants do
+import subprocess
+import sys
 
 import joblib
 import numpy as np
@@ -91,3 +93,18 @@ def test_a_check_says_what_a_joblib_needs_where_the_contest_does_not_pin_it(obje
     said = found(report, "warned").get("RT203", "")
     assert f"written by scikit-learn {sklearn.__version__}; the scorer has 0.24.2" in said, shapes.tick_list(report)
     assert not [text for text in report.notes if "m.joblib needs" in text]
+
+
+def test_what_is_read_without_a_run_is_read_without_torch(objects, tmp_path):
+    joblib.dump(objects, tmp_path / "m.joblib", compress=3)
+    pair = ("return Model(meta)", "import joblib; joblib.load(meta['submission_dir'] / 'm.joblib'); return Model(meta)")
+    files = one(GOOD["bci"], pair, **{"m.joblib": (tmp_path / "m.joblib").read_bytes()})
+    path = write_zip(tmp_path / "x.zip", files)
+    code = """import sys
+sys.modules["torch"] = None
+from rtserve.submission.validate import check
+report = check(sys.argv[1], profile="eeg2026/bci", run=False)
+assert any("m.joblib needs scikit-learn" in note and "pyriemann" in note for note in report.notes), report.notes
+"""
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
