@@ -193,11 +193,11 @@ def one_of(profile: Profile, seen: Drive) -> tuple[Profile, Drive]:
 
 def _answers(challenge: Challenge, seen: Drive) -> bool:
     event = seen.first("forward", challenge.key)
-    if event is None or not event.get("ok") or event["shape"] is None:
+    if event is None or not event.get("ok") or event["array_shape"] is None:
         return False
     whole = str(event["dtype"]).startswith(("int", "uint", "long"))
     kind = whole == (challenge.target == "class")
-    return kind and challenge.reads(event["shape"])
+    return kind and challenge.reads(event["array_shape"])
 
 
 def _input_spec(text: str) -> InputSpec:

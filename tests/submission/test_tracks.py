@@ -185,6 +185,12 @@ def test_without_a_track_the_one_that_fits_is_taken_and_named(quick_check):
     assert any("taken for challenge bci" in note and "--profile eeg2026/bci" in note for note in report.notes)
 
 
+def test_without_a_track_a_list_is_taken_for_the_one_it_fits(quick_check):
+    report = quick_check(one("return (300 + f).tolist()"), profile="eeg2026")
+    assert "taken for challenge sleep; name it with --profile eeg2026/sleep" in report.notes
+    assert report.verdict == "passed", shapes.tick_list(report)
+
+
 def test_a_list_is_read_as_numpy_reads_it(quick_check):
     report = quick_check(one("return (300 + f).tolist()"), profile="eeg2026/sleep")
     assert report.verdict == "passed", shapes.tick_list(report)
@@ -208,6 +214,14 @@ def test_embeddings_are_scored_whole_through_the_entry_point(quick_drives, tmp_p
     few = write_zip(tmp_path / "y.zip", one("return X[:, :, 0]"))
     with pytest.raises(RtserveError, match=r"answered by 32 numbers a window, \(B, 1536\) is read"):
         predict_zip(few, windows, profile="eeg2026/image")
+
+
+def test_lists_are_scored_whole_as_arrays_are(quick_drives, tmp_path):
+    signal = load_profile("eeg2026/image").signal_of("image")
+    X = np.random.default_rng(0).standard_normal((3, signal.n_chans, signal.n_times)).astype("f4")
+    path = write_zip(tmp_path / "x.zip", one("return X[:, :, :48].flatten(1).tolist()"))
+    windows = WindowSet(X=X, y=X[:, :, :48].reshape(3, -1), unit="1", sfreq=120.0, target="embedding")
+    np.testing.assert_array_equal(predict_zip(path, windows, profile="eeg2026/image"), windows.y)
 
 
 def test_a_coarser_axis_is_brought_to_the_samples_as_labels_are():

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 __all__ = [
+    "as_array",
     "describe_object",
     "describe_output",
     "differs",
@@ -127,12 +128,10 @@ def describe_output(y: Any) -> dict[str, Any]:
         "type": f"{type(y).__module__}.{type(y).__qualname__}",
         "tensor": isinstance(y, torch.Tensor),
     }
-    shape = getattr(y, "shape", None)
-    data["shape"] = [int(size) for size in shape] if shape is not None else None
-    data["dtype"] = str(getattr(y, "dtype", "")).replace("torch.", "")
+    data["array_shape"], data["dtype"] = as_array(y)
+    data["shape"] = data["array_shape"] if getattr(y, "shape", None) is not None else None
     data["keys"] = [str(key) for key in y][:20] if isinstance(y, dict) else None
     data["length"] = len(y) if isinstance(y, (tuple, list)) else None
-    data["array_shape"] = _array_shape(y) if data["shape"] is None else data["shape"]
     if isinstance(y, torch.Tensor):
         data["device"], data["requires_grad"] = str(y.device), bool(y.requires_grad)
         data["values"] = flat(y, 64)
@@ -145,19 +144,29 @@ def describe_output(y: Any) -> dict[str, Any]:
     return data
 
 
-def _array_shape(y: Any) -> list[int] | None:
-    """Return the shape that NumPy gives to what is no array yet, where that makes numbers of it; None elsewhere."""
+def as_array(y: Any) -> tuple[list[int] | None, str]:
+    """Return shape and dtype of an output, of what is no array yet as NumPy makes numbers of it; None where it cannot."""
+    array = y if getattr(y, "shape", None) is not None else _made(y)
+    if array is None:
+        return None, ""
+    return [int(size) for size in array.shape], str(getattr(array, "dtype", "")).replace("torch.", "")
+
+
+def _made(y: Any) -> Any:
+    """Return the array that NumPy makes of what is none yet, where that holds real numbers; None elsewhere."""
     try:
         import numpy
 
         array = numpy.asarray(y)
     except Exception:  # no NumPy, or no numbers
         return None
-    return [int(size) for size in array.shape] if array.dtype.kind in "biuf" else None
+    return array if array.dtype.kind in "biuf" else None
 
 
 def numbers_of(y: Any) -> torch.Tensor:
     """Return the numbers of an output in order: float64, one axis."""
+    if isinstance(y, (tuple, list)) and (array := _made(y)) is not None:
+        y = torch.from_numpy(array.astype("float64"))
     if isinstance(y, (tuple, list, dict)):
         parts = [numbers_of(item) for item in (y.values() if isinstance(y, dict) else y)]
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)

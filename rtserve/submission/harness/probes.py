@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from .describe import describe_output, differs, flat, numbers_of, stray_modules
+from .describe import as_array, describe_output, differs, flat, numbers_of, stray_modules
 
 __all__ = ["Probes"]
 
@@ -139,12 +139,12 @@ class Probes:
                 first = numbers if first is None else first
                 moved = max(moved, differs(first, numbers))
                 answers += [numbers.to(torch.float32)] if whole else []
-            shape = list(getattr(y, "shape", ()))[1:]
         self.cost = self.size * sorted(seconds)[len(seconds) // 2]
         low, high = (min(ends), max(ends)) if ends else (None, None)
+        shape = as_array(y)[0] or []
         return {
             "values": values, "seconds": seconds, "non_finite_at": bad, "moved": moved, "low": low, "high": high,
-            **({"answers": _packed(answers[:n]), "shape": shape} if whole else {}),
+            **({"answers": _packed(answers[:n]), "shape": shape[1:]} if whole else {}),
         }  # fmt: skip
 
     def repeat(self) -> dict[str, Any]:
