@@ -35,7 +35,7 @@ class Challenge:
     accepts : tuple of tuple of str
         Other shapes that the scorer reads as well.
     nearest : bool
-        Whether a coarser last axis is brought to the samples of the windows, the nearest for each.
+        Whether a coarser last axis is brought to the samples of the windows, the last that had begun for each.
     signal : Signal or None
         Its windows, where they are its own; the profile's otherwise.
     plausible : tuple of float

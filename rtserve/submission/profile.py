@@ -279,7 +279,7 @@ def parse_profile(text: str, *, where: str) -> Profile:
 
 
 def _require_periods(profile: Profile, where: str) -> None:
-    """Make sure that every period is of a phase and from one day to a later one."""
+    """Make sure that every period is of a phase and closes no earlier than the day it opens."""
     for period in profile.periods:
         try:
             right = date.fromisoformat(period.opens) <= date.fromisoformat(period.closes)

@@ -310,11 +310,12 @@ def _given(profile: Profile) -> Iterator[str]:
 
 
 def _to_load(case: Case) -> Iterator[str]:
-    """Say which packages the objects in the model files need, where the contest does not pin those."""
+    """Say which packages that the contest does not pin the objects in the model files need."""
     pins = case.profile.primary.pins
     for name, packages in needed(case):
-        said = [f"{package}{f' (written by {version})' if version else ''}" for package, version in packages.items()]
-        if any(package not in pins for package in packages):
+        free = {package: version for package, version in packages.items() if package not in pins}
+        said = [f"{package}{f' (written by {version})' if version else ''}" for package, version in free.items()]
+        if said:
             tries = (
                 f"`rtserve env try {case.path.name} --profile {case.profile.name} --path DIR` tries what may be there"
             )

@@ -93,6 +93,10 @@ def test_a_check_says_what_a_joblib_needs_where_the_contest_does_not_pin_it(obje
     said = found(report, "warned").get("RT203", "")
     assert f"written by scikit-learn {sklearn.__version__}; the scorer has 0.24.2" in said, shapes.tick_list(report)
     assert not [text for text in report.notes if "m.joblib needs" in text]
+    half = dataclasses.replace(pinned, packages={"scikit-learn": sklearn.__version__})
+    report = check(path, profile=dataclasses.replace(profile, environments=(half,)), run=False)
+    (note,) = [text for text in report.notes if "m.joblib needs" in text]
+    assert "m.joblib needs pyriemann to load; eeg2026/bci does not state" in note
 
 
 def test_what_is_read_without_a_run_is_read_without_torch(objects, tmp_path):
