@@ -45,6 +45,7 @@ __all__ = [
     "Profile",
     "Signal",
     "Windows",
+    "full_name",
     "load_profile",
     "name_parts",
     "profile_names",
@@ -148,12 +149,6 @@ class Profile:
         return (*known[: signal.n_chans], *numbered)
 
     @property
-    def period(self) -> Period | None:
-        """When the phase that it was narrowed to takes uploads."""
-        phase = name_parts(self.name)[2] or next(iter(self.phases), "")
-        return next((period for period in self.periods if period.phase == phase), None)
-
-    @property
     def primary(self) -> Environment:
         """The environment that decides."""
         return self.environments[0]
@@ -193,8 +188,7 @@ class Profile:
                 raise InputError(f"profile {self.name} has no {what} {given!r}", hint=hint)
         reached = self.phases[1 : self.phases.index(phase) + 1] if phase else ()
         kept = tuple(in_phases(c, reached) for c in self.challenges if key in ("", c.key))
-        name = f"{self.name}{f'/{key}' if key else ''}{f':{phase}' if phase else ''}"
-        return replace(self, name=name, challenges=kept)
+        return replace(self, name=full_name(self.name, key, phase), challenges=kept)
 
     def challenge(self, key: str) -> Challenge:
         """Return one challenge by its key.
@@ -222,6 +216,11 @@ def name_parts(name: str) -> tuple[str, str, str]:
     split = re.fullmatch(r"(?s)(.*\.toml|[^/:]*)(?:/([^/:]*))?(?::([^/:]*))?", name)
     base, key, phase = (part or "" for part in split.groups()) if split else (name, "", "")
     return base, key, phase
+
+
+def full_name(base: str, key: str, phase: str) -> str:
+    """Return the name that `name_parts` takes apart."""
+    return f"{base}{f'/{key}' if key else ''}{f':{phase}' if phase else ''}"
 
 
 def load_profile(name: str | Path) -> Profile:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rtserve.errors import InputError
 from rtserve.measure.bundled import read_bundled
-from rtserve.submission.profile import load_profile, name_parts, profile_names
+from rtserve.submission.profile import full_name, load_profile, name_parts, profile_names
 
 __all__ = ["DEFAULT", "PROFILE_METRIC", "built_for", "contest_of", "named_metrics", "weights_of"]
 
@@ -42,7 +42,7 @@ def built_for(manifest: Mapping[str, Any] | None) -> str:
         return ""
     if not key and len(keys) == 1 and keys[0] in {challenge.key for challenge in profile.challenges}:
         key = keys[0]
-    return f"{base}{f'/{key}' if key else ''}{f':{phase}' if phase else ''}"
+    return full_name(base, key, phase)
 
 
 def named_metrics(metrics: Sequence[str], profile: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from rtserve.errors import EnvironmentMissingError
 from rtserve.submission.environments import RECORD
 from rtserve.submission.profile import load_profile
+from rtserve.submission.profile_parts import Environment
 from rtserve.submission.report import located
 from rtserve.submission.validate import check
 from rtserve.submission.verdict import FAILED, ValidationReport
@@ -23,26 +24,20 @@ class Trial:
 
     Parameters
     ----------
-    name : str
-        The environment's.
-    packages : dict of str to str
-        What the profile asks of it.
-    assumed : bool
-        Whether no source states those versions.
+    environment : Environment
+        Which, as the profile states it.
     report : ValidationReport
         Everything that `check` found there.
     """
 
-    name: str
-    packages: dict[str, str]
-    assumed: bool
+    environment: Environment
     report: ValidationReport
 
     def lines(self) -> Iterator[str]:
         """Yield what came of it: the verdict, what failed, and the forecast."""
-        versions = ", ".join(f"{name} {version}" for name, version in self.packages.items())
-        guess = " (no source states these versions)" if self.assumed else ""
-        yield f"{self.name}: {self.report.verdict}; {self.report.python}; {versions}{guess}"
+        versions = ", ".join(f"{name} {version}" for name, version in self.environment.packages.items())
+        guess = " (no source states these versions)" if self.environment.assumed else ""
+        yield f"{self.environment.name}: {self.report.verdict}; {self.report.python}; {versions}{guess}"
         for result in self.report.results:
             if result.status == FAILED or result.incomplete:
                 said = located(result.findings[0]) if result.findings else result.reason
@@ -53,7 +48,8 @@ class Trial:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
         return {
-            "environment": self.name, "packages": self.packages, "assumed": self.assumed,
+            "environment": self.environment.name, "packages": self.environment.packages,
+            "assumed": self.environment.assumed,
             "verdict": self.report.verdict, "python": self.report.python,
             "failed": [r.code for r in self.report.results if r.status == FAILED],
             "incomplete": [r.code for r in self.report.results if r.incomplete],
@@ -96,5 +92,5 @@ def try_environments(
     for env in there:
         say(f"trying {Path(path).name} in {env.name}")
         report = check(path, profile=profile, env=Path(folder) / env.name)
-        made.append(Trial(name=env.name, packages=env.packages, assumed=env.assumed, report=report))
+        made.append(Trial(environment=env, report=report))
     return tuple(made)

@@ -116,9 +116,10 @@ def test_a_phase_is_as_the_one_named_before_it_but_for_what_it_changes():
 
 
 def test_a_phase_says_when_and_how_often_it_takes_uploads():
-    assert "1 uploads a day, 10 in all" in str(load_profile("eeg2026/sleep").period)
-    assert load_profile("eeg2026/sleep:warm-up").period.daily == 5
-    assert load_profile("eeg2025").period is None
+    periods = {period.phase: period for period in load_profile("eeg2026/sleep").periods}
+    assert "1 uploads a day, 10 in all" in str(periods["sealed"])
+    assert periods["warm-up"].daily == 5
+    assert load_profile("eeg2025").periods == ()
     text = profile_text(load_profile("eeg2026"))
     assert "sealed: 2026-10-28 to 2026-11-21" in text
     source = (resources.files("rtserve.submission") / "profiles" / "eeg2026.toml").read_text("utf-8")

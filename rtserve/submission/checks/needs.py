@@ -22,7 +22,7 @@ from typing import IO, Any, ClassVar
 
 from rtserve.graphs.inert import Inert, InertUnpickler
 
-__all__ = ["DISTRIBUTIONS", "Needs", "packing", "read_needs"]
+__all__ = ["DISTRIBUTIONS", "Needs", "read_needs"]
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML", "PIL": "pillow"}
 """Names of packages whose modules are called otherwise."""
@@ -59,13 +59,6 @@ class Needs:
     versions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def packing(start: bytes) -> str:
-    """Return how a file that begins so is packed, as far as joblib does; an empty text where it is not."""
-    if start[:1] == b"x" and len(start) > 1 and (start[0] * 256 + start[1]) % 31 == 0:
-        return "zlib"
-    return next((mark.hex() for mark in _PACKED if start.startswith(mark)), "")
-
-
 def read_needs(path: Path) -> Needs:
     """Read the first pickle of a file as far as it can be read, without building anything of it."""
     with open(path, "rb") as handle:
@@ -82,12 +75,11 @@ def read_needs(path: Path) -> Needs:
 
 
 def _unpacked(handle: IO[bytes], start: bytes) -> IO[bytes]:
-    """Return a file of plain bytes, as far as `UNPACKED` goes; the file itself where it is not packed."""
-    kind = packing(start)
-    if kind == "zlib":
+    """Return a file of plain bytes, as far as `UNPACKED` goes; the file itself where joblib does not pack so."""
+    if start[:1] == b"x" and len(start) > 1 and (start[0] * 256 + start[1]) % 31 == 0:  # zlib
         return io.BytesIO(zlib.decompressobj().decompress(handle.read(UNPACKED), UNPACKED))
     for mark, opened in _PACKED.items():
-        if mark.hex() == kind:
+        if start.startswith(mark):
             return io.BytesIO(opened(handle).read(UNPACKED))
     return handle
 
