@@ -27,7 +27,8 @@ from rtserve.submission import sandbox
 from rtserve.submission.profile import Profile, Signal
 
 __all__ = [
-    "CODE", "INSIDE", "Drive", "drive", "environment_python", "probe_windows", "stage_harness", "verified",
+    "CODE", "INSIDE", "Drive", "drive", "environment_python", "probe_windows", "sent", "stage_harness", "verified",
+    "windows_of",
 ]  # fmt: skip
 
 INSIDE = "/run/rtserve"
@@ -193,12 +194,11 @@ def drive(
     """
     kind = kind or sandbox.best_kind()
     python = python or environment_python(None)
-    key = secrets.token_bytes(32)
     with tempfile.TemporaryDirectory(prefix="rtserve-") as temporary:
         work = Path(temporary)
         stage_harness(work)
         for challenge in profile.challenges:
-            data = _windows_of(profile.signal_of(challenge.key)) if windows is None else windows
+            data = windows_of(profile.signal_of(challenge.key)) if windows is None else windows
             _write_windows(work / "run" / f"windows_{challenge.key}.bin", data)
         plain = kind == "plain"
         (work / "program").mkdir()
@@ -207,11 +207,10 @@ def drive(
             "folder": str(folder) if plain else profile.layout.submission,
             "cwd": str(work / "program") if plain else profile.layout.cwd,
         }
-        spec = _specification(profile, where, dead or {}, limits or sandbox.Limits(), budget_s, n_windows)
+        spec = _specification(profile, where, dead or {}, budget_s, n_windows)
         for challenge in spec["challenges"] if as_scored else ():
             challenge["size"] = profile.challenge(challenge["key"]).batch
             challenge["whole"] = not profile.challenge(challenge["key"]).single
-        spec["key"] = key.hex()
         if plain:
             spec["fence"] = str(work)
             spec["mounts"] = {profile.layout.submission: str(folder), profile.layout.cwd: str(work / "program")}
@@ -223,15 +222,13 @@ def drive(
             cwd=where["cwd"],
             limits=limits or sandbox.Limits(),
         )
-        text = json.dumps(spec).replace('"{fd}"', "{fd}")
-        outcome = sandbox.run(plan, stdin=text.encode(), kind=kind)
-    events, forged = verified(outcome.events, key)
+        outcome, events, forged = sent(plan, spec, kind)
     return Drive(outcome=outcome, events=tuple(events), forged=forged, python=str(python))
 
 
 @functools.lru_cache(maxsize=2)
-def _windows_of(signal: Signal) -> np.ndarray:
-    """Return the probe windows of a signal, (N_WINDOWS, n_chans, n_times); challenges alike and later drives share them."""
+def windows_of(signal: Signal) -> np.ndarray:
+    """Return the probe windows of a signal, (N_WINDOWS, n_chans, n_times), read-only: whoever asks shares them."""
     windows = probe_windows(N_WINDOWS, signal.n_chans, signal.n_times, sfreq=signal.sfreq, scale=signal.scale)
     windows.flags.writeable = False
     return windows
@@ -258,13 +255,11 @@ def _specification(
     profile: Profile,
     where: Mapping[str, str],
     dead: Mapping[str, Sequence[str]],
-    limits: sandbox.Limits,
     budget_s: float,
     n_windows: int,
 ) -> dict[str, Any]:
     entry = profile.entry
     return {
-        "fd": "{fd}",
         "folder": where["folder"],
         "cwd": where["cwd"],
         "entry": {
@@ -290,7 +285,6 @@ def _specification(
             }
             for c in profile.challenges
         ],
-        "limits": {"memory_bytes": limits.memory_bytes, "file_bytes": limits.file_bytes},
         "allowed": list(profile.modules),
         "packages": sorted({name for env in profile.environments for name in env.packages}),
         "n_windows": n_windows,
@@ -298,6 +292,25 @@ def _specification(
         "rebuild_s": REBUILD_S,
         "threads": 1,
     }
+
+
+def sent(plan: sandbox.Plan, spec: Mapping[str, Any], kind: str) -> tuple[sandbox.Outcome, list[dict[str, Any]], int]:
+    """Run the harness in the sandbox: what it is told with the key it signs by, and what `verified` makes of its events.
+
+    Parameters
+    ----------
+    plan : sandbox.Plan
+        Where it runs; it is told the limits.
+    spec : mapping
+        What else it is told, as `rtserve.submission.harness.main` reads it.
+    kind : str
+        Kind of sandbox.
+    """
+    key = secrets.token_bytes(32)
+    limits = {"memory_bytes": plan.limits.memory_bytes, "file_bytes": plan.limits.file_bytes}
+    text = json.dumps({**spec, "fd": "{fd}", "key": key.hex(), "limits": limits}).replace('"{fd}"', "{fd}")
+    outcome = sandbox.run(plan, stdin=text.encode(), kind=kind)
+    return outcome, *verified(outcome.events, key)
 
 
 def _signal_words(signal: Signal) -> dict[str, Any]:

@@ -6,17 +6,15 @@ in the same way. Where it lies in there, and how its simulated windows are asked
 
 from __future__ import annotations
 
-import json
 import re
-import secrets
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rtserve.errors import InputError
 from rtserve.submission import sandbox
-from rtserve.submission.drive import CODE, INSIDE, stage_harness, verified
+from rtserve.submission.drive import CODE, INSIDE, sent, stage_harness
 from rtserve.submission.profile import Challenge, Profile
 
 __all__ = ["KitRun", "require_kit", "run_against"]
@@ -67,10 +65,7 @@ class KitRun:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
-        return {
-            "kit": self.kit, "challenge": self.challenge, "scored": self.scored, "died": self.died,
-            "why_not": self.why_not, "scores": self.scores, "seconds": self.seconds,
-        }  # fmt: skip
+        return asdict(self)
 
 
 def require_kit(profile: Profile, folder: str | Path) -> Path:
@@ -123,16 +118,12 @@ def run_against(
     if not challenge.kit.benchmark or not (kit / challenge.kit.benchmark).is_dir():
         return _not_run(found, f"it has no {challenge.kit.benchmark or 'benchmark'} for challenge {challenge.key}")
     kind = kind or sandbox.best_kind()
-    limits, key = limits or sandbox.Limits(), secrets.token_bytes(32)
     with tempfile.TemporaryDirectory(prefix="rtserve-") as temporary:
         work = Path(temporary)
         stage_harness(work)
         plain = kind == "plain"
         root = str(kit) if plain else KIT
         spec = {
-            "fd": "{fd}",
-            "key": key.hex(),
-            "limits": {"memory_bytes": limits.memory_bytes, "file_bytes": limits.file_bytes},
             "folder": str(folder) if plain else profile.layout.submission,
             "fence": str(work) if plain else "",
             "allowed": list(profile.modules),
@@ -149,11 +140,10 @@ def run_against(
             mounts={} if plain else {profile.layout.submission: folder, INSIDE: work / "run", KIT: kit},
             folders=() if plain else (profile.layout.cwd,),
             cwd=str(work) if plain else profile.layout.cwd,
-            limits=limits,
+            limits=limits or sandbox.Limits(),
         )
-        text = json.dumps(spec).replace('"{fd}"', "{fd}")
-        outcome = sandbox.run(plan, stdin=text.encode(), kind=kind)
-    return _judged(found, outcome, verified(outcome.events, key)[0])
+        outcome, events, _ = sent(plan, spec, kind)
+    return _judged(found, outcome, events)
 
 
 def _config(profile: Profile, challenge: Challenge) -> str:

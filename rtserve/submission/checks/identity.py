@@ -11,7 +11,7 @@ from rtserve.errors import RtserveError
 from rtserve.files import sha256_file
 from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
 from rtserve.submission.company import calls, calls_for
-from rtserve.submission.drive import N_WINDOWS, probe_windows
+from rtserve.submission.drive import windows_of
 
 if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
@@ -129,8 +129,7 @@ def compare(case: Case, key: str, name: str, got: np.ndarray) -> Iterator[Findin
 
     assert case.unpacked.folder is not None
     graph = Graph.load(case.unpacked.folder / name)
-    signal = case.profile.signal_of(key)
-    windows = probe_windows(N_WINDOWS, signal.n_chans, signal.n_times, sfreq=signal.sfreq, scale=signal.scale)
+    windows = windows_of(case.profile.signal_of(key))
     got = got[: len(windows)]
     size, runner = case.profile.challenge(key).size, OnnxruntimeRunner(graph)
     rows = np.concatenate([runner.infer(x) for x in calls(windows, size, len(got))])[: len(got)]

@@ -41,11 +41,21 @@ def main() -> None:
     channel.emit("start", ok=True, **_environment(torch, spec))
     _prepare(spec, channel, guards)
     if spec.get("kit"):
-        guards.block_absent(spec["folder"], spec["allowed"], lambda name: None)
-        _against(spec, channel)
+        _against(spec, channel, guards)
+    else:
+        _drive(spec, channel, guards)
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    os._exit(0)  # threads and exit handlers of a submission have nothing left to say
+
+
+def _drive(spec: dict[str, Any], channel: Any, guards: Any) -> None:
+    import torch
+
     watch = guards.Watch(spec["folder"])
     guards.block_absent(spec["folder"], spec["allowed"], lambda name: channel.emit("hidden", module=name))
     windows = {challenge["key"]: _read_windows(torch, challenge) for challenge in spec["challenges"]}
+    from .channel import describe_error
     from .scorer import Drive
 
     os.chdir(spec["cwd"])
@@ -54,20 +64,15 @@ def main() -> None:
     try:
         Drive(spec, channel, watch, windows).run()
     except BaseException as error:  # a fault of these calls, not of the submission
-        channel.emit("broken", ok=False, error=channel_module.describe_error(error, spec["folder"]))
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-    os._exit(0)  # threads and exit handlers of a submission have nothing left to say
+        channel.emit("broken", ok=False, error=describe_error(error, spec["folder"]))
 
 
-def _against(spec: dict[str, Any], channel: Any) -> None:
+def _against(spec: dict[str, Any], channel: Any, guards: Any) -> None:
+    guards.block_absent(spec["folder"], spec["allowed"], lambda name: None)
     from .against import run_kit
 
     os.chdir(tempfile.gettempdir())
     run_kit(spec["kit"] | {"folder": spec["folder"]}, channel)
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-    os._exit(0)
 
 
 def _prepare(spec: dict[str, Any], channel: Any, guards: Any) -> None:
