@@ -65,9 +65,11 @@ def named_metrics(metrics: Sequence[str], profile: str) -> tuple[str, ...]:
     contest = load_profile(profile)
     found = {challenge.metric for challenge in contest.challenges}
     if len(found) > 1:
+        base, _, phase = name_parts(profile)
+        names = [full_name(base, each.key, phase) for each in contest.challenges]
         raise InputError(
             f"the challenges of {profile} are ranked by different metrics",
-            hint="name one: " + " or ".join(f"--profile {profile}/{each.key}" for each in contest.challenges),
+            hint="name one: " + " or ".join(f"--profile {name}" for name in names),
         )
     ranked = found.pop() if found else ""
     if not ranked:

@@ -18,7 +18,7 @@ from rtserve.signals.windows import WindowSet
 from rtserve.spec import require_same_target, unit_factor
 from rtserve.submission.archive import read_zip, unpack
 from rtserve.submission.drive import drive
-from rtserve.submission.profile import Challenge, Profile, Signal, load_profile
+from rtserve.submission.profile import Challenge, Profile, Signal, full_name, load_profile, name_parts
 from rtserve.submission.ranking import contest_of
 from rtserve.submission.sandbox import Limits
 
@@ -98,10 +98,11 @@ def _challenge(contest: Profile, key: str | None, windows: WindowSet, *, profile
     if key is None and len(contest.challenges) > 1:
         found = [c for c in contest.challenges if target and c.target == target]
         if len(found) != 1:
+            base, _, phase = name_parts(profile)
             what = f"the windows' y is {target}" if target else "the windows do not say what y is"
             raise InputError(
                 f"{what}, and {profile} has the challenges {keys}",
-                hint=f"name one: --profile {profile}/{contest.challenges[0].key}",
+                hint=f"name one: --profile {full_name(base, contest.challenges[0].key, phase)}",
             )
     else:
         found = [c for c in contest.challenges if key in (None, c.key)]

@@ -27,7 +27,7 @@ from rtserve.submission.checks.unpack import Unpacked, unpack
 from rtserve.submission.drive import Drive, drive, environment_python
 from rtserve.submission.forecast import of_drive
 from rtserve.submission.kit import KitRun, require_kit, run_against
-from rtserve.submission.profile import Challenge, Profile, load_profile, name_parts
+from rtserve.submission.profile import Challenge, Profile, full_name, load_profile, name_parts
 from rtserve.submission.ranking import built_for
 from rtserve.submission.reachability import dead_methods
 from rtserve.submission.verdict import FAILED, IGNORED, PASSED, SKIPPED, WARNED, Result, ValidationReport
@@ -354,7 +354,8 @@ def _notes(case: Case, seen: Drive | None, run: bool) -> list[str]:
         notes.append("static rules only: the submission was not run")
     if case.profile.one_of and seen is not None:
         taken = [challenge.key for challenge in case.profile.challenges]
-        asked = "" if "/" in case.profile.name else f"; name it with --profile {case.profile.name}/{taken[0]}"
+        base, key, phase = name_parts(case.profile.name)
+        asked = "" if key else f"; name it with --profile {full_name(base, taken[0], phase)}"
         notes.append(f"taken for challenge {', '.join(taken)}{asked}")
     if seen is not None:
         notes += [*_given(case.profile)]

@@ -66,6 +66,15 @@ def test_what_no_profile_says_is_asked_for(profile, said):
         named_metrics(["profile"], profile)
 
 
+def test_a_hint_names_the_challenge_before_the_phase():
+    with pytest.raises(InputError) as caught:
+        named_metrics(["profile"], "eeg2026:warm-up")
+    names = [word for word in caught.value.hint.split() if word.startswith("eeg2026")]
+    assert [load_profile(name).name for name in names] == [
+        f"eeg2026/{c.key}:warm-up" for c in load_profile("eeg2026").challenges
+    ]
+
+
 def test_evaluate_takes_the_metric_of_a_track(tmp_path):
     rng = np.random.default_rng(0)
     run = np.repeat(np.arange(24), 6)
