@@ -7,6 +7,7 @@ one at work with another; so they are born with the signal blocked and ignore it
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import threading
 import warnings
@@ -52,6 +53,7 @@ def in_processes(
     with parallel_config(backend="loky", n_jobs=n_jobs, inner_max_num_threads=threads):
         parallel = Parallel(return_as=return_as)
     results: Any = None
+    _let_it_end()
     try:
         with born_deaf():
             results = parallel(delayed(_deaf)(function, call) for call in calls)
@@ -98,6 +100,27 @@ def _start_trackers() -> None:
 
     resource_tracker.ensure_running()
     of_loky.ensure_running()
+
+
+@functools.cache
+def _let_it_end() -> None:
+    """Let loky's manager end as it should where it is closed while a call is queued.
+
+    Closing clears the list of calls, and the manager, which looks in it for those that are queued still, died of that one
+    (joblib 1.6: a KeyError and its traceback, and semaphores that nobody gave back).
+    """
+    from joblib.externals.loky.process_executor import _ExecutorManagerThread as Manager
+
+    queued = Manager.add_call_item_to_queue
+
+    def add_call_item_to_queue(manager: Any) -> None:
+        try:
+            queued(manager)
+        except KeyError:
+            if not manager.is_shutting_down():
+                raise
+
+    Manager.add_call_item_to_queue = add_call_item_to_queue
 
 
 def _deaf(function: Callable[..., Result], call: tuple[Any, ...]) -> Result:

@@ -92,6 +92,30 @@ def test_ctrl_c_in_a_terminal_ends_all_of_them_without_a_word(delay_s):
     assert left_of(process.pid) == 0
 
 
+LOST = """
+from joblib.externals.loky.process_executor import _ExecutorManagerThread as Manager
+added = Manager.add_call_item_to_queue
+def add(self):  # as where the list of calls is cleared while one is queued still
+    added(self)
+    if self.is_shutting_down():
+        raise KeyError(1)
+Manager.add_call_item_to_queue = add
+"""
+
+
+def test_a_call_that_is_queued_when_loky_is_closed_costs_no_traceback():
+    with subprocess.Popen(
+        [sys.executable, "-c", LOST + INTERRUPTED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "go\n"
+        time.sleep(1.2)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=HANGS_S)
+    assert (process.returncode, said) == (130, "")
+    assert left_of(process.pid) == 0
+
+
 def left_of(group, within_s=120.0):
     """Return 1 where a process of the group is left after a while."""
     deadline = time.monotonic() + within_s
