@@ -48,6 +48,8 @@ class Conv1d:
         Time's.
     node : Node or None
         Where it stands.
+    x : Value or None
+        What it reads.
     """
 
     weight: np.ndarray
@@ -61,6 +63,7 @@ class Conv1d:
     rows: int = 1
     axis: int = 3
     node: Any = None
+    x: Any = None
 
     @classmethod
     def of(cls, node: ir.Node) -> Conv1d:
@@ -104,6 +107,7 @@ class Conv1d:
             rows=dims[1 + other] if rank == 2 else 0,
             axis=2 + time,
             node=node,
+            x=node.inputs[0],
         )
 
     @property
@@ -147,8 +151,9 @@ class Conv1d:
             return [time]
         return [rows, time] if self.axis == 3 else [time, rows]
 
-    def emit(self, emit: Emitter, x: ir.Value | None) -> ir.Value:
-        """Write it on a value, (batch, channels, ...); return its outputs."""
+    def emit(self, emit: Emitter, x: ir.Value | None = None) -> ir.Value:
+        """Write it on a value, (batch, channels, ...), what it reads where none is given; return its outputs."""
+        x = self.x if x is None else x
         if x is not None and (self.left < 0 or self.right < 0):
             x = emit.slice(x, self.axis, max(-self.left, 0), self.n_in + min(self.right, 0))
         kernel = self.weight.reshape(*self.weight.shape[:2], *self.shaped(self.taps)).astype(np.float32)

@@ -11,6 +11,7 @@ from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.ir.nodes import attributes_of
 from rtserve.fusion.ir.passes import Refused
 from rtserve.fusion.ir.traits import Trait, operators
+from rtserve.fusion.ir.widened import acts_along, widened
 from rtserve.fusion.program.stack import Parts, Stacker, before_reshape
 from rtserve.graphs.fold import constant
 
@@ -91,13 +92,6 @@ def _binary(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     return [s.collapse(s.emit(node.op_type, *sides), dims)]
 
 
-def _sum(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
-    dims = s.dims(node.outputs[0])
-    if any(s.dims(v) != dims for v in node.inputs):
-        raise Refused("it broadcasts")
-    return [s.emit(node.op_type, *[s.get(v) for v in node.inputs])]
-
-
 def _matmul(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     dims = s.dims(node.outputs[0])
     sides = []
@@ -174,95 +168,37 @@ def _transpose(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     return [s.collapse(wide, s.dims(node.outputs[0]))]
 
 
-def _pool(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
-    return s.copy(node, [s.get(node.inputs[0])])
-
-
 def _along(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
-    """Operators with one ``axis`` attribute: Softmax, Concat, Split, Gather."""
-    data = [v for v in node.inputs if v is not None and constant(v) is None]
-    if not data or constant(node.inputs[0]) is not None:
-        raise Refused("it takes from a constant")
-    rank = len(s.dims(data[0])) + 1
-    axis = node.attributes.get_int("axis", {"Softmax": -1, "LogSoftmax": -1}.get(node.op_type, 0)) % rank
-    if axis == 0:
+    """What acts along axes: behind the first as it is, else on (batch, N, ...), every axis one further on."""
+    read = [v for v in (node.inputs if node.op_type == "Concat" else node.inputs[:1]) if constant(v) is None]
+    if constant(node.inputs[0]) is not None or (node.op_type == "Concat" and len(read) < len(node.inputs)):
+        raise Refused("it takes from a constant, or joins one")
+    axes = acts_along(node)
+    if 0 in axes:
         raise Refused("it acts on the batch")
-    if node.op_type == "Concat" and len(data) != len(node.inputs):
-        raise Refused("it joins a constant")
-    feeds = [s.expand(v) for v in data] + [
-        s.emit.constant(constant(v), keep=True) for v in node.inputs if v is not None and constant(v) is not None
+    arrays, attributes = widened(node, 1) if 1 in axes else ({}, {})
+    form = s.expand if 1 in axes else s.get
+    feeds = [
+        v if v is None else form(v) if v in read else s.emit.constant(arrays.get(place, constant(v)), keep=True)
+        for place, v in enumerate(node.inputs)
     ]
-    attributes = attributes_of(node) | {"axis": axis + 1}
-    outputs = s.emit.many(node.op_type, *feeds, n=len(node.outputs), **attributes)
-    results = []
-    for old, new in zip(node.outputs, outputs, strict=True):
-        dims = s.dims(old)
-        if not dims:
-            raise Refused("it leaves only the batch")
-        results.append(s.collapse(new, dims))
-    return results
-
-
-def _slice(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
-    starts = constant(node.inputs[1])
-    axes = constant(node.inputs[3]) if len(node.inputs) > 3 else None
-    if starts is None or axes is None:
-        raise Refused("its bounds are computed")
-    rank = len(s.dims(node.inputs[0])) + 1
-    shifted = [int(a) % rank for a in axes]
-    if min(shifted) == 0:
-        raise Refused("it acts on the batch")
-    rest = [s.emit.constant(constant(v), keep=True) if v is not None else None for v in node.inputs[1:]]
-    rest[2] = s.emit.constant(np.array([a + 1 for a in shifted], np.int64))
-    return [s.collapse(s.emit("Slice", s.expand(node.inputs[0]), *rest), s.dims(node.outputs[0]))]
-
-
-def _pad(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
-    pads = constant(node.inputs[1])
-    if pads is None or len(node.inputs) > 3:
-        raise Refused("its widths are computed")
-    half = len(pads) // 2
-    wide = [int(pads[0]), 0, *pads[1:half].tolist(), int(pads[half]), 0, *pads[half + 1 :].tolist()]
-    rest = (
-        [s.emit.constant(constant(node.inputs[2]), keep=True)]
-        if len(node.inputs) > 2 and node.inputs[2] is not None
-        else []
-    )
-    y = s.emit("Pad", s.expand(node.inputs[0]), wide, *rest, mode=node.attributes.get_string("mode", "constant"))
-    return [s.collapse(y, s.dims(node.outputs[0]))]
-
-
-def _reduce(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
-    axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    dims = s.dims(node.inputs[0])
-    if axes is None:
-        raise Refused("it goes over everything")
-    shifted = [int(a) % (len(dims) + 1) for a in np.atleast_1d(axes)]
-    if min(shifted) == 0:
-        raise Refused("it acts on the batch")
-    if min(shifted) >= 2:
-        return [s.emit(node.op_type, s.get(node.inputs[0]), shifted, **attributes_of(node))]
-    y = s.emit(node.op_type, s.expand(node.inputs[0]), [a + 1 for a in shifted], **attributes_of(node))
-    out = s.dims(node.outputs[0])
-    if not out:
+    outputs = s.emit.many(node.op_type, *feeds, n=len(node.outputs), **attributes_of(node) | attributes)
+    if not all(map(s.dims, node.outputs)):
         raise Refused("it leaves only the batch")
-    return [s.collapse(y, out)]
+    if 1 not in axes:
+        return outputs
+    return [s.collapse(new, s.dims(old)) for old, new in zip(node.outputs, outputs, strict=True)]
 
 
 HANDLERS: dict[str, Callable[[Stacker, int, Any], list[Any]]] = {
-    **dict.fromkeys((*operators(Trait.POINTWISE), "Cast"), _unary),
+    **dict.fromkeys((*operators(Trait.POINTWISE | Trait.POOLS), "Cast"), _unary),
     **dict.fromkeys(operators(Trait.BROADCASTS), _binary),
-    **dict.fromkeys(operators(Trait.POOLS), _pool),
-    **dict.fromkeys(operators(Trait.REDUCES), _reduce),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
-    **dict.fromkeys(operators(Trait.JOINS | Trait.NORMALISES), _along),
+    **dict.fromkeys((*operators(Trait.REDUCES | Trait.JOINS | Trait.NORMALISES), "Slice", "Pad"), _along),
     **dict.fromkeys(("BatchNormalization", "InstanceNormalization"), _norm),
-    **dict.fromkeys(("Sum", "Mean"), _sum),
     "LayerNormalization": _layer_norm,
     "Conv": _conv,
     "Gemm": _gemm,
     "MatMul": _matmul,
     "Transpose": _transpose,
-    "Slice": _slice,
-    "Pad": _pad,
 }

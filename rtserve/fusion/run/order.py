@@ -11,6 +11,7 @@ from rtserve.fusion.local import chains, dense, fold, fourier, heads, shapes, si
 from rtserve.fusion.lower.cuda import seams
 from rtserve.fusion.lower.onnxruntime import (
     channel_step,
+    channels,
     depth,
     elu,
     fast_fir,
@@ -22,7 +23,6 @@ from rtserve.fusion.lower.onnxruntime import (
     rows,
     turned,
     views,
-    window,
 )
 from rtserve.fusion.lower.openvino import forms
 
@@ -53,8 +53,10 @@ PASSES = (
          why="few filters are as slow as many"),
     Pass(name=fast_fir.NAME, run=fast_fir.run, engines=ORT, blocked=True, after=(views.NAME,),
          why="two outputs of a filter cost less than twice one"),
-    Pass(name=window.NAME, run=window.run, engines=ORT, blocked=True, after=(layout.NAME, fast_fir.NAME),
+    Pass(name=channels.WINDOW, run=channels.run_on_window, engines=ORT, blocked=True, after=(layout.NAME, fast_fir.NAME),
          why="the window is not copied into blocks"),
+    Pass(name=channels.NAME, run=channels.run, engines=ORT, after=(layout.NAME, channels.WINDOW),
+         why="channels that fill no blocks"),
     Pass(name=packed.NAME, run=packed.run, engines=ORT, why="matrices of a stack are laid out at every call"),
     Pass(name=pool.NAME, run=pool.run, engines=ORT, after=(layout.NAME,), why="long windows are pooled by a product"),
     Pass(name=elu.NAME, run=elu.run, engines=ORT, after=(depth.NAME, layout.NAME), why="Exp is vectorised, Elu not"),

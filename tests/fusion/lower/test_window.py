@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.ir.clean import clean
-from rtserve.fusion.lower.onnxruntime import window
+from rtserve.fusion.lower.onnxruntime import channels
 from rtserve.graphs.fold import constant
 from tests.fusion.networks import head, laid_out, network, require_same
 
@@ -28,7 +28,7 @@ def first(taps, stride, dilation, pads, *, n_chans, outputs=16, more=None):
 def rewritten(graph):
     """Lay the graph out, run the pass, check the numbers in float64; return the result and the nodes."""
     model = laid_out(graph)
-    result = window.run(model)
+    result = channels.run_on_window(model)
     model = clean(model)
     require_same(graph, model)
     return result, list(model.graph)

@@ -172,7 +172,7 @@ def _convolved(emit: Emitter, found: _Found, s: int) -> ir.Value:
     conv, span = found.conv, found.span(s)
     total = s * (found.frames(s) + span - 1)
     right = total - conv.n_in - conv.left
-    x = conv.node.inputs[0]
+    x = conv.x
     if right < 0:
         x, right = emit.slice(x, conv.axis, 0, conv.n_in + right), 0
     if conv.left or right:

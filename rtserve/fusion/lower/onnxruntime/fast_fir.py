@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, reduce
+from functools import cache, partial, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +30,8 @@ import numpy as np
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, filled
 from rtserve.fusion.ir.conv import Conv1d, conv_of
 from rtserve.fusion.ir.passes import PassResult, Refused
-from rtserve.fusion.lower.onnxruntime.phases import Phases, absorb, reaches
+from rtserve.fusion.lower.onnxruntime.channels import on_blocks, parts, summed
+from rtserve.fusion.lower.onnxruntime.phases import Phases, absorb, reaches, strided
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 from rtserve.graphs.macs import renew_shapes, shapes_at
@@ -119,8 +120,9 @@ def run(model: ir.Model) -> PassResult:
         renew_shapes(model)
     paying = _paying(model)
     for conv in map(conv_of, [node for node in model.graph if not _written_here(node)]):
-        if conv is not None and paying(_filled(conv), in_turn=True):
-            whole += _in_turn(model, _filled(conv))
+        if conv is not None and paying(conv, in_turn=True):
+            emit, whole = Emitter(model.graph, before=conv.node, prefix=PREFIX), whole + 1
+            supersede(model, conv.node.outputs[0], summed(emit, conv, partial(_in_turn, emit)))
         elif conv is not None and conv.taps >= SHORTEST and conv.group == 1:
             result.refused.append(Refused("too small, or its channels fill no blocks").at(conv.node))
     result.changed, result.did = phased + whole, f"{phased} convolutions in phases, {whole} put in turn again"
@@ -138,7 +140,8 @@ def _paying(model: ir.Model) -> Callable[..., bool]:
     shapes = shapes_at(model, 1)
 
     def paying(conv: Conv1d, *, in_turn: bool = False) -> bool:
-        return pays(conv, max((shapes.get(conv.node.outputs[0].name) or [1])[0], 1), in_turn=in_turn)
+        blocks = _filled(on_blocks(conv)) if in_turn else on_blocks(conv)
+        return pays(blocks, max((shapes.get(conv.node.outputs[0].name) or [1])[0], 1), in_turn=in_turn)
 
     return paying
 
@@ -163,26 +166,33 @@ def _filled(conv: Conv1d) -> Conv1d:
     return replace(conv, weight=weight, bias=bias)
 
 
-def _in_turn(model: ir.Model, conv: Conv1d) -> int:
-    """Rewrite one convolution by itself: even and odd outputs side by side, then in turn."""
-    emit = Emitter(model.graph, before=conv.node, prefix=PREFIX)
-    filled, n = len(conv.weight), -(-conv.n_out // TILE)
-    outputs = int(conv.node.outputs[0].shape[1])
-    both = emit("Concat", *fast(emit, conv), axis=3)
-    both = both if filled == outputs else emit.slice(both, 1, 0, outputs)
+def _in_turn(emit: Emitter, conv: Conv1d) -> ir.Value:
+    """Return one convolution by itself: even and odd outputs side by side, then in turn."""
+    outputs, n = len(conv.weight), -(-conv.n_out // TILE)
+    both = emit("Concat", *fast(emit, _filled(conv)), axis=3)
+    both = both if outputs % BLOCK == 0 else emit.slice(both, 1, 0, outputs)
     pairs = emit("Transpose", emit("Reshape", both, [-1, outputs * conv.rows, TILE, n]), perm=[0, 1, 3, 2])
     y = emit("Reshape", pairs, [-1, outputs, conv.rows, TILE * n])
-    if TILE * n != conv.n_out:
-        y = emit.slice(y, 3, 0, conv.n_out)
-    supersede(model, conv.node.outputs[0], y)
-    return 1
+    return y if TILE * n == conv.n_out else emit.slice(y, 3, 0, conv.n_out)
 
 
 def _rewrite(model: ir.Model, conv: Conv1d, paying: Callable[..., bool]) -> int:
     emit = Emitter(model.graph, before=conv.node, prefix=PREFIX)
-    phases = Phases(emit, TILE, lambda other: fast(emit, other) if paying(other) else None)
+    phases = Phases(emit, TILE, lambda other: _with_rest(emit, other) if paying(other) else None)
     supersede(model, conv.node.outputs[0], absorb(emit, conv, phases))
     return phases.fast
+
+
+def _with_rest(emit: Emitter, conv: Conv1d) -> list[ir.Value]:
+    """Return what `fast` does of any channels, those that fill no blocks by strides."""
+    conv, *rest = parts(emit, conv)
+    both = fast(emit, conv)
+    for part in rest:
+        both = [
+            emit("Add", y, more)
+            for y, more in zip(both, strided(emit, part, [-(-conv.n_out // TILE)] * TILE), strict=True)
+        ]
+    return both
 
 
 def fast(emit: Emitter, conv: Conv1d) -> list[ir.Value]:
@@ -226,7 +236,7 @@ def _depthwise(emit: Emitter, conv: Conv1d, row: np.ndarray, first: int, n: int)
     short = replace(
         conv, weight=kernel, bias=None, group=conv.channels, stride=TILE * conv.stride, dilation=conv.stride
     )
-    return short.from_sample(first + conv.stride * int(used[0]), n).emit(emit, conv.node.inputs[0])
+    return short.from_sample(first + conv.stride * int(used[0]), n).emit(emit)
 
 
 def _chain(emit: Emitter, conv: Conv1d, pairs: list[_Term], total: ir.Value | None) -> ir.Value:

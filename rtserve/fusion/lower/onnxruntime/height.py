@@ -26,7 +26,6 @@ from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import conv_of
 from rtserve.fusion.ir.nodes import attributes_of, producer
 from rtserve.fusion.ir.passes import Refused
-from rtserve.fusion.lower.onnxruntime.layout import SPLIT
 from rtserve.fusion.lower.onnxruntime.table import FROM_ROWS, Row, ViewTable, stepped
 from rtserve.fusion.lower.onnxruntime.upright import stand_up
 from rtserve.graphs.emit import Emitter
@@ -75,9 +74,7 @@ class _Plan:
         if value not in self.bare:
             summed = node.op_type == "Add"
             inputs = [self.without(emit, v) for v in node.inputs if v is not None] if summed else node.inputs[:2]
-            self.bare[value] = y = emit(node.op_type, *inputs, **attributes_of(node))
-            if SPLIT in value.meta:
-                y.meta[SPLIT] = tuple(v.name for v in y.producer().inputs)  # type: ignore[union-attr]
+            self.bare[value] = emit(node.op_type, *inputs, **attributes_of(node))
         return self.bare[value]
 
 

@@ -2,8 +2,7 @@ r"""Lay convolutions out as onnxruntime's fast path wants them.
 
 The blocked (NCHWc) kernels take only rank-4 convolutions whose input channels are a multiple of 4. A Conv1d is the same
 convolution on (batch, channels, 1, time); a convolution along the first of two spatial axes with the second of length 1
-is the same along the second. Channels that do not divide are split off: :math:`w * x = w_{:128} * x_{:128} + w_{128:} *
-x_{128:}`, one blocked convolution and a small rest, which costs less than filling up with zeros.
+is the same along the second.
 """
 
 from __future__ import annotations
@@ -15,39 +14,31 @@ import numpy as np
 
 from rtserve.fusion.ir.joint import retained
 from rtserve.fusion.ir.nodes import attributes_of, auto_padded, axes_of, private_producer, producer
-from rtserve.fusion.ir.passes import PassResult
+from rtserve.fusion.ir.passes import PassResult, Refused
 from rtserve.fusion.ir.traits import Trait, has
-from rtserve.fusion.lower.onnxruntime.widened import widened
+from rtserve.fusion.ir.widened import widened
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["NAME", "SPLIT", "run"]
+__all__ = ["NAME", "run"]
 
 NAME = "layout"
-SPLIT = "parts of the window"
-"""Mark of a sum of two convolutions that read the first channels of the window and the others: their names."""
-FEWEST_OUTPUTS = 4
-"""The blocked kernels compute 16 outputs at a time: for fewer than this the zeros cost more than the layout saves."""
-MAX_REST = 2
-"""Channels beyond a multiple of 16 that are split off rather than filled up."""
+MOVED = ("BatchNormalization", "Concat", "Pad", "Resize", "Slice", "Split")
+"""What a Squeeze is pushed through though it names axes."""
 
 
 def run(model: ir.Model) -> PassResult:
-    """Turn rank-3 convolutions, pools and means into rank 4, cancel the changes of rank between them, split channels."""
+    """Turn rank-3 convolutions, pools and means into rank 4, and cancel the changes of rank between them."""
     flattened = sum(_flatten_tail(model, node) for node in list(model.graph))
     cancelled = _cancel(model, "Squeeze", "Unsqueeze", (3,)) if flattened else 0
     lifted = sum(_lift(model, node) for node in list(model.graph))
     cancelled += _cancel(model, "Unsqueeze", "Squeeze", (2,)) + _cancel(model, "Unsqueeze", "Squeeze", (2, 3))
     for node in list(model.graph):
         _hoist(model, node)
-    split = sum(_split_channels(model, node) for node in list(model.graph))
-    note = (
-        f"{lifted} operators to rank 4 ({cancelled} changes of rank cancelled), {split} convolutions split by channels"
-    )
-    return PassResult(changed=lifted + split, did=note)
+    return PassResult(changed=lifted, did=f"{lifted} operators to rank 4 ({cancelled} changes of rank cancelled)")
 
 
 def _lift(model: ir.Model, node: ir.Node) -> int:
@@ -189,15 +180,23 @@ def _pushable(node: ir.Node, closing: str, axes: tuple[int, ...]) -> bool:
         along_channels = node.op_type == "Concat" and node.attributes.get_int("axis", 0) == 1
         simple = has(node, Trait.BROADCASTS) or along_channels
         return simple and _fit(node, closing, axes, lambda array: array.size == 1 and not along_channels)
-    if widened(node) is not None:
-        return _closed(node.inputs[0], closing, axes)
     if has(node, Trait.BROADCASTS):
         return _fit(node, closing, axes, lambda array: array.ndim <= 3, computed=_opened_behind(node))
     if node.op_type == "Concat":
         closed = [_closed(v, closing, axes) for v in node.inputs]
         known = all(v is not None and v.shape is not None and len(v.shape) == 3 for v in node.inputs)
         return known and any(closed)
-    return False
+    return _moved(node) is not None and _closed(node.inputs[0], closing, axes)
+
+
+def _moved(node: ir.Node) -> tuple[dict[int, np.ndarray], dict[str, Any]] | None:
+    """Return what changes of a node that is put behind a Squeeze; None where it is another."""
+    if node.op_type not in MOVED or node.attributes.get_string("mode", "constant") not in ("constant", "nearest"):
+        return None
+    try:
+        return widened(node, 2)
+    except Refused:
+        return None
 
 
 def _fit(
@@ -230,15 +229,10 @@ def _push_down(model: ir.Model, node: ir.Node, closing: str, axes: tuple[int, ..
     emit = Emitter(model.graph, before=node, prefix="layout")
     attributes = attributes_of(node)
     feeds = [_opened(emit, v, closing, axes) for v in node.inputs]
-    changes = widened(node) if closing == "Squeeze" and axes == (2,) else None
+    changes = _moved(node) if closing == "Squeeze" and axes == (2,) else None
     if changes is not None:
-        feeds[1:] = [emit.constant(changes[0][k]) if k in changes[0] else v for k, v in enumerate(node.inputs) if k]
+        feeds = [emit.constant(changes[0][k]) if k in changes[0] else v for k, v in enumerate(feeds)]
         attributes |= changes[1]
-    elif node.op_type == "Concat":
-        axis = node.attributes.get_int("axis", 0)
-        if axis < 0 and node.outputs[0].shape is not None:  # counted from the end, which moves
-            axis += len(node.outputs[0].shape)
-        attributes["axis"] = axis if closing == "Unsqueeze" else axis + (axis >= axes[0])
     moved = emit.many(node.op_type, *feeds, n=len(node.outputs), **attributes)
     for old, new in zip(list(node.outputs), moved, strict=True):
         new.shape = _opened_shape(old, closing, axes)
@@ -275,7 +269,7 @@ def _hoist(model: ir.Model, node: ir.Node) -> None:
     if node.op_type != "Split" or any(len(out.uses()) != 1 for out in node.outputs):
         return
     readers = [next(iter(out.uses())).node for out in node.outputs]
-    moved = widened(node)
+    moved = _moved(node)
     source = node.inputs[0]
     if moved is None or source is None or source.shape is None or len(source.shape) != 3:
         return
@@ -333,42 +327,3 @@ def _without_last(node: ir.Node) -> dict[str, Any] | None:
         return None
     kept |= {key: kept[key][:1] for key in names[:3] if key in kept}
     return kept | ({"pads": [pads[0], pads[2]]} if "pads" in kept else {})
-
-
-def _split_channels(model: ir.Model, node: ir.Node) -> int:
-    """Split a convolution whose input channels are a little over a multiple of 16, or fill them up to one of 4."""
-    weight = constant(node.inputs[1]) if node.op_type == "Conv" else None
-    if weight is None or weight.ndim != 4 or node.attributes.get_int("group", 1) != 1:
-        return 0
-    channels = weight.shape[1]
-    if channels % 4 == 0 or channels < 16 or weight[0, 0].size == 1 or len(weight) < FEWEST_OUTPUTS:
-        return 0
-    emit = Emitter(model.graph, before=node, prefix="layout")
-    attributes = attributes_of(node)
-    rest = channels % 16
-    if rest <= MAX_REST:
-        main, tail = _cut_channels(model, emit, node.inputs[0], [channels - rest, rest])
-        first = emit("Conv", main, weight[:, : channels - rest], *node.inputs[2:], **attributes)
-        second = emit("Conv", tail, weight[:, channels - rest :], **attributes)
-        y = emit("Add", first, second)
-        if node.inputs[0] in _windows(model):
-            y.meta[SPLIT] = (first.name, second.name)
-    else:
-        fill = -channels % 4
-        padded = emit("Pad", node.inputs[0], [0, 0, 0, 0, 0, fill, 0, 0])
-        y = emit("Conv", padded, np.pad(weight, ((0, 0), (0, fill), (0, 0), (0, 0))), *node.inputs[2:], **attributes)
-    supersede(model, node.outputs[0], y)
-    return 1
-
-
-def _windows(model: ir.Model) -> set[ir.Value]:
-    """Return the window as (batch, channels, 1, time)."""
-    readers = model.graph.inputs[0].consumers()
-    return {node.outputs[0] for node in readers if node.op_type == "Unsqueeze" and axes_of(node) == (2,)}
-
-
-def _cut_channels(model: ir.Model, emit: Emitter, value: ir.Value | None, sizes: list[int]) -> list[ir.Value]:
-    """Cut a value along its channels; the graph's input before its Unsqueeze, which would copy it once more."""
-    if value not in _windows(model):
-        return emit.many("Split", value, sizes, n=len(sizes), axis=1)
-    return [_up(emit, part) for part in emit.many("Split", model.graph.inputs[0], sizes, n=len(sizes), axis=1)]

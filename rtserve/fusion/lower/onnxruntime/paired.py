@@ -16,6 +16,7 @@ Neighbouring samples meet in one term, so one that is not finite spoils an outpu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -25,9 +26,8 @@ import numpy as np
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS
 from rtserve.fusion.ir.conv import Conv1d, conv_of
 from rtserve.fusion.ir.joint import moved
-from rtserve.fusion.ir.nodes import producer
 from rtserve.fusion.ir.passes import PassResult, Refused
-from rtserve.fusion.lower.onnxruntime.layout import SPLIT
+from rtserve.fusion.lower.onnxruntime.channels import on_blocks, parts, splits_window
 from rtserve.fusion.lower.onnxruntime.phases import cut
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import replace_value
@@ -69,7 +69,7 @@ def run(model: ir.Model) -> PassResult:
     for node in model.graph:
         conv = conv_of(node)
         if conv is not None and (conv.stride, conv.dilation, conv.group) == (STRIDE, 1, 1):
-            found.setdefault((node.inputs[0], conv.weight.tobytes()), []).append(conv)
+            found.setdefault((conv.x, conv.weight.tobytes()), []).append(conv)
     result = PassResult()
     for alike in found.values():
         for first, second in combinations(alike, 2):
@@ -87,7 +87,7 @@ def run(model: ir.Model) -> PassResult:
 
 def _pays(two: _Pair) -> bool:
     """Whether the products saved cost clearly more time than the nodes added."""
-    outputs, channels, taps = two.convs[0].weight.shape
+    outputs, channels, taps = on_blocks(two.convs[0]).weight.shape
     if outputs % BLOCK or channels % BLOCK or taps < STRIDE:
         return False
     low, high = two.span
@@ -97,57 +97,40 @@ def _pays(two: _Pair) -> bool:
     moved = 2 * channels * two.convs[0].rows * (high - low + taps // 2)
     return bool(
         saved / COSTS.macs_per_us
-        > 1.5 * (3 * COSTS.node_us + moved * COSTS.depthwise_us) + COSTS.window_us * _of_input(two)
+        > 1.5 * (3 * COSTS.node_us + moved * COSTS.depthwise_us) + COSTS.window_us * splits_window(two.convs[0])
     )
-
-
-def _of_input(two: _Pair) -> bool:
-    """Whether a part of the window is read, which can otherwise be convolved without being put in blocks."""
-    return any(SPLIT in reader.outputs[0].meta for conv in two.convs for reader in conv.node.outputs[0].consumers())
 
 
 def _rewrite(model: ir.Model, two: _Pair) -> None:
     emit = Emitter(model.graph, before=two.convs[0].node, prefix=PREFIX)
-    conv, x = two.convs[0], two.convs[0].node.inputs[0]
+    conv, *rest = parts(emit, two.convs[0])
     low, high = two.span
     even, odd = conv.weight[..., 0::2], conv.weight[..., 1::2]
     begin = two.start + STRIDE * low
     both = even.astype(np.float64)
     both[..., : odd.shape[2]] += odd
     bare = replace(conv, bias=None)
-    common = replace(bare, weight=both, dilation=STRIDE).from_sample(begin + 1, high - low).emit(emit, x)
+    common = replace(bare, weight=both, dilation=STRIDE).from_sample(begin + 1, high - low).emit(emit)
     for number, (taps, sign) in enumerate(((even, (1.0, -1.0)), (odd, (-1.0, 1.0)))):
         change = replace(bare, weight=np.tile(np.array(sign), (conv.channels, 1, 1)), group=conv.channels)
-        d = change.from_sample(begin + number, high - low + taps.shape[2] - 1).emit(emit, x)
+        d = change.from_sample(begin + number, high - low + taps.shape[2] - 1).emit(emit)
         own = replace(conv, weight=taps, bias=two.convs[number].bias, stride=1, left=0, right=0).emit(emit, d)
-        _replace(model, emit, two, number, emit("Add", own, common))
+        _replace(model, emit, two, number, emit("Add", own, common), rest)
 
 
-def _replace(model: ir.Model, emit: Emitter, two: _Pair, number: int, y: ir.Value) -> None:
-    """Put the outputs one convolution had in its place; what cuts them is cut from `y` itself."""
-    low, high = two.span
-    offset = (two.ahead if number else 0) - low
-    if (offset, two.convs[number].n_out) == (0, high - low):
-        replace_value(model, two.convs[number].node.outputs[0], y)
+def _replace(model: ir.Model, emit: Emitter, two: _Pair, number: int, y: ir.Value, rest: Sequence[Conv1d]) -> None:
+    """Put one convolution's outputs in its place, the channels left over added; what cuts them is cut from all."""
+    (low, high), conv = two.span, two.convs[number]
+    old, offset = conv.node.outputs[0], (two.ahead if number else 0) - low
+    for part in rest:
+        y = emit("Add", part.from_sample(-conv.left - STRIDE * offset, high - low).emit(emit), y)
+    if (offset, conv.n_out) == (0, high - low):
+        replace_value(model, old, y)
         return
-    old, y = _with_sum(emit, two.convs[number].node.outputs[0], y, offset, high - low)
     moved(y, old, offset)
     for node in list(old.consumers()):
         span = cut(node) if node.op_type == "Slice" else None
         if span is not None:
             replace_value(model, node.outputs[0], emit.slice(y, 3, offset + span[0], offset + span[1]))
     if old.uses() or old.is_graph_output():
-        replace_value(model, old, emit.slice(y, 3, offset, offset + two.convs[number].n_out))
-
-
-def _with_sum(emit: Emitter, old: ir.Value, y: ir.Value, offset: int, n: int) -> tuple[ir.Value, ir.Value]:
-    """Where a second convolution (of the channels left over) is only added to `old`, do so over all n outputs of `y`."""
-    readers = list(old.consumers())
-    if len(readers) != 1 or readers[0].op_type != "Add" or old.is_graph_output():
-        return old, y
-    other = next((v for v in readers[0].inputs if v is not None and v is not old), None)
-    conv = conv_of(producer(other))
-    if conv is None or (conv.stride, conv.group, len(conv.node.outputs[0].uses())) != (STRIDE, 1, 1):
-        return old, y
-    more = conv.from_sample(-conv.left - STRIDE * offset, n).emit(emit, conv.node.inputs[0])
-    return readers[0].outputs[0], emit("Add", more, y)
+        replace_value(model, old, emit.slice(y, 3, offset, offset + conv.n_out))

@@ -8,7 +8,7 @@ convolution whose stride is a multiple of m reads phases without putting them to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from rtserve.graphs.fold import constant
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Phases", "absorb", "cut", "reaches"]
+__all__ = ["Phases", "absorb", "cut", "reaches", "strided"]
 
 TIME = 3
 SMALL = 16
@@ -150,10 +150,9 @@ class Phases:
         if fast is not None:
             self.fast += 1
             return [Phase(value=v, size=lengths[0], length=k) for v, k in zip(fast, lengths, strict=True)]
-        strided = replace(conv, stride=conv.stride * self.m)
-        parts = [strided.from_sample(conv.stride * p - conv.left, k) for p, k in enumerate(lengths)]
-        values = [part.emit(self.emit, conv.node.inputs[0]) for part in parts]
-        return [Phase(value=v, size=k, length=k) for v, k in zip(values, lengths, strict=True)]
+        return [
+            Phase(value=v, size=k, length=k) for v, k in zip(strided(self.emit, conv, lengths), lengths, strict=True)
+        ]
 
     def _elementwise(self, node: ir.Node, n: int) -> list[Phase]:
         attributes = attributes_of(node)
@@ -231,6 +230,12 @@ class Phases:
         return Phase(value=y, size=length, length=length)
 
 
+def strided(emit: Emitter, conv: Conv1d, lengths: Sequence[int]) -> list[ir.Value]:
+    """Return the phases of a convolution, so many as there are lengths, each as a convolution by itself."""
+    wide = replace(conv, stride=conv.stride * len(lengths))
+    return [wide.from_sample(conv.stride * p - conv.left, k).emit(emit) for p, k in enumerate(lengths)]
+
+
 def absorb(emit: Emitter, conv: Conv1d, phases: Phases) -> ir.Value:
     """Return a convolution whose stride is a multiple of m, reading its input in phases.
 
@@ -239,10 +244,9 @@ def absorb(emit: Emitter, conv: Conv1d, phases: Phases) -> ir.Value:
     Refused
         Where the phases cannot be had.
     """
-    x = conv.node.inputs[0]
-    if conv.stride % phases.m or conv.dilation != 1 or x is None:
+    if conv.stride % phases.m or conv.dilation != 1 or conv.x is None:
         raise Refused("its stride is not a multiple of the phases")
-    total, made = None, phases.of(x)
+    total, made = None, phases.of(conv.x)
     for p, first, taps in conv.phases(phases.m):
         part = replace(conv, weight=taps, stride=conv.stride // phases.m, bias=conv.bias if total is None else None)
         y = _read(emit, part, phases, made[p], first, conv.n_out)

@@ -14,11 +14,13 @@ The same sums in another order: no number that an output did not read comes into
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, whole
 from rtserve.fusion.ir.conv import Conv1d
 from rtserve.fusion.ir.passes import PassResult, Refused, each
+from rtserve.fusion.lower.onnxruntime.channels import on_blocks, summed
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 
@@ -41,9 +43,10 @@ def _one(model: ir.Model, node: ir.Node) -> int:
     if node.op_type != "Conv":
         return 0
     try:
-        conv = Conv1d.of(node)
+        found = Conv1d.of(node)
     except Refused:
         return 0
+    conv = on_blocks(found)
     if conv.taps == 1 or len(conv.weight) // conv.group >= BLOCK or conv.weight.shape[1] <= 1:
         return 0
     product = (conv.taps, conv.left, conv.right, conv.group) == (conv.n_in, 0, 0, 1) and conv.rows <= 1
@@ -53,7 +56,8 @@ def _one(model: ir.Model, node: ir.Node) -> int:
     if now < WORTH * then:
         raise Refused(f"{len(conv.weight)} filters over {conv.channels} channels are about as fast as they are")
     emit = Emitter(model.graph, before=node, prefix="turned")
-    supersede(model, node.outputs[0], (_emit_product if product else _emit_turned)(emit, conv, node))
+    way = partial(_emit_product if product else _emit_turned, emit)
+    supersede(model, node.outputs[0], summed(emit, found, way))
     return 1
 
 
@@ -78,21 +82,21 @@ def _product_us(conv: Conv1d) -> float:
     return conv.weight.size / COSTS.turned_macs_per_us + 3 * COSTS.node_us
 
 
-def _emit_turned(emit: Emitter, conv: Conv1d, node: ir.Node) -> ir.Value:
+def _emit_turned(emit: Emitter, conv: Conv1d) -> ir.Value:
     groups, channels = conv.group, conv.weight.shape[1]
     apart = conv.weight.reshape(groups, -1, channels, conv.taps).transpose(0, 2, 1, 3)
     kernel = apart.reshape(conv.channels, -1, conv.taps)[..., ::-1]
-    x, reach = node.inputs[0], conv.dilation * (conv.taps - 1)
+    x, reach = conv.x, conv.dilation * (conv.taps - 1)
     front, behind = max(conv.left - reach, 0), max(conv.right - reach, 0)
     if front or behind:  # what is padded by more than the kernel's reach
         x = emit("Pad", x, [0, 0, *conv.shaped(front, 0), 0, 0, *conv.shaped(behind, 0)])
     cut = replace(conv, left=reach + front - conv.left, right=reach + behind - conv.right)
     kernel = kernel.reshape(*kernel.shape[:2], *conv.shaped(conv.taps))
-    return emit("ConvTranspose", x, kernel, *node.inputs[2:], **cut.attributes)
+    return emit("ConvTranspose", x, kernel, *([] if conv.bias is None else [conv.bias]), **cut.attributes)
 
 
-def _emit_product(emit: Emitter, conv: Conv1d, node: ir.Node) -> ir.Value:
-    row = emit("Reshape", node.inputs[0], [-1, conv.channels * conv.n_in])
+def _emit_product(emit: Emitter, conv: Conv1d) -> ir.Value:
+    row = emit("Reshape", conv.x, [-1, conv.channels * conv.n_in])
     y = emit("MatMul", row, conv.weight.reshape(len(conv.weight), -1).T)
     if conv.bias is not None:
         y = emit("Add", y, conv.bias)
