@@ -22,11 +22,12 @@ from rtserve.graphs.fold import constant, supersede
 from rtserve.graphs.macs import infer_shapes
 from rtserve.graphs.openvino_functions import erf, softplus
 from rtserve.graphs.openvino_recurrences import RECURRENT, part_inputs
+from rtserve.graphs.transforms import UnknownSizeError, product_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["dft_matrix", "lower", "rewrite"]
+__all__ = ["lower", "rewrite"]
 
 
 def lower(model: ir.Model) -> tuple[ir.Model, int]:
@@ -161,39 +162,11 @@ def _transposed(emit: Emitter, node: ir.Node) -> ir.Value | None:
 
 
 def _dft(emit: Emitter, node: ir.Node) -> ir.Value | None:
-    """Write a DFT as the matrix product that it is: over (axis, real and imaginary part) flattened."""
-    x = node.inputs[0]
-    shape = list(x.shape) if x is not None and x.shape is not None else []
-    given = [constant(value) if value is not None else None for value in [*node.inputs[1:], None, None][:2]]
-    computed = any(value is not None and part is None for value, part in zip(node.inputs[1:], given, strict=False))
-    rank = len(shape)
-    axis = int(np.ravel(given[1])[0]) % rank if given[1] is not None and rank else rank - 2
-    if not shape or computed or not isinstance(shape[axis], int) or shape[-1] not in (1, 2):
-        raise _refuse(node, "on sizes that are not known")
-    n, parts = int(shape[axis]), int(shape[-1])  # type: ignore[arg-type]
-    length = int(np.ravel(given[0])[0]) if given[0] is not None else n
-    inverse, onesided = (bool(node.attributes.get_int(key, 0)) for key in ("inverse", "onesided"))
-    bins, real = length // 2 + 1 if onesided and not inverse else length, onesided and inverse
-    matrix = dft_matrix(n, length, bins, parts, inverse=inverse, onesided=onesided)
-    order = [i for i in range(rank) if i not in (axis, rank - 1)] + [axis, rank - 1]
-    flat = emit("Reshape", emit("Transpose", x, perm=order), [*[0] * (rank - 2), matrix.shape[0]])
-    product = emit("MatMul", flat, matrix.astype(np.float32))
-    apart = emit("Reshape", product, [*[0] * (rank - 2), bins, 1 if real else 2])
-    return emit("Transpose", apart, perm=[order.index(i) for i in range(rank)])
-
-
-def dft_matrix(n: int, length: int, bins: int, parts: int, *, inverse: bool, onesided: bool = False) -> np.ndarray:
-    """Return a transform as (n * parts, bins * out), in float64.
-
-    Rows are samples (real, or real and imaginary part), columns bins (real and imaginary part; the real part alone for
-    a one-sided inverse).
-    """
-    basis = np.eye(n * parts).reshape(n * parts, n, parts)
-    signal = basis[..., 0] + (1j * basis[..., 1] if parts == 2 else 0.0)
-    if inverse and onesided:
-        return np.fft.irfft(signal, n=length, axis=1)[:, :bins].reshape(n * parts, -1)
-    spectrum = (np.fft.ifft if inverse else np.fft.fft)(signal, n=length, axis=1)[:, :bins]
-    return np.stack([spectrum.real, spectrum.imag], axis=-1).reshape(n * parts, -1)
+    """Write a DFT as the matrix product that it is, of whatever size."""
+    try:
+        return product_of(emit, node, largest=None)
+    except UnknownSizeError as error:
+        raise _refuse(node, str(error)) from None
 
 
 def _stft(emit: Emitter, node: ir.Node) -> ir.Value | None:

@@ -17,9 +17,14 @@ what is subtracted.
 **The rule.** Let r be the largest of the draws, relative to ``max(1e-3, max|y_ref|)`` as every error here. A float32
 evaluation is one more draw of the same sum, with errors of its own making in place of the uniform ones.
 
-- error <= ``max(1e-5, 4 r)`` and both error and r <= 1e-4: **equal**. 1e-5 is what nobody can tell apart and what a
+How many times r it may be follows from that. For one answer the sum is normal (many terms): r is the largest of four
+:math:`|N(0, \sigma)|`, the error one more, and :math:`P(error > s r) \approx 3 (\sqrt{2/\pi}/s)^4`, since r must be
+small four times over. That is 0.4 % for s = 4, too often for something asked of every input of every network, and
+0.03 % for s = 8. Over the zoo's networks and three seeds errors above 1e-5 reached 4.9 r.
+
+- error <= ``max(1e-5, 8 r)`` and both error and r <= 1e-4: **equal**. 1e-5 is what nobody can tell apart and what a
   single lucky r must not undercut.
-- error <= ``4 r``, and one of the two above 1e-4: **ill-conditioned**. The graph does no worse than float32 must, but
+- error <= ``8 r``, and one of the two above 1e-4: **ill-conditioned**. The graph does no worse than float32 must, but
   float32 itself is off by r; that is not called equal. So is an answer that overflows in the plain float32 network.
 - otherwise **not equal**.
 
@@ -61,9 +66,9 @@ TOLERANCE = 1e-5
 """Relative error that is equal whatever rounding explains."""
 CEILING = 1e-4
 """Relative error above which nothing is called equal, whatever rounding explains."""
-SLACK = 4.0
-"""How many times the largest of the drawn rounding errors is allowed. The graph's error is a draw of the same sum: over
-the zoo's networks and three seeds its ratio to the largest of the draws is recorded by ``benchmarks/parity_rule.py``."""
+SLACK = 8.0
+"""How many times the largest of the drawn rounding errors is allowed; derived above. Over the zoo's networks and three
+seeds the ratio is recorded by ``benchmarks/parity_rule.py``."""
 SPECTRAL_TOLERANCE = CEILING
 """Largest relative error of onnxruntime on a graph that holds DFT or STFT nodes: its kernels for them sum naively in
 float32. Evaluated in float64 such a graph must agree within `TOLERANCE`; the optimiser replaces the nodes."""

@@ -137,6 +137,17 @@ def test_a_parametrization_that_cannot_be_exported_is_written_out(odd, here):
     assert [quirk["name"] for quirk in graph.provenance.details["quirks"]] == ["parametrizations"]
 
 
+def test_transforms_that_onnxruntime_gets_wrong_are_written_as_products(odd, here, monkeypatch):
+    graph, report, _ = export_with_report(None, exporter=odd("spectral"), seed=3)
+    assert report.verdict == "equal"
+    (note,) = report.notes
+    assert note.startswith("1 Fourier transforms are written as matrix products: with onnxruntime's own DFT")
+    assert not {node.op_type for node in graph.model.graph} & {"DFT", "STFT"}
+    monkeypatch.setattr("rtserve.graphs.transforms.LARGEST", 1000)
+    with pytest.raises(ParityError, match="NOT EQUAL"):
+        export(None, exporter=odd("spectral"), seed=3)
+
+
 REFUSED = {
     "squeezed": (ExportError, r"gives \(3,\) for 3 windows, not \(3, 1\)"),
     "stubborn": (ExportError, r"parts stay in training mode after eval\(\): Stubborn"),

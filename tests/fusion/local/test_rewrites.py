@@ -13,6 +13,7 @@ from rtserve.fusion.local import fold, fourier
 from rtserve.fusion.lower.onnxruntime import channels, depth, elu, layout, pool
 from rtserve.fusion.run.check import Reference
 from rtserve.fusion.run.running import STRICT, run_passes
+from rtserve.graphs import transforms
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.parity import relative_error
 from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner
@@ -127,11 +128,11 @@ def test_transforms_equal_numpy(inverse, onesided, parts):
     z = x[:, 0] + (1j * x[:, 1] if parts == 2 else 0)
     if inverse and onesided:
         expected, bins = np.fft.irfft(z, n=length), length
-        got = x.reshape(-1) @ fourier.dft_matrix(n, length, bins, parts, inverse=True, onesided=True)
+        got = x.reshape(-1) @ transforms.dft_matrix(n, length, bins, parts, inverse=True, onesided=True)
     else:
         whole = np.fft.ifft(z) if inverse else np.fft.fft(z)
         expected = np.stack([whole.real, whole.imag], -1)[:bins].reshape(-1)
-        got = x.reshape(-1) @ fourier.dft_matrix(n, n, bins, parts, inverse=bool(inverse))
+        got = x.reshape(-1) @ transforms.dft_matrix(n, n, bins, parts, inverse=bool(inverse))
     np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
