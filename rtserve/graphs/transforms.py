@@ -115,6 +115,6 @@ def _stft(emit: Emitter, node: ir.Node) -> ir.Value:
     if window is not None:
         basis = basis * window.astype(np.float64)[:, None, None]
     kernels = basis.transpose(2, 1, 0).reshape(2 * bins, 1, length).astype(np.float32)
-    signal = emit("Reshape", x, [-1, 1, int(dims[0])])
+    signal = emit("Reshape", x, [-1, 1, int(dims[0])])  # type: ignore[arg-type]
     y = emit("Conv", signal, kernels, strides=[int(np.ravel(hop)[0])])
     return emit("Transpose", emit("Reshape", y, [-1, 2, bins, frames]), perm=[0, 3, 2, 1])

@@ -7,6 +7,8 @@ at batch 1, 2 and 5 on the probe inputs of `rtserve.graphs.parity`.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,34 +22,50 @@ if TYPE_CHECKING:
     from rtserve.graphs.parity import ParityReport
     from rtserve.submission.artefacts import Artefact
 
-__all__ = ["require_agreement"]
+__all__ = ["opened_routes", "require_agreement"]
 
 
-def require_agreement(artefact: Artefact, beside: Mapping[str, bytes] | None = None) -> dict[str, ParityReport]:
-    """Return the parity report of every route of `artefact`; `beside` are files of the zip that a route reads.
+@contextmanager
+def opened_routes(
+    artefact: Artefact, beside: Mapping[str, bytes] | None = None
+) -> Iterator[dict[str, Callable[[np.ndarray], np.ndarray]]]:
+    """Open every route of `artefact` as the scorer would; `beside` are files of the zip that a route reads.
+
+    Raises
+    ------
+    BundleError, EnvironmentMissingError
+        Where a route cannot be taken in this environment at all.
+    """
+    with tempfile.TemporaryDirectory(prefix="rtserve-routes-") as name:
+        folder = Path(name)
+        for file, data in {**artefact.files, **(beside or {})}.items():
+            (folder / file).write_bytes(data)
+        yield {route: _open(folder, artefact.name, route) for route in artefact.routes}
+
+
+def require_agreement(
+    artefact: Artefact, routes: Mapping[str, Callable[[np.ndarray], np.ndarray]]
+) -> dict[str, ParityReport]:
+    """Return the parity report of every opened route of `artefact`.
 
     Raises
     ------
     ParityError
         Where a route's numbers are not the graph's, or not finite where the graph's are.
     BundleError
-        Where a route cannot be taken in this environment at all, or fails on one of the inputs.
+        Where a route fails on one of the inputs.
     """
     from rtserve.graphs.parity import ParityReport, probe_inputs
     from rtserve.graphs.witness import hear
 
     heard = hear(artefact.graph, probe_inputs(artefact.graph.input_spec))
     reports = {}
-    with tempfile.TemporaryDirectory(prefix="rtserve-routes-") as name:
-        folder = Path(name)
-        for file, data in {**artefact.files, **(beside or {})}.items():
-            (folder / file).write_bytes(data)
-        for route in artefact.routes:
-            infer, subject = _open(folder, artefact.name, route), f"challenge {artefact.key} by {route}"
-            cases = [a.compare(_answer(infer, a.x, f"{subject} on {a.name}")) for a in heard.answers]
-            reports[route] = ParityReport(
-                cases=tuple(cases), subject=subject, reference="the graph in float64", notes=heard.notes
-            ).require(hint='leave this route out with runtime = "torch"; if that is the one, it is a defect of rtserve')
+    for route, infer in routes.items():
+        subject = f"challenge {artefact.key} by {route}"
+        cases = [a.compare(_answer(infer, a.x, f"{subject} on {a.name}")) for a in heard.answers]
+        reports[route] = ParityReport(
+            cases=tuple(cases), subject=subject, reference="the graph in float64", notes=heard.notes
+        ).require(hint='leave this route out with runtime = "torch"; if that is the one, it is a defect of rtserve')
     return reports
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtserve.graphs.engines import ENGINE_NAMES
 from rtserve.submission.recipe import runs_in
+from rtserve.submission.route_times import BENCHED
 
 if TYPE_CHECKING:
     from rtserve.submission.bundle import Built
@@ -30,8 +31,13 @@ def build_text(built: Built) -> str:
         if coupled := challenge.get("coupled"):
             given = "one window at a time" if coupled["batch"] == 1 else f"{coupled['batch']} windows at once"
             lines.append(f"    coupled: {coupled['by']}; the contest gives {given}")
+        times = built.times[key]
         for route, report in built.agreement[key].items():
-            lines.append(f"    {route:<12} max error {report.max_error:.1e} over {len(report.cases)} inputs")
+            lines.append(
+                f"    {route:<12} max error {report.max_error:.1e} over {len(report.cases)} inputs,"
+                f" {times[route]:,.0f} us a window"
+            )
+        lines.append(f"    {BENCHED}: {times[BENCHED]:,.0f} us (batch 1, one thread here, by turns)")
     differs = built.manifest["environment"].get("differs", {})
     if differs:
         words = ", ".join(f"{name} {pair['here']} (was {pair['recorded']})" for name, pair in differs.items())

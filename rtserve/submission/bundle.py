@@ -43,12 +43,15 @@ class Built:
         As it lies in the zip.
     agreement : dict
         Challenge key to route to parity report.
+    times : dict
+        Challenge key to microseconds a window, by route; see `rtserve.submission.route_times`.
     """
 
     path: Path
     sha256: str
     manifest: dict[str, Any]
     agreement: dict[str, dict[str, ParityReport]]
+    times: dict[str, dict[str, float]]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -58,6 +61,7 @@ class Built:
             "bytes": self.path.stat().st_size,
             "sha256": self.sha256,
             "agreement": routes,
+            "us_per_window": self.times,
             "manifest": self.manifest,
         }
 
@@ -96,11 +100,12 @@ def build(
     ExportError, ParityError
         Where a member cannot be exported, or a route does not give the graph's numbers.
     """
-    from rtserve.submission.agreement import require_agreement
+    from rtserve.submission.agreement import opened_routes, require_agreement
     from rtserve.submission.archive import zip_bytes
     from rtserve.submission.compiled import require_compiled_allowed
     from rtserve.submission.manifest import REFERENCE, bundle_files, reference_bytes
     from rtserve.submission.profile import load_profile
+    from rtserve.submission.route_times import route_times
 
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     recipe = recipe.stating(unit=unit, sfreq=sfreq)
@@ -112,14 +117,16 @@ def build(
     step = _Steps(len(members) + 2 * len(recipe.challenges), progress)
     graphs = _member_graphs(recipe, members, step)
     artefacts = [_artefact(recipe, key, graphs[key], profile, root, step) for key in recipe.challenges]
-    agreement, reference = {}, reference_bytes(recipe, profile, artefacts, root)
+    agreement, times, reference = {}, {}, reference_bytes(recipe, profile, artefacts, root)
     for artefact in artefacts:
-        agreement[artefact.key] = require_agreement(artefact, {REFERENCE: reference})
+        with opened_routes(artefact, {REFERENCE: reference}) as routes:
+            agreement[artefact.key] = require_agreement(artefact, routes)
+            times[artefact.key] = route_times(artefact.graph, routes)
         step()
     files, manifest = bundle_files(recipe, profile, artefacts, root, reference)
     data = zip_bytes(files)
     write_bytes(output, data, force=force)
-    return Built(path=output, sha256=sha256_bytes(data), manifest=manifest, agreement=agreement)
+    return Built(path=output, sha256=sha256_bytes(data), manifest=manifest, agreement=agreement, times=times)
 
 
 class _Steps:

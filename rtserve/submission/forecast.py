@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.errors import RtserveError
 from rtserve.submission.drive import Drive
 from rtserve.submission.profile import Profile, Windows
 
-__all__ = ["Forecast", "of_drive"]
+if TYPE_CHECKING:
+    from rtserve.graphs.graph import Graph
+
+__all__ = ["Forecast", "beside_bench", "of_drive"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,3 +101,21 @@ def of_drive(profile: Profile, drive: Drive) -> list[Forecast]:
             )
         )
     return made
+
+
+def beside_bench(forecasts: Sequence[Forecast], graphs: Iterable[tuple[str, Graph]]) -> Iterator[str]:
+    """Yield for every (challenge, graph inside) what it costs where `rtserve bench` times it, beside what will run."""
+    from rtserve.submission.route_times import graph_us
+
+    cost = {made.challenge: made.per_window_us for made in forecasts}
+    for key, graph in graphs:
+        if key not in cost:
+            continue
+        try:
+            benched = graph_us(graph)
+        except RtserveError:  # whether it can be run is asked by the rules
+            continue
+        yield (
+            f"challenge {key}: {cost[key]:,.0f} us a window by the zip, one thread here; its graph in onnxruntime, where"
+            f" rtserve bench times it: {benched:,.0f} us"
+        )

@@ -19,13 +19,13 @@ from rtserve.errors import InputError
 from rtserve.spec import InputSpec
 from rtserve.submission import sandbox
 from rtserve.submission.checks.catalogue import STATIC, all_rules
-from rtserve.submission.checks.identity import MANIFEST, SCHEMA, challenges_of
+from rtserve.submission.checks.identity import MANIFEST, SCHEMA, challenges_of, stating_graphs
 from rtserve.submission.checks.model_files import needed
 from rtserve.submission.checks.rule import FAIL, WARN, Case, Finding, Rule, Skip
 from rtserve.submission.checks.source import Sources, read_sources
 from rtserve.submission.checks.unpack import Unpacked, unpack
 from rtserve.submission.drive import Drive, drive, environment_python
-from rtserve.submission.forecast import of_drive
+from rtserve.submission.forecast import beside_bench, of_drive
 from rtserve.submission.kit import KitRun, require_kit, run_against
 from rtserve.submission.profile import Challenge, Profile, full_name, load_profile, name_parts
 from rtserve.submission.ranking import built_for
@@ -105,7 +105,8 @@ def check(
             case = dataclasses.replace(case, kits=_against(case, kit, python, kind, limits))
         results, static_rules_s = _ask(rules, case, strict, ignore or {})
         forecasts = tuple(of_drive(chosen, seen)) if seen is not None else ()
-        notes = tuple(_notes(case, seen, run))
+        graphs = [(key, graph) for _, key, graph in stating_graphs(case)] if forecasts and case.manifest else []
+        notes = (*_notes(case, seen, run), *beside_bench(forecasts, graphs))
     return ValidationReport(
         path=path,
         profile=chosen,

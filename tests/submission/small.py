@@ -8,6 +8,7 @@ import onnx
 from onnx import parser
 
 from rtserve.graphs.graph import Graph
+from rtserve.submission.agreement import opened_routes, require_agreement
 
 TEXT = """
 <ir_version: 10, opset_import: ["" : 20]>
@@ -57,3 +58,9 @@ def write_recipe(
     path = folder / "submission.toml"
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def agreed(artefact, beside=None):
+    """Open every route of an artefact and hold its answers against the graph's."""
+    with opened_routes(artefact, beside) as routes:
+        return require_agreement(artefact, routes)

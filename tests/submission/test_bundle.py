@@ -18,6 +18,7 @@ from rtserve.submission.build_report import build_text
 from rtserve.submission.bundle import build
 from rtserve.submission.manifest import _member_layouts
 from rtserve.submission.recipe import load_recipe
+from rtserve.submission.route_times import BENCHED
 from tests.submission.small import small_graph, write_recipe
 
 DRIVE = """
@@ -239,9 +240,15 @@ def test_recipe_of_this_checkout_still_builds_checks_and_verifies(
     recipe = repo_dir / "submissions" / "v8_single" / "submission.toml"
     built = build(recipe, root=shared_dir, output=tmp_path / "s.zip")
     assert set(built.agreement) == {"1", "2"}
+    assert all(set(times) == {"torch", BENCHED} for times in built.times.values())
+    assert all(us > 0 for times in built.times.values() for us in times.values())
+    assert f"    {BENCHED}: {built.times['1'][BENCHED]:,.0f} us (batch 1" in build_text(built)
+    assert built.to_dict()["us_per_window"] == built.times
     assert built.manifest["challenges"]["1"]["members"][0]["exporter"] == "exporters/compact_rt.py"
     assert run_zip(built.path, tmp_path)["loaded"] == []
     report = check(built.path, profile="eeg2025")
+    said = [note for note in report.notes if "rtserve bench times it" in note]
+    assert [note.partition(":")[0] for note in said] == ["challenge 1", "challenge 2"]
     assert report.exit_code == 0, [result.code for result in report.results if result.status == "failed"]
     proof = verify(built.path)
     assert proof.passed, proof

@@ -18,7 +18,6 @@ from rtserve.graphs.native import generate_graph
 from rtserve.native.build import build as build_code
 from rtserve.native.compiler import find_compiler, levels_here
 from rtserve.runtime.serving import load_model
-from rtserve.submission.agreement import require_agreement
 from rtserve.submission.archive import read_zip, unpack, zip_bytes
 from rtserve.submission.artefacts import make_artefact, tensor_bytes
 from rtserve.submission.bundle import build
@@ -27,7 +26,7 @@ from rtserve.submission.custody import verify
 from rtserve.submission.manifest import seal
 from rtserve.submission.profile import load_profile
 from rtserve.submission.recipe import load_recipe
-from tests.submission.small import small_graph, write_recipe
+from tests.submission.small import agreed, small_graph, write_recipe
 
 pytestmark = pytest.mark.tools
 WINDOWS = 1e-2 * torch.randn(5, 129, 200, generator=torch.Generator().manual_seed(1))
@@ -175,7 +174,7 @@ def test_elsewhere_than_on_a_cpu_the_plan_answers(made, tmp_path):
 def test_agreement_covers_the_code(made):
     artefact, files, other = made
     beside = {"reference.pt": files["reference.pt"]}
-    assert set(require_agreement(artefact, beside)) == {"torch", "native"}
+    assert set(agreed(artefact, beside)) == {"torch", "native"}
 
 
 DRIVE = """

@@ -18,12 +18,11 @@ from rtserve.errors import BundleError, ExportError, InputError, ParityError, Pr
 from rtserve.files import sha256_bytes
 from rtserve.runtime.node import OPERATORS
 from rtserve.runtime.serving import load_model
-from rtserve.submission.agreement import require_agreement
 from rtserve.submission.artefacts import make_artefact, plan_bytes, tensor_bytes
 from rtserve.submission.recipe import load_recipe
 from rtserve.submission.torchscript import repeatable
 from rtserve.submission.vendored import trim_wheel, vendored_files
-from tests.submission.small import small_graph, write_recipe
+from tests.submission.small import agreed, small_graph, write_recipe
 
 WINDOWS = 1e-2 * torch.randn(5, 129, 200, generator=torch.Generator().manual_seed(1))
 
@@ -97,22 +96,22 @@ def with_plan(artefact, change):
 def test_agreement_fails_where_a_route_gives_other_numbers(script):
     wrong = with_tensors(script, lambda tensors: tensors["b2"].add_(1e-2))
     with pytest.raises(ParityError, match="challenge 1 by torch"):
-        require_agreement(wrong)
+        agreed(wrong)
 
 
 def test_agreement_allows_1e_5_and_no_more(script):
     """Outputs are of order 1 to 1e4 over the probes; the unit ones leave an offset of 1e-4 no room."""
-    largest = max(case.allowed for report in require_agreement(script).values() for case in report.cases)
+    largest = max(case.allowed for report in agreed(script).values() for case in report.cases)
     assert largest == 1e-5
     with pytest.raises(ParityError) as caught:
-        require_agreement(with_tensors(script, lambda tensors: tensors["b2"].mul_(1 + 1e-4)))
+        agreed(with_tensors(script, lambda tensors: tensors["b2"].mul_(1 + 1e-4)))
     assert 1e-5 < caught.value.report.max_error < 1e-3
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_agreement_fails_where_a_route_is_not_finite_and_the_graph_is(script, value):
     with pytest.raises(ParityError, match=r"by torch .* worst NaN, Inf"):
-        require_agreement(with_tensors(script, lambda tensors: tensors["w2"].view(-1)[0].fill_(value)))
+        agreed(with_tensors(script, lambda tensors: tensors["w2"].view(-1)[0].fill_(value)))
 
 
 def test_agreement_fails_where_only_one_batch_size_is_wrong(script):
@@ -122,24 +121,24 @@ def test_agreement_fails_where_only_one_batch_size_is_wrong(script):
         plan["output"] = "z"
 
     with pytest.raises(BundleError, match=r"by torch on white noise x .*, batch [15] fails: RuntimeError: shape"):
-        require_agreement(with_plan(script, only_batch_two))
+        agreed(with_plan(script, only_batch_two))
 
 
 def test_agreement_fails_for_the_route_that_is_wrong_alone(script):
     other = make_artefact("1", small_graph(1), "torchscript")
     wrong = replace(script, files=script.files | {"challenge_1.ts": other.files["challenge_1.ts"]})
     with pytest.raises(ParityError, match="challenge 1 by torchscript"):
-        require_agreement(wrong)
+        agreed(wrong)
     swapped = replace(script, files=script.files | {"challenge_1.onnx": other.files["challenge_1.onnx"]})
     with pytest.raises(ParityError, match="challenge 1 by onnxruntime"):
-        require_agreement(replace(swapped, runtime="auto"))
+        agreed(replace(swapped, runtime="auto"))
 
 
 def test_plan_may_not_vouch_for_itself(script, monkeypatch):
     """An operator that is wrong in every precision agrees with itself; onnx's own evaluator and onnxruntime tell."""
     monkeypatch.setitem(OPERATORS, "Relu", lambda node: torch.abs)
     with pytest.raises(ParityError, match=r"NOT EQUAL.*the executor in float64 contradicts the other two witnesses"):
-        require_agreement(script)
+        agreed(script)
 
 
 def test_operator_that_the_executor_lacks_is_named_at_build_time(script, monkeypatch):
@@ -149,7 +148,7 @@ def test_operator_that_the_executor_lacks_is_named_at_build_time(script, monkeyp
 
 
 def test_agreement_covers_batch_1_2_and_5_on_every_route(script):
-    reports = require_agreement(script)
+    reports = agreed(script)
     assert set(reports) == {"torch", "torchscript"}
     for report in reports.values():
         assert report.max_error < 1e-5
