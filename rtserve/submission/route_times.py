@@ -5,8 +5,7 @@ A graph that takes 0.4 ms in onnxruntime can take ten times that by its plan in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -37,35 +36,29 @@ def route_times(graph: Graph, routes: Mapping[str, Infer]) -> dict[str, float]:
     routes : mapping of str to callable
         Name of a route to (1, n_chans, n_times) -> (1, n_outputs).
     """
+    from rtserve.graphs.convolving import one_thread
+
+    with one_thread():
+        return _by_turns(graph, routes)
+
+
+def graph_us(graph: Graph) -> float:
+    """Return microseconds a window of a graph in onnxruntime: median, batch 1, one thread; torch stays unloaded."""
+    return _by_turns(graph, {})[BENCHED]
+
+
+def _by_turns(graph: Graph, routes: Mapping[str, Infer]) -> dict[str, float]:
     from rtserve.graphs.runners import OnnxruntimeRunner
     from rtserve.measure.timing import interleave
 
     spec = graph.input_spec
     x = np.random.default_rng(0).standard_normal((1, spec.n_chans, spec.n_times)).astype(np.float32)
     calls = {BENCHED: OnnxruntimeRunner(graph).infer, **routes}
-    with _one_thread():
-        timings = interleave(
-            {name: partial(infer, x) for name, infer in calls.items()},
-            rounds=ROUNDS,
-            min_burst_us=BURST_US,
-            warmup_us=WARM_US,
-            threads=1,
-        )
+    timings = interleave(
+        {name: partial(infer, x) for name, infer in calls.items()},
+        rounds=ROUNDS,
+        min_burst_us=BURST_US,
+        warmup_us=WARM_US,
+        threads=1,
+    )
     return {name: timings.median_us(name) for name in timings.names}
-
-
-def graph_us(graph: Graph) -> float:
-    """Return microseconds a window of a graph in onnxruntime: median, batch 1, one thread."""
-    return route_times(graph, {})[BENCHED]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -264,3 +264,15 @@ def test_package_that_travels_is_unpacked_elsewhere_and_imported(tmp_path):
     assert done.returncode == 0, done.stderr
     assert str(tmp_path) not in done.stdout
     assert "onnxruntime-" in done.stdout
+
+
+def test_what_a_graph_costs_is_told_without_torch(tmp_path):
+    path = small_graph(0).save(tmp_path / "g.onnx")
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from rtserve.graphs.graph import Graph\n"
+        "from rtserve.submission.route_times import graph_us\n"
+        f"print(graph_us(Graph.load({str(path)!r})) > 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("True", 0), done.stderr
