@@ -22,7 +22,7 @@ __all__ = ["LARGEST", "TRANSFORMS", "UnknownSizeError", "as_products", "dft_matr
 
 TRANSFORMS = ("DFT", "STFT")
 LARGEST = 4_000_000
-"""Entries a transform's matrix may have: 16 MB."""
+"""Entries the matrix of a DFT may have: 16 MB."""
 
 
 class UnknownSizeError(ValueError):
@@ -45,7 +45,7 @@ def as_products(model: ir.Model) -> int:
 
 
 def product_of(emit: Emitter, node: ir.Node, *, largest: int | None) -> ir.Value:
-    """Return what a DFT or STFT computes, by products with a constant of at most `largest` entries (None: any).
+    """Return what a DFT or STFT computes, by products with constants; a DFT's of at most `largest` entries (None: any).
 
     Raises
     ------

@@ -32,15 +32,11 @@ def open_for(
 
     Parameters
     ----------
-    step : StepGraph
-        What will read it.
-    path : Path
-        Any recording that MNE reads.
     unit : str
         Unit of the graph's windows where it does not say it.
     filtered : bool
         Whether the recording had what the graph says was done to its windows.
-    band, resampled
+    step, path, band, resampled
         As `signal_for`.
 
     Raises

@@ -58,7 +58,7 @@ class OneByOne(Plain):
 
 
 class Spectral(nn.Module):
-    """A dense layer on a window's last bins, where onnxruntime's transform is off most: its angles grow in float32."""
+    """A dense layer on a window's last bins, where onnxruntime's transform is off most."""
 
     def __init__(self):
         super().__init__()
