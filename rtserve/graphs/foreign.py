@@ -14,7 +14,7 @@ from rtserve.errors import CheckpointError
 from rtserve.files import readable_file
 from rtserve.graphs.safetensors import is_index, sharing_index
 
-__all__ = ["checkpoint_file", "known_as", "require_whole_model"]
+__all__ = ["checkpoint_file", "is_checkpoint", "known_as", "require_whole_model"]
 
 WEIGHTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 """How the names of files with weights end."""
@@ -32,6 +32,11 @@ BEGINNINGS = (
     (b"Rar!", "is packed with RAR", UNPACK),
 )
 _PART = re.compile(r"-0*(\d+)-of-0*(\d+)\.")
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file's name is one of those that files with weights have."""
+    return path.suffix.lower() in WEIGHTS or is_index(path)
 
 
 def checkpoint_file(path: str | Path) -> Path:

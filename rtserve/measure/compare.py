@@ -21,6 +21,7 @@ from rtserve.measure.evaluate import assumed
 from rtserve.measure.metrics import metric_of, parse_metric
 from rtserve.measure.predict import as_graph, as_windows
 from rtserve.measure.rescore import rescore
+from rtserve.measure.side_models import as_networks
 from rtserve.measure.side_records import side_records
 from rtserve.measure.sides import Claim, Raw, Side, read_side
 from rtserve.measure.signature import Signature
@@ -86,7 +87,7 @@ def compare(
     InputError
         Where a side or the windows cannot be read, or either was trained on the windows and nobody asked for that.
     """
-    sides = [read_side(first), read_side(second)]
+    sides = as_networks(read_side(first), read_side(second))
     as_stated = list(sides)
     warnings: list[str] = []
     if data is not None:

@@ -17,11 +17,12 @@ from typing import Any
 
 from rtserve.errors import InputError, RtserveError
 from rtserve.files import read_json
+from rtserve.graphs.foreign import is_checkpoint
 from rtserve.graphs.graph import Graph
 from rtserve.measure.bundled import read_bundled
 from rtserve.measure.results import save_result
 from rtserve.measure.side_records import fitting
-from rtserve.measure.sides import CHECKPOINTS, Side, read_side
+from rtserve.measure.sides import Side, read_side
 from rtserve.signals.windows import Stated, WindowSet, load_windows
 
 __all__ = ["rescore", "side_graph"]
@@ -108,7 +109,7 @@ def side_graph(path: Path, *, exporter: str | None = None, target: str = "") -> 
         from rtserve.fusion.fuse import fuse
 
         return fuse(graphs)
-    if path.suffix in CHECKPOINTS:
+    if is_checkpoint(path):
         from rtserve.graphs.export import export
 
         return export(path, exporter=exporter or DEFAULT_EXPORTER)

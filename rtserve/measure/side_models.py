@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from rtserve.measure.side_results import evaluation_claims, evaluation_raw, flat
 from rtserve.measure.sides import Claim, Raw, Side
 from rtserve.measure.signature import Signature
 
-__all__ = ["checkpoint_side", "graph_side", "run_side", "zip_side"]
+__all__ = ["as_networks", "checkpoint_side", "graph_side", "run_side", "zip_side"]
 
 _METRIC_WORDS = ("nrmse", "rmse", "mse", "mae", "loss", "acc", "score", "pearson", "smooth_l1")
 _NOT_SETTINGS = ("epoch", "timestamp", "date", "seconds", "schema")
@@ -33,23 +34,37 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "input_scale")
 def checkpoint_side(path: Path) -> Side:
     """Read a checkpoint: shapes, learned values, and what rides beside the weights."""
     from rtserve.graphs.checkpoint import load_checkpoint
-    from rtserve.graphs.weights import strip_prefixes
 
     checkpoint = load_checkpoint(path)
-    state = strip_prefixes(checkpoint.state_dict)
-    learned = [t.numel() for key, t in state.items() if key.rpartition(".")[2] not in _BUFFERS]
     claims, settings = _told_apart({key: text.strip("'\"") for key, text in checkpoint.riders.items()})
-    return Side(
+    side = Side(
         name=path.name,
         kind="checkpoint",
         path=path,
         digest=checkpoint.sha256,
-        architecture=architecture_digest({key: tuple(tensor.shape) for key, tensor in state.items()}),
-        parameters=sum(learned),
         settings=settings,
         claims=claims,
         trained_on=_trained_on(settings),
+        tensors={key: tuple(tensor.shape) for key, tensor in checkpoint.state_dict.items()},
     )
+    return _counted(side, ())
+
+
+def _counted(side: Side, left_out: Sequence[str]) -> Side:
+    """Return a checkpoint's side with the architecture and learned values of its tensors but those left out."""
+    from rtserve.graphs.weights import strip_prefixes
+
+    shapes = strip_prefixes({key: shape for key, shape in side.tensors.items() if key not in left_out})
+    learned = [math.prod(shape) for key, shape in shapes.items() if key.rpartition(".")[2] not in _BUFFERS]
+    return replace(side, architecture=architecture_digest(shapes), parameters=sum(learned))
+
+
+def as_networks(first: Side, second: Side) -> list[Side]:
+    """Return both sides, a checkpoint beside a graph without the tensors that the graph's export left out."""
+    return [
+        _counted(side, other.left_out) if side.tensors and other.left_out else side
+        for side, other in ((first, second), (second, first))
+    ]
 
 
 def _trained_on(settings: Mapping[str, str]) -> str:
@@ -195,17 +210,16 @@ def graph_side(path: Path, graph: Graph | None = None) -> Side:
             k: v for k, v in details.items() if k in ("exporter", "settings", "network", "quirks", "torch", "producer")
         }
         settings |= flat(kept)
-    architectures = [
-        m.get("provenance", {}).get("details", {}).get("architecture", "") for m in details.get("members", ())
-    ]
+    exports = [m.get("provenance", {}).get("details", {}) for m in details.get("members", ())] or [details]
     return Side(
         name=path.name,
         kind="graph",
         path=path,
         digest=graph.digest,
-        architecture="+".join(dict.fromkeys(architectures)) or str(details.get("architecture", "")),
+        architecture="+".join(dict.fromkeys(str(export.get("architecture", "")) for export in exports)),
         parameters=learned_parameters(graph),
         settings=settings,
+        left_out=tuple(dict.fromkeys(key for export in exports for key in export.get("left_out", ()))),
     )
 
 
@@ -224,6 +238,7 @@ def zip_side(path: Path) -> Side:
         path=path,
         digest=digest,
         architecture=first.architecture if first else "",
+        left_out=first.left_out if first else (),
         parameters=sum(map(learned_parameters, graphs.values())) if graphs else None,
         settings=settings,
         graphs=tuple(graph.digest for graph in graphs.values()),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rtserve.graphs.foreign import is_checkpoint
 from rtserve.graphs.graph import Graph
 from rtserve.measure.bundled import read_bundled
-from rtserve.measure.sides import CHECKPOINTS
 from rtserve.measure.trained import records_of
 from rtserve.signals.membership import find_records
 from rtserve.spec import TRAINED_ON
@@ -28,7 +28,7 @@ def side_records(path: Path, of: str = "") -> list[dict[str, Any]]:
     if path.is_dir():
         files = sorted(path.glob("best.pth")) or sorted(path.glob("seed*/best.pth"))
         return find_records([{TRAINED_ON: record} for file in files for record in side_records(file)])
-    if path.suffix in CHECKPOINTS:
+    if is_checkpoint(path):
         from rtserve.graphs.checkpoint import load_checkpoint
 
         return find_records({TRAINED_ON: load_checkpoint(path, first=True).trained_on})

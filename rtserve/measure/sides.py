@@ -18,9 +18,7 @@ from rtserve.files import readable_file
 from rtserve.measure.cases import WINDOWS, Cases
 from rtserve.measure.signature import Signature
 
-__all__ = ["CHECKPOINTS", "Claim", "Cost", "Raw", "Side", "read_side"]
-
-CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin")
+__all__ = ["Claim", "Cost", "Raw", "Side", "read_side"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +106,10 @@ class Side:
         Digests of the graphs that a zip holds.
     members : tuple of str
         Digests of the graphs that those were fused from.
+    tensors : dict of str to tuple of int
+        Of a checkpoint: the shape of every tensor by its key in the file.
+    left_out : tuple of str
+        Of a graph: keys of the checkpoint it was exported from that are not the network's (a criterion's, a metric's).
     """
 
     name: str
@@ -123,6 +125,8 @@ class Side:
     trained_on: str = ""
     graphs: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
+    tensors: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     @property
     def scorable(self) -> bool:
@@ -138,21 +142,22 @@ def read_side(path: str | Path) -> Side:
     InputError
         Where it is none of these, or cannot be read.
     """
+    from rtserve.graphs.foreign import is_checkpoint
     from rtserve.measure import side_models, side_results
 
     path = Path(path)
     if path.is_dir():
         return side_models.run_side(path)
     readable_file(path, "side")
+    if is_checkpoint(path):
+        return side_models.checkpoint_side(path)
     if path.suffix == ".json":
         return side_results.result_side(path)
     if path.suffix == ".onnx":
         return side_models.graph_side(path)
     if path.suffix == ".zip":
         return side_models.zip_side(path)
-    if path.suffix in CHECKPOINTS:
-        return side_models.checkpoint_side(path)
     raise InputError(
         f"{path.name} is none of what can be compared",
-        hint="give run folders, checkpoints (.pth), graphs (.onnx), zips, or results (.json) written with -o",
+        hint="give run folders, checkpoints (.pth, .safetensors), graphs (.onnx), zips, or results (.json) written with -o",
     )

@@ -1,6 +1,7 @@
 """`rtserve compare`: what is subtracted, what is refused with exit 3, and what is warned about."""
 
 import json
+import struct
 from dataclasses import replace
 from zipfile import ZipFile  # noqa: TID251  (to make submissions that were not built here)
 
@@ -10,6 +11,7 @@ import torch
 
 from rtserve.errors import InputError
 from rtserve.graphs.architecture import architecture_digest
+from rtserve.graphs.checkpoint import load_checkpoint
 from rtserve.measure import rescore
 from rtserve.measure.bench import bench
 from rtserve.measure.compare import compare
@@ -20,6 +22,8 @@ from rtserve.signals.windows import WindowSet, save_windows
 from rtserve.training.networks import CompactRT
 
 from .conftest import FOREIGN, linear_graph, make_windows
+
+EXPORTER = "rtserve.training.networks:exporter"
 
 
 @pytest.fixture
@@ -113,6 +117,41 @@ def test_other_architectures_are_warned_about(tmp_path):
     assert any("architectures differ" in w for w in warnings)
     assert any("parameter counts differ" in w for w in warnings)
     assert not compare(a, checkpoint(tmp_path / "c.pth", seed=2)).warnings
+
+
+def test_what_export_left_out_of_a_checkpoint_is_no_other_architecture(tmp_path, run_cli):
+    network = CompactRT(n_chans=3)
+    beside = {"criterion.pos_weight": torch.tensor([3.2, 1.0]), "val_acc.tp": torch.tensor(0)}
+    state = {f"model.{key}": value for key, value in network.state_dict().items()} | beside
+    torch.save({"epoch": 9, "pytorch-lightning_version": "2.5.0", "state_dict": state}, tmp_path / "epoch9.ckpt")
+    code, _, err = run_cli("export", tmp_path / "epoch9.ckpt", "--exporter", EXPORTER, "-o", tmp_path / "m.onnx")
+    assert code == 0, err
+    for sides in (("epoch9.ckpt", "m.onnx"), ("m.onnx", "epoch9.ckpt")):
+        found = compare(*(tmp_path / side for side in sides))
+        rows = {row.key: row.verdict for row in found.rows}
+        assert (rows["architecture"], rows["parameters"]) == ("same", "same")
+        assert not found.warnings
+    torch.save({"state_dict": state | {"model.more": torch.zeros(2)}}, tmp_path / "more.ckpt")
+    assert any("architectures differ" in w for w in compare(tmp_path / "more.ckpt", tmp_path / "m.onnx").warnings)
+
+
+def test_safetensors_are_compared_as_any_checkpoint(tmp_path):
+    pth = checkpoint(tmp_path / "a.pth", seed=1)
+    state = load_checkpoint(pth).state_dict
+    table, body = {}, b""
+    for key, value in state.items():
+        raw = value.numpy().tobytes()
+        kind = {torch.float32: "F32", torch.int64: "I64"}[value.dtype]
+        table[key] = {"dtype": kind, "shape": list(value.shape), "data_offsets": [len(body), len(body) + len(raw)]}
+        body += raw
+    header = json.dumps(table).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + body)
+    found = compare(pth, tmp_path / "a.safetensors")
+    assert {row.key: row.verdict for row in found.rows}["architecture"] == "same"
+    assert not found.warnings
+    index = {"weight_map": dict.fromkeys(state, "a.safetensors")}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert not compare(pth, tmp_path / "model.safetensors.index.json").warnings
 
 
 def test_a_checkpoint_and_its_own_export_are_one_architecture(small_checkpoints, small_members):
