@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install test quick test-browser test-gpu test-native test-install test-lowest test-envs demo zoo bench lint types contract readme clean
+.PHONY: install test quick test-browser test-gpu test-native test-install test-lowest test-envs demo zoo bench lint types contract readme docs clean
 
 install: $(STAMP)
 
@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@{ $(HERE) && $(BIN)/python -c ""; } 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	$(BIN)/python -m pip install -qq "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[braindecode,openvino,dask,test,dev]"
+	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[braindecode,openvino,dask,test,dev,docs]"
 	@pwd -P >$@
 
 # Two workers on two cores, one thread each, so that they do not fight; the graphs they share are exported once. A file
@@ -85,6 +85,10 @@ contract: install
 readme: install
 	$(BIN)/python tests/readme_blocks.py --write
 
+# The documentation in site/; ends with 1 where a page warns or a link leads nowhere. Nothing is asked of the network.
+docs: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m docs.generate $(DOCS)
+
 # Both pinned environments, the last onnxruntime for their Python, the tests marked envs, and the recipe in each of them;
 # 5 GB of disk, a package index, Python 3.10, gcc.
 test-envs: install
@@ -94,4 +98,4 @@ test-envs: install
 	$(BIN)/python benchmarks/onnxruntime_range.py --folder .envs/onnxruntime -o benchmarks/results/onnxruntime_range.md
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache

@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RESULTS = HERE / "results" / "installs.json"
 PYTHONS = ("python3.11", "python3.12", "python3.13")
-OURS = ("test", "dev")
+OURS = ("test", "dev", "docs")
 """Extras for who works on rtserve; `make install` brings them."""
 SHOWN = ("torch", "onnx", "onnxruntime", "numpy", "mne", "braindecode", "torchaudio", "openvino", "dask")
 SHOWN += ("pymatreader", "mffpy", "pyxdf", "tensorboard", "pylsl")
