@@ -75,12 +75,27 @@ def _works(kind: str) -> bool:
         return False
     plan = Plan(python=Path(sys.executable), code="print('in')", mounts={}, cwd="/tmp")
     with tempfile.TemporaryDirectory(prefix="rtserve-") as work:
-        command = command_of(plan, kind, Path(work))
+        command, quiet = command_of(plan, kind, Path(work)), subprocess.DEVNULL
         try:
-            done = subprocess.run(command, capture_output=True, timeout=20, env=clean_environment(), check=False)
-        except (OSError, subprocess.TimeoutExpired):
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=quiet, env=clean_environment(), start_new_session=True
+            )
+        except OSError:
             return False
-    return done.returncode == 0 and b"in" in done.stdout
+        with process:
+            try:
+                printed = process.communicate(timeout=20)[0]
+            except subprocess.TimeoutExpired:
+                return False
+            finally:
+                _end_group(process.pid)
+    return process.returncode == 0 and b"in" in printed
+
+
+def _end_group(pid: int) -> None:
+    """End a process and what it started: bubblewrap's second half waits for ever for a first one that was killed."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def run(plan: Plan, *, stdin: bytes, kind: str | None = None, env: Mapping[str, str] | None = None) -> Outcome:

@@ -37,11 +37,12 @@ def test_every_instruction_set_gives_the_graphs_numbers(fused, level):
         pytest.skip(f"this processor has no {level.name}")
     module = NativeModule.of(built)
     reference = OnnxruntimeRunner(fused)
-    for batch, scale in ((1, 1.0), (2, 1e-6), (5, 1e-3), (64, 1e2), (0, 1.0)):
+    for batch, scale in ((1, 1.0), (2, 1e-6), (5, 1e-3), (64, 1e2)):
         x = windows(fused, batch, scale, seed=batch)
         got, wanted = module.infer(x), reference.infer(x)
         assert got.shape == wanted.shape
         np.testing.assert_allclose(got, wanted, atol=2e-6 * max(1e-3, float(np.abs(wanted).max(initial=0))))
+    assert module.infer(windows(fused, 0)).shape == (0, *wanted.shape[1:])  # onnxruntime 1.23 fails on none
 
 
 @pytest.mark.tools

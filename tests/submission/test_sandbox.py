@@ -7,6 +7,7 @@ import hmac
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,27 @@ def run(code: str, kind: str, tmp_path: Path, **limits: float) -> sandbox.Outcom
         limits=sandbox.Limits(**limits),  # type: ignore[arg-type]
     )
     return sandbox.run(plan, stdin=b"{fd}", kind=kind)
+
+
+def test_a_probe_that_is_interrupted_leaves_nothing_running(monkeypatch, tmp_path):
+    (tmp_path / "bwrap").write_text(f"#!/bin/sh\nsleep 300 & echo $! > {tmp_path}/pid; wait\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(sandbox, "command_of", lambda plan, kind, work: [str(tmp_path / "bwrap")])
+
+    def interrupted(process, timeout):
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sandbox._works.__wrapped__("bubblewrap")
+    left = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 30
+    while sandbox._birth(left) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not sandbox._birth(left)
 
 
 @pytest.mark.parametrize("kind", KINDS)
