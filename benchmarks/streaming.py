@@ -90,7 +90,7 @@ def timed_row(row: dict[str, Any], cache: Path, *, seconds: float) -> dict[str, 
     """Return a row with its times."""
     plain = cache / row["plain"]
     calls, lacks = calls_of(plain, plain.parent, row["hop"])
-    kept = {key: value for key, value in row.items() if not key.endswith("_us") and key != "native"}
+    kept = {key: value for key, value in row.items() if not key.endswith("_us") and key not in ("native", "tract")}
     return kept | times_of(calls, seconds=seconds) | lacks
 
 
@@ -113,9 +113,19 @@ def table(rows: list[dict[str, Any]], cpu: str) -> str:
         lines += _means([row for row in streamed if "weights" not in row])
         lines += [f"One eager forward of one member of {row['model']}: {row['eager_us']} us.\n" for row in streamed
                   if "eager_us" in row]  # fmt: skip
+        lines += _pulses(streamed)
         refused = [row for row in here if "refused" in row]
         lines += [*(f"- {row['model']}: refused: {row['refused']}" for row in refused), *([""] if refused else [])]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _pulses(rows: list[dict[str, Any]]) -> list[str]:
+    """Return what tract's pulse makes of the plain exports, where it was asked."""
+    asked = [row for row in rows if "tract" in row]
+    without = {row["model"]: row["tract"] for row in asked if row["tract"]}
+    taken = [f"{row['model']} {row['tract_us']} us" for row in asked if not row["tract"]]
+    head = f"tract's pulse takes {len(taken)} of {len(asked)} plain exports: {', '.join(taken) or 'none'}."
+    return [head, "", *(f"- {model}: no pulse: {why}" for model, why in without.items()), ""] if asked else []
 
 
 TIMES = {"plain us": "plain_us", "fused us": "fused_us", "step us": "step_us",

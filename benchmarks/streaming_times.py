@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from streaming_tract import pulsed
 
 from rtserve.errors import RtserveError
 from rtserve.graphs.graph import Graph
@@ -44,6 +45,9 @@ def calls_of(plain: Path, made: Path, hop: int) -> tuple[dict[str, Call], dict[s
     runner = StepRunner(step)
     calls["step_us"] = lambda: runner.push(samples)
     lacks: dict[str, str] = {}
+    pulse, lacks["tract"] = pulsed(plain, hop)
+    if pulse:
+        calls["tract_us"] = lambda: pulse(samples)
     try:
         find_compiler()
         calls["native_fused_us"] = _window(made / "fused-native.onnx", "native", x)
