@@ -77,6 +77,7 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
             hint="a module that overrides train() or eval() must pass it on to its parts",
         )
     inputs, outputs = completed(built, checkpoint.content if checkpoint else {}, job.get("stated", {}))
+    built = dataclasses.replace(built, input_spec=inputs)  # windows to compare on are of the size of its unit
     facts = {
         "network": type(network).__name__,
         "n_parameters": sum(p.numel() for p in (network.buffers() if built.own else network.parameters())),

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from rtserve.errors import CheckpointError, ExportError, InputError, ParityError
+from rtserve.graphs.answers import require_engine
 from rtserve.graphs.export import export, export_with_report
 from rtserve.graphs.export_child import run
 from rtserve.graphs.exporter import exporter_file, parse_settings
@@ -57,6 +58,18 @@ def test_the_graph_gives_the_networks_numbers(graph, small_checkpoints):
             wanted = network.double()(torch.from_numpy(x).double()).numpy()
         assert np.abs(OnnxruntimeRunner(graph).infer(x) - wanted).max() < 1e-6
         assert np.abs(ReferenceRunner(graph).infer(x) - wanted).max() < 1e-6
+
+
+def test_answers_that_travel_are_of_windows_in_the_unit_that_is_stated(tmp_path, here):
+    """An exporter that says no unit: the windows behind the answers have the size of the unit that the user states."""
+    net = (
+        "from torch import nn\n\ndef net(n_chans, n_times):\n    return nn.Sequential(nn.Flatten(), nn.Linear(60, 1))\n"
+    )
+    (tmp_path / "net.py").write_text(net)
+    shape = {"n_chans": 3, "n_times": 20}
+    graph = export(None, exporter=f"{tmp_path / 'net.py'}:net", settings=shape, stated={"unit": "uV"})
+    assert graph.input_spec.unit == "uV"
+    assert require_engine(graph, OnnxruntimeRunner(graph).infer, engine="onnxruntime", name="it") == ""
 
 
 def test_versions_names_and_batch_are_ours(graph):
