@@ -1,4 +1,4 @@
-"""Third stage of a row: one window, one thread, five ways of running the network, timed by turns in one run.
+"""Third stage of a row: one window, one thread, every way of running the network, timed by turns in one run.
 
 Runs in a process of its own: ``python benchmarks/zoo_time.py JOB.json RESULT.json``. Eager is the network as its users
 run it: ``module(x)`` in inference mode, normalisation unfolded, no quirk applied.
@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from zoo_judge import OTHERS, layout_file
+from zoo_judge import OURS as OURS_FILE
 from zoo_lock import held
 from zoo_network import build
 from zoo_prepare import entry_of, run_stage
@@ -21,13 +23,16 @@ from rtserve.errors import InputError
 from rtserve.graphs.checkpoint import load_checkpoint
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.parity import probe_inputs
-from rtserve.graphs.runners import OnnxruntimeRunner, OpenvinoRunner
+from rtserve.graphs.runners import OnnxruntimeRunner, OpenvinoRunner, PlanRunner
 from rtserve.measure.timing import interleave, set_threads
 
 Call = Callable[[], Any]
 OURS = "ours"
 CLOCKS = {"wall": time.perf_counter_ns, "cpu": time.process_time_ns}
 PEERS = ("eager", "onnxruntime", "openvino")
+IN_OPENVINO = {"openvino": None, "openvino_ours": "openvino", "openvino_onnxruntime": "onnxruntime",
+               "openvino_native": "native"}  # fmt: skip
+"""What OpenVINO runs: the plain export, and the graph laid out for an engine."""
 
 
 def window(graph: Graph) -> np.ndarray:
@@ -59,14 +64,17 @@ def _openvino(graph: Graph, x: np.ndarray) -> Call | str:
     return lambda: runner.infer(x)
 
 
-def _ours(job: dict[str, Any], folder: Path, key: str, name: str) -> Graph | None:
-    """Return a graph that was judged; None where fusing had failed.
+def _ours(job: dict[str, Any], folder: Path, engine: str) -> Graph | None:
+    """Return the graph laid out for an engine as it was judged; None where fusing had failed.
 
     Raises
     ------
     InputError
         Where the file is another one.
     """
+    key, name = (
+        ("sha256_ours", OURS_FILE) if engine == "onnxruntime" else (f"sha256_ours_{engine}", layout_file(engine))
+    )
     if job.get(key) is None:
         return None
     ours = Graph.load(folder / name)
@@ -82,14 +90,15 @@ def time_row(job: dict[str, Any]) -> dict[str, Any]:
     """Return the third part of a row: microseconds, ratios to ours, and why an engine is missing."""
     folder = Path(job["folder"])
     plain = Graph.load(folder / "plain.onnx")
-    ours = _ours(job, folder, "sha256_ours", "ours.onnx") or plain
-    for_openvino = _ours(job, folder, "sha256_ours_openvino", "ours-openvino.onnx") or plain
+    laid = {engine: _ours(job, folder, engine) or plain for engine in ("onnxruntime", *OTHERS)}
     x = window(plain)
-    runners = {"onnxruntime": OnnxruntimeRunner(plain), OURS: OnnxruntimeRunner(ours)}
+    runners = {"onnxruntime": OnnxruntimeRunner(plain), OURS: OnnxruntimeRunner(laid["onnxruntime"])}
+    runners["executor"] = PlanRunner(laid["torch"])
     calls: dict[str, Call] = {"eager": _eager(job, folder, x)}
     calls |= {name: (lambda r=runner: r.infer(x)) for name, runner in runners.items()}  # type: ignore[misc]
     missing: dict[str, str] = {}
-    for name, graph in (("openvino", plain), ("openvino_ours", for_openvino)):
+    for name, engine in IN_OPENVINO.items():
+        graph = laid[engine] if engine else plain
         made: Call | str = _openvino(graph, x) if job["openvino"] else "its process died before"
         if isinstance(made, str):
             missing[name] = made
@@ -108,8 +117,13 @@ def time_row(job: dict[str, Any]) -> dict[str, Any]:
         "missing": missing,
         "unstable": {name: list(timings.unstable(name)) for name in calls if timings.unstable(name)},
     }
-    if "openvino" in calls and "openvino_ours" in calls:
-        part["ratio_openvino"] = timings.ratio("openvino", "openvino_ours")[0]
+    part["ratio_executor"] = timings.ratio("eager", "executor")[0]
+    if "openvino_ours" in calls:
+        others = {name: timings.ratio(name, "openvino_ours") for name in IN_OPENVINO if name in calls}
+        part["ratio_openvino"] = others["openvino"][0] if "openvino" in others else None
+        part["openvino_layouts"] = {
+            name: list(three) for name, three in others.items() if name not in ("openvino", "openvino_ours")
+        }
     return part
 
 
