@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,9 +70,38 @@ def _exporters() -> dict[str, str]:
     """Return exporters that come with rtserve and those under ./exporters."""
     found = {"rtserve.training.networks:exporter": "CompactRT, what `rtserve train` trains by default"}
     for path in sorted(Path("exporters").glob("*.py")):
-        first = path.read_text("utf-8", errors="replace").lstrip().removeprefix('"""').splitlines()
-        found[str(path)] = first[0].strip(' "') if first else ""
+        found |= _exporters_in(path)
     return found
+
+
+def _exporters_in(path: Path) -> dict[str, str]:
+    """Return the exporters that a file defines by how they are named, each with what the file says of itself.
+
+    The file is read, not run. A helper that defines none is not named.
+    """
+    try:
+        module = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        return {str(path): f"cannot be read as Python: {error}"}
+    said = (ast.get_docstring(module) or "").partition("\n")[0]
+    names = [name for statement in module.body for name in _exporters_of(statement)]
+    return {f"{path}:{name}" if name != "exporter" else str(path): said for name in names}
+
+
+def _exporters_of(statement: ast.stmt) -> list[str]:
+    """Return the names of exporters that a statement of a module binds; NAME where the module makes one of any name."""
+    if isinstance(statement, ast.FunctionDef):
+        asked = [argument.arg for argument in statement.args.args]
+        if statement.name == "__getattr__":
+            return ["NAME"]
+        return [statement.name] if statement.name == "exporter" or asked[:2] == ["shapes", "settings"] else []
+    if isinstance(statement, ast.ImportFrom):
+        bound = [alias.asname or alias.name for alias in statement.names]
+    elif isinstance(statement, ast.AnnAssign):
+        bound = [getattr(statement.target, "id", "")]
+    else:
+        bound = [getattr(target, "id", "") for target in getattr(statement, "targets", ())]
+    return ["exporter"] if "exporter" in bound else []
 
 
 def _profiles() -> dict[str, str]:

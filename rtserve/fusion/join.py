@@ -14,6 +14,7 @@ from rtserve.errors import InputError
 from rtserve.fusion.plan import Calibration, FusionPlan, Merge
 from rtserve.graphs.emit import Emitter, inline
 from rtserve.graphs.fold import lift_constants
+from rtserve.graphs.functions import DOMAIN, declare, written_out
 from rtserve.graphs.graph import INPUT_NAME, IR_VERSION, OPSET, OUTPUT_NAME, Graph
 from rtserve.graphs.plain_forms import keep_digits
 
@@ -37,11 +38,8 @@ def prepare_member(graph: Graph, name: str) -> ir.Model:
     model = graph.clone_model()
     if graph.provenance.kind == "foreign":
         model = _modern(model, name)
-        for rule in (
-            common.InlinePass(),
-            common.RemoveInitializersFromInputsPass(),
-        ):
-            model = rule(model).model
+        model = common.RemoveInitializersFromInputsPass()(written_out(model, ours=True)).model
+    model = written_out(model, ours=False)
     lift_constants(model)
     keep_digits(model)
     _require_plain(model, name)
@@ -60,7 +58,7 @@ def _require_plain(model: ir.Model, name: str) -> None:
                 f"the batch of {name} is fixed: its {what} has shape {value.shape}",
                 hint=f"make it take any batch: rtserve annotate {name} -o NEW.onnx",
             )
-    others = sorted({f"{node.domain}.{node.op_type}" for node in model.graph if node.domain not in ("", "ai.onnx")})
+    others = sorted({f"{node.domain}.{node.op_type}" for node in model.graph if not _stands(node, model)})
     if others:
         raise InputError(
             f"{name} uses operators outside the standard: {', '.join(others[:5])}",
@@ -71,6 +69,11 @@ def _require_plain(model: ir.Model, name: str) -> None:
     )
     if control is not None:
         raise InputError(f"{name} has control flow ({control.op_type})", hint="export it without branches on data")
+
+
+def _stands(node: ir.Node, model: ir.Model) -> bool:
+    """Whether a node is standard ONNX, or a function of our own that the model declares."""
+    return node.domain in ("", "ai.onnx") or (node.domain == DOMAIN and node.op_identifier() in model.functions)
 
 
 def _modern(model: ir.Model, name: str) -> ir.Model:
@@ -155,6 +158,7 @@ def join(members: Sequence[Graph], plan: FusionPlan, *, labels: Mapping[str, str
     emit.prefix = "merge"
     y = add_calibration(emit, add_merge(emit, outputs, plan.merge), plan.calibration)
     set_output(model.graph, y, members[0].output_spec.n_outputs)
+    declare(model)
     return model
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtserve.graphs.functions import domain_of
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -88,7 +90,7 @@ class Emitter:
         import onnx_ir as ir
 
         values = [v if v is None or isinstance(v, ir.Value) else self.constant(_as_array(v)) for v in inputs]
-        node = ir.node(op_type, values, attributes=attributes, num_outputs=n)
+        node = ir.node(op_type, values, attributes=attributes, domain=domain_of(op_type), num_outputs=n)
         for index, value in enumerate(node.outputs):
             value.name = self.name(name or f"{self.prefix}.{op_type.lower()}")
             value.type = ir.TensorType(_result_type(op_type, index, values, attributes))
@@ -175,7 +177,9 @@ def inline_many(
             table[value] = shared[name]
     for node in source:
         inputs = [table[value] if value is not None else None for value in node.inputs]
-        copy = ir.node(node.op_type, inputs, attributes=dict(node.attributes), num_outputs=len(node.outputs))
+        copy = ir.node(
+            node.op_type, inputs, attributes=dict(node.attributes), domain=node.domain, num_outputs=len(node.outputs)
+        )
         for old, new in zip(node.outputs, copy.outputs, strict=True):
             new.name = emit.name(f"{emit.prefix}.{old.name}") if old.name else ""
             new.shape, new.type = old.shape, old.type

@@ -170,11 +170,13 @@ def name_after_operators(model: ir.Model) -> None:
 
 
 def normalise(model: ir.Model, *, name: str) -> None:
-    """Fix the versions, the input's, output's and graph's names, and drop metadata, in place."""
+    """Fix the versions, our functions, the input's, output's and graph's names, and drop metadata, in place."""
     import rtserve
+    from rtserve.graphs.functions import declare
     from rtserve.graphs.graph import INPUT_NAME, IR_VERSION, OUTPUT_NAME
 
     strip_metadata(model)
+    declare(model)
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "rtserve", rtserve.__version__
     model.domain, model.graph.name = None, name

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from rtserve.graphs.functions import products_in
+
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
@@ -91,11 +93,13 @@ def node_macs(node: ir.Node) -> int:
     return macs_of(node.op_type, node.outputs[0].shape, first, second, bool(node.attributes.get_int("transB", 0)))
 
 
-COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+COUNTED = ("Conv", "ConvTranspose", "Gemm", "LogMatrix", "MatMul")
 
 
 def macs_of(op: str, output: _Shape, first: _Shape, second: _Shape, transposed: bool) -> int:
     """Return the multiply-adds of an operation from the shapes of its output and of its first two inputs."""
+    if op == "LogMatrix":
+        return products_in(op) * _product(output) * _product(list(output or ())[-1:])
     if op == "Conv":
         return _product(output) * _product(list(second or ())[1:])
     if op == "ConvTranspose":

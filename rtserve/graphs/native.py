@@ -73,7 +73,7 @@ def generate_graph(graph: Graph, *, tiles: bool = True, shared: bool = False, ma
             f"native code computes window by window, and this graph takes {graph.fixed_batch} at once",
             hint="export it with a batch of any size",
         )
-    plan, tensors = graph_to_plan(graph)
+    plan, tensors = graph_to_plan(graph, written=True)
     try:
         return generate(read_flow(plan, tensors, (spec.n_chans, spec.n_times)), tiles=tiles, shared=shared, marks=marks)
     except Unsupported as reason:

@@ -19,6 +19,7 @@ import numpy as np
 from rtserve.errors import ExportError
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
+from rtserve.graphs.functions import written_out
 from rtserve.graphs.macs import infer_shapes
 from rtserve.graphs.openvino_functions import erf, softplus
 from rtserve.graphs.openvino_recurrences import RECURRENT, part_inputs
@@ -38,10 +39,12 @@ def lower(model: ir.Model) -> tuple[ir.Model, int]:
     ExportError
         Where a node has a form that OpenVINO gets wrong and that has no equivalent; the node is named.
     """
+    functions = len(model.functions)
+    model = written_out(model, ours=True)
     if not any(node.op_type in REWRITES or node.op_type in RECURRENT for node in model.graph):
-        return model, 0
+        return model, functions
     model = infer_shapes(model)
-    changed = rewrite(model)
+    changed = functions + rewrite(model)
     return (infer_shapes(model) if changed else model), changed
 
 

@@ -101,6 +101,8 @@ class ParityCase:
         Relative error that float32 is expected to make on this input; 0 where nobody asked.
     overflows : bool
         Whether the plain float32 network has no number here where float64 has one.
+    silent : bool
+        Whether the reference has no number for some window.
     """
 
     name: str
@@ -109,6 +111,7 @@ class ParityCase:
     finite: bool
     rounding: float = 0.0
     overflows: bool = False
+    silent: bool = False
 
     @property
     def verdict(self) -> str:
@@ -273,10 +276,14 @@ def probe_inputs(
 
 def _what_float32_does(ill: Sequence[ParityCase]) -> str:
     """Return by how much float32 itself is off on ill-conditioned inputs, or that it overflows there, and on which."""
-    off = max((max(case.rounding, case.error) for case in ill if not case.overflows), default=0.0)
+    undecided = [case for case in ill if not case.overflows and np.isinf(case.rounding)]
+    named = [case.name for case in ill if not case.overflows and case not in undecided]
+    off = max((max(case.rounding, case.error) for case in ill if case.name in named), default=0.0)
     said = []
-    if off:
-        named = [case.name for case in ill if not case.overflows]
+    for case in undecided:
+        other = "there is no number, and a rounding would give one," if case.silent else "a rounding leaves no number"
+        said.append(f"{other} on {case.name}")
+    if named:
         said.append(f"float32 itself is off by {off:.1e} (more than {CEILING:.0e}) on {_listed(named)}")
     if any(case.overflows for case in ill):
         said.append(f"float32 itself overflows on {_listed([case.name for case in ill if case.overflows])}")
@@ -317,8 +324,9 @@ def compare_outputs(
 
     def case(error: float, *, finite: bool, called: str = name, overflows: bool = False) -> ParityCase:
         return ParityCase(
-            name=called, error=error, allowed=allowed, finite=finite, rounding=rounding, overflows=overflows
-        )
+            name=called, error=error, allowed=allowed, finite=finite, rounding=rounding, overflows=overflows,
+            silent=not np.isfinite(reference).all(),
+        )  # fmt: skip
 
     if got.shape != reference.shape:
         return case(float("nan"), finite=False, called=f"{name}: shape {got.shape} against {reference.shape}")

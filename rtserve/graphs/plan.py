@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.errors import ExportError
+from rtserve.graphs.functions import DOMAIN, NAMES, written_out
 from rtserve.graphs.sizes import batches_of, drop_unread, resolve_sizes, store_sizes, to_tensor
 
 if TYPE_CHECKING:
@@ -27,8 +28,15 @@ __all__ = ["Plan", "graph_to_plan"]
 Plan = dict[str, Any]
 
 
-def graph_to_plan(graph: Graph) -> tuple[Plan, dict[str, Tensor]]:
+def graph_to_plan(graph: Graph, *, written: bool = False) -> tuple[Plan, dict[str, Tensor]]:
     """Return what `rtserve.runtime.executor.PlanModule` needs to run `graph`.
+
+    Parameters
+    ----------
+    graph : Graph
+        What is to run.
+    written : bool
+        Whether functions of our own are written out, for an engine that has none of its own for them.
 
     Returns
     -------
@@ -44,7 +52,7 @@ def graph_to_plan(graph: Graph) -> tuple[Plan, dict[str, Tensor]]:
     """
     from rtserve.runtime.executor import missing_operators
 
-    reader, plan = read_model(graph.clone_model())
+    reader, plan = read_model(graph.clone_model(), written=written)
     missing = missing_operators(plan)
     if missing:
         raise ExportError(
@@ -126,11 +134,12 @@ def _failing(plan: Plan, program: Program, x: Tensor) -> str:
     return f"{node['op']} (value {next(filter(None, node['outputs']))})"
 
 
-def read_model(model: ir.Model) -> tuple[_Reader, Plan]:
-    """Return a model as a plan that still computes its shapes, and the reader that holds its tensors."""
+def read_model(model: ir.Model, *, written: bool = False) -> tuple[_Reader, Plan]:
+    """Return a model as a plan that still computes its shapes, and the reader that holds its tensors; it is used up."""
     from rtserve.runtime.executor import PLAN_SCHEMA
 
-    reader = _Reader(_inlined(model))
+    model = written_out(model, ours=written)
+    reader = _Reader(model)
     plan: Plan = {
         "schema": PLAN_SCHEMA,
         "opset": model.opset_imports.get("", 20),
@@ -142,15 +151,6 @@ def read_model(model: ir.Model) -> tuple[_Reader, Plan]:
     return reader, plan
 
 
-def _inlined(model: ir.Model) -> ir.Model:
-    """Return the model with its own functions written out."""
-    if model.functions:
-        from onnx_ir.passes.common import InlinePass
-
-        model = InlinePass()(model).model
-    return model
-
-
 class _Reader:
     """Reads an onnx_ir model: names that are safe as buffers, attributes as Python values."""
 
@@ -160,6 +160,7 @@ class _Reader:
         self.sizes: dict[str, Any] = {}
         self.tensors: dict[str, Tensor] = {}
         self.nodes: list[dict[str, Any]] = []
+        self.ours = {(domain, name) for domain, name, _ in model.functions if domain == DOMAIN and name in NAMES}
         self.inputs = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
         self.outputs = list(model.graph.outputs)
         for value in self.inputs:
@@ -199,7 +200,7 @@ class _Reader:
 
     def node(self, node: ir.Node) -> None:
         """Read one node; a Constant becomes a constant of the plan."""
-        if node.domain not in ("", "ai.onnx"):
+        if node.domain not in ("", "ai.onnx") and (node.domain, node.op_type) not in self.ours:
             raise ExportError(
                 f"operator {node.domain}::{node.op_type} is not standard ONNX",
                 hint="export with standard operators only",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import rtserve.runtime.indexing
 import rtserve.runtime.linear
+import rtserve.runtime.logarithm
 import rtserve.runtime.pointwise
 import rtserve.runtime.pooling
 import rtserve.runtime.recurrent

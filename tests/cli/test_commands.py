@@ -87,6 +87,28 @@ def test_lists_are_the_same_for_people_and_machines(what):
         assert any(line.startswith(name) for line in shown.output.splitlines()), name
 
 
+def test_only_exporters_are_listed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "exporters"
+    folder.mkdir()
+    (folder / "net.py").write_text('r"""Nets of mine.\n\nMore."""\ndef exporter(shapes, settings): ...\n')
+    (folder / "two.py").write_text('"""Two."""\nexporter: object = 1\ndef small(shapes, settings): ...\n')
+    (folder / "any.py").write_text('"""Any class."""\ndef __getattr__(name): ...\n')
+    (folder / "other.py").write_text("from net import exporter\n")
+    (folder / "helper.py").write_text('r"""Mathematics."""\ndef root(a): ...\nraise RuntimeError("not run")\n')
+    (folder / "broken.py").write_text("def (\n")
+    names = json.loads(invoke("list", "exporters", "--json").stdout)["names"]
+    names.pop("rtserve.training.networks:exporter")
+    assert names.pop("exporters/broken.py").startswith("cannot be read as Python: invalid syntax")
+    assert names == {
+        "exporters/any.py:NAME": "Any class.",
+        "exporters/net.py": "Nets of mine.",
+        "exporters/other.py": "",
+        "exporters/two.py": "Two.",
+        "exporters/two.py:small": "Two.",
+    }
+
+
 def test_lists_hold_what_there_is():
     from rtserve.fusion import plan, views
 

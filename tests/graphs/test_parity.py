@@ -95,6 +95,19 @@ def test_a_report_is_equal_only_where_every_input_is():
     assert not ParityReport(cases=(equal, ill, unequal)).passed
 
 
+def test_what_has_no_number_but_for_a_rounding_is_called_so():
+    none, one = np.full((1, 1), np.nan), np.ones((1, 1))
+    equal = compare_outputs("easy", one, one)
+    silent = compare_outputs("constant windows", none, none, rounding=np.inf)
+    assert silent.verdict == "ill-conditioned"
+    said = ParityReport(cases=(equal, silent)).summary()
+    assert "there is no number, and a rounding would give one, on constant windows; equal on the other 1 of 2" in said
+    assert "inf" not in said
+    lost = compare_outputs("noise", one, one, rounding=np.inf)
+    assert "ill-conditioned: a rounding leaves no number on noise" in ParityReport(cases=(equal, lost)).summary()
+    assert not compare_outputs("constant windows", one, none, rounding=np.inf).passed
+
+
 def test_a_network_that_overflows_by_itself_is_not_blamed_on_the_graph():
     truth = np.array([[1e40], [1.0]])
     single = np.array([[np.inf], [1.0]])

@@ -148,6 +148,7 @@ FORMS = {
               "  y = STFT (s, h, w)")],
     "Scatter": [],  # deprecated since opset 11: the node tests have it
     "ScatterElements": ["i = ArgMax <axis = 2> (x)\n  n = ReduceMin (x, twos)\n  y = ScatterElements <axis = 2> (x, i, n)"],
+    "LogMatrix": [],  # a function of our own: tests/graphs/test_functions.py
     "ScatterND": [],  # its indices count from the first axis, the batch: see test_scatter_nd
     "Selu": ["y = Selu (x)"],
     "Shape": ["y = Shape (x)", "y = Shape <start = 1> (x)"],

@@ -27,6 +27,7 @@ from rtserve.fusion.program.stack import Stacker, signature
 from rtserve.fusion.program.stack_ops import HANDLERS, gemm_weights
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
+from rtserve.graphs.functions import declare
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -84,6 +85,7 @@ def assemble(
     else:
         y = _ordered(emit, model, groups, views, plan, notes, share=share, n_outputs=n_outputs)
     set_output(model.graph, add_calibration(emit, y, plan.calibration), n_outputs)
+    declare(model)
     return Assembly(model=model, notes=tuple(dict.fromkeys(notes)))
 
 

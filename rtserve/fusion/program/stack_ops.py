@@ -168,6 +168,12 @@ def _transpose(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     return [s.collapse(wide, s.dims(node.outputs[0]))]
 
 
+def _log_matrix(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
+    """Logarithms of N matrices a window are those of a stack."""
+    one = s.emit.constant(s.arrays(index, 1)[0], keep=True)
+    return [s.collapse(s.emit("LogMatrix", s.expand(node.inputs[0]), one), s.dims(node.outputs[0]))]
+
+
 def _along(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     """What acts along axes: behind the first as it is, else on (batch, N, ...), every axis one further on."""
     read = [v for v in (node.inputs if node.op_type == "Concat" else node.inputs[:1]) if constant(v) is None]
@@ -201,4 +207,5 @@ HANDLERS: dict[str, Callable[[Stacker, int, Any], list[Any]]] = {
     "Gemm": _gemm,
     "MatMul": _matmul,
     "Transpose": _transpose,
+    "LogMatrix": _log_matrix,
 }
