@@ -27,9 +27,9 @@ def tensor(values: Any) -> Tensor:
     return torch.tensor(np.asarray(values, dtype=np.float64))
 
 
-def refuse(estimator: Any, why: str) -> InputError:
+def refuse(estimator: Any, why: str, cure: str = REFUSED) -> InputError:
     """Return the error for an estimator, or a setting of one, that has no graph."""
-    return InputError(f"{type(estimator).__module__}.{type(estimator).__name__} {why}", hint=REFUSED)
+    return InputError(f"{type(estimator).__module__}.{type(estimator).__name__} {why}", hint=cure)
 
 
 def _scm(x: Tensor, divisor: int, centred: bool) -> tuple[Tensor, Tensor]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import filter_steps  # type: ignore[import-not-found]
 import numpy as np
 import riemann_steps  # type: ignore[import-not-found]
 import sklearn_steps  # type: ignore[import-not-found]
@@ -36,6 +37,7 @@ METHODS = {"probabilities": "predict_proba", "decision": "decision_function", "p
 SEARCHES = ("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV")
 MOST_WITHIN = 8
 """Models of a file whose features and scores are compared too."""
+PARALLEL = ("FeatureUnion", "ColumnTransformer")
 VOTES = ("VotingClassifier", "VotingRegressor", "BaggingClassifier", "BaggingRegressor")
 
 
@@ -55,43 +57,77 @@ def _kind(estimator: Any) -> tuple[str, str]:
     """Return the library and class of an estimator; raise where it is somebody's own."""
     library = type(estimator).__module__.partition(".")[0]
     if library not in ("sklearn", "pyriemann", "mne"):
-        raise refuse(estimator, "is a class of its own, of which no numbers are known")
+        why = "is a class of its own, of which no numbers are known"
+        raise refuse(estimator, why, f"use the libraries' own steps; {filter_steps.CURE}")
     return library, type(estimator).__name__
 
 
-def _steps_of(estimator: Any) -> list[nn.Module]:
-    """Return the modules of an estimator that transforms."""
+def _steps_of(estimator: Any, n_times: int) -> list[nn.Module]:
+    """Return the modules of an estimator that transforms, of signals of `n_times` samples where it takes signals."""
     library, name = _kind(estimator)
     if name == "Pipeline":
-        return [module for _, step in estimator.steps for module in _transform(step)]
-    if name == "FeatureUnion":
-        weights = estimator.transformer_weights or {}
-        parts = [
-            (weights.get(key, 1.0), _transform(step)) for key, step in estimator.transformer_list if step != "drop"
-        ]
-        return [Concatenated([chain_of(steps) for _, steps in parts], [weight for weight, _ in parts])]
+        return _in_turn([step for _, step in estimator.steps], n_times)
+    if name in PARALLEL:
+        return [_beside(estimator, name, n_times)]
+    if (found := filter_steps.filter_of(estimator, f"{library}.{name}", n_times)) is not None:
+        return [found]
     table = riemann_steps.STEPS | sklearn_steps.STEPS
     if f"{library}.{name}" not in table:
         raise refuse(estimator, "is not supported")
     return [table[f"{library}.{name}"](estimator)]
 
 
-def _transform(step: Any) -> list[nn.Module]:
-    return [] if step is None or step == "passthrough" else _steps_of(step)
+def _in_turn(steps: Sequence[Any], n_times: int) -> list[nn.Module]:
+    """Return the modules of transformers one after the other."""
+    modules: list[nn.Module] = []
+    for step in steps:
+        modules += _transform(step, next((m.length for m in reversed(modules) if hasattr(m, "length")), n_times))
+    return modules
 
 
-def _final(estimator: Any, answer: str) -> list[nn.Module]:
+def _beside(estimator: Any, name: str, n_times: int) -> nn.Module:
+    """Return the transformers of a union, or of chosen columns, beside each other."""
+    weights = estimator.transformer_weights or {}
+    if name == "FeatureUnion":
+        steps = [(key, step) for key, step in estimator.transformer_list if step != "drop"]
+        for key, step in steps[:-1]:
+            if type(_first(step)).__name__ in filter_steps.STEPS:
+                why = f"in {key!r} of a union writes over the windows that the parts after it read"
+                raise refuse(_first(step), why, filter_steps.CURE)
+        parts = [(key, _transform(step, n_times)) for key, step in steps]
+    else:
+        columns = estimator._transformer_to_input_indices
+        parts = [
+            (key, [sklearn_steps.Chosen(columns[key], 1), *_transform(step, n_times)])
+            for key, step, _ in estimator.transformers_
+            if step != "drop" and len(columns[key])
+        ]
+    return Concatenated([chain_of(steps) for _, steps in parts], [weights.get(key, 1.0) for key, _ in parts])
+
+
+def _first(step: Any) -> Any:
+    """Return the step of a pipeline that reads its input."""
+    while type(step).__name__ == "Pipeline":
+        step = next((one for _, one in step.steps if not (one is None or isinstance(one, str))), None)
+    return step
+
+
+def _transform(step: Any, n_times: int) -> list[nn.Module]:
+    return [] if step is None or isinstance(step, str) else _steps_of(step, n_times)
+
+
+def _final(estimator: Any, answer: str, n_times: int) -> list[nn.Module]:
     """Return the modules of an estimator that answers."""
     library, name = _kind(estimator)
     if name == "Pipeline":
-        head = estimator.steps[-1][1]
-        return [m for _, step in estimator.steps[:-1] for m in _transform(step)] + _final(head, answer)
+        before = _in_turn([step for _, step in estimator.steps[:-1]], n_times)
+        return before + _final(estimator.steps[-1][1], answer, n_times)
     if name in SEARCHES:
-        return _final(estimator.best_estimator_, answer)
+        return _final(estimator.best_estimator_, answer, n_times)
     if name in VOTES:
-        return [_votes(estimator, name, answer)]
+        return [_votes(estimator, name, answer, n_times)]
     if library == "pyriemann" and name == "TSClassifier":
-        return _final(estimator._pipe, answer)
+        return _final(estimator._pipe, answer, n_times)
     if library == "pyriemann" and name == "MDM":
         metric = riemann_steps.metric_of(estimator, estimator.metric)
         return [riemann_steps.Distances(estimator.covmeans_, metric, probabilities=True)]
@@ -100,7 +136,7 @@ def _final(estimator: Any, answer: str) -> list[nn.Module]:
     return [sklearn_steps.head_of(estimator, name, answer)]
 
 
-def _votes(estimator: Any, name: str, answer: str) -> nn.Module:
+def _votes(estimator: Any, name: str, answer: str, n_times: int) -> nn.Module:
     """Return the mean of members."""
     if answer == "decision" or (name == "VotingClassifier" and estimator.voting != "soft"):
         raise refuse(
@@ -116,7 +152,7 @@ def _votes(estimator: Any, name: str, answer: str) -> nn.Module:
             raise refuse(
                 estimator, f"has a member that knows {len(member.classes_)} of {len(estimator.classes_)} classes"
             )
-        chains.append(_chosen_features(estimator, number) + _final(member, answer))
+        chains.append(_chosen_features(estimator, number) + _final(member, answer, n_times))
     return Ensemble(chains, weights)
 
 
@@ -153,12 +189,15 @@ def _ask(estimator: Any, answer: str, x: np.ndarray) -> np.ndarray:
 
 
 def _quiet(own: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a library's function without what it warns of while it answers: odd windows are asked for on purpose."""
+    """Return a library's function without what it warns of while it answers: odd windows are asked for on purpose.
+
+    It is given a copy: filters of MNE write over their windows.
+    """
 
     def asked(x: np.ndarray) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return own(x)
+            return own(x.copy())
 
     return asked
 
@@ -179,6 +218,11 @@ def _load(path: Path) -> Any:
         raise CheckpointError(
             f"{path.name} needs the package {error.name}, which is not installed here",
             hint="install what it was saved with; a class of your own cannot be exported",
+        ) from None
+    except AttributeError as error:  # what a script or notebook defined, or another version of the library
+        raise CheckpointError(
+            f"{path.name} holds what cannot be found here: {' '.join(str(error).split())[:200]}",
+            hint=f"a function or class of your own cannot be exported: {filter_steps.CURE}; or another version saved it",
         ) from None
 
 
@@ -237,7 +281,9 @@ def _build(path: Path, settings: Mapping[str, Any]) -> Built:
     models = _models(loaded, values)
     said = [" ".join(str(w.message).split())[:200] for w in caught if "Version" in w.category.__name__]
     answer = _answer_of(models[0], str(values["answer"]))
-    chains = [_final(model, answer) for model in models]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # filters say that a window is short for them
+        chains = [_final(model, answer, int(values["n_times"])) for model in models]
     network = Member(chain_of(chains[0]) if len(chains) == 1 else Ensemble(chains, None))
 
     def own(x: np.ndarray) -> np.ndarray:
@@ -249,14 +295,16 @@ def _build(path: Path, settings: Mapping[str, Any]) -> Built:
     return _built(network, _quiet(own), models, values, answer, n_outputs, said)
 
 
-def _within(network: nn.Module, models: list[Any], answer: str) -> tuple[Within, ...]:
+def _within(network: nn.Module, models: list[Any], answer: str, n_times: int) -> tuple[Within, ...]:
     """Return what is compared on the way: the features before the last step, and the scores before a probability."""
     found = []
     for model in models[:MOST_WITHIN]:
         inner = getattr(model, "best_estimator_", model)
         if type(inner).__name__ == "Pipeline" and len(inner.steps) > 1:
             before = inner[:-1]
-            steps = [module for _, step in before.steps for module in _transform(step)]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                steps = _steps_of(before, n_times)
             found.append(Within(name="features", network=chain_of(steps), own=_quiet(before.transform)))
     if answer == "probabilities" and all(map(_scored, models)):
 
@@ -341,7 +389,7 @@ def _built(
         ),
         quirks=_quirks(said, answer, _has_link(models[0])),
         own=own,
-        within=_within(network, models, answer),
+        within=_within(network, models, answer, int(values["n_times"])),
         mixing=_mixing(network, int(values["n_chans"])),
         own_name=", ".join(f"{name} {version}" for name, version in versions.items()),
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filter_steps import CURE  # type: ignore[import-not-found]
 from riemann_steps import refuse, tensor  # type: ignore[import-not-found]
 from torch import Tensor, nn
 
@@ -212,7 +213,9 @@ def _function(step: Any) -> nn.Module:
     name = getattr(function, "__name__", "")
     if name in FUNCTIONS and getattr(np, name, None) is function:
         return Function(name)
-    raise refuse(step, f"calls {function!r}; numpy's {', '.join(FUNCTIONS)} have a graph")
+    raise refuse(
+        step, f"calls {function!r}; numpy's {', '.join(FUNCTIONS)}, and filters that are known, have a graph", CURE
+    )
 
 
 STEPS: dict[str, Callable[[Any], nn.Module]] = {
@@ -321,6 +324,12 @@ def head_of(estimator: Any, name: str, answer: str) -> nn.Module:
         link = "none"
     else:
         link = _link_of(estimator, name)
+        if answer == "probabilities" and link == "none":
+            raise refuse(
+                estimator,
+                "makes probabilities of its scores in a way that has no graph (a fit on folds of its own)",
+                "--set answer=decision takes its scores; LDA and logistic regression have probabilities",
+            )
         if name in ("SVC", "NuSVC") and len(estimator.classes_) > 2:
             raise refuse(estimator, "votes between pairs of classes; with two classes, or as LinearSVC, it has a graph")
     coefficients = np.atleast_2d(np.asarray(estimator.coef_, dtype=np.float64))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,7 +52,7 @@ def models() -> dict[str, tuple[Any, str]]:
     from sklearn.pipeline import make_union
 
     lr = linear_model.LogisticRegression
-    found: dict[str, tuple[Any, str]] = {}
+    found: dict[str, tuple[Any, str]] = filtered()
     for name in ("scm", "cov", "oas", "lwf", "sch"):
         found[f"cov {name}"] = pipe(Cov(name), Ts(), Lda()), "three"
     for metric in ("logeuclid", "euclid", "riemann"):
@@ -104,6 +104,50 @@ def models() -> dict[str, tuple[Any, str]]:
     return found
 
 
+def band(low: float, high: float) -> Any:
+    """Return a zero-phase filter of windows at 100 Hz as a step."""
+    from scipy import signal
+    from sklearn.preprocessing import FunctionTransformer
+
+    sos = signal.butter(2, [low, high], "bandpass", fs=100, output="sos")
+    return FunctionTransformer(partial(signal.sosfiltfilt, sos))
+
+
+def filtered() -> dict[str, tuple[Any, str]]:
+    """Return pipelines that filter along time, side by side, or columns."""
+    import mne
+    from pyriemann.estimation import Covariances as Cov
+    from pyriemann.tangentspace import TangentSpace as Ts
+    from scipy import signal
+    from sklearn.compose import make_column_transformer
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis as Lda
+    from sklearn.pipeline import FeatureUnion, Pipeline, make_union
+    from sklearn.pipeline import make_pipeline as pipe
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+    found: dict[str, tuple[Any, str]] = {}
+    bands = ((6.0, 12.0), (12.0, 20.0), (20.0, 35.0))
+    found["filter bank"] = pipe(make_union(*(pipe(band(*b), Cov("oas"), Ts()) for b in bands)), Lda()), "three"
+    high = mne.decoding.TemporalFilter(25.0, None, 100.0, l_trans_bandwidth=20.0)
+    csp = [pipe(band(4.0, 15.0), mne.decoding.CSP(2)), pipe(high, mne.decoding.CSP(2))]
+    found["filter bank of csp"] = pipe(make_union(*csp), StandardScaler(), Lda()), "three"
+    asked = {"sfreq": 100.0, "l_freq": 8.0, "h_freq": 30.0, "method": "iir", "verbose": False}
+    found["filter of mne"] = pipe(FunctionTransformer(mne.filter.filter_data, kw_args=asked), Cov(), Ts(), Lda()), "two"
+    causal = FunctionTransformer(partial(signal.lfilter, *signal.butter(2, 0.3)))
+    fewer = FunctionTransformer(partial(signal.resample, axis=-1), kw_args={"num": 40})
+    found["resampled"] = (
+        pipe(causal, fewer, band(6.0, 20.0), FunctionTransformer(signal.detrend), Cov(), Ts(), Lda()),
+        "two",
+    )
+    columns = make_column_transformer((StandardScaler(), slice(0, 5)), ("drop", [5]), ("passthrough", [9, 7]))
+    found["columns"] = pipe(Cov("oas"), Ts(), columns, Lda()), "three"
+    rest = make_column_transformer((StandardScaler(), [3, 1]), remainder="passthrough")
+    inner = FeatureUnion([("a", "passthrough"), ("b", rest), ("c", "drop")], transformer_weights={"b": 0.5})
+    named = [("cov", Cov("oas")), ("none", "passthrough"), ("ts", Ts()), ("both", make_union(inner, StandardScaler()))]
+    found["nested union"] = Pipeline([*named, ("nothing", None), ("lda", Lda())]), "three"
+    return found
+
+
 def vote(members: list[Any], **more: Any) -> Any:
     from sklearn.ensemble import VotingClassifier
 
@@ -132,6 +176,7 @@ def probes(one: Built) -> list[tuple[str, np.ndarray]]:
 
 
 NAMES = (
+    "filter bank", "filter bank of csp", "filter of mne", "resampled", "columns", "nested union",
     "cov scm", "cov cov", "cov oas", "cov lwf", "cov sch", "tangent logeuclid", "mdm logeuclid", "tangent euclid",
     "mdm euclid", "tangent riemann", "mdm riemann", "shrinkage", "erp", "xdawn covariances", "delays", "xdawn", "csp",
     "csp matrices", "spoc", "whitening", "csp of mne", "csp of mne, powers", "tangent classifier", "union", "scalers",
@@ -211,12 +256,17 @@ def test_members_that_differ_in_numbers_alone_are_one_product(family: Load, tmp_
 
 
 def test_what_has_no_graph_is_refused_by_its_name(family: Load, tmp_path: Path) -> None:
+    from mne.decoding import TemporalFilter
+    from mne.filter import notch_filter
     from pyriemann.classification import FgMDM
     from pyriemann.estimation import Covariances
     from pyriemann.tangentspace import TangentSpace
+    from scipy.signal import detrend
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis as Lda
+    from sklearn.linear_model import SGDClassifier as LinearSgd
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline as pipe
+    from sklearn.pipeline import make_union
     from sklearn.preprocessing import FunctionTransformer
     from sklearn.svm import SVC
 
@@ -231,6 +281,13 @@ def test_what_has_no_graph_is_refused_by_its_name(family: Load, tmp_path: Path) 
         "metric 'wasserstein'": pipe(cov, TangentSpace(metric="wasserstein"), Lda()),
         "a class of its own": pipe(cov, Own(), Lda()),
         "numpy's log": pipe(cov, tangent, FunctionTransformer(np.tanh), Lda()),
+        "in a way that has no graph": pipe(cov, tangent, LinearSgd(loss="modified_huber")),
+        "along axis 1": pipe(FunctionTransformer(partial(detrend, axis=1)), cov, tangent, Lda()),
+        "finds the lines": pipe(FunctionTransformer(notch_filter, kw_args=NOTCH), cov, tangent, Lda()),
+        "writes over the windows": pipe(
+            make_union(*[pipe(TemporalFilter(None, 15.0, 100.0), cov, tangent)] * 2), Lda()
+        ),
+        "no numbers are known": pipe(FunctionTransformer(partial(detrend, bp=[20])), Own(), Lda()),
     }
     for said, model in refused.items():
         with pytest.raises(InputError, match=said):
@@ -239,6 +296,9 @@ def test_what_has_no_graph_is_refused_by_its_name(family: Load, tmp_path: Path) 
         built(family, tmp_path, fitted(*models()["cov oas"]), n_chans=4)
     with pytest.raises(InputError, match="no setting 'n_chan'"):
         built(family, tmp_path, fitted(*models()["cov oas"]), n_chan=4)
+
+
+NOTCH = {"Fs": 100.0, "freqs": None, "method": "spectrum_fit", "filter_length": "0.6s", "verbose": False}
 
 
 class Own:
