@@ -168,6 +168,10 @@ def _answer_of(estimator: Any, wanted: str) -> str:
     """Return which method of an estimator the graph answers as."""
     if wanted and wanted not in ANSWERS:
         raise InputError(f"answer {wanted!r} is not one of {', '.join(ANSWERS)}", hint="--set answer=probabilities")
+    if not hasattr(estimator, "predict"):
+        raise refuse(
+            estimator, "predicts nothing", "a member ends in a classifier or a regression, not in a transformer"
+        )
     if not hasattr(estimator, "classes_"):
         if wanted not in ("", "predict"):
             raise InputError(
@@ -215,9 +219,12 @@ def _load(path: Path) -> Any:
     try:
         return joblib.load(path)
     except ModuleNotFoundError as error:
+        bring = (
+            "pip install 'rtserve[pyriemann]'" if error.name in ("pyriemann", "sklearn") else "install what saved it"
+        )
         raise CheckpointError(
             f"{path.name} needs the package {error.name}, which is not installed here",
-            hint="install what it was saved with; a class of your own cannot be exported",
+            hint=f"{bring}; a class of your own cannot be exported",
         ) from None
     except AttributeError as error:  # what a script or notebook defined, or another version of the library
         raise CheckpointError(

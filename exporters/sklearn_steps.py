@@ -277,6 +277,8 @@ def is_forest(name: str) -> bool:
 
 def _link_of(estimator: Any, name: str) -> str:
     """Return how a linear classifier makes probabilities of its scores; ``"none"`` where it makes none."""
+    if not hasattr(estimator, "classes_"):
+        raise refuse(estimator, "is not supported")
     binary = len(estimator.classes_) == 2
     if name in ("LogisticRegression", "LogisticRegressionCV"):
         rest = getattr(estimator, "multi_class", "") == "ovr" or estimator.solver == "liblinear"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from functools import cache, partial
@@ -9,10 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 
-from rtserve.errors import ExportError, InputError
+from rtserve.errors import CheckpointError, ExportError, InputError
 from rtserve.graphs.exporter import Built
 from rtserve.graphs.library import library_answers
 from rtserve.graphs.parity import probe_inputs
@@ -162,8 +164,6 @@ def fitted(model: Any, labels: str) -> Any:
 
 
 def built(family: Load, path: Path, model: Any, **settings: Any) -> Built:
-    import joblib
-
     joblib.dump(model, path / "m.joblib")
     found: Built = family("sklearn_pipeline").exporter.build(
         path / "m.joblib", {"n_chans": CHANS, "n_times": TIMES} | settings
@@ -262,7 +262,9 @@ def test_what_has_no_graph_is_refused_by_its_name(family: Load, tmp_path: Path) 
     from pyriemann.estimation import Covariances
     from pyriemann.tangentspace import TangentSpace
     from scipy.signal import detrend
+    from sklearn.compose import TransformedTargetRegressor as Scaled
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis as Lda
+    from sklearn.linear_model import Ridge
     from sklearn.linear_model import SGDClassifier as LinearSgd
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline as pipe
@@ -287,15 +289,33 @@ def test_what_has_no_graph_is_refused_by_its_name(family: Load, tmp_path: Path) 
         "writes over the windows": pipe(
             make_union(*[pipe(TemporalFilter(None, 15.0, 100.0), cov, tangent)] * 2), Lda()
         ),
+        "Ridge|Target.* is not supported": pipe(cov, tangent, Scaled(Ridge())),
+        "Pipeline predicts nothing": pipe(cov, tangent, "passthrough"),
         "no numbers are known": pipe(FunctionTransformer(partial(detrend, bp=[20])), Own(), Lda()),
     }
     for said, model in refused.items():
         with pytest.raises(InputError, match=said):
-            built(family, tmp_path, fitted(model, "three"))
+            built(family, tmp_path, fitted(model, "number" if "Target" in said else "three"))
     with pytest.raises(InputError, match="fails on windows of 4"):
         built(family, tmp_path, fitted(*models()["cov oas"]), n_chans=4)
     with pytest.raises(InputError, match="no setting 'n_chan'"):
         built(family, tmp_path, fitted(*models()["cov oas"]), n_chan=4)
+
+
+def test_what_a_script_defined_is_not_found_and_the_cure_is_said(
+    family: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sklearn.preprocessing import FunctionTransformer
+
+    mine = sys.modules[__name__]
+    monkeypatch.setattr(mine, "smoothed", lambda x: x, raising=False)
+    function: Any = mine.smoothed  # type: ignore[attr-defined]
+    function.__qualname__ = "smoothed"
+    joblib.dump(FunctionTransformer(function), tmp_path / "m.joblib")
+    monkeypatch.delattr(mine, "smoothed")
+    with pytest.raises(CheckpointError, match=r"holds what cannot be found here.*smoothed") as caught:
+        family("sklearn_pipeline").exporter.build(tmp_path / "m.joblib", {"n_chans": CHANS, "n_times": TIMES})
+    assert "functools.partial(scipy.signal.sosfiltfilt, sos)" in str(caught.value.hint)
 
 
 NOTCH = {"Fs": 100.0, "freqs": None, "method": "spectrum_fit", "filter_length": "0.6s", "verbose": False}
