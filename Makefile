@@ -38,13 +38,13 @@ test: install
 quick: install
 	$(FOR_TESTS) $(BIN)/python -m pytest $(WORKERS) -q --quick $(PYTEST)
 
-# The report in headless Chromium; fetched by apt where there is none and we may.
+# The report and the tables of the documentation in headless Chromium; fetched by apt where there is none and we may.
 test-browser: install
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
 	 { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
 	   apt-get install -y -qq --no-install-recommends chromium; } || \
 	 { echo "no Chromium: install it (Debian: apt-get install chromium)"; exit 4; }
-	OMP_NUM_THREADS=1 RTSERVE_SCREENSHOTS=$(or $(SCREENSHOTS),build/screenshots) $(BIN)/python -m pytest tests/report -m browser
+	OMP_NUM_THREADS=1 RTSERVE_SCREENSHOTS=$(or $(SCREENSHOTS),build/screenshots) $(BIN)/python -m pytest tests/report tests/docs -m browser
 
 # What only a CUDA device can show; skipped with that reason where there is none.
 test-gpu: install

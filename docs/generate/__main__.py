@@ -6,9 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from docs.generate.cells import TutorialError
 from docs.generate.check import faults
+from docs.generate.documents import documents_page
 from docs.generate.links import BrokenLinkError
 from docs.generate.tree import assemble
+from docs.generate.tutorials import tutorial_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,21 +27,13 @@ def build(site: Path, work: Path) -> list[str]:
     from sphinx.cmd.build import main as sphinx
 
     try:
-        assemble(ROOT, work / "source", {})
-    except BrokenLinkError as error:
+        ran = {f"tutorials/{name}.md": text for name, text in tutorial_pages(ROOT).items()}
+        assemble(ROOT, work / "source", ran | {"reference/documents.md": documents_page(ROOT)})
+    except (BrokenLinkError, TutorialError) as error:
         return [str(error)]
-    arguments = [
-        "-q",
-        "-W",
-        "--keep-going",
-        "-b",
-        "html",
-        "-d",
-        str(work / "doctrees"),
-        str(work / "source"),
-        str(site),
-    ]
-    if code := sphinx(arguments):
+    # -a: a page whose source is as it was names the site's other pages all the same, and these may be new.
+    arguments = ["-q", "-W", "--keep-going", "-a", "-b", "html"]
+    if code := sphinx([*arguments, "-d", str(work / "doctrees"), str(work / "source"), str(site)]):
         return [f"Sphinx warned, which counts as an error (exit code {code})"]
     return faults(site)
 

@@ -41,7 +41,7 @@ def command_pages() -> dict[str, str]:
     menu = "\n".join(f"commands-{title.lower()}" for title in GROUPS)
     common = (
         "Every command takes `--help`. Those that report take `--json`, which puts one JSON document on stdout and talk on "
-        "stderr. What a command writes is written whole or not at all, and a file that is there "
+        "stderr ([documents](documents.md)). What a command writes is written whole or not at all, and a file that is there "
         "is kept without `--force`. How a command ends is one of a few [exit codes](outcomes.md).\n"
     )
     pages["commands"] = "\n".join(

@@ -27,7 +27,7 @@ refuses it refuses with an error of `rtserve.errors`, whose ``hint`` says what t
 
     graph = rtserve.export("seed42.pth", exporter="exporters/compact_rt.py")
     fused = rtserve.fuse([graph], views="identity,roll:+3")
-    print(rtserve.bench(fused, against=graph).to_text())
+    print("\\n".join(rtserve.bench(fused, against=graph).lines()))
 
 """
 

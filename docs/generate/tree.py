@@ -15,6 +15,8 @@ from docs.generate.passes import passes_page
 from docs.generate.python import python_page
 from docs.generate.results import RECORDS, results_index
 from docs.generate.rules import rules_page
+from docs.generate.theory import THEORY, theory_origins, theory_pages
+from docs.generate.tutorials import FOLDER, SCRIPTS
 
 __all__ = ["assemble", "generated", "written"]
 
@@ -45,18 +47,30 @@ Made from the source of this version when the site is built.
 
 """
 PARTS = (
+    "Start <tutorials/start>",
+    "Tutorials <tutorials/index>",
     "How-to <howto/index>",
+    "Concepts <concepts/index>",
     "Reference <reference/index>",
     "Results <results/index>",
     "Changelog <changelog>",
     "Working on it <contributing>",
 )
-REFERENCE_ORDER = ("commands", "python", "recipe", "profile", "rules", "passes", "outcomes")
+REFERENCE_ORDER = ("commands", "python", "recipe", "profile", "rules", "passes", "documents", "outcomes", *THEORY)
+CONCEPTS = """# Concepts
+
+What the words mean, what is promised, and why it is fast.
+
+"""
+CONCEPTS_ORDER = ("exactness", "branches", "verdicts", "streaming", "engines")
 
 
 def written(root: Path) -> dict[PurePosixPath, PurePosixPath]:
     """Return which files of the repository are pages, and where in the site each of them is."""
-    found = {PurePosixPath(path): PurePosixPath(place) for path, place in ELSEWHERE.items()}
+    found = {PurePosixPath(path): PurePosixPath(place) for path, place in ELSEWHERE.items()} | theory_origins()
+    for path in sorted((root / FOLDER).iterdir()):
+        if path.suffix in SCRIPTS:
+            found[PurePosixPath(FOLDER, path.name)] = PurePosixPath("tutorials", f"{path.stem}.md")
     for path in sorted((root / "docs").glob("*.md")):
         place = f"{path.stem}.md" if path.stem in OWN else f"howto/{path.stem}.md"
         found[PurePosixPath("docs", path.name)] = PurePosixPath(place)
@@ -71,12 +85,15 @@ def generated(root: Path) -> dict[PurePosixPath, str]:
     reference = command_pages() | contract_pages()
     reference |= {"rules": rules_page(), "outcomes": outcomes_page()}
     pages = {PurePosixPath("reference", f"{name}.md"): text for name, text in reference.items()}
-    pages[PurePosixPath("reference/passes.rst")] = passes_page()
-    pages[PurePosixPath("reference/python.rst")] = python_page()
+    theory = theory_pages() | {"passes": passes_page(), "python": python_page()}
+    pages |= {PurePosixPath("reference", f"{name}.rst"): text for name, text in theory.items()}
     pages[PurePosixPath("reference/index.md")] = REFERENCE + _menu(REFERENCE_ORDER)
     pages[PurePosixPath("howto/index.md")] = HOWTO + _menu(
         sorted(place.stem for place in written(root).values() if place.parent.name == "howto")
     )
+    concepts = {place.stem for place in written(root).values() if place.parent.name == "concepts"}
+    known = [name for name in CONCEPTS_ORDER if name in concepts]
+    pages[PurePosixPath("concepts/index.md")] = CONCEPTS + _menu([*known, *sorted(concepts - set(known))])
     pages[PurePosixPath("results/index.md")] = results_index(root)
     return pages
 
@@ -92,7 +109,7 @@ def _menu(names: tuple[str, ...] | list[str]) -> str:
     return fence(":maxdepth: 1\n\n" + "\n".join(names), "{toctree}")
 
 
-def assemble(root: Path, sources: Path, more: Mapping[PurePosixPath, str]) -> None:
+def assemble(root: Path, sources: Path, ran: Mapping[str, str]) -> None:
     """Write the site's sources; what is there already and the same keeps its time, so that Sphinx reads only what changed.
 
     Parameters
@@ -101,8 +118,8 @@ def assemble(root: Path, sources: Path, more: Mapping[PurePosixPath, str]) -> No
         The repository.
     sources : Path
         The folder to write; what it holds besides is removed.
-    more : mapping
-        Further pages by their place.
+    ran : mapping
+        Pages that something had to be run for, by their place in the site; links are as from the folder of tutorials.
 
     Raises
     ------
@@ -117,7 +134,10 @@ def assemble(root: Path, sources: Path, more: Mapping[PurePosixPath, str]) -> No
         text, beside = rewritten(text, origin=origin, place=place, pages=pages, root=root)
         places[place] = (text + _parts(place)).encode()
         places |= {place.parent / name.name: (root / name).read_bytes() for name in beside}
-    places |= {place: text.encode() for place, text in (generated(root) | dict(more)).items()}
+    places |= {place: text.encode() for place, text in generated(root).items()}
+    for name, text in ran.items():
+        place, origin = PurePosixPath(name), PurePosixPath(FOLDER, PurePosixPath(name).name)
+        places[place] = rewritten(text, origin=origin, place=place, pages=pages, root=root)[0].encode()
     for path in sorted((root / "docs" / "static").iterdir()):
         places[PurePosixPath("_static", path.name)] = path.read_bytes()
     places[PurePosixPath("conf.py")] = Path(__file__).with_name("conf.py").read_bytes()

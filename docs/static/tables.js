@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const FEW = 7;
+  const FEW = 7, LONG = 60;
 
   // The first number of a cell ("10.20 > 2.07", "0.21 [0.20, 0.22]", "1,452"); NaN where the cell is no number.
   const number = (text) => {
@@ -65,6 +65,9 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     document.querySelectorAll("article table").forEach((table) => {
+      table.querySelectorAll("td").forEach((cell) => {
+        cell.classList.toggle("rt-long", cell.textContent.length > LONG);
+      });
       const body = table.tBodies[0];
       if (!table.tHead || !body || body.rows.length <= FEW) return;
       const rows = Array.from(body.rows);

@@ -7,7 +7,7 @@ import click
 import pytest
 
 import rtserve
-from docs.generate import contracts, fields, outcomes, python, results
+from docs.generate import contracts, documents, fields, outcomes, python, results
 from docs.generate.commands import command_pages, walk
 from docs.generate.passes import passes_page
 from docs.generate.rules import rules_page
@@ -94,6 +94,23 @@ def test_the_verbs_and_what_they_give_are_there():
     assert {"Graph", "WindowSet", "Evaluation", "BenchReport", "Built", "ValidationReport", "Verification"} <= names
 
 
+def test_every_kind_of_document_has_its_command(repo_dir):
+    found = documents.kinds(repo_dir)
+    assert {"fuse", "evaluation", "overall", "check", "env.try"} <= set(found)
+    root = click.Context(cli, info_name="rtserve")
+    paths = {path.removeprefix("rtserve ") for name in entries() for path, *_ in walk(name, root)}
+    assert {command for commands in found.values() for command in commands} <= paths
+    text = "".join(path.read_text() for path in (repo_dir / "rtserve" / "cli").glob("*.py"))
+    assert text.count("emit_json(") - 1 == len(re.findall(r"emit_json\(\n? *\"", text))  # a kind is a text at the call
+
+
+def test_the_shape_of_a_document_is_its_keys_and_their_types():
+    document = {"a": [{"b": 1}, {"b": None, "c": [1.5, 2.5]}], "d": {"e": True}, "f": []}
+    assert documents.shape(document) == [
+        "a: array of object", "  b: integer", "  c: array of number", "d: object", "  e: boolean", "f: array of nothing here"
+    ]  # fmt: skip
+
+
 def test_every_record_and_every_page_of_docs_is_in_the_site(repo_dir):
     pages = written(repo_dir)
     for path in [*(repo_dir / "docs").glob("*.md"), *(repo_dir / results.RECORDS).glob("*.md")]:
@@ -102,6 +119,7 @@ def test_every_record_and_every_page_of_docs_is_in_the_site(repo_dir):
     menus = {place: re.findall(r"(?m)^[\w-]+$", text) for place, text in made.items() if place.name == "index.md"}
     for place, listed in menus.items():
         beside = {p.stem for p in {*pages.values(), *made} if p.parent == place.parent} - {"index"}
+        beside |= {"documents"} if place.parent.name == "reference" else set()  # its page takes a run
         below = {name for name in beside if re.match(r"(commands|profile)-", name)}
         assert beside - below <= set(listed), place
-    assert set(REFERENCE_ORDER) <= {place.stem for place in made}
+    assert set(REFERENCE_ORDER) - {"documents"} <= {place.stem for place in made}
