@@ -76,7 +76,8 @@ def create(
         load_profile(profile), path, only=only, slim=not full, minimal=minimal, python=python, say=tell
     )
     for report in reports:
-        tell(f"{report.name}: {report.python}, torch {report.versions.get('torch')}, {report.megabytes:,} MB")
+        torch = f", torch {report.versions['torch']}" if "torch" in report.versions else ""
+        tell(f"{report.name}: {report.python}{torch}, {report.megabytes:,} MB")
     if as_json:
         emit_json("env", {"environments": [report.to_dict() for report in reports]})
 

@@ -31,6 +31,7 @@ def build_text(built: Built) -> str:
         if coupled := challenge.get("coupled"):
             given = "one window at a time" if coupled["batch"] == 1 else f"{coupled['batch']} windows at once"
             lines.append(f"    coupled: {coupled['by']}; the contest gives {given}")
+        lines += _container_lines(challenge)
         times = built.times[key]
         for route, report in built.agreement[key].items():
             lines.append(
@@ -44,6 +45,16 @@ def build_text(built: Built) -> str:
         lines.append(f"  not as recorded: {words}")
     lines.append(f"next: rtserve check {built.path} --profile {built.manifest['profile']}")
     return "\n".join(lines)
+
+
+def _container_lines(challenge: Mapping[str, Any]) -> list[str]:
+    """Return how a container reads recordings: as a stream, or window by window and why."""
+    made = challenge.get("container")
+    if made is None:
+        return []
+    events = ", ".join(f"{name} {value:g}" for name, value in made["events"].items())
+    how = "the step of a stream" if made["route"] == "stream" else f"every window whole: {made['why']}"
+    return [f"    a hop of {made['hop']} samples, by {how}", f"    events: {events}"]
 
 
 def _layout_lines(challenge: Mapping[str, Any]) -> list[str]:

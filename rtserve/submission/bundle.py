@@ -114,6 +114,8 @@ def build(
     output = check_writable(output, force=force)
     profile = load_profile(recipe.profile)
     require_compiled_allowed(recipe, profile)
+    if profile.container is not None:
+        return _built_container(recipe, profile, members, root, output, force=force, progress=progress)
     step = _Steps(len(members) + 2 * len(recipe.challenges), progress)
     graphs = _member_graphs(recipe, members, step)
     artefacts = [_artefact(recipe, key, graphs[key], profile, root, step) for key in recipe.challenges]
@@ -127,6 +129,49 @@ def build(
     data = zip_bytes(files)
     write_bytes(output, data, force=force)
     return Built(path=output, sha256=sha256_bytes(data), manifest=manifest, agreement=agreement, times=times)
+
+
+def _built_container(
+    recipe: Recipe,
+    profile: Profile,
+    members: list[tuple[str, Member, Path]],
+    root: Path | None,
+    output: Path,
+    *,
+    force: bool,
+    progress: Progress | None,
+) -> Built:
+    """Build the zip of a contest that runs containers."""
+    from dataclasses import replace
+
+    from rtserve.graphs.meaning import stated_specs
+    from rtserve.submission.archive import zip_bytes
+    from rtserve.submission.artefacts import Artefact
+    from rtserve.submission.container_build import contained
+    from rtserve.submission.manifest import container_files
+    from rtserve.submission.route_times import BENCHED, graph_us
+
+    step = _Steps(len(members) + 2, progress)
+    ((key, challenge),) = recipe.challenges.items()
+    graphs, name = _member_graphs(recipe, members, step)[key], f"challenge_{key}"
+
+    def laid_out(engine: str) -> Graph:
+        graph = _fused(recipe, key, graphs, profile, root, engine=engine)
+        inputs, _ = stated_specs(graph.input_spec, graph.output_spec, recipe.stated, name=name)
+        return replace(graph, input_spec=inputs)
+
+    made = contained(laid_out, profile, key, name=name, events=challenge.events, layout=recipe.layout_of(key))
+    step()
+    graph = made.graph
+    artefact = Artefact(key=key, name=name, graph=graph, runtime="onnxruntime", operators=frozenset(), files={})
+    files, manifest = container_files(recipe, profile, artefact, made)
+    data = zip_bytes(files)
+    write_bytes(output, data, force=force)
+    step()
+    return Built(
+        path=output, sha256=sha256_bytes(data), manifest=manifest, agreement={key: {made.route: made.parity}},
+        times={key: {made.route: made.us_per_window, BENCHED: graph_us(graph)}},
+    )  # fmt: skip
 
 
 class _Steps:
@@ -179,11 +224,23 @@ def _artefact(
     recipe: Recipe, key: str, members: list[Graph], profile: Profile, root: Path | None, step: Callable[[], None]
 ) -> Artefact:
     """Fuse one challenge and turn it into files."""
+    from rtserve.submission.artefacts import make_artefact
+    from rtserve.submission.manifest import reference_windows
+
+    runtime, graph = recipe.runtime_of(key), _fused(recipe, key, members, profile, root)
+    windows = reference_windows(recipe, profile, next(iter(recipe.challenges)), root) if runtime == "native" else None
+    artefact = make_artefact(key, graph, runtime, recipe.precision, windows)
+    step()
+    return artefact
+
+
+def _fused(
+    recipe: Recipe, key: str, members: list[Graph], profile: Profile, root: Path | None, *, engine: str = ""
+) -> Graph:
+    """Fuse one challenge's members for an engine, and make sure that the graph is for the contest."""
     from rtserve.fusion.fuse import fuse
     from rtserve.fusion.run.order import PORTABLE
-    from rtserve.submission.artefacts import make_artefact
     from rtserve.submission.fitting import require_fit
-    from rtserve.submission.manifest import reference_windows
 
     challenge, runtime = recipe.challenges[key], recipe.runtime_of(key)
     graph = fuse(
@@ -192,15 +249,12 @@ def _artefact(
         merge=_with_file(recipe, challenge.merge, root),
         calibration=_calibration(challenge),
         optimize=challenge.optimize,
-        engine=recipe.layout_of(key),
+        engine=engine or recipe.layout_of(key),
         passes=PORTABLE if runtime == "auto" and not recipe.layout else None,
         stated=_placed(members, challenge, profile.challenge(key).target),
     )
     require_fit(graph, profile, profile.challenge(key), recipe.stated)
-    windows = reference_windows(recipe, profile, next(iter(recipe.challenges)), root) if runtime == "native" else None
-    artefact = make_artefact(key, graph, runtime, recipe.precision, windows)
-    step()
-    return artefact
+    return graph
 
 
 def _placed(members: list[Graph], challenge: ChallengeRecipe, target: str) -> dict[str, str]:

@@ -274,8 +274,15 @@ def _checkpoints(details: dict[str, Any], given: set[str]) -> Iterator[str]:
 def _derived(case: _Case) -> Iterator[str]:
     """Plans, tensors and the script follow from the graphs."""
     from rtserve.submission.derived import derived_findings
+    from rtserve.submission.profile import load_profile
 
-    yield from derived_findings(case.files, case.manifest)
+    profile = load_profile(case.manifest["profile"])
+    if profile.container is not None:
+        from rtserve.submission.container_build import derived_container
+
+        yield from derived_container(case.files, case.manifest, profile)
+    else:
+        yield from derived_findings(case.files, case.manifest)
 
 
 def _container(case: _Case) -> Iterator[str]:

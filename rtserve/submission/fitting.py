@@ -84,11 +84,14 @@ def differences(graph: Graph, profile: Profile, challenge: Challenge) -> list[st
     """Return in what a graph states something else than its contest; nothing of what either leaves open.
 
     Sizes and the rate are compared where the contest sets them; the unit, the target and the outputs always. Channels are
-    those of the contest in another order, or the author's to judge.
+    those of the contest in another order, or the author's to judge. A container reads recordings: its windows, their unit
+    and their channels are its own, and whether they follow from the contest's is asked when it is built.
     """
     signal, takes = profile.signal_of(challenge.key), graph.input_spec
     given = signal.spec
-    if signal.assumed:
+    if profile.container is not None:
+        given, signal = takes, replace(signal, ch_names=())
+    elif signal.assumed:
         given = replace(given, n_chans=takes.n_chans, n_times=takes.n_times, sfreq=takes.sfreq)
     found = []
     try:

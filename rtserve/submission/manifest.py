@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,14 @@ from rtserve.files import canonical_json, sha256_bytes
 
 if TYPE_CHECKING:
     from rtserve.submission.artefacts import Artefact
+    from rtserve.submission.container_build import Contained
     from rtserve.submission.profile import Challenge, Profile
     from rtserve.submission.recipe import Recipe
 
-__all__ = ["MANIFEST", "REFERENCE", "bundle_files", "entry_script", "reference_bytes", "reference_windows", "seal"]
+__all__ = [
+    "MANIFEST", "REFERENCE", "bundle_files", "container_files", "entry_script", "reference_bytes", "reference_windows",
+    "rendered", "seal",
+]  # fmt: skip
 
 MANIFEST, REFERENCE, SCHEMA = "manifest.json", "reference.pt", "rtserve.manifest/1"
 N_REFERENCE = 4
@@ -38,24 +42,42 @@ def bundle_files(
     files |= vendored_files(recipe, root)
     files[profile.entry.file] = entry_script(profile, artefacts).encode()
     files[REFERENCE] = reference
-    manifest = _manifest(recipe, profile, artefacts, files)
+    told = {"file": REFERENCE, "windows": N_REFERENCE, "from": recipe.windows or "seeded noise"}
+    return _with_manifest(recipe, profile, artefacts, files, reference=told)
+
+
+def container_files(
+    recipe: Recipe, profile: Profile, artefact: Artefact, made: Contained
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return every file of a container's zip, and the manifest as a dictionary."""
+    told = {"file": made.entry["container"]["recording"], "from": "a planted recording"}
+    entries = {artefact.key: made.entry | {"routes": [made.route]}}
+    return _with_manifest(recipe, profile, [artefact], dict(made.files), reference=told, more=entries)
+
+
+def _with_manifest(
+    recipe: Recipe,
+    profile: Profile,
+    artefacts: Sequence[Artefact],
+    files: dict[str, bytes],
+    *,
+    reference: dict[str, Any],
+    more: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    manifest = _manifest(recipe, profile, artefacts, files, reference, more or {})
     files[MANIFEST] = (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
     return files, manifest
 
 
 def entry_script(profile: Profile, artefacts: Sequence[Artefact]) -> str:
     """Return ``submission.py``: the executor's source and the entry class of the profile."""
-    import jinja2
-
     from rtserve.submission.sources import runtime_source
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rtserve.submission"), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
-    )
     operators = sorted(set().union(*(artefact.operators for artefact in artefacts)))
     by_key = {artefact.key: artefact for artefact in artefacts}
     signal = profile.signal_of(artefacts[0].key)
-    text = environment.get_template(profile.template).render(
+    return rendered(
+        profile,
         title=profile.title,
         version=rtserve.__version__,
         class_name=profile.entry.class_name,
@@ -66,6 +88,17 @@ def entry_script(profile: Profile, artefacts: Sequence[Artefact]) -> str:
         unit=signal.unit,
         challenges=[_challenge_words(c, by_key[c.key]) for c in profile.challenges if c.key in by_key],
     )
+
+
+def rendered(profile: Profile, **words: Any) -> str:
+    """Return a contest's template with `words` in their places."""
+    import jinja2
+
+    from rtserve.submission.profile import data_folder
+
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    source = data_folder() / "templates" / profile.template
+    text = environment.from_string(source.read_text("utf-8")).render(**words)
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
@@ -117,7 +150,12 @@ def reference_bytes(recipe: Recipe, profile: Profile, artefacts: Sequence[Artefa
 
 
 def _manifest(
-    recipe: Recipe, profile: Profile, artefacts: Sequence[Artefact], files: dict[str, bytes]
+    recipe: Recipe,
+    profile: Profile,
+    artefacts: Sequence[Artefact],
+    files: dict[str, bytes],
+    reference: dict[str, Any],
+    more: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     from rtserve.submission.evidence import cited
     from rtserve.submission.pins import recorded
@@ -130,9 +168,13 @@ def _manifest(
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "files": {name: sha256_bytes(data) for name, data in sorted(files.items())},
         "challenges": {
-            artefact.key: _challenge(recipe, artefact, profile.challenge(artefact.key)) for artefact in artefacts
+            artefact.key: {
+                **_challenge(recipe, artefact, profile.challenge(artefact.key)),
+                **more.get(artefact.key, _own(artefact)),
+            }
+            for artefact in artefacts
         },
-        "reference": {"file": REFERENCE, "windows": N_REFERENCE, "from": recipe.windows or "seeded noise"},
+        "reference": reference,
         "evidence": cited(recipe, graphs),
         "environment": recorded(recipe),
     }
@@ -169,16 +211,12 @@ def _challenge(recipe: Recipe, artefact: Artefact, challenge: Challenge) -> dict
 
     details = artefact.graph.provenance.details
     plan = details.get("plan", {})
-    entry = {
-        "graph": f"{artefact.name}.onnx",
+    return {
         "graph_sha256": artefact.graph.digest,
-        "plan": f"{artefact.name}.json",
-        "tensors": f"{artefact.name}.pt",
         "runtime": artefact.runtime,
         "precision": recipe.precision,
         "layout": recipe.layout_of(artefact.key),
         "member_layouts": _member_layouts(details),
-        "routes": list(artefact.routes),
         "target": artefact.graph.output_spec.target,
         "members": [
             {"sha256": m.sha256, "file": Path(m.file).name, "exporter": m.exporter, "settings": m.settings}
@@ -193,8 +231,15 @@ def _challenge(recipe: Recipe, artefact: Artefact, challenge: Challenge) -> dict
         "stated": taken(artefact.graph, challenge, recipe.stated),
         **coupled(artefact.graph, challenge),
     }
-    if f"{artefact.name}.ts" in artefact.files:
-        entry["script"] = f"{artefact.name}.ts"
-    if f"{artefact.name}.native.json" in artefact.files:
-        entry["native"] = f"{artefact.name}.native.json"
-    return entry
+
+
+def _own(artefact: Artefact) -> dict[str, Any]:
+    """Return the names of a challenge's files at the root of a zip, and by which routes they can be run."""
+    names = {
+        "graph": f"{artefact.name}.onnx",
+        "plan": f"{artefact.name}.json",
+        "tensors": f"{artefact.name}.pt",
+        "script": f"{artefact.name}.ts",
+        "native": f"{artefact.name}.native.json",
+    }
+    return {"routes": list(artefact.routes)} | {what: name for what, name in names.items() if name in artefact.files}

@@ -12,12 +12,16 @@ import tomllib
 from dataclasses import dataclass, field, replace
 from datetime import date
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from rtserve.errors import InputError, ProfileError
 from rtserve.spec import InputSpec
 from rtserve.submission.challenge import Challenge, in_phases, require_known
+from rtserve.submission.container_parts import Container, require_container
 from rtserve.submission.profile_parts import (
+    CONTAINER,
+    STYLES,
     Clause,
     Contradiction,
     Entry,
@@ -45,6 +49,7 @@ __all__ = [
     "Profile",
     "Signal",
     "Windows",
+    "data_folder",
     "full_name",
     "load_profile",
     "name_parts",
@@ -101,6 +106,8 @@ class Profile:
         Rule code to ``"fail"`` or ``"warn"`` where the contest differs from the rule's own.
     kit : Kit or None
         How the contest's own kit is run, where it has one.
+    container : Container or None
+        What the contest's containers read and write, where it runs containers.
     clauses, contradictions : tuple
         The contract in words, with sources.
     """
@@ -119,6 +126,7 @@ class Profile:
     electrodes: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     kit: Kit | None = None
+    container: Container | None = None
     contradictions: tuple[Contradiction, ...] = ()
     one_of: bool = False
     open_sizes: bool = False
@@ -159,8 +167,10 @@ class Profile:
         Raises
         ------
         InputError
-            Where the contest itself states the sizes.
+            Where the contest itself states the sizes, or gives recordings.
         """
+        if self.container is not None:
+            raise InputError(f"profile {self.name} gives recordings, not windows", hint="leave --shape out")
         signals = [self.signal_of(challenge.key) for challenge in self.challenges]
         if not self.open_sizes and not all(signal.assumed for signal in signals):
             raise InputError(f"profile {self.name} gives {signals[0]}", hint="leave --shape out")
@@ -205,9 +215,14 @@ class Profile:
         raise ProfileError(f"profile {self.name} has no challenge {key!r}", hint=f"it has {known}")
 
 
+def data_folder() -> Traversable:
+    """Return the folder that holds ``profiles/`` and ``templates/``: a contest is a file in each."""
+    return resources.files("rtserve.submission")
+
+
 def profile_names() -> list[str]:
     """Return the names of the profiles that come with rtserve."""
-    folder = resources.files("rtserve.submission") / "profiles"
+    folder = data_folder() / "profiles"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
@@ -236,7 +251,7 @@ def load_profile(name: str | Path) -> Profile:
     names = profile_names()
     base, key, phase = name_parts(str(name))
     if base in names:
-        source = resources.files("rtserve.submission") / "profiles" / f"{base}.toml"
+        source = data_folder() / "profiles" / f"{base}.toml"
         return parse_profile(source.read_text("utf-8"), where=f"profile {base}").narrowed(key, phase)
     path = Path(base)
     if path.suffix == ".toml" and path.is_file():
@@ -265,6 +280,7 @@ def parse_profile(text: str, *, where: str) -> Profile:
             hint="give the sentence that forbids them as a clause, with its source",
         )
     _require_periods(profile, where)
+    _require_style(profile, where)
     for challenge in profile.challenges:
         profile.signal_of(challenge.key)
         require_known(challenge, where)
@@ -275,6 +291,22 @@ def parse_profile(text: str, *, where: str) -> Profile:
                 hint=f"phases names {', '.join(profile.phases) or 'none'}",
             )
     return profile
+
+
+def _require_style(profile: Profile, where: str) -> None:
+    """Make sure that what a contest runs is described: a class in a script, or a container."""
+    style, contained = profile.entry.style, profile.container
+    if style not in STYLES:
+        raise ProfileError(f"{where}: entry.style is {style!r}", hint=f"one of {', '.join(STYLES)}")
+    if (style == CONTAINER) != (contained is not None):
+        has = "has the table" if contained is not None else "lacks the table"
+        raise ProfileError(f"{where}: entry.style is {style!r} and it {has} container", hint="a container has both")
+    if style != CONTAINER and not profile.entry.class_name:
+        raise ProfileError(f"{where}: entry lacks class_name", hint="name the class that the contest's scorer imports")
+    if contained is not None:
+        require_container(contained, where)
+        if len(profile.challenges) != 1:
+            raise ProfileError(f"{where}: a container of {len(profile.challenges)} challenges", hint="it answers one")
 
 
 def _require_periods(profile: Profile, where: str) -> None:

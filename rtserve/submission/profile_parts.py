@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from rtserve.spec import InputSpec
 
 __all__ = [
+    "CONTAINER",
+    "STYLES",
     "Clause",
     "Contradiction",
     "Entry",
@@ -20,6 +22,10 @@ __all__ = [
     "Signal",
     "Windows",
 ]
+
+CONTAINER = "container"
+STYLES = ("getters", "solver", CONTAINER)
+"""How a contest reaches the network; see `Entry.style`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +54,15 @@ class Entry:
     Parameters
     ----------
     file : str
-        The script at the root of the zip.
-    class_name : str
-        The class it imports.
+        The script at the root of the zip, or the Dockerfile.
     style : str
         ``"getters"``: one getter per challenge, the network called through ``forward``; ``"solver"``: one
-        ``load_model(meta)``, the network called through ``predict``.
+        ``load_model(meta)``, the network called through ``predict``; ``"container"``: an image whose command reads a
+        recording and writes a table, see `rtserve.submission.container_parts.Container`.
+    class_name : str
+        The class it imports; empty of a container.
+    upload : str
+        What is done with a zip that passed; ``{path}`` stands for its file.
     base : str
         Name of the class that the entry class derives from, or empty.
     method : str
@@ -68,8 +77,9 @@ class Entry:
     """
 
     file: str
-    class_name: str
     style: str
+    class_name: str = ""
+    upload: str = "upload {path}"
     base: str = ""
     method: str = "forward"
     requires: tuple[str, ...] = ("eval", "forward")

@@ -33,7 +33,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rtserve.errors import InputError, ProfileError, SpecMismatchError
 from rtserve.files import readable_file, sha256_file
@@ -41,6 +41,9 @@ from rtserve.graphs.checkpoint import checkpoint_digest
 from rtserve.graphs.engines import LAYOUTS
 from rtserve.spec import UNITS
 from rtserve.submission.tables import from_table
+
+if TYPE_CHECKING:
+    from rtserve.submission.profile import Profile
 
 __all__ = ["RUNTIMES", "CalibrationTable", "ChallengeRecipe", "Member", "Recipe", "Wheel", "load_recipe", "runs_in"]
 
@@ -125,6 +128,8 @@ class ChallengeRecipe:
         One of `RUNTIMES`; the recipe's own where empty.
     optimize : bool
         Whether the passes run.
+    events : dict
+        Of a contest that runs containers: what is other than in its profile's ``container.events``.
     """
 
     members: tuple[Member, ...]
@@ -133,6 +138,7 @@ class ChallengeRecipe:
     calibration: CalibrationTable = field(default_factory=CalibrationTable)
     runtime: str = ""
     optimize: bool = True
+    events: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +160,7 @@ class Recipe:
     challenges : dict of str to ChallengeRecipe
         By the profile's keys.
     runtime : str
-        One of `RUNTIMES`.
+        One of `RUNTIMES`; a container runs by onnxruntime, which is what its recipe has by default.
     wheel : Wheel, optional
         onnxruntime for the scorer's Python, where it is to travel along.
     precision : str
@@ -286,6 +292,8 @@ def load_recipe(path: str | Path) -> Recipe:
     ProfileError
         Where it is no TOML, a key is unknown (the nearest valid one is named) or missing, or a value is impossible.
     """
+    from rtserve.submission.profile import load_profile
+
     path = readable_file(path, "recipe")
     try:
         data = tomllib.loads(path.read_text("utf-8-sig"))
@@ -294,14 +302,14 @@ def load_recipe(path: str | Path) -> Recipe:
     if "folder" in data:
         raise ProfileError(f"{path} has the unknown key 'folder'", hint="members are found with --root DIR")
     recipe = from_table(Recipe, {**data}, str(path))
-    _require_sensible(recipe, str(path))
+    profile = load_profile(recipe.profile)
+    if profile.container is not None and "runtime" not in data:
+        recipe = dataclasses.replace(recipe, runtime="onnxruntime")
+    _require_sensible(recipe, profile, str(path))
     return Recipe(**{**recipe.__dict__, "folder": path.parent})
 
 
-def _require_sensible(recipe: Recipe, where: str) -> None:
-    from rtserve.submission.profile import load_profile
-
-    profile = load_profile(recipe.profile)
+def _require_sensible(recipe: Recipe, profile: Profile, where: str) -> None:
     known = [challenge.key for challenge in profile.challenges]
     for key, challenge in recipe.challenges.items():
         if key not in known:
@@ -323,9 +331,42 @@ def _require_sensible(recipe: Recipe, where: str) -> None:
     if recipe.unit and recipe.unit not in UNITS:
         raise ProfileError(f"{where}: unit is {recipe.unit!r}", hint=f"one of {', '.join(UNITS)}")
     _require_runtime([recipe.runtime, *(c.runtime for c in recipe.challenges.values() if c.runtime)], where)
+    _require_contained(recipe, profile, where)
     _require_precision(recipe.precision, where)
     if recipe.layout and recipe.layout not in LAYOUTS:
         raise ProfileError(f"{where}: layout is {recipe.layout!r}", hint=f"one of {', '.join(LAYOUTS)}")
+
+
+def _require_contained(recipe: Recipe, profile: Profile, where: str) -> None:
+    """Raise `ProfileError` where a recipe says of a container what is none, or what no container does."""
+    from rtserve.submission.container_settings import events_for
+
+    for key, challenge in recipe.challenges.items():
+        if profile.container is None:
+            if challenge.events:
+                raise ProfileError(
+                    f"{where}: challenge {key} has events, and {profile.name} scores answers to windows",
+                    hint="leave events out",
+                )
+        elif idle := _idle(recipe, key):
+            raise ProfileError(
+                f"{where}: {idle}, and the container of {profile.name} reads recordings, in float32, by the onnxruntime"
+                " that it installs",
+                hint="leave it out",
+            )
+        else:
+            events_for(profile.container, challenge.events, f"{where}: events of challenge {key}")
+
+
+def _idle(recipe: Recipe, key: str) -> str:
+    """Return what a recipe says that has no use in a container, or an empty text."""
+    said = {
+        f"runtime = {recipe.runtime_of(key)!r}": recipe.runtime_of(key) != "onnxruntime",
+        f"precision = {recipe.precision!r}": recipe.precision != "float32",
+        "a wheel": recipe.wheel is not None,
+        "windows": bool(recipe.windows),
+    }
+    return next((what for what, there in said.items() if there), "")
 
 
 def _require_runtime(runtimes: Sequence[str], where: str) -> None:

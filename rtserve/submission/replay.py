@@ -52,6 +52,13 @@ def replayed(
     from rtserve.submission.profile import load_profile
 
     profile = load_profile(manifest["profile"])
+    if profile.container is not None:
+        from rtserve.submission.container_replay import replayed_container
+
+        with tempfile.TemporaryDirectory(prefix="rtserve-replay-") as name:
+            unpack(files, Path(name))
+            yield from replayed_container(Path(name), files, profile, environment_python(env), routes)
+        return
     reference = reference_of(files, manifest)
     windows = np.resize(reference["windows"], (N_WINDOWS, *reference["windows"].shape[1:]))
     with tempfile.TemporaryDirectory(prefix="rtserve-replay-") as name:

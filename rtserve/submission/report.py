@@ -19,6 +19,7 @@ FAMILIES = {
     "RT2": "model files",
     "RT3": "run",
     "RT4": "parity and provenance",
+    "RT5": "container",
 }
 
 
@@ -86,7 +87,7 @@ def next_command(report: ValidationReport) -> str:
         return f"{finding.cure or broken.rule.cure} Then: {again}"
     if report.incomplete:
         return f"rtserve env create {report.profile.name} --path env && {again} --env env"
-    return f"upload {name}"
+    return report.profile.entry.upload.format(path=name)
 
 
 def to_dict(report: ValidationReport) -> dict[str, Any]:

@@ -68,6 +68,11 @@ def predict_zip(
     """
     profile = contest_of(path, profile)
     contest = load_profile(profile)
+    if contest.container is not None:
+        raise InputError(
+            f"{Path(path).name} is for {profile}, whose containers answer recordings, not windows",
+            hint="score the graph inside: rtserve evaluate GRAPH --continuous RECORDING",
+        )
     if challenge is None and assume and not windows.predicts and len(contest.challenges) > 1:
         challenge = contest.challenges[0].key
         assume(f"the windows do not say what y is: {Path(path).name} is scored as challenge {challenge} of {profile}")

@@ -24,6 +24,8 @@ from rtserve.submission.checks.model_files import needed
 from rtserve.submission.checks.rule import FAIL, WARN, Case, Finding, Rule, Skip
 from rtserve.submission.checks.source import Sources, read_sources
 from rtserve.submission.checks.unpack import Unpacked, unpack
+from rtserve.submission.container_report import container_notes
+from rtserve.submission.container_run import try_container
 from rtserve.submission.drive import Drive, drive, environment_python
 from rtserve.submission.forecast import beside_bench, of_drive
 from rtserve.submission.kit import KitRun, require_kit, run_against
@@ -97,7 +99,10 @@ def check(
         chosen = case.profile
         static_s = time.perf_counter() - start
         seen = None
-        if run and case.sources.entry is not None and any(not code.startswith(STATIC) for code in selected):
+        if run and case.contained is not None:
+            tried = try_container(case.contained, chosen, python=python, kind=kind, limits=limits)
+            case = dataclasses.replace(case, container=tried)
+        elif run and case.sources.entry is not None and any(not code.startswith(STATIC) for code in selected):
             seen = _drive(case, python, kind, limits)
             chosen, seen = one_of(chosen, seen)
         case = dataclasses.replace(case, profile=chosen, drive=seen)
@@ -113,8 +118,8 @@ def check(
         results=tuple(result for result in results if result.code in selected),
         forecasts=forecasts,
         kits=case.kits,
-        sandbox=seen.outcome.kind if seen else "",
-        python=_python_text(seen),
+        sandbox=seen.outcome.kind if seen else case.container.kind if case.container else "",
+        python=case.container.python if case.container else _python_text(seen),
         notes=notes,
         seconds=time.perf_counter() - start,
         static_seconds=static_s + static_rules_s,
@@ -160,7 +165,8 @@ def _look(path: Path, folder: Path, profile: Profile) -> Case:
     """Unpack and parse; nothing of the submission runs."""
     folder.mkdir(parents=True)
     unpacked: Unpacked = unpack(path, folder)
-    sources = read_sources(folder, unpacked.files(), profile) if unpacked.folder is not None else Sources()
+    scripted = unpacked.folder is not None and profile.container is None
+    sources = read_sources(folder, unpacked.files(), profile) if scripted else Sources()
     manifest = _manifest(unpacked)
     profile = _built_for(profile, manifest)
     return Case(path=path, profile=profile, unpacked=unpacked, sources=sources, manifest=manifest)
@@ -349,8 +355,11 @@ def _notes(case: Case, seen: Drive | None, run: bool) -> list[str]:
             "neither bubblewrap nor unshare works here: the submission ran with limits only, in the same file system"
         )
     notes += _of_another(case)
-    notes += _to_load(case)
-    notes.append(_on_a_gpu(case))
+    if case.profile.container is not None:
+        notes += container_notes(case.container, case.profile.container) if case.container else ()
+    else:
+        notes += _to_load(case)
+        notes.append(_on_a_gpu(case))
     if not run:
         notes.append("static rules only: the submission was not run")
     if case.profile.one_of and seen is not None:

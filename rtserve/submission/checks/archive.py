@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
 from rtserve.submission.checks.unpack import NO_ROOM
+from rtserve.submission.profile_parts import STYLES
 
 __all__ = ["RULES"]
 
@@ -16,6 +17,7 @@ class ReadableArchive(Rule):
     """The file is a zip that can be unpacked whole."""
 
     code = "RT001"
+    styles = STYLES
     cause = "An upload that was cut off, another kind of archive under a .zip name, or an encrypted member."
     cure = "Make the zip again: cd into the folder with submission.py and run `zip -r ../submission.zip .`"
 
@@ -30,6 +32,7 @@ class SafeNames(Rule):
     """Every member is a plain file or folder inside the archive."""
 
     code = "RT002"
+    styles = STYLES
     requires = ("RT001",)
     cause = "Absolute names, names with .., or symbolic links; the platform's unpacker refuses or ignores them."
     cure = "Zip the files themselves from inside their folder; `zip` without -y stores what a link points to."
@@ -45,6 +48,7 @@ class NoBomb(Rule):
     """The archive unpacks to a size that its bytes can honestly hold."""
 
     code = "RT003"
+    styles = STYLES
     requires = ("RT001",)
     cause = "A zip bomb, or members that overlap each other."
     cure = "Leave out files of zeros, and make the zip with an ordinary tool."
@@ -58,6 +62,7 @@ class EntryAtRoot(Rule):
     """The entry script stands at the root of the zip under its exact name."""
 
     code = "RT004"
+    styles = STYLES
     requires = ("RT001", "RT002", "RT003")
     cause = "The folder was zipped instead of its content, or the script has another name."
     cure = "cd into the folder with the script and run `zip -r ../submission.zip .`"
@@ -77,17 +82,19 @@ class EntryAtRoot(Rule):
             )
             return
         near = [n for n in case.unpacked.files() if n.lower() == entry.lower()]
-        scripts = [n for n in case.unpacked.files() if n.endswith(".py")]
+        ending = PurePosixPath(entry).suffix
+        scripts = [n for n in case.unpacked.files() if n.endswith(ending)]
         what = (
             f"{near[0]} is spelt otherwise" if near else f"it has {', '.join(scripts[:5]) or 'no Python file at all'}"
         )
-        yield Finding(message=f"there is no {entry} in the zip: {what}", cure=f"name the script {entry}, at the root")
+        yield Finding(message=f"there is no {entry} in the zip: {what}", cure=f"name it {entry}, at the root")
 
 
 class ReservedNames(Rule):
     """No file at the root has a name that the platform keeps for itself."""
 
     code = "RT005"
+    styles = STYLES
     requires = ("RT001", "RT002", "RT003")
     cause = "The worker takes metadata or metadata.yaml for its own and does not forward your files."
     cure = "Rename it. If this is a downloaded prediction_result, upload your own zip instead."
@@ -107,6 +114,7 @@ class ArchiveSize(Rule):
     """The archive is no larger than what the contest was seen to accept."""
 
     code = "RT006"
+    styles = STYLES
     severity = WARN
     requires = ("RT001",)
     cause = "Weights in double precision, optimizer states, or checkpoints that nothing loads."
@@ -125,6 +133,7 @@ class PlainNames(Rule):
     """No two members share a name, and folders are written with forward slashes."""
 
     code = "RT007"
+    styles = STYLES
     severity = WARN
     requires = ("RT001", "RT002")
     cause = "A zip that was appended to, or made by a tool that writes backslashes."

@@ -6,6 +6,7 @@ from rtserve.submission.checks import (
     archive,
     behaviour,
     compiled,
+    container,
     cost,
     identity,
     kit,
@@ -35,5 +36,6 @@ def all_rules() -> list[Rule]:
         *kit.RULES,
         *identity.RULES,
         *compiled.RULES,
+        *container.RULES,
     ]
     return sorted((kind() for kind in kinds), key=lambda rule: rule.code)

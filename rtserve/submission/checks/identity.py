@@ -12,6 +12,7 @@ from rtserve.files import sha256_file
 from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
 from rtserve.submission.company import calls, calls_for
 from rtserve.submission.drive import windows_of
+from rtserve.submission.profile_parts import STYLES
 
 if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
@@ -34,6 +35,7 @@ class SameBytes(Rule):
     """Every file has the digest that the manifest gives it, and no file is missing or added."""
 
     code = "RT401"
+    styles = STYLES
     requires = ("RT004",)
     cause = "A file was edited, swapped or added after the zip was built: what is in it is not what was measured."
     cure = "Build the zip again with `rtserve build`; do not edit it by hand."
@@ -67,6 +69,7 @@ class SameGraph(Rule):
     """The graph of each challenge is the one that was benchmarked and scored."""
 
     code = "RT402"
+    styles = STYLES
     requires = ("RT004",)
     cause = "The graph was exchanged after the manifest was written."
     cure = "Build the zip again from the recipe."
@@ -158,6 +161,7 @@ class LiveBranches(Rule):
     """Every member and view that the manifest names moves the output of the graph."""
 
     code = "RT404"
+    styles = STYLES
     severity = WARN
     requires = ("RT402",)
     cause = "A branch has weight zero or never speaks: it is named, costs time, and changes nothing."
@@ -184,6 +188,7 @@ class SameMeaning(Rule):
     """The graphs inside state the windows that the contest gives and the target that it scores."""
 
     code = "RT405"
+    styles = STYLES
     requires = ("RT004",)
     cause = "The graph was trained on windows in another unit, at another rate or of other channels, or for a target."
     cure = "Use members for this contest, or scale and resample in the script; say what a graph takes with rtserve annotate."

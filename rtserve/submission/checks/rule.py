@@ -19,6 +19,7 @@ from rtserve.submission.reachability import Function, functions, reached_functio
 if TYPE_CHECKING:
     from rtserve.submission.checks.source import Module, Sources
     from rtserve.submission.checks.unpack import Unpacked
+    from rtserve.submission.container_run import ContainerRun
     from rtserve.submission.drive import Drive
     from rtserve.submission.kit import KitRun
     from rtserve.submission.profile import Challenge, Profile
@@ -84,6 +85,8 @@ class Case:
         Packages of the profile that this machine lacks, by module name.
     kits : tuple of KitRun
         How the contest's own kit ended on each challenge, where one was named.
+    container : ContainerRun or None
+        What a container's command did, where the contest runs containers.
     """
 
     path: Path
@@ -94,11 +97,18 @@ class Case:
     manifest: dict[str, Any] | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
     kits: tuple[KitRun, ...] = ()
+    container: ContainerRun | None = None
 
     @property
     def challenges(self) -> tuple[Challenge, ...]:
         """The contest's challenges."""
         return self.profile.challenges
+
+    @property
+    def contained(self) -> Path | None:
+        """The unpacked folder of a container's zip; None where there is none, or the contest runs none."""
+        there = self.profile.container is not None and self.profile.entry.file in self.unpacked.names
+        return self.unpacked.folder if there else None
 
     def ran(self, stage: str, challenge: str | None = None) -> bool:
         """Whether the drive reached a stage and it ended well."""

@@ -29,6 +29,8 @@ def main() -> None:
 
     channel = channel_module.Channel(spec.pop("fd"), bytes.fromhex(spec.pop("key")))
     guards.limit_resources(spec["limits"])
+    if spec.get("container"):
+        _contain(spec["container"], channel)
     # Copied here from rtserve.graphs: this machine's torchaudio may lack what the scorer's has.
     importlib.import_module(f"{__package__}.pure_torchaudio").allow_pure_torchaudio()
     warnings.simplefilter("ignore")
@@ -47,6 +49,18 @@ def main() -> None:
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     os._exit(0)  # threads and exit handlers of a submission have nothing left to say
+
+
+def _contain(spec: dict[str, Any], channel: Any) -> None:
+    """Run a container's command, which needs no torch here, and end."""
+    from .container import run_container
+
+    channel.emit("start", ok=True, python=platform.python_version(), versions={})
+    try:
+        run_container(spec, channel)
+    except Exception as error:  # a fault of these calls, not of the submission
+        channel.emit("broken", ok=False, text=f"{type(error).__name__}: {error}")
+    os._exit(0)
 
 
 def _drive(spec: dict[str, Any], channel: Any, guards: Any) -> None:
