@@ -54,6 +54,25 @@ def test_python_that_is_not_there_exits_with_4(tmp_path):
     assert caught.value.exit_code == 4
 
 
+def test_an_environment_without_torch_needs_neither_stubs_nor_torch(tmp_path, monkeypatch):
+    ran = []
+
+    def run(command):
+        ran.append(command)
+        if command[1:3] == ["-m", "venv"]:
+            Path(command[3]).mkdir(parents=True)
+        return '{"edfio": "0.4.18"}\n'
+
+    monkeypatch.setattr(environments, "_run", run)
+    monkeypatch.setattr(environments, "find_python", lambda *_: Path(sys.executable))
+    (report,) = create(load_profile("szcore"), tmp_path / "envs")
+    assert report.versions == {"edfio": "0.4.18"}
+    installs = [command for command in ran if "install" in command]
+    assert all("edfio==0.4.18" in command for command in installs)
+    assert len(installs) == 1
+    assert not any("import torch" in part for command in ran for part in command)
+
+
 def test_failed_install_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
     def fail(command):
         raise EnvironmentMissingError("no index", hint="")
