@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtserve.native.points import MOST_POINTS, Tile, tile
+from rtserve.runtime.points import MOST_POINTS, Tile, tile_of
 
 if TYPE_CHECKING:
     from rtserve.native.flow import Operation
@@ -75,7 +75,7 @@ def choose(operation: Operation, weight: np.ndarray, n_out: int) -> Fast | None:
         return None
     segments, tiles = ceil(ceil(taps / stride) / q), ceil(n_out / m)
     reach = ((tiles + segments - 1) * m + q - 1) * stride
-    return Fast(axis=k + 2, tile=tile(m, q), stride=stride, segments=segments, tiles=tiles, reach=reach)
+    return Fast(axis=k + 2, tile=tile_of(m, q), stride=stride, segments=segments, tiles=tiles, reach=reach)
 
 
 def _direct(weight: np.ndarray, n_out: int, taps: int) -> float:
@@ -88,7 +88,7 @@ def _cost(weight: np.ndarray, group: int, n_out: int, taps: int, stride: int, m:
     segments = ceil(phase / q)
     if n > MOST_POINTS or stride > taps or (segments > 1 and q != m):
         return float("inf"), m, q
-    one, tiles = tile(m, q), ceil(n_out / m)
+    one, tiles = tile_of(m, q), ceil(n_out / m)
     blocks_in, blocks_out = ceil(weight.shape[1] * group / LANES), ceil(weight.shape[0] / LANES)
     products = tiles * (n * stride * segments - _idle(taps, stride, q, segments)) * weight.shape[1] * blocks_out
     window = (tiles + segments - 1) * stride * blocks_in * (_operations(one.window) + 2 * n)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.native.fast import FEWEST_ROWS, Fast, full
-from rtserve.native.points import Tile
 from rtserve.native.shares import MACS_PER_NS, parts_for, parts_of
 from rtserve.native.taps import Taps, filled
+from rtserve.runtime.points import Tile
 
 if TYPE_CHECKING:
     from rtserve.native.view import View

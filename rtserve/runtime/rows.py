@@ -7,11 +7,14 @@ and U of one window is a view. Samples that no window reads are in no product.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from rtserve.runtime.node import Call
 from rtserve.runtime.replay import is_followed
+from rtserve.runtime.tiles import tiles_of
 
 MOST_VIEWED, MOST_COPIED = 1 << 18, 1 << 16
 """Numbers of U up to which it is ahead, as a view and where it is copied: for several windows, groups, or dilations."""
@@ -48,9 +51,9 @@ def as_rows(
     alone = groups == 1
     if groups > MOST_SHARES or filters < LEAST_FILTERS * groups or (alone and taps < LEAST_TAPS):
         return convolve
-    multiply, pad = _row_products(weight, bias, groups), _padder(weight, sides, groups * per_group)
     span, terms, channels = dilation * (taps - 1) + 1, taps * per_group, groups * per_group
-    strides = (stride * channels, dilation * channels, 1)
+    unfolded = _unfolded(weight, bias, groups, (stride, dilation), sides)
+    tiles = tiles_of(weight, bias, groups, stride, dilation, sides[0])
 
     def fits(batch: int, steps: int) -> bool:
         rows = batch * steps
@@ -66,18 +69,38 @@ def as_rows(
             return convolve(x)
         batch, given, times = x.shape
         steps = (times + sides[0] + sides[1] - span) // stride + 1
-        if given != channels or not fits(batch, steps):
-            return convolve(x)
-        lines = pad(x.transpose(1, 2))
+        y: Tensor | None = None
+        if given == channels and steps > 0:
+            if tiles is not None and tiles.ahead(batch, steps):
+                y = tiles(x.transpose(1, 2), steps)
+            elif fits(batch, steps):
+                y = unfolded(x.transpose(1, 2), steps)
+        return convolve(x) if y is None else y.transpose(1, 2)
+
+    return call
+
+
+def _unfolded(
+    weight: Tensor, bias: Tensor | None, groups: int, steps: tuple[int, int], sides: tuple[int, int]
+) -> Callable[[Tensor, int], Tensor]:
+    """Return what multiplies the unfolded windows of (batch, time, channels): (batch, outputs, filters)."""
+    filters, per_group, taps = weight.shape
+    alone, terms, channels = groups == 1, taps * per_group, groups * per_group
+    strides, dilation = (steps[0] * channels, steps[1] * channels, 1), steps[1]
+    multiply, pad = _row_products(weight, bias, groups), _padder(weight, sides, channels)
+
+    def product(lines: Tensor, steps: int) -> Tensor:
+        batch, lines = len(lines), pad(lines)
         if alone and dilation == 1 and batch == 1:
-            y: Tensor = multiply(lines.as_strided((steps, terms), strides[::2]))
+            y = multiply(lines.as_strided((steps, terms), strides[::2]))
         else:
             shape, length = (groups, batch, steps, taps, per_group), lines.shape[1] * channels
             windows = lines.as_strided(shape, (per_group, length, *strides))
             y = multiply(windows.reshape((-1, terms) if alone else (groups, -1, terms)))
-        return y.view(batch, steps, filters).transpose(1, 2)
+        seen: Tensor = y.view(batch, steps, filters)
+        return seen
 
-    return call
+    return product
 
 
 def _padder(weight: Tensor, sides: tuple[int, int], channels: int) -> Call:

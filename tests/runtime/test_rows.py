@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from rtserve.runtime import rows
 from rtserve.runtime.executor import PlanModule
 from rtserve.runtime.linear import conv
 from rtserve.runtime.node import Node
@@ -22,6 +23,14 @@ from rtserve.runtime.rows import (
     MOST_VIEWED,
     as_rows,
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _by_one_product():
+    """Leave out tiles, which have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "tiles_of", lambda *given: None)
+        yield
 
 
 def never(_x):

@@ -13,12 +13,10 @@ S. Winograd, Arithmetic Complexity of Computations (SIAM 1980); the transposed f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from math import frexp
-
-__all__ = ["MOST_POINTS", "Tile", "tile"]
+from typing import NamedTuple
 
 POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(2), Fraction(-2), Fraction(1, 2), Fraction(-1, 2))
 MOST_POINTS = len(POINTS) + 1
@@ -26,8 +24,7 @@ MOST_POINTS = len(POINTS) + 1
 Rows = tuple[tuple[Fraction, ...], ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tile:
+class Tile(NamedTuple):
     """How `m` outputs of `q` taps are computed by `n` products.
 
     Parameters
@@ -51,27 +48,27 @@ class Tile:
 
 
 @cache
-def tile(m: int, q: int) -> Tile:
+def tile_of(m: int, q: int) -> Tile:
     """Return the tile of `m` outputs and `q` taps; `MOST_POINTS` products at most."""
     n = m + q - 1
     points = POINTS[: n - 1]
     window, taps = [], []
     for p, a in enumerate(points):
         others = [b for j, b in enumerate(points) if j != p]
-        row = [*_product(others), Fraction(0)]
+        row = [*_coefficients(others), Fraction(0)]
         over = Fraction(1)
         for b in others:
             over *= a - b
         scale = _scale(row)
         window.append(tuple(value / scale for value in row))
         taps.append(tuple(scale * a**k / over for k in range(q)))
-    window.append(tuple(_product(points)))
+    window.append(tuple(_coefficients(points)))
     taps.append(tuple(Fraction(int(k == q - 1)) for k in range(q)))
     outputs = [[*(a**i for a in points), Fraction(int(i == m - 1))] for i in range(m)]
     return Tile(m=m, q=q, window=tuple(window), taps=tuple(taps), outputs=tuple(tuple(row) for row in outputs))
 
 
-def _product(roots: Sequence[Fraction]) -> list[Fraction]:
+def _coefficients(roots: Sequence[Fraction]) -> list[Fraction]:
     """Return the coefficients of the product of (x - root), the constant first."""
     found = [Fraction(1)]
     for root in roots:
