@@ -85,6 +85,9 @@ def log_loss_end(total: Array, share: float) -> float | None:
     return None if wrong else float(loss / n + share * np.log(2.0))
 
 
+CERTAIN = 1e6
+
+
 def auc_statistics(y: Array, p: Array) -> Array:
     """Return (n, 2): one, and the AUC with what each window adds to it; NaN where a class has no window."""
     classes = [1] if p.shape[1] == 2 else list(range(p.shape[1]))
@@ -97,7 +100,8 @@ def _odds(p: Array, k: int) -> Array:
     with np.errstate(divide="ignore"):
         odds = np.log(p[:, k]) - np.log(np.delete(p, k, axis=1).sum(axis=1))
     # float32 cannot tell apart what is as near as this: ties stay ties whatever the order of a sum.
-    rounded: Array = np.round(odds, 10)
+    # Certainty is finite here, above every odds that float64 has: scipy before 1.12 takes inf and -inf together for NaN.
+    rounded: Array = np.clip(np.round(odds, 10), -CERTAIN, CERTAIN)
     return rounded
 
 

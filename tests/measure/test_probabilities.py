@@ -46,6 +46,11 @@ def test_probabilities_that_float_cannot_tell_from_one_keep_their_order():
     assert AUC([0, 1, 0, 1], p) == 0.75
 
 
+def test_certain_answers_on_both_sides_are_ranked():
+    p = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.4, 0.6]])
+    assert AUC([0, 1, 1, 0], p) == sk.roc_auc_score([0, 1, 1, 0], p[:, 1])
+
+
 @pytest.mark.parametrize("k", [2, 3])
 def test_the_constant_gets_a_half_and_the_entropy_and_no_constant_gets_more(k):
     y, _ = answers(1, k=k)
