@@ -158,7 +158,7 @@ def _joined(tutorial: Tutorial) -> str:
 def _environment(root: Path, first: Path | None) -> dict[str, str]:
     path = os.pathsep.join([*map(str, [first] if first else []), str(Path(sys.executable).parent), os.environ["PATH"]])
     ours = {"PATH": path, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "COLUMNS": "100", "PYTHONUTF8": "1"}
-    return os.environ | ours | {"RTSERVE_CHECKOUT": str(root)}
+    return os.environ | ours
 
 
 def _shown(text: str) -> str:

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["code", "definition", "fence", "paragraphs", "plain", "table", "words"]
+__all__ = ["code", "definition", "fence", "paragraphs", "plain", "table"]
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|$~^])")
 
@@ -59,8 +59,3 @@ def paragraphs(text: str) -> str:
         else:
             found.append(plain(block))
     return "\n\n".join(found) + "\n"
-
-
-def words(name: str) -> str:
-    """Return an identifier as a heading's words: ``fast_fir`` is ``fast fir``."""
-    return re.sub(r"[_-]+", " ", name)

@@ -1,7 +1,9 @@
 """Every tutorial runs whole, and its page is the script with what it printed.
 
-`make docs` runs them too, and what a run printed is kept for as long as no source changes: in .ci/run the site comes first,
-and the tests find it there. Without it they take what the scripts take, half a minute in all: they are the whole path.
+`make docs` runs them and fails with one that fails; what a run printed is kept for as long as no source changes. .ci/run
+makes the site first, so that the tests find each run there, and the whole path that they are is not gone twice. Where the
+site was not made of this source, the test says so and is skipped, but for what needs a tool: .ci/run tries that once more
+when it has the tools.
 """
 
 import contextlib
@@ -38,6 +40,8 @@ def test_it_runs_from_its_first_cell_to_its_last(one, first):
     if one.missing:
         pytest.skip(one.missing)
     kept = tutorials.kept_at(one, ROOT).is_file()
+    if not kept and not any(kind == "command" for kind, _ in one.needs):
+        pytest.skip("not run on this source yet: make docs runs it")
     printed = tutorials.outcome(one, ROOT, None if kept else first())
     assert len(printed) == len(one.cells)
     assert any(printed)
