@@ -30,7 +30,7 @@ PYTHONS = ("python3.11", "python3.12", "python3.13")
 OURS = ("test", "dev", "docs")
 """Extras for who works on rtserve; `make install` brings them."""
 SHOWN = ("torch", "onnx", "onnxruntime", "numpy", "mne", "braindecode", "torchaudio", "openvino", "dask")
-SHOWN += ("pymatreader", "mffpy", "pyxdf", "tensorboard", "pylsl")
+SHOWN += ("pymatreader", "mffpy", "pyxdf", "tensorboard", "pylsl", "pyriemann")
 """Packages whose versions are recorded."""
 RECORDINGS = {"EEGLAB, MATLAB v7.3": "x.set", "EGI MFF": "x.mff", "XDF": "x.xdf"}
 """Recordings that are laid into the empty folder, by their name in tests/signals/formats.py."""
@@ -54,6 +54,14 @@ EEGNET = """
 import torch
 from rtserve.graphs.braindecode import braindecode_models
 torch.save(braindecode_models().EEGNet(n_chans=8, n_outputs=1, n_times=200).state_dict(), "eegnet.pth")
+"""
+PIPELINE = """
+import joblib, numpy as np
+from pyriemann.classification import MDM
+from pyriemann.estimation import Covariances
+from sklearn.pipeline import make_pipeline
+x = np.random.default_rng(0).standard_normal((40, 8, 100))
+joblib.dump(make_pipeline(Covariances("oas"), MDM()).fit(x, np.arange(40) % 2), "mdm.joblib")
 """
 OWN = "rtserve.training.networks:exporter"
 
@@ -100,9 +108,17 @@ PROBES: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("rtserve", "export", "seed1.pth", "--exporter", OWN, "-o", "m1.onnx", "--force"),
         ("rtserve", "run", "m1.onnx", "--hop", "8", "--source", "synthetic", "--for", "3", "--outlet", "answers"),
     ),
+    "pyriemann": (
+        ("python", "-c", PIPELINE),
+        (
+            "rtserve", "export", "mdm.joblib", "--exporter", f"{ROOT}/exporters/sklearn_pipeline.py", "--set", "n_chans=8",
+            "--set", "n_times=100", "--unit", "V", "--trusted", "-o", "mdm.onnx",
+        ),
+        ("rtserve", "bench", "mdm.onnx", "--engine", "torch", "--rounds", "3"),
+    ),
 }  # fmt: skip
 """What is run for each extra, after what is run for none, or after its first alone for those in `APART`."""
-APART = ("eeglab", "egi", "xdf", "tensorboard", "live")
+APART = ("eeglab", "egi", "xdf", "tensorboard", "live", "pyriemann")
 """Extras that bring nothing which the path of a network touches; with all extras everything is run."""
 REFUSED = ("dask", "eeglab", "egi", "xdf", "tensorboard", "live")
 """Extras without which the last of their commands must say what to install: it is tried where there is none."""

@@ -28,6 +28,7 @@ EXTRAS = {
     "egi": ("mffpy", ".mff recordings of EGI"),
     "tensorboard": ("tensorboard", "training curves in TensorBoard"),
     "live": ("pylsl", "live streams of devices (Lab Streaming Layer)"),
+    "pyriemann": ("pyriemann", "pipelines that are no networks (export of a .joblib)"),
 }
 """Extra to the package that it brings and what for."""
 
