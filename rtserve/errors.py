@@ -55,6 +55,10 @@ class RtserveError(Exception):
         self.message = message
         self.hint = hint
 
+    def __str__(self) -> str:
+        """Return the message, and the hint on a line of its own: a traceback in a notebook says what to do."""
+        return f"{self.message}\nhint: {self.hint}" if self.hint else str(self.message)
+
 
 class InputError(RtserveError, ValueError):
     """Usage or input that cannot be right."""

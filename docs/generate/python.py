@@ -27,6 +27,7 @@ refuses it refuses with an error of `rtserve.errors`, whose ``hint`` says what t
 
     graph = rtserve.export("seed42.pth", exporter="exporters/compact_rt.py")
     fused = rtserve.fuse([graph], views="identity,roll:+3")
+    y = rtserve.predict(fused, X, unit="uV")
     print("\\n".join(rtserve.bench(fused, against=graph).lines()))
 
 """
@@ -38,8 +39,9 @@ def verbs() -> list[str]:
 
 
 def classes() -> list[type]:
-    """Return the classes of rtserve that verbs take or give, each once, what is given first."""
-    found: dict[str, type] = {}
+    """Return the public classes, and those that verbs take or give, each once, by name."""
+    public = [getattr(rtserve, name) for name in rtserve.__all__]
+    found: dict[str, type] = {one.__name__: one for one in public if inspect.isclass(one)}
     functions = [getattr(rtserve, name) for name in verbs()]
     for function in functions:
         names = vars(sys.modules[function.__module__]) | _only_for_types(function)

@@ -6,7 +6,7 @@ and a fused one are one type, so the result can be fused again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,6 +123,7 @@ def fuse_with_report(
 
     _require_known(passes or ())
     engine = layout_of(engine)
+    members = _several(members)
     graphs = _load_all(members)
     labels = _labels(members)
     inputs, outputs = stated_specs(*_common_specs(graphs, labels), stated or {}, name="a member")
@@ -158,12 +159,29 @@ def fuse_with_report(
     return fused, report.with_names([called[digest] for digest in plan.members]), report.parity
 
 
-def _load_all(members: Sequence[Graph | str | Path]) -> list[Graph]:
+def _several(members: Any) -> Sequence[Graph | str | Path]:
+    """Return members as a list: one by itself is a list of one.
+
+    Raises
+    ------
+    InputError
+        Where they are no sequence.
+    """
     from rtserve.graphs.graph import Graph
+
+    if isinstance(members, Graph | str | Path):
+        return [members]
+    if isinstance(members, Mapping) or not isinstance(members, Iterable):
+        raise InputError(f"a {type(members).__name__} is no list of members", hint="rtserve.fuse([graph, graph, ...])")
+    return list(members)
+
+
+def _load_all(members: Sequence[Graph | str | Path]) -> list[Graph]:
+    from rtserve.graphs.graph import as_graph
 
     if not members:
         raise InputError("no member given", hint="name at least one graph made by `rtserve export`")
-    return [member if isinstance(member, Graph) else Graph.load(member) for member in members]
+    return [as_graph(member) for member in members]
 
 
 def _coupling(graphs: Sequence[Graph], plan: FusionPlan, called: dict[str, str]) -> str:

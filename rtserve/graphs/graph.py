@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rtserve.errors import InputError
 from rtserve.files import readable_file, sha256_bytes, write_bytes
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-__all__ = ["INPUT_NAME", "IR_VERSION", "OPSET", "OUTPUT_NAME", "STREAM_KEY", "Graph", "read_proto"]
+__all__ = ["INPUT_NAME", "IR_VERSION", "OPSET", "OUTPUT_NAME", "STREAM_KEY", "Graph", "as_graph", "read_proto"]
 
 OPSET = 20
 IR_VERSION = 9
@@ -52,6 +52,24 @@ class Graph:
     output_spec: OutputSpec
     provenance: Provenance
     answers: Answers | None = None
+
+    def __repr__(self) -> str:
+        from rtserve.graphs.show import graph_line
+
+        return graph_line(self)
+
+    def _repr_html_(self) -> str:
+        from rtserve.graphs.show import graph_card
+
+        return graph_card(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the ONNX file's bytes, which hold all of it."""
+        return Graph.from_bytes, (self.to_bytes(),)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
+        """Return the graph itself: it is never changed."""
+        return self
 
     @property
     def digest(self) -> str:
@@ -158,6 +176,25 @@ class Graph:
                 hint="the file was edited; export it again",
             )
         return cls(model=model, input_spec=inputs, output_spec=outputs, provenance=provenance, answers=answers)
+
+
+def as_graph(graph: Graph | str | Path) -> Graph:
+    """Return a graph, read from its file where a path was given.
+
+    Raises
+    ------
+    InputError
+        As `Graph.load`, and where it is neither of the two.
+    """
+    if isinstance(graph, Graph):
+        return graph
+    if isinstance(graph, str | Path):
+        return Graph.load(graph)
+    module = any(base.__module__.startswith("torch.nn") for base in type(graph).__mro__)
+    raise InputError(
+        f"a {type(graph).__name__} is no graph",
+        hint=f"{'export it first' if module else 'make one'}: graph = rtserve.export(module, example); or name its file",
+    )
 
 
 def read_proto(data: bytes, folder: Path | None) -> onnx.ModelProto:

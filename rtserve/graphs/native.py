@@ -16,7 +16,7 @@ import numpy as np
 from rtserve.errors import ExportError, InputError
 from rtserve.files import check_writable
 from rtserve.graphs.answers import answer_windows
-from rtserve.graphs.graph import Graph
+from rtserve.graphs.graph import Graph, as_graph
 from rtserve.graphs.parity import ParityReport, compare_outputs, probe_inputs
 from rtserve.graphs.witness import Testimony, hear
 from rtserve.native.build import SUFFIXES, Built, build, save
@@ -127,14 +127,14 @@ def compile_graph(
 
 
 def compile_to_file(
-    path: str | Path, output: str | Path, *, force: bool = False, threaded: bool = False
+    graph: Graph | str | Path, output: str | Path, *, force: bool = False, threaded: bool = False
 ) -> dict[str, Any]:
     """Compile a graph's file to F.so, F.weights and F.json; nothing is written unless the code gives the graph's numbers.
 
     Parameters
     ----------
-    path : str or Path
-        The .onnx.
+    graph : Graph or path
+        What to compile.
     output : str or Path
         The .so to write; .weights and .json are put beside it.
     force : bool
@@ -161,7 +161,7 @@ def compile_to_file(
         raise InputError(f"output {output} does not end in .so", hint=f"-o {output.with_suffix('.so')}")
     for suffix in SUFFIXES:
         check_writable(output.with_suffix(suffix), force=force)
-    graph = Graph.load(path)
+    graph = as_graph(graph)
     compiled = compile_graph(graph, threads=2 if threaded else 1)
     built, parity = compiled.built, compiled.parity
     facts = {"graph": graph.digest, "metadata": graph.metadata(), "macs": compiled.macs, "threaded": threaded}

@@ -46,6 +46,7 @@ from typing import Any
 
 import numpy as np
 
+from rtserve.display import card
 from rtserve.errors import ParityError
 from rtserve.spec import InputSpec
 
@@ -146,6 +147,22 @@ class ParityReport:
     subject: str = "graph"
     reference: str = "float64"
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<ParityReport {self._verdict_text()}>"
+
+    def _repr_html_(self) -> str:
+        found = {verdict: len(self.of(verdict)) for verdict in (EQUAL, ILL, UNEQUAL)}
+        rows = [
+            ("verdict", self.verdict),
+            ("compared", f"{self.subject} with {self.reference}"),
+            ("inputs", ", ".join(f"{count} {verdict}" for verdict, count in found.items() if count) or "none"),
+            (
+                "worst",
+                f"{self.worst.error:.2e} (allowed {self.worst.allowed:.1e}) on {self.worst.name}" if self.cases else "",
+            ),
+        ]
+        return card("Parity", rows, self.notes)
 
     def of(self, verdict: str) -> tuple[ParityCase, ...]:
         """Return the cases with a verdict."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rtserve.display import card
 from rtserve.measure.results import save_result
 from rtserve.measure.sides import Claim, Side
 from rtserve.measure.signature import Signature
@@ -71,6 +72,26 @@ class Comparison:
         if self.first.scorable and self.second.scorable:
             return f"score both with one metric: rtserve compare {self.first.name} {self.second.name} --data W.npz"
         return "score both graphs on the same windows: rtserve evaluate F.onnx --data W.npz -o result.json"
+
+    def __repr__(self) -> str:
+        found = "; ".join(f"{d.metric} {d.sentence()}" for _, d in self.differences)
+        told = found or ("subtracted without an interval" if self.plain else f"not comparable: {self.hint}")
+        return f"<Comparison of {self.first.name} and {self.second.name}: {told}>"
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = [
+            (d.metric, f"{d.first:.5g} -> {d.second:.5g}: {d.sentence()}") for _, d in self.differences
+        ]
+        rows += [
+            (str(a.signature), f"{b.value - a.value:+.3g}, no interval (predictions not stored)") for a, b in self.plain
+        ]
+        apart = [row for row in self.rows if row.verdict != "same"]
+        rows += [(row.key, f"{row.first or '-'} | {row.second or '-'}") for row in apart[:12]]
+        rows += [("settings", f"{len(self.rows) - len(apart)} of {len(self.rows)} are the same")]
+        notes = [*self.refusals, *(f"warning: {warning}" for warning in self.warnings)]
+        return card(
+            f"{self.first.name} and {self.second.name}", rows, notes if self.comparable else [*notes, self.hint]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as JSON values."""

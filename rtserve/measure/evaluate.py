@@ -15,6 +15,7 @@ from rtserve.measure.predict import as_graph, as_windows, learned_parameters, pr
 from rtserve.measure.statistics import RESAMPLES
 from rtserve.measure.trained import part_to_score, records_of, untold
 from rtserve.measure.vetting import vetted
+from rtserve.signals.given import given_windows
 from rtserve.signals.windows import WindowSet
 
 __all__ = ["Evaluation", "assumed", "evaluate"]
@@ -24,8 +25,12 @@ COUPLED = "the answer to a window depends on its batch, so the score is one of t
 
 def evaluate(
     graph: Graph | str | Path,
-    windows: WindowSet | str | Path,
+    windows: Any,
     *,
+    unit: str | None = None,
+    sfreq: float = 0.0,
+    target: str = "",
+    classes: Sequence[str] = (),
     metrics: Sequence[str] | None = None,
     split: str | None = None,
     per: str | None = None,
@@ -44,8 +49,12 @@ def evaluate(
     ----------
     graph : Graph or path
         What predicts.
-    windows : WindowSet or path
-        X (n_windows, n_chans, n_times) in volts, y (n_windows,).
+    windows : WindowSet, path, (X, y), mne.Epochs or data set
+        X (n_windows, n_chans, n_times), y (n_windows,) numbers or names of classes, as `rtserve.signals.given` reads
+        them: of epochs the kinds of events are the classes.
+    unit, sfreq, target, classes : str, float, str, sequence of str
+        What the windows do not say: the unit of the samples (``"V"``, ``"mV"``, ``"uV"``, ``"1"`` for standardised,
+        ``"graph"`` for as the graph takes it), their rate in Hz, what y is, and the names of the classes 0, 1, ...
     metrics : sequence of str, optional
         As `rtserve.measure.metrics.parse_metric` reads them; by default NRMSE, RMSE and MSE, or balanced accuracy for
         classes.
@@ -79,7 +88,17 @@ def evaluate(
     """
     name = name or (Path(graph).name if isinstance(graph, str | Path) else "graph")
     graph = as_graph(graph)
-    part = part_to_score([*records_of(graph), *beside], as_windows(windows), split, name=name)
+    whole = given_windows(
+        windows,
+        unit=unit,
+        sfreq=sfreq,
+        target=target,
+        classes=classes,
+        spec=graph.input_spec,
+        output=graph.output_spec,
+        name=name,
+    ).windows
+    part = part_to_score([*records_of(graph), *beside], as_windows(whole), split, name=name)
     windows = part.windows
     require_same_scores(graph.output_spec, windows, name=name)
     outputs = predict(graph, windows, engine=engine, threads=threads, batch=batch, name=name, progress=progress)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rtserve.display import card
 from rtserve.measure.cases import WINDOWS, Cases, Per
 from rtserve.measure.class_tables import class_tables, one_class_text, subject_rows, table_lines
 from rtserve.measure.columns import labels_of
@@ -86,6 +87,23 @@ class Evaluation:
             names = ", ".join(score.signature.metric for score in self.scores)
             raise KeyError(f"no score called {metric!r}; there are {names}")
         return found[0]
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{score.signature.metric} {score.value:.5g}" for score in self.scores)
+        return f"<Evaluation of {self.name} on {self.n} {self._unit()}: {scores}>"
+
+    def _repr_html_(self) -> str:
+        people = f", {len(np.unique(self.subject))} subjects" if self.subject.size else ""
+        rows = [("on", f"{self.n} {self._unit()}{people}")]
+        for score, constant in zip(self.scores, self.baseline, strict=True):
+            ends = f" {score.interval.text()}" if score.interval else ""
+            beside = f", constant {constant.value:.5g}" if constant else ""
+            rows.append((score.signature.metric, f"{score.value:.5g}{ends}{beside}"))
+        rows += [("engine", self.engine), ("graph, data", f"{self.graph_digest[:12]}, {self.data_digest[:12]}")]
+        return card(f"Evaluation of {self.name}", rows, self.notes)
+
+    def _unit(self) -> str:
+        return "windows" if self.cases is None or self.cases.agg == WINDOWS else f"cases ({self.cases.agg})"
 
     @property
     def n(self) -> int:

@@ -1,19 +1,22 @@
-"""Predictions of a graph for a window set, in batches that bound the memory."""
+"""Predictions of a graph for windows, in batches that bound the memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rtserve.errors import InputError, RtserveError
 from rtserve.graphs.engines import ENGINES
 from rtserve.graphs.graph import Graph
+from rtserve.graphs.graph import as_graph as read_graph
 from rtserve.graphs.runners import make_runner
 from rtserve.measure.vetting import WINDOWS, require_batch, vet
+from rtserve.signals.given import given_windows
 from rtserve.signals.stored import StoredArray
-from rtserve.signals.windows import Stated, WindowSet, load_windows
+from rtserve.signals.windows import Stated, WindowSet
 from rtserve.spec import unit_factor
 
 __all__ = [
@@ -41,18 +44,20 @@ def as_graph(graph: Graph | str | Path) -> Graph:
             f"{graph} is a zip, not a graph",
             hint=f"rtserve evaluate {graph} --data W.npz scores a zip through its entry point",
         )
-    return graph if isinstance(graph, Graph) else Graph.load(graph)
+    return read_graph(graph)
 
 
-def as_windows(windows: WindowSet | str | Path, *, split: str = "all", stated: Stated = _NOTHING) -> WindowSet:
-    """Return windows, read where a path was given, and of them the part that the file calls `split`.
+def as_windows(windows: Any, *, split: str = "all", stated: Stated = _NOTHING) -> WindowSet:
+    """Return windows, read as `rtserve.signals.given` does, and of them the part that the file calls `split`.
 
     Raises
     ------
     InputError
-        Where the file marks no splits, or none of that name.
+        Where they are no windows, the file marks no splits, or none of that name.
     """
-    windows = windows if isinstance(windows, WindowSet) else load_windows(windows, stated=stated)
+    if not isinstance(windows, WindowSet):
+        said = {"unit": stated.unit, "sfreq": stated.sfreq, "target": stated.target, "classes": stated.classes}
+        windows = given_windows(windows, **said).windows
     if not len(windows):
         raise InputError("the window set is empty", hint="give at least one window")
     if split == "all":
@@ -67,8 +72,10 @@ def as_windows(windows: WindowSet | str | Path, *, split: str = "all", stated: S
 
 def predict(
     graph: Graph | str | Path,
-    windows: WindowSet,
+    windows: Any,
     *,
+    unit: str | None = None,
+    sfreq: float = 0.0,
     engine: str = "onnxruntime",
     threads: int = 1,
     batch: int | None = None,
@@ -81,8 +88,13 @@ def predict(
     ----------
     graph : Graph or path
         What predicts.
-    windows : WindowSet
-        Brought to the unit the graph takes.
+    windows : array, tensor, mne.Epochs, data set, WindowSet or path
+        X (n_windows, n_chans, n_times), as `rtserve.signals.given` reads it; brought to the unit that the graph takes.
+    unit : str, optional
+        Unit of the samples where they do not say it: ``"V"``, ``"mV"``, ``"uV"``, ``"1"`` (standardised), or
+        ``"graph"``: as the graph takes it.
+    sfreq : float
+        Rate in Hz where they do not say it; 0 where nobody knows.
     engine, threads : str, int
         One of `ENGINES`; one thread gives the same numbers on every machine of a kind.
     batch : int, optional
@@ -97,23 +109,27 @@ def predict(
     SpecMismatchError
         Where the windows do not fit the graph.
     InputError
-        Where its answers depend on the batch and none was chosen.
+        Where they are none, or do not say their unit and the graph does; where its answers depend on the batch and none
+        was chosen.
     ParityError
         Where the graph draws at random, or the engine does not give its reference answers.
     RtserveError
         Where it answers NaN or Inf to finite windows.
     """
     graph = as_graph(graph)
-    windows.require_spec(graph.input_spec, name=name)
-    windows.require_output(graph.output_spec, name=name)
+    given = given_windows(windows, unit=unit, sfreq=sfreq, spec=graph.input_spec, name=name, need_y=False)
+    given.windows.require_output(graph.output_spec, name=name)
+    if not len(given.windows):
+        raise InputError("the window set is empty", hint="give at least one window")
+    _require_counts(threads, batch)
     runner = make_runner(graph, engine, threads=threads)
-    scale = unit_scale(graph, windows.unit, name=name)
-    first = np.ascontiguousarray(windows.X[:WINDOWS], dtype=np.float32) * np.float32(scale)
+    scale = unit_scale(graph, given.unit, name=name)
+    first = np.ascontiguousarray(given.X[:WINDOWS], dtype=np.float32) * np.float32(scale)
     vetted = vet(graph, runner.infer, engine=engine, name=name, windows=first)
     require_batch(vetted, graph.fixed_batch or batch, name=name)
     y = in_batches(
         runner.infer,
-        windows.X,
+        given.X,
         batch=graph.fixed_batch or batch,
         scale=scale,
         pad=bool(graph.fixed_batch),
@@ -121,6 +137,11 @@ def predict(
     )
     require_finite(y, name)
     return y
+
+
+def _require_counts(threads: int, batch: int | None) -> None:
+    if not (isinstance(threads, int) and threads >= 1 and (batch is None or (isinstance(batch, int) and batch >= 1))):
+        raise InputError(f"threads {threads!r}, batch {batch!r}", hint="whole numbers, at least 1")
 
 
 def require_finite(y: np.ndarray, name: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from rtserve.errors import InputError
 
-__all__ = ["is_fif", "read_epochs"]
+__all__ = ["epochs_arrays", "is_fif", "read_epochs"]
 
 _FIF = b"\x00\x00\x00\x64\x00\x00\x00\x1f"
 
@@ -33,31 +33,46 @@ def read_epochs(path: Path) -> dict[str, Any]:
     InputError
         Where the file holds no epochs, no EEG, channels marked bad, or one kind of event alone.
     """
-    epochs = _opened(path)
+    return epochs_arrays(_opened(path), str(path), classed=True)
+
+
+def epochs_arrays(epochs: Any, name: str, *, classed: bool) -> dict[str, Any]:
+    """Return the arrays of a window set of epochs that MNE holds.
+
+    Parameters
+    ----------
+    epochs : mne.BaseEpochs
+        They are left as they are; what MNE has not read or not dropped yet is done on a copy.
+    name : str
+        What messages call them.
+    classed : bool
+        Whether the kinds of events are the targets; without, there is no y.
+
+    Raises
+    ------
+    InputError
+        Where there is no epoch, no EEG, a channel marked bad, or, for targets, one kind of event alone.
+    """
+    import mne
+
+    with mne.utils.use_log_level("error"):
+        epochs = epochs if epochs.preload else epochs.copy().load_data()
     info = epochs.info
     names = [name for name, kind in zip(epochs.ch_names, epochs.get_channel_types(), strict=True) if kind == "eeg"]
     if not names:
-        raise InputError(f"{path} holds epochs without an EEG channel", hint="set the channels' types with MNE")
+        raise InputError(f"{name} holds epochs without an EEG channel", hint="set the channels' types with MNE")
+    if not len(epochs):
+        raise InputError(f"{name} holds no epoch: all were dropped", hint="epochs.drop_log says why")
     bad = [name for name in names if name in info["bads"]]
     if bad:
         raise InputError(
-            f"{path} marks {', '.join(bad[:8])} as bad", hint="interpolate or drop them before the epochs are saved"
+            f"{name} marks {', '.join(bad[:8])} as bad",
+            hint="interpolate or drop them: epochs.interpolate_bads(), or epochs.drop_channels(epochs.info['bads'])",
         )
-    kinds = sorted(((code, name) for name, code in epochs.event_id.items() if code in set(epochs.events[:, 2])))
-    if len(kinds) < 2:
-        said = kinds[0][1] if kinds else "none"
-        raise InputError(
-            f"{path} holds one kind of event ({said}): there is nothing to predict",
-            hint="save the windows with their own y: numpy.savez(FILE, X=epochs.get_data(), y=y, sfreq=..., unit='V')",
-        )
-    place = {code: index for index, (code, _) in enumerate(kinds)}
     arrays: dict[str, Any] = {
         "X": np.ascontiguousarray(
             epochs.get_data(picks=[epochs.ch_names.index(name) for name in names], verbose="error"), dtype=np.float32
         ),
-        "y": np.array([place[code] for code in epochs.events[:, 2]], dtype=np.float32),
-        "classes": np.array([name for _, name in kinds], dtype="U"),
-        "target": np.array("class"),
         "ch_names": np.array(names, dtype="U"),
         "sfreq": np.float64(info["sfreq"]),
         "t0": np.float64(epochs.tmin),
@@ -66,7 +81,26 @@ def read_epochs(path: Path) -> dict[str, Any]:
     person = (info.get("subject_info") or {}).get("his_id")
     if person:
         arrays["subject"] = np.array([str(person)] * len(epochs), dtype="U")
-    return arrays
+    return arrays | (_classes(epochs, name) if classed else {})
+
+
+def _classes(epochs: Any, name: str) -> dict[str, Any]:
+    """Return the kinds of events as classes, in the order of their codes."""
+    codes = epochs.events[:, 2]
+    kinds = sorted((code, label) for label, code in epochs.event_id.items() if code in set(codes))
+    if len(kinds) < 2:
+        said = kinds[0][1] if kinds else "none"
+        raise InputError(
+            f"{name} holds one kind of event ({said}): there is nothing to predict",
+            hint="give targets of your own: (epochs, y) in Python, or a file:"
+            " numpy.savez(FILE, X=epochs.get_data(), y=y, sfreq=..., unit='V')",
+        )
+    place = {code: index for index, (code, _) in enumerate(kinds)}
+    return {
+        "y": np.array([place[code] for code in codes], dtype=np.float32),
+        "classes": np.array([label for _, label in kinds], dtype="U"),
+        "target": np.array("class"),
+    }
 
 
 def _opened(path: Path) -> Any:

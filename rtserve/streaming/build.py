@@ -16,7 +16,7 @@ from rtserve.fusion.lower.onnxruntime import fast_fir, paired, pool
 from rtserve.fusion.run.order import passes_for
 from rtserve.fusion.run.running import run_passes
 from rtserve.graphs.fold import normalise
-from rtserve.graphs.graph import Graph
+from rtserve.graphs.graph import Graph, as_graph
 from rtserve.graphs.heads import classifies, form_of
 from rtserve.graphs.macs import count_macs
 from rtserve.spec import Provenance
@@ -98,7 +98,7 @@ def stream(
     ParityError
         Where the step's answers are not the windows'.
     """
-    graph = graph if isinstance(graph, Graph) else Graph.load(graph)
+    graph = as_graph(graph)
     _require_hop(graph, hop)
     plan = _chosen([plan for model in _forms(graph) for plan in cheapest(analyse(model), hop)])
     plain = _step(graph, hop, write(plan, graph.output_spec.n_outputs))

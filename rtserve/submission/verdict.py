@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rtserve.display import card
 from rtserve.submission.checks.rule import Finding, Rule
 from rtserve.submission.forecast import Forecast
 from rtserve.submission.kit import KitRun
@@ -82,6 +83,22 @@ class ValidationReport:
     seconds: float = 0.0
     static_seconds: float = 0.0
     strict: bool = False
+
+    def __repr__(self) -> str:
+        return f"<ValidationReport on {self.path.name}: {self.verdict} ({self._counted()})>"
+
+    def _repr_html_(self) -> str:
+        broken = [result for result in self.results if result.status in (FAILED, WARNED)]
+        rows: list[tuple[str, object]] = [("contest", self.profile.title), ("rules", self._counted())]
+        for result in broken:
+            said = "\n".join([result.rule.sentence, *(f"- {finding.message}" for finding in result.findings[:6])])
+            rows.append((f"{result.code} {result.status}", f"{said}\ncure: {result.rule.cure}"))
+        rows += [(f"time, challenge {each.challenge}", each.sentence()) for each in self.forecasts]
+        rows.append(("sandbox", self.sandbox or "it was not run"))
+        return card(f"{self.path.name}: {self.verdict}", rows, self.notes)
+
+    def _counted(self) -> str:
+        return ", ".join(f"{count} {kind}" for kind, count in self.counts().items() if count)
 
     @property
     def failed(self) -> bool:

@@ -50,7 +50,7 @@ class CompiledCode(Rule):
         try:
             found = list(compiled_findings(entry, files, Graph.load(folder / name), again=False))
         except (RtserveError, ValueError, KeyError, TypeError) as error:
-            found = [f"{stem}{NATIVE[2]}: cannot be read ({error})"]
+            found = [f"{stem}{NATIVE[2]}: cannot be read ({getattr(error, 'message', error)})"]
         for text in found:
             yield Finding(message=text, where=text.partition(":")[0], challenge=key)
         route = case.drive.route_of(key) if case.drive is not None else ""
