@@ -10,72 +10,76 @@ import json
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rtserve import errors
-from rtserve.errors import ExportError
+from rtserve.errors import ExportError, InputError
 from rtserve.files import sha256_file
-from rtserve.graphs.answers import Answers
 from rtserve.graphs.checkpoint import checkpoint_digest
 from rtserve.graphs.exporter import exporter_file
 from rtserve.graphs.foreign import checkpoint_file
-from rtserve.graphs.parity import (
-    SPECTRAL_TOLERANCE,
-    TOLERANCE,
-    UNEQUAL,
-    ParityCase,
-    ParityReport,
-    compare_outputs,
-)
+from rtserve.graphs.proof import NO_NUMBER, proven
 from rtserve.graphs.warm import run_child
-from rtserve.spec import TRAINED_ON, InputSpec, OutputSpec, Provenance
+from rtserve.spec import TRAINED_ON, Provenance
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
+    from torch import nn
 
     from rtserve.graphs.graph import Graph
+    from rtserve.graphs.parity import ParityReport
 
-__all__ = ["Child", "export", "export_with_report", "hint_of"]
+__all__ = ["Child", "export", "export_module", "export_with_report", "hint_of"]
 
-NO_NUMBER = " (the network itself answers NaN or Inf)"
-"""What is added to the name of an input on which there is nothing to compare."""
 Child = Callable[[Path, float], tuple[int, str]]
 """Runs the export that ``job.json`` in a folder describes within some seconds, as `rtserve.graphs.warm.run_child`."""
 
 
 def export(
-    checkpoint: str | Path | None,
+    source: nn.Module | str | Path | None,
+    example: Any = None,
     *,
-    exporter: str,
+    exporter: str = "",
     settings: Mapping[str, Any] | None = None,
     timeout_s: float = 600.0,
     seed: int = 0,
     weights: str = "",
     stated: Mapping[str, Any] | None = None,
+    unit: str | None = None,
+    sfreq: float = 0.0,
+    ch_names: Sequence[str] = (),
+    target: str = "",
+    classes: Sequence[str] = (),
+    form: str = "",
 ) -> Graph:
-    """Export a checkpoint to a graph that is proven equal to its network.
+    """Export a module, or a checkpoint, to a graph that is proven equal to its network.
 
     Parameters
     ----------
-    checkpoint : path or None
-        The .pth/.pt file; None exports the network as its exporter initialises it with `seed`.
+    source : torch.nn.Module, path or None
+        A trained module, (batch, n_chans, n_times) to (batch, n_outputs): it is exported in this process, from a copy in
+        evaluation mode, and stays as it is. Or a .pth/.pt file, exported in a process of its own; None exports the
+        network as its exporter initialises it with `seed`.
+    example : array, tensor, InputSpec, WindowSet or mne.Epochs
+        Of a module: windows (batch, n_chans, n_times) that it takes. Only their size matters, and channel names and rate
+        where they have some.
     exporter : str
-        Reference of the exporter, e.g. ``"exporters/compact_rt.py"``.
+        Of a checkpoint: reference of its exporter, e.g. ``"exporters/compact_rt.py"``.
     settings : mapping, optional
         What ``--set`` gives: keyword arguments for the exporter.
     timeout_s : float
-        Seconds the child process may take.
+        Seconds the process of a checkpoint's export may take.
     seed : int
         Seed of the initialiser where there is no checkpoint.
     weights : str
         Which set of weights to take where the checkpoint has several; see `rtserve.graphs.checkpoint.load_checkpoint`.
     stated : mapping, optional
-        What neither exporter nor checkpoint says: ``unit``, ``sfreq``, ``target``, ``classes``, ``form``.
+        The following six in one.
+    unit, sfreq, ch_names, target, classes, form : str, float, sequence of str, str, sequence of str, str
+        What neither module nor exporter nor checkpoint says: unit of the windows that the network takes (``"V"``,
+        ``"mV"``, ``"uV"``, ``"1"`` for standardised), their rate in Hz and channels; what the answers are, the names of
+        the classes in order, and whether they are ``"logits"`` or ``"probabilities"``. What nobody says stays unknown.
 
     Returns
     -------
@@ -85,17 +89,57 @@ def export(
     Raises
     ------
     CheckpointError, InputError
-        Where the checkpoint or the exporter reference is wrong.
+        Where the module, the checkpoint or the exporter reference is wrong.
     ExportError
-        Where the torch exporter fails, hangs, or gives a static batch.
+        Where the network draws at random or keeps state, the torch exporter fails or hangs, or it gives a static batch.
     ParityError
         Where the graph's answers differ from the network's.
     """
-    graph, report, _ = export_with_report(
-        checkpoint, exporter=exporter, settings=settings, timeout_s=timeout_s, seed=seed, weights=weights, stated=stated
+    listed = [classes] if isinstance(classes, str) else list(classes)
+    own = {"unit": unit, "sfreq": sfreq, "ch_names": tuple(ch_names), "target": target, "form": form}
+    said = (
+        dict(stated or {})
+        | {key: value for key, value in own.items() if value}
+        | ({"classes": listed} if classes else {})
     )
+    if source is None or isinstance(source, str | Path):
+        _require_exporter(source, example, exporter)
+        graph, report, _ = export_with_report(
+            source, exporter=exporter, settings=settings, timeout_s=timeout_s, seed=seed, weights=weights, stated=said
+        )
+    else:
+        _require_module(source, settings or exporter or weights)
+        graph, report, _ = export_module(source, example, said)
     report.require(hint=hint_of(report))
     return graph
+
+
+def _require_exporter(source: str | Path | None, example: Any, exporter: str) -> None:
+    """Raise `InputError` where a checkpoint comes without what builds its network, or with what only a module needs."""
+    if not exporter:
+        raise InputError(
+            f"{source or 'None'} has no network in it, and no exporter is named",
+            hint='exporter="exporters/compact_rt.py", or your own; a module that you hold: rtserve.export(module, example)',
+        )
+    if example is not None:
+        raise InputError("an exporter says itself what windows its network takes", hint="leave the example out")
+
+
+def _require_module(source: Any, more: Any) -> None:
+    """Raise `InputError` where what shall be exported is no module, saying what it rather is."""
+    bases = {base.__module__.partition(".")[0] + "." + base.__name__ for base in type(source).__mro__}
+    if isinstance(source, Mapping):
+        raise InputError(
+            f"a {type(source).__name__} of {len(source)} entries holds weights (a state_dict), and no network",
+            hint="module.load_state_dict(weights); rtserve.export(module, example)",
+        )
+    if "torch.Module" not in bases and not hasattr(source, "module_") and not isinstance(source, type):
+        raise InputError(
+            f"a {type(source).__name__} is no torch module and no path of a checkpoint",
+            hint="rtserve.export(module, example), or rtserve.export('seed42.pth', exporter='exporters/compact_rt.py')",
+        )
+    if more:
+        raise InputError("exporter, settings and weights are of a checkpoint", hint="leave them out with a module")
 
 
 def hint_of(report: ParityReport) -> str:
@@ -137,17 +181,34 @@ def export_with_report(
         "stated": dict(stated or {}),
         "isolated": child is not None,
     }
+    return _proven(job, timeout_s, child or run_child, lambda facts: _provenance(job, facts, checkpoint, file))
+
+
+def export_module(
+    module: nn.Module, example: Any, stated: Mapping[str, Any]
+) -> tuple[Graph, ParityReport, dict[str, Any]]:
+    """Export a module that the caller holds, in this process; returns and raises as `export_with_report`."""
+    from rtserve.graphs.module import prepared, run_here
+
+    subject = prepared(module, example, stated)
+    job = {"checkpoint": "", "exporter": "", "exporter_name": subject.name, "settings": {}, "seed": None, "weights": ""}
+    held = {"module": {"name": subject.name, "sha256": subject.digest}}
+
+    def provenance(facts: dict[str, Any]) -> Provenance:
+        details = _provenance(job, facts, None, None).details
+        return Provenance(kind="export", details=details | held | {"exporter": None})
+
+    return _proven(job | {"stated": dict(stated)}, 0.0, lambda folder, _: run_here(subject, folder), provenance)
+
+
+def _proven(
+    job: dict[str, Any], timeout_s: float, child: Child, provenance: Callable[[dict[str, Any]], Provenance]
+) -> tuple[Graph, ParityReport, dict[str, Any]]:
+    """Let `child` do the job, and return the finished graph, compared with the answers that the child found."""
     with tempfile.TemporaryDirectory(prefix="rtserve-export-") as name:
         folder = Path(name)
-        facts = _run_child(folder, job, timeout_s, child or run_child)
-        model = _read_raw(folder / "raw.onnx", facts)
-        graph = _finish(model, facts, _provenance(job, facts, checkpoint, file))
-        graph = replace(graph, answers=_answers(folder / "probes.npz", graph.input_spec))
-        graph, facts["form"] = _with_form(graph, OutputSpec.from_json(facts["output"]), folder / "probes.npz")
-        report = _parity(graph, folder / "probes.npz", facts["reference"])
-        if report.verdict == UNEQUAL and _transforms(graph):
-            graph, report = _as_products(graph, report, folder / "probes.npz")
-        report = _located(report, graph, folder / "probes.npz")
+        facts = _run_child(folder, job, timeout_s, child)
+        graph, report = proven(folder, facts, provenance(facts))
     return graph, report, facts
 
 
@@ -173,20 +234,6 @@ def _run_child(folder: Path, job: dict[str, Any], timeout_s: float, child: Child
     return result
 
 
-def _read_raw(path: Path, facts: dict[str, Any]) -> ir.Model:
-    """Read the exporter's file and insist on a symbolic batch."""
-    import onnx_ir as ir
-
-    model = ir.load(str(path))
-    for value in (model.graph.inputs[0], model.graph.outputs[0]):
-        if value.shape is None or isinstance(value.shape[0], int):
-            raise ExportError(
-                f"the exporter fixed the batch of {facts['network']}: {value.name} has shape {value.shape}",
-                hint="the network branches on its batch size; its exporter needs a quirk that removes the branch",
-            )
-    return model
-
-
 def _provenance(job: dict[str, Any], facts: dict[str, Any], checkpoint: Path | None, file: Path | None) -> Provenance:
     """Record what the graph was made of: digests and names, no paths and no times."""
     name = job["exporter"]
@@ -210,150 +257,3 @@ def _provenance(job: dict[str, Any], facts: dict[str, Any], checkpoint: Path | N
     chosen = {"weights": job["weights"]} if job["weights"] else {}
     told = {key: facts[key] for key in ("left_out", "training", "coupled") if facts.get(key)}
     return Provenance(kind="export", details=details | chosen | told | {key: facts[key] for key in kept})
-
-
-def _finish(model: ir.Model, facts: dict[str, Any], provenance: Provenance) -> Graph:
-    """Fold, name and version the raw model, and wrap it."""
-    from rtserve.graphs.fold import fold_batchnorm, fold_constants, name_after_operators, normalise
-    from rtserve.graphs.graph import Graph
-    from rtserve.graphs.heads import with_form
-
-    fold_constants(model)
-    fold_batchnorm(model)
-    fold_constants(model)
-    name_after_operators(model)
-    normalise(model, name=facts["network"])
-    return Graph(
-        model=model,
-        input_spec=InputSpec.from_json(facts["input"]),
-        output_spec=replace(with_form(OutputSpec.from_json(facts["output"]), model), coupled=bool(facts["coupled"])),
-        provenance=provenance,
-    )
-
-
-def _with_form(graph: Graph, said: OutputSpec, path: Path) -> tuple[Graph, str]:
-    """Return a classifier that nobody gave a form, and whose graph ends in none, with that of its answers; and why.
-
-    One number a window that is never below 0 nor above 1 may be either: it stays a logit, and that is said.
-    """
-    from rtserve.graphs.heads import adds_up, output_form
-
-    if said.form or not said.classifies or output_form(graph.model):
-        return graph, ""
-    with np.load(path) as arrays:
-        answers = np.concatenate([arrays[f"y{index}"] for index in range(len(arrays["names"]))])
-    answers = answers[np.isfinite(answers).all(axis=1)]
-    if adds_up(answers):
-        spec = replace(graph.output_spec, form="probabilities")
-        return replace(graph, output_spec=spec), "probabilities: its answers add up to 1"
-    if answers.shape[1] == 1 and len(answers) and answers.min() >= 0 and answers.max() <= 1:
-        return graph, (
-            "logits, since its graph ends in no sigmoid; yet all its answers to noise are from 0 to 1: where they are"
-            " probabilities, say --form probabilities"
-        )
-    return graph, ""
-
-
-def _answers(path: Path, spec: InputSpec) -> Answers | None:
-    """Return the network's answers that travel in the graph: those of the last probe."""
-    with np.load(path) as arrays:
-        last = len(arrays["names"]) - 1
-        return Answers.of(arrays[f"y{last}"], float(arrays[f"rounding{last}"]), spec)
-
-
-def _parity(graph: Graph, path: Path, reference: str) -> ParityReport:
-    """Compare the graph in onnxruntime with the answers the child stored."""
-    from rtserve.graphs.runners import OnnxruntimeRunner
-
-    runner = OnnxruntimeRunner(graph)
-    spectral = _transforms(graph) > 0
-    tolerance = SPECTRAL_TOLERANCE if spectral else TOLERANCE
-    cases = _parity_double(graph, path) if spectral else []
-    with np.load(path) as arrays:
-        for index, name in enumerate(arrays["names"]):
-            x, truth = arrays[f"x{index}"], arrays[f"y{index}"]
-            try:
-                got = runner.infer(x)
-            except Exception as error:
-                raise ExportError(
-                    f"the graph does not run on {len(x)} windows: {str(error).splitlines()[0][:300]}",
-                    hint="the network branches on its batch size; its exporter needs a quirk that removes the branch",
-                ) from None
-            case = compare_outputs(
-                str(name), got, truth, rounding=float(arrays[f"rounding{index}"]), tolerance=tolerance,
-                single=arrays[f"own{index}"],
-            )  # fmt: skip
-            cases.append(_require_number(case, truth))
-    return ParityReport(cases=tuple(cases), subject="onnxruntime on the exported graph", reference=reference)
-
-
-def _transforms(graph: Graph) -> int:
-    """Return how many nodes of a graph are Fourier transforms."""
-    from rtserve.graphs.transforms import TRANSFORMS
-
-    return sum(node.op_type in TRANSFORMS for node in graph.model.graph)
-
-
-def _as_products(graph: Graph, report: ParityReport, path: Path) -> tuple[Graph, ParityReport]:
-    """Return the graph with its transforms as products, where onnxruntime's own are what is off; else both as given."""
-    from rtserve.graphs.macs import infer_shapes
-    from rtserve.graphs.transforms import UnknownSizeError, as_products
-
-    model = infer_shapes(graph.clone_model())
-    try:
-        count = as_products(model)
-    except UnknownSizeError:
-        return graph, report
-    product = replace(graph, model=infer_shapes(model))
-    again = _parity(product, path, report.reference)
-    if again.verdict == UNEQUAL:
-        return graph, report
-    worst = report.worst
-    said = (
-        f"{count} Fourier transforms are written as matrix products: with onnxruntime's own DFT the answers to"
-        f" {worst.name} were off by {worst.error:.1e} (allowed: {worst.allowed:.1e})"
-    )
-    return product, replace(again, notes=(*again.notes, said))
-
-
-def _located(report: ParityReport, graph: Graph, path: Path) -> ParityReport:
-    """Return the report; where it is not equal, with the operator of the graph that this turns on."""
-    from rtserve.graphs.turning import turning_words
-
-    worst = report.worst
-    if report.verdict != UNEQUAL or not worst.finite:
-        return report
-    with np.load(path) as arrays:
-        names = [str(name) for name in arrays["names"]]
-        if worst.name not in names:  # compared in float64
-            return report
-        index = names.index(worst.name)
-        x, truth, own = arrays[f"x{index}"], arrays[f"y{index}"], arrays[f"own{index}"]
-
-    def off(y: np.ndarray) -> float:
-        return compare_outputs(worst.name, y, truth, rounding=worst.rounding, single=own).error
-
-    return replace(report, notes=(*report.notes, turning_words(graph, x, off, worst.allowed, "onnxruntime")))
-
-
-def _parity_double(graph: Graph, path: Path) -> list[ParityCase]:
-    """Compare the graph in float64 with the answers the child stored, on the inputs of one window."""
-    from rtserve.graphs.runners import ReferenceRunner
-
-    runner = ReferenceRunner(graph)
-    with np.load(path) as arrays:
-        chosen = [i for i, _ in enumerate(arrays["names"]) if len(arrays[f"x{i}"]) == 1]
-        return [
-            compare_outputs(f"{arrays['names'][i]}, in float64", runner.infer(arrays[f"x{i}"]), arrays[f"y{i}"])
-            for i in chosen
-        ]
-
-
-def _require_number(case: ParityCase, truth: np.ndarray) -> ParityCase:
-    """Return the case, failed where the network itself answers NaN or Inf to noise.
-
-    On window-shaped input, which has a flat channel, it may: a z-score without a floor does, and the graph must too.
-    """
-    if np.isfinite(truth).all() or case.name.startswith("window-shaped"):
-        return case
-    return replace(case, name=case.name + NO_NUMBER, finite=False)

@@ -27,7 +27,7 @@ from rtserve.errors import CheckpointError, ExportError, InputError, RtserveErro
 from rtserve.graphs.answers import answer_windows
 from rtserve.graphs.architecture import architecture_digest
 from rtserve.graphs.behaviour import coupling, require_steady
-from rtserve.graphs.checkpoint import load_checkpoint
+from rtserve.graphs.checkpoint import Checkpoint, load_checkpoint
 from rtserve.graphs.exporter import RUNS_CODE, Built, FileExporter, Quirk, resolve_exporter
 from rtserve.graphs.factory import as_exporter
 from rtserve.graphs.fit import Loaded, load_weights, run_lazy_parts
@@ -55,7 +55,9 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
     checkpoint = load_checkpoint(named, weights=job.get("weights", "")) if named else None
     torch.manual_seed(job.get("seed", 0))
     shapes = exporter_shapes(checkpoint.state_dict) if checkpoint else {}
-    with _named(InputError, f"exporter {job['exporter_name']} cannot build its network", "check it, and its --set"):
+    with named_errors(
+        InputError, f"exporter {job['exporter_name']} cannot build its network", "check it, and its --set"
+    ):
         if isinstance(found, FileExporter) and reads_file:
             built = found.build(_allowed(job), settings)
         else:
@@ -63,6 +65,13 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
     if not isinstance(built, Built):
         kind = type(built).__name__
         raise InputError(f"exporter {job['exporter_name']} gives a {kind}, not a Built", hint="see exporters/README.md")
+    return ready(built, job, checkpoint)
+
+
+def ready(
+    built: Built, job: Mapping[str, Any], checkpoint: Checkpoint | None = None
+) -> tuple[nn.Module, Built, dict[str, Any]]:
+    """Load the weights into what an exporter gives, and return the module to export with what is known about it."""
     network, spec, loaded = built.network, built.input_spec, Loaded()
     run_lazy_parts(network, torch.zeros(2, spec.n_chans, spec.n_times))
     if checkpoint is not None:
@@ -81,7 +90,9 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
     facts = {
         "network": type(network).__name__,
         "n_parameters": sum(p.numel() for p in (network.buffers() if built.own else network.parameters())),
-        "architecture": architecture_digest({key: tuple(value.shape) for key, value in network.state_dict().items()}),
+        "architecture": architecture_digest(
+            {key: tuple(value.shape) for key, value in network.state_dict().items() if isinstance(value, torch.Tensor)}
+        ),
         TRAINED_ON: checkpoint.trained_on if checkpoint else None,
         "quirks": [dataclasses.asdict(quirk) for quirk in built.quirks],
         "weights": ".".join(filter(None, (checkpoint.found_at if checkpoint else "", loaded.prefix.rstrip(".")))),
@@ -97,7 +108,8 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
 
 def no_numbers(state: Mapping[str, torch.Tensor]) -> list[str]:
     """Return the tensors of a checkpoint that hold NaN or Inf, each with how many of how many."""
-    odd = {key: int((~torch.isfinite(value)).sum()) for key, value in state.items() if value.dtype.is_floating_point}
+    tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    odd = {key: int((~torch.isfinite(value)).sum()) for key, value in tensors.items() if value.dtype.is_floating_point}
     return [f"{key} ({count} of {state[key].numel()})" for key, count in odd.items() if count]
 
 
@@ -107,10 +119,11 @@ def require_numbers(arrays: Mapping[str, np.ndarray], odd: list[str], job: Mappi
     A mask may hold Inf with good reason, so that weights alone say nothing.
     """
     noise = [i for i, name in enumerate(arrays["names"]) if not str(name).startswith("window-shaped")]
+    name = Path(job["checkpoint"]).name or "the module"
     if odd and not all(np.isfinite(arrays[f"y{i}"]).all() for i in noise):
         listed = ", ".join(odd[:4]) + (f" and {len(odd) - 4} more tensors" if len(odd) > 4 else "")
         raise CheckpointError(
-            f"the weights in {Path(job['checkpoint']).name} are NaN or Inf in {listed}; the network answers no number",
+            f"the weights in {name} are NaN or Inf in {listed}; the network answers no number",
             hint="its training diverged: take a checkpoint from before that, or train with a smaller learning rate",
         )
 
@@ -127,7 +140,7 @@ def _allowed(job: Mapping[str, Any]) -> Path:
 
 
 @contextlib.contextmanager
-def _named(kind: type[RtserveError], what: str, hint: str) -> Iterator[None]:
+def named_errors(kind: type[RtserveError], what: str, hint: str) -> Iterator[None]:
     """Turn whatever somebody's code raises into our error, with the line of theirs it came from."""
     try:
         yield
@@ -150,7 +163,7 @@ def require_output(module: nn.Module, built: Built) -> None:
     """Raise `ExportError` where the module does not run, or does not give (batch, n_outputs)."""
     example = example_input(built)
     what = f"the network fails on {tuple(example.shape)}"
-    with _named(ExportError, what, "do the settings fit the checkpoint?"), torch.inference_mode():
+    with named_errors(ExportError, what, "do the settings fit the checkpoint?"), torch.inference_mode():
         # A copy: a network may keep something of the first windows that it ever sees.
         got = copy.deepcopy(module)(example * 1e-5 if built.input_spec.unit == "V" else example)
     wanted = (EXAMPLE_BATCH, built.output_spec.n_outputs)
@@ -162,16 +175,25 @@ def require_output(module: nn.Module, built: Built) -> None:
         )
 
 
-def keep_small_constants() -> None:
+@contextlib.contextmanager
+def small_constants_kept() -> Iterator[None]:
     """Take the exporter's rules away that drop ``x + c`` for c within 1e-8 of 0 and ``x * c`` for c within 1e-5 of 1.
 
     A z-score's ``std + 1e-8`` would go, and a flat channel would then answer NaN.
     """
-    from onnxscript import rewriter
-    from onnxscript.rewriter.rules.common import _no_op
+    try:  # names private to onnxscript; parity guards what they guard
+        from onnxscript import rewriter
+        from onnxscript.rewriter.rules.common import _no_op
 
-    dropped = {id(rule) for rule in _no_op.rules}
-    rewriter._DEFAULT_REWRITE_RULES = tuple(r for r in rewriter._DEFAULT_REWRITE_RULES if id(r) not in dropped)
+        all_rules, dropped = rewriter._DEFAULT_REWRITE_RULES, {id(rule) for rule in _no_op.rules}
+    except (ImportError, AttributeError):
+        yield
+        return
+    rewriter._DEFAULT_REWRITE_RULES = tuple(rule for rule in all_rules if id(rule) not in dropped)
+    try:
+        yield
+    finally:
+        rewriter._DEFAULT_REWRITE_RULES = all_rules
 
 
 @contextlib.contextmanager
@@ -198,9 +220,7 @@ def _batch_statistics_written_out() -> Iterator[None]:
 
 def export_module(module: nn.Module, built: Built, path: Path) -> None:
     """Write the raw ONNX of `module` with a symbolic batch."""
-    with contextlib.suppress(ImportError, AttributeError):  # names private to onnxscript; parity guards what they guard
-        keep_small_constants()
-    with _batch_statistics_written_out():
+    with small_constants_kept(), _batch_statistics_written_out():
         program = torch.onnx.export(
             module,
             (example_input(built),),
@@ -277,10 +297,27 @@ def reference_outputs(module: nn.Module, built: Built, seed: int, *, alone: bool
     return arrays, precision
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is left of a job once its module is built: to look at it, to ask it, and to write it down in `folder`."""
+
+    folder: Path
+    job: Mapping[str, Any]
+    module: nn.Module
+    built: Built
+    facts: dict[str, Any]
+
+
 def run(folder: Path) -> dict[str, Any]:
     """Do the job in `folder` and return the result."""
     job = json.loads((folder / "job.json").read_text("utf-8"))
     module, built, facts = build(job)
+    return perform(Work(folder=folder, job=job, module=module, built=built, facts=facts))
+
+
+def perform(work: Work) -> dict[str, Any]:
+    """Ask the module, write ``probes.npz`` and ``raw.onnx``, and return the result."""
+    folder, module, built, facts = work.folder, work.module, work.built, work.facts
     require_copyable(module)
     require_output(module, built)
     if built.own is None and writes_over_input(module, example_input(built)):
@@ -289,13 +326,16 @@ def run(folder: Path) -> dict[str, Any]:
         facts["quirks"].append(dataclasses.asdict(Quirk(name="own-input", reason=reason)))
     require_steady(module, built.input_spec)
     facts["coupled"] = coupling(module, built.input_spec)
-    with torch.no_grad(), _named(ExportError, "the network fails on a probe input", "it must take any batch and scale"):
+    with (
+        torch.no_grad(),
+        named_errors(ExportError, "the network fails on a probe input", "it must take any batch and scale"),
+    ):
         if built.own is None:
             arrays, facts["reference"] = reference_outputs(module, built, seed=0, alone=not facts["coupled"])
         else:
             inputs = [*probe_inputs(built.input_spec), (REFERENCE, answer_windows(built.input_spec))]
             arrays, facts["reference"] = library_answers(module, built, inputs)
-    require_numbers(arrays, facts.pop("no_numbers"), job)
+    require_numbers(arrays, facts.pop("no_numbers"), work.job)
     np.savez(folder / "probes.npz", **arrays)  # type: ignore[arg-type]
     try:
         facts["quirks"] += _exported(module, built, folder / "raw.onnx")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Loaded", "load_weights", "run_lazy_parts"]
+__all__ = ["Loaded", "is_lazy", "load_weights", "run_lazy_parts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +60,14 @@ def run_lazy_parts(network: nn.Module, example: torch.Tensor) -> None:
     """
     import torch
 
-    if not any(_lazy(value) for value in (*network.parameters(), *network.buffers())):
+    if not any(is_lazy(value) for value in (*network.parameters(), *network.buffers())):
         return
     training = network.training
     try:
         with torch.no_grad():
             network.eval()(example)
     except Exception as error:
-        names = [name for name, value in network.named_parameters() if _lazy(value)]
+        names = [name for name, value in network.named_parameters() if is_lazy(value)]
         raise CheckpointError(
             f"{type(network).__name__} has lazy parts ({', '.join(names[:4])}) and does not run on"
             f" {tuple(example.shape)}: {' '.join(str(error).split())[:160]}",
@@ -76,7 +76,8 @@ def run_lazy_parts(network: nn.Module, example: torch.Tensor) -> None:
     network.train(training)
 
 
-def _lazy(value: Any) -> bool:
+def is_lazy(value: Any) -> bool:
+    """Whether a tensor has no shape yet."""
     from torch.nn.parameter import is_lazy
 
     return bool(is_lazy(value))
@@ -306,7 +307,7 @@ def _misfit(
     shapes = [
         f"{key} is {tuple(best[key].shape)}, the network has {tuple(expected[key].shape)}"
         for key in expected
-        if key in best and not _lazy(expected[key]) and best[key].shape != expected[key].shape
+        if key in best and not is_lazy(expected[key]) and best[key].shape != expected[key].shape
     ]
     parts = [
         f"{label} {len(keys)}: {', '.join(keys)}"

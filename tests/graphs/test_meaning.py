@@ -8,10 +8,10 @@ import pytest
 from torch import nn
 
 from rtserve.errors import InputError, SpecMismatchError
-from rtserve.graphs.export import _with_form
 from rtserve.graphs.exporter import Built
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.meaning import completed, scaling_beside, training_of
+from rtserve.graphs.proof import _with_form
 from rtserve.spec import InputSpec, OutputSpec
 
 SPEC = InputSpec(n_chans=3, n_times=40)

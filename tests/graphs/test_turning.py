@@ -9,9 +9,9 @@ from onnx import numpy_helper
 from rtserve.errors import ParityError, RtserveError
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.graphs.answers import answer_windows, require_engine
-from rtserve.graphs.export import _located
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.parity import ParityReport, compare_outputs
+from rtserve.graphs.proof import _located
 from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner
 from rtserve.graphs.turning import turning_point, turning_words
 from rtserve.runtime.node import OPERATORS
