@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rtserve.measure.bench import bench as bench
     from rtserve.measure.calibrate import calibrate as calibrate
     from rtserve.measure.compare import compare as compare
+    from rtserve.measure.estimators import RtserveClassifier as RtserveClassifier
+    from rtserve.measure.estimators import RtserveRegressor as RtserveRegressor
     from rtserve.measure.evaluate import evaluate as evaluate
     from rtserve.measure.predict import predict as predict
     from rtserve.measure.search import search as search
@@ -43,6 +45,8 @@ _PLACES = {
     "Graph": "rtserve.graphs.graph:Graph",
     "InputSpec": "rtserve.spec:InputSpec",
     "OutputSpec": "rtserve.spec:OutputSpec",
+    "RtserveClassifier": "rtserve.measure.estimators:RtserveClassifier",
+    "RtserveRegressor": "rtserve.measure.estimators:RtserveRegressor",
     "RtserveError": "rtserve.errors:RtserveError",
     "WindowSet": "rtserve.signals.windows:WindowSet",
     "bench": "rtserve.measure.bench:bench",
@@ -69,7 +73,9 @@ __all__ = [
     "Graph",
     "InputSpec",
     "OutputSpec",
+    "RtserveClassifier",
     "RtserveError",
+    "RtserveRegressor",
     "WindowSet",
     "__version__",
     "bench",

@@ -89,7 +89,7 @@ def bench(
             f"batch {batch}, threads {threads}, loop {loop}, rounds {rounds}, hop {hop_ms} ms",
             hint="all are at least 1, the hop above 0",
         )
-    others = [against] if isinstance(against, Graph | str | Path) else list(against)
+    others = list(against) if isinstance(against, Sequence) and not isinstance(against, str) else [against]
     names = _names([graph, *others])
     graphs = [as_graph(g) for g in (graph, *others)]
     chosen, batch = batch, _batch(graphs, names, batch)

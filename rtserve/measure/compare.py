@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.graphs.graph import Graph
+from rtserve.measure.as_files import as_files
 from rtserve.measure.comparison import Comparison, Row
 from rtserve.measure.evaluate import assumed
+from rtserve.measure.evaluation import Evaluation
 from rtserve.measure.metrics import metric_of, parse_metric
 from rtserve.measure.predict import as_graph, as_windows
 from rtserve.measure.rescore import rescore
@@ -39,11 +42,11 @@ _NOTHING = Stated()
 
 
 def compare(
-    first: str | Path,
-    second: str | Path,
+    first: Graph | Evaluation | str | Path,
+    second: Graph | Evaluation | str | Path,
     *,
-    data: str | Path | None = None,
-    train: str | Path | None = None,
+    data: Any = None,
+    train: Any = None,
     split: str | None = None,
     exporters: Sequence[str] = (),
     metrics: Sequence[str] = (),
@@ -51,16 +54,18 @@ def compare(
     seed: int = 0,
     predict_zip: ZipPredictor | None = None,
     stated: Stated = _NOTHING,
+    unit: str | None = None,
+    sfreq: float = 0.0,
 ) -> Comparison:
     """Compare two runs, checkpoints, graphs, zips or results.
 
     Parameters
     ----------
-    first, second : path
+    first, second : Graph, Evaluation or path
         The sides.
-    data : path, optional
-        Windows to score both sides on again.
-    train : path, optional
+    data : path, WindowSet, (X, y), mne.Epochs or data set, optional
+        Windows to score both sides on again, as `rtserve.evaluate` takes them.
+    train : as `data`, optional
         Windows that were trained on: looked for in `data`.
     split : str, optional
         Part of `data`; by default all, or the test windows where either side was trained on others of them.
@@ -77,6 +82,8 @@ def compare(
         graph it holds, and any other is refused.
     stated : Stated
         What `data` does not say.
+    unit, sfreq : str, float
+        The same of its unit and its rate.
 
     Returns
     -------
@@ -87,7 +94,36 @@ def compare(
     InputError
         Where a side or the windows cannot be read, or either was trained on the windows and nobody asked for that.
     """
-    sides = as_networks(read_side(first), read_side(second))
+    said = replace(stated, unit=stated.unit or unit, sfreq=stated.sfreq or sfreq)
+    with as_files(first, second, data, train, said) as (one, two, windows, trained):
+        return _compared(
+            as_networks(read_side(one), read_side(two)),
+            data=windows,
+            train=trained,
+            split=split,
+            exporters=exporters,
+            metrics=metrics,
+            per=per,
+            seed=seed,
+            predict_zip=predict_zip,
+            stated=said if isinstance(data, str | Path) else _NOTHING,
+        )
+
+
+def _compared(
+    sides: list[Side],
+    *,
+    data: str | Path | None,
+    train: str | Path | None,
+    split: str | None,
+    exporters: Sequence[str],
+    metrics: Sequence[str],
+    per: str | None,
+    seed: int,
+    predict_zip: ZipPredictor | None,
+    stated: Stated,
+) -> Comparison:
+    """Compare two sides that were read."""
     as_stated = list(sides)
     warnings: list[str] = []
     if data is not None:

@@ -22,12 +22,15 @@ from rtserve.spec import OutputSpec, require_same_target
 __all__ = [
     "CLASSIFICATION",
     "Decision",
+    "class_numbers",
     "decide",
+    "decision_of",
     "require_same_scores",
     "require_vectors",
     "to_answers",
     "to_cases",
     "to_predictions",
+    "to_probabilities",
 ]
 
 CLASSIFICATION = ("balanced_accuracy",)
@@ -91,9 +94,21 @@ def decide(graph: Graph, windows: WindowSet, metrics: Sequence[str], *, name: st
             f"{others[0]} is a metric of numbers, and {name} is scored on classes",
             hint=f"use {', '.join(names_of_metrics(('class', 'probabilities')))}, or leave --metric out",
         )
+    return decision_of(graph)
+
+
+def decision_of(graph: Graph) -> Decision:
+    """Return how the classes of a classifier's answers are read."""
     plan = graph.provenance.details.get("plan", {})
     branches = len(plan.get("members", ())) * len(plan.get("views", ()))
-    return Decision(n_outputs=spec.n_outputs, form=form_of(graph), merged=branches > 1)
+    return Decision(n_outputs=graph.output_spec.n_outputs, form=form_of(graph), merged=branches > 1)
+
+
+def class_numbers(outputs: np.ndarray, decision: Decision | None) -> np.ndarray:
+    """Return (n_windows,) the number of the class that outputs (n_windows, n_outputs) decide for."""
+    if outputs.shape[1] == 1:
+        return np.asarray(outputs[:, 0] > (decision.threshold if decision else 0.0), np.int64)
+    return np.asarray(outputs.argmax(axis=1), np.int64)
 
 
 def require_vectors(metrics: Sequence[Metric], windows: WindowSet) -> None:
@@ -149,10 +164,7 @@ def to_predictions(
             f" {int(np.argmax(bad))} has {float(windows.y[np.argmax(bad)]):g}",
             hint="give class numbers from 0, and a graph with one output per class (one output decides between two)",
         )
-    if k == 1:
-        threshold = decision.threshold if decision else 0.0
-        return np.asarray(outputs[:, 0] > threshold, np.float32)
-    return np.asarray(outputs.argmax(axis=1), np.float32)
+    return class_numbers(outputs, decision).astype(np.float32)
 
 
 def to_answers(
@@ -164,10 +176,10 @@ def to_answers(
     predictions = to_predictions(outputs, windows, name=name, decision=decision)
     if metric.reads != "probabilities":
         return predictions
-    return _probabilities(outputs, decision, name)
+    return to_probabilities(outputs, decision, name)
 
 
-def _probabilities(outputs: np.ndarray, decision: Decision | None, name: str) -> np.ndarray:
+def to_probabilities(outputs: np.ndarray, decision: Decision | None, name: str) -> np.ndarray:
     """Return what a graph's outputs say by the form that is written in it, unless they are plainly of another.
 
     Where a network is trained its loss decides that they are logits, and nothing is to be doubted.
@@ -189,6 +201,6 @@ def to_cases(outputs: np.ndarray, windows: WindowSet, *, name: str, decision: De
     if decision is None and outputs.shape[1] == 1:
         return Cases.of(windows, predictions, why=f"{name} is scored on numbers")
     try:
-        return Cases.of(windows, predictions, _probabilities(outputs, decision, name))
+        return Cases.of(windows, predictions, to_probabilities(outputs, decision, name))
     except InputError as error:
         return Cases.of(windows, predictions, why=error.message)

@@ -12,9 +12,9 @@ import rtserve
 from rtserve import errors
 
 NAMES = [
-    "Graph", "InputSpec", "OutputSpec", "RtserveError", "WindowSet", "__version__", "bench", "build", "calibrate", "check",
-    "compare", "compile", "evaluate", "export", "fuse", "load_windows", "predict", "save_windows", "search", "simulate",
-    "soup", "stream", "verify",
+    "Graph", "InputSpec", "OutputSpec", "RtserveClassifier", "RtserveError", "RtserveRegressor", "WindowSet", "__version__",
+    "bench", "build", "calibrate", "check", "compare", "compile", "evaluate", "export", "fuse", "load_windows", "predict",
+    "save_windows", "search", "simulate", "soup", "stream", "verify",
 ]  # fmt: skip
 """A name that goes, or is called otherwise, breaks somebody's script: that takes a line in CHANGELOG.md."""
 
@@ -24,9 +24,8 @@ def test_the_public_names_are_these_and_all_of_them_are_there():
     assert dir(rtserve) == sorted(NAMES)
     for name in NAMES:
         assert getattr(rtserve, name) is getattr(rtserve, name)
-    assert [
-        name for name in NAMES[6:] if not (callable(getattr(rtserve, name)) and getattr(rtserve, name).__doc__)
-    ] == []
+    verbs = [getattr(rtserve, name) for name in NAMES[NAMES.index("bench") :]]
+    assert [verb for verb in verbs if not (callable(verb) and verb.__doc__)] == []
     with pytest.raises(AttributeError, match=r"'fuze'; it has .*fuse"):
         rtserve.fuze  # noqa: B018
 
