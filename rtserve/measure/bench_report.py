@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rtserve.display import card
 from rtserve.measure.hops import HopTimes, share_ends
 from rtserve.measure.machine import Machine
 from rtserve.measure.results import environment, save_result
@@ -80,6 +81,29 @@ class BenchReport:
     hops: dict[str, HopTimes] = field(default_factory=dict)
     machine: Machine | None = None
     assumed: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        told = "; ".join(f"{each.name} {self._brief(each)}" for each in self.contenders)
+        return f"<BenchReport, batch {self.batch}, {self.threads} threads: {told}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(each.name, self._brief(each)) for each in self.contenders]
+        noise = [("noise floor (A/A)", f"{self.noise_floor:.1%}")] if self.noise_floor is not None else []
+        return card(f"Batch {self.batch}, {self.threads} threads", [*rows, *noise], self.notes())
+
+    def _brief(self, contender: Contender) -> str:
+        """Return the median of a contender, and the ratio to it, which is what carries over to another machine."""
+        row = self.row(contender)
+        middle = next(
+            (f"{key} {value:.1f} us per window" for key, value in row["latency_us"].items() if value), "not timed"
+        )
+        if "ratio" not in row:
+            return middle
+        r = row["ratio"]
+        told = "" if r["different"] else " (not told apart from 1)"
+        return (
+            f"{middle}; {self.contenders[0].name} takes {r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}] of it{told}"
+        )
 
     @property
     def loaded(self) -> tuple[str, ...]:
