@@ -65,6 +65,14 @@ def file_names(paths: Sequence[str | Path]) -> list[str]:
     return names
 
 
+def as_path(value: Any, what: str) -> Path:
+    """Return a path; raise `InputError` where something else is given for that of a `what`."""
+    try:
+        return Path(value)
+    except TypeError:
+        raise InputError(f"a {type(value).__name__} is no path of a {what}", hint="name the file") from None
+
+
 def readable_file(path: str | Path, what: str) -> Path:
     """Return `path` if it is a file that can be read.
 
@@ -73,7 +81,7 @@ def readable_file(path: str | Path, what: str) -> Path:
     InputError
         Where it is missing, a folder, or not readable.
     """
-    path = Path(path)
+    path = as_path(path, what)
     if not path.exists():
         raise InputError(f"{what} {path} does not exist", hint="check the path; it is relative to the current folder")
     if path.is_dir():

@@ -191,7 +191,14 @@ def export_module(
     from rtserve.graphs.module import prepared, run_here
 
     subject = prepared(module, example, stated)
-    job = {"checkpoint": "", "exporter": "", "exporter_name": subject.name, "settings": {}, "seed": None, "weights": ""}
+    job: dict[str, Any] = {
+        "checkpoint": "",
+        "exporter": "",
+        "exporter_name": subject.name,
+        "settings": {},
+        "seed": None,
+        "weights": "",
+    }
     held = {"module": {"name": subject.name, "sha256": subject.digest}}
 
     def provenance(facts: dict[str, Any]) -> Provenance:

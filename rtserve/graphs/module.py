@@ -134,7 +134,7 @@ def _inner(module: Any) -> nn.Module:
         and isinstance(inner := module.module, nn.Module)
     ):
         module = inner
-    return module  # type: ignore[no-any-return]
+    return module
 
 
 def _require_weights(module: nn.Module) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from rtserve.errors import InputError
 from rtserve.graphs.graph import Graph
 from rtserve.measure.evaluation import Evaluation
-from rtserve.signals.given import given_windows
+from rtserve.signals.given import as_stated
 from rtserve.signals.windows import Stated, save_windows
 from rtserve.spec import InputSpec, OutputSpec
 
@@ -57,8 +57,7 @@ def _windows(
 ) -> str | Path | None:
     if windows is None or isinstance(windows, str | Path):
         return windows
-    said = {"unit": stated.unit, "sfreq": stated.sfreq, "target": stated.target, "classes": stated.classes}
-    given = given_windows(windows, **said, spec=spec, output=output).windows
+    given = as_stated(windows, stated, spec=spec, output=output)
     if spec is not None and spec.sfreq and not given.sfreq:
         raise InputError(
             f"the windows do not say their rate; the graph takes {spec.sfreq:g} Hz",

@@ -84,7 +84,7 @@ class BenchReport:
 
     def __repr__(self) -> str:
         told = "; ".join(f"{each.name} {self._brief(each)}" for each in self.contenders)
-        return f"<BenchReport, batch {self.batch}, {self.threads} threads: {told}>"
+        return f"<BenchReport at batch {self.batch}, {self.threads} threads: {told}>"
 
     def _repr_html_(self) -> str:
         rows = [(each.name, self._brief(each)) for each in self.contenders]

@@ -24,7 +24,7 @@ from rtserve.measure.predict import as_graph, as_windows, predict
 from rtserve.measure.statistics import Difference, Units, difference
 from rtserve.measure.trained import Part, marks_of, part_to_fit, part_to_score, records_of, untold
 from rtserve.signals.membership import training_record
-from rtserve.signals.windows import Stated, load_windows
+from rtserve.signals.windows import Stated
 from rtserve.spec import TRAINED_ON, Provenance
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def calibrate(
         )
     output = None if output is None else check_writable(output, force=force)
     source = as_graph(graph)
-    data = windows if not isinstance(windows, str | Path) else load_windows(windows, stated=stated)
+    data = as_windows(windows, stated=stated)
     records, name = records_of(source), Path(graph).name if isinstance(graph, str | Path) else "the graph"
     _require_numbers(source, data, name)
     part = part_to_fit(records, as_windows(data, split=split), split, name=name)

@@ -31,7 +31,7 @@ def evaluate(
     sfreq: float = 0.0,
     target: str = "",
     classes: Sequence[str] = (),
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str] | str | None = None,
     split: str | None = None,
     per: str | None = None,
     engine: str = "onnxruntime",
@@ -55,7 +55,7 @@ def evaluate(
     unit, sfreq, target, classes : str, float, str, sequence of str
         What the windows do not say: the unit of the samples (``"V"``, ``"mV"``, ``"uV"``, ``"1"`` for standardised,
         ``"graph"`` for as the graph takes it), their rate in Hz, what y is, and the names of the classes 0, 1, ...
-    metrics : sequence of str, optional
+    metrics : str or sequence of str, optional
         As `rtserve.measure.metrics.parse_metric` reads them; by default NRMSE, RMSE and MSE, or balanced accuracy for
         classes.
     split : str, optional
@@ -88,6 +88,7 @@ def evaluate(
     """
     name = name or (Path(graph).name if isinstance(graph, str | Path) else "graph")
     graph = as_graph(graph)
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     whole = given_windows(
         windows,
         unit=unit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rtserve.graphs.graph import Graph
 from rtserve.graphs.graph import as_graph as read_graph
 from rtserve.graphs.runners import make_runner
 from rtserve.measure.vetting import WINDOWS, require_batch, vet
-from rtserve.signals.given import given_windows
+from rtserve.signals.given import as_stated, given_windows
 from rtserve.signals.stored import StoredArray
 from rtserve.signals.windows import Stated, WindowSet
 from rtserve.spec import unit_factor
@@ -55,19 +56,17 @@ def as_windows(windows: Any, *, split: str = "all", stated: Stated = _NOTHING) -
     InputError
         Where they are no windows, the file marks no splits, or none of that name.
     """
-    if not isinstance(windows, WindowSet):
-        said = {"unit": stated.unit, "sfreq": stated.sfreq, "target": stated.target, "classes": stated.classes}
-        windows = given_windows(windows, **said).windows
-    if not len(windows):
+    found: WindowSet = windows if isinstance(windows, WindowSet) else as_stated(windows, stated)
+    if not len(found):
         raise InputError("the window set is empty", hint="give at least one window")
     if split == "all":
-        return windows
-    marks = np.asarray(windows.extra.get("split", np.empty(0, "U1"))).astype("U")
-    if marks.shape != (len(windows),):
+        return found
+    marks = np.asarray(found.extra.get("split", np.empty(0, "U1"))).astype("U")
+    if marks.shape != (len(found),):
         raise InputError(f"these windows mark no splits, so there is no {split!r}", hint="--split all takes them all")
     if split not in marks:
         raise InputError(f"no window is marked {split!r}", hint=f"the splits are {', '.join(np.unique(marks))}, all")
-    return windows.take(marks == split)
+    return found.take(marks == split)
 
 
 def predict(
@@ -121,7 +120,7 @@ def predict(
     given.windows.require_output(graph.output_spec, name=name)
     if not len(given.windows):
         raise InputError("the window set is empty", hint="give at least one window")
-    _require_counts(threads, batch)
+    threads, batch = _count(threads, "threads"), _count(batch, "batch") if batch is not None else None
     runner = make_runner(graph, engine, threads=threads)
     scale = unit_scale(graph, given.unit, name=name)
     first = np.ascontiguousarray(given.X[:WINDOWS], dtype=np.float32) * np.float32(scale)
@@ -139,9 +138,14 @@ def predict(
     return y
 
 
-def _require_counts(threads: int, batch: int | None) -> None:
-    if not (isinstance(threads, int) and threads >= 1 and (batch is None or (isinstance(batch, int) and batch >= 1))):
-        raise InputError(f"threads {threads!r}, batch {batch!r}", hint="whole numbers, at least 1")
+def _count(value: Any, what: str) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise InputError(f"{what} {value!r:.40}", hint="a whole number, at least 1")
+    return number
 
 
 def require_finite(y: np.ndarray, name: str) -> None:

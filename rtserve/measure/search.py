@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from rtserve.measure.statistics import RESAMPLES, Units, interval
 from rtserve.measure.told import tell
 from rtserve.measure.trained import part_to_fit, records_of, untold
 from rtserve.measure.untouched import HOLD_OUT, Untouched, set_aside
+from rtserve.signals.given import given_windows
 from rtserve.signals.windows import WindowSet
 from rtserve.spec import require_same_input, require_same_output
 
@@ -45,9 +47,11 @@ Cost = tuple[float, float, float]
 
 
 def search(
-    members: Sequence[Graph | str | Path],
-    windows: WindowSet | str | Path,
+    members: Sequence[Graph | str | Path] | Graph | str | Path,
+    windows: Any,
     *,
+    unit: str | None = None,
+    sfreq: float = 0.0,
     views: str | Sequence[str] = ("identity",),
     also: Sequence[str | Path] = (),
     budget_us: float = float("inf"),
@@ -69,8 +73,11 @@ def search(
     ----------
     members : sequence of Graph or path
         To choose from.
-    windows : WindowSet or path
-        Validation windows; those that a member was trained on are left out, and said to be.
+    windows : WindowSet, path, (X, y), mne.Epochs or data set
+        Validation windows, as `rtserve.evaluate` takes them; those that a member was trained on are left out, and that is
+        said.
+    unit, sfreq : str, float
+        What the windows do not say.
     views : str or sequence of str
         To choose from.
     also : sequence of path
@@ -102,6 +109,7 @@ def search(
     """
     if not budget_us > 0:
         raise InputError(f"a budget of {budget_us} us", hint="give microseconds above 0")
+    members = [members] if isinstance(members, Graph | str | Path) else list(members)
     graphs = [as_graph(member) for member in members]
     named = iter(file_names([one for one in (*members, *also) if isinstance(one, str | Path)]))
     names = [next(named) if isinstance(m, str | Path) else f"member {k}" for k, m in enumerate(members, start=1)]
@@ -109,7 +117,10 @@ def search(
         raise InputError(f"a share of {hold_out:g} cannot be set aside", hint="give --hold-out from 0 to under 1")
     whole = {next(named): as_graph(path) for path in also}
     _require_alike(graphs, names, whole)
-    new = part_to_fit(records_of(*graphs, *whole.values()), as_windows(windows), split, name="a member")
+    given = given_windows(
+        windows, unit=unit, sfreq=sfreq, spec=graphs[0].input_spec, output=graphs[0].output_spec, name=names[0]
+    ).windows
+    new = part_to_fit(records_of(*graphs, *whole.values()), as_windows(given), split, name="a member")
     parts = set_aside(new.windows, split=new.marked, share=hold_out, seed=seed, chose=new.chosen)
     windows = parts.windows
     bound = [view.bind(graphs[0].input_spec) for view in parse_views(views)]

@@ -8,7 +8,7 @@ name where it names its classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from rtserve.signals.stored import StoredArray, in_memory
 from rtserve.signals.windows import Stated, WindowSet, check_arrays, load_windows
 from rtserve.spec import InputSpec, OutputSpec, spelled_unit
 
-__all__ = ["AS_THE_GRAPH", "Given", "given_windows"]
+__all__ = ["AS_THE_GRAPH", "Given", "as_stated", "given_windows"]
 
 AS_THE_GRAPH = "graph"
 """The unit of windows that are as the graph takes them, whatever that is."""
@@ -95,6 +95,21 @@ def given_windows(
     return found
 
 
+def as_stated(
+    windows: Any, stated: Stated, *, spec: InputSpec | None = None, output: OutputSpec = _UNKNOWN
+) -> WindowSet:
+    """Return windows with targets as a window set, with what the caller states of them; raises as `given_windows`."""
+    return given_windows(
+        windows,
+        unit=stated.unit,
+        sfreq=stated.sfreq,
+        target=stated.target,
+        classes=stated.classes,
+        spec=spec,
+        output=output,
+    ).windows
+
+
 def _stated(unit: str | None, sfreq: float, target: str, classes: Sequence[str], spec: InputSpec | None) -> Stated:
     """Return what the caller says, spelled as rtserve does."""
     if unit == AS_THE_GRAPH:
@@ -106,6 +121,8 @@ def _stated(unit: str | None, sfreq: float, target: str, classes: Sequence[str],
     except (TypeError, ValueError):
         raise InputError(f"sfreq {sfreq!r:.40} is no number", hint="give the rate in Hz: sfreq=250") from None
     names = classes.split(",") if isinstance(classes, str) else classes
+    if not isinstance(names, Iterable):
+        raise InputError(f"classes {classes!r:.40} are no names", hint='for example classes=("left", "right")')
     unit = spelled_unit(unit or "") or unit
     return Stated(unit=unit, sfreq=rate, target=target, classes=tuple(str(name).strip() for name in names))
 

@@ -97,18 +97,24 @@ def samples(value: Any, *, called: str = "X") -> np.ndarray:
         return np.ascontiguousarray(X, dtype=np.float32)
 
 
-def to_numpy(value: Any) -> np.ndarray:
+def to_numpy(value: Any, hint: str = _EXAMPLE) -> np.ndarray:
     """Return what is like an array as one; a tensor is detached and brought from its device first."""
-    if _is(value, "torch", "Tensor"):
-        if value.device.type == "meta":
-            raise InputError("a tensor on the meta device holds no numbers", hint="give the tensor with its numbers")
-        value = value.detach().cpu()
-        return np.asarray((value.float() if value.is_floating_point() else value).numpy())
+    if np.ma.is_masked(value):
+        raise InputError("some numbers of the array are masked", hint="drop or repair those windows first")
     try:
-        return np.asarray(value)
+        return _from_torch(value) if _is(value, "torch", "Tensor") else np.asarray(value)
+    except InputError:
+        raise
     except Exception as error:
         said = " ".join(str(error).split())[:120]
-        raise InputError(f"a {type(value).__name__} cannot be read as an array ({said})", hint=_EXAMPLE) from None
+        raise InputError(f"a {type(value).__name__} cannot be read as an array ({said})", hint=hint) from None
+
+
+def _from_torch(tensor: Any) -> np.ndarray:
+    if tensor.device.type == "meta":
+        raise InputError("a tensor on the meta device holds no numbers", hint="give the tensor with its numbers")
+    dense = tensor.detach().to_dense().cpu()
+    return np.asarray((dense.float() if dense.dtype.itemsize < 4 and dense.is_floating_point() else dense).numpy())
 
 
 def _pair(pair: tuple[Any, ...], *, need_y: bool) -> dict[str, Any]:
@@ -124,7 +130,7 @@ def _pair(pair: tuple[Any, ...], *, need_y: bool) -> dict[str, Any]:
     else:
         _require_array(X)
         arrays = {"X": samples(X), "called": "(X, y)"}
-    return arrays | {"y": to_numpy(y)}
+    return arrays | {"y": to_numpy(y, "y is one target per window: numbers, or names of classes")}
 
 
 def _dataset(dataset: Any, *, need_y: bool) -> dict[str, Any]:
@@ -156,7 +162,7 @@ def _described(dataset: Any, n: int, called: str) -> dict[str, Any]:
     """Return what braindecode's data sets know besides: rate, channels, and whose windows they are."""
     parts = list(getattr(dataset, "datasets", [dataset]))
     held = [getattr(part, "windows", None) or getattr(part, "raw", None) for part in parts]
-    infos = [one.info for one in held if hasattr(one, "info")]
+    infos = [info for one in held if (info := getattr(one, "info", None)) is not None]
     if not infos or len(infos) < len(parts):
         return {}
     if len({tuple(info["ch_names"]) for info in infos}) > 1 or len({float(info["sfreq"]) for info in infos}) > 1:

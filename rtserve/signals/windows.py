@@ -27,6 +27,7 @@ from rtserve.signals.hdf5 import write_hdf5
 from rtserve.signals.labels import joined
 from rtserve.signals.npz import write_npz
 from rtserve.signals.options import require_window_name
+from rtserve.signals.show import windows_card, windows_line
 from rtserve.signals.soundness import require_sound
 from rtserve.signals.stored import StoredArray, blocks, in_memory
 from rtserve.spec import InputSpec, OutputSpec, channel_difference, order_difference, steps_differ
@@ -145,6 +146,12 @@ class WindowSet:
 
     def __len__(self) -> int:
         return int(self.X.shape[0])
+
+    def __repr__(self) -> str:
+        return windows_line(self)
+
+    def _repr_html_(self) -> str:
+        return windows_card(self)
 
     @property
     def input_spec(self) -> InputSpec:

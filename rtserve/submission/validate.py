@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rtserve.errors import InputError
+from rtserve.files import as_path
 from rtserve.spec import InputSpec
 from rtserve.submission import sandbox
 from rtserve.submission.checks.catalogue import STATIC, all_rules
@@ -128,7 +129,7 @@ def check(
 
 
 def _readable(path: str | Path) -> Path:
-    path = Path(path)
+    path = as_path(path, "zip")
     if not path.exists():
         raise InputError(f"{path} does not exist", hint="name the zip to check")
     try:

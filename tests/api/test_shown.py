@@ -14,6 +14,7 @@ import pytest
 from rtserve.fusion.fuse import fuse, fuse_with_report
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.parity import ParityReport
+from rtserve.measure.bench import bench
 from rtserve.measure.compare import compare
 from rtserve.measure.evaluate import evaluate
 from rtserve.signals.windows import WindowSet, save_windows
@@ -65,16 +66,19 @@ def shown(graphs, fused, windows, tmp_path_factory):
     for graph, path in zip(graphs, paths, strict=True):
         graph.save(path)
     return {
+        "windows": windows,
         "graph": graphs[0],
         "fused": fused[0],
         "parity": fused[2],
         "evaluation": evaluate(fused[0], windows, resamples=50, name="<b>fused & co</b>"),
         "comparison": compare(*paths, data=data),
         "refused": compare(*paths),
+        "times": bench(graphs[0], graphs[1], rounds=2),
     }
 
 
 SAYS = {
+    "windows": ["20 of 4 channels x 20 samples at 100 Hz in V", "F3, F4, Cz, Pz", "response_time", "not known"],
     "graph": [
         "exported from conv",
         "4 channels x 20 samples at 100 Hz in V",
@@ -85,6 +89,7 @@ SAYS = {
     "parity": ["equal", "allowed"],
     "evaluation": ["nrmse", "constant", "20 windows", "&lt;b&gt;fused &amp; co&lt;/b&gt;"],
     "comparison": ["a.onnx and b.onnx", "nrmse", "->".replace(">", "&gt;")],
+    "times": ["graph (2)", "us per window", "of it"],
     "refused": ["score both with one metric"],
 }
 

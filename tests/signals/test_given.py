@@ -13,7 +13,7 @@ from rtserve.errors import InputError, RtserveError, SpecMismatchError
 from rtserve.measure.evaluate import evaluate
 from rtserve.measure.predict import predict
 from rtserve.signals.given import given_windows
-from rtserve.signals.windows import WindowSet, save_windows
+from rtserve.signals.windows import WindowSet, load_windows, save_windows
 from rtserve.spec import InputSpec, OutputSpec
 from tests.fusion.making import network
 from tests.signals.test_epochs_file import epochs
@@ -64,9 +64,11 @@ def test_an_array_in_the_unit_of_the_graph_is_not_touched(graph):
         np.asfortranarray(X),
         torch.from_numpy(X).requires_grad_(),
         torch.from_numpy(X).double(),
+        torch.from_numpy(X).to_sparse(),
         Pairs(X, Y),
+        torch.utils.data.Subset(Pairs(X, Y), range(12)),
     ],
-    ids=["float64", "big-endian", "fortran", "tensor", "double tensor", "data set"],
+    ids=["float64", "big-endian", "fortran", "tensor", "double tensor", "sparse", "data set", "subset"],
 )
 def test_arrays_of_any_make_are_one(graph, turned):
     np.testing.assert_array_equal(predict(graph, turned, unit="uV"), predict(graph, X, unit="uV"))
@@ -161,6 +163,8 @@ REFUSED = {
     "no window": (X[:0], {"unit": "uV"}, "at least one"),
     "NaN": (np.where(X > 20, np.nan, X), {"unit": "uV"}, "drop or repair"),
     "too large for float32": (X.astype(float) * 1e39, {"unit": "uV"}, "drop or repair"),
+    "masked": (np.ma.masked_greater(X, 10), {"unit": "uV"}, "drop or repair"),
+    "no file": (b"w.npz", {"unit": "uV"}, "MNE Epochs"),
     "no epoch": (epochs()[[]], {}, "drop_log"),
     "an evoked": (epochs().average(), {}, "mne.Epochs"),
     "a tensor without numbers": (torch.empty(2, 8, 50, device="meta"), {"unit": "uV"}, "numbers"),
@@ -185,6 +189,7 @@ def test_what_is_no_windows_is_refused_with_what_to_do(graph, case):
         (Y[:5], "for 12 windows"),
         (np.where(Y > 0, np.nan, Y), "targets do"),
         ([None] * 12, "object"),
+        ([[1], [1, 2]] * 6, "cannot be read"),
         (3.0, "for 12 windows"),
         (Y.astype("datetime64[s]"), "datetime64"),
     ],
@@ -192,6 +197,15 @@ def test_what_is_no_windows_is_refused_with_what_to_do(graph, case):
 def test_targets_that_are_none_are_refused(graph, y, said):
     with pytest.raises(InputError, match=said):
         evaluate(graph, (X, y), unit="uV")
+
+
+def test_what_is_no_path_and_no_name_is_told(graph):
+    for wrong in (None, 3, X):
+        with pytest.raises(InputError, match="is no path of a"):
+            load_windows(wrong)
+    with pytest.raises(InputError, match="are no names"):
+        evaluate(graph, (X, Y), unit="uV", classes=3)
+    assert evaluate(graph, (X, Y), unit="uV", metrics="rmse", resamples=0)["rmse"].value > 0
 
 
 def test_an_array_alone_cannot_be_scored_and_a_dict_is_no_graph(graph):
