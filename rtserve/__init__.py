@@ -11,35 +11,9 @@ The Python API is the verbs of the command line, and what they take and give. Al
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.2.0.dev0"
-
-if TYPE_CHECKING:
-    from rtserve.errors import RtserveError as RtserveError
-    from rtserve.fusion.fuse import fuse as fuse
-    from rtserve.graphs.export import export as export
-    from rtserve.graphs.graph import Graph as Graph
-    from rtserve.graphs.native import compile_to_file as compile
-    from rtserve.measure.bench import bench as bench
-    from rtserve.measure.calibrate import calibrate as calibrate
-    from rtserve.measure.compare import compare as compare
-    from rtserve.measure.estimators import RtserveClassifier as RtserveClassifier
-    from rtserve.measure.estimators import RtserveRegressor as RtserveRegressor
-    from rtserve.measure.evaluate import evaluate as evaluate
-    from rtserve.measure.predict import predict as predict
-    from rtserve.measure.search import search as search
-    from rtserve.signals.simulate import simulate as simulate
-    from rtserve.signals.windows import WindowSet as WindowSet
-    from rtserve.signals.windows import load_windows as load_windows
-    from rtserve.signals.windows import save_windows as save_windows
-    from rtserve.spec import InputSpec as InputSpec
-    from rtserve.spec import OutputSpec as OutputSpec
-    from rtserve.streaming.build import stream as stream
-    from rtserve.submission.bundle import build as build
-    from rtserve.submission.custody import verify as verify
-    from rtserve.submission.validate import check as check
-    from rtserve.training.soup import soup as soup
 
 _PLACES = {
     "Graph": "rtserve.graphs.graph:Graph",
@@ -67,7 +41,7 @@ _PLACES = {
     "stream": "rtserve.streaming.build:stream",
     "verify": "rtserve.submission.custody:verify",
 }
-"""Where each public name is; those that are not in here may move."""
+"""Where each public name is; those that are not in here may move. `__init__.pyi` says the same to type checkers."""
 
 __all__ = [
     "Graph",

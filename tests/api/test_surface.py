@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from importlib import resources
@@ -39,8 +40,16 @@ def test_the_import_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_the_package_says_that_it_is_typed():
+def test_the_package_says_that_it_is_typed_and_type_checkers_are_told_the_same_places():
     assert resources.files("rtserve").joinpath("py.typed").is_file()
+    told = ast.parse(resources.files("rtserve").joinpath("__init__.pyi").read_text("utf-8"))
+    places = {
+        alias.asname or alias.name: f"{node.module}:{alias.name}"
+        for node in told.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert places == rtserve._PLACES
 
 
 @pytest.mark.parametrize("name", errors.__all__)
