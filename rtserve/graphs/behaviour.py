@@ -257,7 +257,9 @@ def _alone(subject: _Subject, together: np.ndarray) -> float:
 
 def _state(module: nn.Module) -> dict[str, Any]:
     """Return tensors and plain attributes of every part, copied."""
-    state: dict[str, Any] = {key: value.clone() for key, value in module.state_dict().items()}
+    state: dict[str, Any] = {
+        key: value.clone() for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)
+    }
     for name, part in module.named_modules():
         for key, value in vars(part).items():
             if not key.startswith("_") and isinstance(value, int | float | torch.Tensor | list):

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Child", "export", "export_module", "export_with_report", "hint_of"]
 
+REWRITE = (
+    "write that part of forward otherwise: torch.where instead of a branch on values, none on the size of the batch; or give"
+    " a module that wraps it"
+)
+"""What helps where torch cannot export a module, or fixes its batch: there is no exporter that could have a quirk."""
 Child = Callable[[Path, float], tuple[int, str]]
 """Runs the export that ``job.json`` in a folder describes within some seconds, as `rtserve.graphs.warm.run_child`."""
 
@@ -95,8 +100,8 @@ def export(
     ParityError
         Where the graph's answers differ from the network's.
     """
-    listed = [classes] if isinstance(classes, str) else list(classes)
-    own = {"unit": unit, "sfreq": sfreq, "ch_names": tuple(ch_names), "target": target, "form": form}
+    listed = classes if isinstance(classes, str) else list(classes)
+    own = {"unit": unit, "sfreq": _rate(sfreq), "ch_names": tuple(ch_names), "target": target, "form": form}
     said = (
         dict(stated or {})
         | {key: value for key, value in own.items() if value}
@@ -109,9 +114,19 @@ def export(
         )
     else:
         _require_module(source, settings or exporter or weights)
-        graph, report, _ = export_module(source, example, said)
+        try:
+            graph, report, _ = export_module(source, example, said)
+        except ExportError as error:
+            raise ExportError(error.message, hint=REWRITE if "exporter" in error.hint else error.hint) from error
     report.require(hint=hint_of(report))
     return graph
+
+
+def _rate(sfreq: Any) -> float:
+    try:
+        return float(sfreq or 0.0)
+    except (TypeError, ValueError):
+        raise InputError(f"sfreq {sfreq!r:.40} is no number", hint="give the rate in Hz: sfreq=250") from None
 
 
 def _require_exporter(source: str | Path | None, example: Any, exporter: str) -> None:

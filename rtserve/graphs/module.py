@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import logging
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,6 +32,8 @@ from rtserve.spec import InputSpec, OutputSpec
 
 __all__ = ["Subject", "prepared", "run_here"]
 
+_ONE_AT_A_TIME = threading.Lock()
+"""What an export sets aside belongs to the whole process."""
 SHAPES = "a network takes (batch, n_chans, n_times) and gives (batch, n_outputs)"
 
 
@@ -248,8 +251,8 @@ def _with_outputs(network: nn.Module, spec: InputSpec, quirks: tuple[Quirk, ...]
 @contextlib.contextmanager
 def _aside() -> Iterator[None]:
     """Let an export meet torch as a fresh process would, and leave it as it was found; what is printed is not shown."""
-    threads, dtype, level = torch.get_num_threads(), torch.get_default_dtype(), logging.root.manager.disable
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_ONE_AT_A_TIME)
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast("cpu", enabled=False))
@@ -258,9 +261,9 @@ def _aside() -> Iterator[None]:
         stack.enter_context(warnings.catch_warnings())
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-        stack.callback(torch.set_num_threads, threads)
-        stack.callback(torch.set_default_dtype, dtype)
-        stack.callback(logging.disable, level)
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        stack.callback(logging.disable, logging.root.manager.disable)
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         torch.set_num_threads(1)

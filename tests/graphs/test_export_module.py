@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import mne
@@ -176,6 +177,13 @@ REFUSED = {
     "other channels": (Net, torch.zeros(2, 5, TIMES), ExportError, "(batch, n_chans, n_times)"),
     "a pair of answers": (lambda: Odd(lambda x: (x, x)), EXAMPLE, ExportError, "the one tensor"),
     "one answer for all": (lambda: Odd(lambda x: x.mean()), EXAMPLE, ExportError, "per window"),
+    "a branch on the batch": (
+        lambda: Odd(lambda x: x[:, :1] if len(x) > 1 else x[:, :1] * 2),
+        EXAMPLE,
+        ExportError,
+        "size of the batch",
+    ),
+    "a rate that is none": (Net, EXAMPLE, InputError, "Hz"),
     "dice": (lambda: Odd(torch.nn.functional.dropout), EXAMPLE, ExportError, "training=self.training"),
     "NaN for weights": (broken, EXAMPLE, CheckpointError, "diverged"),
     "TorchScript": (lambda: torch.jit.trace(nn.Flatten(), EXAMPLE), EXAMPLE, InputError, "made of"),
@@ -188,13 +196,28 @@ REFUSED = {
 def test_what_cannot_be_exported_is_refused_with_what_to_do(case):
     make, example, kind, cure = REFUSED[case]
     with pytest.raises(kind) as caught:
-        export(make(), example)
+        export(make(), example, sfreq="fast" if case == "a rate that is none" else 0)
     assert cure in caught.value.hint
 
 
 def test_an_answer_that_depends_on_the_batch_is_said():
     graph = export(Odd(lambda x: x - x.mean(0)), EXAMPLE)
     assert "over the batch axis" in graph.coupling
+
+
+def test_state_that_is_no_tensor_and_threads_side_by_side_are_no_trouble(capsys):
+    class Noted(Net):
+        def get_extra_state(self):
+            return {"epoch": 3}
+
+        def set_extra_state(self, state):
+            """Keep nothing."""
+
+    with ThreadPoolExecutor(2) as pool:
+        graphs = list(pool.map(lambda _: export(Noted(), EXAMPLE, classes="left, right"), range(2)))
+    assert [graph.output_spec.classes for graph in graphs] == [("left", "right")] * 2
+    print("printed")
+    assert capsys.readouterr().out == "printed\n"
 
 
 def test_an_example_says_its_size_and_what_else_it_knows():
