@@ -129,6 +129,8 @@ def _stated(unit: str | None, sfreq: float, target: str, classes: Sequence[str],
 
 def _agreeing(windows: WindowSet, stated: Stated) -> WindowSet:
     """Return a window set with what it leaves open as stated; what it says itself stands."""
+    if stated == Stated():
+        return windows
     said = {key: (getattr(windows, key), getattr(stated, key)) for key in ("sfreq", "classes", "unit")}
     for key, (mine, other) in said.items():
         if mine and other and mine != other:
