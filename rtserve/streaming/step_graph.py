@@ -46,6 +46,11 @@ class StepGraph:
     hop: int
     provenance: Provenance
 
+    def __repr__(self) -> str:
+        return (
+            f"<StepGraph of {self.hop} new samples: {self.input_spec} -> {self.output_spec}; {len(self.states)} states>"
+        )
+
     @property
     def first_answer(self) -> int:
         """The step, counted from 1, whose answer is the first that is a window's."""

@@ -18,7 +18,10 @@ from rtserve.measure.bench import bench
 from rtserve.measure.compare import compare
 from rtserve.measure.evaluate import evaluate
 from rtserve.signals.windows import WindowSet, save_windows
+from rtserve.streaming.build import stream
+from rtserve.submission.validate import check
 from tests.fusion.making import SPEC, network
+from tests.submission.zips import write_zip
 
 RNG = np.random.default_rng(0)
 
@@ -67,6 +70,7 @@ def shown(graphs, fused, windows, tmp_path_factory):
         graph.save(path)
     return {
         "windows": windows,
+        "report": check(write_zip(folder / "a&b.zip", {"submission.py": "class Submission: ..."}), run=False),
         "graph": graphs[0],
         "fused": fused[0],
         "parity": fused[2],
@@ -78,6 +82,7 @@ def shown(graphs, fused, windows, tmp_path_factory):
 
 
 SAYS = {
+    "report": ["a&amp;b.zip: failed", "cure: ", "it was not run"],
     "windows": ["20 of 4 channels x 20 samples at 100 Hz in V", "F3, F4, Cz, Pz", "response_time", "not known"],
     "graph": [
         "exported from conv",
@@ -108,6 +113,12 @@ def test_a_result_is_short_in_a_prompt_and_whole_in_a_notebook(shown, kind):
     assert tags <= {"div", "strong", "table", "tr", "th", "td"}  # no script, no style sheet, nothing fetched
     styles = [attrs.get("style", "") for _, attrs in Page(page).tags]
     assert not any("#" in style or "url" in style for style in styles)  # the page's own colours, light or dark
+
+
+def test_a_step_says_its_hop_and_not_its_model(graphs):
+    step, _ = stream(graphs[0], hop=4)
+    assert repr(step).startswith("<StepGraph of 4 new samples: 4 channels x 20 samples")
+    assert len(repr(step)) < 200
 
 
 def test_nothing_compared_and_a_bare_graph_are_shown_too():
