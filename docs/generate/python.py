@@ -79,10 +79,17 @@ def python_page() -> str:
     parts.append(_heading("What they take and give"))
     for one in classes():
         module = importlib.import_module(one.__module__)
-        skip = ", ".join(field.name for field in dataclasses.fields(one)) if dataclasses.is_dataclass(one) else ""
+        fields = [field.name for field in dataclasses.fields(one)] if dataclasses.is_dataclass(one) else []
+        skip = ", ".join([*fields, *_foreign(one)])
         parts.append(f".. autoclass:: {module.__name__}.{one.__name__}\n   :members:")
         parts.append(f"   :exclude-members: {skip}\n" if skip else "")
     return "\n".join(parts)
+
+
+def _foreign(one: type) -> list[str]:
+    """Return a class's methods that another package wrote into it, whose words point into that package's pages."""
+    routines = {name: getattr(one, name) for name in vars(one) if inspect.isroutine(getattr(one, name))}
+    return [name for name, made in routines.items() if not made.__module__.startswith("rtserve.") and name[0] != "_"]
 
 
 def _heading(text: str) -> str:

@@ -34,7 +34,7 @@ def run_container(spec: Mapping[str, Any], channel: Any) -> None:
 
 def _answered(spec: Mapping[str, Any], recording: Mapping[str, str]) -> dict[str, Any]:
     target = os.path.join(spec["output"], recording["table"])
-    with open(target, "w"):
+    with open(target, "wb"):
         pass
     os.chmod(target, 0o666)
     os.chmod(spec["output"], 0o555)
