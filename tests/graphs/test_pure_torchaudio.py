@@ -77,7 +77,7 @@ def test_no_braindecode_is_said_with_the_cure(tmp_path):
         "from rtserve.graphs.braindecode import braindecode_models\n"
         "sys.modules['braindecode'] = None\n"
         "try:\n    braindecode_models()\n"
-        "except EnvironmentMissingError as error:\n    print(error, error.hint, error.exit_code)\n"
+        "except EnvironmentMissingError as error:\n    print(error, error.exit_code)\n"
     )
     done = run(tmp_path, code, {})
-    assert done.stdout == 'braindecode is not installed pip install "rtserve[braindecode]" 4\n'
+    assert done.stdout == 'braindecode is not installed\nhint: pip install "rtserve[braindecode]" 4\n'

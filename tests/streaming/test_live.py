@@ -173,7 +173,7 @@ def test_the_channels_that_are_taken_have_one_unit(named):
     unknown = dataclasses.replace(about, units=("", "mV", "", ""))
     assert fitting_for(step, unknown, source_unit="uV").factor == 1
     for units, said in (
-        (("mV", "", "uV", "mV"), "are in mV and uV$"),
+        (("mV", "", "uV", "mV"), "are in mV and uV\nhint: "),
         (("mV", "", "", "mV"), "are in mV and in none that is known"),
     ):
         with pytest.raises(InputError, match=said):
