@@ -18,6 +18,8 @@ from rtserve.signals.windows import save_windows as save_windows
 from rtserve.spec import InputSpec as InputSpec
 from rtserve.spec import OutputSpec as OutputSpec
 from rtserve.streaming.build import stream as stream
+from rtserve.submission.attestation.attest import attest as attest
+from rtserve.submission.attestation.replay import replay as replay
 from rtserve.submission.bundle import build as build
 from rtserve.submission.custody import verify as verify
 from rtserve.submission.validate import check as check
@@ -32,6 +34,7 @@ __all__ = [
     "RtserveRegressor",
     "WindowSet",
     "__version__",
+    "attest",
     "bench",
     "build",
     "calibrate",
@@ -43,6 +46,7 @@ __all__ = [
     "fuse",
     "load_windows",
     "predict",
+    "replay",
     "save_windows",
     "search",
     "simulate",

@@ -11,7 +11,7 @@ from rtserve.errors import EnvironmentMissingError
 __all__ = ["extra_module"]
 
 
-def extra_module(name: str, *, title: str, extra: str) -> ModuleType:
+def extra_module(name: str, *, title: str, extra: str = "", install: str = "") -> ModuleType:
     """Import and return the module `name`, without the warnings that it gives while it is imported.
 
     Parameters
@@ -22,13 +22,15 @@ def extra_module(name: str, *, title: str, extra: str) -> ModuleType:
         What people call the package.
     extra : str
         The extra of rtserve that brings it.
+    install : str
+        What to run where no extra brings it.
 
     Raises
     ------
     EnvironmentMissingError
         Where the package is not installed, or is and cannot be imported; the message says which of the two.
     """
-    install = f'pip install "rtserve[{extra}]"'
+    install = install or f'pip install "rtserve[{extra}]"'
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -154,6 +154,14 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
         "verify": _entry(
             "build:verify", "Prove that a zip is what was built and measured", "rtserve verify submission.zip"
         ),
+        "attest": _entry(
+            "attest:attest",
+            "An in-toto statement of what a zip is and scores",
+            "rtserve attest submission.zip --data W.npz -o submission.bundle",
+        ),
+        "replay": _entry(
+            "attest:replay", "Recompute the scores that a bundle states", "rtserve replay submission.bundle"
+        ),
         "env": _entry(
             "build:env",
             "The environments that contests score in",

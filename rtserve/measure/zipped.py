@@ -22,6 +22,7 @@ from rtserve.measure.evaluate import COUPLED
 from rtserve.measure.evaluation import REGRESSION, Evaluation, score_predictions
 from rtserve.measure.metrics import names_of_metrics, parse_metric
 from rtserve.measure.side_records import side_records
+from rtserve.measure.statistics import RESAMPLES
 from rtserve.measure.trained import part_to_score
 from rtserve.signals.windows import WindowSet
 
@@ -41,6 +42,7 @@ def evaluate_zip(
     split: str | None = None,
     per: str | None = None,
     seed: int = 0,
+    resamples: int = RESAMPLES,
     name: str | None = None,
     records: Sequence[Mapping[str, Any]] | None = None,
 ) -> Evaluation:
@@ -54,7 +56,7 @@ def evaluate_zip(
         The whole set.
     predict_zip : callable
         Drives the entry point.
-    metrics, split, per, seed, name
+    metrics, split, per, seed, resamples, name
         As `rtserve.measure.evaluate.evaluate` takes them.
     records : sequence of mapping, optional
         What the zip, and others to be compared with it, were trained on; by default what the zip itself says.
@@ -80,6 +82,7 @@ def evaluate_zip(
         decided="class that the zip answers" if classes else "",
         split=part.split,
         seed=seed,
+        resamples=resamples,
         name=name,
         graph_digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         engine=ENGINE,
