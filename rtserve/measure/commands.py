@@ -82,7 +82,7 @@ def _of_zip(
         raise InputError(
             f"--by judges the branches of a graph, and {path} is a zip", hint="give the graph it was built from"
         )
-    kept = {key: options.get(key) for key in ("metrics", "split", "per")}
+    kept: dict[str, Any] = {key: options.get(key) for key in ("metrics", "split", "per")}
     return evaluate_zip(path, windows, predict_zip, seed=options.get("seed", 0), **kept)
 
 
