@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from docs.generate.commands import command_pages
 from docs.generate.contracts import contract_pages
+from docs.generate.licences import licences_page
 from docs.generate.links import rewritten
 from docs.generate.markdown import fence
 from docs.generate.outcomes import outcomes_page
@@ -56,7 +57,18 @@ PARTS = (
     "Changelog <changelog>",
     "Working on it <contributing>",
 )
-REFERENCE_ORDER = ("commands", "python", "recipe", "profile", "rules", "passes", "documents", "outcomes", *THEORY)
+REFERENCE_ORDER = (
+    "commands",
+    "python",
+    "recipe",
+    "profile",
+    "rules",
+    "passes",
+    "documents",
+    "outcomes",
+    *THEORY,
+    "licences",
+)
 CONCEPTS = """# Concepts
 
 What the words mean, what is promised, and why it is fast.
@@ -83,7 +95,7 @@ def written(root: Path) -> dict[PurePosixPath, PurePosixPath]:
 def generated(root: Path) -> dict[PurePosixPath, str]:
     """Return the pages made from source and records, by their place."""
     reference = command_pages() | contract_pages()
-    reference |= {"rules": rules_page(), "outcomes": outcomes_page()}
+    reference |= {"rules": rules_page(), "outcomes": outcomes_page(), "licences": licences_page(root)}
     pages = {PurePosixPath("reference", f"{name}.md"): text for name, text in reference.items()}
     theory = theory_pages() | {"passes": passes_page(), "python": python_page()}
     pages |= {PurePosixPath("reference", f"{name}.rst"): text for name, text in theory.items()}
