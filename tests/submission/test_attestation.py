@@ -149,6 +149,7 @@ TOLD = {
     "the file": ((*SCORE, "data", "name"), "data/other.npz", BundleError, r"sha256 of .*other\.npz is "),
     "no such file": ((*SCORE, "data", "name"), "data/none.npz", InputError, r"none\.npz does not exist"),
     "a file anywhere": ((*SCORE, "data", "name"), "/etc/passwd", InputError, r"'/etc/passwd' is no path from"),
+    "no file's name": ((*SCORE, "data", "name"), "a" * 300, InputError, "name has 300 letters"),
     "a profile's file": ((*SCORE, "profile"), "./mine.toml", InputError, r"mine\.toml does not come with rtserve"),
     "no score": (("predicate", "scores"), [], InputError, "states no score"),
     "no measure": ((*SCORE, "measured"), [], InputError, "measured is empty"),

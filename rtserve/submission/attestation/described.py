@@ -81,7 +81,8 @@ def differences(stated: Any, found: Any, where: str) -> Iterator[str]:
         for key in found:
             yield from differences(stated.get(key, "nothing"), found[key], f"{where}.{key}")
         yield from (
-            f"{where}.{key}: the statement says {_short(stated[key])}, the zip nothing" for key in stated.keys() - found
+            f"{where}.{key}: the statement says {_short(stated[key])}, the zip nothing"
+            for key in sorted(stated.keys() - found)
         )
     elif stated != found:
         yield f"{where}: the statement says {_short(stated)}, the zip {_short(found)}"

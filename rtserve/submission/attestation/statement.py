@@ -26,6 +26,8 @@ PREDICATE_TYPE = "urn:x-rtserve:attestation:score/v1"
 HINT = "write one with `rtserve attest`"
 LARGEST = 16 << 20
 """Bytes of a statement that is read."""
+LONGEST = 1000
+"""Letters of a path."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -142,7 +144,7 @@ class Statement:
             if (told := whole.text(key)) != known:
                 raise InputError(f"{name} has {key} {told!r}, this version reads {known!r}", hint=HINT)
         predicate = whole.part("predicate")
-        subject = tuple(descriptor(one.text("name"), sha256_of(one)) for one in whole.parts("subject"))
+        subject = tuple(descriptor(_name(one), sha256_of(one)) for one in whole.parts("subject"))
         if not subject:
             raise InputError(f"{name} has no subject", hint=HINT)
         return cls(
@@ -207,9 +209,17 @@ def _hex(text: str, where: str) -> str:
     return text
 
 
+def _name(part: _Part) -> str:
+    """Return the name of a ResourceDescriptor; refuse what no system takes for a path."""
+    name = part.text("name")
+    if len(name) > LONGEST or any(len(one.encode("utf-8", "surrogatepass")) > 255 for one in name.split("/")):
+        raise InputError(f"{part.where}: name has {len(name)} letters, more than a path may have", hint=HINT)
+    return name
+
+
 def _scoring(part: _Part) -> Scoring:
     data = part.part("data")
-    name = data.text("name")
+    name = _name(data)
     if PurePosixPath(name).is_absolute() or "\\" in name or not name:
         raise InputError(f"{data.where}: {name!r} is no path from the statement's folder", hint=HINT)
     measured = tuple(
