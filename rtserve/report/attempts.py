@@ -72,8 +72,14 @@ def attempts_section(judged: Judged, causes: Mapping[str, str]) -> Section | Non
         What was found to be the cause, by name; it goes before what the run itself says.
     """
     several = len(judged.sides) + len(judged.evaluations) > 1
-    rows = [_side_row(one, where, causes, several=several) for one, where in judged.sides]
-    rows += [_evaluation_row(*each, where, causes, several=several) for each, where in judged.evaluations]
+    # A graph or zip is no attempt of its own: it stands among the graphs, with the scores that were taken on it.
+    rows = [
+        _side_row(one, where, causes, several=several)
+        for one, where in judged.sides
+        if one.claims or one.kind not in ("graph", "zip")
+    ]
+    networks = {one.digest: _architecture(one) for one, _ in judged.sides if one.kind == "graph"}
+    rows += [_evaluation_row(*each, where, causes, networks, several=several) for each, where in judged.evaluations]
     if not rows:
         return None
     known = {str(row["version"]).partition(" (")[0] for row in rows}
@@ -110,7 +116,7 @@ def _side_row(side: Side, where: Standing | None, causes: Mapping[str, str], *, 
 def _architecture(side: Side) -> str:
     named = side.settings.get("settings.model") or side.settings.get("network", "")
     counted = f"{side.parameters:,} parameters" if side.parameters else ""
-    return ", ".join(text for text in (named, counted, side.architecture[:24]) if text)
+    return ", ".join(text for text in (named, counted, side.architecture[:19]) if text)
 
 
 def _own_claim(side: Side) -> Claim | None:
@@ -132,7 +138,13 @@ def _own_claim(side: Side) -> Claim | None:
 
 
 def _evaluation_row(
-    name: str, document: Mapping[str, Any], where: Standing | None, causes: Mapping[str, str], *, several: bool
+    name: str,
+    document: Mapping[str, Any],
+    where: Standing | None,
+    causes: Mapping[str, str],
+    networks: Mapping[str, str],
+    *,
+    several: bool,
 ) -> dict[str, Any]:
     score, constant = document["scores"][0], document["baseline"][0]
     beside = constant["value"] if constant else constant_score(Signature.parse(score["signature"]))
@@ -140,7 +152,7 @@ def _evaluation_row(
         beside = where.constant
     against = score["value"] - beside if beside is not None else None
     claim = Claim.of(score)
-    parameters = f", {document['parameters']:,} parameters" if document.get("parameters") else ""
+    parameters = f"{document['parameters']:,} parameters" if document.get("parameters") else ""
     return {
         "version": name,
         "value": score["value"],
@@ -148,7 +160,7 @@ def _evaluation_row(
         "verdict": _verdict(claim, where, several=several),
         "p": where.p_text() if where else None,
         "cause": causes.get(name),
-        "architecture": f"graph {document['graph_sha256'][:12]}{parameters}" if document["graph_sha256"] else None,
+        "architecture": networks.get(document["graph_sha256"] or "") or parameters or None,
         "metric": score["signature"],
     }
 

@@ -11,9 +11,13 @@ from rtserve.report import sections
 from rtserve.report.attempts import attempts_section, judge
 from rtserve.report.classes import class_sections
 from rtserve.report.collect import Material, collect, load_causes
+from rtserve.report.cost import cost_section
 from rtserve.report.fusion_picture import fusion_section
+from rtserve.report.graphs import graph_section
 from rtserve.report.leaderboard import load_leaderboard
 from rtserve.report.page import Page, Section, Table, write_html, write_markdown
+from rtserve.report.settings import settings_section
+from rtserve.report.stored import interval_text
 
 __all__ = ["make_page", "write_report"]
 
@@ -58,17 +62,20 @@ def make_page(
     parts: list[Section | None] = []
     if leaderboard is not None:
         parts.append(_standing_section(material, leaderboard, column, score, higher_is_better))
-    parts.append(sections.cost_section(material.evaluations, material.benches, material.searches))
+    parts.append(cost_section(material.evaluations, material.benches, material.searches, material.fusions))
+    parts.append(graph_section(material, judged))
     if material.evaluations:
         parts.append(sections.score_section(material.evaluations, material.overalls, judged.notes()))
-    parts.append(fusion_section(material.fusions))
     parts += sections.branch_sections(material.evaluations)
+    parts.append(fusion_section(material.fusions))
+    parts.append(sections.latency_section(material.benches))
     parts += class_sections(material.evaluations)
     parts.append(sections.prediction_section(material.evaluations))
-    parts.append(sections.latency_section(material.benches))
     parts.append(attempts_section(judged, known))
     parts.append(sections.comparison_section(material.comparisons))
-    parts.append(sections.settings_section(material.sides))
+    parts.append(settings_section(material.sides))
+    if material.notes:
+        parts.append(Section(title="Left out, or not of one piece", notes=tuple(material.notes)))
     documents = [*material.evaluations, *material.benches, *material.searches]
     parts += sections.environment_section(documents, material.sides)
     return Page(title=title, lead=tuple(_lead(material)), sections=tuple(part for part in parts if part))
@@ -103,7 +110,7 @@ def _lead(material: Material) -> list[str]:
     """Return the findings in sentences, the most important first."""
     out = []
     for name, document in material.overalls:
-        ends = sections.interval_text(document["interval"])
+        ends = interval_text(document["interval"])
         out.append(f"{name}: overall {document['overall']:.5f} {ends}; a constant scores {document['constant']:.5f}.")
     for _, document in material.searches:
         out.append(
@@ -112,7 +119,7 @@ def _lead(material: Material) -> list[str]:
     for name, document in material.evaluations:
         score, constant = document["scores"][0], document["baseline"][0]
         beside = f"; a constant scores {constant['value']:.4f}" if constant else ""
-        ends = sections.interval_text(score["interval"])
+        ends = interval_text(score["interval"])
         count = f"{document['n_windows']} windows"
         count += f", as {document['n_cases']} by {document['agg']}" if "agg" in document else ""
         out.append(f"{name}: {score['metric']} {score['value']:.4f} {ends} on {count}{beside}.")

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rtserve.errors import BundleError, InputError
+from rtserve.errors import BundleError, InputError, RtserveError
 from rtserve.files import readable_file
 from rtserve.measure.results import load_result
 from rtserve.measure.side_records import side_records
 from rtserve.measure.sides import Side, read_side
 from rtserve.measure.trained import require_asked
+from rtserve.report.intake import is_run, kind_of, things_in
 
 __all__ = ["Material", "collect", "load_causes"]
 
@@ -31,6 +32,8 @@ class Material:
         Results; the evaluations within an overall result and of trained seeds are among the evaluations.
     sides : list of Side
         Runs, checkpoints, graphs and zips.
+    notes : list of str
+        What was found in a folder and is not in the report, or does not belong together, and why.
     """
 
     evaluations: list[Document] = field(default_factory=list)
@@ -40,36 +43,37 @@ class Material:
     fusions: list[Document] = field(default_factory=list)
     overalls: list[Document] = field(default_factory=list)
     sides: list[Side] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
-    def require_custody(self) -> None:
-        """Raise where a zip is reported beside scores or times that were not taken on what the zips hold.
+    def custody_problems(self) -> list[tuple[Side, BundleError]]:
+        """Return where a zip stands beside scores or times that were not taken on what the zips hold, by zip.
 
-        Every result must be about a graph in one of the zips, or about a member of such a graph; and no zip may stand
-        beside scores (or times) of which none is its own.
-
-        Raises
-        ------
-        BundleError
-            With both digests.
+        Every result must be about a graph in one of the zips, about a member of such a graph, or about a graph whose
+        file is here too; and no zip may stand beside scores (or times) of which none is its own.
         """
         zips = [side for side in self.sides if side.kind == "zip" and side.graphs]
         known = {digest for side in zips for digest in (*side.graphs, *side.members)}
-        for what, documents in (("score", self.evaluations), ("benchmark", self.benches)) if zips else ():
+        known |= {side.digest for side in self.sides if side.kind == "graph"}
+        held = ", ".join(f"{side.name} {_heads(side.graphs)}" for side in zips)
+        problems = []
+        for what, documents in (("score", self.evaluations), ("benchmark", self.benches)):
             cited = [(name, document["graph_sha256"]) for name, document in documents if document.get("graph_sha256")]
             for side in zips:
                 if cited and not {digest for _, digest in cited} & set(side.graphs):
-                    raise BundleError(
+                    error = BundleError(
                         f"no {what} named here was taken on a graph of {side.name}: the zip holds {_heads(side.graphs)},"
                         f" the results cite {_heads(digest for _, digest in cited)}",
                         hint=f"take the {what} on the graph in the zip, or leave the zip out",
                     )
+                    problems.append((side, error))
             for name, digest in cited:
                 if digest not in known:
-                    held = ", ".join(f"{side.name} {_heads(side.graphs)}" for side in zips)
-                    raise BundleError(
+                    error = BundleError(
                         f"the {what} {name} was taken on graph {digest[:12]}, which no zip named here holds: {held}",
                         hint=f"take the {what} on the graph in the zip, or report it without the zip",
                     )
+                    problems += [(side, error) for side in zips]
+        return problems
 
     def require_asked(self) -> None:
         """Raise `InputError` where a score is of windows that its graph was trained on and does not say so."""
@@ -86,10 +90,13 @@ def _heads(digests: Iterable[str]) -> str:
 def collect(paths: Sequence[str | Path]) -> Material:
     """Read everything named.
 
+    What is found in a folder and cannot be read, or does not belong to the results beside it, is a note of the report;
+    what is named itself is refused.
+
     Parameters
     ----------
     paths : sequence of path
-        Results (.json), run folders, checkpoints, graphs, zips; a folder without a run is searched for results.
+        Results (.json), run folders, checkpoints, graphs, zips, or folders of them.
 
     Raises
     ------
@@ -99,25 +106,33 @@ def collect(paths: Sequence[str | Path]) -> Material:
         Where a zip is named beside results of other graphs.
     """
     material = Material()
-    for path in map(Path, paths):
-        for file in _expanded(path):
-            _add(material, file)
+    seen: set[Path] = set()
+    given = [Path(path) for path in paths]
+    for path in given:
+        folder = path.is_dir() and not is_run(path)
+        for file in things_in(path, _KINDS) if path.is_dir() else [path]:
+            if file.resolve() not in seen:
+                seen.add(file.resolve())
+                _take(material, file, required=not folder and file == path)
     found = (material.evaluations, material.benches, material.searches, material.comparisons, material.fusions)
     if not any((*found, material.sides)):
         raise InputError("nothing to report", hint="name results written with -o, run folders, or zips")
-    material.require_custody()
+    for side, problem in material.custody_problems():
+        if side.path in given:
+            raise problem
+        material.notes.append(f"{side.name}: {problem.message}")
     material.require_asked()
     return material
 
 
-def _expanded(path: Path) -> list[Path]:
-    """Return the path itself, or for a folder of runs and results what is directly in it."""
-    if not path.is_dir() or any(path.glob("best.pth")) or any(path.glob("seed*/best.pth")):
-        return [path]
-    inside = [p for p in sorted(path.iterdir()) if _is_result(p) or (p.is_dir() and _is_run(p))]
-    if not inside:
-        raise InputError(f"folder {path.name} holds no results and no runs", hint="name files written with -o")
-    return inside
+def _take(material: Material, path: Path, *, required: bool) -> None:
+    """Add a file or run; one that cannot be read becomes a note where it was not named itself."""
+    try:
+        _add(material, path)
+    except RtserveError as error:
+        if required:
+            raise
+        material.notes.append(f"{path.name} was found and is left out: {error.message.replace(str(path), path.name)}")
 
 
 _PLAIN = {"bench": "benches", "search": "searches", "comparison": "comparisons", "fuse": "fusions"}
@@ -125,29 +140,12 @@ _PLAIN = {"bench": "benches", "search": "searches", "comparison": "comparisons",
 _KINDS = {"evaluation", "training_result", "overall", *_PLAIN}
 
 
-def _is_run(path: Path) -> bool:
-    return any(path.glob("best.pth")) or any(path.glob("seed*/best.pth"))
-
-
-def _is_result(path: Path) -> bool:
-    if path.suffix != ".json":
-        return False
-    try:
-        return _kind(load_result(path)) in _KINDS
-    except InputError:
-        return False
-
-
-def _kind(document: dict[str, Any]) -> str:
-    return str(document["schema"]).split(".")[1].split("/")[0]
-
-
 def _add(material: Material, path: Path) -> None:
     if path.suffix != ".json":
         material.sides.append(read_side(path))
         return
     document = load_result(path)
-    kind = _kind(document)
+    kind = kind_of(document)
     if kind == "evaluation":
         material.evaluations.append((document["name"], document))
     elif kind == "training_result":

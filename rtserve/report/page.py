@@ -6,6 +6,7 @@ every picture. Same sections, same bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,11 +90,22 @@ def cell(value: Any) -> str:
     return str(value)
 
 
+def short(text: str) -> str:
+    """Return text with each SHA-256 in it cut to its first twelve digits, which tell files apart."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1", text)
+
+
 def breakable(text: str) -> Any:
-    """Return escaped text that a browser may break after the bars of a signature."""
+    """Return escaped text that a browser may break after the bars of a signature, and not within an interval."""
     from markupsafe import Markup, escape
 
-    return Markup("|<wbr>").join(escape(part) for part in text.split("|"))
+    parts = re.split(r"(\[[-+.,e\d ]{3,32}\])", text)
+    return Markup("").join(
+        Markup('<span class="k">{}</span>').format(part)
+        if k % 2
+        else Markup("|<wbr>").join(escape(piece) for piece in part.split("|"))
+        for k, part in enumerate(parts)
+    )
 
 
 def _environment() -> Any:
@@ -105,6 +117,7 @@ def _environment() -> Any:
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters["cell"] = cell
+    environment.filters["short"] = short
     environment.filters["breakable"] = breakable
     environment.filters["numeric"] = lambda value: isinstance(value, int | float) and not isinstance(value, bool)
     environment.filters["md"] = lambda value: cell(value).replace("|", "\\|").replace("\n", " ")

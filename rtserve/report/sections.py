@@ -7,30 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from rtserve.measure.metrics import metric_of
 from rtserve.measure.sides import Side
-from rtserve.measure.signature import Interval, Signature
 from rtserve.measure.timing import Timings
 from rtserve.report.collect import Document
-from rtserve.report.figures import Figure, Point, cost_accuracy
+from rtserve.report.figures import Figure
 from rtserve.report.page import Section, Table, environment_table
 from rtserve.report.plots import Effect, effects, latencies, predicted_against_true
+from rtserve.report.stored import interval_text, metric_is
 
 __all__ = [
     "branch_sections",
     "comparison_section",
-    "cost_section",
     "environment_section",
     "latency_section",
     "prediction_section",
     "score_section",
-    "settings_section",
 ]
-
-
-def interval_text(interval: Mapping[str, Any] | None) -> str:
-    """Return an interval as text, empty where there is none."""
-    return Interval.from_dict(dict(interval)).text() if interval else ""
 
 
 def score_section(
@@ -91,102 +83,6 @@ def _grouped(said: Sequence[tuple[str, str]]) -> list[str]:
     return [f"{', '.join(dict.fromkeys(name for name, other in said if other == note))}: {note}" for note in notes]
 
 
-def cost_section(
-    evaluations: Sequence[Document], benches: Sequence[Document], searches: Sequence[Document]
-) -> Section | None:
-    """Cost against accuracy: of each search's options, and of each benchmark's graphs that were scored."""
-    found = [_search_figure(name, document) for name, document in searches]
-    found += [figure for name, document in benches if (figure := _bench_figure(name, document, evaluations))]
-    if not found:
-        return None
-    notes = [_search_note(name, document) for name, document in searches]
-    notes += [f"{name}: {note}" for name, document in searches for note in document["nested"].get("notes", ())]
-    return Section(title="Cost against accuracy", figures=tuple(found), notes=tuple(notes))
-
-
-def _search_figure(name: str, document: Mapping[str, Any]) -> Figure:
-    metric = document["signature"].split("|")[0].upper()
-    points = [
-        Point(
-            label=_short(option),
-            cost=option["cost_us"]["value"],
-            cost_low=option["cost_us"]["low"],
-            cost_high=option["cost_us"]["high"],
-            value=option["value"],
-            low=option["interval"]["low"] if option["interval"] else None,
-            high=option["interval"]["high"] if option["interval"] else None,
-            chosen=option["chosen"],
-        )
-        for option in document["options"]
-    ]
-    return cost_accuracy(
-        points,
-        title=f"Search {name}",
-        metric_label=metric,
-        baseline=document["nested"]["gain"].get("constant"),
-        higher_is_better=document["higher_is_better"],
-    )
-
-
-def _short(option: Mapping[str, Any]) -> str:
-    if len(option["label"]) <= 36:
-        return str(option["label"])
-    extras = ("w" if option["weights"] else "") + ("c" if (option["scale"], option["offset"]) != (1.0, 0.0) else "")
-    mark = f" +{extras}" if extras else ""
-    return option["whole"] or f"{len(option['members'])} x {len(option['views'])}{mark}"
-
-
-def _search_note(name: str, document: Mapping[str, Any]) -> str:
-    nested = document["nested"]
-    return (
-        f"{name}: values in the picture are of the windows that were chosen on. On {nested['over']} without a say"
-        f"{_folds(nested)} the choice scores {nested['value']:.4f} {interval_text(nested['interval'])};"
-        f" against the best single member: {nested['gain']['sentence']}"
-        " (labels: members x views; w weighted, c calibrated)"
-    )
-
-
-def _folds(nested: Mapping[str, Any]) -> str:
-    return f" ({nested['folds']} folds)" if nested["folds"] else ""
-
-
-def _bench_figure(name: str, document: Mapping[str, Any], evaluations: Sequence[Document]) -> Figure | None:
-    scored = {d["graph_sha256"]: (n, d) for n, d in evaluations if d["graph_sha256"]}
-    data = {d["data_sha256"] for n, d in scored.values()}
-    points, seen = [], set()
-    for contender in document["contenders"]:
-        if contender["digest"] not in scored or contender["digest"] in seen or contender["loop"] > 1:
-            continue
-        seen.add(contender["digest"])
-        score = scored[contender["digest"]][1]["scores"][0]
-        points.append(
-            Point(
-                label=contender["name"],
-                cost=contender["latency_us"]["p50"],
-                value=score["value"],
-                low=score["interval"]["low"] if score["interval"] else None,
-                high=score["interval"]["high"] if score["interval"] else None,
-            )
-        )
-    if len(points) < 2 or len(data) != 1:
-        return None
-    first = next(iter(scored.values()))[1]
-    constant = first["baseline"][0]
-    return cost_accuracy(
-        points,
-        title=f"Benchmark {name}",
-        cost_label=f"time per window, us (batch {document['batch']}, {document['threads']} thread)",
-        metric_label=first["scores"][0]["metric"].upper(),
-        baseline=constant["value"] if constant else None,
-        higher_is_better=_metric_is(first, "higher_is_better"),
-    )
-
-
-def _metric_is(document: Mapping[str, Any], what: str) -> bool:
-    """Return what is true of a stored evaluation's first metric; False where it is not one of ours."""
-    return bool(getattr(metric_of(Signature.parse(document["scores"][0]["signature"])), what, False))
-
-
 def branch_sections(evaluations: Sequence[Document]) -> list[Section]:
     """Views and members on trial, for each evaluation that judged them."""
     out = []
@@ -202,7 +98,7 @@ def branch_sections(evaluations: Sequence[Document]) -> list[Section]:
         ]
         if whole:
             figures.append(effects(whole, title="The whole", metric_label=judged["metric"].upper()))
-        table = Table.of([_trial_row(trial) for trial in judged["trials"]])
+        table = Table.of([_trial_row(trial, judged["metric"]) for trial in judged["trials"]])
         sentences = [f"{q['question']}: {q['sentence']}" for q in judged["whole"]]
         out.append(
             Section(
@@ -210,7 +106,7 @@ def branch_sections(evaluations: Sequence[Document]) -> list[Section]:
                 text=tuple(sentences),
                 tables=(table,),
                 figures=tuple(figures),
-                notes=tuple(judged["notes"]),
+                notes=(*_family_notes(judged), *judged["notes"]),
             )
         )
     return out
@@ -236,18 +132,31 @@ def _trial_figure(kind: str, judged: Mapping[str, Any]) -> Figure | None:
     return effects(rows, title=f"Per {kind}", metric_label=judged["metric"].upper(), caption=caption) if rows else None
 
 
-def _trial_row(trial: Mapping[str, Any]) -> dict[str, Any]:
+def _trial_row(trial: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """Return what was found of a view or member; p is the one corrected for all verdicts of its report, where stored."""
     change, cost = trial["change"], trial["cost"]
+    active = change if change and trial["status"] == "active" else None
+    ends = active["interval"] if active else None
+    span = f" [{ends['low']:+.3g}, {ends['high']:+.3g}]" if ends else ""
     return {
         "kind": trial["kind"],
         "name": trial["name"],
-        "verdict": change["sentence"] if change and trial["status"] == "active" else trial["status"],
+        "verdict": active["verdict"] if active else trial["status"],
+        f"changes {metric} by": f"{active['value']:+.3g}{span}" if active else None,
+        "p": active.get("p") if active else None,
+        "p, corrected": active.get("p_corrected") if active else None,
         "alone": trial["alone"],
         "corrects": f"{change['corrected']:.0%}" if change else None,
         "corrupts": f"{change['corrupted']:.0%}" if change else None,
         "r with the rest": trial["correlation"],
         "adds us": f"{cost['us']:+.1f} [{cost['low']:+.1f}, {cost['high']:+.1f}]" if cost else None,
     }
+
+
+def _family_notes(judged: Mapping[str, Any]) -> list[str]:
+    """Return what the corrected p are corrected for."""
+    families = [t["change"].get("family") for t in judged["trials"] if t["change"] and t["status"] == "active"]
+    return [f"p is corrected for {family}" for family in dict.fromkeys(families) if family]
 
 
 def latency_section(benches: Sequence[Document]) -> Section | None:
@@ -293,32 +202,12 @@ def prediction_section(evaluations: Sequence[Document]) -> Section | None:
     figures = []
     for name, document in evaluations:
         raw = document.get("raw")
-        if raw and not _metric_is(document, "classes"):
+        if raw and not metric_is(document, "classes"):
             y, p = np.array(raw["targets"]), np.array(raw["predictions"])
             if y.ndim > 1:
                 continue
             figures.append(predicted_against_true(y, p, title=name))
     return Section(title="Predicted against true", figures=tuple(figures)) if figures else None
-
-
-def settings_section(sides: Sequence[Side]) -> Section | None:
-    """Settings in which the sides differ, a column each."""
-    if len(sides) < 2:
-        return None
-    keys = dict.fromkeys(key for side in sides for key in side.settings)
-    names = _distinct([side.name for side in sides])
-    rows: list[dict[str, Any]] = [
-        {"setting": key, **{n: side.settings.get(key) for n, side in zip(names, sides, strict=True)}}
-        for key in keys
-        if len({side.settings.get(key) for side in sides}) > 1
-    ]
-    same = len(keys) - len(rows)
-    text = (f"{same} of {len(keys)} settings are the same everywhere.",)
-    return Section(title="Settings that differ", text=text, tables=(Table.of(rows),) if rows else ())
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    return [n if names.count(n) == 1 else f"{n} ({names[: k + 1].count(n)})" for k, n in enumerate(names)]
 
 
 def comparison_section(comparisons: Sequence[Document]) -> Section | None:

@@ -129,6 +129,30 @@ def test_a_phone_need_not_scroll_sideways(report, tmp_path):
     assert found["pictures"] >= 6
 
 
+def test_no_column_is_cut_on_a_screen(report, tmp_path):
+    """At 1280 px no table, folded ones too, scrolls sideways."""
+    page = report.parent / "wide.html"
+    script = (
+        "var d = this.contentDocument; d.querySelectorAll('details').forEach(function (e) { e.open = true; });"
+        "document.title = JSON.stringify(Array.from(d.querySelectorAll('.scroll')).map("
+        "function (e) { return e.scrollWidth - e.clientWidth; }));"
+    )
+    page.write_text(
+        '<!doctype html><meta charset="utf-8"><title>waiting</title>'
+        '<iframe id="f" src="r.html" style="width:1280px;height:900px;border:0"></iframe><script>'
+        f'document.getElementById("f").addEventListener("load", function () {{ {script} }});</script>'
+    )
+    arguments = (
+        "--allow-file-access-from-files",
+        "--virtual-time-budget=4000",
+        "--dump-dom",
+        "--window-size=1400,1000",
+    )
+    found = json.loads(browse(page, tmp_path, *arguments).stdout.split("<title>")[1].split("</title>")[0])
+    assert len(found) > 10
+    assert max(found) <= 1
+
+
 def test_pictures_of_the_markdown_are_painted_by_themselves(report, tmp_path):
     picture = report.parent / "r-1.svg"
     shot = tmp_path / "shot.png"

@@ -66,10 +66,11 @@ def test_every_section_is_there(page):
     titles = [section.title for section in page.sections]
     expected = [
         "Cost against accuracy",
+        "Graphs",
         "Scores",
         "Branches of fused.onnx on trial",
-        "Predicted against true",
         "Latency",
+        "Predicted against true",
     ]
     assert titles == [*expected, "Attempts", "Comparisons", "Settings that differ", "Digests", "Environment"]
 
