@@ -49,7 +49,7 @@ def test_every_answer_is_the_window_s(kind, hop):
 def test_random_networks_are_streamed_exactly(seed, hop):
     graph, _ = network(4, 40, 2, seed, seed + 5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "_shares", lambda plan: True)  # what shares little must be right as well
+        patch.setattr(build, "_shares", lambda plan, window: True)  # what shares little must be right as well
         patch.setattr(build, "check_step", lambda step, graph, seed: None)  # what follows says it without our own rule
         step, _ = stream(graph, hop=hop)
     x = np.random.default_rng(seed).standard_normal((2, 4, (step.first_answer + 4) * hop)).astype("f4")
@@ -256,3 +256,9 @@ def test_states_and_what_they_become_stand_in_the_same_order(tmp_path):
     onnx.save(proto, path)
     with pytest.raises(InputError, match="in its place among the outputs state"):
         StepGraph.load(path)
+
+
+def test_a_step_of_more_products_than_the_fused_window_is_refused(monkeypatch):
+    monkeypatch.setattr(build, "_window_macs", lambda graph, engine: 10)
+    with pytest.raises(InputError, match=r"a step does [\d,]+ multiply-adds, the window's fused graph 10"):
+        stream(graph_of(shallow), hop=6)
