@@ -30,7 +30,7 @@ PYTHONS = ("python3.11", "python3.12", "python3.13")
 OURS = ("test", "dev", "docs")
 """Extras for who works on rtserve; `make install` brings them."""
 SHOWN = ("torch", "onnx", "onnxruntime", "numpy", "mne", "braindecode", "torchaudio", "openvino", "dask")
-SHOWN += ("pymatreader", "mffpy", "pyxdf", "tensorboard", "pylsl", "pyriemann")
+SHOWN += ("pymatreader", "mffpy", "pyxdf", "tensorboard", "pylsl", "pyriemann", "huggingface_hub")
 """Packages whose versions are recorded."""
 RECORDINGS = {"EEGLAB, MATLAB v7.3": "x.set", "EGI MFF": "x.mff", "XDF": "x.xdf"}
 """Recordings that are laid into the empty folder, by their name in tests/signals/formats.py."""
@@ -72,6 +72,20 @@ def cut(recording: str) -> tuple[str, ...]:
     return ("rtserve", "prepare", recording, *marks, "-o", f"{recording}.npz")
 
 
+HUB = """
+import os, pathlib
+home, named = pathlib.Path("cache").resolve(), "0" * 40
+os.environ |= {"HF_HUB_CACHE": str(home), "HF_HUB_OFFLINE": "1"}
+kept = home / "models--a--b" / "snapshots" / named
+kept.mkdir(parents=True)
+(home / "models--a--b" / "refs").mkdir()
+(home / "models--a--b" / "refs" / "main").write_text(named)
+(kept / "config.json").write_text("{}")
+(kept / "model.safetensors").write_bytes(bytes(8))
+from rtserve.graphs.hub_download import downloaded
+assert downloaded("hf:a/b") == kept
+"""
+"""A model in the hub's cache is found as huggingface_hub keeps it, without a network."""
 PROBES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "alone": (
         ("rtserve", "--version"),
@@ -116,9 +130,10 @@ PROBES: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ),
         ("rtserve", "bench", "mdm.onnx", "--engine", "torch", "--rounds", "3"),
     ),
+    "hub": (("python", "-c", HUB),),
 }  # fmt: skip
 """What is run for each extra, after what is run for none, or after its first alone for those in `APART`."""
-APART = ("eeglab", "egi", "xdf", "tensorboard", "live", "pyriemann")
+APART = ("eeglab", "egi", "xdf", "tensorboard", "live", "pyriemann", "hub")
 """Extras that bring nothing which the path of a network touches; with all extras everything is run."""
 REFUSED = ("dask", "eeglab", "egi", "xdf", "tensorboard", "live")
 """Extras without which the last of their commands must say what to install: it is tried where there is none."""

@@ -2,47 +2,28 @@
 
 Settings (``--set key=value``) are the class's own keyword arguments. Where the contest's shape applies none is needed:
 n_chans=129, n_times=200, sfreq=100, n_outputs=1. ``target`` and ``unit`` describe the data and are not passed on; they
-and the rate are unknown where they are not given.
+and the rate are unknown where they are not given. ``exporters/braindecode_models.py`` alone is for models of the hub.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
-import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from braindecode_quirks import apply_quirks, quirks_of  # type: ignore[import-not-found]
-from torch import nn
 
-from rtserve.errors import ExportError, InputError
-from rtserve.graphs.braindecode import braindecode_models
-from rtserve.graphs.exporter import Built, Exporter, Quirk, Shapes
+from rtserve.errors import InputError
+from rtserve.graphs.braindecode_network import braindecode_class, described
+from rtserve.graphs.exporter import Built, Exporter, HubExporter, Shapes
 from rtserve.graphs.factory import SCALE_QUIRK, with_input_scale
-from rtserve.spec import InputSpec, OutputSpec
+from rtserve.graphs.hub_network import hub_built
+from rtserve.spec import InputSpec
 
 DEFAULTS: dict[str, Any] = {"n_chans": 129, "n_times": 200, "sfreq": 100, "n_outputs": 1}
 """The contest's windows: 2 s of 129 channels at 100 Hz, one number."""
-
-
-def _class(name: str) -> type[nn.Module]:
-    """Return the class of braindecode.models called `name`."""
-    models = braindecode_models()
-    found = getattr(models, name, None)
-    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
-        import difflib
-
-        names = [n for n, value in vars(models).items() if inspect.isclass(value) and issubclass(value, nn.Module)]
-        near = difflib.get_close_matches(name, names, n=1)
-        raise InputError(
-            f"braindecode.models has no network {name}",
-            hint=f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(names))}",
-        )
-    return found
 
 
 def _chs_info(ch_names: tuple[str, ...], sfreq: float) -> list[dict[str, Any]] | None:
@@ -68,7 +49,7 @@ def _build(name: str, settings: Mapping[str, Any]) -> Built:
     arguments = DEFAULTS | dict(settings)
     target, unit = str(arguments.pop("target", "")), arguments.pop("unit", None)
     ch_names = tuple(arguments.pop("ch_names", ()))
-    cls = _class(name)
+    cls = braindecode_class(name)
     accepted = inspect.signature(cls).parameters
     unknown = [key for key in arguments if key not in accepted and key not in DEFAULTS]
     if unknown:
@@ -85,60 +66,24 @@ def _build(name: str, settings: Mapping[str, Any]) -> Built:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = cls(**{key: value for key, value in arguments.items() if key in accepted})
-    output = _output(network, spec)
-    quirks = quirks_of(network)
-    flat = len(output) > 1
-    if flat:
-        reason = f"the network gives {output} numbers per window; they are laid out as one axis"
-        quirks = (*quirks, Quirk(name="flatten", reason=reason))
-    return Built(
-        network=network,
-        input_spec=spec,
-        output_spec=OutputSpec(n_outputs=math.prod(output), target=target),
-        quirks=quirks,
-        wrap=functools.partial(_wrap, flat=flat) if quirks else None,
-    )
+    return described(network, spec, target=target, quirks=quirks_of(network), rewrite=apply_quirks)
 
 
-def _wrap(network: nn.Module, *, flat: bool) -> nn.Module:
-    changed = apply_quirks(network)
-    return Flattened(changed) if flat else changed
+def _hub_built(hub: Mapping[str, Any], settings: Mapping[str, Any]) -> Built:
+    return hub_built(hub, settings, quirks_of=quirks_of, rewrite=apply_quirks)
 
 
-class Flattened(nn.Module):  # type: ignore[misc]
-    """A network whose output (batch, ...) is laid out as (batch, n_outputs)."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (batch, n_outputs) for x (batch, n_chans, n_times)."""
-        return self.network(x).flatten(1)
-
-
-def _output(network: nn.Module, spec: InputSpec) -> tuple[int, ...]:
-    """Run the network once and return the shape of its output per window."""
-    training = network.training
-    with torch.no_grad():
-        y = network.eval()(torch.zeros(2, spec.n_chans, spec.n_times))
-    network.train(training)
-    if not isinstance(y, torch.Tensor) or y.ndim < 2:
-        what = tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__
-        raise ExportError(
-            f"{type(network).__name__} gives {what} for 2 windows, not (batch, ...)",
-            hint="write an exporter whose wrap gives (batch, n_outputs)",
-        )
-    return tuple(y.shape[1:])
+exporter = HubExporter(build=_hub_built)
+"""Of a model of the hub: class and arguments come from the card and config.json beside its weights."""
 
 
 def __getattr__(name: str) -> Exporter:
     """Return the exporter of the class called `name`."""
     if name.startswith("_"):
         raise AttributeError(name)
-    _class(name)
+    braindecode_class(name)
 
-    def exporter(shapes: Shapes, settings: Mapping[str, Any]) -> Built:
+    def of_class(shapes: Shapes, settings: Mapping[str, Any]) -> Built:
         built = _build(name, settings)
         if "input_scale" not in shapes:
             return built
@@ -147,4 +92,4 @@ def __getattr__(name: str) -> Exporter:
         network = with_input_scale(built.network)
         return dataclasses.replace(built, network=network, input_spec=spec, quirks=(*built.quirks, SCALE_QUIRK))
 
-    return exporter
+    return of_class

@@ -83,6 +83,7 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
             "graphs:export",
             "A checkpoint as an ONNX graph proven equal to it",
             "rtserve export best.pth --exporter exporters/braindecode_models.py:EEGNeX -o M.onnx",
+            "rtserve export hf:ORG/NAME -o M.onnx",
         ),
         "fuse": _entry(
             "fusion:fuse",

@@ -29,6 +29,7 @@ EXTRAS = {
     "tensorboard": ("tensorboard", "training curves in TensorBoard"),
     "live": ("pylsl", "live streams of devices (Lab Streaming Layer)"),
     "pyriemann": ("pyriemann", "pipelines that are no networks (export of a .joblib)"),
+    "hub": ("huggingface_hub", "models of the Hugging Face hub, by name"),
 }
 """Extra to the package that it brings and what for."""
 

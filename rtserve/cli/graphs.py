@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from rtserve.cli.output import emit_json, json_option, tell, working
+from rtserve.errors import InputError
 from rtserve.spec import FORMS
 
 _SECONDS = click.FloatRange(0, min_open=True)
@@ -15,7 +16,8 @@ _SECONDS = click.FloatRange(0, min_open=True)
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--exporter", required=True, help="FILE.py, FILE.py:NAME or package.module:NAME.")
+@click.option("--exporter", default="", help="FILE.py, FILE.py:NAME or package.module:NAME; a hub's model needs none.")
+@click.option("--network", default="", metavar="NAME", help="Class of braindecode.models, where a hub's card lacks it.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting for the exporter; repeatable.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .onnx to write.")
 @click.option("--timeout", "timeout_s", type=_SECONDS, default=600.0, show_default=True, help="For the torch exporter.")
@@ -33,6 +35,7 @@ _SECONDS = click.FloatRange(0, min_open=True)
 def export(
     checkpoint: Path,
     exporter: str,
+    network: str,
     settings: tuple[str, ...],
     output: Path,
     timeout_s: float,
@@ -42,10 +45,15 @@ def export(
     as_json: bool,
     **stated: Any,
 ) -> None:
-    """Export CHECKPOINT to an ONNX graph proven equal to its network."""
+    """Export CHECKPOINT to an ONNX graph proven equal to its network.
+
+    CHECKPOINT is a file, or a model of the Hugging Face hub as braindecode writes it: hf:ORG/NAME, or a folder with
+    config.json and model.safetensors, from which its class and arguments come.
+    """
     from rtserve.cli.loading import child_for
     from rtserve.graphs.export_report import export_text, export_to_file
     from rtserve.graphs.exporter import parse_settings
+    from rtserve.graphs.hub import is_hub
 
     options: dict[str, Any] = {
         "exporter": exporter,
@@ -54,7 +62,13 @@ def export(
         "force": force,
     }
     options |= {"weights": weights, "stated": {key: value for key, value in stated.items() if value}}
-    options["child"] = child_for(checkpoint, trusted=trusted)
+    hub = is_hub(checkpoint)  # nothing of such a model runs, whatever it is called
+    if not (hub or exporter):
+        raise InputError(
+            f"{checkpoint} has no network in it, and no exporter is named",
+            hint="--exporter exporters/braindecode_models.py:EEGNeX, or your own: exporters/README.md",
+        )
+    options |= {"network": network, "child": None if hub else child_for(checkpoint, trusted=trusted)}
     with working(f"exporting {checkpoint.name}", limit_s=timeout_s):
         report = export_to_file(checkpoint, output, **options)
     tell(export_text(report))

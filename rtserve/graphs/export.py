@@ -20,6 +20,7 @@ from rtserve.files import sha256_file
 from rtserve.graphs.checkpoint import checkpoint_digest
 from rtserve.graphs.exporter import exporter_file
 from rtserve.graphs.foreign import checkpoint_file
+from rtserve.graphs.hub import HubModel, hub_model, is_hub
 from rtserve.graphs.proof import NO_NUMBER, proven
 from rtserve.graphs.warm import run_child
 from rtserve.spec import TRAINED_ON, Provenance
@@ -37,6 +38,8 @@ REWRITE = (
     " a module that wraps it"
 )
 """What helps where torch cannot export a module, or fixes its batch: there is no exporter that could have a quirk."""
+HUB_EXPORTER = "rtserve.graphs.hub_network:exporter"
+"""The exporter of a model of the hub where none is named."""
 Child = Callable[[Path, float], tuple[int, str]]
 """Runs the export that ``job.json`` in a folder describes within some seconds, as `rtserve.graphs.warm.run_child`."""
 
@@ -50,6 +53,7 @@ def export(
     timeout_s: float = 600.0,
     seed: int = 0,
     weights: str = "",
+    network: str = "",
     stated: Mapping[str, Any] | None = None,
     unit: str | None = None,
     sfreq: float = 0.0,
@@ -64,8 +68,9 @@ def export(
     ----------
     source : torch.nn.Module, path or None
         A trained module, (batch, n_chans, n_times) to (batch, n_outputs): it is exported in this process, from a copy in
-        evaluation mode, and stays as it is. Or a .pth/.pt file, exported in a process of its own; None exports the
-        network as its exporter initialises it with `seed`.
+        evaluation mode, and stays as it is. Or a .pth/.pt file, exported in a process of its own; ``"hf:ORG/NAME"`` or
+        a folder with config.json and model.safetensors as braindecode writes them, which needs no exporter; None exports
+        the network as its exporter initialises it with `seed`.
     example : array, tensor, InputSpec, WindowSet or mne.Epochs
         Of a module: windows (batch, n_chans, n_times) that it takes. Only their size matters, and channel names and rate
         where they have some.
@@ -79,6 +84,8 @@ def export(
         Seed of the initialiser where there is no checkpoint.
     weights : str
         Which set of weights to take where the checkpoint has several; see `rtserve.graphs.checkpoint.load_checkpoint`.
+    network : str
+        Of a model of the hub: its class in braindecode.models, where the card beside config.json does not name it.
     stated : mapping, optional
         The following six in one.
     unit, sfreq, ch_names, target, classes, form : str, float, sequence of str, str, sequence of str, str
@@ -110,10 +117,11 @@ def export(
     if source is None or isinstance(source, str | Path):
         _require_exporter(source, example, exporter)
         graph, report, _ = export_with_report(
-            source, exporter=exporter, settings=settings, timeout_s=timeout_s, seed=seed, weights=weights, stated=said
-        )
+            source, exporter=exporter, settings=settings, timeout_s=timeout_s, seed=seed, weights=weights,
+            network=network, stated=said,
+        )  # fmt: skip
     else:
-        _require_module(source, settings or exporter or weights)
+        _require_module(source, settings or exporter or weights or network)
         try:
             graph, report, _ = export_module(source, example, said)
         except ExportError as error:
@@ -131,7 +139,7 @@ def _rate(sfreq: Any) -> float:
 
 def _require_exporter(source: str | Path | None, example: Any, exporter: str) -> None:
     """Raise `InputError` where a checkpoint comes without what builds its network, or with what only a module needs."""
-    if not exporter:
+    if not (exporter or (source is not None and is_hub(source))):
         raise InputError(
             f"{source or 'None'} has no network in it, and no exporter is named",
             hint='exporter="exporters/compact_rt.py", or your own; a module that you hold: rtserve.export(module, example)',
@@ -175,6 +183,7 @@ def export_with_report(
     timeout_s: float = 600.0,
     seed: int = 0,
     weights: str = "",
+    network: str = "",
     stated: Mapping[str, Any] | None = None,
     child: Child | None = None,
 ) -> tuple[Graph, ParityReport, dict[str, Any]]:
@@ -183,11 +192,15 @@ def export_with_report(
     `child` runs the job of a folder, isolated or trusted: it may load what runs code (`FileExporter`); by default a
     process of its own does it, which may not.
     """
+    hub = hub_model(checkpoint) if checkpoint is not None and is_hub(checkpoint) else None
+    _require_network_of_hub(network, hub)
     if checkpoint is not None:
-        checkpoint = checkpoint_file(checkpoint)
+        checkpoint = hub.weights if hub else checkpoint_file(checkpoint)
+    exporter = exporter or (HUB_EXPORTER if hub else "")
     file = exporter_file(exporter)
     job = {
-        "checkpoint": str(checkpoint.resolve()) if checkpoint else "",
+        # A hub's snapshot links to files without a name, and an index is known by its own.
+        "checkpoint": str(checkpoint.absolute() if hub else checkpoint.resolve()) if checkpoint else "",
         "exporter": exporter,
         "exporter_name": exporter,
         "settings": dict(settings or {}),
@@ -196,7 +209,25 @@ def export_with_report(
         "stated": dict(stated or {}),
         "isolated": child is not None,
     }
-    return _proven(job, timeout_s, child or run_child, lambda facts: _provenance(job, facts, checkpoint, file))
+    if hub is not None:
+        told = {"arguments": dict(hub.arguments), "tags": list(hub.tags), "network": network}
+        job["hub"] = told | {"braindecode": hub.provenance["braindecode"]}
+    origin = {"hub": dict(hub.provenance)} if hub else {}
+
+    def provenance(facts: dict[str, Any]) -> Provenance:
+        found = _provenance(job, facts, checkpoint, file)
+        return Provenance(kind=found.kind, details=found.details | origin)
+
+    return _proven(job, timeout_s, child or run_child, provenance)
+
+
+def _require_network_of_hub(network: str, hub: HubModel | None) -> None:
+    """Raise `InputError` where the class of a network is named for what is no model of the hub."""
+    if network and hub is None:
+        raise InputError(
+            f"--network {network} is of a model of the hub (a folder with config.json, or hf:ORG/NAME)",
+            hint=f"of a checkpoint, --exporter names it: exporters/braindecode_models.py:{network}",
+        )
 
 
 def export_module(

@@ -28,7 +28,7 @@ from rtserve.graphs.answers import answer_windows
 from rtserve.graphs.architecture import architecture_digest
 from rtserve.graphs.behaviour import coupling, require_steady
 from rtserve.graphs.checkpoint import Checkpoint, load_checkpoint
-from rtserve.graphs.exporter import RUNS_CODE, Built, FileExporter, Quirk, resolve_exporter
+from rtserve.graphs.exporter import RUNS_CODE, Built, FileExporter, HubExporter, Quirk, resolve_exporter
 from rtserve.graphs.factory import as_exporter
 from rtserve.graphs.fit import Loaded, load_weights, run_lazy_parts
 from rtserve.graphs.graph import OPSET
@@ -60,12 +60,24 @@ def build(job: Mapping[str, Any]) -> tuple[nn.Module, Built, dict[str, Any]]:
     ):
         if isinstance(found, FileExporter) and reads_file:
             built = found.build(_allowed(job), settings)
+        elif job.get("hub"):
+            built = _hub_exporter(found, job).build(job["hub"], settings)
         else:
             built = as_exporter(found, checkpoint.content if checkpoint else {})(shapes, settings)
     if not isinstance(built, Built):
         kind = type(built).__name__
         raise InputError(f"exporter {job['exporter_name']} gives a {kind}, not a Built", hint="see exporters/README.md")
     return ready(built, job, checkpoint)
+
+
+def _hub_exporter(found: Any, job: Mapping[str, Any]) -> HubExporter:
+    """Return the exporter if it takes class and arguments from a config.json; raise `InputError` where it does not."""
+    if isinstance(found, HubExporter):
+        return found
+    raise InputError(
+        f"exporter {job['exporter_name']} does not read a config.json",
+        hint="leave --exporter out, or name the file with the weights instead of its folder; --network names the class",
+    )
 
 
 def ready(

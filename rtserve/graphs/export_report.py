@@ -20,6 +20,7 @@ def export_to_file(
     settings: Mapping[str, Any],
     timeout_s: float = 600.0,
     weights: str = "",
+    network: str = "",
     stated: Mapping[str, Any] | None = None,
     child: Child | None = None,
     force: bool = False,
@@ -38,6 +39,7 @@ def export_to_file(
         settings=settings,
         timeout_s=timeout_s,
         weights=weights,
+        network=network,
         stated=stated,
         child=child,
     )

@@ -31,6 +31,7 @@ __all__ = [
     "Built",
     "Exporter",
     "FileExporter",
+    "HubExporter",
     "Quirk",
     "Within",
     "exporter_file",
@@ -132,6 +133,26 @@ class FileExporter:
     def __call__(self, shapes: Shapes, settings: Mapping[str, Any]) -> Built:
         """Raise `InputError`: there is nothing to build without a file."""
         raise InputError("this exporter reads a file; there is nothing to initialise without one", hint="name the file")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubExporter:
+    """An exporter of models whose class and arguments lie beside the weights; see `rtserve.graphs.hub`.
+
+    Parameters
+    ----------
+    build : callable
+        ``build(hub, settings)`` gives a `Built`; `hub` holds ``arguments``, ``tags``, ``network`` and ``braindecode``.
+    """
+
+    build: Callable[[Mapping[str, Any], Mapping[str, Any]], Built]
+
+    def __call__(self, shapes: Shapes, settings: Mapping[str, Any]) -> Built:
+        """Raise `InputError`: without a config.json nothing says what network it is."""
+        raise InputError(
+            "this exporter builds the network that a config.json describes, and none is there",
+            hint="name the folder that holds it, or the network: exporters/braindecode_models.py:EEGNeX",
+        )
 
 
 Exporter = Callable[[Shapes, Mapping[str, Any]], Built]

@@ -56,7 +56,10 @@ def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
         if not (isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values())):
             raise CheckpointError(f"{path} has a __metadata__ that is no table of texts", hint=_HINT)
         _require_contiguous(header, path.stat().st_size - start, path)
-        return {key: _tensor(handle, start, key, entry, path) for key, entry in header.items()}, metadata
+        tensors = {key: _tensor(handle, start, key, entry, path) for key, entry in header.items()}
+    # A tensor that several keys share is stored once; safetensors.torch.save_model says which other keys it has.
+    twins = {key: tensors[kept] for key, kept in metadata.items() if key not in tensors and kept in tensors}
+    return tensors | twins, metadata
 
 
 def _header(handle: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
