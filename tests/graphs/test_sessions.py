@@ -43,7 +43,7 @@ def test_it_loads_where_the_rewrite_breaks_it(make, refusing):
 
 
 def test_another_error_stays():
-    with pytest.raises(Exception, match="(?i)protobuf|invalid|parse"):
+    with pytest.raises(Exception, match=r"(?i)protobuf|invalid|parse"):
         cpu_session(b"no graph")
 
 
