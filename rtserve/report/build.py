@@ -18,6 +18,7 @@ from rtserve.report.leaderboard import load_leaderboard
 from rtserve.report.page import Page, Section, Table, write_html, write_markdown
 from rtserve.report.settings import settings_section
 from rtserve.report.stored import interval_text
+from rtserve.report.streams import stream_section
 
 __all__ = ["make_page", "write_report"]
 
@@ -69,6 +70,7 @@ def make_page(
     parts += sections.branch_sections(material.evaluations)
     parts.append(fusion_section(material.fusions))
     parts.append(sections.latency_section(material.benches))
+    parts.append(stream_section(material.benches, material.streams))
     parts += class_sections(material.evaluations)
     parts.append(sections.prediction_section(material.evaluations))
     parts.append(attempts_section(judged, known))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class Material:
 
     Parameters
     ----------
-    evaluations, benches, searches, comparisons, fusions, overalls : list of (str, dict)
+    evaluations, benches, searches, comparisons, fusions, streams, overalls : list of (str, dict)
         Results; the evaluations within an overall result and of trained seeds are among the evaluations.
     sides : list of Side
         Runs, checkpoints, graphs and zips.
@@ -41,6 +42,7 @@ class Material:
     searches: list[Document] = field(default_factory=list)
     comparisons: list[Document] = field(default_factory=list)
     fusions: list[Document] = field(default_factory=list)
+    streams: list[Document] = field(default_factory=list)
     overalls: list[Document] = field(default_factory=list)
     sides: list[Side] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -107,16 +109,18 @@ def collect(paths: Sequence[str | Path]) -> Material:
     """
     material = Material()
     seen: set[Path] = set()
+    left: dict[Path, RtserveError] = {}
     given = [Path(path) for path in paths]
     for path in given:
         folder = path.is_dir() and not is_run(path)
         for file in things_in(path, _KINDS) if path.is_dir() else [path]:
             if file.resolve() not in seen:
                 seen.add(file.resolve())
-                _take(material, file, required=not folder and file == path)
-    found = (material.evaluations, material.benches, material.searches, material.comparisons, material.fusions)
-    if not any((*found, material.sides)):
+                error = _take(material, file, required=not folder and file == path)
+                left |= {file: error} if error else {}
+    if not any((material.evaluations, material.sides, *(getattr(material, each) for each in _PLAIN.values()))):
         raise InputError("nothing to report", hint="name results written with -o, run folders, or zips")
+    _drop_steps(material, left)
     for side, problem in material.custody_problems():
         if side.path in given:
             raise problem
@@ -125,17 +129,27 @@ def collect(paths: Sequence[str | Path]) -> Material:
     return material
 
 
-def _take(material: Material, path: Path, *, required: bool) -> None:
-    """Add a file or run; one that cannot be read becomes a note where it was not named itself."""
+def _take(material: Material, path: Path, *, required: bool) -> RtserveError | None:
+    """Add a file or run; return why not where one that was not named itself cannot be read."""
     try:
         _add(material, path)
     except RtserveError as error:
         if required:
             raise
-        material.notes.append(f"{path.name} was found and is left out: {error.message.replace(str(path), path.name)}")
+        return error
+    return None
 
 
-_PLAIN = {"bench": "benches", "search": "searches", "comparison": "comparisons", "fuse": "fusions"}
+def _drop_steps(material: Material, left: Mapping[Path, RtserveError]) -> None:
+    """Note what was left out, but the step graphs whose own report is here: they are in it by that."""
+    steps = {document.get("sha256") for _, document in material.streams}
+    for path, error in left.items():
+        if not (steps and path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() in steps):
+            why = error.message.replace(str(path), path.name)
+            material.notes.append(f"{path.name} was found and is left out: {why}")
+
+
+_PLAIN = {"bench": "benches", "search": "searches", "comparison": "comparisons", "fuse": "fusions", "stream": "streams"}
 """Kinds of result that go into the material as they are, and where."""
 _KINDS = {"evaluation", "training_result", "overall", *_PLAIN}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rtserve.errors import InputError
-from rtserve.report.svg import ROLES, canvas, fit_labels, to_svg
+from rtserve.report.svg import ROLES, canvas, fit_labels, log_scale, to_svg
 
 __all__ = ["Figure", "Point", "cost_accuracy", "pareto_front"]
 
@@ -119,6 +119,8 @@ def cost_accuracy(
         if min(p.cost for p in points) > 0 and max(p.cost for p in points) > 20 * min(p.cost for p in points):
             axes.set_xscale("log")
         axes.margins(x=0.15, y=0.2)
+        if axes.get_xscale() == "log":
+            log_scale(axes.xaxis)
         fit_labels(figure)
         _place_labels(figure, axes, points, baseline)
         svg = to_svg(figure, alt=alt)

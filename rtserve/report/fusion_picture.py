@@ -37,9 +37,12 @@ def fusion_figure(report: Report, *, title: str = "What was fused") -> Figure:
     columns = _cut(list(report["views"]), "view")
     bars = _bars(report)
     lines = sum(len(said.splitlines()) for said in _said(bars))
-    parts = [0.45 + 0.27 * len(rows), 0.65 + 0.4 * (len(bars) + LINE * lines)]
+    shared = _shared(report)
+    parts = [0.45 + 0.27 * len(rows) + 0.3 * bool(shared), 0.65 + 0.4 * (len(bars) + LINE * lines)]
     with canvas(5.6, sum(parts) + 0.2, nrows=2, gridspec_kw={"height_ratios": parts}) as (figure, (grid, work)):
         _draw_branches(grid, rows, columns, report)
+        if shared:
+            _mark_shared(grid, len(rows), len(columns), shared)
         _draw_work(work, bars)
         svg = to_svg(figure, alt=(alt := _alt(report, bars)))
     return Figure(
@@ -108,6 +111,32 @@ def _draw_branches(axes: Any, rows: Sequence[str], columns: Sequence[str], repor
         side.set_visible(False)
 
 
+def _shared(report: Report) -> str:
+    """Return what the views of a member share, as the step that shares it says; empty where nothing is.
+
+    Of several networks not all need share it, and the report does not say which do: then nothing is marked.
+    """
+    if len(report["architectures"]) > 1 or len(report["views"]) < 2:
+        return ""
+    said = [step["reason"] for step in report["passes"] if step["status"] == "applied"]
+    parts = [part.removeprefix("views share ") for reason in said for part in reason.split("; ") if _is_share(part)]
+    return ", ".join(dict.fromkeys(parts))
+
+
+def _is_share(part: str) -> bool:
+    return part.startswith("views share ")
+
+
+def _mark_shared(axes: Any, rows: int, columns: int, shared: str) -> None:
+    """Draw a band through the branches of each member, and below them what it stands for."""
+    for y in range(rows):
+        axes.barh(y, columns, left=-0.5, height=0.9, color=ROLES["second"], alpha=0.3, zorder=0)
+    axes.set_ylim(rows + 0.3, -0.6)
+    words = "\n".join(wrap(f"the band: computed once for all views of a member ({shared})", 62))
+    place = {"textcoords": "offset points", "va": "top", "fontsize": 8, "color": ROLES["second"]}
+    axes.annotate(words, (-0.5, rows - 0.5), xytext=(0, -2), **place)
+
+
 def _said(bars: Sequence[Bar]) -> list[str]:
     """Return under each bar what was done, wrapped to the picture's width."""
     return ["\n".join(wrap(reason, 58)) for _, _, reason in bars]
@@ -160,8 +189,9 @@ def _alt(report: Report, bars: Sequence[Bar]) -> str:
     steps = "; ".join(
         f"{name} {value / 1e6:,.2f} M" + (f" ({reason})" if reason else "") for name, value, reason in bars
     )
-    views = ", ".join(report["views"])
-    return f"{_networks(report)} x views {views}: {_branches(report)}. Multiply-adds per window: {steps}."
+    views, shared = ", ".join(report["views"]), _shared(report)
+    once = f" Views share {shared}: it is computed once for all views of a member." if shared else ""
+    return f"{_networks(report)} x views {views}: {_branches(report)}.{once} Multiply-adds per window: {steps}."
 
 
 def _step_rows(report: Report) -> list[tuple[Any, ...]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from rtserve.errors import InputError
 from rtserve.report.figures import Figure
-from rtserve.report.svg import ROLES, canvas, to_svg
+from rtserve.report.svg import ROLES, canvas, log_scale, to_svg
 
 __all__ = ["Effect", "effects", "latencies", "predicted_against_true"]
 
@@ -109,11 +109,11 @@ def latencies(calls_us: Mapping[str, np.ndarray], *, title: str, caption: str = 
             axes.plot(np.quantile(values, share), 100 * share, color=ROLES[line], linewidth=1.8, label=name)
         axes.set_xlim(low * 0.97, high)
         if high > 8 * low:
-            axes.set_xscale("log")
+            log_scale(axes.xaxis)
         axes.set_ylim(0, 101)
         axes.set_xlabel("latency of a call, us")
         axes.set_ylabel("calls done, %")
-        axes.legend(loc="lower right", fontsize=8.5)
+        axes.legend(loc="best", fontsize=8.5)
         svg = to_svg(figure, alt=alt)
     rows = tuple(
         (name, len(calls_us[name]), *(float(v) for v in q[:2]), float(q[2]) if len(calls_us[name]) >= 1000 else None)

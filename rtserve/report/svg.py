@@ -17,7 +17,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-__all__ = ["DARK", "LIGHT", "ROLES", "canvas", "cut_texts", "fit_labels", "standalone", "to_svg"]
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "ROLES",
+    "canvas",
+    "cut_texts",
+    "fit_labels",
+    "log_scale",
+    "overlapping_ticks",
+    "standalone",
+    "to_svg",
+]
 
 ROLES = {
     "ink": "#010101",
@@ -122,6 +133,39 @@ def fit_labels(figure: Canvas) -> None:
                 wrapped = True
         if not wrapped:
             return
+
+
+def log_scale(axis: Any) -> None:
+    """Make an axis logarithmic, with plain numbers at 1, 2 and 5 of each power of ten, or at 1 where there are many.
+
+    matplotlib's own labels between powers of ten are set so close that they run into each other.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    low, high = sorted(axis.get_view_interval())
+    steps = (1.0, 2.0, 5.0) if high < 1e3 * low else (1.0,)
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def overlapping_ticks(figure: Canvas) -> list[str]:
+    """Return the labels of ticks that run into the one before them; an empty list is good."""
+    renderer = _renderer(figure)
+    figure.draw_without_rendering()
+    found = []
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+            low, high = sorted(axis.get_view_interval())
+            labels = [one for t in ticks for one in (t.label1, t.label2) if one.get_visible() and one.get_text()
+                      and low <= t.get_loc() <= high]  # fmt: skip
+            boxes = [(label, label.get_window_extent(renderer)) for label in labels if not label.get_rotation()]
+            found += [
+                label.get_text() for k, (label, box) in enumerate(boxes) if any(box.overlaps(b) for _, b in boxes[:k])
+            ]
+    return found
 
 
 def cut_texts(figure: Canvas) -> list[str]:

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.errors import InputError
+from rtserve.measure.hops import HopTimes
 from rtserve.report.figures import Figure, Point, cost_accuracy, pareto_front
 from rtserve.report.fusion_picture import fusion_figure
 from rtserve.report.page import Table, cell, render_summary
 from rtserve.report.plots import Effect, effects, latencies, predicted_against_true
+from rtserve.report.streams import DRAWN, _longest_of_stretches, hop_trace
 from rtserve.report.svg import ROLES
 
 POINTS = st.lists(st.tuples(st.floats(1, 1e4), st.floats(0.5, 1.5)), min_size=1, max_size=12)
@@ -125,6 +127,10 @@ def test_summary_of_uneven_rows_is_one_table(tmp_path):
 LONG = "NRMSE on the held-out subjects of a data set with a long name (simulated)"
 
 
+def hop_times(y):
+    return HopTimes(hop_ms=1.0, late_us=np.abs(y), call_us=300.0 + 3000.0 * (np.arange(len(y)) == 7))
+
+
 def drawn_figures() -> dict[str, Callable[[], Figure]]:
     rng = np.random.default_rng(0)
     y = rng.standard_normal(50)
@@ -135,6 +141,8 @@ def drawn_figures() -> dict[str, Callable[[], Figure]]:
         "effects": lambda: effects([change], title="t", metric_label=LONG),
         "latencies": lambda: latencies({"one": 10 + y**2, "another": 20 + y**2}, title="t"),
         "predicted": lambda: predicted_against_true(y, y, title="t", unit=LONG),
+        "latencies of two powers": lambda: latencies({"one": 100 + 9 * y**2, "another": 900 + y**2}, title="t"),
+        "hops": lambda: hop_trace({"one": hop_times(y)}, title="t"),
         "fused": lambda: fusion_figure(fusion_report(members=9, views=11)),
         "fused, one": lambda: fusion_figure(fusion_report(members=1, views=1)),
     }
@@ -160,17 +168,17 @@ def fusion_report(*, members: int, views: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", sorted(drawn_figures()))
-def test_no_picture_cuts_a_text(name, monkeypatch):
-    from rtserve.report import figures, fusion_picture, plots, svg
+def test_no_picture_cuts_a_text_and_no_tick_runs_into_another(name, monkeypatch):
+    from rtserve.report import figures, fusion_picture, plots, streams, svg
 
     found = []
 
     def kept(figure: Any, *, alt: str) -> str:
         text = svg.to_svg(figure, alt=alt)
-        found.append(svg.cut_texts(figure))
+        found.append(svg.cut_texts(figure) + svg.overlapping_ticks(figure))
         return text
 
-    for module in (figures, plots, fusion_picture):
+    for module in (figures, plots, streams, fusion_picture):
         monkeypatch.setattr(module, "to_svg", kept)
     drawn_figures()[name]()
     assert found == [[]]
@@ -199,6 +207,37 @@ def test_a_cut_text_is_noticed():
         assert svg.cut_texts(figure) == [LONG]
         svg.fit_labels(figure)
         assert LONG not in svg.cut_texts(figure)
+
+
+def test_ticks_that_run_into_each_other_are_noticed():
+    """As matplotlib labels a log axis of less than one power of ten."""
+    from rtserve.report import svg
+
+    with svg.canvas(3.0, 1.5) as (figure, axes):
+        axes.plot([100.0, 450.0], [1.0, 2.0])
+        axes.set_xscale("log")
+        assert svg.overlapping_ticks(figure)
+        svg.log_scale(axes.xaxis)
+        assert not svg.overlapping_ticks(figure)
+
+
+def test_a_stall_is_in_the_picture_of_many_hops():
+    times = HopTimes(hop_ms=1.0, late_us=np.zeros(50_000), call_us=300.0 + 9000.0 * (np.arange(50_000) == 12_345))
+    at, answer = _longest_of_stretches(times)
+    assert (len(at), answer.max()) == (DRAWN, 9300.0)
+    assert at[answer.argmax()] == 12.345
+    figure = hop_trace({"one": times}, title="t")
+    assert "longest 9300 us, 1 of 50000 hops missed" in figure.alt
+
+
+def test_what_the_views_of_a_member_share_is_marked():
+    report = fusion_report(members=2, views=3)
+    assert "Views share a long list of nodes" in fusion_figure(report).alt
+    assert "computed once for all views of a member" in fusion_figure(report).svg
+    mixed = report | {"architectures": [*report["architectures"], *report["architectures"]]}
+    plain = report | {"passes": report["passes"][1:]}
+    for other in (mixed, plain, fusion_report(members=2, views=1)):
+        assert "computed once" not in fusion_figure(other).svg
 
 
 def test_the_picture_of_a_fusion_says_what_the_report_says():

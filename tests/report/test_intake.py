@@ -1,5 +1,6 @@
 """What a folder holds is on the page: a graph stands once, with its own scores and times, and what is left out is named."""
 
+import hashlib
 import json
 import shutil
 from zipfile import ZipFile  # noqa: TID251  (to make a bundle-shaped file)
@@ -135,3 +136,37 @@ def test_settings_are_compared_within_a_kind_and_a_few_at_a_time(results, tmp_pa
     assert [len(table.columns) - 1 for table in tables] == [3, 2]
     assert all("settings.mixup" in [row[0] for row in table.rows] for table in tables)
     assert not any("g.onnx" in table.columns for table in tables)
+
+
+def test_a_stream_is_in_the_report_with_its_step(tmp_path, results):
+    """What `stream --json` says and a benchmark at the pace of a hop; the step's file is no graph of a window."""
+    layer = {"name": "c", "op": "Conv", "columns": 20, "computed": 4, "kept": 6, "macs_step": 1e6, "macs_window": 5e6}
+    step = b"a step"
+    report = {
+        "schema": "rtserve.stream/1",
+        "output": "/somewhere/step.onnx",
+        "sha256": hashlib.sha256(step).hexdigest(),
+        "window": {"graph": "fused.onnx", "sha256": "0" * 64},
+        "hop": 25,
+        "sfreq": 100.0,
+        "state_numbers": 1234,
+        "macs": {"window": 5e6, "form": 5e6, "step": 1e6},
+        "layers": [layer | {"why": "", "elsewhere": 0}],
+        "parity": {"verdict": "equal", "max_error": 2e-7},
+    }
+    (tmp_path / "stream.json").write_text(json.dumps(report))
+    (tmp_path / "step.onnx").write_bytes(step)
+    bench = json.loads((results / "bench.json").read_text())
+    bench["raw"]["hops"] = {"fused": {"hop_ms": 10.0, "late_us": [1.0, 2.0], "call_us": [300.0, 301.0]}}
+    (tmp_path / "bench.json").write_text(json.dumps(bench))
+    page = make_page([tmp_path])
+    found = section(page, "Streaming")
+    row = dict(zip(found.tables[0].columns, found.tables[0].rows[0], strict=True))
+    assert row["step"] == "step.onnx"
+    assert (row["an answer every"], row["of a window's"]) == ("25 samples (250 ms)", "20.0%")
+    assert found.tables[1].rows[0][:3] == ("Conv c", "4 of 20", 6)
+    assert [figure.title for figure in found.figures] == ["Answers, bench.json"]
+    assert "/somewhere" not in render_html(page)
+    assert not any(s.title.startswith("Left out") for s in page.sections)
+    (tmp_path / "stream.json").unlink()
+    assert any(s.title.startswith("Left out") for s in make_page([tmp_path]).sections)
