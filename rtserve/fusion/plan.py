@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -181,6 +181,8 @@ def parse_merge(text: str | Merge, *, members: int, views: int) -> Merge:
     """
     if isinstance(text, Merge):
         return text.require_branches(members * views)
+    if not isinstance(text, str):
+        raise InputError(f"merge {text!r} is no merge", hint='give a name, as in merge="median", or a Merge')
     name, _, argument = text.strip().partition(":")
     kind, _, average = name.partition("-")
     if kind in ("mean", "median") and not argument:
@@ -254,6 +256,8 @@ def make_plan(
         Where a name is wrong, or `average` contradicts the merge.
     """
     entries = views.split(",") if isinstance(views, str) else views
+    if not isinstance(entries, Iterable):
+        raise InputError(f"views {views!r} name no view", hint='give names, as in views="identity,roll:+3", or Views')
     parsed = tuple(v if isinstance(v, View) else parse_view(v) for v in entries if not isinstance(v, str) or v.strip())
     if not parsed:
         raise InputError("no view given", hint="at least identity")

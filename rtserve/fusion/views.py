@@ -157,6 +157,8 @@ def parse_view(text: str) -> View:
     InputError
         Where the name is unknown (the nearest is named) or its argument does not fit.
     """
+    if not isinstance(text, str):
+        raise InputError(f"view {text!r} is no view", hint='give its name, as in "roll:+3", or a View')
     kind, colon, argument = text.strip().partition(":")
     if kind not in KINDS:
         import difflib

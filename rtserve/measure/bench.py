@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,10 @@ def bench(
     SpecMismatchError
         Where two graphs say that they take other windows, or predict something else: their ratio would be of two jobs.
     """
+    counts = {"batch": batch, "threads": threads, "loop": loop, "rounds": rounds, "hops": hops}
+    for name, value in counts.items():
+        if value is not None and not isinstance(value, Integral):
+            raise InputError(f"{name} {value!r} is no whole number", hint="all counts are whole numbers of at least 1")
     if min(1 if batch is None else batch, threads, loop, rounds, hops or 1) < 1 or (hop_ms is not None and hop_ms <= 0):
         raise InputError(
             f"batch {batch}, threads {threads}, loop {loop}, rounds {rounds}, hop {hop_ms} ms",

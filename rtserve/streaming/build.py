@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,6 +148,11 @@ def _laid_out(step: StepGraph, engine: str) -> StepGraph:
 def _require_hop(graph: Graph, hop: int) -> None:
     """Raise `InputError` unless windows `hop` samples apart overlap, and each has its own answer."""
     spec = graph.input_spec
+    if not isinstance(hop, Integral):
+        raise InputError(
+            f"hop {hop!r} is no whole number of samples",
+            hint=f"give samples: a hop of H seconds is H times the rate; 1 to {spec.n_times - 1} here",
+        )
     if not 0 < hop < spec.n_times:
         raise InputError(
             f"a hop of {hop} samples for windows of {spec.n_times}: windows that far apart share no sample",
