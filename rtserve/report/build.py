@@ -20,7 +20,7 @@ from rtserve.report.settings import settings_section
 from rtserve.report.stored import interval_text
 from rtserve.report.streams import stream_section
 
-__all__ = ["make_page", "write_report"]
+__all__ = ["make_page", "page_of", "write_report"]
 
 LEAD = 6
 """Most sentences before the first section."""
@@ -57,7 +57,28 @@ def make_page(
     BundleError
         Where a zip is named beside results of other graphs.
     """
-    material = collect(paths)
+    return page_of(
+        collect(paths),
+        title=title,
+        leaderboard=leaderboard,
+        column=column,
+        score=score,
+        higher_is_better=higher_is_better,
+        causes=causes,
+    )
+
+
+def page_of(
+    material: Material,
+    *,
+    title: str,
+    leaderboard: str | Path | None = None,
+    column: str | None = None,
+    score: float | None = None,
+    higher_is_better: bool = False,
+    causes: str | Path | None = None,
+) -> Page:
+    """Put a report together from what was read; parameters and errors as `make_page`."""
     known = load_causes(causes) if causes else {}
     judged = judge(material.sides, material.evaluations)
     parts: list[Section | None] = []

@@ -11,12 +11,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from rtserve.files import write_bytes
 from rtserve.report.figures import Figure
 from rtserve.report.svg import DARK, LIGHT, standalone
 
-__all__ = ["Page", "Section", "Table", "render_summary", "write_html", "write_markdown"]
+__all__ = ["Link", "Page", "Section", "Table", "render_summary", "write_html", "write_markdown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """A cell that leads to another page: what it says, and the file's name beside this one."""
+
+    text: str
+    href: str
+
+    def __str__(self) -> str:
+        """Return what the cell says."""
+        return self.text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +121,11 @@ def breakable(text: str) -> Any:
     )
 
 
+def _markdown_cell(value: Any) -> str:
+    said = cell(value).replace("|", "\\|").replace("\n", " ")
+    return f"[{said}]({quote(value.href)})" if isinstance(value, Link) else said
+
+
 def _environment() -> Any:
     import jinja2
 
@@ -120,7 +138,8 @@ def _environment() -> Any:
     environment.filters["short"] = short
     environment.filters["breakable"] = breakable
     environment.filters["numeric"] = lambda value: isinstance(value, int | float) and not isinstance(value, bool)
-    environment.filters["md"] = lambda value: cell(value).replace("|", "\\|").replace("\n", " ")
+    environment.filters["address"] = lambda value: quote(value.href) if isinstance(value, Link) else ""
+    environment.filters["md"] = _markdown_cell
     return environment
 
 
