@@ -138,6 +138,11 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
             "Two results, graphs or zips: what differs, who is better",
             "rtserve compare A.onnx B.onnx --data W.npz",
         ),
+        "push": _entry(
+            "push:push",
+            "A graph and its card, as the Hugging Face hub takes them",
+            "rtserve push F.onnx -o hub --bench F.json --license mit",
+        ),
         "report": _entry(
             "report:report", "A page of results that can be shown", "rtserve report results/ -o report.html"
         ),
