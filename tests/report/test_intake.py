@@ -43,6 +43,11 @@ def work(results, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def page(work):
+    return make_page([work])
+
+
 def section(page, title):
     return next(s for s in page.sections if s.title == title)
 
@@ -80,8 +85,7 @@ def test_what_is_named_itself_is_still_refused(work):
     assert "which no zip named here holds" in notes[0]
 
 
-def test_a_graph_stands_once_with_its_score_and_its_time(work):
-    page = make_page([work])
+def test_a_graph_stands_once_with_its_score_and_its_time(work, page):
     graphs = {row["graph"]: row for row in rows(section(page, "Graphs"))}
     assert len(graphs) == len(section(page, "Graphs").tables[0].rows) == 3
     document = json.loads((work / "results" / "fused.json").read_text())
@@ -119,8 +123,8 @@ def test_an_interval_is_not_broken_within():
     assert text == 'a|<wbr>b &lt;c&gt; -4.39e-05 <span class="k">[-7.51e-05, -1.06e-05]</span> [see]'
 
 
-def test_hashes_are_short_on_the_page_and_whole_beneath_it(work):
-    text = render_html(make_page([work]))
+def test_hashes_are_short_on_the_page_and_whole_beneath_it(work, page):
+    text = render_html(page)
     digest = Graph.load(work / "graphs" / "fused.onnx").digest
     assert f'title="{digest}">{digest[:12]}<' in text
     assert f">{digest}<" not in text
