@@ -181,12 +181,12 @@ def test_every_view_has_its_verdict(demo):
     evaluation = json.loads((folder / "results/c1_views_evaluation.json").read_text())
     trials = {trial["name"]: trial for trial in evaluation["branches"]["trials"] if trial["kind"] == "view"}
     assert set(trials) == set(VIEWS)
-    html = (folder / "summary.html").read_text()
+    text = re.sub(r"<[^>]+>", "", (folder / "summary.html").read_text())  # an interval is marked, so as not to wrap
     note = next(n for n in json.loads((folder / "demo.json").read_text())["notes"] if n.startswith("views on trial"))
     for name, trial in trials.items():
-        assert name in html
+        assert name in text
         assert name in note
-        assert trial["change"]["sentence"].split(";")[0].split(",")[0] in html or trial["status"] in html
+        assert trial["change"]["sentence"] in text
     assert "views on trial" in runs["first"]
 
 
