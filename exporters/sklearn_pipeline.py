@@ -19,6 +19,8 @@ import numpy as np
 from ensembles import Ensemble, Unlinked, chain_of  # type: ignore[import-not-found]
 from estimators import VOTES, answering, modules_of  # type: ignore[import-not-found]
 from riemann_steps import refuse  # type: ignore[import-not-found]
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from rtserve.errors import CheckpointError, InputError
@@ -33,6 +35,7 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 ANSWERS = ("probabilities", "decision", "predict")
 METHODS = {"probabilities": "predict_proba", "decision": "decision_function", "predict": "predict"}
+UNFITTED = "call fit, then write the file"
 MOST_WITHIN = 8
 """Models of a file whose features and scores are compared too."""
 
@@ -57,6 +60,10 @@ def _answer_of(estimator: Any, wanted: str) -> str:
         raise refuse(
             estimator, "predicts nothing", "a member ends in a classifier or a regression, not in a transformer"
         )
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        raise refuse(estimator, "is not fitted", UNFITTED) from None
     if not hasattr(estimator, "classes_"):
         if wanted not in ("", "predict"):
             raise InputError(
@@ -255,7 +262,9 @@ def _width(own: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> int:
         raise InputError(
             f"the pipeline itself fails on windows of {x.shape[1]} x {x.shape[2]}: {type(error).__name__}:"
             f" {' '.join(str(error).split())[:200]}",
-            hint="n_chans and n_times must be those it was fitted with",
+            hint=UNFITTED
+            if isinstance(error, NotFittedError)
+            else "n_chans and n_times must be those it was fitted with",
         ) from None
 
 

@@ -84,6 +84,7 @@ class InputSpec:
             )
         if not (math.isfinite(self.sfreq) and self.sfreq >= 0):
             raise InputError(f"sampling rate {self.sfreq} Hz is impossible", hint="give sfreq in Hz")
+        object.__setattr__(self, "ch_names", tuple(self.ch_names))  # an exporter may give a list, and equals are equal
         if self.ch_names and len(self.ch_names) != self.n_chans:
             raise InputError(
                 f"{len(self.ch_names)} channel names for {self.n_chans} channels", hint="name every channel, or none"

@@ -21,6 +21,7 @@ from rtserve.graphs.checkpoint import checkpoint_digest
 from rtserve.graphs.exporter import exporter_file
 from rtserve.graphs.foreign import checkpoint_file
 from rtserve.graphs.hub import HubModel, hub_model, is_hub
+from rtserve.graphs.meaning import listed
 from rtserve.graphs.proof import NO_NUMBER, proven
 from rtserve.graphs.warm import run_child
 from rtserve.spec import TRAINED_ON, Provenance
@@ -107,13 +108,9 @@ def export(
     ParityError
         Where the graph's answers differ from the network's.
     """
-    listed = classes if isinstance(classes, str) else list(classes)
-    own = {"unit": unit, "sfreq": _rate(sfreq), "ch_names": tuple(ch_names), "target": target, "form": form}
-    said = (
-        dict(stated or {})
-        | {key: value for key, value in own.items() if value}
-        | ({"classes": listed} if classes else {})
-    )
+    own = {"unit": unit, "sfreq": _rate(sfreq), "ch_names": list(listed(ch_names)), "target": target, "form": form,
+           "classes": list(listed(classes))}  # fmt: skip
+    said = dict(stated or {}) | {key: value for key, value in own.items() if value}
     if source is None or isinstance(source, str | Path):
         _require_exporter(source, example, exporter)
         graph, report, _ = export_with_report(

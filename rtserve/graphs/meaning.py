@@ -18,7 +18,7 @@ from rtserve.spec import InputSpec, OutputSpec, require_same_input, require_same
 if TYPE_CHECKING:
     from rtserve.graphs.exporter import Built
 
-__all__ = ["completed", "is_ours", "scaling_beside", "stated_specs", "training_of"]
+__all__ = ["completed", "is_ours", "listed", "scaling_beside", "stated_specs", "training_of"]
 
 SCHEMA = "rtserve.training_checkpoint/"
 TRAINING = ("data", "split", "trained_on")
@@ -35,7 +35,7 @@ def completed(built: Built, content: Mapping[str, Any], stated: Mapping[str, Any
     content : mapping
         The checkpoint, read inertly.
     stated : mapping
-        ``unit``, ``sfreq``, ``target``, ``classes`` (a list, or text with commas), ``form``.
+        ``unit``, ``sfreq``, ``target``, ``form``; ``ch_names`` and ``classes`` (a list, or text with commas).
 
     Raises
     ------
@@ -88,9 +88,7 @@ def stated_specs(
         Where a value is impossible.
     """
     given = {key: value for key, value in stated.items() if value}
-    if isinstance(given.get("classes"), (str, list)):
-        listed = given["classes"].split(",") if isinstance(given["classes"], str) else given["classes"]
-        given["classes"] = tuple(str(entry).strip() for entry in listed)
+    given |= {key: listed(given[key]) for key in {"classes", "ch_names"} & given.keys()}
     if given.get("classes") and not outputs.target:
         given.setdefault("target", "class")
     for key, value in given.items():
@@ -106,6 +104,13 @@ def stated_specs(
     ours = {key: value for key, value in given.items() if key in ("unit", "sfreq", "ch_names")}
     theirs = {key: value for key, value in given.items() if key in ("target", "classes", "form")}
     return replace(inputs, **ours), replace(outputs, **theirs)
+
+
+def listed(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Return names that are given as text with commas, or one by one."""
+    if names == "":
+        return ()
+    return tuple(str(name).strip() for name in (names.split(",") if isinstance(names, str) else names))
 
 
 def _shown(value: Any) -> str:

@@ -28,6 +28,7 @@ from rtserve.graphs.example import example_spec
 from rtserve.graphs.export_child import EXAMPLE_BATCH, Work, example_input, named_errors, no_numbers, perform, ready
 from rtserve.graphs.exporter import Built, Quirk
 from rtserve.graphs.fit import is_lazy
+from rtserve.graphs.meaning import listed
 from rtserve.spec import InputSpec, OutputSpec
 
 __all__ = ["Subject", "prepared", "run_here"]
@@ -103,7 +104,8 @@ def prepared(module: Any, example: Any, stated: Mapping[str, Any]) -> Subject:
 
 def _with_stated(spec: InputSpec, stated: Mapping[str, Any]) -> InputSpec:
     """Return the example's spec with what the caller says of it."""
-    said = {key: stated[key] for key in ("unit", "sfreq", "ch_names") if stated.get(key)}
+    said = {key: stated[key] for key in ("unit", "sfreq") if stated.get(key)}
+    said |= {"ch_names": listed(stated["ch_names"])} if stated.get("ch_names") else {}
     for key, value in said.items():
         mine = getattr(spec, key)
         if mine and mine != value:

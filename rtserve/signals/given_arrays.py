@@ -61,7 +61,7 @@ def _require_array(value: Any) -> None:
     """Raise `InputError` where a value is no array, saying what it rather seems to be."""
     if hasattr(value, "__array__") and hasattr(value, "ndim"):
         return
-    what, hint = f"a {type(value).__name__} is not windows", f"give {KINDS}"
+    what, hint = f"windows cannot be of type {type(value).__name__}", f"give {KINDS}"
     if isinstance(value, Mapping):
         hint = "windows are no dict; weights (a state_dict) become a graph first: rtserve.export(module, example)"
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes):

@@ -1,9 +1,12 @@
 """An argument of another kind than asked is named with what it should be, never by Python's own error."""
 
+import numpy as np
 import pytest
+import torch
 
 import rtserve
 from rtserve.errors import InputError
+from rtserve.spec import InputSpec
 from tests.fusion.making import network
 
 
@@ -28,3 +31,15 @@ def test_it_is_named(graph, call, said):
     with pytest.raises(InputError, match=said) as caught:
         call(graph)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("given", [["Cz", "Pz"], ("Cz", "Pz"), "Cz, Pz"])
+def test_names_are_names_however_they_are_listed(given):
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2 * 20, 1))
+    graph = rtserve.export(
+        module, np.zeros((1, 2, 20), np.float32), sfreq=100, unit="uV", ch_names=given, classes=given
+    )
+    assert graph.input_spec.ch_names == graph.output_spec.classes == ("Cz", "Pz")
+    stated = InputSpec(n_chans=2, n_times=20, ch_names=["Cz", "Pz"])
+    assert stated == InputSpec(n_chans=2, n_times=20, ch_names=("Cz", "Pz"))
+    assert rtserve.fuse([graph], stated={"ch_names": given}).input_spec.ch_names == ("Cz", "Pz")

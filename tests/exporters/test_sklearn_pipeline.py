@@ -296,6 +296,10 @@ def test_what_has_no_graph_is_refused_by_its_name(family: Load, tmp_path: Path) 
     for said, model in refused.items():
         with pytest.raises(InputError, match=said):
             built(family, tmp_path, fitted(model, "number" if "Target" in said else "three"))
+    for unfitted in (pipe(cov, TangentSpace(), Lda()), pipe(cov, TangentSpace(), Ridge()), Lda()):
+        with pytest.raises(InputError, match="is not fitted") as caught:
+            built(family, tmp_path, unfitted)
+        assert caught.value.hint == "call fit, then write the file"
     with pytest.raises(InputError, match="fails on windows of 4"):
         built(family, tmp_path, fitted(*models()["cov oas"]), n_chans=4)
     with pytest.raises(InputError, match="no setting 'n_chan'"):

@@ -139,6 +139,82 @@ def test_what_cannot_be_answered_is_said_and_ends_with_a_table_all_the_same(how,
     assert [row.kind for row in read_rows(table, TABLE)] == [TABLE.background]
 
 
+def field(data, size, name, text, channel=0):
+    """Return a file with one field of one signal's header changed."""
+    widths = {
+        "label": 16,
+        "transducer": 80,
+        "unit": 8,
+        "physical_min": 8,
+        "physical_max": 8,
+        "digital_min": 8,
+        "digital_max": 8,
+    }
+    n, at = size // 256 - 1, 256
+    for key, width in widths.items():
+        if key == name:
+            at += channel * width
+            return data[:at] + text.ljust(width).encode() + data[at + width :]
+        at += n * width
+    raise KeyError(name)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"physical_min": "5", "physical_max": "5"}, "its physical minimum and maximum are both 5"),
+        ({"digital_min": "7", "digital_max": "7"}, "its digital minimum and maximum are both 7"),
+        ({"physical_max": "inf"}, "its physical range is no number"),
+        ({"physical_min": "-1e308", "physical_max": "1e308"}, "its physical range is -1e+308 to 1e+308"),
+        ({"physical_max": "nan"}, "its physical range is -1000 to nan"),
+    ],
+)
+def test_a_channel_without_a_scale_is_as_one_that_lacks(changed, said, model, tmp_path, capsys):
+    lacking = answered(write(tmp_path / "lacking.edf", DRILL.data[:-1], DRILL.labels[:-1]), model, capsys)
+    path = write(tmp_path / "odd.edf", DRILL.data, DRILL.labels)
+    for name, text in changed.items():
+        path.write_bytes(field(*header(path), name, text, channel=len(NAMES) - 1))
+    code, table, err = answered(path, model, capsys)
+    assert (code, table) == lacking[:2]
+    assert f"{DRILL.labels[-1]} of odd.edf is not used: {said}" in err
+    for channel in range(len(NAMES)):
+        for name, text in changed.items():
+            path.write_bytes(field(*header(path), name, text, channel=channel))
+    code, table, err = answered(path, model, capsys)
+    assert (code, [row.kind for row in read_rows(table, TABLE)]) == (0, [TABLE.background])
+    assert "19 of the network's 19 channels do not follow" in err
+
+
+@pytest.mark.parametrize("lasts", ["-1", "0", "1e9", "nan", "inf", "", "one", "9999999", "1000"])
+def test_a_record_of_no_length_ends_with_a_reason_and_a_table(lasts, model, tmp_path, capsys):
+    path = write(tmp_path / "odd.edf", DRILL.data, DRILL.labels)
+    data = path.read_bytes()
+    path.write_bytes(data[:244] + lasts.ljust(8).encode() + data[252:])
+    code, table, err = answered(path, model, capsys)
+    assert (code, [row.kind for row in read_rows(table, TABLE)]) == (0, [TABLE.background])
+    long = lasts in ("1e9", "9999999", "1000")
+    assert ("or its data records do not last" if long else f"a data record lasts '{lasts}' s") in err
+    assert "2024-02-29 23:59:30" in table
+
+
+def test_a_rate_of_a_wrong_header_is_no_rate(model, tmp_path, capsys):
+    path = write(tmp_path / "odd.edf", DRILL.data, DRILL.labels)
+    data = path.read_bytes().replace(
+        b"EDF Annotations", b"something else "
+    )  # of plain EDF, where nothing else says a time
+    path.write_bytes(data[:192] + b"     " + data[197:244] + b"600     " + data[252:])
+    code, table, err = answered(path, model, capsys)
+    assert (code, [row.kind for row in read_rows(table, TABLE)]) == (0, [TABLE.background])
+    assert "has 0.426667 Hz: too few for a network that takes 256 Hz" in err
+
+
+def test_what_was_passed_over_is_said(model, tmp_path, capsys):
+    path = write(tmp_path / "twice.edf", np.concatenate([DRILL.data, DRILL.data[:1]]), [*DRILL.labels, "EEG FP1-AVG"])
+    assert "EEG FP1-AVG of twice.edf is not used: Fp1-Avg before it is the same" in answered(path, model, capsys)[2]
+    slow = write(tmp_path / "slow.edf", DRILL.data[:, ::2], DRILL.labels, sfreq=128)
+    assert "slow.edf has 128 Hz: above 64 Hz there is nothing" in answered(slow, model, capsys)[2]
+
+
 def header(path):
     data = path.read_bytes()
     return data, int(data[184:192])

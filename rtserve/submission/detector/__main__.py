@@ -34,8 +34,8 @@ def main(source: str, target: str, model: Path = MODEL) -> int:
         return 2
     try:
         text = detected(recording, settings, model)
-    except Unusable as error:
-        _say(f"error: {error}")
+    except (Unusable, MemoryError) as error:
+        _say(f"error: {error}" if isinstance(error, Unusable) else f"error: {recording.name} does not fit into memory")
         text = table_of([], settings["table"], seconds=recording.seconds, start=recording.start)
     # In place: a contest may hand over a file that others may write, in a folder that they may not.
     with open(target, "w", encoding="utf-8", newline="\n") as handle:

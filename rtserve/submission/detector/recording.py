@@ -16,8 +16,11 @@ __all__ = ["Channel", "Recording", "Unusable", "open_edf"]
 
 BLOCK_S = 600
 """Seconds that are read at once: 19 channels at 256 Hz are 23 MB of float64."""
-_RECORDS = slice(236, 244)
-"""Where the fixed header says how many data records there are (EDF, Kemp 1992)."""
+_BEGAN = slice(168, 184)
+"""Where the fixed header says when the recording began, as dd.mm.yyhh.mm.ss."""
+FIRST_YEAR = 1985
+_RECORDS, _LASTS = slice(236, 244), slice(244, 252)
+"""Where the fixed header says how many data records there are, and how many seconds each lasts (EDF, Kemp 1992)."""
 
 
 class Unusable(Exception):  # noqa: N818  (an outcome that has its own exit code)
@@ -26,12 +29,16 @@ class Unusable(Exception):  # noqa: N818  (an outcome that has its own exit code
 
 @dataclass(frozen=True, kw_only=True)
 class Channel:
-    """One signal of a file: its label and unit as they stand there, its rate in Hz, its place."""
+    """One signal of a file: its label and unit as they stand there, its rate in Hz, its place.
+
+    `faulty` says why its numbers stand for no potential, where they do not.
+    """
 
     label: str
     unit: str
     rate: Fraction
     index: int
+    faulty: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,16 +98,24 @@ def open_edf(path: str) -> Recording:
     try:
         with open(path, "rb") as handle:
             head = handle.read(256)
+        record_s = _seconds(head[_LASTS])
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("always")
-            file = _read(path)
+            file = _read(path, samples=bool(record_s))
             channels = tuple(_channels(file))
-            start = _start(file)
+            start = _start(file, head)
             gaps = not file.is_continuous if file.num_data_records else False
     except Exception as error:  # whatever a reader says of bytes that are none of its format
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Unusable(f"{name} cannot be read as EDF: {reason}") from None
-    record_s = Fraction(str(file.data_record_duration))
+    refused = ""
+    if gaps:
+        lasts = f"{float(record_s or 0):g} s"
+        refused = f"{name} has gaps (EDF+D), or its data records do not last {lasts}: times within it are not known"
+    if record_s is None or (channels and not record_s):
+        lasts = head[_LASTS].decode("latin-1").strip()
+        refused = f"the header of {name} says that a data record lasts {lasts!r} s: how long it is cannot be told"
+    record_s = record_s or Fraction(0)
     there = file.num_data_records if channels and record_s else 0
     said = max(there, _number(head[_RECORDS]))
     notes = [] if start else [f"{name} does not say when it began"]
@@ -108,13 +123,15 @@ def open_edf(path: str) -> Recording:
         notes.append(f"{name} is cut off: its header says {said} data records, the file holds {there}")
     return Recording(
         name=name, channels=channels, seconds=float(said * record_s), there=float(there * record_s), start=start,
-        notes=tuple(notes), record_s=record_s, records=there, file=file,
-        refused=f"{name} has gaps (EDF+D): times within it are not those of the recording" if gaps else "",
+        notes=tuple(notes), record_s=record_s, records=there, file=file, refused=refused,
     )  # fmt: skip
 
 
-def _read(path: str) -> Any:
-    """Return a file of edfio; the header alone of one that holds no sample, which cannot be mapped into memory."""
+def _read(path: str, *, samples: bool) -> Any:
+    """Return a file of edfio; the header alone of one that holds no sample, which cannot be mapped into memory.
+
+    Without `samples` the header alone is read, as if its data records lasted a second.
+    """
     import edfio
 
     options: dict[str, Any] = {"lazy_load_data": True, "header_encoding": "latin-1"}
@@ -126,6 +143,8 @@ def _read(path: str) -> Any:
         whole = head + handle.read(max(0, size - 256))
     if len(whole) < size:
         raise ValueError(f"it is cut off within its header: {len(whole)} of {size} bytes")
+    if not samples:
+        return edfio.read_edf(whole[: _RECORDS.start] + b"0       1       " + whole[_LASTS.stop :], **options)
     if os.path.getsize(path) > len(whole):
         return edfio.read_edf(path, **options)
     return edfio.read_edf(whole, **options)
@@ -135,19 +154,46 @@ def _channels(file: Any) -> Iterator[Channel]:
     record_s = Fraction(str(file.data_record_duration))
     for index, signal in enumerate(file.signals):
         rate = Fraction(signal.samples_per_data_record) / record_s if record_s else Fraction(0)
-        yield Channel(label=signal.label, unit=signal.physical_dimension, rate=rate, index=index)
+        unit, faulty = signal.physical_dimension, _faulty(signal)
+        yield Channel(label=signal.label, unit=unit, rate=rate, index=index, faulty=faulty)
 
 
-def _start(file: Any) -> datetime.datetime | None:
+def _faulty(signal: Any) -> str:
+    """Return why a signal's stored integers cannot be turned into its unit; edfio would give them as they are."""
+    for kind in ("digital", "physical"):
+        try:
+            low, high = (float(getattr(signal, f"{kind}_{end}")) for end in ("min", "max"))
+        except ValueError:
+            return f"its {kind} range is no number"
+        if not np.isfinite(high - low):
+            return f"its {kind} range is {low:g} to {high:g}"
+        if low == high:
+            return f"its {kind} minimum and maximum are both {low:g}"
+    return ""
+
+
+def _start(file: Any, head: bytes) -> datetime.datetime | None:
     """Return when a recording began; files without a name of a person often have no date either."""
     try:
-        return datetime.datetime.combine(file.startdate, file.starttime)
-    except (
-        ValueError,
-        OverflowError,
-        IndexError,
-    ):  # IndexError: the seconds' fraction is in a record that is not there
+        try:
+            return datetime.datetime.combine(file.startdate, file.starttime)
+        except IndexError:  # the second's fraction is in a record that is not there
+            if b"Startdate X" in head:
+                return None
+            # Years of two digits: 85 to 99 are of the last century (EDF, Kemp 1992; %y would begin at 69).
+            begun = datetime.datetime.strptime(head[_BEGAN].decode("ascii"), "%d.%m.%y%H.%M.%S")
+            return begun.replace(year=begun.year + 100) if begun.year < FIRST_YEAR else begun
+    except (ValueError, OverflowError):
         return None
+
+
+def _seconds(text: bytes) -> Fraction | None:
+    """Return how long a data record lasts; None where that is no length."""
+    try:
+        found = Fraction(text.decode("ascii").strip())
+    except (ValueError, ZeroDivisionError):
+        return None
+    return found if found >= 0 else None
 
 
 def _number(text: bytes) -> int:

@@ -17,6 +17,9 @@ VOLTS = {"v": 1.0, "mv": 1e-3, "uv": 1e-6, "\u00b5v": 1e-6, "\u03bcv": 1e-6, "nv
 """Units of EDF's field and their size in volts; micro is written with a u, the sign of Latin-1, or the Greek letter."""
 FINEST = 10_000
 """Largest factor of a change of rates; beyond it two rates are taken for one fraction that is 1e-8 away."""
+SPARSE = 16
+"""Most samples that are made of one. A header that is wrong by a power of ten is beyond it; and of 256 Hz a sixteenth holds
+nothing above 8 Hz, which is no electroencephalogram any more."""
 
 
 def samples_for(recording: Recording, spec: Mapping[str, Any]) -> tuple[np.ndarray, list[str]]:
@@ -34,31 +37,40 @@ def samples_for(recording: Recording, spec: Mapping[str, Any]) -> tuple[np.ndarr
     Unusable
         Where the network's channels do not follow from the recording's, or a unit or rate is not known.
     """
-    has, channels = _named(recording, spec["names"])
+    has, channels, notes = _named(recording, spec["names"])
     wanted = [_wanted(label, spec["names"]) for label in spec["channels"]]
     factors, lacking = matrix(has, wanted, spec["names"]["electrodes"])
-    notes = _filled(recording, [spec["channels"][place] for place in lacking], len(wanted), spec["fill"])
+    notes += _filled(recording, [spec["channels"][place] for place in lacking], len(wanted), spec["fill"])
     used = np.flatnonzero(np.abs(factors).sum(axis=0))
     taken = [channels[place] for place in used.tolist()]
     rate = _rate(recording, taken)
+    wanted_rate = Fraction(str(spec["sfreq"]))
+    notes += _slow(recording.name, rate, wanted_rate)
     scale = [_volts(channel, spec["file_unit"], recording.name, notes) for channel in taken]
     mixed = factors[:, used] * np.array(scale) / VOLTS[spec["unit"].casefold()]
     x, at = np.empty((len(wanted), round(recording.there * rate)), np.float32), 0
     for block in recording.blocks(taken):  # a day in float64 would not fit into many a machine
         x[:, at : at + block.shape[1]] = mixed @ block
         at += block.shape[1]
-    x = resampled(x, rate, Fraction(str(spec["sfreq"])))
+    x = resampled(x, rate, wanted_rate)
     return filtered(x, spec["taps"]), notes
 
 
-def _named(recording: Recording, names: Mapping[str, Any]) -> tuple[list[Difference], list[Channel]]:
-    """Return what the channels of a file stand for, each once, and the channels."""
+def _named(recording: Recording, names: Mapping[str, Any]) -> tuple[list[Difference], list[Channel], list[str]]:
+    """Return what the channels of a file stand for, each once, the channels, and what was passed over."""
     found: dict[Difference, Channel] = {}
+    notes: list[str] = []
     for channel in recording.channels:
         one = difference(channel.label, names)
-        if one is not None and one.plus != one.minus:
-            found.setdefault(one, channel)
-    return list(found), list(found.values())
+        if one is None or one.plus == one.minus:
+            continue
+        if channel.faulty:
+            notes.append(f"{channel.label} of {recording.name} is not used: {channel.faulty}")
+        elif one in found:
+            notes.append(f"{channel.label} of {recording.name} is not used: {found[one].label} before it is the same")
+        else:
+            found[one] = channel
+    return list(found), list(found.values()), notes
 
 
 def _wanted(label: str, names: Mapping[str, Any]) -> Difference:
@@ -95,6 +107,15 @@ def _rate(recording: Recording, taken: Sequence[Channel]) -> Fraction:
     if not rate:
         raise Unusable(f"{recording.name} states no rate of its channels")
     return rate
+
+
+def _slow(name: str, rate: Fraction, wanted: Fraction) -> list[str]:
+    """Return what is said of a recording slower than the network's windows, or raise `Unusable`."""
+    if rate * SPARSE < wanted:
+        raise Unusable(f"{name} has {float(rate):g} Hz: too few for a network that takes {float(wanted):g} Hz")
+    if rate >= wanted:
+        return []
+    return [f"{name} has {float(rate):g} Hz: above {float(rate / 2):g} Hz there is nothing for the network to see"]
 
 
 def _volts(channel: Channel, default: str, name: str, notes: list[str]) -> float:
