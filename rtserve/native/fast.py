@@ -4,7 +4,9 @@ A stride of s takes the window apart into s phases, each with every s-th tap and
 in segments of q. With :math:`q = m` a segment further is a tile further, so that every window is transformed once and all
 segments and phases are one product whose k run over them. For a term whose last tap is none, infinity has nothing to add.
 
-Which tile is taken follows from the count of vector operations; nothing here was measured.
+Which tile is taken follows from the count of vector operations. Tiles have more weights than the kernel has, though (11 for
+3 at a stride of two): where a graph's weights do not stay in the core's own cache, a product takes at least as long as its
+weights take to arrive (`rtserve.native.costs`).
 """
 
 from __future__ import annotations
@@ -12,20 +14,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil
+from math import ceil, prod
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from rtserve.native.costs import BYTES_PER_NS, LANES, MACS_PER_NS
 from rtserve.runtime.points import MOST_POINTS, Tile, tile_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from rtserve.native.flow import Operation
 
-__all__ = ["FEWEST_ROWS", "Fast", "choose", "full"]
+__all__ = ["Fast", "Plan", "choose", "full", "taken_together"]
 
-LANES = 16
-"""Channels of a vector, as operations are counted."""
+_NS = LANES / MACS_PER_NS
+"""Of a vector operation."""
 WORTH = 0.9
 """Of the operations of the direct way, from which on tiles are worth their memory."""
 FEWEST_ROWS = 26
@@ -56,44 +59,119 @@ class Fast:
     reach: int
 
 
-def choose(operation: Operation, weight: np.ndarray, n_out: int) -> Fast | None:
-    """Return the cheapest tiles for a convolution to `n_out` samples along its axis, or None where direct is cheaper."""
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What was chosen for a convolution: tiles, or None where direct is cheaper; and its weights in bytes, as packed."""
+
+    fast: Fast | None
+    packed: float
+
+
+def choose(
+    operation: Operation, weight: np.ndarray, target: Sequence[int], axis: int, *, tiles: bool, streamed: bool
+) -> Plan:
+    """Return how a convolution is computed at least cost.
+
+    Parameters
+    ----------
+    operation : Operation
+        The convolution.
+    weight : ndarray, (outputs, channels of a group, ...)
+        Its kernel.
+    target : sequence of int
+        The output's shape.
+    axis : int
+        The one along which the kernel is longest.
+    tiles : bool
+        Whether tiles may be used.
+    streamed : bool
+        Whether weights come from beyond the core's own cache, for every line or lines that are taken together.
+    """
     rank, attrs = weight.ndim, operation.attrs
-    along = [k for k in range(rank - 2) if weight.shape[k + 2] > 1]
-    group = attrs.get("group", 1)
-    if len(along) != 1 or (weight.shape[1] == 1 and group > 1):
-        return None
-    k = along[0]
+    k, n_out = axis - 2, target[axis]
     strides, dilations = attrs.get("strides") or [1] * (rank - 2), attrs.get("dilations") or [1] * (rank - 2)
-    if dilations[k] != 1 or any(s != 1 for j, s in enumerate(strides) if j != k):
-        return None
-    taps, stride = weight.shape[k + 2], strides[k]
-    direct = _direct(weight, n_out, taps)
-    found = [_cost(weight, group, n_out, taps, stride, m, q) for m in range(2, 7) for q in range(2, 7)]
-    cost, m, q = min(found)
-    if cost > WORTH * direct:
-        return None
-    segments, tiles = ceil(ceil(taps / stride) / q), ceil(n_out / m)
-    reach = ((tiles + segments - 1) * m + q - 1) * stride
-    return Fast(axis=k + 2, tile=tile_of(m, q), stride=stride, segments=segments, tiles=tiles, reach=reach)
+    layer = _Layer(
+        n_in=weight.shape[1], group=attrs.get("group", 1), channels=weight.shape[0], n_out=n_out,
+        taps=weight.shape[k + 2], stride=strides[k], others=prod(weight.shape[2:]) // weight.shape[k + 2],
+        lines=prod(target) // (target[1] * n_out), streamed=streamed,
+    )  # fmt: skip
+    direct = layer.direct()
+    alone = layer.others == 1 and all(s == 1 for j, s in enumerate(strides) if j != k)
+    if not (tiles and alone and layer.taps > 1 and dilations[k] == 1) or layer.deep:
+        return Plan(fast=None, packed=direct.packed)
+    best = min((layer.by_tiles(m, q) for m in range(2, 7) for q in range(2, 7)), key=lambda way: (way.ns, way.m, way.q))
+    if best.ns > WORTH * direct.ns:
+        return Plan(fast=None, packed=direct.packed)
+    reach = ((best.tiles + best.segments - 1) * best.m + best.q - 1) * layer.stride
+    fast = Fast(axis=axis, tile=tile_of(best.m, best.q), stride=layer.stride, segments=best.segments, tiles=best.tiles,
+                reach=reach)  # fmt: skip
+    return Plan(fast=fast, packed=best.packed)
 
 
-def _direct(weight: np.ndarray, n_out: int, taps: int) -> float:
-    return float(n_out * taps * weight.shape[1] * ceil(weight.shape[0] / LANES))
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """One way of a convolution: ns of a line, bytes of its packed weights; its tile, where it has one."""
+
+    ns: float
+    packed: float
+    m: int = 0
+    q: int = 0
+    tiles: int = 0
+    segments: int = 0
 
 
-def _cost(weight: np.ndarray, group: int, n_out: int, taps: int, stride: int, m: int, q: int) -> tuple[float, int, int]:
-    """Return the vector operations of a line by tiles; without end where they cannot be."""
-    n, phase = m + q - 1, ceil(taps / stride)
-    segments = ceil(phase / q)
-    if n > MOST_POINTS or stride > taps or (segments > 1 and q != m):
-        return float("inf"), m, q
-    one, tiles = tile_of(m, q), ceil(n_out / m)
-    blocks_in, blocks_out = ceil(weight.shape[1] * group / LANES), ceil(weight.shape[0] / LANES)
-    products = tiles * (n * stride * segments - _idle(taps, stride, q, segments)) * weight.shape[1] * blocks_out
-    window = (tiles + segments - 1) * stride * blocks_in * (_operations(one.window) + 2 * n)
-    outputs = tiles * blocks_out * (_operations(one.outputs) + 2 * n)
-    return products + window + outputs, m, q
+@dataclass(frozen=True, kw_only=True)
+class _Layer:
+    """What a convolution's cost follows from; `others` are the taps along its other axes, `lines` how many there are."""
+
+    n_in: int
+    group: int
+    channels: int
+    n_out: int
+    taps: int
+    stride: int
+    others: int
+    lines: int
+    streamed: bool
+
+    @property
+    def deep(self) -> bool:
+        """Whether every channel has a kernel of its own."""
+        return self.n_in == 1 and self.group > 1
+
+    @property
+    def blocks(self) -> int:
+        """Vectors of the output's channels."""
+        return ceil(self.channels / LANES)
+
+    def direct(self) -> _Way:
+        """Return the way by every tap."""
+        k = self.taps * self.others * self.n_in
+        packed = 4.0 * k * self.blocks * LANES
+        return _Way(ns=self._products(self.n_out * k * self.blocks, packed, 1), packed=packed)
+
+    def by_tiles(self, m: int, q: int) -> _Way:
+        """Return the way by tiles of m outputs and q taps; without end where they cannot be."""
+        n, phase = m + q - 1, ceil(self.taps / self.stride)
+        segments = ceil(phase / q)
+        if n > MOST_POINTS or self.stride > self.taps or (segments > 1 and q != m):
+            return _Way(ns=float("inf"), packed=0.0, m=m, q=q)
+        one, tiles = tile_of(m, q), ceil(self.n_out / m)
+        terms = n * self.stride * segments - _idle(self.taps, self.stride, q, segments)
+        packed = 4.0 * terms * self.n_in * self.blocks * LANES
+        into = (tiles + segments - 1) * self.stride * ceil(self.n_in * self.group / LANES)
+        moved = into * (_operations(one.window) + 2 * n) + tiles * self.blocks * (_operations(one.outputs) + 2 * n)
+        products = self._products(tiles * terms * self.n_in * self.blocks, packed, taken_together(self.lines, tiles))
+        return _Way(ns=products + moved * _NS, packed=packed, m=m, q=q, tiles=tiles, segments=segments)
+
+    def _products(self, operations: int, packed: float, together: int) -> float:
+        """Return ns of a line's products: of computing, or of reading the weights once for lines taken together."""
+        return max(operations * _NS, packed / BYTES_PER_NS / together if self.streamed else 0.0)
+
+
+def taken_together(lines: int, tiles: int) -> int:
+    """Return how many lines' tiles are the rows of one product."""
+    return next(k for k in range(1, lines + 1) if lines % k == 0 and (k == lines or k * tiles >= FEWEST_ROWS))
 
 
 def _operations(rows: Sequence[Sequence[Fraction]]) -> int:

@@ -16,6 +16,7 @@ import rtserve.native.along
 import rtserve.native.einsum
 import rtserve.native.forms
 import rtserve.native.fourier
+import rtserve.native.matrices
 import rtserve.native.moments
 import rtserve.native.moves
 import rtserve.native.pointwise

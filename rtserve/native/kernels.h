@@ -263,41 +263,72 @@ RT_INLINE void rt_put(float *q, ptrdiff_t ldo, int i, rt_vec v, int part, int re
     rt_store(q + i * ldo, v);
 }
 
-/* ---- o[t][c] = x[c][t] ---- */
+/* ---- o[t][c] = x[c][t] ----
+ *
+ * Four samples of a vector of channels at a time: a vector is put together from four samples of every fourth channel, so
+ * that what is left is to turn squares of four by four within its lanes, and what is stored are whole vectors.
+ */
 
-typedef float rt_eight __attribute__((vector_size(32)));
-typedef float rt_eight_any __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float rt_four __attribute__((vector_size(16)));
+typedef float rt_four_any __attribute__((vector_size(16), aligned(4), may_alias));
 #define RT_MIX(A, B, ...) __builtin_shufflevector(A, B, __VA_ARGS__)
-#define RT_LOW(A, B) RT_MIX(A, B, 0, 8, 1, 9, 4, 12, 5, 13)
-#define RT_HIGH(A, B) RT_MIX(A, B, 2, 10, 3, 11, 6, 14, 7, 15)
-#define RT_FIRST(A, B) RT_MIX(A, B, 0, 1, 8, 9, 4, 5, 12, 13)
-#define RT_SECOND(A, B) RT_MIX(A, B, 2, 3, 10, 11, 6, 7, 14, 15)
-#define RT_PUT(K, A, B, ...) *(rt_eight_any *)(o + (K)*ldo) = RT_MIX(A, B, __VA_ARGS__)
-RT_INLINE void rt_transpose_8(const float *x, ptrdiff_t ldx, float *o, ptrdiff_t ldo) {
-  rt_eight r[8];
-  RT_UNROLL for (int i = 0; i < 8; i++) r[i] = *(const rt_eight_any *)(x + i * ldx);
-  const rt_eight a = RT_LOW(r[0], r[1]), b = RT_HIGH(r[0], r[1]), c = RT_LOW(r[2], r[3]), d = RT_HIGH(r[2], r[3]);
-  const rt_eight e = RT_LOW(r[4], r[5]), f = RT_HIGH(r[4], r[5]), g = RT_LOW(r[6], r[7]), h = RT_HIGH(r[6], r[7]);
-  const rt_eight p = RT_FIRST(a, c), q = RT_SECOND(a, c), s = RT_FIRST(b, d), t = RT_SECOND(b, d);
-  const rt_eight u = RT_FIRST(e, g), v = RT_SECOND(e, g), w = RT_FIRST(f, h), y = RT_SECOND(f, h);
-  RT_PUT(0, p, u, 0, 1, 2, 3, 8, 9, 10, 11);
-  RT_PUT(1, q, v, 0, 1, 2, 3, 8, 9, 10, 11);
-  RT_PUT(2, s, w, 0, 1, 2, 3, 8, 9, 10, 11);
-  RT_PUT(3, t, y, 0, 1, 2, 3, 8, 9, 10, 11);
-  RT_PUT(4, p, u, 4, 5, 6, 7, 12, 13, 14, 15);
-  RT_PUT(5, q, v, 4, 5, 6, 7, 12, 13, 14, 15);
-  RT_PUT(6, s, w, 4, 5, 6, 7, 12, 13, 14, 15);
-  RT_PUT(7, t, y, 4, 5, 6, 7, 12, 13, 14, 15);
+
+/* Four samples of each of RT_WIDTH / 4 channels, every fourth one. */
+RT_INLINE rt_vec rt_four_of(const float *x, ptrdiff_t ldx) {
+#if defined(__AVX512F__)
+  const __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(x));
+  const __m512 w = _mm512_insertf32x4(v, _mm_loadu_ps(x + 4 * ldx), 1);
+  return (rt_vec)_mm512_insertf32x4(_mm512_insertf32x4(w, _mm_loadu_ps(x + 8 * ldx), 2), _mm_loadu_ps(x + 12 * ldx), 3);
+#elif defined(__AVX2__)
+  return (rt_vec)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(x)), _mm_loadu_ps(x + 4 * ldx), 1);
+#else
+  (void)ldx;
+  return rt_load(x);
+#endif
 }
+/* Numbers i, j of the first and k, l of the second vector, in every lane of four. */
+#define RT_TURN_4(A, B, I, J, K, L) RT_MIX(A, B, I, J, (K) + 4, (L) + 4)
+#if RT_WIDTH == 16
+#define RT_TURN(A, B, I, J, K, L)                                                                                       \
+  RT_MIX(A, B, I, J, (K) + 16, (L) + 16, (I) + 4, (J) + 4, (K) + 20, (L) + 20, (I) + 8, (J) + 8, (K) + 24, (L) + 24,     \
+         (I) + 12, (J) + 12, (K) + 28, (L) + 28)
+#elif RT_WIDTH == 8
+#define RT_TURN(A, B, I, J, K, L) RT_MIX(A, B, I, J, (K) + 8, (L) + 8, (I) + 4, (J) + 4, (K) + 12, (L) + 12)
+#else
+#define RT_TURN RT_TURN_4
+#endif
+/* Rows r0 to r3 of every lane become its columns, at o and three times ldo further on. */
+#define RT_SQUARES(VEC, ANY, TURN)                                                                                      \
+  const VEC a = TURN(r0, r1, 0, 1, 0, 1), b = TURN(r0, r1, 2, 3, 2, 3);                                                 \
+  const VEC c = TURN(r2, r3, 0, 1, 0, 1), d = TURN(r2, r3, 2, 3, 2, 3);                                                 \
+  *(ANY *)(o) = TURN(a, c, 0, 2, 0, 2);                                                                                 \
+  *(ANY *)(o + ldo) = TURN(a, c, 1, 3, 1, 3);                                                                           \
+  *(ANY *)(o + 2 * ldo) = TURN(b, d, 0, 2, 0, 2);                                                                       \
+  *(ANY *)(o + 3 * ldo) = TURN(b, d, 1, 3, 1, 3);
+
+RT_INLINE void rt_turn_wide(const float *x, ptrdiff_t ldx, float *o, ptrdiff_t ldo) {
+  const rt_vec r0 = rt_four_of(x, ldx), r1 = rt_four_of(x + ldx, ldx);
+  const rt_vec r2 = rt_four_of(x + 2 * ldx, ldx), r3 = rt_four_of(x + 3 * ldx, ldx);
+  RT_SQUARES(rt_vec, rt_any, RT_TURN)
+}
+RT_INLINE void rt_turn_four(const float *x, ptrdiff_t ldx, float *o, ptrdiff_t ldo) {
+  const rt_four r0 = *(const rt_four_any *)x, r1 = *(const rt_four_any *)(x + ldx);
+  const rt_four r2 = *(const rt_four_any *)(x + 2 * ldx), r3 = *(const rt_four_any *)(x + 3 * ldx);
+  RT_SQUARES(rt_four, rt_four_any, RT_TURN_4)
+}
+#define RT_TURNS(FROM, WIDTH, TURN)                                                                                     \
+  for (; FROM + (WIDTH) <= rows; FROM += (WIDTH)) {                                                                     \
+    for (ptrdiff_t t = 0; t < fours; t += 4) TURN(x + FROM * ldx + t, ldx, o + t * ldo + FROM, ldo);                    \
+    for (ptrdiff_t t = fours; t < columns; t++)                                                                         \
+      for (ptrdiff_t i = FROM; i < FROM + (WIDTH); i++) o[t * ldo + i] = x[i * ldx + t];                                \
+  }
 RT_UNUSED static void rt_transpose(const float *x, ptrdiff_t ldx, ptrdiff_t rows, ptrdiff_t columns, float *o,
                                    ptrdiff_t ldo) {
-  const ptrdiff_t wide = columns / 8 * 8;
-  for (ptrdiff_t c = 0; c < rows / 8 * 8; c += 8) {
-    for (ptrdiff_t t = 0; t < wide; t += 8) rt_transpose_8(x + c * ldx + t, ldx, o + t * ldo + c, ldo);
-    for (ptrdiff_t i = c; i < c + 8; i++)
-      for (ptrdiff_t t = wide; t < columns; t++) o[t * ldo + i] = x[i * ldx + t];
-  }
-  for (ptrdiff_t c = rows / 8 * 8; c < rows; c++)
+  const ptrdiff_t fours = columns / 4 * 4;
+  ptrdiff_t c = 0;
+  RT_TURNS(c, RT_WIDTH, rt_turn_wide)
+  RT_TURNS(c, 4, rt_turn_four)
+  for (; c < rows; c++)
     for (ptrdiff_t t = 0; t < columns; t++) o[t * ldo + c] = x[c * ldx + t];
 }
 

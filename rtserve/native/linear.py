@@ -1,4 +1,4 @@
-"""Convolutions, dense layers and products of matrices, as calls of the dense and the depthwise kernel.
+"""Convolutions and dense layers, as calls of the dense and the depthwise kernel.
 
 Every one of them is out[row][channel] = bias[channel] + sum over k of in[row][k] w[k][channel], where a row is a place of
 the output and its k lie at three steps over the input. Rows are taken along the longest axis of the output, in blocks as
@@ -12,9 +12,10 @@ from math import prod
 
 import numpy as np
 
-from rtserve.native.fast import choose
+from rtserve.native.costs import CACHE_BYTES, MACS_PER_NS
+from rtserve.native.fast import Plan, choose
 from rtserve.native.flow import Operation, Unsupported
-from rtserve.native.shares import MACS_PER_NS, parts_for, parts_of
+from rtserve.native.shares import parts_for, parts_of
 from rtserve.native.taps import MOST_LOOPS, WIDEST, Taps
 from rtserve.native.tiled import write_fast
 from rtserve.native.view import View
@@ -45,20 +46,32 @@ def prepare_convolutions(writer: Writer, *, tiles: bool) -> None:
     tiles : bool
         Whether tiles may be used where they are cheaper (`rtserve.native.fast`).
     """
-    for operation in writer.flow.operations:
-        weight = writer.constant(operation.inputs[1]) if operation.op == "Conv" else None
-        if weight is None or weight.ndim > 5:
-            continue
-        rank = weight.ndim
-        shape, target = writer.shape(operation.inputs[0]), writer.shape(operation.outputs[0])
+    layers = [
+        (operation, weight, _along(weight)) for operation in writer.flow.operations if operation.op == "Conv"
+        if (weight := writer.constant(operation.inputs[1])) is not None and weight.ndim <= 5
+    ]  # fmt: skip
+
+    def plans(*, streamed: bool) -> list[Plan]:
+        return [choose(operation, weight, writer.shape(operation.outputs[0]), along, tiles=tiles, streamed=streamed)
+                for operation, weight, along in layers]  # fmt: skip
+
+    chosen = plans(streamed=False)
+    if sum(plan.packed for plan in chosen) > CACHE_BYTES:
+        chosen = plans(streamed=True)
+    for (operation, weight, _), plan in zip(layers, chosen, strict=True):
+        rank, shape = weight.ndim, writer.shape(operation.inputs[0])
         pads = operation.attrs.get("pads") or [0] * 2 * (rank - 2)
         pairs = {k + 2: (pads[k], pads[k + rank - 2]) for k in range(rank - 2)}
-        along = max(range(2, rank), key=lambda axis: weight.shape[axis])
-        fast = choose(operation, weight, target[along]) if tiles else None
+        fast = plan.fast
         if fast is not None:
             before, behind = pairs[fast.axis]
             pairs[fast.axis] = (before, max(behind, fast.reach - shape[fast.axis] - before))
         writer.convolutions[operation.outputs[0]] = Padded(fast=fast, pads=pairs)
+
+
+def _along(weight: np.ndarray) -> int:
+    """Return the axis of the value along which a kernel is longest."""
+    return max(range(2, weight.ndim), key=lambda axis: weight.shape[axis])
 
 
 @operator("Conv")
@@ -78,7 +91,7 @@ def conv(writer: Writer, operation: Operation) -> None:
     name, relu = emit_relu(writer, operation.outputs[0])
     shape, group = writer.shape(name), attrs.get("group", 1)
     plan = writer.convolutions[operation.outputs[0]]
-    x = around_input(writer, writer.view(operation.inputs[0]), plan)
+    x = around_input(writer, operation.inputs[0], plan)
     target = writer.padded(shape, [0, *range(2, rank), 1], writer.wanted_zeros(name, rank))
     if plan.fast is not None:
         write_fast(writer, plan.fast, x, weight, bias, target, group, relu)
@@ -94,20 +107,45 @@ def _places(operation: Operation, rank: int) -> list[tuple[int, int]]:
     return list(zip(strides, dilations, strict=True))
 
 
-def around_input(writer: Writer, x: View, plan: Padded) -> View:
-    """Return the input from its first sample of padding on: where it lies otherwise in memory, a copy."""
+def around_input(writer: Writer, name: str, plan: Padded) -> View:
+    """Return an input from its first sample of padding on: where it lies otherwise in memory, a copy."""
+    x = writer.view(name)
     deep = len(plan.pads) > 2  # of so many axes the channels must lie inside, so that three loops go through the taps
-    lacks = any(x.zeros.get(a, (0, 0))[0] < before or x.zeros.get(a, (0, 0))[1] < behind
-                for a, (before, behind) in plan.pads.items())  # fmt: skip
-    turned = (plan.fast is not None or deep) and x.steps[1] != 1
-    if lacks or turned:
-        rank = len(x.shape)
-        padded = writer.padded(x.shape, [0, *range(2, rank), 1] if turned else x.order, plan.pads)
+    if (plan.fast is not None or deep) and x.steps[1] != 1:
+        x = _turned(writer, name, x, plan)
+    elif _lacks(x, plan):
+        padded = writer.padded(x.shape, x.order, plan.pads)
         writer.copy(x, padded)
         x = padded
     for axis, (before, behind) in plan.pads.items():
         x = x.cut(axis, -before, x.shape[axis] + before + behind)
     return x
+
+
+def _lacks(x: View, plan: Padded) -> bool:
+    """Whether there is less padding around a value than a convolution wants."""
+    return any(x.zeros.get(a, (0, 0))[0] < before or x.zeros.get(a, (0, 0))[1] < behind
+               for a, (before, behind) in plan.pads.items())  # fmt: skip
+
+
+def _turned(writer: Writer, name: str, x: View, plan: Padded) -> View:
+    """Return a value's copy with its channels inside and what padding any convolution wants; one for all of them.
+
+    Tiles are read a vector at a time, so that a line begins with one; taps are one loop where lines have nothing behind.
+    """
+    even = 1 if plan.fast is not None else None
+    known = writer.turned.get((name, even))
+    if known is not None and not _lacks(known, plan):
+        return known
+    rank = len(x.shape)
+    pads = dict(writer.wanted_zeros(name, rank))
+    for axis, (before, behind) in plan.pads.items():
+        mine = pads.get(axis, (0, 0))
+        pads[axis] = (max(before, mine[0]), max(behind, mine[1]))
+    copy = writer.padded(x.shape, [0, *range(2, rank), 1], pads, even=even)
+    writer.copy(x, copy)
+    writer.turned[name, even] = copy
+    return copy
 
 
 def convolve(
@@ -279,102 +317,3 @@ def _side_by_side(writer: Writer, x: View, times: int) -> View:
     merged = target.reshaped((n, channels * times, *rest))
     assert merged is not None
     return merged
-
-
-@operator("Gemm")
-def gemm(writer: Writer, operation: Operation) -> None:
-    """A dense layer: alpha x W + beta b."""
-    weight = writer.constant(operation.inputs[1])
-    bias = writer.constant(operation.inputs[2]) if len(operation.inputs) > 2 and operation.inputs[2] else None
-    if weight is None or (len(operation.inputs) > 2 and operation.inputs[2] and bias is None):
-        raise operation.refuse("with weights computed from the window")
-    attrs, x = operation.attrs, writer.view(operation.inputs[0])
-    x = x.moved([1, 0]) if attrs.get("transA", 0) else x
-    weight = weight if attrs.get("transB", 0) else weight.T
-    weight = weight.astype(np.float64) * attrs.get("alpha", 1.0)
-    n_out = weight.shape[0]
-    if bias is not None:
-        bias = bias.astype(np.float64) * attrs.get("beta", 1.0)
-        if bias.size not in (1, n_out) or (bias.ndim > 1 and bias.shape[0] != 1):
-            raise operation.refuse("with an offset of its own for every row")
-        bias = np.broadcast_to(bias.reshape(-1), (n_out,))
-    name, relu = emit_relu(writer, operation.outputs[0])
-    target = writer.fresh(writer.shape(name))
-    taps, _ = Taps.of([(x.shape[1], x.steps[1])])
-    writer.macs += x.shape[0] * weight.size
-    dense(writer, x.cut(1, 0, 1), target, taps, weight, bias, relu)
-    writer.views[name] = target
-
-
-@operator("MatMul")
-def matmul(writer: Writer, operation: Operation) -> None:
-    """Products of matrices: by weights on either side, or of two values."""
-    left, right = operation.inputs
-    shape = writer.shape(operation.outputs[0])
-    if min(len(writer.shape(left)), len(writer.shape(right))) < 2:
-        raise operation.refuse("of a vector")
-    if writer.constant(right) is not None:
-        _by_weights(writer, operation, writer.view(left), writer.flow.constants[right])
-    elif writer.constant(left) is not None:
-        weight = np.swapaxes(writer.flow.constants[left], -1, -2)  # (S x)' = x' S'
-        view = writer.view(right)
-        axes = [*range(len(view.shape) - 2), len(view.shape) - 1, len(view.shape) - 2]
-        _by_weights(writer, operation, view.moved(axes), weight, turned=True)
-    else:
-        _of_two(writer, operation, writer.view(left), writer.view(right), shape)
-
-
-def _by_weights(writer: Writer, operation: Operation, x: View, weight: np.ndarray, *, turned: bool = False) -> None:
-    """Write x (..., rows, k) times weights (..., k, channels); `turned`: the answer's last axes are the other way round."""
-    out = operation.outputs[0]
-    name, relu = (out, False) if turned else emit_relu(writer, out)
-    shape = list(writer.shape(out))
-    rank = len(shape)
-    if turned:
-        shape[-1], shape[-2] = shape[-2], shape[-1]
-    lead = shape[:-2]
-    x = x.spread((*lead, *x.shape[-2:]))
-    target = writer.fresh(shape)
-    taps, _ = Taps.of([(x.shape[-1], x.steps[-1])])
-    writer.macs += int(np.prod(lead, dtype=np.int64)) * x.shape[-2] * weight.shape[-1] * weight.shape[-2]
-    rows, result = x.cut(rank - 1, 0, 1), target
-    axes = [*range(rank - 2), rank - 2]
-    kinds = weight.reshape(-1, *weight.shape[-2:])
-    if len(kinds) == 1:
-        dense(writer, _channels_second(rows, axes), _channels_second(result, axes), taps, kinds[0].T, None, relu)
-    else:
-        every = np.broadcast_to(weight, (*lead, *weight.shape[-2:]))
-        for place in np.ndindex(*lead):
-            one, there = rows, result
-            for axis, at in enumerate(place):
-                one, there = one.cut(axis, at, 1), there.cut(axis, at, 1)
-            dense(writer, _channels_second(one, axes), _channels_second(there, axes), taps, every[place].T, None, relu)
-    writer.views[name] = target.moved([*range(rank - 2), rank - 1, rank - 2]) if turned else target
-
-
-def _channels_second(view: View, axes: Sequence[int]) -> View:
-    """Return a view (..., rows, channels) with its channels as axis 1."""
-    last = len(view.shape) - 1
-    return view.moved([axes[0], last, *axes[1:]])
-
-
-def _of_two(writer: Writer, operation: Operation, left: View, right: View, shape: tuple[int, ...]) -> None:
-    """Write the product of two values: the right one is packed as weights are, each time."""
-    k, channels = right.shape[-2:]
-    lead = shape[:-2]
-    left, right = left.spread((*lead, *left.shape[-2:])), right.spread((*lead, k, channels))
-    target = writer.fresh(shape)
-    room = writer.buffer(k * -(-channels // WIDEST) * WIDEST)
-    pack = View(buffer=room, shape=(1,), steps=(0,))
-    taps, _ = Taps.of([(k, left.steps[-1])])
-    kernel = writer.kernel("RT_LAYER", shape[-2], left.steps[-2])
-    writer.macs += int(np.prod(lead, dtype=np.int64)) * shape[-2] * k * channels
-
-    def body(at: list[str]) -> str:
-        return (
-            f"rt_pack({at[1]}, {right.steps[-2]}, {right.steps[-1]}, {k}, {channels}, {pack}); "
-            f"{kernel}({at[0]}, {taps}, {pack}, 0, {at[2]}, {target.steps[-2]}, {channels}, 0);"
-        )
-
-    writer.product(lead, body, left, right, target, held=pack)
-    writer.views[operation.outputs[0]] = target

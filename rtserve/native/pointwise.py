@@ -14,7 +14,7 @@ from rtserve.native.flow import Operation
 from rtserve.native.view import View
 from rtserve.native.writer import Pending, Writer, operator
 
-__all__ = ["EXPRESSIONS", "number"]
+__all__ = ["EXPRESSIONS", "number", "write_pending"]
 
 Expression = Callable[[Operation, list[str]], str]
 EXPRESSIONS: dict[str, Expression] = {}
@@ -157,7 +157,10 @@ def pointwise(writer: Writer, operation: Operation) -> None:
     out = operation.outputs[0]
     pending = _pending(writer, operation)
     reader = writer.only_reader(out)
-    if reader is not None and reader.op in POINTWISE and writer.shape(reader.outputs[0]) == writer.shape(out):
+    if reader is not None and (
+        (reader.op in POINTWISE and writer.shape(reader.outputs[0]) == writer.shape(out))
+        or (reader.op == "Concat" and out not in writer.flow.wide)
+    ):
         writer.pending[out] = pending
         return
     write_pending(writer, out, pending)

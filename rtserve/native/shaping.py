@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
 
 from rtserve.native.flow import Operation
-from rtserve.native.pointwise import number
+from rtserve.native.linear import emit_relu
+from rtserve.native.pointwise import number, write_pending
 from rtserve.native.view import View
-from rtserve.native.writer import Writer, operator
+from rtserve.native.writer import Pending, Writer, operator
+
+PLAIN = "{0}"
+"""The expression that is a view alone."""
 
 
 @operator("Reshape", "Flatten", "Squeeze", "Unsqueeze")
@@ -84,19 +89,71 @@ def expand(writer: Writer, operation: Operation) -> None:
 
 @operator("Concat")
 def concat(writer: Writer, operation: Operation) -> None:
-    """Parts one behind the other, copied into the order in which the longest of them lies."""
+    """Parts one behind the other, copied into the order in which the longest of them lies.
+
+    An axis of one sample lies nowhere in particular: it becomes the outermost, so that every part is whole in memory. What
+    is computed number by number is computed on the way: the expressions of parts, and a Relu of the whole.
+    """
     out = operation.outputs[0]
-    shape = writer.shape(out)
-    axis = operation.attrs["axis"] % len(shape)
-    parts = [writer.view(name) for name in operation.inputs]
-    model = max(parts, key=lambda part: prod(part.shape))
-    target = writer.padded(shape, model.order, writer.wanted_zeros(out, len(shape)))
+    axis = operation.attrs["axis"] % len(writer.shape(out))
+    parts = [_part(writer, name) for name in operation.inputs]
+    parts = [part if part.model is not None else part.written(writer) for part in parts]
+    model = max((view for part in parts if (view := part.model) is not None), key=lambda view: prod(view.shape))
+    parts = [part if part.like(model) else part.written(writer) for part in parts]
+    name, relu = emit_relu(writer, out) if all(part.like(model) for part in parts) else (out, False)
+    order = model.order
+    if model.shape[axis] == 1:
+        order.remove(axis)
+        order.insert(0, axis)
+    shape = writer.shape(name)
+    target = writer.padded(shape, order, writer.wanted_zeros(name, len(shape)))
     at = 0
     with writer.side_by_side():
         for part in parts:
-            writer.copy(part, target.cut(axis, at, part.shape[axis]))
-            at += part.shape[axis]
-    writer.views[out] = target
+            n = part.shape[axis]
+            part.write(writer, target.cut(axis, at, n), relu=relu)
+            at += n
+    writer.views[name] = target
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What is put into a place of a whole: an expression of views, mostly one view alone."""
+
+    name: str
+    shape: tuple[int, ...]
+    pending: Pending
+
+    @property
+    def model(self) -> View | None:
+        """The view that says in which order its numbers lie."""
+        return next((view for view in self.pending.views if view.shape == self.shape), None)
+
+    def like(self, model: View) -> bool:
+        """Whether its numbers lie as another's do."""
+        mine = self.model
+        return mine is not None and mine.order == model.order and min((*mine.steps, *model.steps)) >= 0
+
+    def written(self, writer: Writer) -> _Part:
+        """Return it as a view, with what is an expression written."""
+        if self.pending.text != PLAIN:
+            write_pending(writer, self.name, self.pending)
+        return replace(self, pending=Pending(text=PLAIN, views=(writer.view(self.name),)))
+
+    def write(self, writer: Writer, target: View, *, relu: bool) -> None:
+        """Write it into its place."""
+        text, views = self.pending.text, self.pending.views
+        if text == PLAIN and not relu:
+            writer.copy(views[0], target)
+            return
+        text = f"rt_relu({text})" if relu else text
+        writer.nest([target, *(view.spread(self.shape) for view in views)], lambda e: f"{e[0]} = {text.format(*e[1:])}")
+
+
+def _part(writer: Writer, name: str) -> _Part:
+    """Return a part: an expression where it is not written yet."""
+    pending = writer.pending.pop(name, None) or Pending(text=PLAIN, views=(writer.view(name),))
+    return _Part(name=name, shape=writer.shape(name), pending=pending)
 
 
 @operator("Gather")

@@ -15,16 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
+from rtserve.native.costs import NUMBERS_PER_NS
 from rtserve.native.view import Buffer, View
 
-__all__ = ["MACS_PER_NS", "Line", "Stages", "default_cost", "parts_for", "parts_of", "staged"]
+__all__ = ["Line", "Stages", "default_cost", "parts_for", "parts_of", "staged"]
 
 PART_NS, MOST_PARTS = 400.0, 8
 """What a part should take at least, and how many of them a statement has at most."""
 SHORT_NS = 300.0
 """What is done before another thread has taken note of it."""
-NUMBERS_PER_NS, MACS_PER_NS = 4.0, 100.0
-"""What costs are estimated by, on a core with vectors of sixteen."""
 _LOOP = re.compile(r"for \(int (\w+) = 0; \1 < (\d+); \1\+\+\) ")
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtserve.native.fast import FEWEST_ROWS, Fast, full
-from rtserve.native.shares import MACS_PER_NS, parts_for, parts_of
+from rtserve.native.costs import MACS_PER_NS
+from rtserve.native.fast import Fast, full, taken_together
+from rtserve.native.shares import parts_for, parts_of
 from rtserve.native.taps import Taps, filled
 from rtserve.runtime.points import Tile
 
@@ -126,9 +127,7 @@ class _Layer:
         lines = [a for a in range(len(x.shape)) if a not in (1, fast.axis)]
         outer = max(lines, key=lambda a: target.shape[a], default=0)
         n_lines = target.shape[outer]
-        together = next(
-            k for k in range(1, n_lines + 1) if n_lines % k == 0 and (k == n_lines or k * fast.tiles >= FEWEST_ROWS)
-        )
+        together = taken_together(n_lines, fast.tiles)
         axes = tuple(a for a in lines if a != outer)
         into, out, offset = _into(writer, fast.tile), _out(writer, fast.tile), writer.filled(bias)
         width, rows = filled(x.shape[1]), together * fast.tiles

@@ -104,7 +104,7 @@ def conv_transpose(writer: Writer, operation: Operation) -> None:
     name, relu = emit_relu(writer, operation.outputs[0])
     plan, rank = writer.convolutions[operation.outputs[0]], weight.ndim
     target = writer.padded(writer.shape(name), [0, *range(2, rank), 1], writer.wanted_zeros(name, rank))
-    x = around_input(writer, writer.view(operation.inputs[0]), plan)
+    x = around_input(writer, operation.inputs[0], plan)
     for phases in product(*_axes(writer, operation)):
         part, rows, taps = target, x, turned
         for axis, phase in enumerate(phases, start=2):

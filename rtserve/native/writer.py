@@ -92,6 +92,8 @@ class Writer:
         self.functions: dict[str, tuple[str, str]] = {}
         self.convolutions: dict[str, Padded] = {}
         self.plain_at: dict[str, int] = {}
+        self.forms: dict[tuple[str, str, str], str] = {}
+        self.turned: dict[tuple[str, int | None], View] = {}
         self.pending: dict[str, Pending] = {}
         self.done: set[str] = set()
         self.macs = 0
@@ -143,12 +145,18 @@ class Writer:
         self.buffers.append(buffer)
         return buffer
 
-    def fresh(self, shape: Sequence[int], order: Sequence[int] | None = None, *, wide: bool = False) -> View:
-        """Return memory for a value, its axes from the outermost to the innermost in an order; `wide` of doubles."""
+    def fresh(
+        self, shape: Sequence[int], order: Sequence[int] | None = None, *, wide: bool = False, even: int | None = None
+    ) -> View:
+        """Return memory for a value, its axes from the outermost to the innermost in an order.
+
+        `wide`: of doubles. `even`: an axis that has room for whole vectors, so that what is behind it begins with one.
+        """
         order = list(order if order is not None else range(len(shape)))
-        inner = steps_of([shape[a] for a in order])
+        room = [-(-n // ALIGN) * ALIGN if a == even else n for a, n in enumerate(shape)]
+        inner = steps_of([room[a] for a in order])
         steps = tuple(inner[order.index(a)] for a in range(len(shape)))
-        return View(buffer=self.buffer((1 + wide) * prod(shape)), shape=tuple(shape), steps=steps, wide=wide)
+        return View(buffer=self.buffer((1 + wide) * prod(room)), shape=tuple(shape), steps=steps, wide=wide)
 
     def scratch(self, size: int, *, extra: bool = False) -> View:
         """Return memory that one statement uses; `extra`: only where it is written in parts."""
@@ -159,12 +167,13 @@ class Writer:
         return View(buffer=buffer, shape=(size,), steps=(1,))
 
     def padded(
-        self, shape: Sequence[int], order: Sequence[int], zeros: Mapping[int, tuple[int, int]], number: str = "0.f"
-    ) -> View:
+        self, shape: Sequence[int], order: Sequence[int], zeros: Mapping[int, tuple[int, int]], number: str = "0.f", *,
+        even: int | None = None,
+    ) -> View:  # fmt: skip
         """Return memory for a value with samples of zero, or of another number, around some axes, which are written."""
         zeros = {axis: pair for axis, pair in zeros.items() if any(pair)}
         outer = [n + sum(zeros.get(k, (0, 0))) for k, n in enumerate(shape)]
-        whole = self.fresh(outer, order)
+        whole = self.fresh(outer, order, even=even)
         if not zeros:
             return whole
         self._surround(whole, shape, zeros, number)
@@ -326,15 +335,21 @@ class Writer:
 
     def packed(self, value: np.ndarray, room: int | str, how: str) -> Buffer:
         """Keep an array in another form: `how` is the statement that makes it at load, `room` its size in floats."""
-        name, value = f"W{len(self.packing)}", np.ascontiguousarray(value, dtype=np.float32)
+        value = np.ascontiguousarray(value, dtype=np.float32)
         key = sha256_bytes(value.tobytes())
+        if (key, str(room), how) not in self.forms:
+            self.forms[key, str(room), how] = self._packed(value, key, room, how)
+        return Buffer(name=f"(w + {self.forms[key, str(room), how]})", size=0, first=0, last=0)
+
+    def _packed(self, value: np.ndarray, key: str, room: int | str, how: str) -> str:
+        name = f"W{len(self.packing)}"
         if key not in self.plain_at:
             self.plain_at[key] = self.n_weights
             self.weights.append(value.reshape(-1))
             self.n_weights += value.size
         self.packing.append(how.format(packed=f"packed + {name}", plain=f"plain + {self.plain_at[key]}"))
         self.places.append((name, room))
-        return Buffer(name=f"(w + {name})", size=0, first=0, last=0)
+        return name
 
     def filled(self, bias: np.ndarray | None) -> str:
         """Keep a bias filled up to whole panels; return its name, or no place where there is none."""

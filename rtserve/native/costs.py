@@ -1,0 +1,14 @@
+"""The native engine's table: what its choices are estimated by. Measured, and nowhere else in the engine."""
+
+from __future__ import annotations
+
+__all__ = ["BYTES_PER_NS", "CACHE_BYTES", "LANES", "MACS_PER_NS", "NUMBERS_PER_NS"]
+
+LANES = 16
+"""Numbers of a vector."""
+NUMBERS_PER_NS, MACS_PER_NS = 4.0, 100.0
+"""On a core with vectors of sixteen: numbers that are moved, and multiply-adds (89 on an Emerald Rapids, 120 on a Zen 5)."""
+CACHE_BYTES = 1 << 20
+"""Weights of a graph that stay in a core's own cache from one window to the next; Zen 4 has 1 MiB, Emerald Rapids 2."""
+BYTES_PER_NS = 25.0
+"""What one core reads from beyond its own cache: 22 to 26 on an Emerald Rapids, 127 from within."""
