@@ -13,6 +13,7 @@ does nothing else. Rows that are there are kept: an interrupted run goes on.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -20,13 +21,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from measured_code import code_digest
 from native_zoo import plain_graph
 from workloads import FAMILIES, VIEWS, WORKLOADS, first_module, members
 from zoo_catalogue import Shape, catalogue
@@ -39,7 +41,7 @@ from rtserve.graphs.native import compile_graph
 from rtserve.graphs.runners import make_runner
 from rtserve.measure.results import environment
 from rtserve.measure.timing import Timings, interleave, set_threads
-from rtserve.native.build import save
+from rtserve.native.build import HERE, save
 from rtserve.native.compiler import Level, best_level, levels_here
 from rtserve.native.load import NativeModule
 
@@ -74,12 +76,24 @@ class Run:
         return ENGINES if self.level == best_level() else ("native", "openvino")
 
     def graph(self, family: str, workload: str, engine: str) -> Path:
-        """Return where a row's graph for an engine is kept."""
-        return self.folder / f"{family}{workload}.{engine}.onnx"
+        """Return where a row's graph for an engine is kept, as today's compiler leaves it."""
+        return self.folder / f"{family}{workload}.{engine}.{_fusing()}.onnx"
 
     def code(self, family: str, workload: str) -> Path:
-        """Return where its native code is kept."""
-        return self.folder / f"{family}{workload}.{self.level.suffix}.{self.threads}.so"
+        """Return where its native code is kept, as today's generator writes it."""
+        return self.folder / f"{family}{workload}.{self.level.suffix}.{self.threads}.{_fusing()}.{_generating()}.so"
+
+
+@cache
+def _fusing() -> str:
+    return code_digest(["rtserve.fusion.fuse"])
+
+
+@cache
+def _generating() -> str:
+    headers = sorted(file for file in HERE.iterdir() if file.suffix in (".c", ".h"))
+    kernels = hashlib.sha256(b"".join(file.read_bytes() for file in headers)).hexdigest()[:12]
+    return f"{code_digest(['rtserve.native.generate'])}.{kernels}"
 
 
 def prepared(family: str, workload: str, run: Run) -> int:
