@@ -27,6 +27,7 @@
 #define RT_VECS 2                    /* vectors of a panel */
 #define RT_PANEL (RT_VECS * RT_WIDTH) /* channels of a panel */
 #define RT_SLACK 32
+#define RT_LINE 16 /* floats of a line of a cache */
 #define RT_UP(N) (((N) + 15) / 16 * 16) /* where something begins */
 /* Floats of a row of channels filled up to whole panels, and of packed weights of k rows. */
 #define RT_FILLED(CHANNELS) (((CHANNELS) + RT_PANEL - 1) / RT_PANEL * RT_PANEL)
@@ -81,9 +82,14 @@ typedef struct {
 } rt_taps;
 #define RT_TAPS(N0, N1, N2, S0, S1, S2) (&(const rt_taps){N0, N1, N2, S0, S1, S2})
 
+/* Take note of floats that will be read; the place may be outside of what there is. */
+#define RT_FETCH(P, FLOATS) __builtin_prefetch((const void *)((uintptr_t)(P) + 4 * (uintptr_t)(FLOATS)), 0, 2)
+
+/* `ahead`: how far behind w the next panel lies, which is fetched into the core's own cache meanwhile. Panels of a graph lie
+ * in the order in which they are used, and together are often more than that cache holds. */
 RT_INLINE void rt_dense_block(const int rows, const int vecs, const int sets, const ptrdiff_t lda, const float *a,
-                              const rt_taps *taps, const float *w, const float *bias, float *o, ptrdiff_t ldo, int part,
-                              int relu) {
+                              const rt_taps *taps, const float *w, const ptrdiff_t ahead, const float *bias, float *o,
+                              ptrdiff_t ldo, int part, int relu) {
   rt_vec c[32];
   RT_UNROLL for (int i = 0; i < rows * vecs * sets; i++) c[i] = (rt_vec){0};
   if (bias) {
@@ -99,7 +105,10 @@ RT_INLINE void rt_dense_block(const int rows, const int vecs, const int sets, co
       for (; j + sets <= n2; j += sets) {
         RT_UNROLL for (int s = 0; s < sets; s++) {
           rt_vec ww[RT_VECS];
-          RT_UNROLL for (int v = 0; v < vecs; v++) ww[v] = rt_load(w + v * RT_WIDTH);
+          RT_UNROLL for (int v = 0; v < vecs; v++) {
+            ww[v] = rt_load(w + v * RT_WIDTH);
+            if (v * RT_WIDTH % RT_LINE == 0) RT_FETCH(w, ahead + v * RT_WIDTH);
+          }
           RT_UNROLL for (int i = 0; i < rows; i++) {
             const rt_vec x = rt_splat(p[i * lda]);
             RT_UNROLL for (int v = 0; v < vecs; v++) c[(s * rows + i) * vecs + v] += x * ww[v];
@@ -141,7 +150,7 @@ RT_INLINE void rt_dense_block(const int rows, const int vecs, const int sets, co
 
 #define RT_BLOCKS(COUNT, ROWS, VECS, LDA)                                                                               \
   for (int i = 0; i < (COUNT); i++, p += (ROWS) * (LDA), q += (ROWS) * ldo)                                             \
-    rt_dense_block(ROWS, VECS, RT_SETS(ROWS, VECS), LDA, p, taps, w, bias, q, ldo, part, relu);
+    rt_dense_block(ROWS, VECS, RT_SETS(ROWS, VECS), LDA, p, taps, w, k * (VECS) * RT_WIDTH, bias, q, ldo, part, relu);
 /* N rows in the fewest blocks, as equal as they can be. */
 #define RT_PANEL_OF(N, MOST, VECS, LDA)                                                                                 \
   {                                                                                                                     \
