@@ -24,6 +24,7 @@ from zoo_store import Store, blank_row, code_digest
 
 from rtserve.errors import InputError, RtserveError
 from rtserve.graphs.exporter import parse_settings
+from rtserve.nearest import meant
 
 HERE = Path(__file__).resolve().parent
 CACHE = ROOT / ".zoo-cache"
@@ -128,12 +129,9 @@ def select(entries: list[Entry], only: str | None) -> list[Entry]:
     known = {entry.model: entry for entry in entries}
     unknown = [name for name in wanted if name not in known]
     if unknown or not wanted:
-        import difflib
-
-        near = difflib.get_close_matches(unknown[0], known, 1) if unknown else []
         raise InputError(
             f"the zoo has no network {', '.join(unknown) or '(none named)'}",
-            hint=f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}",
+            hint=meant(" ".join(unknown[:1]), known, f"it has {', '.join(known)}"),
         )
     return [known[name] for name in wanted]
 

@@ -7,7 +7,6 @@ that ``rtserve export`` needs no setting; without a checkpoint the same names ar
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +16,7 @@ from torch import nn
 
 from rtserve.errors import CheckpointError, InputError
 from rtserve.graphs.exporter import Built, Quirk, Shapes
+from rtserve.nearest import meant
 from rtserve.spec import InputSpec, OutputSpec
 
 __all__ = ["VOLT_SCALE", "build", "count_keys", "fold_scale", "shape_of"]
@@ -85,10 +85,9 @@ def build(
     known = COMMON | dict(defaults)
     for key in settings:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
             raise InputError(
                 f"{name} has no setting {key!r}",
-                hint=f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}",
+                hint=meant(key, known, f"it takes {', '.join(known)}"),
             )
     arguments = dict(defaults) | {key: value for key, value in settings.items() if key in defaults}
     for key, value in structure.items() if read else ():

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rtserve.errors import InputError
+from rtserve.nearest import file_meant
 
 __all__ = [
     "canonical_json",
@@ -83,7 +84,10 @@ def readable_file(path: str | Path, what: str) -> Path:
     """
     path = as_path(path, what)
     if not path.exists():
-        raise InputError(f"{what} {path} does not exist", hint="check the path; it is relative to the current folder")
+        raise InputError(
+            f"{what} {path} does not exist",
+            hint=file_meant(path, "check the path; it is relative to the current folder"),
+        )
     if path.is_dir():
         raise InputError(f"{what} {path} is a folder, not a file", hint="name the file itself")
     if not path.is_file():

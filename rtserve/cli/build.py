@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from rtserve.cli.choice import Group, OneOf
 from rtserve.cli.output import emit_json, json_option, tell
 from rtserve.cli.progress import progress
 
@@ -15,7 +16,7 @@ from rtserve.cli.progress import progress
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the members (default: the recipe's own).")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .zip to write.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
-@click.option("--unit", type=click.Choice(["V", "mV", "uV", "1"]), help="Of the windows the members take, if unsaid.")
+@click.option("--unit", type=OneOf(["V", "mV", "uV", "1"]), help="Of the windows the members take, if unsaid.")
 @click.option("--sfreq", type=click.FloatRange(0, min_open=True), help="Their rate in Hz, if unsaid.")
 @json_option
 def build(
@@ -52,7 +53,7 @@ def verify(ctx: click.Context, zip_path: Path, env: Path | None, no_replay: bool
     ctx.exit(0 if result.passed else 1)
 
 
-@click.group()
+@click.group(cls=Group)
 def env() -> None:
     """Build the environments that contests score in."""
 

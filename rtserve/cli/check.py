@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from rtserve.cli.choice import Group
 from rtserve.cli.output import emit_json, json_option, tell
 
 __all__ = ["check", "profiles"]
@@ -77,7 +78,7 @@ def check(
     ctx.exit(report.exit_code)
 
 
-@click.group()
+@click.group(cls=Group)
 def profiles() -> None:
     """Contest profiles: what each asks of a zip, with the source of every clause."""
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from rtserve.cli.choice import OneOf
 from rtserve.graphs.engines import engine_called
 
 __all__ = ["EngineChoice"]
 
 
-if TYPE_CHECKING:
-    Choice = click.Choice[str]
-else:  # generic from click 8.2 on
-    Choice = click.Choice
-
-
-class EngineChoice(Choice):
+class EngineChoice(OneOf):
     """Some of `rtserve.graphs.engines.ENGINES`; a former name is taken for today's."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:

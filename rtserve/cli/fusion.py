@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rtserve.cli.choice import OneOf
 from rtserve.cli.engine import EngineChoice
 from rtserve.cli.output import emit_json, json_option, tell, working
 from rtserve.cli.stated import stated_options
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="mean, weighted:FILE, median or trimmed:P; of classifiers mean-logits, ...",
 )
-@click.option("--average", type=click.Choice(["logits", "probabilities"]), help="What a merge of classifiers is of.")
+@click.option("--average", type=OneOf(["logits", "probabilities"]), help="What a merge of classifiers is of.")
 @click.option("--scale", default=1.0, help="Calibration: factor on the merged output.")
 @click.option("--offset", default=0.0, help="Calibration: added after the factor.")
 @click.option("--clip", metavar="LOW,HIGH", help="Calibration: bounds, applied last.")

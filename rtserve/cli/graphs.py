@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from rtserve.cli.choice import OneOf
 from rtserve.cli.output import emit_json, json_option, tell, working
 from rtserve.errors import InputError
 from rtserve.spec import FORMS
@@ -22,13 +23,11 @@ _SECONDS = click.FloatRange(0, min_open=True)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .onnx to write.")
 @click.option("--timeout", "timeout_s", type=_SECONDS, default=600.0, show_default=True, help="For the torch exporter.")
 @click.option("--weights", default="", metavar="KEY", help="Which weights, where CHECKPOINT holds several (EMA).")
-@click.option("--unit", type=click.Choice(["V", "mV", "uV", "1"]), help="Of its windows, where nothing says it.")
+@click.option("--unit", type=OneOf(["V", "mV", "uV", "1"]), help="Of its windows, where nothing says it.")
 @click.option("--sfreq", type=click.FloatRange(0, min_open=True), help="Hz of its windows, where nothing says it.")
 @click.option("--target", help="What it predicts, where nothing says it.")
 @click.option("--classes", metavar="A,B,...", help="Names of its classes in order.")
-@click.option(
-    "--form", type=click.Choice(FORMS), help="What a classifier's numbers are, where its graph does not show it."
-)
+@click.option("--form", type=OneOf(FORMS), help="What a classifier's numbers are, where its graph does not show it.")
 @click.option("--trusted", is_flag=True, help="Load a joblib or pickle, which runs its code, without a sandbox.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @json_option

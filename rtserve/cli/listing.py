@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from rtserve.cli.choice import OneOf
 from rtserve.cli.output import emit_json, json_option
 
 __all__ = ["LISTS", "list_names"]
@@ -136,7 +137,7 @@ LISTS: dict[str, Callable[[], dict[str, str]]] = {
 
 
 @click.command("list")
-@click.argument("what", type=click.Choice(tuple(LISTS)))
+@click.argument("what", type=OneOf(tuple(LISTS)))
 @json_option
 def list_names(what: str, as_json: bool) -> None:
     """Name the views, merges, metrics, engines, exporters, profiles or passes there are, each with what it means."""

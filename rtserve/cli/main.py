@@ -6,7 +6,6 @@ Exit codes: 0 ok; 1 a check, parity or gate failed; 2 usage or bad input; 3 not 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import signal
@@ -16,12 +15,13 @@ import threading
 import click
 
 import rtserve
+from rtserve.cli.choice import Group
 from rtserve.cli.commands import GROUPS, entries
 from rtserve.cli.plain import speak_plainly
 from rtserve.errors import InputError, RtserveError
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group that knows its commands by name and imports each on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -37,17 +37,6 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         command.epilog = "\n".join(["\b", "Examples:", *(f"  {example}" for example in entry.examples)])
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is asked for; where there is none the nearest names are said."""
-        name = args[0] if args else ""
-        if name and not name.startswith("-") and name not in entries():
-            near = difflib.get_close_matches(name, entries(), n=2, cutoff=0.6)
-            meant = f"did you mean {' or '.join(near)}?" if near else "see `rtserve --help`"
-            ctx.fail(f"no command {name!r}; {meant}")
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands in groups, each in one line, without importing any."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from rtserve.cli.choice import OneOf
 from rtserve.cli.output import emit_json, json_option, tell
 from rtserve.cli.stated import stated_options
 
@@ -28,7 +29,7 @@ __all__ = ["search"]
 )
 @click.option("--budget-us", type=click.FloatRange(0, min_open=True), default=float("inf"), help="Per window, here.")
 @click.option("--metric", help="To be best in, as evaluate takes it; by default NRMSE, or balanced accuracy.")
-@click.option("--average", type=click.Choice(["logits", "probabilities"]), help="What a merge of classifiers is of.")
+@click.option("--average", type=OneOf(["logits", "probabilities"]), help="What a merge of classifiers is of.")
 @click.option("--weights/--no-weights", default=True, help="Also fit weights of branches.")
 @click.option("--calibrate/--no-calibrate", default=True, help="Also fit a scale and offset.")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Processes for the predictions; -1 for all cores.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from rtserve.cli.choice import OneOf
 from rtserve.cli.output import emit_json, json_option, resumable, tell
 from rtserve.cli.progress import progress
 
@@ -16,10 +17,8 @@ __all__ = ["prepare", "simulate"]
 
 if TYPE_CHECKING:
     _Number = click.ParamType[int]
-    _Word = click.Choice[str]
-else:  # they take no parameter in click 8.1
+else:  # it takes no parameter at run time
     _Number = click.ParamType
-    _Word = click.Choice
 
 
 class _Integer(_Number):
@@ -35,7 +34,7 @@ class _Integer(_Number):
             self.fail(f"{value!r} is no integer (0x for hexadecimal)", param, ctx)
 
 
-class _Unit(_Word):
+class _Unit(OneOf):
     """A unit, with either letter that stands for micro."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -105,26 +104,26 @@ def simulate(
 @click.option("--channels", default="auto", show_default=True, help="contest, all, or names with commas, in order.")
 @click.option(
     "--bads",
-    type=click.Choice(["auto", "drop", "keep", "interpolate"]),
+    type=OneOf(["auto", "drop", "keep", "interpolate"]),
     default="auto",
     show_default=True,
     help="Channels marked as bad.",
 )
 @click.option(
     "--bad-segments",
-    type=click.Choice(["drop", "keep"]),
+    type=OneOf(["drop", "keep"]),
     default="drop",
     show_default=True,
     help="Windows in a segment marked BAD_...",
 )
 @click.option(
     "--left-out",
-    type=click.Choice(["drop", "keep"]),
+    type=OneOf(["drop", "keep"]),
     default="drop",
     show_default=True,
     help="The nine children whom the start kit leaves out.",
 )
-@click.option("--missing", type=click.Choice(["refuse", "interpolate"]), default="refuse", show_default=True)
+@click.option("--missing", type=OneOf(["refuse", "interpolate"]), default="refuse", show_default=True)
 @click.option("--reference", default="none", show_default=True, help="none, average, or a channel.")
 @click.option(
     "--unit",

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from rtserve.cli.choice import OneOf
 from rtserve.cli.output import emit_json, json_option, tell
 from rtserve.errors import InputError
 from rtserve.spec import FORMS
@@ -16,7 +17,7 @@ from rtserve.spec import FORMS
 __all__ = ["annotate", "stated_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-_UNITS = click.Choice(["V", "mV", "uV", "1"])
+_UNITS = OneOf(["V", "mV", "uV", "1"])
 
 
 def stated_options(command: F) -> F:
@@ -46,7 +47,7 @@ def stated_options(command: F) -> F:
 @stated_options
 @click.option("--columns", type=click.Path(path_type=Path), help="Table (.tsv, .csv) with a row per window to add.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here instead; .npz or .h5 by its ending.")
-@click.option("--form", type=click.Choice(FORMS), help="What a graph's numbers of classes are.")
+@click.option("--form", type=OneOf(FORMS), help="What a graph's numbers of classes are.")
 @click.option("--n-chans", type=click.IntRange(1), help="Channels, where a graph leaves them open.")
 @click.option("--n-times", type=click.IntRange(1), help="Samples, where a graph leaves them open.")
 @click.option("--force", is_flag=True, help="Also change what FILE says already; replace an existing output.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rtserve.cli.choice import OneOf
 from rtserve.cli.engine import EngineChoice
 from rtserve.cli.output import emit_json, json_option, tell, working
 from rtserve.graphs.engines import LAYOUTS
@@ -37,7 +38,7 @@ def stream(graph: Path, hop: int, output: Path, engine: str, explain: bool, forc
         emit_json("stream", report)
 
 
-_UNITS = click.Choice(["V", "mV", "uV"])
+_UNITS = OneOf(["V", "mV", "uV"])
 
 
 @click.command()

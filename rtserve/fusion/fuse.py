@@ -17,6 +17,7 @@ from rtserve.fusion.classes import in_form, merged_output, require_average, requ
 from rtserve.fusion.plan import Calibration, FusionPlan, Merge, make_plan
 from rtserve.fusion.views import View
 from rtserve.graphs.meaning import stated_specs
+from rtserve.nearest import meant
 from rtserve.spec import InputSpec, OutputSpec, Provenance, require_same_input, require_same_output
 
 if TYPE_CHECKING:
@@ -217,16 +218,13 @@ def _coupled_by(graph: Graph, name: str) -> str:
 
 def _require_known(passes: Sequence[str]) -> None:
     """Raise `InputError` where a pass has a name that none has."""
-    import difflib
-
     from rtserve.fusion.run.order import PASSES
     from rtserve.fusion.run.pipeline import APART, WAYS
 
     known = [*(one.name for one in PASSES), *(way[0] for way in WAYS), APART]
     for name in passes:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"passes are {', '.join(known)}"
+            hint = meant(name, known, f"passes are {', '.join(known)}")
             raise InputError(f"unknown pass {name!r}", hint=hint)
 
 

@@ -28,6 +28,7 @@ import numpy as np
 from rtserve.errors import InputError
 from rtserve.fusion.ir.conv import ZERO
 from rtserve.fusion.ir.linear_view import LinearView
+from rtserve.nearest import meant
 from rtserve.spec import InputSpec, OutputSpec, electrode
 
 if TYPE_CHECKING:
@@ -161,12 +162,7 @@ def parse_view(text: str) -> View:
         raise InputError(f"view {text!r} is no view", hint='give its name, as in "roll:+3", or a View')
     kind, colon, argument = text.strip().partition(":")
     if kind not in KINDS:
-        import difflib
-
-        near = difflib.get_close_matches(kind, KINDS, n=1)
-        raise InputError(
-            f"unknown view {text!r}", hint=f"did you mean {near[0]}?" if near else f"views are {', '.join(KINDS)}"
-        )
+        raise InputError(f"unknown view {text!r}", hint=meant(kind, KINDS, f"views are {', '.join(KINDS)}"))
     wants = kind in ("roll", "crop-shift", "scale", "permute", "drop")
     if wants != bool(colon and argument):
         raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import math
@@ -14,6 +13,7 @@ from torch import nn
 from rtserve.errors import ExportError, InputError
 from rtserve.graphs.braindecode import braindecode_models
 from rtserve.graphs.exporter import Built, Quirk
+from rtserve.nearest import meant
 from rtserve.spec import InputSpec, OutputSpec
 
 __all__ = ["Flattened", "braindecode_class", "described", "network_names"]
@@ -32,10 +32,9 @@ def braindecode_class(name: str) -> type[nn.Module]:
     """Return the class of braindecode.models called `name`; raise `InputError` where there is none."""
     names = network_names()
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
         raise InputError(
             f"braindecode.models has no network {name}",
-            hint=f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(names))}",
+            hint=meant(name, names, f"it has {', '.join(sorted(names))}"),
         )
     return getattr(braindecode_models(), name)  # type: ignore[no-any-return]
 

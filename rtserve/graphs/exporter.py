@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtserve.errors import InputError
 from rtserve.graphs.pure_torchaudio import allow_pure_torchaudio
+from rtserve.nearest import file_meant
 from rtserve.spec import InputSpec, OutputSpec
 
 if TYPE_CHECKING:
@@ -195,7 +196,9 @@ def exporter_file(reference: str) -> Path | None:
     if not path.is_file():
         raise InputError(
             f"exporter file {path} does not exist",
-            hint="name a .py file, e.g. exporters/compact_rt.py, or an installed object package.module:exporter",
+            hint=file_meant(
+                path, "name a .py file, e.g. exporters/compact_rt.py, or an installed object package.module:exporter"
+            ),
         )
     return path
 

@@ -17,6 +17,7 @@ import numpy as np
 from rtserve.errors import EnvironmentMissingError, ExportError, InputError, RtserveError
 from rtserve.graphs.engines import ENGINES, engine_called
 from rtserve.graphs.sessions import cpu_session, quiet_session
+from rtserve.nearest import meant
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -409,4 +410,4 @@ def make_runner(graph: Graph, engine: str = "onnxruntime", *, threads: int = 1) 
         return CudaRunner(graph)
     if engine == "reference":
         return ReferenceRunner(graph)
-    raise InputError(f"unknown engine {engine!r}", hint=f"use one of {', '.join(ENGINES)}")
+    raise InputError(f"unknown engine {engine!r}", hint=meant(engine, ENGINES, f"use one of {', '.join(ENGINES)}"))

@@ -30,6 +30,7 @@ from rtserve.measure.metric import Metric
 from rtserve.measure.probabilities import CLIP, auc_statistics, even, log_loss_end, log_loss_statistics, priors
 from rtserve.measure.signature import Interval, Score, Signature
 from rtserve.measure.weighted import FAMILIES
+from rtserve.nearest import meant
 
 __all__ = [
     "METRICS",
@@ -220,7 +221,10 @@ def parse_metric(name: str) -> Metric:
         return METRICS[name]
     head, *rest = name.split(":")
     if head not in FAMILIES:
-        raise InputError(f"unknown metric {name!r}", hint=f"use one of {', '.join(names_of_metrics())}")
+        raise InputError(
+            f"unknown metric {name!r}",
+            hint=meant(name, names_of_metrics(), f"use one of {', '.join(names_of_metrics())}"),
+        )
     given = [part.partition("=") for part in rest]
     settings = {key: value for key, _, value in given}
     known = inspect.signature(FAMILIES[head]).parameters

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtserve.errors import EnvironmentMissingError, InputError
+from rtserve.nearest import file_meant
 from rtserve.signals.hbn import LEFT_OUT_BY_THE_KIT
 from rtserve.signals.reading import FETCH, SUFFIXES, is_recording
 from rtserve.signals.sidecars import entities
@@ -86,7 +87,7 @@ def find_recordings(sources: Sequence[str | Path], *, task: str = "", subject: s
         elif path.exists():
             found.append((path, None))
         else:
-            hint = FETCH if path.is_symlink() else "name recordings or a BIDS folder"
+            hint = FETCH if path.is_symlink() else file_meant(path, "name recordings or a BIDS folder")
             raise InputError(f"source {path} does not exist", hint=hint)
     found, parts = _first_parts(found)
     named, notes = name_recordings(found, subject=subject)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rtserve.errors import EnvironmentMissingError, InputError
+from rtserve.nearest import file_meant
 from rtserve.signals import egi, gdf, neuroscan
 from rtserve.signals.brainvision import HEADS
 from rtserve.signals.brainvision import require_beside as headed_beside
@@ -200,7 +201,9 @@ def _require_readable(path: Path) -> None:
     """Raise `InputError` where a path is not named like a recording."""
     if not path.exists():
         lost = f"is a link to {os.readlink(path)}, which is not there" if path.is_symlink() else "does not exist"
-        raise InputError(f"recording {path} {lost}", hint=FETCH if path.is_symlink() else "check the path")
+        raise InputError(
+            f"recording {path} {lost}", hint=FETCH if path.is_symlink() else file_meant(path, "check the path")
+        )
     if path.suffix.lower() in (".vmrk", ".eeg", ".fdt") and path.with_suffix(_head(path)).exists():
         raise InputError(f"{path} is one part of a recording", hint=f"name its head, {path.with_suffix(_head(path))}")
     folder = path.name.lower().endswith((*FOLDERS, ".mefd"))

@@ -18,6 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.nearest import meant
 from rtserve.signals import hbn
 from rtserve.signals.background import N_TIMES, SFREQ, Subjects, background, draw_subjects
 from rtserve.signals.chance import normal
@@ -87,7 +88,7 @@ def simulate(
 
 def _require_possible(n_windows: int, r: float, seed: int, target: str, n_subjects: int | None) -> None:
     if target not in TARGETS:
-        raise InputError(f"unknown target {target!r}", hint=f"use one of {', '.join(TARGETS)}")
+        raise InputError(f"unknown target {target!r}", hint=meant(target, TARGETS, f"use one of {', '.join(TARGETS)}"))
     if n_windows < 1:
         raise InputError(f"{n_windows} windows are none", hint="ask for at least 1")
     if seed < 0:

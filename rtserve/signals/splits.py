@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.nearest import meant
 from rtserve.signals.labels import in_two
 from rtserve.signals.stored import fingerprints
 from rtserve.signals.subjects import is_guessed, people
@@ -94,7 +95,7 @@ def make_split(
         Where the groups are unknown, only guessed or too few, or the split would leak.
     """
     if by not in WAYS:
-        raise InputError(f"cannot split by {by!r}", hint=f"use one of {', '.join(WAYS)}")
+        raise InputError(f"cannot split by {by!r}", hint=meant(by, WAYS, f"use one of {', '.join(WAYS)}"))
     shares = np.asarray(fractions, float)
     if shares.shape != (3,) or (shares <= 0).any() or not np.isclose(shares.sum(), 1.0):
         raise InputError(f"fractions {list(fractions)} are not three positive shares of 1", hint="e.g. 0.64,0.16,0.2")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtserve.errors import InputError
-from rtserve.files import check_writable
+from rtserve.files import check_writable, readable_file
 from rtserve.graphs.graph import STREAM_KEY, Graph, read_proto
 from rtserve.streaming.build import stream
 from rtserve.streaming.live.fitting import fitting_for
@@ -169,6 +169,7 @@ def step_of(path: Path, hop: int | None, window: Path | None) -> tuple[StepGraph
     whole = Graph.load(window) if window is not None else None
     if not _is_step(path):
         if hop is None:
+            readable_file(path, "graph")
             raise InputError(f"{path} is a window's graph: its hop is open", hint="give it with --hop")
         graph = Graph.load(path)
         return stream(graph, hop=hop)[0], whole or graph

@@ -6,7 +6,6 @@ readings stand side by side, because a submission must be right under both. What
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from rtserve.errors import InputError, ProfileError
+from rtserve.nearest import file_meant, meant
 from rtserve.spec import InputSpec
 from rtserve.submission.challenge import Challenge, in_phases, require_known
 from rtserve.submission.container_parts import Container, require_container
@@ -193,8 +193,7 @@ class Profile:
         keys = [challenge.key for challenge in self.challenges]
         for what, given, known in (("challenge", key, keys), ("phase", phase, list(self.phases))):
             if given and given not in known:
-                near = difflib.get_close_matches(given, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}"
+                hint = meant(given, known, f"it has {', '.join(known) or 'none'}")
                 raise InputError(f"profile {self.name} has no {what} {given!r}", hint=hint)
         reached = self.phases[1 : self.phases.index(phase) + 1] if phase else ()
         kept = tuple(in_phases(c, reached) for c in self.challenges if key in ("", c.key))
@@ -260,8 +259,8 @@ def load_profile(name: str | Path) -> Profile:
         except UnicodeDecodeError as error:
             raise ProfileError(f"{path} is not TOML: {error}", hint="save it in UTF-8") from None
         return parse_profile(text, where=str(path)).narrowed(key, phase)
-    near = sorted(difflib.get_close_matches(base, names, n=2))
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}; or name a .toml file"
+    there = f"there are {', '.join(names)}; or name a .toml file"
+    hint = file_meant(path, there) if path.suffix == ".toml" else meant(base, names, there, n=2)
     raise InputError(f"no profile {str(name)!r}", hint=hint)
 
 

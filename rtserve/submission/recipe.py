@@ -39,6 +39,7 @@ from rtserve.errors import InputError, ProfileError, SpecMismatchError
 from rtserve.files import readable_file, sha256_file
 from rtserve.graphs.checkpoint import checkpoint_digest
 from rtserve.graphs.engines import LAYOUTS
+from rtserve.nearest import file_meant
 from rtserve.spec import UNITS
 from rtserve.submission.tables import from_table
 
@@ -240,7 +241,10 @@ class Recipe:
         if not path.exists() and len(parts) > 1 and base.resolve().name == parts[0]:
             path = base.joinpath(*parts[1:])
         if not path.exists():
-            raise InputError(f"{what} {name} is not under {base}", hint="name the folder that holds it with --root DIR")
+            raise InputError(
+                f"{what} {name} is not under {base}",
+                hint=file_meant(path, "name the folder that holds it with --root DIR"),
+            )
         return readable_file(path, what)
 
     def locate_exporter(self, reference: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from rtserve.errors import ProfileError
+from rtserve.nearest import meant
 
 __all__ = ["from_table"]
 
@@ -27,10 +27,9 @@ def from_table(cls: type[T], data: Any, where: str) -> T:
     known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
     for key in data:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
             raise ProfileError(
                 f"{where} has the unknown key {key!r}",
-                hint=f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(known)}",
+                hint=meant(key, known, f"known keys are {', '.join(known)}"),
             )
     needed = (k for k, f in known.items() if f.default is MISSING and f.default_factory is MISSING)
     missing = [key for key in needed if key not in data]

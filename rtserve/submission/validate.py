@@ -17,6 +17,7 @@ from typing import Any
 
 from rtserve.errors import InputError
 from rtserve.files import as_path
+from rtserve.nearest import file_meant
 from rtserve.spec import InputSpec
 from rtserve.submission import sandbox
 from rtserve.submission.checks.catalogue import STATIC, all_rules
@@ -131,7 +132,7 @@ def check(
 def _readable(path: str | Path) -> Path:
     path = as_path(path, "zip")
     if not path.exists():
-        raise InputError(f"{path} does not exist", hint="name the zip to check")
+        raise InputError(f"{path} does not exist", hint=file_meant(path, "name the zip to check"))
     try:
         if path.is_file():
             with open(path, "rb") as handle:

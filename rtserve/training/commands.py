@@ -14,6 +14,7 @@ from rtserve.errors import InputError
 from rtserve.extras import extra_module
 from rtserve.files import check_writable, readable_file
 from rtserve.graphs.exporter import parse_settings
+from rtserve.nearest import meant
 from rtserve.signals.splits import Split, make_split, split_from_marks
 from rtserve.signals.windows import Stated, WindowSet, load_windows
 from rtserve.training.ablation import Ablation, ablate
@@ -118,7 +119,7 @@ def make_recipe(base: str, config: Path | None, settings: dict[str, Any]) -> Rec
         Where a name or a value is unknown.
     """
     if base not in RECIPES:
-        raise InputError(f"unknown recipe {base!r}", hint=f"use one of {', '.join(RECIPES)}")
+        raise InputError(f"unknown recipe {base!r}", hint=meant(base, RECIPES, f"use one of {', '.join(RECIPES)}"))
     values = RECIPES[base].to_dict()
     if config is not None:
         try:

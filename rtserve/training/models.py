@@ -13,6 +13,7 @@ from rtserve.graphs.braindecode import braindecode_models
 from rtserve.graphs.checkpoint import load_checkpoint
 from rtserve.graphs.factory import with_input_scale
 from rtserve.graphs.weights import strip_prefixes
+from rtserve.nearest import meant
 from rtserve.signals.windows import WindowSet
 from rtserve.training.networks import VOLT_SCALE, CompactRT, count_parameters
 from rtserve.training.own import is_own, own_network, without_folders
@@ -61,7 +62,11 @@ def build_network(recipe: Recipe, windows: WindowSet, *, seed: int) -> nn.Module
         return with_input_scale(own_network(recipe, windows), _input_scale(windows) or 1.0)
     raise InputError(
         f"unknown model {recipe.model!r}",
-        hint="use compact_rt, braindecode:NAME (e.g. braindecode:EEGNeX), or your own file.py:NAME",
+        hint=meant(
+            recipe.model,
+            ("compact_rt", "braindecode:"),
+            "use compact_rt, braindecode:NAME (e.g. braindecode:EEGNeX), or your own file.py:NAME",
+        ),
     )
 
 

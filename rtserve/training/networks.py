@@ -8,7 +8,6 @@ volts); the export folds it into the first convolution. Contest checkpoints have
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import nn
 from rtserve.errors import CheckpointError, InputError
 from rtserve.graphs.exporter import Built
 from rtserve.graphs.factory import SCALE_QUIRK
+from rtserve.nearest import meant
 from rtserve.spec import InputSpec, OutputSpec
 
 __all__ = [
@@ -155,10 +155,9 @@ def exporter(shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any])
     """
     unknown = [key for key in settings if key not in _SETTINGS]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], _SETTINGS, 1)
         raise InputError(
             f"CompactRT has no setting {unknown[0]!r}",
-            hint=f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(_SETTINGS)}",
+            hint=meant(unknown[0], _SETTINGS, f"it takes {', '.join(_SETTINGS)}"),
         )
     first, last = shapes.get("features.0.weight", ()), shapes.get("regressor.6.weight", ())
     if len(first) != 3 or len(last) != 2:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rtserve.errors import InputError
+from rtserve.nearest import meant
 
 __all__ = ["AUTO", "CLASS_WEIGHTS", "LOSSES", "MIXUP_PER", "RECIPES", "SCHEDULERS", "Recipe", "recipe_from"]
 
@@ -134,8 +134,7 @@ class Recipe:
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        near = difflib.get_close_matches(value, choices, 1)
-        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(choices)}"
+        hint = meant(value, choices, f"use one of {', '.join(choices)}")
         raise InputError(f"unknown {name} {value!r}", hint=hint)
 
 
@@ -150,8 +149,7 @@ def recipe_from(values: Mapping[str, Any]) -> Recipe:
     known = [field.name for field in dataclasses.fields(Recipe)]
     for key in values:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"settings are {', '.join(known)}"
+            hint = meant(key, known, f"settings are {', '.join(known)}")
             raise InputError(f"unknown training setting {key!r}", hint=hint)
     fixed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     return Recipe(**fixed)

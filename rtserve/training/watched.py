@@ -11,6 +11,7 @@ import numpy as np
 from rtserve.errors import InputError
 from rtserve.measure.metrics import METRICS, Metric
 from rtserve.measure.probabilities import class_probabilities
+from rtserve.nearest import meant
 
 __all__ = ["LOG_LOSS", "logged", "scores", "watched"]
 
@@ -23,7 +24,7 @@ _CLASSES = ("balanced_accuracy", "accuracy", "log_loss")
 def watched(name: str) -> Metric:
     """Return the metric called `name`, one of `METRICS`; `InputError` where there is none."""
     if name not in METRICS:
-        raise InputError(f"unknown metric {name!r}", hint=f"use one of {', '.join(METRICS)}")
+        raise InputError(f"unknown metric {name!r}", hint=meant(name, METRICS, f"use one of {', '.join(METRICS)}"))
     return METRICS[name]
 
 

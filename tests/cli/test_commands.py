@@ -38,7 +38,10 @@ def test_the_help_imports_no_command_and_nothing_heavy():
         "print(sorted(m for m in sys.modules if m.startswith(('rtserve.cli.', 'torch', 'numpy', 'onnx'))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "['rtserve.cli.commands', 'rtserve.cli.main', 'rtserve.cli.plain']"
+    assert (
+        done.stdout.splitlines()[-1]
+        == "['rtserve.cli.choice', 'rtserve.cli.commands', 'rtserve.cli.main', 'rtserve.cli.plain']"
+    )
 
 
 def parsed(command: click.Command, context: click.Context, args: list[str]) -> None:

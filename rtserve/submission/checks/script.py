@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import difflib
 from collections.abc import Iterator
 
+from rtserve.nearest import nearest
 from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
 from rtserve.submission.checks.source import Import, Module, python_version, standard_modules, too_new
 from rtserve.submission.reachability import DeadMethod, dead_methods
@@ -118,7 +118,7 @@ class EntryClass(Rule):
             yield Skip(reason=f"{name} may be made at run time; the run decides")
             return
         defined = [*entry.classes(), *entry.functions()]
-        near = difflib.get_close_matches(name, defined, n=1, cutoff=0.5)
+        near = nearest(name, defined, alike=0.5)
         line = f":{(entry.classes() | entry.functions())[near[0]].lineno}" if near else ""
         yield Finding(
             message=f"there is no class {name}; defined are {', '.join(defined[:12]) or 'no classes and no functions'}",
@@ -209,7 +209,7 @@ class Getters(Rule):
     ) -> Finding:
         wanted = {challenge.call for challenge in case.challenges}
         own = [name for name in methods if not name.startswith("__") and name not in wanted]
-        near = difflib.get_close_matches(call, own, n=1, cutoff=0.75)
+        near = nearest(call, own, alike=0.75)
         if near:
             return Finding(
                 message=f"{node.name} has no {call}; did you mean {near[0]}?",
