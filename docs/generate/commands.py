@@ -8,6 +8,7 @@ import click
 
 from docs.generate.markdown import code, definition, fence, paragraphs, plain
 from rtserve.cli.commands import GROUPS
+from rtserve.cli.common import COMMON
 from rtserve.cli.main import cli
 
 __all__ = ["command_pages", "walk"]
@@ -40,7 +41,8 @@ def command_pages() -> dict[str, str]:
         pages[page] = "\n".join(parts)
     menu = "\n".join(f"commands-{title.lower()}" for title in GROUPS)
     common = (
-        "Every command takes `--help`. Those that report take `--json`, which puts one JSON document on stdout and talk on "
+        "Every command takes `--help`, and `--quiet`, with which talk and progress are left out; results, warnings and "
+        "errors stay. Those that report take `--json`, which puts one JSON document on stdout and talk on "
         "stderr ([documents](documents.md)). What a command writes is written whole or not at all, and a file that is there "
         "is kept without `--force`. How a command ends is one of a few [exit codes](outcomes.md).\n"
     )
@@ -53,7 +55,8 @@ def command_pages() -> dict[str, str]:
 def _section(path: str, command: click.Command, context: click.Context) -> str:
     usage = " ".join([path, *command.collect_usage_pieces(context)])
     parts = [f"## {path}\n", fence(usage, "sh"), paragraphs(command.help or "")]
-    options = [record for one in command.get_params(context) if (record := one.get_help_record(context))]
+    own = [one for one in command.get_params(context) if one.name not in COMMON]
+    options = [record for one in own if (record := one.get_help_record(context))]
     parts += [definition(code(names), plain(said)) for names, said in options if said and "--help" not in names]
     examples = [line.strip() for line in (command.epilog or "").splitlines() if line.strip().startswith("rtserve")]
     if examples:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rtserve.cli.output import emit_json, json_option, tell, working
+from rtserve.cli.output import conclude, emit_json, json_option, working
 
 __all__ = ["attest", "replay"]
 
@@ -41,7 +41,7 @@ def attest(
         found = attest_zip(
             zip_path, data=data, output=output, metrics=metrics, split=split, profile=profile, sign_key=sign_key, force=force
         )  # fmt: skip
-    tell("\n".join(found.lines()))
+    conclude("\n".join(found.lines()), as_json=as_json)
     if as_json:
         emit_json("attest", found.to_dict())
 
@@ -68,7 +68,7 @@ def replay(
 
     with working("scoring"):
         found = replay_bundle(bundle, data=data, verify_key=verify_key, signature=signature)
-    tell("\n".join(found.lines()))
+    conclude("\n".join(found.lines()), as_json=as_json)
     if as_json:
         emit_json("replay", found.to_dict())
     ctx.exit(0 if found.passed else 1)

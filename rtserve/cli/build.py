@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from rtserve.cli.choice import Group, OneOf
-from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.output import conclude, emit_json, json_option, show, tell
 from rtserve.cli.progress import progress
 
 
@@ -30,7 +30,7 @@ def build(
         built = build_bundle(
             recipe, root=root, output=output, force=force, unit=unit or "", sfreq=sfreq or 0.0, progress=step
         )
-    tell(build_text(built))
+    conclude(build_text(built), as_json=as_json)
     if as_json:
         emit_json("build", built.to_dict())
 
@@ -47,7 +47,7 @@ def verify(ctx: click.Context, zip_path: Path, env: Path | None, no_replay: bool
     from rtserve.submission.custody import verify as verify_zip
 
     result = verify_zip(zip_path, env=env, replay=not no_replay)
-    tell(verification_text(result))
+    conclude(verification_text(result), as_json=as_json)
     if as_json:
         emit_json("verify", result.to_dict())
     ctx.exit(0 if result.passed else 1)
@@ -78,7 +78,7 @@ def create(
     )
     for report in reports:
         torch = f", torch {report.versions['torch']}" if "torch" in report.versions else ""
-        tell(f"{report.name}: {report.python}{torch}, {report.megabytes:,} MB")
+        conclude(f"{report.name}: {report.python}{torch}, {report.megabytes:,} MB", as_json=as_json)
     if as_json:
         emit_json("env", {"environments": [report.to_dict() for report in reports]})
 
@@ -97,7 +97,7 @@ def try_(ctx: click.Context, zip_path: Path, profile: str, path: Path, as_json: 
     if as_json:
         emit_json("env.try", {"trials": [trial.to_dict() for trial in trials]})
     else:
-        click.echo("\n".join(line for trial in trials for line in trial.lines()))
+        show("\n".join(line for trial in trials for line in trial.lines()))
     ctx.exit(max(trial.report.exit_code for trial in trials))
 
 
@@ -108,4 +108,4 @@ def record(output: Path, force: bool) -> None:
     """Write down the versions here, for a recipe's `environment` key; pip installs them again with -c."""
     from rtserve.submission.pins import record_pins
 
-    tell(f"{output}: {len(record_pins(output, force=force))} versions")
+    conclude(f"{output}: {len(record_pins(output, force=force))} versions")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from rtserve.cli.choice import Group
-from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.output import emit_json, json_option, show, tell
 
 __all__ = ["check", "profiles"]
 
@@ -74,7 +74,7 @@ def check(
     elif as_sarif or as_markdown:
         click.echo(shapes.sarif(report) if as_sarif else shapes.markdown(report))
     else:
-        click.echo(shapes.tick_list(report, verbose=verbose))
+        show(shapes.tick_list(report, verbose=verbose))
     ctx.exit(report.exit_code)
 
 
@@ -94,7 +94,7 @@ def list_profiles(as_json: bool) -> None:
         emit_json("profiles", {"profiles": found})
         return
     for name, title in found.items():
-        click.echo(f"{name}  {title}")
+        show(f"{name}  {title}")
 
 
 @profiles.command("show")
@@ -111,4 +111,4 @@ def show_profile(name: str, as_json: bool) -> None:
     if as_json:
         emit_json("profile", dataclasses.asdict(profile))
         return
-    click.echo(profile_text(profile))
+    show(profile_text(profile))

@@ -43,3 +43,9 @@ class Group(click.Group):
         if name and not name.startswith("-") and name not in names:
             ctx.fail(f"no command {name!r}; {meant(name, names, f'see `{ctx.command_path} --help`', n=2)}")
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what each command does, whole: click would cut it to a line."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(limit=1000)) for name, one in found if one is not None])

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.output import emit_json, json_option, show, tell
 from rtserve.cli.stated import stated_options
 
 __all__ = ["compare"]
@@ -41,7 +41,7 @@ def compare(first: str, second: str, output: str | None, force: bool, as_json: b
     if as_json:
         emit_json("comparison", result.to_dict())
     else:
-        click.echo("\n".join(result.lines()))
+        show("\n".join(result.lines()))
     if output:
         tell(f"wrote {output}")
     if not result.comparable:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.output import emit_json, json_option, moves, show, tell
 from rtserve.cli.progress import progress
 
 __all__ = ["demo"]
@@ -43,7 +43,7 @@ def demo(
     if as_json:
         emit_json("demo", outcome.to_dict())
     else:
-        click.echo("\n".join(outcome.lines(shutil.get_terminal_size().columns)))
+        show("\n".join(outcome.lines(shutil.get_terminal_size().columns)))
     if outcome.facts["verdict"] == "failed":
         raise click.exceptions.Exit(1)
 
@@ -60,7 +60,7 @@ def _live(output: Path, seconds: float | None, *, as_json: bool) -> None:
         levels = PLAIN
     columns = shutil.get_terminal_size().columns
     width = max(20, min(100, columns - 24))
-    if sys.stdout.isatty() and not as_json:
+    if moves(sys.stdout) and not as_json:
         from rich.live import Live
         from rich.text import Text
 
@@ -77,4 +77,4 @@ def _live(output: Path, seconds: float | None, *, as_json: bool) -> None:
     if as_json:
         emit_json("live", report)
     else:
-        click.echo("\n".join(report["lines"]))
+        show("\n".join(report["lines"]))

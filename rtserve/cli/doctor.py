@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from rtserve.cli.output import emit_json, json_option
+from rtserve.cli.output import emit_json, json_option, show
 
 __all__ = ["Finding", "doctor", "examine"]
 
@@ -164,6 +164,6 @@ def doctor(as_json: bool) -> None:
             click.echo(TITLES[part])
         said = f": {finding.found}" if finding.found else ""
         absent = " (missing)" if finding.state == MISSING and not finding.found else ""
-        click.echo(f"  {MARKS[finding.state]} {finding.what}{said}{absent}")
+        show(f"  {MARKS[finding.state]} {finding.what}{said}{absent}")
         if finding.cure:
-            click.echo(f"      {finding.cure}")
+            show(f"      {finding.cure}")

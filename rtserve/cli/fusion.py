@@ -9,7 +9,7 @@ import click
 
 from rtserve.cli.choice import OneOf
 from rtserve.cli.engine import EngineChoice
-from rtserve.cli.output import emit_json, json_option, tell, working
+from rtserve.cli.output import conclude, emit_json, json_option, working
 from rtserve.cli.stated import stated_options
 from rtserve.graphs.engines import LAYOUTS
 
@@ -53,6 +53,6 @@ def fuse(
 
     with working(f"fusing {len(members)} member{'s' * (len(members) > 1)}"):
         report = fuse_to_file(members, output, stated=vars(stated), **options)  # type: ignore[arg-type]
-    tell(fuse_text(report, explain=explain))
+    conclude(fuse_text(report, explain=explain), as_json=as_json)
     if as_json:
         emit_json("fuse", report)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from rtserve.cli.choice import OneOf
-from rtserve.cli.output import emit_json, json_option, tell, working
+from rtserve.cli.output import conclude, emit_json, json_option, show, working
 from rtserve.errors import InputError
 from rtserve.spec import FORMS
 
@@ -70,7 +70,7 @@ def export(
     options |= {"network": network, "child": None if hub else child_for(checkpoint, trusted=trusted)}
     with working(f"exporting {checkpoint.name}", limit_s=timeout_s):
         report = export_to_file(checkpoint, output, **options)
-    tell(export_text(report))
+    conclude(export_text(report), as_json=as_json)
     if as_json:
         emit_json("export", report)
 
@@ -86,4 +86,4 @@ def inspect(file: Path, as_json: bool) -> None:
     if as_json:
         emit_json("inspect", report)
     else:
-        click.echo(inspect_text(report))
+        show(inspect_text(report))

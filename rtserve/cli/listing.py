@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from rtserve.cli.choice import OneOf
+from rtserve.cli.help import HelpText
 from rtserve.cli.output import emit_json, json_option
 
 __all__ = ["LISTS", "list_names"]
@@ -145,6 +146,6 @@ def list_names(what: str, as_json: bool) -> None:
     if as_json:
         emit_json("list", {"what": what, "names": found})
         return
-    formatter = click.HelpFormatter(width=min(110, click.HelpFormatter().width))
+    formatter = HelpText()
     formatter.write_dl(list(found.items()), col_max=36)
     click.echo(formatter.getvalue().rstrip("\n"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rtserve.cli.output import tell
+from rtserve.cli.output import warn
 
 if TYPE_CHECKING:
     from rtserve.graphs.export import Child
@@ -21,11 +21,11 @@ def child_for(checkpoint: Path, *, trusted: bool) -> Child | None:
     from rtserve.submission.isolated_export import isolated_child
 
     if trusted:
-        tell(f"loading {checkpoint.name} runs the code in it, as you, without a sandbox: --trusted")
+        warn(f"loading {checkpoint.name} runs the code in it, as you, without a sandbox: --trusted")
         return run_child
     if checkpoint.suffix.lower() not in RUNS_CODE:
         return None
-    tell(
+    warn(
         f"loading {checkpoint.name} runs the code in it: done in a sandbox ({sandbox.best_kind()}), which has no network"
         " and sees none of your files"
     )

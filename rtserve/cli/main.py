@@ -7,6 +7,7 @@ Exit codes: 0 ok; 1 a check, parity or gate failed; 2 usage or bad input; 3 not 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -17,6 +18,8 @@ import click
 import rtserve
 from rtserve.cli.choice import Group
 from rtserve.cli.commands import GROUPS, entries
+from rtserve.cli.common import dressed
+from rtserve.cli.output import warn
 from rtserve.cli.plain import speak_plainly
 from rtserve.errors import InputError, RtserveError
 
@@ -36,7 +39,7 @@ class LazyGroup(Group):
         module, _, attribute = entry.place.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         command.epilog = "\n".join(["\b", "Examples:", *(f"  {example}" for example in entry.examples)])
-        return command
+        return dressed(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands in groups, each in one line, without importing any."""
@@ -49,6 +52,9 @@ class LazyGroup(Group):
 @click.version_option(rtserve.__version__, prog_name="rtserve")
 def cli() -> None:
     """Turn trained EEG networks into exact, fast ONNX graphs and proven contest submissions."""
+
+
+dressed(cli)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -67,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         click.echo("interrupted", err=True)
         code = 130
     except click.ClickException as error:
-        error.show()
+        _say_usage(error)
         code = 2
     except RtserveError as error:
         if os.environ.get("RTSERVE_DEBUG"):
@@ -102,9 +108,17 @@ def _from_system(error: OSError) -> InputError:
 
 def _say(error: RtserveError) -> None:
     """Print an error on one line and its hint on the next."""
-    click.echo(f"error: {' '.join(error.message.split())}", err=True)
+    warn(f"error: {' '.join(error.message.split())}")
     if error.hint:
-        click.echo(f"hint: {' '.join(error.hint.split())}", err=True)
+        warn(f"hint: {' '.join(error.hint.split())}")
+
+
+def _say_usage(error: click.ClickException) -> None:
+    """Print what click says of a call that cannot be right."""
+    said = io.StringIO()
+    error.show(file=said)
+    if said.getvalue():
+        warn(said.getvalue().rstrip("\n"))
 
 
 if __name__ == "__main__":

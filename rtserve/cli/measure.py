@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rtserve.cli.engine import EngineChoice
-from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.output import emit_json, json_option, show, tell
 from rtserve.cli.stated import stated_options
 from rtserve.graphs.engines import ENGINES
 
@@ -94,7 +94,7 @@ def evaluate(
     if as_json:
         emit_json("overall" if c1 else "evaluation", result.to_dict(raw=False))
     else:
-        click.echo("\n".join(result.lines() + (result.table_lines() if tables else [])))
+        show("\n".join(result.lines() + (result.table_lines() if tables else [])))
     if output:
         tell(f"wrote {output}")
 
@@ -133,7 +133,7 @@ def bench(graph: str, output: str | None, force: bool, as_json: bool, **options:
     if as_json:
         emit_json("tuned" if every else "bench", report.to_dict() if every else report.to_dict(raw=False))
     else:
-        click.echo("\n".join(report.lines()))
+        show("\n".join(report.lines()))
     if output:
         tell(f"wrote {output}")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rtserve.cli.output import emit_json, json_option, tell, working
+from rtserve.cli.output import conclude, emit_json, json_option, working
 
 
 @click.command(name="compile")
@@ -21,6 +21,6 @@ def compile_native(graph: Path, output: Path, threaded: bool, force: bool, as_js
 
     with working(f"compiling {graph.name}"):
         report = compile_to_file(graph, output, force=force, threaded=threaded)
-    tell(compile_text(report))
+    conclude(compile_text(report), as_json=as_json)
     if as_json:
         emit_json("compile", report)

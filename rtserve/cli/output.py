@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
-__all__ = ["emit_json", "json_option", "resumable", "tell", "working"]
+__all__ = [
+    "conclude",
+    "emit_json",
+    "fitted",
+    "hush",
+    "is_quiet",
+    "json_option",
+    "moves",
+    "resumable",
+    "show",
+    "tell",
+    "warn",
+    "working",
+]
 
 EVERY_S = 15.0
 """Seconds between two lines about one long piece of work."""
@@ -43,7 +59,10 @@ def working(label: str, *, limit_s: float | None = None) -> Iterator[None]:
         Seconds after which it is stopped: the only forecast there is for work that cannot be counted.
     """
     limit = f" (at most {limit_s:g} s)" if limit_s else ""
-    if sys.stderr.isatty():
+    if is_quiet():
+        yield
+        return
+    if moves(sys.stderr):
         from rich.console import Console
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -76,11 +95,62 @@ def resumable(kept: Path) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, click.exceptions.Abort):
         if kept.exists():
-            tell(f"what is done is kept in {kept}: the same command with --resume goes on from there")
+            warn(f"what is done is kept in {kept}: the same command with --resume goes on from there")
         raise
 
 
+_SAID = {"quiet": False}
+
+
+def hush(quiet: bool) -> None:
+    """Leave out talk from here on, or say it again: `--quiet` of one call of the command line."""
+    _SAID["quiet"] = quiet
+
+
+def is_quiet() -> bool:
+    """Whether talk is left out."""
+    return _SAID["quiet"]
+
+
+def moves(stream: TextIO) -> bool:
+    """Whether a stream is a terminal on which lines may be drawn again, which takes escape codes."""
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") and not os.environ.get("NO_COLOR")
+
+
+def fitted(text: str, stream: TextIO) -> str:
+    """Return text for a stream: on a terminal lines break between words and go on with an indent, elsewhere they do not."""
+    if not stream.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    return "\n".join(part for line in text.split("\n") for part in _broken(line, width))
+
+
+def _broken(line: str, width: int) -> list[str]:
+    if len(line) <= width:
+        return [line]
+    own = min(len(line) - len(line.lstrip()), width // 4)
+    return textwrap.wrap(
+        line, width, subsequent_indent=" " * (own + 4), break_long_words=False, break_on_hyphens=False
+    ) or [line]  # fmt: skip
+
+
 def tell(message: str, *, quiet: bool = False) -> None:
-    """Say something to the person at the terminal (stderr), unless `quiet`."""
-    if not quiet:
-        click.echo(message, err=True)
+    """Say something to the person at the terminal (stderr), unless `quiet` or `--quiet`."""
+    if not quiet and not is_quiet():
+        warn(message)
+
+
+def warn(message: str) -> None:
+    """Say on stderr what has to be known, with `--quiet` too."""
+    click.echo(fitted(message, sys.stderr), err=True)
+
+
+def show(text: str) -> None:
+    """Print a result on stdout."""
+    click.echo(fitted(text, sys.stdout))
+
+
+def conclude(text: str, *, as_json: bool = False) -> None:
+    """Say on stderr what came out, for commands whose stdout is for machines; with `--quiet`, unless JSON says it."""
+    if not (as_json and is_quiet()):
+        warn(text)

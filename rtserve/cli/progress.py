@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import click
+from rtserve.cli.output import is_quiet, moves, tell
 
 __all__ = ["progress"]
 
@@ -25,9 +25,9 @@ def progress(label: str, *, quiet: bool = False) -> Iterator[Callable[[int, int]
     quiet : bool
         Show nothing.
     """
-    if quiet:
+    if quiet or is_quiet():
         yield lambda done, total: None
-    elif sys.stderr.isatty():
+    elif moves(sys.stderr):
         with _bar(label) as callback:
             yield callback
     else:
@@ -53,8 +53,6 @@ def _plain(label: str) -> Callable[[int, int], None]:
         now = time.perf_counter()
         if done and now - last >= _EVERY_S and done < total:
             last = now
-            click.echo(
-                f"{label}: {done} of {total}, about {(now - start) * (total - done) / done:.0f} s left", err=True
-            )
+            tell(f"{label}: {done} of {total}, about {(now - start) * (total - done) / done:.0f} s left")
 
     return say

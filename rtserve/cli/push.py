@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.output import conclude, emit_json, json_option, tell
 
 __all__ = ["push"]
 
@@ -31,6 +31,9 @@ def push(graph: Path, output: Path, as_json: bool, **options: Any) -> None:
 
     report = write(graph, output, **options)
     tell(f"wrote {', '.join(str(output / name) for name in report['files'])}")
-    tell(f"uploaded to {report['uploaded']}" if report["uploaded"] else "not uploaded: --upload ORG/NAME does that")
+    conclude(
+        f"uploaded to {report['uploaded']}" if report["uploaded"] else "not uploaded: --upload ORG/NAME does that",
+        as_json=as_json,
+    )
     if as_json:
         emit_json("push", report)

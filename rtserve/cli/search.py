@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from rtserve.cli.choice import OneOf
-from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.output import emit_json, json_option, show, tell
 from rtserve.cli.stated import stated_options
 
 __all__ = ["search"]
@@ -58,6 +58,6 @@ def search(graphs: tuple[str, ...], members: tuple[str, ...], as_json: bool, **o
     if as_json:
         emit_json("search", report.to_dict())
     else:
-        click.echo("\n".join(report.lines()))
+        show("\n".join(report.lines()))
     for path in written:
         tell(f"wrote {path}")

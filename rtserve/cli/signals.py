@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from rtserve.cli.choice import OneOf
-from rtserve.cli.output import emit_json, json_option, resumable, tell
+from rtserve.cli.output import emit_json, json_option, resumable, show, tell
 from rtserve.cli.progress import progress
 
 __all__ = ["prepare", "simulate"]
@@ -69,7 +69,7 @@ def simulate(
     if as_json:
         emit_json("simulation", report.to_dict() | {"output": str(output)})
     else:
-        click.echo("\n".join(report.lines()))
+        show("\n".join(report.lines()))
     tell(f"wrote {output}")
 
 
@@ -150,5 +150,5 @@ def prepare(sources: tuple[str, ...], output: Path, as_json: bool, **options: An
     if as_json:
         emit_json("preparation", report.to_dict())
     else:
-        click.echo("\n".join(report.lines()))
+        show("\n".join(report.lines()))
     tell(f"wrote {output}")

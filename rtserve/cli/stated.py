@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from rtserve.cli.choice import OneOf
-from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.output import emit_json, json_option, show, tell
 from rtserve.errors import InputError
 from rtserve.spec import FORMS
 
@@ -82,7 +82,7 @@ def annotate(
     if as_json:
         emit_json("annotation", report.to_dict())
     else:
-        click.echo("\n".join(report.lines()))
+        show("\n".join(report.lines()))
     tell(f"wrote {report.path}")
 
 
@@ -96,5 +96,5 @@ def _annotate_graph(
         emit_json("annotation", report)
     else:
         changes = [f"  changed {text}" for text in report["changes"]]
-        click.echo("\n".join([report["path"], f"  input   {report['input']}; output {report['output']}", *changes]))
+        show("\n".join([report["path"], f"  input   {report['input']}; output {report['output']}", *changes]))
     tell(f"wrote {report['path']}")

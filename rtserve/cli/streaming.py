@@ -9,7 +9,7 @@ import click
 
 from rtserve.cli.choice import OneOf
 from rtserve.cli.engine import EngineChoice
-from rtserve.cli.output import emit_json, json_option, tell, working
+from rtserve.cli.output import conclude, emit_json, json_option, tell, working
 from rtserve.graphs.engines import LAYOUTS
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def stream(graph: Path, hop: int, output: Path, engine: str, explain: bool, forc
 
     with working(f"streaming {graph.name}"):
         report = stream_to_file(graph, output, hop=hop, engine=engine, force=force)
-    tell(stream_text(report, explain=explain))
+    conclude(stream_text(report, explain=explain), as_json=as_json)
     if as_json:
         emit_json("stream", report)
 
@@ -71,7 +71,7 @@ def run(graph: Path, source: str, as_json: bool, **options: Any) -> None:
     options |= {key: options[key] or "" for key in ("unit", "source_unit")}
     quiet = as_json or options["output"] is not None or bool(options["outlet"])
     report = run_source(graph, source, Running(**options), told=None if quiet else _answer, said=tell)
-    tell(run_text(report))
+    conclude(run_text(report), as_json=as_json)
     if as_json:
         emit_json("run", report)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rtserve.cli.output import emit_json, json_option, resumable, tell
+from rtserve.cli.output import conclude, emit_json, json_option, resumable, show, tell
 from rtserve.cli.progress import progress
 from rtserve.cli.stated import stated_options
 
@@ -66,17 +66,17 @@ def train(windows: Path, output: Path, as_json: bool, background: bool, **option
     from rtserve.training.commands import in_background, run_train
 
     if background:
-        tell(in_background(output))
+        conclude(in_background(output))
         return
     with resumable(output), progress("training (epochs)", quiet=as_json) as bar:
         run = run_train(windows, output, progress=bar, **options)
     if as_json:
         emit_json("training", run.to_dict())
     else:
-        click.echo("\n".join(run.lines()))
+        show("\n".join(run.lines()))
     tell(f"wrote {output}")
     if run.stopped_by_gate:
-        tell(run.stopped_by_gate)
+        conclude(run.stopped_by_gate, as_json=as_json)
         raise click.exceptions.Exit(1)
 
 
@@ -100,7 +100,7 @@ def calibrate(
     if as_json:
         emit_json("calibration", report.to_dict())
     else:
-        click.echo("\n".join(report.lines()))
+        show("\n".join(report.lines()))
     tell(f"wrote {output}")
 
 
@@ -122,7 +122,7 @@ def soup(checkpoints: tuple[str, ...], settings: tuple[str, ...], output: str, a
     if as_json:
         emit_json("soup", report.to_dict())
     else:
-        click.echo("\n".join(report.lines()))
+        show("\n".join(report.lines()))
     tell(f"wrote {output}")
 
 
@@ -151,5 +151,5 @@ def ablate(windows: Path, output: Path, as_json: bool, **options: Any) -> None:
     if as_json:
         emit_json("ablation", found.to_dict())
     else:
-        click.echo("\n".join(found.lines()))
+        show("\n".join(found.lines()))
     tell(f"wrote {output}")

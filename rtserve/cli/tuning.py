@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.output import emit_json, json_option, show, tell
 
 
 @click.command()
@@ -28,5 +28,5 @@ def tune(graph: str, as_json: bool, **options: Any) -> None:
     if as_json:
         emit_json("tuned", found.to_dict())
     else:
-        click.echo("\n".join(found.lines()))
+        show("\n".join(found.lines()))
     tell(f"wrote {place_of(graph)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -38,10 +39,8 @@ def test_the_help_imports_no_command_and_nothing_heavy():
         "print(sorted(m for m in sys.modules if m.startswith(('rtserve.cli.', 'torch', 'numpy', 'onnx'))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert (
-        done.stdout.splitlines()[-1]
-        == "['rtserve.cli.choice', 'rtserve.cli.commands', 'rtserve.cli.main', 'rtserve.cli.plain']"
-    )
+    light = ["choice", "commands", "common", "help", "main", "output", "plain"]
+    assert done.stdout.splitlines()[-1] == str([f"rtserve.cli.{name}" for name in light])
 
 
 def parsed(command: click.Command, context: click.Context, args: list[str]) -> None:
@@ -61,7 +60,7 @@ def parsed(command: click.Command, context: click.Context, args: list[str]) -> N
 def test_every_command_shows_examples_that_it_can_parse(name):
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
-    text = invoke(name, "--help").output
+    text = re.sub(r" \\\n +", " ", invoke(name, "--help").output)
     for example in entries()[name].examples:
         assert f"  {example}" in text
         program, first, *rest = shlex.split(example)

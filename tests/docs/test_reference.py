@@ -35,8 +35,10 @@ def test_every_command_has_its_usage_its_options_and_its_examples(commands):
         assert mark, path
         section = re.split(r"(?m)^## ", section)[0]
         for parameter in command.get_params(context):
-            if isinstance(parameter, click.Option) and "--help" not in parameter.opts and not parameter.hidden:
+            own = not {"--help", "--quiet"} & set(parameter.opts)  # those that every command has are said once
+            if isinstance(parameter, click.Option) and own and not parameter.hidden:
                 assert parameter.opts[-1] in section, (path, parameter.name)
+    assert all(f"`--{name}`" in commands for name in ("help", "quiet"))
     assert [line for entry in entries().values() for line in entry.examples if line not in commands] == []
 
 
