@@ -23,6 +23,7 @@ __all__ = [
     "canonical_json",
     "check_writable",
     "file_names",
+    "is_full",
     "read_json",
     "readable_file",
     "replacing",
@@ -168,7 +169,7 @@ def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        if not _is_full(error):
+        if not is_full(error):
             raise
         raise InputError(
             f"{path} could not be written: no space is left, or the file would be larger than is allowed",
@@ -178,7 +179,7 @@ def replacing(path: str | Path, *, force: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _is_full(error: OSError) -> bool:
+def is_full(error: OSError) -> bool:
     """Whether the system refused to write more; HDF5 says so in its text alone."""
     codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return error.errno in codes or any(f"errno = {code}," in str(error) for code in codes)

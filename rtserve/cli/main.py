@@ -1,7 +1,7 @@
 """The command line: one command per arrow of the path, imported only when it is called.
 
 Exit codes: 0 ok; 1 a check, parity or gate failed; 2 usage or bad input; 3 not comparable; 4 environment missing;
-130 interrupted.
+130 interrupted by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -9,9 +9,13 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
+import traceback
+from types import FrameType
 
 import click
 
@@ -22,6 +26,10 @@ from rtserve.cli.common import dressed
 from rtserve.cli.output import warn
 from rtserve.cli.plain import speak_plainly
 from rtserve.errors import InputError, RtserveError
+from rtserve.files import is_full
+
+LEAST_FREE = 1 << 20
+"""Bytes below which a disk counts as full."""
 
 
 class LazyGroup(Group):
@@ -69,9 +77,9 @@ def main(argv: list[str] | None = None) -> None:
     speak_plainly()
     try:
         code = cli.main(args=argv, prog_name="rtserve", standalone_mode=False)
-    except click.exceptions.Abort:
+    except (KeyboardInterrupt, click.exceptions.Abort):
         click.echo("interrupted", err=True)
-        code = 130
+        code = 128 + (_ENDED_BY[-1] if _ENDED_BY else signal.SIGINT)
     except click.ClickException as error:
         _say_usage(error)
         code = 2
@@ -80,9 +88,6 @@ def main(argv: list[str] | None = None) -> None:
             raise
         _say(error)
         code = error.exit_code
-    except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        code = 130
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
@@ -95,15 +100,40 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _end_like_an_interrupt() -> None:
-    """Let SIGTERM (`kill`, a batch system's time limit) end a command as Ctrl-C does: temporary files go, exit 130."""
+    """Let SIGTERM (`kill`, a batch system's time limit) end a command as Ctrl-C does: temporary files go, exit 143."""
+    _ENDED_BY.clear()
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+_ENDED_BY: list[int] = []
+"""SIGTERM, once it came: what is raised for it is a KeyboardInterrupt, which every command knows how to end on."""
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _ENDED_BY.append(number)
+    signal.default_int_handler(number, frame)
 
 
 def _from_system(error: OSError) -> InputError:
     """Say what the system refused: a full disk, a name too long, a file that vanished meanwhile."""
-    named = f" ({error.filename})" if error.filename else ""
+    place = str(error.filename or "")
+    if not place and is_full(error):
+        place = _full_place(error)
+    named = f" ({place})" if place else ""
     return InputError(f"{error.strerror or error}{named}", hint="check the path, its permissions and the free space")
+
+
+def _full_place(error: OSError) -> str:
+    """Return what is full where the system does not say it: stdout, the folder for temporary files, or this folder."""
+    if any(frame.f_code is click.echo.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)):
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # Python would try once more when it ends
+        return "standard output"
+    for folder, name in ((tempfile.gettempdir(), "for temporary files; TMPDIR names another"), (os.getcwd(), "")):
+        if shutil.disk_usage(folder).free < LEAST_FREE:
+            return f"{folder}{', ' * bool(name)}{name}"
+    return ""
 
 
 def _say(error: RtserveError) -> None:
