@@ -41,6 +41,9 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
             "rtserve list views",
             "rtserve list metrics --json",
         ),
+        "completion": _entry(
+            "completion:completion", "What a shell completes commands and options with", "rtserve completion bash"
+        ),
     },
     "Windows": {
         "simulate": _entry(

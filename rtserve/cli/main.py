@@ -18,6 +18,7 @@ import traceback
 from types import FrameType
 
 import click
+from click.shell_completion import CompletionItem
 
 import rtserve
 from rtserve.cli.choice import Group
@@ -48,6 +49,13 @@ class LazyGroup(Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         command.epilog = "\n".join(["\b", "Examples:", *(f"  {example}" for example in entry.examples)])
         return dressed(command)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands, or options of none, that what is typed may become; no command is imported for that."""
+        found = [(name, entry.summary) for name, entry in entries().items() if name.startswith(incomplete)]
+        return [CompletionItem(name, help=said) for name, said in found] + click.Command.shell_complete(
+            self, ctx, incomplete
+        )
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands in groups, each in one line, without importing any."""
