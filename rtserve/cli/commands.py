@@ -41,6 +41,9 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
             "rtserve list views",
             "rtserve list metrics --json",
         ),
+        "config": _entry(
+            "config:config", "What options are when not given, and where from", "rtserve config", "rtserve config bench"
+        ),
         "completion": _entry(
             "completion:completion", "What a shell completes commands and options with", "rtserve completion bash"
         ),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from rtserve.cli.help import HelpContext
-from rtserve.cli.output import hush
+from rtserve.cli.options import PLACE, key_of, shown
+from rtserve.cli.output import hush, tell
 
 __all__ = ["COMMON", "dressed"]
 
@@ -21,9 +23,23 @@ def _be_quiet(ctx: click.Context, _parameter: click.Parameter, quiet: Any) -> No
         ctx.find_root().call_on_close(lambda: hush(False))
 
 
+class Context(HelpContext):
+    """The context of a command; what it takes from rtserve.toml is said when it begins."""
+
+    def invoke(self, callback: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call what the command does."""
+        used = [
+            p for p in self.command.params if self.get_parameter_source(p.name or "") is ParameterSource.DEFAULT_MAP
+        ]
+        if used:
+            values = ", ".join(f"--{key_of(p)} {shown(self.lookup_default(p.name or ''))}" for p in used)
+            tell(f"from {self.find_root().meta[PLACE]}: {values}")
+        return super().invoke(callback, *args, **kwargs)
+
+
 def dressed(command: click.Command) -> click.Command:
     """Give a command, and those under it, what every command has; one that has it already stays as it is."""
-    command.context_class = HelpContext
+    command.context_class = Context
     if not any(parameter.name in COMMON for parameter in command.params):
         command.params.append(
             click.Option(

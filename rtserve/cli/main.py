@@ -33,6 +33,10 @@ LEAST_FREE = 1 << 20
 """Bytes below which a disk counts as full."""
 
 
+WITHOUT_FILE = ("config", "completion", "doctor", "list")
+"""Commands that answer whatever is wrong with rtserve.toml."""
+
+
 class LazyGroup(Group):
     """A group that knows its commands by name and imports each on first use."""
 
@@ -49,6 +53,18 @@ class LazyGroup(Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         command.epilog = "\n".join(["\b", "Examples:", *(f"  {example}" for example in entry.examples)])
         return dressed(command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is asked for, with the defaults that rtserve.toml has for it; help needs none."""
+        found = super().resolve_command(ctx, args)
+        name = found[0]
+        if name and name not in WITHOUT_FILE and not ctx.resilient_parsing and not {"-h", "--help"} & set(args):
+            from rtserve.cli.defaults import set_defaults
+
+            set_defaults(ctx, name)
+        return found
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Return the commands, or options of none, that what is typed may become; no command is imported for that."""
