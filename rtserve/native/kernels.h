@@ -176,6 +176,36 @@ RT_INLINE void rt_dense_block(const int rows, const int vecs, const int sets, co
     }                                                                                                                   \
   }
 
+/* ---- few channels: the same, of weights [channel][k] whose k are taken a vector at a time, in several sums ---- */
+
+RT_INLINE float rt_dot(const float *a, const rt_taps *taps, const float *w) {
+  rt_vec c[4] = {{0}, {0}, {0}, {0}};
+  float sum = 0.f;
+  const int n2 = taps->n2;
+  for (int k0 = 0; k0 < taps->n0; k0++)
+    for (int k1 = 0; k1 < taps->n1; k1++, w += n2) {
+      const float *p = a + k0 * taps->s0 + k1 * taps->s1;
+      int j = 0;
+      for (; j + 4 * RT_WIDTH <= n2; j += 4 * RT_WIDTH)
+        RT_UNROLL for (int s = 0; s < 4; s++) c[s] += rt_load(p + j + s * RT_WIDTH) * rt_load(w + j + s * RT_WIDTH);
+      for (; j + RT_WIDTH <= n2; j += RT_WIDTH) c[0] += rt_load(p + j) * rt_load(w + j);
+      for (; j < n2; j++) sum += p[j] * w[j];
+    }
+  c[0] = (c[0] + c[1]) + (c[2] + c[3]);
+  for (int i = 0; i < RT_WIDTH; i++) sum += c[0][i];
+  return sum;
+}
+#define RT_FEW(NAME, N, LDA)                                                                                            \
+  static __attribute__((noinline)) void NAME(const float *a, const rt_taps *taps, const float *w, const float *bias,    \
+                                             float *o, ptrdiff_t ldo, int channels, int relu) {                         \
+    const ptrdiff_t k = (ptrdiff_t)taps->n0 * taps->n1 * taps->n2;                                                      \
+    for (int i = 0; i < (N); i++)                                                                                       \
+      for (int c = 0; c < channels; c++) {                                                                              \
+        const float v = rt_dot(a + i * (LDA), taps, w + c * k) + (bias ? bias[c] : 0.f);                                \
+        o[i * ldo + c] = relu && v < 0.f ? 0.f : v;                                                                     \
+      }                                                                                                                 \
+  }
+
 /* ---- depthwise: o[row][channel] = bias[channel] + sum over k of a[row * step + k * tap][channel] w[k][channel] ---- */
 
 #if RT_WIDTH == 16

@@ -23,6 +23,8 @@ from rtserve.native.writer import Padded, Writer, operator
 
 __all__ = ["around_input", "convolve", "dense", "emit_relu", "prepare_convolutions"]
 
+FEW, LONG = 4, 64
+"""Channels that leave most of a vector empty, and from how many k in a row on those are taken a vector at a time instead."""
 FEWEST = 13
 """Rows of a part: from so many on a block of no instruction set takes its k in several sums."""
 
@@ -204,6 +206,10 @@ def dense(
         Whether what is below zero becomes zero.
     """
     channels, k = weight.shape
+    if channels <= FEW and taps.steps[2] == 1 and taps.counts[2] >= LONG:
+        packed = writer.packed(weight, weight.size, f"memcpy({{packed}}, {{plain}}, {weight.size} * sizeof(float));")
+        call_dense(writer, rows, target, taps, (packed.name, channels), writer.filled(bias), relu, kernel="RT_FEW")
+        return
     packed = writer.packed(
         weight, f"RT_PACKED({k}, {channels})", f"rt_pack({{plain}}, 1, {k}, {k}, {channels}, {{packed}});"
     )
@@ -211,18 +217,19 @@ def dense(
 
 
 def call_dense(
-    writer: Writer, rows: View, target: View, taps: Taps, weight: tuple[str, int], bias: str, relu: bool, *more: View
-) -> None:
-    """Write the calls of the dense kernel for weights that are packed; see `dense`."""
+    writer: Writer, rows: View, target: View, taps: Taps, weight: tuple[str, int], bias: str, relu: bool, *more: View,
+    kernel: str = "RT_LAYER",
+) -> None:  # fmt: skip
+    """Write the calls of the dense kernel, or of that for few channels, for weights that are packed; see `dense`."""
     axes = [a for a in range(len(target.shape)) if a != 1]
     along = max(axes, key=lambda a: target.shape[a])
     outer = [a for a in axes if a != along and target.shape[a] > 1]
     name, channels = weight
 
     def call(start: int, end: int, first: int, last: int) -> str:
-        kernel = writer.kernel("RT_LAYER", end - start, rows.steps[along])
+        name_of = writer.kernel(kernel, end - start, rows.steps[along])
         return (
-            f"{kernel}({_at('{0}', start * rows.steps[along])}, {taps}, {_at(name, first * taps.number)}, "
+            f"{name_of}({_at('{0}', start * rows.steps[along])}, {taps}, {_at(name, first * taps.number)}, "
             f"{bias if bias == '0' else _at(bias, first)}, {_at('{1}', start * target.steps[along] + first)}, "
             f"{target.steps[along]}, {last - first}, {int(relu)});"
         )

@@ -8,21 +8,28 @@ import onnx_ir as ir
 import pytest
 
 from rtserve.graphs.plan import read_model
+from rtserve.native.build import build
+from rtserve.native.compiler import best_level, levels_here
 from rtserve.native.costs import BYTES_PER_NS, CACHE_BYTES, MACS_PER_NS
 from rtserve.native.fast import choose
 from rtserve.native.flow import Operation, read_flow
 from rtserve.native.generate import generate
-from tests.runtime.test_batches import with_weights
+from rtserve.native.load import NativeModule
+from tests.runtime.test_batches import in_onnxruntime, with_weights
 
 
-def written(body, declared=""):
-    """Return the C of a graph from x (batch, 4, 40) to y."""
+def generated(body, declared=""):
+    """Return the C of a graph from x (batch, 4, 40) to y, with its weights."""
     inner = f"<{declared}>" if declared else ""
     model = with_weights(
         f'<ir_version: 9, opset_import: ["" : 20]>\none (float[N, 4, 40] x) => (y)\n{inner}\n{{\n  {body}\n}}'
     )
     reader, plan = read_model(ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(model)))
-    return generate(read_flow(plan, reader.tensors, (4, 40))).source
+    return generate(read_flow(plan, reader.tensors, (4, 40))), model
+
+
+def written(body, declared=""):
+    return generated(body, declared)[0].source
 
 
 def test_windows_put_together_are_each_whole_in_memory():
@@ -68,3 +75,28 @@ def test_tiles_are_not_taken_where_their_weights_take_longer_to_arrive():
     assert planned(20, streamed=True).fast is not None  # many windows at once read them once
     assert direct.packed == 640 * 64 * 3 * 4
     assert tiled.packed > CACHE_BYTES
+
+
+FEW = {
+    "a head": ("f = Flatten (x)\n  y = Gemm <transB = 1> (f, w, b)", "float[3, 160] w, float[3] b"),
+    "with a relu": ("f = Flatten (x)\n  g = Gemm <transB = 1> (f, w, b)\n  y = Relu (g)", "float[4, 160] w, float[4] b"),
+    "of every channel": ("s = Constant <value_ints = [0, 2, 80]> ()\n  u = Reshape (x, s)\n  y = MatMul (u, w)",
+                         "float[80, 2] w"),
+}  # fmt: skip
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("how", FEW)
+@pytest.mark.parametrize("level", levels_here(), ids=lambda level: level.name)
+def test_few_channels_take_their_k_a_vector_at_a_time(how, level):
+    found, model = generated(*FEW[how])
+    assert "RT_FEW(" in found.source
+    assert "RT_LAYER(" not in found.source
+    if levels_here().index(level) > levels_here().index(best_level()):
+        pytest.skip(f"this processor has no {level.name}")
+    module = NativeModule.of(build(found, levels=[level]))
+    x = np.random.default_rng(1).standard_normal((5, 4, 40)).astype("f4")
+    wanted = np.concatenate([in_onnxruntime(model, one[None]).reshape(1, -1) for one in x])
+    np.testing.assert_allclose(module.infer(x), wanted, rtol=1e-5, atol=1e-5)
+    x[2, 1, 7] = np.nan
+    assert np.isnan(module.infer(x)).any(axis=1).tolist() == [False, False, True, False, False]
