@@ -1,0 +1,2 @@
+# License: BSD (3-clause)
+"""What a pull request for braindecode would add; see PULL_REQUEST.md."""
