@@ -151,7 +151,7 @@ def _from_system(error: OSError) -> InputError:
 def _full_place(error: OSError) -> str:
     """Return what is full where the system does not say it: stdout, the folder for temporary files, or this folder."""
     if any(frame.f_code is click.echo.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)):
-        with open(os.devnull, "w") as nowhere:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())  # Python would try once more when it ends
         return "standard output"
     for folder, name in ((tempfile.gettempdir(), "for temporary files; TMPDIR names another"), (os.getcwd(), "")):
