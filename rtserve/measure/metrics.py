@@ -223,7 +223,7 @@ def parse_metric(name: str) -> Metric:
     if head not in FAMILIES:
         raise InputError(
             f"unknown metric {name!r}",
-            hint=meant(name, names_of_metrics(), f"use one of {', '.join(names_of_metrics())}"),
+            hint=f"{meant(name, names_of_metrics(), '')} use one of {', '.join(names_of_metrics())}".strip(),
         )
     given = [part.partition("=") for part in rest]
     settings = {key: value for key, _, value in given}

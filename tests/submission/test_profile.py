@@ -147,8 +147,8 @@ def test_channels_are_named_as_electrodes_where_they_are_such():
 @pytest.mark.parametrize(
     ("name", "said", "hint"),
     [
-        ("eeg2026/slep", "no challenge 'slep'", "'sleep'"),
-        ("eeg2026/sleep:warmup", "no phase 'warmup'", "'warm-up'"),
+        ("eeg2026/slep", "no challenge 'slep'", "did you mean sleep?"),
+        ("eeg2026/sleep:warmup", "no phase 'warmup'", "did you mean warm-up?"),
         ("eeg2025:sealed", "no phase 'sealed'", "none"),
         ("eeg2027/sleep", "no profile 'eeg2027/sleep'", "eeg2026"),
     ],

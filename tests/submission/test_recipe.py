@@ -35,8 +35,8 @@ def test_recipe_says_members_views_and_runtime(recipe_path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("views =", "veiws =", ["'veiws'", "'views'"]),
-        ('runtime = "torch"', 'runtim = "torch"', ["'runtim'", "'runtime'"]),
+        ("views =", "veiws =", ["'veiws'", "did you mean views?"]),
+        ('runtime = "torch"', 'runtim = "torch"', ["'runtim'", "did you mean runtime?"]),
         ('runtime = "torch"', 'runtime = "tensorrt"', ["tensorrt", "torchscript"]),
         ('runtime = "torch"', 'layout = "gpu"', ["'gpu'", "cuda"]),
         ('profile = "eeg2025"', 'profile = "eeg2052"', ["eeg2052", "eeg2025"]),
