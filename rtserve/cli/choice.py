@@ -40,7 +40,8 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that is asked for."""
         name, names = args[0] if args else "", self.list_commands(ctx)
-        if name and not name.startswith("-") and name not in names:
+        # A shell that asks what to complete (resilient) is told nothing; click 8.2.0 asks with words of the group above.
+        if name and not name.startswith("-") and name not in names and not ctx.resilient_parsing:
             ctx.fail(f"no command {name!r}; {meant(name, names, f'see `{ctx.command_path} --help`', n=2)}")
         return super().resolve_command(ctx, args)
 
