@@ -136,8 +136,9 @@ class _Part:
 
     def written(self, writer: Writer) -> _Part:
         """Return it as a view, with what is an expression written."""
-        if self.pending.text != PLAIN:
-            write_pending(writer, self.name, self.pending)
+        if self.pending.text == PLAIN:
+            return self
+        write_pending(writer, self.name, self.pending)
         return replace(self, pending=Pending(text=PLAIN, views=(writer.view(self.name),)))
 
     def write(self, writer: Writer, target: View, *, relu: bool) -> None:

@@ -49,6 +49,17 @@ def test_a_relu_behind_parts_is_computed_on_the_way():
     assert re.search(r"rt_relu\(+x\[\w+\] \* x", source)  # of the product itself, which is written nowhere else
 
 
+@pytest.mark.tools
+def test_parts_that_lie_differently_are_each_found():
+    """A sum of one is an expression that is a view alone; beside a longer part of another order it is copied as it lies."""
+    body = "a = Sum (x)\n  b = Conv <pads = [1, 1]> (x, w)\n  c = Abs (x)\n  y = Concat <axis = 1> (a, b, c)"
+    found, model = generated(body, "float[8, 4, 3] w")
+    module = NativeModule.of(build(found, levels=levels_here()[:1]))
+    x = np.random.default_rng(2).standard_normal((2, 4, 40)).astype("f4")
+    wanted = np.stack([in_onnxruntime(model, one[None]).reshape(-1) for one in x])
+    np.testing.assert_allclose(module.infer(x), wanted, rtol=1e-5, atol=1e-5)  # the convolution is by tiles
+
+
 def test_convolutions_of_one_value_share_its_copy_and_equal_weights():
     declared = "float[32, 4, 7] w, int64[1] s = {3}, int64[1] e = {37}, int64[1] k = {2}"
     body = (
