@@ -97,10 +97,10 @@ def choose(
     )  # fmt: skip
     direct = layer.direct()
     alone = layer.others == 1 and all(s == 1 for j, s in enumerate(strides) if j != k)
-    if not (tiles and alone and layer.taps > 1 and dilations[k] == 1) or layer.deep:
-        return Plan(fast=None, packed=direct.packed)
-    best = min((layer.by_tiles(m, q) for m in range(2, 7) for q in range(2, 7)), key=lambda way: (way.ns, way.m, way.q))
-    if best.ns > WORTH * direct.ns:
+    can = tiles and alone and layer.taps > 1 and dilations[k] == 1 and not layer.deep
+    ways = [layer.by_tiles(m, q) for m in range(2, 7) for q in range(2, 7)] if can else []
+    best = min(ways, key=lambda way: (way.ns, way.m, way.q), default=direct)
+    if best is direct or best.ns > WORTH * direct.ns:
         return Plan(fast=None, packed=direct.packed)
     reach = ((best.tiles + best.segments - 1) * best.m + best.q - 1) * layer.stride
     fast = Fast(axis=axis, tile=tile_of(best.m, best.q), stride=layer.stride, segments=best.segments, tiles=best.tiles,

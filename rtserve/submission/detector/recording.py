@@ -102,7 +102,7 @@ def open_edf(path: str) -> Recording:
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("always")
             file = _read(path, samples=bool(record_s))
-            channels = tuple(_channels(file))
+            channels = tuple(_channels(file, record_s or Fraction(0)))
             start = _start(file, head)
             gaps = not file.is_continuous if file.num_data_records else False
     except Exception as error:  # whatever a reader says of bytes that are none of its format
@@ -150,8 +150,7 @@ def _read(path: str, *, samples: bool) -> Any:
     return edfio.read_edf(whole, **options)
 
 
-def _channels(file: Any) -> Iterator[Channel]:
-    record_s = Fraction(str(file.data_record_duration))
+def _channels(file: Any, record_s: Fraction) -> Iterator[Channel]:
     for index, signal in enumerate(file.signals):
         rate = Fraction(signal.samples_per_data_record) / record_s if record_s else Fraction(0)
         unit, faulty = signal.physical_dimension, _faulty(signal)
@@ -175,16 +174,22 @@ def _faulty(signal: Any) -> str:
 def _start(file: Any, head: bytes) -> datetime.datetime | None:
     """Return when a recording began; files without a name of a person often have no date either."""
     try:
-        try:
-            return datetime.datetime.combine(file.startdate, file.starttime)
-        except IndexError:  # the second's fraction is in a record that is not there
-            if b"Startdate X" in head:
-                return None
-            # Years of two digits: 85 to 99 are of the last century (EDF, Kemp 1992; %y would begin at 69).
-            begun = datetime.datetime.strptime(head[_BEGAN].decode("ascii"), "%d.%m.%y%H.%M.%S")
-            return begun.replace(year=begun.year + 100) if begun.year < FIRST_YEAR else begun
+        return datetime.datetime.combine(file.startdate, file.starttime)
+    except IndexError:  # the second's fraction is in a record that is not there
+        return _whole_second(head)
     except (ValueError, OverflowError):
         return None
+
+
+def _whole_second(head: bytes) -> datetime.datetime | None:
+    """Return when a recording began by its fixed header alone."""
+    try:
+        begun = datetime.datetime.strptime(head[_BEGAN].decode("ascii"), "%d.%m.%y%H.%M.%S")
+    except ValueError:
+        return None
+    # Years of two digits: 85 to 99 are of the last century (EDF, Kemp 1992; %y would begin at 69).
+    begun = begun.replace(year=begun.year + 100) if begun.year < FIRST_YEAR else begun
+    return None if b"Startdate X" in head else begun
 
 
 def _seconds(text: bytes) -> Fraction | None:
