@@ -56,7 +56,7 @@ class Trace:
             if node is not None and node not in seen:
                 seen.add(node)
                 stack += [v for v in node.inputs if v in self.values and not self.stops_at(v)]
-        return sum(map(_macs, seen))
+        return sum(map(self._macs, seen))
 
     def saved(self, model: ir.Model, values: Collection[ir.Value]) -> int:
         """Return the multiply-adds per window of the nodes that nothing reads once some values come from elsewhere."""
@@ -69,15 +69,16 @@ class Trace:
                 needed.add(node)
                 stack += [v for v in node.inputs if v is not None]
         nodes = {node for value in self.values if (node := value.producer()) is not None}
-        return sum(map(_macs, nodes - needed))
+        return sum(map(self._macs, nodes - needed))
+
+    def _macs(self, node: ir.Node) -> int:
+        """Return the multiply-adds of a node per window, which is many rows where electrodes lie on the batch."""
+        rows = max(self.values[node.outputs[0]].folded, 1)
+        return rows * (_dft_macs(node) if node.op_type == "DFT" else node_macs(node))
 
     def stops_at(self, value: ir.Value | None) -> bool:
         """Whether something that is not affine reads a value."""
         return value is not None and any(reader in self.refusals for reader in value.consumers())
-
-
-def _macs(node: ir.Node) -> int:
-    return _dft_macs(node) if node.op_type == "DFT" else node_macs(node)
 
 
 def _dft_macs(node: ir.Node) -> int:
@@ -193,7 +194,7 @@ def _concat(node: ir.Node, args: list[Any]) -> Affine:
     values = [value for value in args if isinstance(value, Affine)]
     first = values[0]
     (axis,) = axes_in(first, node.attributes.get_int("axis", 0))
-    if len({(v.electrode, v.mixed) for v in values}) > 1:
+    if len({(v.electrode, v.folded, v.mixed) for v in values}) > 1:
         raise Refused("it joins values before and after the spatial step")
     joined = replace(first, dropped=frozenset.intersection(*(v.dropped for v in values)))
     electrodes = first.electrode == axis
@@ -291,7 +292,7 @@ def _add(node: ir.Node, args: list[Any]) -> Affine:
 def _add_two(left: Affine, right: Affine, sign: float) -> Affine:
     if left.mixed != right.mixed:
         raise Refused("a sum of values before and after the spatial step")
-    rank = len(left.dims) == len(right.dims) and left.electrode == right.electrode
+    rank = len(left.dims) == len(right.dims) and (left.electrode, left.folded) == (right.electrode, right.folded)
     if not rank or (left.mixed and left.dims != right.dims):
         raise Refused("a sum of values of different shape")
     both = replace(

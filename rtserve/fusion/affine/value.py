@@ -14,6 +14,7 @@ All arrays are float64. Padding, chained filters, views and filter banks by Four
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -53,6 +54,8 @@ class Affine:
         M; None where the electrodes are the window's channels.
     dropped : frozenset of int
         Channels of the window that were left out on the way: what is in them, NaN too, must not be read.
+    folded : int
+        Where a reshape laid the electrodes on the batch, as encoders of one channel do, how many they are; else 0.
     bank : int
         Where a reshape laid the electrodes of several filters end to end on axis 0, how many filters; `response` keeps
         that axis at one entry per filter. Only a grouped spatial step can follow.
@@ -66,6 +69,7 @@ class Affine:
     spatial: np.ndarray | None = None
     mix: np.ndarray | None = None
     dropped: frozenset[int] = frozenset()
+    folded: int = 0
     bank: int = 1
 
     @classmethod
@@ -110,7 +114,7 @@ class Affine:
     @property
     def electrodes(self) -> np.ndarray:
         """M, (electrodes, n_chans)."""
-        return np.eye(self.dims[self.electrode or 0]) if self.mix is None else self.mix
+        return np.eye(self.folded or self.dims[self.electrode or 0]) if self.mix is None else self.mix
 
     def along(self, axis: int, linear: Callable[[np.ndarray, int], np.ndarray]) -> Affine:
         """Return the value after a linear map along one axis of `dims`, given the array and the axis there."""
@@ -168,10 +172,28 @@ class Affine:
             return self.as_electrodes().reshaped(dims)
         if self.electrode == 1 and self.dims[0] > 1 and dims == (self.dims[0] * self.dims[1], *self.dims[2:]):
             return self._laid_end_to_end(dims)
+        if self.folded and math.prod(dims) == self.folded * math.prod(self.dims):
+            return self._off_the_batch().reshaped(dims)
+        if self.electrode == 0 and self.bank == 1 and math.prod(dims) == math.prod(self.dims[1:]):
+            return self._on_the_batch().reshaped(dims)
         if self.electrode is not None:
             electrode = _same_axis(self.dims, dims, self.electrode)
         reduced = tuple(1 if axis == electrode else dim for axis, dim in enumerate(dims))
         return self.mapped(lambda a: a.reshape(len(a), *reduced), dims, electrode)
+
+    def _on_the_batch(self) -> Affine:
+        """Return the value with its electrodes, which are in front, laid on the batch."""
+        return replace(
+            self, response=self.response[:, 0], bias=self.bias[:, 0], dims=self.dims[1:], electrode=None,
+            folded=self.dims[0],
+        )  # fmt: skip
+
+    def _off_the_batch(self) -> Affine:
+        """Return the value with its electrodes in front again."""
+        return replace(
+            self, response=self.response[:, None], bias=self.bias[:, None], dims=(self.folded, *self.dims), electrode=0,
+            folded=0,
+        )  # fmt: skip
 
     def _laid_end_to_end(self, dims: tuple[int, ...]) -> Affine:
         """Return the electrodes of all filters on one axis, filter by filter."""
@@ -188,10 +210,9 @@ class Affine:
 
 def _same_axis(old: tuple[int, ...], new: tuple[int, ...], axis: int) -> int:
     """Return where axis `axis` of `old` is in `new`, if a reshape leaves it whole."""
-    before = int(np.prod(old[:axis], dtype=np.int64))
     for candidate, dim in enumerate(new):
-        whole = int(np.prod(new, dtype=np.int64)) == int(np.prod(old, dtype=np.int64))
-        if whole and dim == old[axis] and int(np.prod(new[:candidate], dtype=np.int64)) == before:
+        whole = math.prod(new) == math.prod(old)
+        if whole and dim == old[axis] and math.prod(new[:candidate]) == math.prod(old[:axis]):
             return candidate
     raise Refused("a reshape mixes the electrode axis with another")
 

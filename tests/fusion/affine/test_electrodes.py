@@ -31,6 +31,12 @@ def same_filter(emit, x, w):
     return emit("Conv", x, np.repeat(w(1, 1, 5), C, 0), w(C), pads=[2, 2], group=C)
 
 
+def by_itself(emit, x, w):
+    """Filter every electrode as a window of its own."""
+    alone = emit("Conv", emit("Reshape", x, [-1, 1, N_TIMES]), w(1, 1, 5), w(1), pads=[2, 2])
+    return emit("Reshape", alone, [-1, C, N_TIMES])
+
+
 ELECTRODES = {
     "a factor each": lambda emit, x, w: emit("Mul", x, w(C, 1) + np.float32(2)),
     "standardised": lambda emit, x, w: emit("Div", emit("Sub", x, w(C, 1)), np.abs(w(C, 1)) + np.float32(0.5)),
@@ -46,6 +52,7 @@ ELECTRODES = {
     "beside each other": lambda emit, x, w: emit("Concat", emit.slice(x, 1, 3, C), emit.slice(x, 1, 0, 3), axis=1),
     "halves exchanged": lambda emit, x, w: emit("Concat", *emit.many("Split", x, [2, 4], n=2, axis=1)[::-1], axis=1),
     "one filter for all": same_filter,
+    "one filter, on the batch": by_itself,
 }  # fmt: skip
 TIME = {
     "nothing": lambda emit, x, w: x,
@@ -72,6 +79,38 @@ def net(*steps, taps=9, filters=3):
 
 def of(report):
     return next(o for o in report.outcomes if o.name == "linear-prefix")
+
+
+def on_the_batch(emit, x, w):
+    """Filters, a sum and a pool on (batch x electrodes, 1, time)."""
+    alone = emit("Reshape", emit("Mul", x, w(C, 1)), [-1, 1, N_TIMES])
+    wide = emit("Conv", alone, w(3, 1, 5), w(3), pads=[2, 2])
+    both = emit("Add", wide, emit("Conv", wide, w(3, 3, 3), pads=[1, 1]))
+    return emit("Reshape", both, [-1, 1, C, 3, N_TIMES])
+
+
+def test_encoders_of_one_channel_go_into_the_spatial_step():
+    def body(emit, x, weights):
+        h = emit("Transpose", on_the_batch(emit, x, weights), perm=[0, 1, 3, 2, 4])
+        h = emit("Reshape", h, [-1, 3, C, N_TIMES])
+        h = emit("Conv", h, weights(6, 1, C, 1), weights(6), group=3)
+        return head(emit, emit("Elu", h), weights, 6, axes=(2, 3))
+
+    fused, report, parity = fuse_with_report([network(body)])
+    assert of(report).status == "applied", of(report).reason
+    assert parity.passed
+
+
+def test_an_activation_on_the_batch_stops_the_electrodes_there():
+    def body(emit, x, weights):
+        h = emit("Elu", emit("Conv", emit("Reshape", x, [-1, 1, N_TIMES]), weights(3, 1, 9)))
+        h = emit("Reshape", emit("ReduceMean", h, [2], keepdims=0), [-1, C * 3, 1, 1])
+        return head(emit, h, weights, 3 * C, axes=(2, 3))
+
+    fused, report, parity = fuse_with_report([network(body)])
+    assert of(report).status != "applied"
+    assert "comes before the spatial step" in of(report).reason
+    assert parity.passed
 
 
 @pytest.mark.parametrize("step", ELECTRODES.values(), ids=ELECTRODES)
