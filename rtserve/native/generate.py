@@ -24,6 +24,7 @@ import rtserve.native.pooling
 import rtserve.native.recurrent
 import rtserve.native.resampling
 import rtserve.native.shaping  # noqa: F401  (each fills a table of operators)
+from rtserve.native.costs import FAR, NEAR
 from rtserve.native.draft import rewritten
 from rtserve.native.flow import Flow, Unsupported
 from rtserve.native.linear import prepare_convolutions
@@ -184,6 +185,8 @@ def _file(
         [
             f"/* One window ({' x '.join(map(str, window[1:]))}) to {prod(flow.shapes[flow.output])} numbers. */",
             *head,
+            f"#define RT_FAR {FAR}",
+            f"#define RT_NEAR {NEAR}",
             '#include "kernels.h"',
             "typedef double rt_wide __attribute__((may_alias));",
             "#define RT_JOIN_(a, b) a##b",

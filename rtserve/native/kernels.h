@@ -85,8 +85,10 @@ typedef struct {
 /* Take note of floats that will be read; the place may be outside of what there is. */
 #define RT_FETCH(P, FLOATS) __builtin_prefetch((const void *)((uintptr_t)(P) + 4 * (uintptr_t)(FLOATS)), 0, 2)
 
-/* `ahead`: how far behind w the next panel lies, which is fetched into the core's own cache meanwhile. Panels of a graph lie
- * in the order in which they are used, and together are often more than that cache holds. */
+/* `ahead`: floats behind w that are fetched into the core's own cache meanwhile: the next panel, or of a large one (RT_FAR)
+ * what comes soon (RT_NEAR), since too much on its way at once is slower than nothing. Panels of a graph lie in the order in
+ * which they are used, and together are often more than that cache holds. */
+#define RT_AHEAD(PANEL) ((PANEL) > RT_FAR ? RT_NEAR : (PANEL))
 RT_INLINE void rt_dense_block(const int rows, const int vecs, const int sets, const ptrdiff_t lda, const float *a,
                               const rt_taps *taps, const float *w, const ptrdiff_t ahead, const float *bias, float *o,
                               ptrdiff_t ldo, int part, int relu) {
@@ -150,7 +152,8 @@ RT_INLINE void rt_dense_block(const int rows, const int vecs, const int sets, co
 
 #define RT_BLOCKS(COUNT, ROWS, VECS, LDA)                                                                               \
   for (int i = 0; i < (COUNT); i++, p += (ROWS) * (LDA), q += (ROWS) * ldo)                                             \
-    rt_dense_block(ROWS, VECS, RT_SETS(ROWS, VECS), LDA, p, taps, w, k * (VECS) * RT_WIDTH, bias, q, ldo, part, relu);
+    rt_dense_block(ROWS, VECS, RT_SETS(ROWS, VECS), LDA, p, taps, w, RT_AHEAD(k * (VECS) * RT_WIDTH), bias, q, ldo,     \
+                   part, relu);
 /* N rows in the fewest blocks, as equal as they can be. */
 #define RT_PANEL_OF(N, MOST, VECS, LDA)                                                                                 \
   {                                                                                                                     \
