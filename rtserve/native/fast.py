@@ -17,7 +17,8 @@ from fractions import Fraction
 from math import ceil, prod
 from typing import TYPE_CHECKING
 
-from rtserve.native.costs import BYTES_PER_NS, LANES, MACS_PER_NS
+from rtserve.native.costs import BYTES_PER_NS, LANES, MACS_PER_NS, NUMBERS_PER_NS
+from rtserve.native.together import positions_together
 from rtserve.runtime.points import MOST_POINTS, Tile, tile_of
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def choose(
     strides, dilations = attrs.get("strides") or [1] * (rank - 2), attrs.get("dilations") or [1] * (rank - 2)
     layer = _Layer(
         n_in=weight.shape[1], group=attrs.get("group", 1), channels=weight.shape[0], n_out=n_out,
-        taps=weight.shape[k + 2], stride=strides[k], others=prod(weight.shape[2:]) // weight.shape[k + 2],
+        taps=weight.shape[k + 2], stride=strides[k], dilation=dilations[k],
+        others=prod(weight.shape[2:]) // weight.shape[k + 2],
         lines=prod(target) // (target[1] * n_out), streamed=streamed,
     )  # fmt: skip
     direct = layer.direct()
@@ -130,6 +132,7 @@ class _Layer:
     n_out: int
     taps: int
     stride: int
+    dilation: int
     others: int
     lines: int
     streamed: bool
@@ -148,7 +151,9 @@ class _Layer:
         """Return the way by every tap."""
         k = self.taps * self.others * self.n_in
         packed = 4.0 * k * self.blocks * LANES
-        return _Way(ns=self._products(self.n_out * k * self.blocks, packed, 1), packed=packed)
+        alone = self.group > 1 or self.dilation > 1
+        vectors = self.blocks if alone else positions_together(self.channels, self.taps, self.stride, self.n_out)[1]
+        return _Way(ns=self._products(self.n_out * k * vectors, packed, 1), packed=packed)
 
     def by_tiles(self, m: int, q: int) -> _Way:
         """Return the way by tiles of m outputs and q taps; without end where they cannot be."""
@@ -159,12 +164,14 @@ class _Layer:
         one, tiles = tile_of(m, q), ceil(self.n_out / m)
         terms = n * self.stride * segments - _idle(self.taps, self.stride, q, segments)
         packed = 4.0 * terms * self.n_in * self.blocks * LANES
-        into = (tiles + segments - 1) * self.stride * ceil(self.n_in * self.group / LANES)
+        windows, inputs = (tiles + segments - 1) * self.stride, self.n_in * self.group
+        into = windows * ceil(inputs / LANES)
+        spread = windows * m * (-inputs % LANES) / NUMBERS_PER_NS  # samples are laid out by whole vectors
         moved = into * (_operations(one.window) + 2 * n) + tiles * self.blocks * (_operations(one.outputs) + 2 * n)
         products = self._products(tiles * terms * self.n_in * self.blocks, packed, taken_together(self.lines, tiles))
-        return _Way(ns=products + moved * _NS, packed=packed, m=m, q=q, tiles=tiles, segments=segments)
+        return _Way(ns=products + moved * _NS + spread, packed=packed, m=m, q=q, tiles=tiles, segments=segments)
 
-    def _products(self, operations: int, packed: float, together: int) -> float:
+    def _products(self, operations: float, packed: float, together: int) -> float:
         """Return ns of a line's products: of computing, or of reading the weights once for lines taken together."""
         return max(operations * _NS, packed / BYTES_PER_NS / together if self.streamed else 0.0)
 

@@ -219,8 +219,22 @@ RT_INLINE float rt_dot(const float *a, const rt_taps *taps, const float *w) {
 #define RT_DEEP_ROWS 8
 #endif
 
+/* A vector of samples; where every channel has two kernels, half a vector, each sample twice. */
+typedef float rt_half __attribute__((vector_size(2 * RT_WIDTH), aligned(4), may_alias));
+RT_INLINE rt_vec rt_times(const int times, const float *p) {
+  if (times == 1) return rt_load(p);
+  const rt_half h = *(const rt_half *)p;
+#if RT_WIDTH == 16
+  return __builtin_shufflevector(h, h, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+#elif RT_WIDTH == 8
+  return __builtin_shufflevector(h, h, 0, 0, 1, 1, 2, 2, 3, 3);
+#else
+  return __builtin_shufflevector(h, h, 0, 0, 1, 1);
+#endif
+}
+
 /* Rows that follow each other at the distance of the taps: a sample is loaded once for RT_DEEP taps. */
-RT_INLINE void rt_slide_block(const int rows, const float *a, ptrdiff_t step, int n, const float *w, ptrdiff_t ldw,
+RT_INLINE void rt_slide_block(const int rows, const int times, const float *a, ptrdiff_t step, int n, const float *w, ptrdiff_t ldw,
                               const float *bias, float *o, ptrdiff_t ldo, int part, int relu) {
   rt_vec c[RT_DEEP_ROWS];
   RT_UNROLL for (int i = 0; i < rows; i++) c[i] = bias ? rt_load(bias) : (rt_vec){0};
@@ -230,13 +244,13 @@ RT_INLINE void rt_slide_block(const int rows, const float *a, ptrdiff_t step, in
     RT_UNROLL for (int j = 0; j < RT_DEEP; j++) ww[j] = rt_load(w + (k + j) * ldw);
     const float *p = a + k * step;
     RT_UNROLL for (int r = 0; r < rows + RT_DEEP - 1; r++) {
-      const rt_vec x = rt_load(p + r * step);
+      const rt_vec x = rt_times(times, p + r * step);
       RT_UNROLL for (int j = 0; j < RT_DEEP; j++) if (r >= j && r - j < rows) c[r - j] += x * ww[j];
     }
   }
   for (; k < n; k++) {
     const rt_vec ww = rt_load(w + k * ldw);
-    RT_UNROLL for (int i = 0; i < rows; i++) c[i] += rt_load(a + (k + i) * step) * ww;
+    RT_UNROLL for (int i = 0; i < rows; i++) c[i] += rt_times(times, a + (k + i) * step) * ww;
   }
   RT_UNROLL for (int i = 0; i < rows; i++) {
     const rt_vec r = relu ? rt_relu_vec(c[i]) : c[i];
@@ -248,7 +262,7 @@ RT_INLINE void rt_slide_block(const int rows, const float *a, ptrdiff_t step, in
 }
 
 /* Any step between rows and any taps. */
-RT_INLINE void rt_depth_block(const int rows, const float *a, ptrdiff_t lda, const rt_taps *taps, const float *w,
+RT_INLINE void rt_depth_block(const int rows, const int times, const float *a, ptrdiff_t lda, const rt_taps *taps, const float *w,
                               ptrdiff_t ldw, const float *bias, float *o, ptrdiff_t ldo, int part, int relu) {
   rt_vec c[RT_DEEP_ROWS];
   RT_UNROLL for (int i = 0; i < rows; i++) c[i] = bias ? rt_load(bias) : (rt_vec){0};
@@ -257,7 +271,7 @@ RT_INLINE void rt_depth_block(const int rows, const float *a, ptrdiff_t lda, con
       for (int k2 = 0; k2 < taps->n2; k2++, w += ldw) {
         const float *p = a + k0 * taps->s0 + k1 * taps->s1 + k2 * taps->s2;
         const rt_vec ww = rt_load(w);
-        RT_UNROLL for (int i = 0; i < rows; i++) c[i] += rt_load(p + i * lda) * ww;
+        RT_UNROLL for (int i = 0; i < rows; i++) c[i] += rt_times(times, p + i * lda) * ww;
       }
   RT_UNROLL for (int i = 0; i < rows; i++) {
     const rt_vec r = relu ? rt_relu_vec(c[i]) : c[i];
@@ -268,31 +282,32 @@ RT_INLINE void rt_depth_block(const int rows, const float *a, ptrdiff_t lda, con
   }
 }
 
-#define RT_SLIDES(COUNT, ROWS)                                                                                          \
+#define RT_SLIDES(COUNT, ROWS, TIMES)                                                                                   \
   for (int i = 0; i < (COUNT); i++, p += (ROWS) * lda, q += (ROWS) * ldo)                                               \
-    rt_slide_block(ROWS, p, lda, k, w + c, ldw, bias ? bias + c : 0, q, ldo, part, relu);
-#define RT_DEPTHS(COUNT, ROWS)                                                                                          \
+    rt_slide_block(ROWS, TIMES, p, lda, k, w + c, ldw, bias ? bias + c : 0, q, ldo, part, relu);
+#define RT_DEPTHS(COUNT, ROWS, TIMES)                                                                                   \
   for (int i = 0; i < (COUNT); i++, p += (ROWS) * lda, q += (ROWS) * ldo)                                               \
-    rt_depth_block(ROWS, p, lda, taps, w + c, ldw, bias ? bias + c : 0, q, ldo, part, relu);
-#define RT_DEEP_LAYER(N, BLOCKS)                                                                                        \
+    rt_depth_block(ROWS, TIMES, p, lda, taps, w + c, ldw, bias ? bias + c : 0, q, ldo, part, relu);
+#define RT_DEEP_LAYER(N, TIMES, BLOCKS)                                                                                 \
   const ptrdiff_t ldw = RT_FILLED(channels);                                                                            \
   for (int c = 0; c < channels; c += RT_WIDTH) {                                                                        \
     const int part = channels - c < RT_WIDTH ? channels - c : 0;                                                        \
-    const float *p = a + c;                                                                                             \
+    const float *p = a + c / (TIMES);                                                                                   \
     float *q = o + c;                                                                                                   \
-    BLOCKS((N) % RT_PARTS(N, RT_DEEP_ROWS), (N) / RT_PARTS(N, RT_DEEP_ROWS) + 1)                                        \
-    BLOCKS(RT_PARTS(N, RT_DEEP_ROWS) - (N) % RT_PARTS(N, RT_DEEP_ROWS), (N) / RT_PARTS(N, RT_DEEP_ROWS))                \
+    BLOCKS((N) % RT_PARTS(N, RT_DEEP_ROWS), (N) / RT_PARTS(N, RT_DEEP_ROWS) + 1, TIMES)                                 \
+    BLOCKS(RT_PARTS(N, RT_DEEP_ROWS) - (N) % RT_PARTS(N, RT_DEEP_ROWS), (N) / RT_PARTS(N, RT_DEEP_ROWS), TIMES)         \
   }
 
-#define RT_SLIDE(NAME, N)                                                                                               \
+/* N rows; TIMES kernels for a channel, one or two. */
+#define RT_SLIDE(NAME, N, TIMES)                                                                                        \
   static __attribute__((noinline)) void NAME(const float *a, ptrdiff_t lda, int k, const float *w, const float *bias,   \
                                              float *o, ptrdiff_t ldo, int channels, int relu) {                         \
-    RT_DEEP_LAYER(N, RT_SLIDES)                                                                                         \
+    RT_DEEP_LAYER(N, TIMES, RT_SLIDES)                                                                                  \
   }
-#define RT_DEPTH(NAME, N)                                                                                               \
+#define RT_DEPTH(NAME, N, TIMES)                                                                                        \
   static __attribute__((noinline)) void NAME(const float *a, ptrdiff_t lda, const rt_taps *taps, const float *w,        \
                                              const float *bias, float *o, ptrdiff_t ldo, int channels, int relu) {      \
-    RT_DEEP_LAYER(N, RT_DEPTHS)                                                                                         \
+    RT_DEEP_LAYER(N, TIMES, RT_DEPTHS)                                                                                  \
   }
 
 /* Output i of a tile, of which n are wanted. */

@@ -18,6 +18,7 @@ from rtserve.native.flow import Operation, Unsupported
 from rtserve.native.shares import parts_for, parts_of
 from rtserve.native.taps import MOST_LOOPS, WIDEST, Taps
 from rtserve.native.tiled import write_fast
+from rtserve.native.together import Layer, together
 from rtserve.native.view import View
 from rtserve.native.writer import Padded, Writer, operator
 
@@ -25,6 +26,8 @@ __all__ = ["around_input", "convolve", "dense", "emit_relu", "prepare_convolutio
 
 FEW, LONG = 4, 64
 """Channels that leave most of a vector empty, and from how many k in a row on those are taken a vector at a time instead."""
+TWICE = 2
+"""Kernels for each channel up to which a depthwise layer reads its samples where they are, and not copies of them."""
 FEWEST = 13
 """Rows of a part: from so many on a block of no instruction set takes its k in several sums."""
 
@@ -157,8 +160,8 @@ def convolve(
     """Write a convolution of x (1 or more, channels, ...) with a kernel (outputs, channels of a group, ...)."""
     n_out, n_in = weight.shape[0] // group, weight.shape[1]
     deep = n_in == 1 and group > 1
-    if deep and (n_out > 1 or x.steps[1] != 1):
-        x = _side_by_side(writer, x, n_out)
+    if deep and (n_out > TWICE or x.steps[1] != 1):
+        x, n_out = _side_by_side(writer, x, n_out), 1
     rows = x
     for k, (stride, _) in enumerate(places):
         rows = rows.cut(k + 2, 0, target.shape[k + 2], stride)
@@ -166,21 +169,31 @@ def convolve(
         (n, dilation * x.steps[k + 2])
         for k, (n, (_, dilation)) in enumerate(zip(weight.shape[2:], places, strict=True))
     ]
-    writer.macs += target.shape[0] * prod(target.shape[2:]) * weight.size
     if deep:
-        depthwise(writer, rows, weight, bias, target, taps, relu)
+        writer.macs += target.shape[0] * prod(target.shape[2:]) * weight.size
+        depthwise(writer, rows, weight, bias, target, taps, relu, times=n_out)
         return
     if Taps.loops([(n_in, x.steps[1]), *taps]) > MOST_LOOPS:
         raise Unsupported(f"Conv over {len(taps)} axes and channels that lie apart")
-    loops, order = Taps.of([(n_in, x.steps[1]), *taps])
+    with writer.side_by_side():
+        for part in together(Layer(rows=rows, target=target, weight=weight, bias=bias), places, group):
+            _grouped(writer, part, [(n_in, x.steps[1]), *taps], group, relu)
+
+
+def _grouped(writer: Writer, layer: Layer, taps: Sequence[tuple[int, int]], group: int, relu: bool) -> None:
+    """Write a convolution group by group; `taps` are how many there are of channels and each axis, as they lie in x."""
+    rows, target, weight, bias = layer.rows, layer.target, layer.weight, layer.bias
+    n_out, n_in = weight.shape[0] // group, weight.shape[1]
+    counts = (n_in, *weight.shape[2:])
+    writer.macs += target.shape[0] * prod(target.shape[2:]) * weight.size
+    loops, order = Taps.of([(n, step) for n, (_, step) in zip(counts, taps, strict=True)])
     kernel = weight.reshape(group, n_out, *weight.shape[1:])
     flat = np.transpose(kernel, (0, 1, *[a + 2 for a in order])).reshape(group, n_out, -1)
-    with writer.side_by_side():
-        for g in range(group):
-            dense(
-                writer, rows.cut(1, g * n_in, 1), target.cut(1, g * n_out, n_out), loops, flat[g],
-                None if bias is None else bias[g * n_out : (g + 1) * n_out], relu,
-            )  # fmt: skip
+    for g in range(group):
+        dense(
+            writer, rows.cut(1, g * n_in, 1), target.cut(1, g * n_out, n_out), loops, flat[g],
+            None if bias is None else bias[g * n_out : (g + 1) * n_out], relu,
+        )  # fmt: skip
 
 
 def dense(
@@ -288,9 +301,9 @@ def _parts(n: int, channels: int, panel: int, parts: int) -> list[tuple[int, int
 
 def depthwise(
     writer: Writer, rows: View, weight: np.ndarray, bias: np.ndarray | None, target: View,
-    taps: Sequence[tuple[int, int]], relu: bool,
+    taps: Sequence[tuple[int, int]], relu: bool, *, times: int = 1,
 ) -> None:  # fmt: skip
-    """Write a convolution in which every channel has a kernel (outputs, 1, ...) of its own."""
+    """Write a convolution in which every channel has a kernel (outputs, 1, ...) of its own, or two (`times`)."""
     channels = weight.shape[0]
     loops, order = Taps.of(taps)
     flat = np.moveaxis(np.transpose(weight[:, 0], (0, *[a + 1 for a in order])).reshape(channels, -1), 0, 1)
@@ -304,7 +317,7 @@ def depthwise(
     sliding = loops.counts[:2] == (1, 1) and loops.steps[2] == lda
 
     def call(start: int, end: int, first: int, last: int) -> str:
-        kernel = writer.kernel("RT_SLIDE" if sliding else "RT_DEPTH", end - start)
+        kernel = writer.kernel("RT_SLIDE" if sliding else "RT_DEPTH", end - start, times)
         return (
             f"{kernel}({_at('{0}', start * lda)}, {lda}, {k if sliding else loops}, {packed.name}, {offset}, "
             f"{_at('{1}', start * ldo)}, {ldo}, {last - first}, {int(relu)});"

@@ -61,7 +61,7 @@ def test_parts_that_lie_differently_are_each_found():
 
 
 def test_convolutions_of_one_value_share_its_copy_and_equal_weights():
-    declared = "float[32, 4, 7] w, int64[1] s = {3}, int64[1] e = {37}, int64[1] k = {2}"
+    declared = "float[96, 4, 7] w, int64[1] s = {3}, int64[1] e = {37}, int64[1] k = {2}"
     body = (
         "a = Conv <pads = [0, 0]> (x, w)\n  b = Conv <pads = [3, 3]> (x, w)\n  c = Slice (b, s, e, k)\n  y = Add (a, c)"
     )
