@@ -84,7 +84,7 @@ def choose(
     axis : int
         The one along which the kernel is longest.
     tiles : bool
-        Whether tiles may be used.
+        Whether tiles may be used, and positions taken together.
     streamed : bool
         Whether weights come from beyond the core's own cache, for every line or lines that are taken together.
     """
@@ -93,11 +93,10 @@ def choose(
     strides, dilations = attrs.get("strides") or [1] * (rank - 2), attrs.get("dilations") or [1] * (rank - 2)
     layer = _Layer(
         n_in=weight.shape[1], group=attrs.get("group", 1), channels=weight.shape[0], n_out=n_out,
-        taps=weight.shape[k + 2], stride=strides[k], dilation=dilations[k],
-        others=prod(weight.shape[2:]) // weight.shape[k + 2],
+        taps=weight.shape[k + 2], stride=strides[k], others=prod(weight.shape[2:]) // weight.shape[k + 2],
         lines=prod(target) // (target[1] * n_out), streamed=streamed,
     )  # fmt: skip
-    direct = layer.direct()
+    direct = layer.direct(together=tiles and layer.group == 1 and dilations[k] == 1)
     alone = layer.others == 1 and all(s == 1 for j, s in enumerate(strides) if j != k)
     can = tiles and alone and layer.taps > 1 and dilations[k] == 1 and not layer.deep
     ways = [layer.by_tiles(m, q) for m in range(2, 7) for q in range(2, 7)] if can else []
@@ -132,7 +131,6 @@ class _Layer:
     n_out: int
     taps: int
     stride: int
-    dilation: int
     others: int
     lines: int
     streamed: bool
@@ -147,12 +145,12 @@ class _Layer:
         """Vectors of the output's channels."""
         return ceil(self.channels / LANES)
 
-    def direct(self) -> _Way:
-        """Return the way by every tap."""
+    def direct(self, *, together: bool) -> _Way:
+        """Return the way by every tap, of several positions at once where that is cheaper."""
         k = self.taps * self.others * self.n_in
         packed = 4.0 * k * self.blocks * LANES
-        alone = self.group > 1 or self.dilation > 1
-        vectors = self.blocks if alone else positions_together(self.channels, self.taps, self.stride, self.n_out)[1]
+        several = positions_together(self.channels, self.taps, self.stride, self.n_out)[1]
+        vectors = several if together else self.blocks
         return _Way(ns=self._products(self.n_out * k * vectors, packed, 1), packed=packed)
 
     def by_tiles(self, m: int, q: int) -> _Way:

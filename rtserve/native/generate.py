@@ -81,7 +81,7 @@ def generate(flow: Flow, *, tiles: bool = True, shared: bool = False, marks: boo
     flow : Flow
         What one window goes through.
     tiles : bool
-        Whether convolutions may be computed by tiles, which round differently.
+        Whether convolutions may be computed by tiles, which round differently, or several positions at once.
     shared : bool
         Whether several threads are to compute one window (`rtserve.native.shares`); they give the same bits.
     marks : bool

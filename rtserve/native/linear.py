@@ -49,7 +49,7 @@ def prepare_convolutions(writer: Writer, *, tiles: bool) -> None:
     writer : Writer
         Where to.
     tiles : bool
-        Whether tiles may be used where they are cheaper (`rtserve.native.fast`).
+        Whether tiles may be used where they are cheaper (`rtserve.native.fast`), or positions taken together.
     """
     layers = [
         (operation, weight, _along(weight)) for operation in writer.flow.operations if operation.op == "Conv"
@@ -71,7 +71,7 @@ def prepare_convolutions(writer: Writer, *, tiles: bool) -> None:
         if fast is not None:
             before, behind = pairs[fast.axis]
             pairs[fast.axis] = (before, max(behind, fast.reach - shape[fast.axis] - before))
-        writer.convolutions[operation.outputs[0]] = Padded(fast=fast, pads=pairs)
+        writer.convolutions[operation.outputs[0]] = Padded(fast=fast, pads=pairs, together=tiles)
 
 
 def _along(weight: np.ndarray) -> int:
@@ -101,7 +101,7 @@ def conv(writer: Writer, operation: Operation) -> None:
     if plan.fast is not None:
         write_fast(writer, plan.fast, x, weight, bias, target, group, relu)
     else:
-        convolve(writer, x, weight, bias, target, _places(operation, rank), group, relu)
+        convolve(writer, x, weight, bias, target, _places(operation, rank), group, relu, several=plan.together)
     writer.views[name] = target
 
 
@@ -155,9 +155,12 @@ def _turned(writer: Writer, name: str, x: View, plan: Padded) -> View:
 
 def convolve(
     writer: Writer, x: View, weight: np.ndarray, bias: np.ndarray | None, target: View,
-    places: Sequence[tuple[int, int]], group: int, relu: bool,
+    places: Sequence[tuple[int, int]], group: int, relu: bool, *, several: bool = False,
 ) -> None:  # fmt: skip
-    """Write a convolution of x (1 or more, channels, ...) with a kernel (outputs, channels of a group, ...)."""
+    """Write a convolution of x (1 or more, channels, ...) with a kernel (outputs, channels of a group, ...).
+
+    `several`: neighbours may be computed at once (`rtserve.native.together`).
+    """
     n_out, n_in = weight.shape[0] // group, weight.shape[1]
     deep = n_in == 1 and group > 1
     if deep and (n_out > TWICE or x.steps[1] != 1):
@@ -175,8 +178,9 @@ def convolve(
         return
     if Taps.loops([(n_in, x.steps[1]), *taps]) > MOST_LOOPS:
         raise Unsupported(f"Conv over {len(taps)} axes and channels that lie apart")
+    layer = Layer(rows=rows, target=target, weight=weight, bias=bias)
     with writer.side_by_side():
-        for part in together(Layer(rows=rows, target=target, weight=weight, bias=bias), places, group):
+        for part in together(layer, places) if several and group == 1 else [layer]:
             _grouped(writer, part, [(n_in, x.steps[1]), *taps], group, relu)
 
 

@@ -6,7 +6,8 @@ and a few more taps:
 
 .. math:: w'[p c + o, k] = w[o, k - p d], \qquad d = stride / dilation,
 
-with zeros where there is no tap. What a position reads besides are its neighbours' samples, times zero.
+with zeros where there is no tap. What a position reads besides are its neighbours' samples, times zero: of those that are no
+numbers more is seen than by one position at a time, as in tiles, and where that shows, code is written without both.
 """
 
 from __future__ import annotations
@@ -61,22 +62,20 @@ def positions_together(channels: int, taps: int, step: int, at_most: int) -> tup
     return (best, costs[best]) if costs and costs[best] <= WORTH * one else (1, one)
 
 
-def together(layer: Layer, places: Sequence[tuple[int, int]], group: int) -> list[Layer]:
+def together(layer: Layer, places: Sequence[tuple[int, int]]) -> list[Layer]:
     """Return a convolution as those that are computed in its place: several positions at once, and what is left over.
 
     Parameters
     ----------
     layer : Layer
-        One position at a time.
+        One position at a time, of one group of channels.
     places : sequence of (int, int)
         Stride and dilation of each axis.
-    group : int
-        Groups of channels; more than one stays as it is.
     """
     channels, target = len(layer.weight), layer.target
     axis = max(range(2, len(target.shape)), key=lambda a: (target.steps[a] == channels, target.shape[a]))
     (stride, dilation), size = places[axis - 2], target.shape[axis]
-    if group > 1 or target.steps[axis] != channels or target.steps[1] != 1 or stride % dilation:
+    if target.steps[axis] != channels or target.steps[1] != 1 or stride % dilation:
         return [layer]
     n, _ = positions_together(channels, layer.weight.shape[axis], stride // dilation, size)
     if n == 1:

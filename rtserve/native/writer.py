@@ -58,10 +58,11 @@ class Pending:
 
 @dataclass(frozen=True, kw_only=True)
 class Padded:
-    """What a convolution wants around its input, by axis, and whether it is computed by tiles."""
+    """What a convolution wants around its input, by axis; whether it is computed by tiles, or several positions at once."""
 
     fast: Fast | None
     pads: dict[int, tuple[int, int]]
+    together: bool = False
 
 
 class Writer:

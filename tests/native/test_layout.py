@@ -18,14 +18,14 @@ from rtserve.native.load import NativeModule
 from tests.runtime.test_batches import in_onnxruntime, with_weights
 
 
-def generated(body, declared=""):
+def generated(body, declared="", **options):
     """Return the C of a graph from x (batch, 4, 40) to y, with its weights."""
     inner = f"<{declared}>" if declared else ""
     model = with_weights(
         f'<ir_version: 9, opset_import: ["" : 20]>\none (float[N, 4, 40] x) => (y)\n{inner}\n{{\n  {body}\n}}'
     )
     reader, plan = read_model(ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(model)))
-    return generate(read_flow(plan, reader.tensors, (4, 40))), model
+    return generate(read_flow(plan, reader.tensors, (4, 40)), **options), model
 
 
 def written(body, declared=""):

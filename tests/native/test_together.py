@@ -59,6 +59,19 @@ def test_filters_on_rows_then_two_kernels_for_a_channel(kernels):
     runs_like_onnxruntime(found, model)
 
 
+@pytest.mark.tools
+def test_without_tiles_every_position_reads_its_own_samples_alone():
+    """So a window with NaN beside what the answer reads has an answer, in code that is written without tiles."""
+    body = "a = Conv <pads = [8, 7]> (x, w, b)\n  y = Slice (a, s, e, k)"
+    declared = "float[8, 4, 16] w, float[8] b, int64[1] s = {0}, int64[1] e = {20}, int64[1] k = {2}"
+    found, model = generated(body, declared, tiles=False)
+    assert ", 16, packed" not in found.source
+    x = np.random.default_rng(2).standard_normal((1, 4, 40)).astype("f4")
+    x[0, 1, 27] = np.nan  # the last position of the answer reads samples 11 to 26
+    module = NativeModule.of(build(found, levels=levels_here()[:1]))
+    np.testing.assert_allclose(module.infer(x)[0], in_onnxruntime(model, x).reshape(-1), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("channels", "taps", "step", "at_most", "wanted"),
     [(8, 16, 1, 40, 2), (16, 16, 1, 40, 1), (8, 4, 1, 40, 1), (8, 16, 1, 1, 1), (4, 24, 1, 40, 4), (8, 16, 4, 40, 1)],
