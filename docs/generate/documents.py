@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,34 @@ from docs.generate.markdown import code, fence
 from docs.generate.tutorials import kept_at, outcome, warm
 from rtserve.cli.commands import entries
 
-__all__ = ["documents_page", "kinds", "seen", "shape"]
+__all__ = ["HELD", "INSIDE", "documents_page", "kinds", "named", "seen", "shape"]
 
 OPENING = """# JSON documents
 
 `--json` prints one document on stdout. Its first key says its kind and the version of its shape, `rtserve.KIND/VERSION`; a
 result that a command writes into a file has the same form. What stands under a kind are the keys of a document that its
 command printed when this site was built. Keys that are names of yours (a class, a challenge) are those of that run.
+"""
+HELD = {
+    "demo_settings": "`settings.json` in the folder of `rtserve demo`",
+    "demo_timing": "`results/timing.json` there: the raw times of the branches",
+    "environment": "the record in an environment that `rtserve env create` made",
+    "manifest": "`manifest.json` in a zip that `rtserve build` wrote",
+    "native": "the description in what `rtserve compile` wrote",
+    "plan": "what the torch executor in a zip runs",
+    "training_checkpoint": "`best.pth` and `last.pth` of `rtserve train`",
+    "training_record": "what a checkpoint, and a graph made from it, was trained on, as hashes",
+    "training_result": "`result.json` of a trained seed: its test, its gates, raw predictions",
+    "training_run": "`run.json` of `rtserve train`: settings, data, split, versions",
+    "tuning": "`OUTPUT.tuning.json` of `rtserve fuse --tune`: the candidates' times",
+}
+"""Kinds that no command prints, and what holds them."""
+INSIDE = {"error": "what one process of rtserve tells another", "simulate": "the generator that windows name"}
+"""Names of that form that are no document that anybody is given."""
+HELD_TITLE = """## Documents that are written only
+
+A result that is written with `-o` is of the kind that its command prints, with raw values where it prints none. These are
+written beside it, or inside what is written:
 """
 NAMES = {int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null"}
 
@@ -43,6 +65,16 @@ def kinds(root: Path) -> dict[str, list[str]]:
                     for kind in _constants(call.args[0]):
                         if command not in found.setdefault(kind, []):
                             found[kind].append(command)
+    return found
+
+
+def named(root: Path) -> set[str]:
+    """Return the kinds that are named anywhere in the source: ``rtserve.KIND/VERSION``, or saved under their name."""
+    found = set()
+    for path in (root / "rtserve").rglob("*.py"):
+        text = path.read_text("utf-8")
+        found |= set(re.findall(r"\"rtserve\.([a-z_.]+)/\d*\"", text))
+        found |= set(re.findall(r"save_result\([^()\"]*\"([a-z_.]+)\"", text))
     return found
 
 
@@ -114,4 +146,5 @@ def documents_page(root: Path) -> str:
             parts.append(fence("\n".join(shape(document))))
         else:
             parts.append(f"Printed by {' and '.join(code(f'rtserve {name}') for name in commands)}.\n")
+    parts += [HELD_TITLE, *(f"- {code(f'rtserve.{kind}')}: {what}" for kind, what in sorted(HELD.items())), ""]
     return "\n".join(parts)

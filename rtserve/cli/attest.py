@@ -37,7 +37,7 @@ def attest(
     """Write an in-toto statement about ZIP: its digest, the graphs inside, and what it scores on --data."""
     from rtserve.submission.attestation.attest import attest as attest_zip
 
-    with working("scoring"):
+    with working("scoring", quiet=as_json):
         found = attest_zip(
             zip_path, data=data, output=output, metrics=metrics, split=split, profile=profile, sign_key=sign_key, force=force
         )  # fmt: skip
@@ -66,7 +66,7 @@ def replay(
     """Recompute every digest and every score that BUNDLE states; a score has to agree within 1e-6."""
     from rtserve.submission.attestation.replay import replay as replay_bundle
 
-    with working("scoring"):
+    with working("scoring", quiet=as_json):
         found = replay_bundle(bundle, data=data, verify_key=verify_key, signature=signature)
     conclude("\n".join(found.lines()), as_json=as_json)
     if as_json:

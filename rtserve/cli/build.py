@@ -26,7 +26,7 @@ def build(
     from rtserve.submission.build_report import build_text
     from rtserve.submission.bundle import build as build_bundle
 
-    with progress("build") as step:
+    with progress("build", quiet=as_json) as step:
         built = build_bundle(
             recipe, root=root, output=output, force=force, unit=unit or "", sfreq=sfreq or 0.0, progress=step
         )
@@ -46,7 +46,8 @@ def verify(ctx: click.Context, zip_path: Path, env: Path | None, no_replay: bool
     from rtserve.submission.custody import verification_text
     from rtserve.submission.custody import verify as verify_zip
 
-    result = verify_zip(zip_path, env=env, replay=not no_replay)
+    with progress("verifying", quiet=as_json) as bar:
+        result = verify_zip(zip_path, env=env, replay=not no_replay, progress=bar)
     conclude(verification_text(result), as_json=as_json)
     if as_json:
         emit_json("verify", result.to_dict())
@@ -93,7 +94,8 @@ def try_(ctx: click.Context, zip_path: Path, profile: str, path: Path, as_json: 
     """Check ZIP in every environment of PROFILE under --path: does it load there, and what does a window cost?"""
     from rtserve.submission.tried import try_environments
 
-    trials = try_environments(zip_path, path, profile=profile, say=tell)
+    with progress("checking", quiet=as_json) as bar:
+        trials = try_environments(zip_path, path, profile=profile, say=tell, progress=bar)
     if as_json:
         emit_json("env.try", {"trials": [trial.to_dict() for trial in trials]})
     else:

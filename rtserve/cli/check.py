@@ -8,6 +8,7 @@ import click
 
 from rtserve.cli.choice import Group
 from rtserve.cli.output import emit_json, json_option, show, tell
+from rtserve.cli.progress import progress
 
 __all__ = ["check", "profiles"]
 
@@ -65,10 +66,11 @@ def check(
     from rtserve.submission.validate import check as validate
 
     tell(f"checking {zip_path} against {profile}")
-    report = validate(
-        zip_path, profile=profile, env=env, strict=strict, select=select, ignore=ignore, run=not no_run, shape=shape,
-        limits=Limits(wall_s=timeout), against=against,
-    )  # fmt: skip
+    with progress("checking", quiet=as_json or as_sarif or as_markdown) as bar:
+        report = validate(
+            zip_path, profile=profile, env=env, strict=strict, select=select, ignore=ignore, run=not no_run,
+            shape=shape, limits=Limits(wall_s=timeout), against=against, progress=bar,
+        )  # fmt: skip
     if as_json:
         emit_json("check", shapes.to_dict(report))
     elif as_sarif or as_markdown:

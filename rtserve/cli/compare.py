@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
-from rtserve.cli.output import emit_json, json_option, show, tell
+from rtserve.cli.output import emit_json, json_option, show, tell, width_of
 from rtserve.cli.stated import stated_options
 
 __all__ = ["compare"]
@@ -32,16 +33,18 @@ def compare(first: str, second: str, output: str | None, force: bool, as_json: b
     """Compare FIRST and SECOND: settings line by line, and those numbers that mean the same (exit 3 where none do)."""
     from functools import partial
 
+    from rtserve.cli.progress import progress
     from rtserve.errors import NotComparableError
     from rtserve.measure.commands import run_compare
     from rtserve.submission.scoring import predict_zip
 
     zips = partial(predict_zip, challenge=options.pop("challenge"), profile=options.pop("profile"), assume=tell)
-    result = run_compare(first, second, output=output, force=force, predict_zip=zips, **options)
+    with progress("comparing", quiet=as_json) as bar:
+        result = run_compare(first, second, output=output, force=force, predict_zip=zips, progress=bar, **options)
     if as_json:
         emit_json("comparison", result.to_dict())
     else:
-        show("\n".join(result.lines()))
+        show("\n".join(result.lines(width_of(sys.stdout))))
     if output:
         tell(f"wrote {output}")
     if not result.comparable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -39,7 +40,9 @@ def demo(
     from rtserve.demo import QUICK, DemoSettings, run_demo
 
     settings = QUICK if quick else DemoSettings()
-    outcome = run_demo(output, settings=settings, force=force, n_jobs=jobs, tell=tell, bar=progress)
+    outcome = run_demo(
+        output, settings=settings, force=force, n_jobs=jobs, tell=tell, bar=partial(progress, quiet=as_json)
+    )
     if as_json:
         emit_json("demo", outcome.to_dict())
     else:

@@ -51,7 +51,7 @@ def fuse(
     """Fuse MEMBERS and views into one graph that gives the same numbers."""
     from rtserve.fusion.report import fuse_text, fuse_to_file
 
-    with working(f"fusing {len(members)} member{'s' * (len(members) > 1)}"):
+    with working(f"fusing {len(members)} member{'s' * (len(members) > 1)}", quiet=as_json):
         report = fuse_to_file(members, output, stated=vars(stated), **options)  # type: ignore[arg-type]
     conclude(fuse_text(report, explain=explain), as_json=as_json)
     if as_json:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from rtserve.cli.choice import OneOf
-from rtserve.cli.output import conclude, emit_json, json_option, show, working
+from rtserve.cli.output import conclude, emit_json, json_option, show, width_of, working
 from rtserve.errors import InputError
 from rtserve.spec import FORMS
 
@@ -68,7 +69,7 @@ def export(
             hint="--exporter exporters/braindecode_models.py:EEGNeX, or your own: exporters/README.md",
         )
     options |= {"network": network, "child": None if hub else child_for(checkpoint, trusted=trusted)}
-    with working(f"exporting {checkpoint.name}", limit_s=timeout_s):
+    with working(f"exporting {checkpoint.name}", limit_s=timeout_s, quiet=as_json):
         report = export_to_file(checkpoint, output, **options)
     conclude(export_text(report), as_json=as_json)
     if as_json:
@@ -86,4 +87,4 @@ def inspect(file: Path, as_json: bool) -> None:
     if as_json:
         emit_json("inspect", report)
     else:
-        show(inspect_text(report))
+        show(inspect_text(report, width=width_of(sys.stdout)))

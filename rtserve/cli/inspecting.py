@@ -8,6 +8,7 @@ from typing import Any
 
 from rtserve.errors import InputError
 from rtserve.files import readable_file
+from rtserve.tables import aligned
 
 __all__ = ["inspect_file", "inspect_text"]
 
@@ -87,35 +88,35 @@ def _zip_kind(path: Path) -> str:
     return "windows" if names and all(name.endswith(".npy") for name in names) else "zip"
 
 
-def inspect_text(report: dict[str, Any]) -> str:
-    """Return the report as lines for a person."""
+def inspect_text(report: dict[str, Any], *, width: int | None = None) -> str:
+    """Return the report as lines for a person; `width` are a terminal's columns."""
     lines = [f"{report['file']}  {report['kind']}, {report['bytes']:,} bytes"]
     for key, value in report.items():
         if key not in ("file", "kind", "bytes"):
-            lines += _entry(key.replace("_", " "), value, indent=2)
+            lines += _entry(key.replace("_", " "), value, indent=2, width=width)
     return "\n".join(lines)
 
 
-def _entry(key: str, value: Any, *, indent: int) -> list[str]:
+def _entry(key: str, value: Any, *, indent: int, width: int | None) -> list[str]:
     pad = " " * indent
     if value in (None, [], {}, ()):
         return []
     if isinstance(value, list) and value and all(isinstance(row, dict) and "key" in row for row in value):
-        return [f"{pad}{key} ({len(value)})", *_table(value, indent + 2)]
+        return [f"{pad}{key} ({len(value)})", *_table(value, indent + 2, width)]
     if isinstance(value, list) and any(isinstance(row, dict) for row in value):
-        rows = [_entry(str(number), row, indent=indent + 2) for number, row in enumerate(value, start=1)]
+        rows = [_entry(str(number), row, indent=indent + 2, width=width) for number, row in enumerate(value, start=1)]
         return [f"{pad}{key} ({len(value)})", *(line for row in rows for line in row)]
     if isinstance(value, dict):
-        inner = [_entry(str(name), item, indent=indent + 2) for name, item in value.items()]
+        inner = [_entry(str(name), item, indent=indent + 2, width=width) for name, item in value.items()]
         return [f"{pad}{key}", *(line for entry in inner for line in entry)]
     return [f"{pad}{key:<14} {_plain(value)}"]
 
 
-def _table(rows: list[dict[str, Any]], indent: int) -> list[str]:
+def _table(rows: list[dict[str, Any]], indent: int, width: int | None) -> list[str]:
     """Return rows under each other with their columns aligned."""
-    cells = [[_shape(value) if key == "shape" else _plain(value) for key, value in row.items()] for row in rows]
-    widths = [max(len(row[i]) for row in cells if i < len(row)) for i in range(max(map(len, cells)))]
-    return [" " * indent + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=False)).rstrip() for row in cells]
+    names = list(dict.fromkeys(["key", *(name for row in rows for name in row)]))
+    cells = [[(_shape if name == "shape" else _plain)(row.get(name, "")) for name in names] for row in rows]
+    return aligned(["", *names[1:]], cells, width, headed=False, indent=indent)
 
 
 def _shape(shape: list[int]) -> str:

@@ -1,11 +1,12 @@
 """The command line: one command per arrow of the path, imported only when it is called.
 
 Exit codes: 0 ok; 1 a check, parity or gate failed; 2 usage or bad input; 3 not comparable; 4 environment missing;
-130 interrupted by Ctrl-C, 143 by SIGTERM.
+130 interrupted by Ctrl-C, 143 by SIGTERM; 141 whoever read the output went away.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -16,6 +17,7 @@ import tempfile
 import threading
 import traceback
 from types import FrameType
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -26,6 +28,7 @@ from rtserve.cli.commands import GROUPS, entries
 from rtserve.cli.common import dressed
 from rtserve.cli.output import warn
 from rtserve.cli.plain import speak_plainly
+from rtserve.cli.reader import GONE, BrokenPipe, pipes_apart, reader_went
 from rtserve.errors import InputError, RtserveError
 from rtserve.files import is_full
 
@@ -66,6 +69,16 @@ class LazyGroup(Group):
             set_defaults(ctx, name)
         return found
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the arguments; help is printed while that is done."""
+        with pipes_apart():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with pipes_apart():
+            return super().invoke(ctx)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Return the commands, or options of none, that what is typed may become; no command is imported for that."""
         found = [(name, entry.summary) for name, entry in entries().items() if name.startswith(incomplete)]
@@ -102,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         code = cli.main(args=argv, prog_name="rtserve", standalone_mode=False)
     except (KeyboardInterrupt, click.exceptions.Abort):
-        click.echo("interrupted", err=True)
+        _tell_last("interrupted")
         code = 128 + (_ENDED_BY[-1] if _ENDED_BY else signal.SIGINT)
     except click.ClickException as error:
         _say_usage(error)
@@ -112,14 +125,8 @@ def main(argv: list[str] | None = None) -> None:
             raise
         _say(error)
         code = error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = 0
-    except OSError as error:
-        if os.environ.get("RTSERVE_DEBUG"):
-            raise
-        _say(_from_system(error))
-        code = 2
+    except (BrokenPipe, OSError) as error:
+        code = GONE if isinstance(error, BrokenPipe | BrokenPipeError) and reader_went() else _end_by_system(error)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -137,6 +144,14 @@ _ENDED_BY: list[int] = []
 def _interrupt(number: int, frame: FrameType | None) -> None:
     _ENDED_BY.append(number)
     signal.default_int_handler(number, frame)
+
+
+def _end_by_system(error: BrokenPipe | OSError) -> int:
+    """Say what the system refused; a broken pipe is one between processes of ours here."""
+    if os.environ.get("RTSERVE_DEBUG"):
+        raise error
+    _say(_from_system(error if isinstance(error, OSError) else BrokenPipeError(errno.EPIPE, str(error))))
+    return 2
 
 
 def _from_system(error: OSError) -> InputError:
@@ -162,9 +177,9 @@ def _full_place(error: OSError) -> str:
 
 def _say(error: RtserveError) -> None:
     """Print an error on one line and its hint on the next."""
-    warn(f"error: {' '.join(error.message.split())}")
+    _tell_last(f"error: {' '.join(error.message.split())}")
     if error.hint:
-        warn(f"hint: {' '.join(error.hint.split())}")
+        _tell_last(f"hint: {' '.join(error.hint.split())}")
 
 
 def _say_usage(error: click.ClickException) -> None:
@@ -172,7 +187,15 @@ def _say_usage(error: click.ClickException) -> None:
     said = io.StringIO()
     error.show(file=said)
     if said.getvalue():
-        warn(said.getvalue().rstrip("\n"))
+        _tell_last(said.getvalue().rstrip("\n"))
+
+
+def _tell_last(message: str) -> None:
+    """Say how it ended, to whoever still reads stderr."""
+    try:
+        warn(message)
+    except BrokenPipeError:
+        reader_went()
 
 
 if __name__ == "__main__":

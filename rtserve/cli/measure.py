@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rtserve.cli.engine import EngineChoice
-from rtserve.cli.output import emit_json, json_option, show, tell
+from rtserve.cli.output import emit_json, json_option, show, tell, width_of
 from rtserve.cli.stated import stated_options
 from rtserve.graphs.engines import ENGINES
 
@@ -83,18 +84,18 @@ def evaluate(
     if streamed["continuous"]:
         given = {"data": data, "c1": c1, "c2": c2} | {key: options[key] for key in ("per", "by", "members", "batch")}
         given["threads"] = options["threads"] > 1
-        result: Any = _continuous(graph, streamed, given, options)
+        result: Any = _continuous(graph, streamed, given, options, as_json=as_json)
     else:
         _require_unused(streamed)
         options["weights"] = weights_of(profile) if c1 and c2 else None
         _settle_engine(graph, options)
-        with progress("scoring and timing" if options["by"] else "scoring") as callback:
+        with progress("scoring and timing" if options["by"] else "scoring", quiet=as_json) as callback:
             zips = partial(predict_zip, profile=profile)
             result = run_evaluate(graph, data, c1, c2, progress=callback, predict_zip=zips, **options)
     if as_json:
         emit_json("overall" if c1 else "evaluation", result.to_dict(raw=False))
     else:
-        show("\n".join(result.lines() + (result.table_lines() if tables else [])))
+        show("\n".join(result.lines() + (result.table_lines(width_of(sys.stdout)) if tables else [])))
     if output:
         tell(f"wrote {output}")
 
@@ -127,13 +128,13 @@ def bench(graph: str, output: str | None, force: bool, as_json: bool, **options:
 
     every = options["engine"] == "all"
     _settle_engine(graph, options)
-    with progress("timing") as callback:
+    with progress("timing", quiet=as_json) as callback:
         run = run_bench_engines if every else run_bench
         report = run(graph, output=output, force=force, progress=callback, **options)
     if as_json:
         emit_json("tuned" if every else "bench", report.to_dict() if every else report.to_dict(raw=False))
     else:
-        show("\n".join(report.lines()))
+        show("\n".join(report.lines(width_of(sys.stdout))))
     if output:
         tell(f"wrote {output}")
 
@@ -148,7 +149,7 @@ def _require_unused(streamed: dict[str, Any]) -> None:
 
 
 def _continuous(
-    graph: str | None, streamed: dict[str, Any], given: dict[str, Any], options: dict[str, Any]
+    graph: str | None, streamed: dict[str, Any], given: dict[str, Any], options: dict[str, Any], *, as_json: bool
 ) -> Continuous:
     """Score a graph on a recording."""
     from rtserve.cli.progress import progress
@@ -166,7 +167,7 @@ def _continuous(
     kept = {key: options[key] for key in ("metrics", "stated", "split", "engine", "output", "force")}
     kept |= {"band": band(streamed["band"]) if streamed["band"] else None}
     kept |= {key: streamed[key] for key in ("hop", "filtered", "elsewhere")}
-    with progress("streaming") as callback:
+    with progress("streaming", quiet=as_json) as callback:
         return evaluate_continuous(graph, streamed["continuous"], progress=callback, **kept)
 
 

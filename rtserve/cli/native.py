@@ -19,7 +19,7 @@ def compile_native(graph: Path, output: Path, threaded: bool, force: bool, as_js
     """Compile GRAPH (.onnx) to a shared library, its weights and its description, proven to give its numbers."""
     from rtserve.graphs.native import compile_text, compile_to_file
 
-    with working(f"compiling {graph.name}"):
+    with working(f"compiling {graph.name}", quiet=as_json):
         report = compile_to_file(graph, output, force=force, threaded=threaded)
     conclude(compile_text(report), as_json=as_json)
     if as_json:

@@ -27,6 +27,7 @@ __all__ = [
     "show",
     "tell",
     "warn",
+    "width_of",
     "working",
 ]
 
@@ -48,7 +49,7 @@ def emit_json(kind: str, payload: dict[str, Any], *, version: int = 1) -> None:
 
 
 @contextlib.contextmanager
-def working(label: str, *, limit_s: float | None = None) -> Iterator[None]:
+def working(label: str, *, limit_s: float | None = None, quiet: bool = False) -> Iterator[None]:
     """Show on stderr that something long is going on: a clock on a terminal, a line now and then elsewhere.
 
     Parameters
@@ -57,18 +58,20 @@ def working(label: str, *, limit_s: float | None = None) -> Iterator[None]:
         What is going on.
     limit_s : float, optional
         Seconds after which it is stopped: the only forecast there is for work that cannot be counted.
+    quiet : bool
+        Show nothing.
     """
     limit = f" (at most {limit_s:g} s)" if limit_s else ""
-    if is_quiet():
+    if quiet or is_quiet():
         yield
         return
     if moves(sys.stderr):
         from rich.console import Console
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        columns = (SpinnerColumn("line"), TextColumn(label + limit), TimeElapsedColumn())
+        columns = (SpinnerColumn("line"), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            bar.add_task(label, total=None)
+            bar.add_task(label + limit, total=None)
             yield
         return
     done = threading.Event()
@@ -117,11 +120,27 @@ def moves(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") and not os.environ.get("NO_COLOR")
 
 
+def width_of(stream: TextIO) -> int | None:
+    """Return how many columns a stream shows, COLUMNS before the terminal's own; None for a pipe or a file."""
+    if not stream.isatty():
+        return None
+    columns = 0 if os.environ.get("COLUMNS", "").isdigit() else _own_columns(stream)
+    return columns or shutil.get_terminal_size().columns
+
+
+def _own_columns(stream: TextIO) -> int:
+    """Return the columns of the terminal behind a stream (the other stream may be a pipe); 0 where it does not say."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        return 0
+
+
 def fitted(text: str, stream: TextIO) -> str:
     """Return text for a stream: on a terminal lines break between words and go on with an indent, elsewhere they do not."""
-    if not stream.isatty():
+    width = width_of(stream)
+    if width is None:
         return text
-    width = shutil.get_terminal_size().columns
     return "\n".join(part for line in text.split("\n") for part in _broken(line, width))
 
 

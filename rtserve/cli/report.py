@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from rtserve.cli.output import emit_json, json_option, tell
+from rtserve.cli.progress import Bar, progress
 
 __all__ = ["report"]
 
@@ -32,19 +33,22 @@ def report(
     runs: tuple[str, ...], outputs: tuple[str, ...], index: bool, force: bool, as_json: bool, **options: Any
 ) -> None:
     """Write a report of RUNS: results (.json), run folders, checkpoints, graphs, zips, or folders of them."""
-    if index:
-        written = _index(runs, outputs, force=force, **options)
-    else:
-        from rtserve.report.build import write_report
+    with progress("reading", quiet=as_json) as bar:
+        if index:
+            written = _index(runs, outputs, force=force, bar=bar, **options)
+        else:
+            from rtserve.report.build import write_report
 
-        written = write_report(runs, outputs, force=force, **options)
+            written = write_report(runs, outputs, force=force, progress=bar, **options)
     for path in written:
         tell(f"wrote {path}")
     if as_json:
         emit_json("report", {"written": [str(path) for path in written]})
 
 
-def _index(runs: tuple[str, ...], outputs: tuple[str, ...], *, title: str, force: bool, **others: Any) -> list[Path]:
+def _index(
+    runs: tuple[str, ...], outputs: tuple[str, ...], *, title: str, force: bool, bar: Bar, **others: Any
+) -> list[Path]:
     """Write an index for each output; what is about one page alone is refused."""
     from rtserve.report.index import write_index
 
@@ -52,4 +56,4 @@ def _index(runs: tuple[str, ...], outputs: tuple[str, ...], *, title: str, force
     if given:
         raise click.UsageError(f"--index takes no {', '.join(given)}: each page is of its own")
     own = {} if title == TITLE else {"title": title}
-    return [path for output in outputs for path in write_index(runs, output, force=force, **own)]
+    return [path for output in outputs for path in write_index(runs, output, force=force, progress=bar, **own)]

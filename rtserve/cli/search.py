@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
 from rtserve.cli.choice import OneOf
-from rtserve.cli.output import emit_json, json_option, show, tell
+from rtserve.cli.output import emit_json, json_option, show, tell, width_of
 from rtserve.cli.stated import stated_options
 
 __all__ = ["search"]
@@ -53,11 +54,11 @@ def search(graphs: tuple[str, ...], members: tuple[str, ...], as_json: bool, **o
         named = profile if "/" in profile else f"{profile}/{options['challenge']}"
         (options["metric"],) = named_metrics([options["metric"]], named)
     options["average"] = options["average"] or ""
-    with progress("fusing and timing") as callback:
+    with progress("fusing and timing", quiet=as_json) as callback:
         report, written = run_search((*graphs, *members), progress=callback, **options)
     if as_json:
         emit_json("search", report.to_dict())
     else:
-        show("\n".join(report.lines()))
+        show("\n".join(report.lines(width_of(sys.stdout))))
     for path in written:
         tell(f"wrote {path}")

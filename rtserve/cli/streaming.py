@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import click
 
 from rtserve.cli.choice import OneOf
 from rtserve.cli.engine import EngineChoice
-from rtserve.cli.output import conclude, emit_json, json_option, tell, working
+from rtserve.cli.output import conclude, emit_json, json_option, tell, width_of, working
 from rtserve.graphs.engines import LAYOUTS
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ def stream(graph: Path, hop: int, output: Path, engine: str, explain: bool, forc
     """Turn a window's GRAPH into a step that takes N new samples and gives the same answers."""
     from rtserve.streaming.report import stream_text, stream_to_file
 
-    with working(f"streaming {graph.name}"):
+    with working(f"streaming {graph.name}", quiet=as_json):
         report = stream_to_file(graph, output, hop=hop, engine=engine, force=force)
-    conclude(stream_text(report, explain=explain), as_json=as_json)
+    conclude(stream_text(report, explain=explain, width=width_of(sys.stderr)), as_json=as_json)
     if as_json:
         emit_json("stream", report)
 

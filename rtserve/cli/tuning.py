@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
-from rtserve.cli.output import emit_json, json_option, show, tell
+from rtserve.cli.output import emit_json, json_option, show, tell, width_of
 
 
 @click.command()
@@ -23,10 +24,10 @@ def tune(graph: str, as_json: bool, **options: Any) -> None:
     from rtserve.measure.tuned import place_of
     from rtserve.measure.tuned import tune as find
 
-    with progress("timing") as callback:
+    with progress("timing", quiet=as_json) as callback:
         found = find(graph, progress=callback, **options)
     if as_json:
         emit_json("tuned", found.to_dict())
     else:
-        show("\n".join(found.lines()))
+        show("\n".join(found.lines(width_of(sys.stdout))))
     tell(f"wrote {place_of(graph)}")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from rtserve.demo.notes import roughness, rounded
 from rtserve.demo.settings import VIEWS, DemoSettings, Folder
-from rtserve.demo.terminal import note_lines, table_lines
 from rtserve.demo.timing import EAGER, SESSIONS
 from rtserve.measure.evaluation import Evaluation
 from rtserve.measure.timing import Timings
+from rtserve.tables import note_lines, wrapping_table
 
 if TYPE_CHECKING:
     from rtserve.report.page import Section
@@ -105,7 +105,7 @@ class DemoOutcome:
         """Return the table as text, the notes and the paths, for a terminal of so many columns."""
         notes = [line for note in self.notes for line in note_lines(f"note: {note}", width)]
         paths = [f"submission: {self.zip}", f"summary:    {self.html}", f"            {self.markdown}"]
-        return ["", *table_lines([row.cells() for row in self.rows], width), "", *notes, "", *paths]
+        return ["", *wrapping_table([row.cells() for row in self.rows], width), "", *notes, "", *paths]
 
 
 def make_rows(

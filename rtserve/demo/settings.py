@@ -109,6 +109,7 @@ class Folder:
         wanted = json.loads(json.dumps(settings.to_dict() | {"rtserve": rtserve.__version__}))
         if record.exists():
             found = json.loads(record.read_text("utf-8"))
+            found.pop("schema", None)
             if found == wanted:
                 return True
             if not force:
@@ -119,7 +120,8 @@ class Folder:
         elif self.root.exists() and any(self.root.iterdir()):
             raise InputError(f"{self.root} is not empty and holds no demo", hint="choose another --output")
         self._clear()
-        write_bytes(record, (json.dumps(wanted, indent=1) + "\n").encode(), force=True)
+        text = json.dumps({"schema": "rtserve.demo_settings/1"} | wanted, indent=1) + "\n"
+        write_bytes(record, text.encode(), force=True)
         return False
 
     def _clear(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from rtserve.measure.hops import HopTimes, share_ends
 from rtserve.measure.machine import Machine
 from rtserve.measure.results import environment, save_result
 from rtserve.measure.timing import P99_MIN, Timings
+from rtserve.tables import fits, record_lines
 
 __all__ = ["AGAIN", "BenchReport", "Contender"]
 
+HEAD = f"{'':34s} {'p50':>9s} {'p90':>9s} {'p99':>9s}  us per window   windows/s"
 AGAIN = "the reference again"
 """Name under which the first other graph is timed a second time: the A/A pair."""
 
@@ -200,35 +203,52 @@ class BenchReport:
         """Write the report with its raw values as JSON."""
         return save_result(path, "bench", self.to_dict(), force=force)
 
-    def lines(self) -> list[str]:
-        """Return what a person reads."""
+    def lines(self, width: int | None = None) -> list[str]:
+        """Return what a person reads; `width` are a terminal's columns."""
         scenario = "single stream" if self.batch == 1 else "offline"
         plural = "s" * (self.threads > 1)
         out = [
             f"{scenario}: batch {self.batch}, {self.threads} thread{plural}, {len(self.timings.rounds)} rounds by turns"
         ]
-        out.append(f"{'':34s} {'p50':>9s} {'p90':>9s} {'p99':>9s}  us per window   windows/s")
-        for contender in self.contenders:
-            out += self._lines_of(contender)
+        rows = [self.row(contender) for contender in self.contenders]
+        columns = fits([HEAD, *map(_in_columns, rows)], width)
+        out += [HEAD] if columns else []
+        for row in rows:
+            out += [_in_columns(row)] if columns else record_lines(_label(row), _values(row), width or 0)
+            out += self._beneath(row)
         if self.noise_floor is not None:
             out.append(f"noise floor (A/A): differences under {100 * self.noise_floor:.1f} % are noise here")
         return out + [f"note: {note}" for note in self.notes()]
 
-    def _lines_of(self, contender: Contender) -> list[str]:
-        row = self.row(contender)
-        label = f"{contender.name} [{contender.engine}]" + (f" x {contender.loop}" if contender.loop > 1 else "")
-        numbers = " ".join(f"{v:9.1f}" if v else f"{'-':>9s}" for v in row["latency_us"].values())
-        out = [f"{label:34s} {numbers}  {row['throughput']:25,.0f}"]
+    def _beneath(self, row: Mapping[str, Any]) -> list[str]:
+        """Return what is said of a contender below its numbers."""
+        out = []
         if "ratio" in row:
             r = row["ratio"]
             verdict = "" if r["different"] else "   (not told apart from 1)"
             speed = f"{1 / r['value']:.2f} times as fast" if r["value"] < 1 else f"{r['value']:.2f} times as long"
             ends = f"{r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}]"
             out.append(f"  {self.contenders[0].name} takes {ends} of it: {speed}{verdict}")
-        if contender.name in self.hops:
-            out += self.hops[contender.name].lines()
+        if row["name"] in self.hops:
+            out += self.hops[row["name"]].lines()
         elif "deadline_misses" in row:
             low, high = row["deadline_interval"]
             share = f"{row['deadline_misses']:.2%} [{low:.2%}, {high:.2%}]"
             out.append(f"  {share} of calls miss the {self.hop_ms:g} ms hop")
         return out + [f"  unstable: {reason}" for reason in row["unstable"]]
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    return f"{row['name']} [{row['engine']}]" + (f" x {row['loop']}" if row["loop"] > 1 else "")
+
+
+def _in_columns(row: Mapping[str, Any]) -> str:
+    """Return a contender's numbers below `HEAD`."""
+    numbers = " ".join(f"{v:9.1f}" if v else f"{'-':>9s}" for v in row["latency_us"].values())
+    return f"{_label(row):34s} {numbers}  {row['throughput']:25,.0f}"
+
+
+def _values(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the same numbers, each with what it is."""
+    times = [(key, f"{value:.1f} us per window" if value else "-") for key, value in row["latency_us"].items()]
+    return [*times, ("windows/s", f"{row['throughput']:,.0f}")]

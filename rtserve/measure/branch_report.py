@@ -99,9 +99,9 @@ class Judged:
         """Write both with the raw predictions as JSON."""
         return save_result(path, "evaluation", self.to_dict(), force=force)
 
-    def table_lines(self) -> list[str]:
+    def table_lines(self, width: int | None = None) -> list[str]:
         """Return the tables of the evaluation."""
-        return self.evaluation.table_lines()
+        return self.evaluation.table_lines(width)
 
     def lines(self) -> list[str]:
         """Return what a person reads."""

@@ -10,6 +10,7 @@ import numpy as np
 from rtserve.errors import InputError
 from rtserve.measure.cases import Cases
 from rtserve.measure.metric import Metric
+from rtserve.tables import aligned
 
 __all__ = ["class_tables", "one_class_text", "subject_rows", "table_lines"]
 
@@ -95,26 +96,34 @@ def _value(metric: Metric, cases: Cases) -> float | None:
         return None
 
 
-def table_lines(tables: Mapping[str, Any]) -> list[str]:
-    """Return the tables of an evaluation as lines for people."""
+def table_lines(tables: Mapping[str, Any], width: int | None = None) -> list[str]:
+    """Return the tables of an evaluation as lines for people, for a terminal of so many columns where one is given."""
     out: list[str] = []
     if "confusion" in tables:
         names = tables["confusion"]["classes"]
-        out += _grid("there \\ decided", names, list(zip(names, tables["confusion"]["counts"], strict=True)))
+        counts = list(zip(names, tables["confusion"]["counts"], strict=True))
+        out += _grid("there \\ decided", names, counts, width, title="there {}, decided")
         keys = ("n", "decided_for", "recall", "precision", "f1")
         rows = [(row["class"], [row[key] for key in keys]) for row in tables["per_class"]]
-        out += _grid("class", [key.replace("_", " ") for key in keys], rows)
+        out += _grid("class", [key.replace("_", " ") for key in keys], rows, width)
     subjects = tables.get("per_subject") or []
     if subjects:
         keys = tuple(key for key in subjects[0] if key != "subject")
-        out += _grid("subject", list(keys), [(row["subject"], [row[key] for key in keys]) for row in subjects])
+        rows = [(row["subject"], [row[key] for key in keys]) for row in subjects]
+        out += _grid("subject", list(keys), rows, width)
     return out
 
 
-def _grid(corner: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Any]]]) -> list[str]:
-    cells = [[corner, *columns], *([name, *map(_cell, values)] for name, values in rows)]
-    widths = [max(len(row[k]) for row in cells) for k in range(len(columns) + 1)]
-    return ["  " + "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
+def _grid(
+    corner: str,
+    columns: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[Any]]],
+    width: int | None,
+    *,
+    title: str = "",
+) -> list[str]:
+    cells = [[name, *map(_cell, values)] for name, values in rows]
+    return aligned([corner, *columns], cells, width, right=range(1, len(columns) + 1), indent=2, title=title)
 
 
 def _cell(value: Any) -> str:

@@ -7,8 +7,8 @@ scored again, each in its own process, and the paired difference is given with i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from rtserve.measure.comparison import Comparison, Row
 from rtserve.measure.evaluate import assumed
 from rtserve.measure.evaluation import Evaluation
 from rtserve.measure.metrics import metric_of, parse_metric
-from rtserve.measure.predict import as_graph, as_windows
+from rtserve.measure.predict import Progress, as_graph, as_windows
 from rtserve.measure.rescore import rescore
 from rtserve.measure.side_models import as_networks
 from rtserve.measure.side_records import side_records
@@ -35,6 +35,8 @@ from rtserve.measure.zipped import ZipPredictor, evaluate_zip
 from rtserve.signals.membership import find_records, membership
 from rtserve.signals.windows import Stated
 from rtserve.spec import TRAINED_ON
+from rtserve.stages import Stages, Tell, Together
+from rtserve.threads import side_by_side
 
 __all__ = ["Comparison", "compare"]
 
@@ -56,6 +58,7 @@ def compare(
     stated: Stated = _NOTHING,
     unit: str | None = None,
     sfreq: float = 0.0,
+    progress: Tell | None = None,
 ) -> Comparison:
     """Compare two runs, checkpoints, graphs, zips or results.
 
@@ -84,6 +87,8 @@ def compare(
         What `data` does not say.
     unit, sfreq : str, float
         The same of its unit and its rate.
+    progress : callable, optional
+        Called with (done, of how many, what): windows of both sides, then metrics.
 
     Returns
     -------
@@ -107,6 +112,7 @@ def compare(
             seed=seed,
             predict_zip=predict_zip,
             stated=said if isinstance(data, str | Path) else _NOTHING,
+            progress=progress,
         )
 
 
@@ -122,6 +128,7 @@ def _compared(
     seed: int,
     predict_zip: ZipPredictor | None,
     stated: Stated,
+    progress: Tell | None,
 ) -> Comparison:
     """Compare two sides that were read."""
     as_stated = list(sides)
@@ -129,14 +136,27 @@ def _compared(
     if data is not None:
         records, told = _trained_on(sides, data, split, stated)
         warnings += told
-        with ThreadPoolExecutor(2) as pool:
-            jobs = [
-                pool.submit(_scored, side, data, split, records, _nth(exporters, k), metrics, per, predict_zip, stated)
-                for k, side in enumerate(sides)
-            ]
-            sides = [job.result() for job in jobs]
+        windows = Together("scoring windows", sum(side.scorable for side in sides), progress)
+        calls = [
+            partial(
+                _scored,
+                side,
+                data,
+                split,
+                records,
+                _nth(exporters, k),
+                metrics,
+                per,
+                predict_zip,
+                stated,
+                windows.of(k),
+            )
+            for k, side in enumerate(sides)
+        ]
+        sides = side_by_side(calls)
         warnings += leaks(data, train, stated)
-    differences, refusals = _paired(sides[0], sides[1], metrics=metrics, seed=seed)
+    stages = Stages(progress)
+    differences, refusals = _paired(sides[0], sides[1], metrics=metrics, seed=seed, stages=stages)
     if differences and sides[0].raw:
         warnings += sides[0].raw.cases().units.caveats()
     plain = [] if differences else _plain(sides[0].claims, sides[1].claims)
@@ -191,16 +211,18 @@ def _scored(
     per: str | None,
     predict_zip: ZipPredictor | None,
     stated: Stated,
+    progress: Progress,
 ) -> Side:
     if not side.scorable:
         return side
     if side.kind != "zip" or predict_zip is None:
         settings = {"metrics": list(metrics) or None, "per": per, "beside": list(records)}
-        return rescore(side, data, split=split, exporter=exporter, stated=stated, **settings)
+        return rescore(side, data, split=split, exporter=exporter, stated=stated, progress=progress, **settings)
     windows = as_windows(data, stated=stated)
     found = evaluate_zip(
         side.path, windows, predict_zip, metrics=metrics, split=split, per=per, name=side.name, records=records
     )
+    progress(found.n, found.n)
     claims = tuple(Claim(name=s.signature.metric, value=s.value, signature=s.signature) for s in found.scores)
     raw = Raw(
         data=found.data_digest,
@@ -222,7 +244,7 @@ def _rows(first: Side, second: Side) -> Iterable[Row]:
 
 
 def _paired(
-    first: Side, second: Side, *, metrics: Sequence[str], seed: int
+    first: Side, second: Side, *, metrics: Sequence[str], seed: int, stages: Stages
 ) -> tuple[list[tuple[Signature, Difference]], list[str]]:
     """Return paired differences where both sides store predictions of the same windows, else why not."""
     a, b = first.raw, second.raw
@@ -233,7 +255,10 @@ def _paired(
     if a.agg != b.agg:
         return [], [f"what is scored differs: {a.agg} against {b.agg}"]
     found, refusals = [], []
-    for claimed in _claimed(first, metrics):
+    asked = _claimed(first, metrics)
+    stages.expect(len(asked))
+    for claimed in asked:
+        stages.begin(f"resampling {claimed.metric}")
         try:
             found.append(_difference(a, b, claimed, seed=seed))
         except InputError as error:

@@ -11,6 +11,7 @@ from rtserve.measure.results import save_result
 from rtserve.measure.sides import Claim, Side
 from rtserve.measure.signature import Signature
 from rtserve.measure.statistics import Difference
+from rtserve.tables import fitting
 
 __all__ = ["Comparison", "Row"]
 
@@ -114,13 +115,17 @@ class Comparison:
         """Write the comparison as JSON."""
         return save_result(path, "comparison", self.to_dict(), force=force)
 
-    def lines(self) -> list[str]:
-        """Return what a person reads."""
+    def lines(self, width: int | None = None) -> list[str]:
+        """Return what a person reads; `width` are a terminal's columns."""
         out = [f"A  {self.first.name} ({self.first.kind})", f"B  {self.second.name} ({self.second.kind})", ""]
         apart = [row for row in self.rows if row.verdict != "same"]
-        width = max((len(row.key) for row in apart), default=0)
+        longest = max((len(row.key) for row in apart), default=0)
         marks = {"differs": "!", "only one side states it": "?"}
-        out += [f"{marks[r.verdict]} {r.key:{width}s}  {r.first or '-'}  |  {r.second or '-'}" for r in apart]
+        out += fitting(
+            [f"{marks[r.verdict]} {r.key:{longest}s}  {r.first or '-'}  |  {r.second or '-'}" for r in apart],
+            [(f"{marks[r.verdict]} {r.key}", [("A", r.first or "-"), ("B", r.second or "-")]) for r in apart],
+            width,
+        )
         out.append(
             f"  {len(self.rows) - len(apart)} of {len(self.rows)} settings are the same (! differs, ? one side only)"
         )

@@ -90,9 +90,9 @@ class Continuous:
             f" ({1e6 * s['network'] / max(self.answers, 1):.1f} us an answer)",
         ]
 
-    def table_lines(self) -> list[str]:
+    def table_lines(self, width: int | None = None) -> list[str]:
         """Return the evaluation's tables."""
-        return self.evaluation.table_lines()
+        return self.evaluation.table_lines(width)
 
     def to_dict(self, *, raw: bool = True) -> dict[str, Any]:
         """Return the evaluation as JSON values, with how the recording went under ``continuous``."""

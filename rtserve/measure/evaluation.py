@@ -138,9 +138,9 @@ class Evaluation:
         alone = ", each by itself" if len({_asks(each) for each in self.standings if each}) > 1 else ""
         return [f"  against the constant{alone}{''.join(beside)}: {'; '.join(found)}"]
 
-    def table_lines(self) -> list[str]:
+    def table_lines(self, width: int | None = None) -> list[str]:
         """Return `tables` as a person reads them."""
-        return table_lines(self.tables())
+        return table_lines(self.tables(), width)
 
     def to_dict(self, *, raw: bool = True) -> dict[str, Any]:
         """Return the evaluation as JSON values, with raw predictions unless `raw` is False."""

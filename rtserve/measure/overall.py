@@ -66,9 +66,9 @@ class Overall:
         """Write the whole with its raw values as JSON."""
         return save_result(path, "overall", self.to_dict(), force=force)
 
-    def table_lines(self) -> list[str]:
+    def table_lines(self, width: int | None = None) -> list[str]:
         """Return what each subject scores in either challenge."""
-        return [*self.c1.table_lines(), *self.c2.table_lines()]
+        return [*self.c1.table_lines(width), *self.c2.table_lines(width)]
 
     def lines(self) -> list[str]:
         """Return what a person reads."""

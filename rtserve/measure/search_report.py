@@ -10,6 +10,7 @@ from rtserve.measure.results import environment, save_result
 from rtserve.measure.signature import Interval, Signature
 from rtserve.measure.standing import Standing
 from rtserve.measure.statistics import Difference
+from rtserve.tables import fitting
 
 __all__ = ["Option", "SearchReport"]
 
@@ -160,15 +161,18 @@ class SearchReport:
         """Write the report as JSON."""
         return save_result(path, "search", self.to_dict(), force=force)
 
-    def lines(self) -> list[str]:
-        """Return what a person reads."""
+    def lines(self, width: int | None = None) -> list[str]:
+        """Return what a person reads; `width` are a terminal's columns."""
         how = "all tried" if self.exact else "searched greedily"
         limit = f" under {self.budget_us:g} us" if self.budget_us != float("inf") else ""
         out = [f"{self.candidates:,} combinations, {how}{limit}; {self.signature}"]
+        lines, records = [], []
         for o in sorted(self.options, key=lambda o: o.cost_us[0]):
             mark = ">" if o.chosen else "*" if o.single else " "
-            ends = f" {o.interval.text('.4f')}" if o.interval else ""
-            out.append(f"{mark} {o.cost_us[0]:8.1f} us  {o.value:.5f}{ends}  {o.label}")
+            value = f"{o.value:.5f}" + (f" {o.interval.text('.4f')}" if o.interval else "")
+            lines.append(f"{mark} {o.cost_us[0]:8.1f} us  {value}  {o.label}")
+            records.append((f"{mark} {o.label}", [("cost", f"{o.cost_us[0]:.1f} us"), (self.signature.metric, value)]))
+        out += fitting(lines, records, width)
         out.append("> chosen, * best single member; these values are of the windows they were chosen on: optimistic")
         ends = f" {self.nested_interval.text('.4f')}" if self.nested_interval else ""
         constant = "" if self.gain.constant is None else f"   constant: {self.gain.constant:.5g}"

@@ -23,6 +23,7 @@ from rtserve.measure.machine import watched
 from rtserve.measure.results import environment
 from rtserve.measure.timing import Timings, interleave, set_threads
 from rtserve.measure.vetting import vet
+from rtserve.tables import fitting
 
 __all__ = ["TIMED", "Tuned", "place_of", "side_by_side", "tune", "tuned_engine"]
 
@@ -70,14 +71,18 @@ class Tuned:
         """Return JSON values."""
         return {"schema": SCHEMA, **{name: getattr(self, name) for name in self.__dataclass_fields__}}
 
-    def lines(self) -> list[str]:
-        """Return the result for a person, the fastest first."""
+    def lines(self, width: int | None = None) -> list[str]:
+        """Return the result for a person, the fastest first; `width` are a terminal's columns."""
         said = [f"{self.best} is taken: batch {self.batch}, {self.threads} thread{'s' * (self.threads > 1)} on"
                 f" {self.machine['cpu']}"]  # fmt: skip
+        lines, records = [], []
         for name in sorted(self.median_us, key=lambda name: self.median_us[name]):
             middle, low, high = self.ratio[name]
-            beside = "" if name == USUAL else f"  {middle:.3f} [{low:.3f}, {high:.3f}] of {USUAL}"
-            said.append(f"  {name:<12} {self.median_us[name]:9.1f} us a call{beside}")
+            ratio = "" if name == USUAL else f"{middle:.3f} [{low:.3f}, {high:.3f}]"
+            beside = f"  {ratio} of {USUAL}" if ratio else ""
+            lines.append(f"  {name:<12} {self.median_us[name]:9.1f} us a call{beside}")
+            records.append((name, [("a call", f"{self.median_us[name]:.1f} us"), (f"of {USUAL}", ratio)]))
+        said += fitting(lines, records, width, indent=2)
         said += [f"  {name:<12} not timed: {why}" for name, why in self.left_out.items()]
         return said + [f"note: a loaded machine: {'; '.join(self.loaded)}"] * bool(self.loaded)
 

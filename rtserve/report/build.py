@@ -19,6 +19,7 @@ from rtserve.report.page import Page, Section, Table, write_html, write_markdown
 from rtserve.report.settings import settings_section
 from rtserve.report.stored import interval_text
 from rtserve.report.streams import stream_section
+from rtserve.stages import Tell
 
 __all__ = ["make_page", "page_of", "write_report"]
 
@@ -35,6 +36,7 @@ def make_page(
     score: float | None = None,
     higher_is_better: bool = False,
     causes: str | Path | None = None,
+    progress: Tell | None = None,
 ) -> Page:
     """Put a report together.
 
@@ -49,6 +51,8 @@ def make_page(
         its direction.
     causes : path, optional
         What was found to be the cause of each attempt; see `rtserve.report.collect.load_causes`.
+    progress : callable, optional
+        As `collect` calls it.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def make_page(
         Where a zip is named beside results of other graphs.
     """
     return page_of(
-        collect(paths),
+        collect(paths, progress=progress),
         title=title,
         leaderboard=leaderboard,
         column=column,

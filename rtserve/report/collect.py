@@ -17,6 +17,7 @@ from rtserve.measure.side_records import side_records
 from rtserve.measure.sides import Side, read_side
 from rtserve.measure.trained import require_asked
 from rtserve.report.intake import is_run, kind_of, things_in
+from rtserve.stages import Stages, Tell
 
 __all__ = ["Material", "collect", "load_causes"]
 
@@ -89,7 +90,7 @@ def _heads(digests: Iterable[str]) -> str:
     return ", ".join(digest[:12] for digest in digests)
 
 
-def collect(paths: Sequence[str | Path]) -> Material:
+def collect(paths: Sequence[str | Path], *, progress: Tell | None = None) -> Material:
     """Read everything named.
 
     What is found in a folder and cannot be read, or does not belong to the results beside it, is a note of the report;
@@ -99,6 +100,8 @@ def collect(paths: Sequence[str | Path]) -> Material:
     ----------
     paths : sequence of path
         Results (.json), run folders, checkpoints, graphs, zips, or folders of them.
+    progress : callable, optional
+        Called with (files done, files in all, which is being read).
 
     Raises
     ------
@@ -108,16 +111,15 @@ def collect(paths: Sequence[str | Path]) -> Material:
         Where a zip is named beside results of other graphs.
     """
     material = Material()
-    seen: set[Path] = set()
     left: dict[Path, RtserveError] = {}
     given = [Path(path) for path in paths]
-    for path in given:
-        folder = path.is_dir() and not is_run(path)
-        for file in things_in(path, _KINDS) if path.is_dir() else [path]:
-            if file.resolve() not in seen:
-                seen.add(file.resolve())
-                error = _take(material, file, required=not folder and file == path)
-                left |= {file: error} if error else {}
+    files = _files(given)
+    stages = Stages(progress)
+    stages.expect(len(files))
+    for file, required in files.values():
+        stages.begin(file.name)
+        error = _take(material, file, required=required)
+        left |= {file: error} if error else {}
     if not any((material.evaluations, material.sides, *(getattr(material, each) for each in _PLAIN.values()))):
         raise InputError("nothing to report", hint="name results written with -o, run folders, or zips")
     _drop_steps(material, left)
@@ -127,6 +129,16 @@ def collect(paths: Sequence[str | Path]) -> Material:
         material.notes.append(f"{side.name}: {problem.message}")
     material.require_asked()
     return material
+
+
+def _files(given: Sequence[Path]) -> dict[Path, tuple[Path, bool]]:
+    """Return what is read, each once, and whether it was named itself."""
+    found: dict[Path, tuple[Path, bool]] = {}
+    for path in given:
+        folder = path.is_dir() and not is_run(path)
+        for file in things_in(path, _KINDS) if path.is_dir() else [path]:
+            found.setdefault(file.resolve(), (file, not folder and file == path))
+    return found
 
 
 def _take(material: Material, path: Path, *, required: bool) -> RtserveError | None:

@@ -15,12 +15,18 @@ from rtserve.report.build import page_of
 from rtserve.report.collect import Material, collect
 from rtserve.report.intake import is_run
 from rtserve.report.page import Link, Page, Section, Table, write_html, write_markdown
+from rtserve.stages import Stages, Tell
 
 __all__ = ["write_index"]
 
 
 def write_index(
-    paths: Sequence[str | Path], output: str | Path, *, title: str = "Runs side by side", force: bool = False
+    paths: Sequence[str | Path],
+    output: str | Path,
+    *,
+    title: str = "Runs side by side",
+    force: bool = False,
+    progress: Tell | None = None,
 ) -> list[Path]:
     """Write a page for each of `paths` and an index of them.
 
@@ -34,6 +40,8 @@ def write_index(
         Heading of the index.
     force : bool
         Replace existing files.
+    progress : callable, optional
+        Called with (runs done, runs in all, which is being read).
 
     Returns
     -------
@@ -48,7 +56,7 @@ def write_index(
     output = Path(output)
     if output.suffix not in (".html", ".md"):
         raise InputError(f"{output.name} is neither .html nor .md", hint="name the index so")
-    found, notes = _materials(paths)
+    found, notes = _materials(paths, Stages(progress))
     files = {name: output.with_name(f"{name}{output.suffix}") for name in found}
     if output.stem in found:
         raise InputError(
@@ -71,17 +79,19 @@ def _write(page: Page, path: Path, force: bool) -> list[Path]:
     return [write_html(page, path, force=force)] if path.suffix == ".html" else write_markdown(page, path, force=force)
 
 
-def _materials(paths: Sequence[str | Path]) -> tuple[dict[str, Material], list[str]]:
+def _materials(paths: Sequence[str | Path], stages: Stages) -> tuple[dict[str, Material], list[str]]:
     """Return what each page is made of by name, and why a folder that was found in another has none."""
     given = [Path(path) for path in paths]
     searched = len(given) == 1 and given[0].is_dir() and not is_run(given[0])
     inside = [p for p in sorted(given[0].iterdir()) if p.is_dir() and p.name[:1] != "."] if searched else []
     found: dict[str, Material] = {}
     notes = []
+    stages.expect(len(inside or given))
     for path in inside or given:
         name = path.resolve().name if path.is_dir() else path.stem
         if name in found:
             raise InputError(f"two of what was named are called {name}", hint="rename one, or name the folder of both")
+        stages.begin(name)
         try:
             found[name] = collect([path])
         except RtserveError as error:

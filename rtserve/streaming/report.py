@@ -10,8 +10,11 @@ from rtserve.errors import InputError
 from rtserve.files import check_writable
 from rtserve.graphs.graph import Graph
 from rtserve.streaming.build import stream
+from rtserve.tables import aligned
 
 __all__ = ["stream_text", "stream_to_file"]
+
+NAMES = ("layer", "computed", "kept", "M per hop", "M per window", "")
 
 
 def stream_to_file(
@@ -49,8 +52,8 @@ def stream_to_file(
     }
 
 
-def stream_text(report: dict[str, Any], *, explain: bool) -> str:
-    """Return the report as a few lines for a person."""
+def stream_text(report: dict[str, Any], *, explain: bool, width: int | None = None) -> str:
+    """Return the report as a few lines for a person; `width` are a terminal's columns."""
     macs, nodes, hop = report["macs"], report["nodes"], report["hop"]
     every = f" ({1e3 * hop / report['sfreq']:g} ms)" if report["sfreq"] else ""
     return "\n".join(
@@ -59,7 +62,7 @@ def stream_text(report: dict[str, Any], *, explain: bool) -> str:
             f"  window  {report['input']}; output {report['output_spec']}",
             f"  answers are the windows' from step {report['first_answer']} on",
             f"  state   {len(report['states'])} arrays, {report['state_numbers']:,} numbers for each stream",
-            *(f"  {line}" for line in (_layer_lines(report["layers"]) if explain else ())),
+            *(_layer_lines(report["layers"], width) if explain else ()),
             f"  work    {_work(macs)}; {nodes['window']} -> {nodes['step']} nodes",
             f"  parity  {report['parity']['summary']}",
             f"  sha256  {report['sha256']}",
@@ -75,9 +78,9 @@ def _work(macs: dict[str, int]) -> str:
     return f"{window:.2f} M multiply-adds per window{other} -> {step:.2f} M per hop{fewer}"
 
 
-def _layer_lines(layers: list[dict[str, Any]]) -> list[str]:
+def _layer_lines(layers: list[dict[str, Any]], width: int | None) -> list[str]:
     """Return a table: what is computed and kept of every layer, with multiply-adds per hop against per window."""
-    rows = [("layer", "computed", "kept", "M per hop", "M per window", "")]
+    rows = []
     for one in layers:
         columns = one["columns"]
         computed = f"{one['computed']} of {columns}" if columns else "all"
@@ -85,9 +88,4 @@ def _layer_lines(layers: list[dict[str, Any]]) -> list[str]:
         step, window = (f"{one[key] / 1e6:.3f}" if one["macs_window"] else "" for key in ("macs_step", "macs_window"))
         note = "; ".join(part for part in (one["why"], other) if part)
         rows.append((f"{one['op']} {one['name']}", computed, str(one["kept"] or ""), step, window, note))
-    widths = [max(len(row[k]) for row in rows) for k in range(5)]
-    return [
-        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}"
-        f"  {row[4]:>{widths[4]}}  {row[5]}".rstrip()
-        for row in rows
-    ]
+    return aligned(NAMES, rows, width, right=range(1, 5), wraps=True, indent=2)

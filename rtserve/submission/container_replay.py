@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.errors import EnvironmentMissingError
+from rtserve.stages import Stages
 from rtserve.submission.container_build import RECORDING, TABLE
 from rtserve.submission.container_drills import Drill
 from rtserve.submission.container_run import run_container
@@ -24,7 +25,12 @@ NEAR = 0.011
 
 
 def replayed_container(
-    folder: Path, files: dict[str, bytes], profile: Profile, python: Path, routes: dict[str, str]
+    folder: Path,
+    files: dict[str, bytes],
+    profile: Profile,
+    python: Path,
+    routes: dict[str, str],
+    stages: Stages | None = None,
 ) -> Iterator[str]:
     """Yield where the command does not write the table of the reference recording that it wrote when it was built.
 
@@ -36,7 +42,7 @@ def replayed_container(
     drill = Drill(
         name="reference", what="of the zip", labels=(), data=np.zeros((0, 0)), unit="", sfreq=1.0, file=files[RECORDING]
     )
-    run = run_container(folder, profile, [drill], python=python)
+    run = run_container(folder, profile, [drill], python=python, stages=stages)
     if run.why_not or not run.answered:
         raise EnvironmentMissingError(
             f"the reference recording cannot be replayed: {run.why_not or 'nothing was run'}",

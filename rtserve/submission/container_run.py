@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rtserve.stages import Stages
 from rtserve.submission import sandbox
 from rtserve.submission.container_drills import Drill, drills, edf_bytes
 from rtserve.submission.dockerfile import Image, read_dockerfile
 from rtserve.submission.drive import CODE, INSIDE, sent, stage_harness
+from rtserve.submission.following import follow_recordings
 from rtserve.submission.profile import Profile
 
 __all__ = ["Answered", "ContainerRun", "image_of", "run_container", "try_container"]
@@ -97,12 +99,18 @@ def image_of(folder: Path, profile: Profile) -> Image:
 
 
 def try_container(
-    folder: Path, profile: Profile, *, python: Path, kind: str | None = None, limits: sandbox.Limits | None = None
+    folder: Path,
+    profile: Profile,
+    *,
+    python: Path,
+    kind: str | None = None,
+    limits: sandbox.Limits | None = None,
+    stages: Stages | None = None,
 ) -> ContainerRun:
     """Run the command of an unpacked zip on what its contest may hand over; see `run_container`."""
     assert profile.container is not None
     recordings = drills(profile.container.recordings, profile.signal_of(profile.challenges[0].key))
-    return run_container(folder, profile, recordings, python=python, kind=kind, limits=limits)
+    return run_container(folder, profile, recordings, python=python, kind=kind, limits=limits, stages=stages)
 
 
 def run_container(
@@ -113,6 +121,7 @@ def run_container(
     python: Path,
     kind: str | None = None,
     limits: sandbox.Limits | None = None,
+    stages: Stages | None = None,
 ) -> ContainerRun:
     """Run the command of an unpacked zip on recordings.
 
@@ -128,8 +137,13 @@ def run_container(
         Stands for the image's.
     kind, limits
         As `rtserve.submission.sandbox.run` takes them.
+    stages : Stages, optional
+        Told of the start and of every recording.
     """
     assert profile.container is not None
+    stages = stages or Stages()
+    stages.expect(1 + len(recordings))
+    follow = follow_recordings(stages, [drill.name for drill in recordings])
     image, kind = image_of(folder, profile), kind or sandbox.best_kind()
     with tempfile.TemporaryDirectory(prefix="rtserve-") as temporary:
         work = Path(temporary)
@@ -153,7 +167,8 @@ def run_container(
             cwd="/tmp",
             limits=limits or sandbox.Limits(),
         )
-        outcome, events, _ = sent(plan, {"container": _told(profile, image, places, recordings, python)}, kind)
+        told = {"container": _told(profile, image, places, recordings, python)}
+        outcome, events, _ = sent(plan, told, kind, follow)
     return _seen(image, recordings, outcome, events)
 
 

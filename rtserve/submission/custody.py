@@ -15,6 +15,7 @@ from typing import Any
 
 from rtserve.errors import EnvironmentMissingError, InputError, RtserveError
 from rtserve.files import readable_file, sha256_bytes
+from rtserve.stages import Stages, Tell
 from rtserve.submission.archive import read_members, zip_bytes
 from rtserve.submission.manifest import MANIFEST, SCHEMA, seal
 
@@ -98,7 +99,9 @@ class Skipped(Exception):  # noqa: N818  (not an error: a step that does not app
     """Raised by a finder whose step does not apply."""
 
 
-def verify(path: str | Path, *, env: str | Path | None = None, replay: bool = True) -> Verification:
+def verify(
+    path: str | Path, *, env: str | Path | None = None, replay: bool = True, progress: Tell | None = None
+) -> Verification:
     """Verify a zip that `rtserve.submission.bundle.build` wrote.
 
     Parameters
@@ -109,6 +112,8 @@ def verify(path: str | Path, *, env: str | Path | None = None, replay: bool = Tr
         Scoring environment in which the reference windows are replayed; this process's own Python by default.
     replay : bool
         Whether to replay them at all.
+    progress : callable, optional
+        Called with (steps done, steps in all, what is being verified).
 
     Raises
     ------
@@ -120,12 +125,16 @@ def verify(path: str | Path, *, env: str | Path | None = None, replay: bool = Tr
     path = readable_file(path, "zip")
     files, damaged = read_members(path)
     case = _Case(path=path, files=files, damaged=damaged, manifest=_manifest(path, files, damaged), env=_path(env))
-    steps = [_step(name, finder, case) for name, finder in _STATIC]
+    stages, steps = Stages(progress), []
+    stages.expect(len(_STATIC))
+    for name, finder in _STATIC:
+        stages.begin(name)
+        steps.append(_step(name, finder, case))
     whole, routes = all(step.status != "failed" for step in steps), dict[str, str]()
     if replay and whole:
         from rtserve.submission.replay import replayed
 
-        steps.append(_step("reference windows", lambda c: replayed(c.files, c.manifest, c.env, routes), case))
+        steps.append(_step("reference windows", lambda c: replayed(c.files, c.manifest, c.env, routes, stages), case))
     else:
         why = "not asked for" if whole else "nothing of a zip that was changed is run"
         steps.append(Step(name="reference windows", status="skipped", findings=(why,)))

@@ -24,6 +24,7 @@ import numpy as np
 from rtserve.errors import EnvironmentMissingError
 from rtserve.graphs import pure_torchaudio
 from rtserve.submission import sandbox
+from rtserve.submission.following import Follow
 from rtserve.submission.profile import Profile, Signal
 
 __all__ = [
@@ -166,6 +167,7 @@ def drive(
     budget_s: float = BUDGET_S,
     n_windows: int = N_WINDOWS,
     as_scored: bool = False,
+    follow: Follow | None = None,
 ) -> Drive:
     """Drive an unpacked submission as the profile's scorer would.
 
@@ -191,6 +193,8 @@ def drive(
         How many windows are scored one by one, as far as the budget allows.
     as_scored : bool
         Whether windows come in the contest's own batches, however large; answers of several numbers come back whole.
+    follow : callable, optional
+        Told of the events while they come; see `rtserve.submission.following`.
     """
     kind = kind or sandbox.best_kind()
     python = python or environment_python(None)
@@ -222,7 +226,7 @@ def drive(
             cwd=where["cwd"],
             limits=limits or sandbox.Limits(),
         )
-        outcome, events, forged = sent(plan, spec, kind)
+        outcome, events, forged = sent(plan, spec, kind, follow)
     return Drive(outcome=outcome, events=tuple(events), forged=forged, python=str(python))
 
 
@@ -294,7 +298,9 @@ def _specification(
     }
 
 
-def sent(plan: sandbox.Plan, spec: Mapping[str, Any], kind: str) -> tuple[sandbox.Outcome, list[dict[str, Any]], int]:
+def sent(
+    plan: sandbox.Plan, spec: Mapping[str, Any], kind: str, follow: Follow | None = None
+) -> tuple[sandbox.Outcome, list[dict[str, Any]], int]:
     """Run the harness in the sandbox: what it is told with the key it signs by, and what `verified` makes of its events.
 
     Parameters
@@ -305,11 +311,14 @@ def sent(plan: sandbox.Plan, spec: Mapping[str, Any], kind: str) -> tuple[sandbo
         What else it is told, as `rtserve.submission.harness.main` reads it.
     kind : str
         Kind of sandbox.
+    follow : callable, optional
+        Told of each event when it has come.
     """
     key = secrets.token_bytes(32)
     limits = {"memory_bytes": plan.limits.memory_bytes, "file_bytes": plan.limits.file_bytes}
     text = json.dumps({**spec, "fd": "{fd}", "key": key.hex(), "limits": limits}).replace('"{fd}"', "{fd}")
-    outcome = sandbox.run(plan, stdin=text.encode(), kind=kind)
+    seen = _Following(key, follow) if follow else None
+    outcome = sandbox.run(plan, stdin=text.encode(), kind=kind, seen=seen)
     return outcome, *verified(outcome.events, key)
 
 
@@ -318,8 +327,28 @@ def _signal_words(signal: Signal) -> dict[str, Any]:
     return {"n_chans": signal.n_chans, "n_times": signal.n_times, "sfreq": sfreq, "scale": signal.scale}
 
 
-def verified(data: bytes, key: bytes) -> tuple[list[dict[str, Any]], int]:
-    """Return the events that carry a right signature and the next number, and how many lines did not."""
+class _Following:
+    """Tells of the events in what has come so far, each once."""
+
+    def __init__(self, key: bytes, follow: Follow) -> None:
+        self.key, self.follow = key, follow
+        self.at = self.count = 0
+
+    def __call__(self, data: bytearray) -> None:
+        end = data.rfind(b"\n", self.at) + 1
+        if not end:
+            return
+        events, _ = verified(bytes(data[self.at : end]), self.key, before=self.count)
+        self.at, self.count = end, self.count + len(events)
+        for event in events:
+            self.follow(event)
+
+
+def verified(data: bytes, key: bytes, *, before: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """Return the events that carry a right signature and the next number, and how many lines did not.
+
+    `before` is how many events came before these.
+    """
     events: list[dict[str, Any]] = []
     forged = 0
     for line in data.split(b"\n"):
@@ -329,7 +358,7 @@ def verified(data: bytes, key: bytes) -> tuple[list[dict[str, Any]], int]:
             forged += bool(line)
             continue
         event = json.loads(text)
-        if event.pop("n") == len(events):
+        if event.pop("n") == before + len(events):
             events.append(event)
         else:
             forged += 1

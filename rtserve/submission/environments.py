@@ -247,7 +247,7 @@ class _Build:
             slim=self.slim,
             megabytes=round(size / 1e6),
         )
-        record = {"requested": self._requested(), "report": report.to_dict()}
+        record = {"schema": "rtserve.environment/1", "requested": self._requested(), "report": report.to_dict()}
         (self.folder / RECORD).write_text(json.dumps(record, indent=1), "utf-8")
         return report
 

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from rtserve.errors import EnvironmentMissingError
+from rtserve.stages import Stages
 from rtserve.submission.archive import unpack
+from rtserve.submission.following import follow_calls, steps_of
 
 __all__ = ["reference_of", "replayed"]
 
@@ -30,7 +32,11 @@ def reference_of(files: dict[str, bytes], manifest: dict[str, Any]) -> dict[str,
 
 
 def replayed(
-    files: dict[str, bytes], manifest: dict[str, Any], env: Path | None, routes: dict[str, str]
+    files: dict[str, bytes],
+    manifest: dict[str, Any],
+    env: Path | None,
+    routes: dict[str, str],
+    stages: Stages | None = None,
 ) -> Iterator[str]:
     """Yield where the running submission does not answer the reference windows as it did when it was built.
 
@@ -42,6 +48,8 @@ def replayed(
         Scoring environment.
     routes : dict
         Is told by which route each challenge ran, and why where that is not the one its recipe asks for.
+    stages : Stages, optional
+        Told of the calls.
 
     Raises
     ------
@@ -57,14 +65,18 @@ def replayed(
 
         with tempfile.TemporaryDirectory(prefix="rtserve-replay-") as name:
             unpack(files, Path(name))
-            yield from replayed_container(Path(name), files, profile, environment_python(env), routes)
+            yield from replayed_container(Path(name), files, profile, environment_python(env), routes, stages)
         return
+    stages, keys = stages or Stages(), [challenge.key for challenge in profile.challenges]
+    stages.expect(steps_of(len(keys)))
+    follow = follow_calls(stages, keys)
     reference = reference_of(files, manifest)
     windows = np.resize(reference["windows"], (N_WINDOWS, *reference["windows"].shape[1:]))
     with tempfile.TemporaryDirectory(prefix="rtserve-replay-") as name:
         folder = Path(name)
         unpack(files, folder)
-        run = drive(folder, profile, python=environment_python(env), windows=windows, budget_s=REPLAY_S)
+        python = environment_python(env)
+        run = drive(folder, profile, python=python, windows=windows, budget_s=REPLAY_S, follow=follow)
     if run.first("start") is None:
         raise EnvironmentMissingError(
             f"the replay could not start with {run.python}: {(run.outcome.text or run.outcome.stopped).strip()[:200]}",

@@ -18,12 +18,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from rtserve.submission.sandbox_kinds import Limits, Plan, clean_environment, command_of
+from rtserve.threads import require_wanted
 
 __all__ = ["KINDS", "Limits", "Outcome", "Plan", "best_kind", "run"]
 
@@ -98,7 +99,14 @@ def _end_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def run(plan: Plan, *, stdin: bytes, kind: str | None = None, env: Mapping[str, str] | None = None) -> Outcome:
+def run(
+    plan: Plan,
+    *,
+    stdin: bytes,
+    kind: str | None = None,
+    env: Mapping[str, str] | None = None,
+    seen: Callable[[bytearray], None] | None = None,
+) -> Outcome:
     """Run a plan to its end or to its first broken limit.
 
     Parameters
@@ -111,6 +119,8 @@ def run(plan: Plan, *, stdin: bytes, kind: str | None = None, env: Mapping[str, 
         One of `KINDS`; `best_kind` by default.
     env : mapping, optional
         Further environment variables.
+    seen : callable, optional
+        Called again and again with what has come over the pipe so far.
     """
     kind = kind or best_kind()
     with tempfile.TemporaryDirectory(prefix="rtserve-") as work:
@@ -131,14 +141,17 @@ def run(plan: Plan, *, stdin: bytes, kind: str | None = None, env: Mapping[str, 
             start_new_session=True,
         )
         os.close(write_fd)
-        return _Guard(process, plan.limits, kind).watch(read_fd, stdin.replace(b"{fd}", str(write_fd).encode()))
+        told = stdin.replace(b"{fd}", str(write_fd).encode())
+        return _Guard(process, plan.limits, kind, seen).watch(read_fd, told)
 
 
 class _Guard:
     """Feeds and reads one process, and ends it with everything it started when a limit is broken."""
 
-    def __init__(self, process: subprocess.Popen[bytes], limits: Limits, kind: str) -> None:
-        self.process, self.limits, self.kind = process, limits, kind
+    def __init__(
+        self, process: subprocess.Popen[bytes], limits: Limits, kind: str, seen: Callable[[bytearray], None] | None
+    ) -> None:
+        self.process, self.limits, self.kind, self.tell_seen = process, limits, kind, seen
         self.stopped = ""
         self.printed = 0
         self.events = bytearray()
@@ -159,7 +172,10 @@ class _Guard:
             thread.start()
         try:
             while self.process.poll() is None and not self.stopped:
+                require_wanted()
                 self._measure(time.perf_counter() - start)
+                if self.tell_seen:
+                    self.tell_seen(self.events)
                 time.sleep(0.02)
         finally:
             left_over = self._end()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rtserve.errors import EnvironmentMissingError
+from rtserve.stages import Tell
 from rtserve.submission.environments import RECORD
 from rtserve.submission.profile import load_profile
 from rtserve.submission.profile_parts import Environment
@@ -58,7 +59,12 @@ class Trial:
 
 
 def try_environments(
-    path: str | Path, folder: str | Path, *, profile: str, say: Callable[[str], None] = lambda _: None
+    path: str | Path,
+    folder: str | Path,
+    *,
+    profile: str,
+    say: Callable[[str], None] = lambda _: None,
+    progress: Tell | None = None,
 ) -> tuple[Trial, ...]:
     """Check a zip in each of a profile's environments that lie in a folder.
 
@@ -72,6 +78,8 @@ def try_environments(
         The contest.
     say : callable
         Told which is being tried.
+    progress : callable, optional
+        As `check` calls it, anew in each.
 
     Raises
     ------
@@ -91,6 +99,6 @@ def try_environments(
     made = []
     for env in there:
         say(f"trying {Path(path).name} in {env.name}")
-        report = check(path, profile=profile, env=Path(folder) / env.name)
+        report = check(path, profile=profile, env=Path(folder) / env.name, progress=progress)
         made.append(Trial(environment=env, report=report))
     return tuple(made)

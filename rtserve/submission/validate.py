@@ -19,6 +19,7 @@ from rtserve.errors import InputError
 from rtserve.files import as_path
 from rtserve.nearest import file_meant
 from rtserve.spec import InputSpec
+from rtserve.stages import Stages, Tell
 from rtserve.submission import sandbox
 from rtserve.submission.checks.catalogue import STATIC, all_rules
 from rtserve.submission.checks.identity import MANIFEST, SCHEMA, challenges_of, stating_graphs
@@ -29,6 +30,7 @@ from rtserve.submission.checks.unpack import Unpacked, unpack
 from rtserve.submission.container_report import container_notes
 from rtserve.submission.container_run import try_container
 from rtserve.submission.drive import Drive, drive, environment_python
+from rtserve.submission.following import follow_calls, steps_of
 from rtserve.submission.forecast import beside_bench, of_drive
 from rtserve.submission.kit import KitRun, require_kit, run_against
 from rtserve.submission.profile import Challenge, Profile, full_name, load_profile, name_parts
@@ -52,6 +54,7 @@ def check(
     run: bool = True,
     shape: str = "",
     against: str | Path | None = None,
+    progress: Tell | None = None,
 ) -> ValidationReport:
     """Check one zip against a contest's contract.
 
@@ -79,6 +82,8 @@ def check(
         Size of the windows such as ``"63x250@250"``, for a contest that leaves it to its data.
     against : path, optional
         Checkout of the contest's own kit: its ingestion and its objective are run as well, in the sandbox.
+    progress : callable, optional
+        Called with (steps done, steps in all, what is being done).
 
     Raises
     ------
@@ -94,22 +99,25 @@ def check(
     rules = [r for r in all_rules() if chosen.entry.style in r.styles and (kit is not None or not r.with_kit)]
     selected = _selected(rules, select)
     _require_known(rules, ignore or {})
-    python = environment_python(env)
+    python, stages = environment_python(env), Stages(progress)
     start = time.perf_counter()
+    stages.expect(2)
+    stages.begin("reading the zip")
     with tempfile.TemporaryDirectory(prefix="rtserve-", ignore_cleanup_errors=True) as temporary:
         case = _look(path, Path(temporary) / "submission", chosen)
         chosen = case.profile
         static_s = time.perf_counter() - start
         seen = None
         if run and case.contained is not None:
-            tried = try_container(case.contained, chosen, python=python, kind=kind, limits=limits)
+            tried = try_container(case.contained, chosen, python=python, kind=kind, limits=limits, stages=stages)
             case = dataclasses.replace(case, container=tried)
         elif run and case.sources.entry is not None and any(not code.startswith(STATIC) for code in selected):
-            seen = _drive(case, python, kind, limits)
+            seen = _drive(case, python, kind, limits, stages)
             chosen, seen = one_of(chosen, seen)
         case = dataclasses.replace(case, profile=chosen, drive=seen)
         if kit is not None and seen is not None:
-            case = dataclasses.replace(case, kits=_against(case, kit, python, kind, limits))
+            case = dataclasses.replace(case, kits=_against(case, kit, python, kind, limits, stages))
+        stages.last("asking the rules")
         results, static_rules_s = _ask(rules, case, strict, ignore or {})
         forecasts = tuple(of_drive(chosen, seen)) if seen is not None else ()
         graphs = [(key, graph) for _, key, graph in stating_graphs(case)] if forecasts and case.manifest else []
@@ -227,22 +235,32 @@ def _manifest(unpacked: Unpacked) -> dict[str, Any] | None:
     return data if isinstance(data, dict) and str(data.get("schema", "")).startswith(SCHEMA) else None
 
 
-def _drive(case: Case, python: Path, kind: str | None, limits: sandbox.Limits | None) -> Drive:
+def _drive(case: Case, python: Path, kind: str | None, limits: sandbox.Limits | None, stages: Stages) -> Drive:
     assert case.unpacked.folder is not None
     dead: dict[str, list[str]] = {}
     for method in dead_methods(case):
         if method.on_entry and method.takes == 1:
             keys = [c.key for c in case.challenges if c.key in method.name] or [case.challenges[0].key]
             dead.setdefault(keys[0], []).append(method.name)
-    return drive(case.unpacked.folder, case.profile, python=python, kind=kind, limits=limits, dead=dead)
+    keys = [challenge.key for challenge in case.profile.challenges]
+    stages.expect(steps_of(len(keys)))
+    return drive(
+        case.unpacked.folder, case.profile, python=python, kind=kind, limits=limits, dead=dead,
+        follow=follow_calls(stages, keys),
+    )  # fmt: skip
 
 
 def _against(
-    case: Case, kit: Path, python: Path, kind: str | None, limits: sandbox.Limits | None
+    case: Case, kit: Path, python: Path, kind: str | None, limits: sandbox.Limits | None, stages: Stages
 ) -> tuple[KitRun, ...]:
     assert case.unpacked.folder is not None
     options: dict[str, Any] = {"python": python, "kind": kind, "limits": limits}
-    return tuple(run_against(case.unpacked.folder, case.profile, c, kit, **options) for c in case.challenges)
+    found, challenges = [], list(case.challenges)
+    stages.expect(len(challenges))
+    for challenge in challenges:
+        stages.begin(f"challenge {challenge.key}: the contest's own kit")
+        found.append(run_against(case.unpacked.folder, case.profile, challenge, kit, **options))
+    return tuple(found)
 
 
 def _ask(rules: Sequence[Rule], case: Case, strict: bool, ignore: Mapping[str, str]) -> tuple[list[Result], float]:

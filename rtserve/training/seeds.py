@@ -307,7 +307,8 @@ def _claim(folder: Path, about: dict[str, Any], seeds: list[int], *, resume: boo
     """Write run.json, or check that it is of this very run; return the seeds that are finished."""
     record = folder / "run.json"
     if record.exists():
-        differences = _differences(json.loads(record.read_text("utf-8")), about)
+        kept = json.loads(record.read_text("utf-8"))
+        differences = _differences({key: kept[key] for key in kept if key != "schema"}, about)
         if differences:
             raise InputError(
                 f"{folder} holds another run: {'; '.join(differences)}",
@@ -316,7 +317,7 @@ def _claim(folder: Path, about: dict[str, Any], seeds: list[int], *, resume: boo
     elif folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no run", hint="choose a new RUNDIR")
     else:
-        write_bytes(record, (json.dumps(about, indent=1) + "\n").encode())
+        write_bytes(record, (json.dumps({"schema": "rtserve.training_run/1"} | about, indent=1) + "\n").encode())
     begun = [seed for seed in seeds if (folder / f"seed{seed}" / "last.pth").exists()]
     finished = [seed for seed in begun if (folder / f"seed{seed}" / "result.json").exists()]
     if len(finished) < len(begun) and not resume:

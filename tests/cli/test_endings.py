@@ -101,3 +101,38 @@ def test_a_full_disk_for_temporary_files_is_named(full, tmp_path, monkeypatch, c
         main(["inspect", "any.npz"])
     assert ended.value.code == 2
     assert (f"({tmp_path}, for temporary files; TMPDIR names another)" in capsys.readouterr().err) is full
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "args", [("config",), ("--help",), ("list", "passes", "--json"), ("list", "nothing")], ids=" ".join
+)
+def test_a_reader_that_goes_away_is_no_failed_check(args, unbuffered):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rtserve", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    wrong = args == ("list", "nothing")  # what is wrong is said on stderr, which is read
+    assert process.wait() == (2 if wrong else 141)
+    assert bool(said) is wrong
+
+
+def test_an_error_that_nobody_reads_ends_as_an_error():
+    script = f"{sys.executable} -m rtserve list nothing 2>&1 | true; exit ${{PIPESTATUS[0]}}"
+    assert subprocess.run(["bash", "-c", script], cwd=ROOT, check=False).returncode == 2
+
+
+def test_a_broken_pipe_between_processes_is_said(monkeypatch, capsys):
+    def broken(_):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("rtserve.cli.inspecting.inspect_file", broken)
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", "any.npz"])
+    assert ended.value.code == 2
+    assert "Broken pipe" in capsys.readouterr().err

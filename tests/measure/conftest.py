@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import numpy as np
 import onnx_ir as ir
@@ -108,8 +106,4 @@ def sides_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let both sides of a comparison be scored in this process; tests/measure/test_compare.py starts real ones too."""
     from rtserve.measure import rescore
 
-    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        assert command[1:3] == ["-m", "rtserve.measure.rescore"]
-        return subprocess.CompletedProcess(command, rescore.main(command[3:]), "", "")
-
-    monkeypatch.setattr(rescore, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr(rescore, "_in_child", lambda job, _out, _name, progress: rescore.main(job, progress=progress))

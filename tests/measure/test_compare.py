@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rtserve.errors import InputError
+from rtserve.errors import InputError, RtserveError
 from rtserve.graphs.architecture import architecture_digest
 from rtserve.graphs.checkpoint import load_checkpoint
 from rtserve.measure import rescore
@@ -173,8 +173,11 @@ def test_graphs_are_scored_again_in_this_process(graph, windows, tmp_path, monke
     monkeypatch.setattr(rescore, "subprocess", None)
     f, g = graph.save(tmp_path / "f.onnx"), linear_graph([[2e4], [0], [0]], 1.6).save(tmp_path / "g.onnx")
     w = save_windows(tmp_path / "w.npz", windows)
-    found = compare(f, g, data=w, train=w)
+    told = []
+    found = compare(f, g, data=w, train=w, progress=lambda *one: told.append(one))
     assert found.comparable
+    assert (240, 240, "scoring windows") in told
+    assert told[-3:] == [(k, 3, f"resampling {name}") for k, name in enumerate(("nrmse", "rmse", "mse"))]
     assert any("120 of 120 test windows" in warning for warning in found.warnings)
     assert [s.metric for s, _ in found.differences] == ["nrmse", "rmse", "mse"]
     assert found.differences[0][1].first == pytest.approx(evaluate(graph, windows)["nrmse"].value)
@@ -210,6 +213,20 @@ def test_what_is_no_graph_is_scored_in_a_process_whose_errors_come_back_as_they_
     side = read_side(checkpoint(tmp_path / "f.pth", seed=1))
     with pytest.raises(InputError, match=r"f\.pth: .*nowhere\.npz does not exist"):
         rescore.rescore(side, tmp_path / "nowhere.npz")
+
+
+def test_a_process_that_scores_says_how_far_it_is(results, tmp_path, monkeypatch):
+    child = tmp_path / "python"
+    child.write_text(f"#!/bin/sh\necho 'a word of its own'\necho 'windows 3 of 9'\ncp {results[0]} $5\n")
+    child.chmod(0o755)
+    monkeypatch.setattr(rescore.sys, "executable", str(child))
+    told = []
+    side = read_side(checkpoint(tmp_path / "f.pth", seed=1))
+    found = rescore.rescore(side, "w.npz", progress=lambda *one: told.append(one))
+    assert (found.kind, told) == ("result", [(3, 9)])
+    child.write_text("#!/bin/sh\necho 'what was wrong' >&2\nexit 7\n")
+    with pytest.raises(RtserveError, match="ended with 7: what was wrong"):
+        rescore.rescore(side, "w.npz")
 
 
 def test_errors_of_a_graph_come_back_as_they_are(graph, windows, tmp_path, run_cli):

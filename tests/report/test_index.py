@@ -45,7 +45,9 @@ def test_each_folder_has_a_page_and_a_row_that_leads_to_it(runs, tmp_path, run_c
 
 
 def test_markdown_links(runs, tmp_path):
-    written = write_index([runs / "v1", runs / "v2"], tmp_path / "i.md")
+    told = []
+    written = write_index([runs / "v1", runs / "v2"], tmp_path / "i.md", progress=lambda *one: told.append(one))
+    assert told == [(0, 2, "v1"), (1, 2, "v2")]
     assert written[0].name == "i.md"
     assert "[v1](v1.md)" in written[0].read_text()
     assert "not across pages" in written[0].read_text()

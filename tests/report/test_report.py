@@ -214,6 +214,15 @@ def test_settings_that_differ(page):
     assert "settings.lr" not in [row[0] for row in table.rows]
 
 
+def test_what_is_read_is_told_of_file_by_file(results):
+    told = []
+    collect([results], progress=lambda *one: told.append(one))
+    assert len(told) > 4
+    assert [done for done, _, _ in told] == list(range(len(told)))
+    assert {total for _, total, _ in told} == {len(told)}
+    assert {"fused.json", "bench.json"} <= {name for _, _, name in told}
+
+
 def test_same_results_same_bytes(results, tmp_path):
     for name in ("a", "b"):
         write_report([results], [tmp_path / name / "r.html", tmp_path / name / "r.md"])

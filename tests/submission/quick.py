@@ -32,7 +32,7 @@ def _child(write_fd, stdin: bytes, where: str, cwd: str, out: int) -> None:
     os._exit(0)
 
 
-def forked_run(plan: sandbox.Plan, *, stdin: bytes, kind: str | None = None, env=None) -> sandbox.Outcome:
+def forked_run(plan: sandbox.Plan, *, stdin: bytes, kind: str | None = None, env=None, seen=None) -> sandbox.Outcome:
     """Stand in for `rtserve.submission.sandbox.run`."""
     context = multiprocessing.get_context("forkserver")
     read_fd, write_fd = os.pipe()
@@ -65,6 +65,8 @@ def forked_run(plan: sandbox.Plan, *, stdin: bytes, kind: str | None = None, env
         process.join()
     for thread in threads:
         thread.join()
+    if seen:
+        seen(bytearray(parts["events"]))
     return sandbox.Outcome(
         kind="plain",
         returncode=process.exitcode or 0,

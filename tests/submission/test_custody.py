@@ -12,6 +12,7 @@ from rtserve.submission.archive import read_zip, zip_bytes
 from rtserve.submission.bundle import build
 from rtserve.submission.custody import verification_text, verify
 from rtserve.submission.manifest import seal
+from rtserve.submission.validate import check
 from tests.submission.small import write_recipe
 
 
@@ -45,6 +46,41 @@ def test_untouched_zip_verifies_through_the_real_entry_point(built):
     assert result.graphs == {k: c["graph_sha256"] for k, c in built.manifest["challenges"].items()}
     assert result.routes == {"1": "torch", "2": "torch"}
     assert "challenge 1 ran by torch" in verification_text(result)
+
+
+def rising(told):
+    """Whether what was told of progress never falls back, and never claims more than there is."""
+    done = [one[0] for one in told]
+    return done == sorted(done) and all(0 <= done < total for done, total, _ in told)
+
+
+def test_stages_are_told_as_they_come(built):
+    told = []
+    assert verify(built.path, progress=lambda *one: told.append(one)).passed
+    assert rising(told)
+    said = [what for _, _, what in told]
+    assert said[:2] == ["manifest", "digests"]
+    assert said.index("starting the sandbox") < said.index("challenge 1: windows as they are scored")
+    assert told[-1][1] == told[0][1] + 5  # the sandbox, and each challenge twice
+    told.clear()
+    assert check(built.path, progress=lambda *one: told.append(one)).verdict == "passed"
+    assert rising(told)
+    said = [what for _, _, what in told]
+    assert (said[0], said[-1]) == ("reading the zip", "asking the rules")
+    kinds = {"challenge 2: windows of other scales", "challenge 1: windows in batches", "importing the script"}
+    assert kinds <= set(said)
+    assert told[-1][0] == told[-1][1] - 1
+
+
+def test_a_run_that_fails_comes_to_the_last_stage(built, tmp_path):
+    told = []
+
+    def spoil(files):
+        files["submission.py"] = b"raise SystemExit(3)\n"
+
+    check(changed(built, tmp_path, spoil), progress=lambda *one: told.append(one))
+    assert rising(told)
+    assert told[-1] == (told[-1][1] - 1, told[-1][1], "asking the rules")
 
 
 def test_one_flipped_bit_in_any_file_is_caught_and_the_file_named(built, tmp_path):

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 from zips import GOOD, good, write_zip
 
+from rtserve.errors import InputError
 from rtserve.submission import sandbox
 from rtserve.submission.drive import probe_windows, verified
 from rtserve.submission.validate import check
+from rtserve.threads import side_by_side
 
 KINDS = [*[kind for kind in ("bubblewrap", "unshare") if sandbox._works(kind)], "plain"]
 
@@ -54,6 +56,18 @@ def test_a_probe_that_is_interrupted_leaves_nothing_running(monkeypatch, tmp_pat
     while sandbox._birth(left) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not sandbox._birth(left)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_nobody_waits_for_any_more_is_ended(kind, tmp_path):
+    def fails():
+        time.sleep(0.3)
+        raise InputError("no", hint="")
+
+    begun = time.monotonic()
+    with pytest.raises(InputError):
+        side_by_side([fails, lambda: run("import time; time.sleep(300)", kind, tmp_path)])
+    assert time.monotonic() - begun < 200
 
 
 @pytest.mark.parametrize("kind", KINDS)
