@@ -23,6 +23,7 @@ __all__ = [
     "is_quiet",
     "json_option",
     "moves",
+    "printable",
     "resumable",
     "show",
     "tell",
@@ -33,6 +34,9 @@ __all__ = [
 
 EVERY_S = 15.0
 """Seconds between two lines about one long piece of work."""
+
+CLOCK = 10
+"""Columns of a clock and of what turns beside it, whatever is cut."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout (talk goes to stderr).")
 
@@ -68,10 +72,18 @@ def working(label: str, *, limit_s: float | None = None, quiet: bool = False) ->
     if moves(sys.stderr):
         from rich.console import Console
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
-        columns = (SpinnerColumn("line"), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        room = (width_of(sys.stderr) or 80) - CLOCK - len(limit)
+        words = Column(no_wrap=True, overflow="ellipsis", max_width=max(1, room))
+        columns = (
+            SpinnerColumn("line"),
+            TextColumn("{task.description}", markup=False, table_column=words),
+            *((TextColumn(limit.strip(), markup=False),) if limit else ()),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            bar.add_task(label + limit, total=None)
+            bar.add_task(printable(label), total=None)
             yield
         return
     done = threading.Event()
@@ -88,7 +100,7 @@ def _talk(label: str, limit: str, done: threading.Event) -> None:
     seconds = 0.0
     while not done.wait(EVERY_S):
         seconds += EVERY_S
-        tell(f"{label}: {seconds:g} s so far{limit}")
+        tell(f"{printable(label)}: {seconds:g} s so far{limit}")
 
 
 @contextlib.contextmanager
@@ -134,6 +146,11 @@ def _own_columns(stream: TextIO) -> int:
         return os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):
         return 0
+
+
+def printable(text: str) -> str:
+    """Return text that a terminal shows as it is: a file may be called as anything."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def fitted(text: str, stream: TextIO) -> str:

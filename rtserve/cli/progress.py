@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rtserve.cli.output import is_quiet, moves, tell, width_of
+from rtserve.cli.output import is_quiet, moves, printable, tell, width_of
 
 __all__ = ["Bar", "progress"]
 
@@ -46,9 +46,7 @@ def progress(label: str, *, quiet: bool = False) -> Iterator[Bar]:
 
 
 def _said(label: str, what: str) -> str:
-    """Return what goes on as text that a terminal shows as it is: a file may be called as anything."""
-    text = ": ".join(filter(None, (label, what)))
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
+    return printable(": ".join(filter(None, (label, what))))
 
 
 @contextmanager

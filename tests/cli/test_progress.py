@@ -20,7 +20,7 @@ with progress("checking") as bar:
     for done, what in enumerate(["reading the zip", "challenge 1: windows of other scales", "{x}[red].zip\\x1b[31m"]):
         bar(done, 4, what)
         time.sleep(0.2)
-with working("exporting {x}[bold].pth"):
+with working("exporting {x}[bold].pth, which has quite a long name", limit_s=9):
     time.sleep(0.2)
 """
 
@@ -43,7 +43,7 @@ def test_stages_are_named_on_a_terminal_of_any_width(columns):
     if columns >= 80:
         assert any("challenge 1: windows of other scales" in line for line in lines)
         assert any("{x}[red].zip?[31m" in line for line in lines)
-    assert any("exporting {x}[bold].pth" in line for line in lines)
+    assert any("exporting {x}[b" in line and "(at most 9 s) 0:00:0" in line for line in lines)
 
 
 def plain(monkeypatch, capsys, calls, **options):
