@@ -137,20 +137,9 @@ def _compared(
         records, told = _trained_on(sides, data, split, stated)
         warnings += told
         windows = Together("scoring windows", sum(side.scorable for side in sides), progress)
+        settings = (metrics, per, predict_zip, stated)
         calls = [
-            partial(
-                _scored,
-                side,
-                data,
-                split,
-                records,
-                _nth(exporters, k),
-                metrics,
-                per,
-                predict_zip,
-                stated,
-                windows.of(k),
-            )
+            partial(_scored, side, data, split, records, _nth(exporters, k), *settings, windows.of(k))
             for k, side in enumerate(sides)
         ]
         sides = side_by_side(calls)

@@ -11,7 +11,7 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,17 @@ from rtserve.spec import InputSpec
 from rtserve.stages import Stages, Tell
 from rtserve.submission import sandbox
 from rtserve.submission.checks.catalogue import STATIC, all_rules
-from rtserve.submission.checks.identity import MANIFEST, SCHEMA, challenges_of, stating_graphs
-from rtserve.submission.checks.model_files import needed
+from rtserve.submission.checks.identity import MANIFEST, SCHEMA, stating_graphs
 from rtserve.submission.checks.rule import FAIL, WARN, Case, Finding, Rule, Skip
 from rtserve.submission.checks.source import Sources, read_sources
 from rtserve.submission.checks.unpack import Unpacked, unpack
-from rtserve.submission.container_report import container_notes
 from rtserve.submission.container_run import try_container
 from rtserve.submission.drive import Drive, drive, environment_python
 from rtserve.submission.following import follow_calls, steps_of
 from rtserve.submission.forecast import beside_bench, of_drive
 from rtserve.submission.kit import KitRun, require_kit, run_against
-from rtserve.submission.profile import Challenge, Profile, full_name, load_profile, name_parts
-from rtserve.submission.ranking import built_for
+from rtserve.submission.notes import notes_of
+from rtserve.submission.profile import Challenge, Profile, load_profile
 from rtserve.submission.reachability import dead_methods
 from rtserve.submission.verdict import FAILED, IGNORED, PASSED, SKIPPED, WARNED, Result, ValidationReport
 
@@ -118,10 +116,10 @@ def check(
         if kit is not None and seen is not None:
             case = dataclasses.replace(case, kits=_against(case, kit, python, kind, limits, stages))
         stages.last("asking the rules")
-        results, static_rules_s = _ask(rules, case, strict, ignore or {})
+        results, static_rules_s = _ask(rules, case, strict, ignore or {}, stages)
         forecasts = tuple(of_drive(chosen, seen)) if seen is not None else ()
         graphs = [(key, graph) for _, key, graph in stating_graphs(case)] if forecasts and case.manifest else []
-        notes = (*_notes(case, seen, run), *beside_bench(forecasts, graphs))
+        notes = (*notes_of(case, seen, run), *beside_bench(forecasts, graphs))
     return ValidationReport(
         path=path,
         profile=chosen,
@@ -263,12 +261,15 @@ def _against(
     return tuple(found)
 
 
-def _ask(rules: Sequence[Rule], case: Case, strict: bool, ignore: Mapping[str, str]) -> tuple[list[Result], float]:
+def _ask(
+    rules: Sequence[Rule], case: Case, strict: bool, ignore: Mapping[str, str], stages: Stages
+) -> tuple[list[Result], float]:
     """Ask every rule in order of its code; return the results and the seconds that static ones took."""
     done: dict[str, Result] = {}
     static_s = 0.0
     for rule in rules:
         start = time.perf_counter()
+        stages.say(f"rule {rule.code}")
         done[rule.code] = _result(rule, case, done, strict, ignore)
         static_s += (time.perf_counter() - start) * rule.code.startswith(STATIC)
     return list(done.values()), static_s
@@ -324,77 +325,3 @@ def _python_text(seen: Drive | None) -> str:
     if not start or not start.get("ok"):
         return ""
     return f"Python {start['python']}, torch {start['versions'].get('torch')}"
-
-
-def _given(profile: Profile) -> Iterator[str]:
-    """Say what windows were given where a contest has several kinds of them, or where they are assumed."""
-    for challenge in profile.challenges:
-        signal = profile.signal_of(challenge.key)
-        if signal.assumed:
-            yield f"{signal} are assumed; name others with --shape"
-        elif profile.open_sizes:
-            yield f"challenge {challenge.key} was given {signal}; --shape names others"
-
-
-def _to_load(case: Case) -> Iterator[str]:
-    """Say which packages that the contest does not pin the objects in the model files need."""
-    pins = case.profile.primary.pins
-    for name, packages in needed(case):
-        free = {package: version for package, version in packages.items() if package not in pins}
-        said = [f"{package}{f' (written by {version})' if version else ''}" for package, version in free.items()]
-        if said:
-            tries = (
-                f"`rtserve env try {case.path.name} --profile {case.profile.name} --path DIR` tries what may be there"
-            )
-            yield f"{name} needs {', '.join(said)} to load; {case.profile.name} does not state the versions: {tries}"
-
-
-def _of_another(case: Case) -> Iterator[str]:
-    """Say that a zip was built for another contest, or another challenge, than it is checked against."""
-    meant = built_for(case.manifest)
-    (base, key, _), (other, asked, _) = name_parts(meant), name_parts(case.profile.name)
-    if meant and (base != other or (key and asked and key != asked)):
-        yield f"its manifest says that it was built for {meant}: --profile {meant} checks it against that"
-
-
-def _on_a_gpu(case: Case) -> str:
-    """Return what a CUDA device may add to the numbers; the figures are those of benchmarks/results/gpu.md."""
-    if case.manifest is None:
-        said = "torch lets cuDNN round factors to TF32's ten bits unless the code forbids it: up to 3e-3"
-    elif any(entry.get("precision") == "tf32" for entry in challenges_of(case).values()):
-        said = "it computes in TF32, as its recipe asks: up to 5e-3"
-    else:
-        said = "it computes in float32, TF32 off: up to 1e-5"
-    return f"on a CUDA device {said} of the largest answer was seen beside float64"
-
-
-def _notes(case: Case, seen: Drive | None, run: bool) -> list[str]:
-    notes = []
-    if seen is not None and seen.outcome.kind == "plain":
-        notes.append(
-            "neither bubblewrap nor unshare works here: the submission ran with limits only, in the same file system"
-        )
-    notes += _of_another(case)
-    if case.profile.container is not None:
-        notes += container_notes(case.container, case.profile.container) if case.container else ()
-    else:
-        notes += _to_load(case)
-        notes.append(_on_a_gpu(case))
-    if not run:
-        notes.append("static rules only: the submission was not run")
-    if case.profile.one_of and seen is not None:
-        taken = [challenge.key for challenge in case.profile.challenges]
-        base, key, phase = name_parts(case.profile.name)
-        asked = "" if key else f"; name it with --profile {full_name(base, taken[0], phase)}"
-        notes.append(f"taken for challenge {', '.join(taken)}{asked}")
-    if seen is not None:
-        notes += [*_given(case.profile)]
-        notes += [
-            f"challenge {event['challenge']} ran by {seen.route_of(event['challenge'])}"
-            for event in seen.all("object")
-            if event.get("reason")
-        ]
-        left = [f"{event['what']} (challenge {event['challenge']})" for event in seen.all("left_out")]
-        if left:
-            notes.append(f"left out to keep the check short: {', '.join(left)}")
-    return notes

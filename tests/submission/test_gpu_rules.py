@@ -10,7 +10,8 @@ import pytest
 from broken import BROKEN, FINE
 from zips import write_zip
 
-from rtserve.submission.validate import _on_a_gpu, check
+from rtserve.submission.notes import on_a_gpu
+from rtserve.submission.validate import check
 
 DRIVE = """
 import sys, torch
@@ -43,7 +44,7 @@ def test_what_a_gpu_may_add_is_said(tmp_path):
 @pytest.mark.parametrize(("precision", "said"), [("float32", "TF32 off: up to 1e-5"), ("tf32", "as its recipe asks")])
 def test_a_zip_of_ours_says_its_precision(precision, said):
     case = SimpleNamespace(manifest={"challenges": {"1": {"precision": "float32"}, "2": {"precision": precision}}})
-    assert said in _on_a_gpu(case)
+    assert said in on_a_gpu(case)
 
 
 @pytest.mark.gpu
