@@ -33,34 +33,6 @@ rtserve bench A.onnx --rounds 3 --json 2>/dev/null
 rtserve compare A.onnx F.onnx --data W.npz --split test --json 2>/dev/null
 
 # %%
-rtserve evaluate --c1 A.onnx W.npz --c2 A.onnx W.npz --json 2>/dev/null
-
-# %%
-rtserve tune A.onnx --rounds 3 --json 2>/dev/null
-
-# %%
-rtserve calibrate A.onnx --data W.npz --split valid -o K.onnx --json 2>/dev/null
-
-# %%
-rtserve soup run/seed1/best.pth run/seed1/last.pth --exporter rtserve.training.networks:exporter -o U.onnx --json 2>/dev/null
-
-# %%
-rtserve search A.onnx F.onnx --data W.npz --json 2>/dev/null
-
-# %%
-rtserve annotate W.npz -o W2.npz --unit V --json 2>/dev/null
-
-# %%
-rtserve push A.onnx -o hub --license mit --json 2>/dev/null
-
-# %%
-rtserve evaluate A.onnx --data W.npz --split test -o scores.json &>/dev/null
-rtserve report scores.json -o report.html --json 2>/dev/null
-
-# %%
-rtserve config bench --json
-
-# %%
 rtserve list views --json
 
 # %%
@@ -92,9 +64,3 @@ rtserve check submission.zip --no-run --json 2>/dev/null
 
 # %%
 rtserve verify submission.zip --no-replay --json 2>/dev/null
-
-# %%
-rtserve attest submission.zip --data W.npz -o submission.bundle --json 2>/dev/null
-
-# %%
-rtserve replay submission.bundle --json 2>/dev/null
