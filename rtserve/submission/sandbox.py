@@ -179,12 +179,12 @@ class _Guard:
                 time.sleep(0.02)
         finally:
             left_over = self._end()
-        for thread in threads:
-            thread.join(timeout=5)
-        for source in (events, self.process.stdout, self.process.stdin):
-            if source is not None:
-                with contextlib.suppress(OSError):
-                    source.close()
+            for thread in threads:
+                thread.join(timeout=5)
+            for source in (events, self.process.stdout, self.process.stdin):
+                if source is not None:
+                    with contextlib.suppress(OSError):
+                        source.close()
         return Outcome(
             kind=self.kind,
             returncode=self.process.returncode if self.process.returncode is not None else -9,
