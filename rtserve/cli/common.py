@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -9,7 +10,7 @@ from click.core import ParameterSource
 
 from rtserve.cli.help import HelpContext
 from rtserve.cli.options import PLACE, key_of, shown
-from rtserve.cli.output import hush, tell
+from rtserve.cli.output import document_alone, hush, tell
 
 __all__ = ["COMMON", "dressed"]
 
@@ -34,7 +35,8 @@ class Context(HelpContext):
         if used:
             values = ", ".join(f"--{key_of(p)} {shown(self.lookup_default(p.name or ''))}" for p in used)
             tell(f"from {self.find_root().meta[PLACE]}: {values}")
-        return super().invoke(callback, *args, **kwargs)
+        with document_alone() if self.params.get("as_json") else nullcontext():
+            return super().invoke(callback, *args, **kwargs)
 
 
 def dressed(command: click.Command) -> click.Command:

@@ -17,6 +17,7 @@ import click
 
 __all__ = [
     "conclude",
+    "document_alone",
     "emit_json",
     "fitted",
     "hush",
@@ -45,11 +46,27 @@ def emit_json(kind: str, payload: dict[str, Any], *, version: int = 1) -> None:
     """Print one JSON document on stdout with its schema, e.g. ``{"schema": "rtserve.bench/1", ...}``."""
     document = {"schema": f"rtserve.{kind}/{version}"} | payload
     text = json.dumps(document, indent=2, ensure_ascii=False)
+    stdout = _DOCUMENT[-1] if _DOCUMENT else sys.stdout
     try:
-        text.encode(sys.stdout.encoding or "utf-8")
+        text.encode(stdout.encoding or "utf-8")
     except UnicodeEncodeError:  # another locale, or a file's name that is no text: JSON has its own escapes
         text = json.dumps(document, indent=2)
-    click.echo(text)
+    click.echo(text, file=stdout)
+
+
+_DOCUMENT: list[TextIO] = []
+"""Where a document goes while everything else that is printed goes to stderr."""
+
+
+@contextlib.contextmanager
+def document_alone() -> Iterator[None]:
+    """Keep stdout for one document: what any library prints meanwhile goes to stderr."""
+    _DOCUMENT.append(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _DOCUMENT.pop()
 
 
 @contextlib.contextmanager

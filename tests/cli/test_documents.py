@@ -12,6 +12,7 @@ import pytest
 
 from docs.generate import documents
 from rtserve.cli.commands import entries
+from rtserve.cli.listing import LISTS
 from rtserve.cli.main import cli as commands
 from rtserve.signals.windows import WindowSet, save_windows
 from tests.conftest import ROOT
@@ -106,7 +107,8 @@ def folder(small_members, small_checkpoints, tmp_path_factory):
     raw.set_annotations(mne.Annotations(np.arange(1, 19), 0.0, ["a", "b"] * 9))
     raw.save(place / "raw.fif", verbose="error")
     build(write_recipe(place / "recipe"), output=place / "Z.zip")
-    return place
+    with mne.use_log_level("error"):  # under pytest it logs what it warns of as well
+        yield place
 
 
 def test_every_command_with_json_is_called_here():
@@ -128,6 +130,19 @@ def test_what_a_command_prints_names_a_documented_kind(name, folder, cli, monkey
         assert version.isdigit()
         assert err == "" or code
     assert {kind for kind in written(folder) if kind} <= documented()
+
+
+def test_what_a_library_prints_is_no_part_of_a_document(cli, monkeypatch):
+    def chatty():
+        print("a word of a library")
+        return {"name": "what it means"}
+
+    monkeypatch.setitem(LISTS, "views", chatty)
+    _, out, err = cli("list", "views", "--json")
+    assert json.loads(out)["names"] == {"name": "what it means"}
+    assert err == "a word of a library\n"
+    _, out, _ = cli("list", "views")
+    assert out.startswith("a word of a library\n")
 
 
 def test_every_kind_in_the_source_is_in_the_page():
