@@ -39,7 +39,7 @@ def test_the_help_imports_no_command_and_nothing_heavy():
         "print(sorted(m for m in sys.modules if m.startswith(('rtserve.cli.', 'torch', 'numpy', 'onnx'))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    light = ["choice", "commands", "common", "help", "main", "options", "output", "plain"]
+    light = ["choice", "commands", "common", "help", "main", "options", "output", "plain", "reader"]
     assert done.stdout.splitlines()[-1] == str([f"rtserve.cli.{name}" for name in light])
 
 
