@@ -174,7 +174,8 @@ class Affine:
             return self._laid_end_to_end(dims)
         if self.folded and math.prod(dims) == self.folded * math.prod(self.dims):
             return self._off_the_batch().reshaped(dims)
-        if self.electrode == 0 and self.bank == 1 and math.prod(dims) == math.prod(self.dims[1:]):
+        on_the_batch = self.electrode == 0 and self.bank == 1 < self.dims[0]
+        if on_the_batch and math.prod(dims) == math.prod(self.dims[1:]):
             return self._on_the_batch().reshaped(dims)
         if self.electrode is not None:
             electrode = _same_axis(self.dims, dims, self.electrode)

@@ -101,6 +101,16 @@ def test_encoders_of_one_channel_go_into_the_spatial_step():
     assert parity.passed
 
 
+def test_one_electrode_is_reshaped_as_any():
+    def body(emit, x, weights):
+        one = emit("Reshape", emit.slice(x, 1, 0, 1), [-1, N_TIMES])
+        h = emit("Reshape", one, [-1, 1, 1, N_TIMES])
+        h = emit("Elu", emit("Conv", h, weights(3, 1, 1, 9)))
+        return head(emit, h, weights, 3, axes=(2, 3))
+
+    assert fuse_with_report([network(body)])[2].passed
+
+
 def test_an_activation_on_the_batch_stops_the_electrodes_there():
     def body(emit, x, weights):
         h = emit("Elu", emit("Conv", emit("Reshape", x, [-1, 1, N_TIMES]), weights(3, 1, 9)))
