@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.errors import InputError
+from rtserve.fusion.ir.landmarks import mark_layers
 from rtserve.fusion.plan import Calibration, FusionPlan, Merge
 from rtserve.graphs.emit import Emitter, inline
 from rtserve.graphs.fold import lift_constants
@@ -144,7 +145,8 @@ def join(members: Sequence[Graph], plan: FusionPlan, *, labels: Mapping[str, str
     for index, graph in enumerate(members):
         digest = plan.members[index]
         if digest not in known:
-            known[digest] = prepare_member(graph, labels.get(digest, f"member {index + 1}"))
+            source = prepare_member(graph, labels.get(digest, f"member {index + 1}"))
+            known[digest] = mark_layers(source, index, views=len(plan.views))
         source = known[digest]
         emit.prefix = f"m{index}"
         shared = {

@@ -88,6 +88,7 @@ def fuse_to_file(
         "laid_out": report.laid_out if isinstance(report.laid_out, str) else report.laid_out.summary(),
         "explain": report.explain(),
         "timings": report.timings or {},
+        "stages": graph.stages.to_dict() if graph.stages is not None else None,
     }
 
 

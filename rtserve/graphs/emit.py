@@ -163,7 +163,7 @@ def inline(emit: Emitter, source: ir.Graph, argument: ir.Value, shared: Mapping[
 def inline_many(
     emit: Emitter, source: ir.Graph, arguments: Sequence[ir.Value], shared: Mapping[str, ir.Value] | None = None
 ) -> list[ir.Value]:
-    """Copy the nodes of `source` behind what stands for its inputs, and return the copies of its outputs.
+    """Copy the nodes of `source` behind what stands for its inputs, marks with them; return the copies of its outputs.
 
     Initializers are copied too where `shared`, as in `inline`, does not have them.
     """
@@ -183,6 +183,7 @@ def inline_many(
         for old, new in zip(node.outputs, copy.outputs, strict=True):
             new.name = emit.name(f"{emit.prefix}.{old.name}") if old.name else ""
             new.shape, new.type = old.shape, old.type
+            new.meta.update(old.meta)
             table[old] = new
         emit.graph.append(copy)
     return [table[value] for value in source.outputs]

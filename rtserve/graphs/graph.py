@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rtserve.errors import InputError
 from rtserve.files import readable_file, sha256_bytes, write_bytes
 from rtserve.graphs.answers import Answers
+from rtserve.graphs.stages import Stages
 from rtserve.spec import InputSpec, OutputSpec, Provenance
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ INPUT_NAME = "x"
 OUTPUT_NAME = "y"
 STREAM_KEY = "rtserve.stream"
 """Under which a step graph says its hop."""
-_KEYS = {key: f"rtserve.{key}" for key in ("input", "output", "provenance", "answers")}
+_KEYS = {key: f"rtserve.{key}" for key in ("input", "output", "provenance", "answers", "stages")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,8 @@ class Graph:
         Where it came from.
     answers : Answers or None
         What it must answer to a few windows; None where that was never found (a graph made elsewhere).
+    stages : Stages or None
+        What it computes step by step, recorded when it was fused; `rtserve.graphs.stages.stages_of` has them for any graph.
     """
 
     model: ir.Model
@@ -52,6 +55,7 @@ class Graph:
     output_spec: OutputSpec
     provenance: Provenance
     answers: Answers | None = None
+    stages: Stages | None = None
 
     def __repr__(self) -> str:
         from rtserve.graphs.show import graph_line
@@ -80,18 +84,20 @@ class Graph:
         """Return the ONNX file's bytes; equal graphs give equal bytes."""
         import onnx_ir as ir
 
-        self.model.metadata_props.pop(_KEYS["answers"], None)
+        for key in ("answers", "stages"):
+            self.model.metadata_props.pop(_KEYS[key], None)
         for key, value in self.metadata().items():
             self.model.metadata_props[key] = value
         return bytes(ir.serde.serialize_model(self.model).SerializeToString(deterministic=True))
 
     def metadata(self) -> dict[str, str]:
         """Return the ``rtserve.*`` properties that travel in the file."""
+        carried = {"answers": self.answers, "stages": self.stages}
         return {
             _KEYS["input"]: self.input_spec.to_json(),
             _KEYS["output"]: self.output_spec.to_json(),
             _KEYS["provenance"]: self.provenance.to_json(),
-        } | ({_KEYS["answers"]: self.answers.to_json()} if self.answers is not None else {})
+        } | {_KEYS[key]: one.to_json() for key, one in carried.items() if one is not None}
 
     @property
     def fixed_batch(self) -> int:
@@ -175,7 +181,10 @@ class Graph:
                 f" {n_outputs}",
                 hint="the file was edited; export it again",
             )
-        return cls(model=model, input_spec=inputs, output_spec=outputs, provenance=provenance, answers=answers)
+        stages = Stages.from_json(props[_KEYS["stages"]]) if _KEYS["stages"] in props else None
+        return cls(
+            model=model, input_spec=inputs, output_spec=outputs, provenance=provenance, answers=answers, stages=stages
+        )
 
 
 def as_graph(graph: Graph | str | Path) -> Graph:

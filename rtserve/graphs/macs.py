@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rtserve.graphs.functions import products_in
 
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COUNTED",
+    "Cost",
     "count_macs",
     "infer_shapes",
     "macs_of",
+    "node_costs",
     "node_macs",
     "renew_shapes",
     "shaped_and_counted",
@@ -117,8 +119,27 @@ def count_macs(model: ir.Model) -> int:
     return _macs_of(ir.serde.serialize_model(model))
 
 
+class Cost(NamedTuple):
+    """What a node costs for one window: multiply-adds, and how many numbers it gives."""
+
+    macs: int
+    numbers: int
+
+
+def node_costs(model: ir.Model) -> list[Cost]:
+    """Return what every node costs, in their order; the multiply-adds add up to `count_macs`."""
+    import onnx_ir as ir
+
+    return _costs_of(ir.serde.serialize_model(model))
+
+
 def _macs_of(proto: onnx.ModelProto) -> int:
     """Return the multiply-adds of a written model, which is used up."""
+    return sum(cost.macs for cost in _costs_of(proto))
+
+
+def _costs_of(proto: onnx.ModelProto) -> list[Cost]:
+    """Return what every node of a written model costs, which is used up."""
     import onnx
 
     del proto.graph.value_info[:]
@@ -132,13 +153,15 @@ def _macs_of(proto: onnx.ModelProto) -> int:
         if value.type.tensor_type.HasField("shape")
     }
     shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    total = 0
+    found = []
     for node in graph.node:
+        macs, output = 0, shapes.get(node.output[0])
         if node.op_type in COUNTED:
             first, second = (shapes.get(name) for name in node.input[:2])
             transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-            total += macs_of(node.op_type, shapes.get(node.output[0]), first, second, transposed)
-    return total
+            macs = macs_of(node.op_type, output, first, second, transposed)
+        found.append(Cost(macs, _product(output)))
+    return found
 
 
 def _dims(value: Any) -> Any:

@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rtserve.display import card, cut
+from rtserve.graphs.stage_picture import draw_stages
+from rtserve.graphs.stages import stages_of
 
 if TYPE_CHECKING:
     from rtserve.graphs.graph import Graph
 
 __all__ = ["graph_card", "graph_line"]
+
+_SIZE = (
+    "display:block;width:100%;max-width:34em;height:auto;margin-top:0.6em;--ink:currentColor;"
+    "--muted:color-mix(in srgb, currentColor 70%, transparent);--first:rgb(47,129,201);--second:rgb(207,106,50)"
+)
+"""The picture follows the page's own colour, light or dark; the two others are readable on both."""
 
 
 def graph_line(graph: Graph) -> str:
@@ -19,7 +27,7 @@ def graph_line(graph: Graph) -> str:
 
 
 def graph_card(graph: Graph) -> str:
-    """Return HTML with specs, members, views, merge and what was proven."""
+    """Return HTML with specs, members, views, merge, what was proven, and a picture of the stages."""
     details = graph.provenance.details
     plan: Mapping[str, Any] = details.get("plan", {})
     views = [str(view.get("name")) for view in plan.get("views", ())]
@@ -36,9 +44,8 @@ def graph_card(graph: Graph) -> str:
         ("size", f"{graph.n_parameters:,} numbers stored, {graph.model.graph.num_nodes()} nodes"),
         ("sha256", graph.digest[:12]),
     ]
-    return card(
-        f"Graph ({_made(graph)})", rows, [f"its answers depend on the batch: {graph.coupling}"] * bool(graph.coupling)
-    )
+    notes = [f"its answers depend on the batch: {graph.coupling}"] * bool(graph.coupling)
+    return card(f"Graph ({_made(graph)})", rows, notes, picture=draw_stages(stages_of(graph), size=_SIZE))
 
 
 def _made(graph: Graph) -> str:

@@ -93,7 +93,7 @@ def page_of(
     if material.evaluations:
         parts.append(sections.score_section(material.evaluations, material.overalls, judged.notes()))
     parts += sections.branch_sections(material.evaluations)
-    parts.append(fusion_section(material.fusions))
+    parts.append(fusion_section(material.fusions, material.sides))
     parts.append(sections.latency_section(material.benches))
     parts.append(stream_section(material.benches, material.streams))
     parts += class_sections(material.evaluations)

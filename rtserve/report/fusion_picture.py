@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
+from rtserve.measure.sides import Side
 from rtserve.report.collect import Document
 from rtserve.report.figures import Figure
 from rtserve.report.page import Section
+from rtserve.report.stage_figure import MOST as MOST_GRAPHS
+from rtserve.report.stage_figure import named_stages, stage_figure
 from rtserve.report.svg import ROLES, canvas, to_svg
 
 __all__ = ["fusion_figure", "fusion_section"]
@@ -55,13 +58,23 @@ def fusion_figure(report: Report, *, title: str = "What was fused") -> Figure:
     )
 
 
-def fusion_section(fusions: Sequence[Document]) -> Section | None:
-    """Return the pictures of what was fused; None where nothing was."""
-    if not fusions:
-        return None
+def fusion_section(fusions: Sequence[Document], sides: Sequence[Side] = ()) -> Section | None:
+    """Return the pictures of what was fused, and of what each fused graph computes; None where nothing was.
+
+    Parameters
+    ----------
+    fusions : sequence of (str, mapping)
+        What ``rtserve fuse --json`` said, by the name of its file.
+    sides : sequence of Side
+        Among them graphs, which say themselves what they compute.
+    """
     titles = [f"What was fused: {name}" if len(fusions) > 1 else "Members, views and their work" for name, _ in fusions]
     figures = [fusion_figure(document, title=title) for (_, document), title in zip(fusions, titles, strict=True)]
-    return Section(title="What was fused", figures=tuple(figures))
+    named = list(named_stages(fusions, sides))
+    figures += [stage_figure(name, stages) for name, stages in named[:MOST_GRAPHS]]
+    left = ", ".join(name for name, _ in named[MOST_GRAPHS:])
+    notes = [f"not drawn, beside the first {MOST_GRAPHS}: {left}"] if left else []
+    return Section(title="What was fused", figures=tuple(figures), notes=tuple(notes)) if figures else None
 
 
 def _cut(names: list[str], what: str) -> list[str]:

@@ -14,6 +14,8 @@ from html import escape
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from rtserve.display import DARK, FONT, LIGHT
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
@@ -43,31 +45,6 @@ ROLES = {
     "bad": "#0a0a0a",
 }
 """Role and the colour that stands for it while drawing."""
-LIGHT = {
-    "ink": "#1b1f24",
-    "muted": "#59636e",
-    "grid": "#d9dee3",
-    "paper": "#ffffff",
-    "first": "#0b6bb8",
-    "second": "#c2571a",
-    "third": "#6b4fbb",
-    "fourth": "#8a6d00",
-    "good": "#1a7f4b",
-    "bad": "#b3261e",
-}
-DARK = {
-    "ink": "#e8ebee",
-    "muted": "#9aa5b1",
-    "grid": "#39424c",
-    "paper": "#14181d",
-    "first": "#5eb0ef",
-    "second": "#f0935a",
-    "third": "#b3a0f2",
-    "fourth": "#dcbc45",
-    "good": "#5fc992",
-    "bad": "#f2827a",
-}
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -215,6 +192,6 @@ def standalone(svg: str) -> str:
         return "".join(f"--{role}:{colour};" for role, colour in colours.items())
 
     dark = f"@media(prefers-color-scheme:dark){{svg{{{rules(DARK)}}}}}"
-    halo = "text{paint-order:stroke;stroke:var(--paper);stroke-width:3px;stroke-linejoin:round}"
+    halo = "svg:not(.plain) text{paint-order:stroke;stroke:var(--paper);stroke-width:3px;stroke-linejoin:round}"
     style = f"<style>svg{{{rules(LIGHT)}background:var(--paper)}}{halo}{dark}</style>"
     return '<?xml version="1.0" encoding="utf-8"?>\n' + re.sub(r"(<svg[^>]*>)", rf"\1{style}", svg, count=1) + "\n"

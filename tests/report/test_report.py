@@ -69,6 +69,7 @@ def test_every_section_is_there(page):
         "Graphs",
         "Scores",
         "Branches of fused.onnx on trial",
+        "What was fused",
         "Latency",
         "Predicted against true",
     ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.fusion.ir.joint import Apart, Joint, dense_behind, ends_of
+from rtserve.fusion.ir.landmarks import rework
 from rtserve.fusion.ir.passes import Refused
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, replace_value
@@ -53,5 +54,6 @@ def _turned(model: ir.Model, node: ir.Node, apart: Apart, order: Sequence[int]) 
         return
     tiled = [w * kernel.astype(np.float64) for w in apart.weights[list(order)]]  # type: ignore[index]
     emit.before = dense
+    rework(dense.outputs[0], 1.0)
     flat = emit("Reshape", h, [-1, views * rest[0]])
     replace_value(model, dense.outputs[0], emit("Gemm", flat, np.concatenate(tiled), *dense.inputs[2:]))

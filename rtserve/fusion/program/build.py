@@ -123,7 +123,7 @@ def _branch_values(
     emit: Emitter, model: ir.Model, group: _Group, views: list[LinearView], notes: list[str], *, share: bool, stop: Any
 ) -> tuple[ir.Value, Stacker]:
     """Write a group up to `stop` (a value of its first member) for all views: (views x batch, N x d1, ...)."""
-    stacker = Stacker(emit, group.models, HANDLERS)
+    stacker = Stacker(emit, group.models, HANDLERS, views=len(views))
     first = group.models[0]
     source = first.graph.inputs[0]
     x = model.graph.inputs[0]
@@ -183,6 +183,7 @@ def _linear_part(
         notes.append(f"{len(group.models)} x {len(views)} branches merged in front of the last dense layer")
     y = emit("Gemm", h, weight.astype(np.float32), bias.astype(np.float32))
     y.meta[DENSE] = group.number
+    stacker.stands_for(y, output)
     return y
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.ir.conv import Conv1d
+from rtserve.fusion.ir.landmarks import carry
 from rtserve.fusion.ir.nodes import attributes_of, inner_dims
 from rtserve.fusion.ir.passes import Refused
 from rtserve.graphs.emit import Emitter
@@ -67,10 +68,12 @@ class Stacker:
         The members; equal `signature`, shapes inferred.
     handlers : mapping
         What writes each operator stacked.
+    views : int
+        How many views they are run on.
     """
 
-    def __init__(self, emit: Emitter, models: Sequence[ir.Model], handlers: Handlers) -> None:
-        self.handlers = handlers
+    def __init__(self, emit: Emitter, models: Sequence[ir.Model], handlers: Handlers, *, views: int = 1) -> None:
+        self.handlers, self.views = handlers, views
         self.emit = emit
         self.models = models
         self.n = len(models)
@@ -97,6 +100,8 @@ class Stacker:
             Where an operator cannot be stacked.
         """
         self.values, self.shared = dict(start), set(shared)
+        for old, new in start.items():
+            self.stands_for(new, old)
         needed = _needed(self.models[0], stop, set(start))
         for index, node in enumerate(self.nodes[0]):
             if node in needed:
@@ -118,6 +123,14 @@ class Stacker:
                 raise refusal.at(node) from None
         for old, new in zip(node.outputs, outputs, strict=True):
             self.values[old] = new
+            self.stands_for(new, old)
+
+    def stands_for(self, new: Any, old: Any) -> None:
+        """Note that a value is, for all members and views, what the first member has in another."""
+        node = old.producer()
+        if node is not None:
+            index, slot = self.nodes[0].index(node), list(node.outputs).index(old)
+            carry(new, [nodes[index].outputs[slot] for nodes in self.nodes], views=self.views)
 
     def is_shared(self, value: Any) -> bool:
         """Whether all members have the same in the place of a value."""

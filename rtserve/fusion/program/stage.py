@@ -25,6 +25,7 @@ import numpy as np
 from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import ZERO, Conv1d
 from rtserve.fusion.ir.joint import Signal, Source
+from rtserve.fusion.ir.landmarks import SEAMS
 from rtserve.fusion.ir.linear_view import LinearView, runs_of
 from rtserve.fusion.program.share import spans
 
@@ -223,6 +224,7 @@ def _seam_part(emit: Emitter, x: ir.Value, stage: Conv1d, runs: Sequence[np.ndar
     kernel = stage.weight.transpose(2, 1, 0).reshape(stage.taps * n_chans, -1).astype(np.float32)
     bias = [] if stage.bias is None else [stage.bias.astype(np.float32)]
     product = emit("Gemm", windows, kernel, *bias)
+    product.meta[SEAMS] = len(index)
     y = emit("Reshape", product, [-1, len(index), len(stage.weight)])
     y = emit("Gather", y, which, axis=1) if len(index) < len(every) else y
     y = emit("Transpose", y, perm=[0, 2, 1])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rtserve.errors import EnvironmentMissingError
 from rtserve.fusion.engines import ENGINES, Engine
 from rtserve.fusion.ir.clean import cleaned
+from rtserve.fusion.ir.landmarks import mark_layers
 from rtserve.fusion.ir.passes import Pass, Refused
 from rtserve.fusion.join import join, prepare_member
 from rtserve.fusion.program.build import assemble
@@ -21,6 +22,7 @@ from rtserve.fusion.run.order import passes_for
 from rtserve.fusion.run.outcome import OptimizationReport, Outcome
 from rtserve.fusion.run.running import DEFECTS, failed, holds, run_passes
 from rtserve.fusion.run.spilled import spilled, us_of
+from rtserve.fusion.run.stages import Networks, networks_of, note_work, recorded
 from rtserve.graphs.macs import count_macs
 from rtserve.graphs.parity import ILL, UNEQUAL, ParityReport
 
@@ -51,6 +53,7 @@ class _Task:
     engine: Engine
     seed: int
     reference: Reference | None
+    networks: Networks | None
 
     @property
     def layout(self) -> tuple[Pass, ...]:
@@ -102,7 +105,7 @@ def optimize_graph(
     reference = Reference(joined, seed=seed, alone=not joined.output_spec.coupled) if check else None
     before = reference.macs if reference is not None else count_macs(joined.model)
     task = _Task(joined=joined, graphs=graphs, plan=plan, passes=passes, engine=ENGINES[engine], seed=seed,
-                 reference=reference)  # fmt: skip
+                 reference=reference, networks=networks_of(graphs, plan))  # fmt: skip
     outcomes: list[Outcome] = []
     model, timings = joined.model, None
     if passes is None or len(passes):
@@ -111,6 +114,7 @@ def optimize_graph(
             from rtserve.fusion.run.tune import choose
 
             model, timings = choose(task.joined, model, _variants(task, members), outcomes, engine=engine)
+    stages = recorded(model, task.networks)
     result = _labelled(joined, model, outcomes, engine)
     answers = reference.answers if reference is not None else None
     report = OptimizationReport(
@@ -129,7 +133,7 @@ def optimize_graph(
         report.laid_out.require(
             hint="lay the graph out for onnxruntime (--engine onnxruntime), which gives its numbers"
         )
-    return replace(result, answers=answers), report
+    return replace(result, answers=answers, stages=stages), report
 
 
 def _in_its_engine(reference: Reference | None, result: Graph, engine: str) -> ParityReport | str:
@@ -211,7 +215,7 @@ def _optimise_members(task: _Task) -> tuple[list[tuple[str, ir.Model]], list[Out
     passes, every = _member_passes(task), dict(zip(task.plan.members, task.graphs, strict=True))
     for digest, graph in every.items():
         number = task.plan.members.index(digest) + 1
-        model = prepare_member(graph, f"member {number}")
+        model = mark_layers(prepare_member(graph, f"member {number}"), number - 1)
         check: Callable[[ir.Model], str] | None = None
         if task.reference is not None:
             plain, brief = replace(graph, model=model), len(every) > 1
@@ -245,6 +249,7 @@ def _assembled(
     wrong = task.check(model)
     if wrong:
         return None, outcome(status="undone", reason=f"the numbers changed: {wrong}")
+    note_work(model, members, task.networks)
     reason = "; ".join(assembly.notes) or "one branch"
     return model, outcome(status="applied", reason=reason, macs_after=after)
 
@@ -274,7 +279,9 @@ def _apart(task: _Task, members: list[tuple[str, ir.Model]]) -> tuple[ir.Model, 
     """Return the plan over optimised members, every branch by itself, and its multiply-adds."""
     models = dict(members)
     graphs = [replace(g, model=models[d]) for d, g in zip(task.plan.members, task.graphs, strict=True)]
-    return cleaned(join(graphs, task.plan))
+    model, macs = cleaned(join(graphs, task.plan))
+    note_work(model, members, task.networks)
+    return model, macs
 
 
 def _variants(task: _Task, members: list[tuple[str, ir.Model]]) -> dict[str, ir.Model]:

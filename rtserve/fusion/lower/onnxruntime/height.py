@@ -24,6 +24,7 @@ import numpy as np
 
 from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import conv_of
+from rtserve.fusion.ir.landmarks import carry
 from rtserve.fusion.ir.nodes import attributes_of, producer
 from rtserve.fusion.ir.passes import Refused
 from rtserve.fusion.lower.onnxruntime.table import FROM_ROWS, Row, ViewTable, stepped
@@ -75,6 +76,7 @@ class _Plan:
             summed = node.op_type == "Add"
             inputs = [self.without(emit, v) for v in node.inputs if v is not None] if summed else node.inputs[:2]
             self.bare[value] = emit(node.op_type, *inputs, **attributes_of(node))
+            carry(self.bare[value], [value])
         return self.bare[value]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtserve.fusion.ir.conv import Conv1d, conv_of
+from rtserve.fusion.ir.landmarks import carry
 from rtserve.fusion.ir.nodes import attributes_of, inner_dims, producer
 from rtserve.fusion.ir.passes import Refused
 from rtserve.fusion.ir.traits import Trait, has
@@ -117,6 +118,7 @@ class Phases:
         """
         if value not in self._known:
             self._known[value] = self._made(value)
+            carry([phase.value for phase in self._known[value] if phase.value is not None], [value])
         return self._known[value]
 
     def lengths(self, n: int) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rtserve.fusion.ir.conv import conv_of
+from rtserve.fusion.ir.landmarks import carry
 from rtserve.fusion.ir.nodes import attributes_of, auto_padded, axes_of, inner_dims, reread
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.lower.onnxruntime.table import TO_ROWS
@@ -41,12 +42,14 @@ def stand_up(model: ir.Model, joined: ir.Value, tall: ir.Value, prefix: str) -> 
     """
     upright: dict[Any, ir.Value] = {joined: tall}
     emit = Emitter(model.graph, prefix=prefix)
+    carry(tall, [joined])
     done: set[Any] = set()
     for node in list(model.graph):
         if any(v in upright for v in node.inputs) and _stands(node, upright):
             emit.before = node
             inputs = [upright.get(v, v) for v in node.inputs]
             upright[node.outputs[0]] = emit(GLOBAL.get(node.op_type, node.op_type), *inputs, **_attributes(node))
+            carry(upright[node.outputs[0]], node.outputs)
             done.add(node)
     for value, new in list(upright.items()):
         behind = [node for node in model.graph if value in node.inputs and node not in done]

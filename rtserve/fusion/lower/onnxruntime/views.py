@@ -24,6 +24,7 @@ import numpy as np
 from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import ZERO, Conv1d, conv_of
 from rtserve.fusion.ir.joint import joints
+from rtserve.fusion.ir.landmarks import carry, rework
 from rtserve.fusion.ir.nodes import followers, only_reader
 from rtserve.fusion.ir.passes import PassResult, Refused
 from rtserve.fusion.lower.onnxruntime import fast_fir, height
@@ -108,6 +109,8 @@ def _gathered(model: ir.Model, node: ir.Node, table: ViewTable, layers: Sequence
         y = stepped(emit, steps, conv.emit(emit, from_rows(emit, rows, samples[None], channels)))
         done += f"; Conv {layer.outputs[0].name} computes {conv.n_out} for {packing.place.size} outputs"
         n, channels, index, last = conv.n_out, len(conv.weight), packing.place, (layer, *steps)[-1].outputs[0]
+        rework(last, conv.n_out / packing.place.size)
+        carry(y, [last])
         rows = as_rows(emit, y, n, channels)
     supersede(model, last, from_rows(emit, rows, index, channels))
     table.put_apart(model, range(len(index)))

@@ -1,0 +1,269 @@
+"""The record of a fusion by stages: what every layer of the members became, what it costs now, and what it cost in a loop.
+
+Landmarks (`rtserve.fusion.ir.landmarks`) say which values of the fused graph are which of the members'. A node belongs to
+the first landmark that it leads to. A layer that has no landmark any more was written into the one behind it, and both are
+one stage; what leads to no landmark is the merge.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from rtserve.fusion.ir.landmarks import SEAMS, Landmark, landmarks, mark_layers, share_out
+from rtserve.fusion.join import join, prepare_member
+from rtserve.fusion.program.stack import signature
+from rtserve.fusion.run.running import DEFECTS, failed
+from rtserve.graphs.layers import Layer, layers_of
+from rtserve.graphs.macs import node_costs, renew_shapes
+from rtserve.graphs.stages import LONGEST, Stage, Stages
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from rtserve.fusion.plan import FusionPlan
+    from rtserve.graphs.graph import Graph
+
+__all__ = ["Networks", "networks_of", "note_work", "recorded"]
+
+T = TypeVar("T")
+NAMED = 4
+"""Layers that are named in one stage."""
+
+
+def _spared(function: Callable[..., T]) -> Callable[..., T | None]:
+    """Return a function that gives None where it fails: a picture is no reason to refuse a fusion."""
+
+    @wraps(function)
+    def spared(*args: Any) -> T | None:
+        try:
+            return function(*args)
+        except DEFECTS as error:
+            failed(error)
+            return None
+
+    return spared
+
+
+class Key(NamedTuple):
+    """Which stage: of which network, its last layer, and whether it is the seams of views in front of that."""
+
+    network: int
+    layer: int
+    seams: bool = False
+
+
+@dataclass(kw_only=True)
+class _Found:
+    """What belongs to a stage."""
+
+    macs: int = 0
+    nodes: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Numbers given by the nodes of each operator."""
+    members: set[int] = field(default_factory=set)
+    mark: Landmark = field(default_factory=Landmark)
+
+    def add(self, node: ir.Node, cost: Any) -> None:
+        self.macs, self.nodes = self.macs + cost.macs, self.nodes + 1
+        self.counts[node.op_type] += cost.numbers
+
+
+class Networks:
+    """The plain members: alike ones are one network, whose layers have names and costs.
+
+    Parameters
+    ----------
+    graphs : sequence of Graph
+        The members.
+    plan : FusionPlan
+        What is fused of them, by digest, in the same order.
+    """
+
+    def __init__(self, graphs: Sequence[Graph], plan: FusionPlan) -> None:
+        self.plan, self.graphs = plan, graphs
+        self.of: dict[int, int] = {}
+        self.layers: list[list[Layer]] = []
+        self.macs: dict[int, list[int]] = {}
+        self.names: list[str] = []
+        alike: dict[str, int] = {}
+        for number, graph in enumerate(graphs):
+            if plan.members.index(plan.members[number]) < number:
+                continue
+            model = prepare_member(graph, f"member {number + 1}")
+            renew_shapes(model)
+            network = self.of[number] = alike.setdefault(signature(model), len(alike))
+            if network == len(self.layers):
+                self.layers.append(layers_of(model))
+                told = graph.provenance.details.get("network") or f"{graph.provenance.kind} graph"
+                self.names.append(str(told)[:LONGEST])
+            costs = [cost.macs for cost in node_costs(model)]
+            self.macs[number] = [sum(costs[one.first : one.last + 1]) for one in self.layers[network]]
+
+    def place(self, member: int, node: int) -> Key:
+        """Return the stage that ends with the layer of a member's node."""
+        network = self.of[member]
+        return Key(network, bisect_right([layer.first for layer in self.layers[network]], node) - 1)
+
+    def loop(self, network: int, layers: range) -> int:
+        """Return the multiply-adds of some layers where every branch of the plan is run by itself."""
+        first = [self.plan.members.index(digest) for digest in self.plan.members]
+        mine = [member for member in first if self.of[member] == network]
+        return len(self.plan.views) * sum(self.macs[member][layer] for member in mine for layer in layers)
+
+    def words(self, network: int, layers: range) -> str:
+        """Return what some layers are, together."""
+        said = [self.layers[network][layer].what for layer in layers]
+        heavy = [self.layers[network][layer].what for layer in layers if self.layers[network][layer].mains] or said
+        named = list(dict.fromkeys(heavy))
+        more = len(named) - NAMED
+        return (" + ".join(named[:NAMED]) + (f" and {more} more" if more > 0 else ""))[:LONGEST]
+
+
+@_spared
+def networks_of(graphs: Sequence[Graph], plan: FusionPlan) -> Networks:
+    """Return the members as they are, before anything is rewritten."""
+    return Networks(graphs, plan)
+
+
+def _stages(model: ir.Model, networks: Networks) -> dict[Key | None, _Found]:
+    """Return what belongs to every stage of a model; None stands for the merge."""
+    nodes, costs = list(model.graph), node_costs(model)
+    found: dict[Key | None, _Found] = {}
+    key_of: dict[ir.Node, Key | None] = {}
+    for node, cost in zip(reversed(nodes), reversed(costs), strict=True):
+        marks = {place: mark for value in node.outputs for place, mark in landmarks(value).items()}
+        behind = [key for out in node.outputs for reader in out.consumers() if (key := key_of.get(reader)) is not None]
+        key = max(networks.place(*place) for place in marks) if marks else min(behind, default=None)
+        if key is not None and not marks and any(SEAMS in value.meta for value in node.outputs):
+            key = key._replace(seams=True)
+        key_of[node] = key
+        here = found.setdefault(key, _Found())
+        here.add(node, cost)
+        here.members |= {member for member, _ in marks}
+        last = max(marks, default=None)
+        if last is not None and here.mark == Landmark():
+            here.mark = marks[last]
+    return found
+
+
+def _covered(found: Mapping[Key | None, _Found], networks: Networks) -> dict[Key, range]:
+    """Return which layers every stage is, seams aside: those in front that have no stage of their own, and itself."""
+    spans: dict[Key, range] = {}
+    for network, layers in enumerate(networks.layers):
+        mine = sorted(key for key in found if key is not None and key.network == network and not key.seams)
+        for low, key in zip([-1, *(key.layer for key in mine)], mine, strict=False):
+            last = key.layer if key is not mine[-1] else len(layers) - 1
+            spans[key] = range(low + 1, last + 1)
+    return spans
+
+
+@_spared
+def note_work(model: ir.Model, members: Sequence[tuple[str, ir.Model]], networks: Networks | None) -> None:
+    """Note on the landmarks of an assembled model for how many views' worth of work each stage is computed, in place.
+
+    That is what it costs against what it costs once for every member by itself, rewritten as it is: in multiply-adds, or
+    in numbers given where there are none.
+
+    Parameters
+    ----------
+    model : onnx_ir.Model
+        Before an engine's own rewrites, which change what a computation costs and not how often it is done.
+    members : sequence of (digest, Model)
+        The members, optimised, as they were assembled.
+    networks : Networks or None
+        What they were; nothing is noted where that is not known.
+    """
+    if networks is None:
+        return
+    alone = {
+        networks.plan.members.index(digest): {k: f for k, f in _stages(one, networks).items() if k is not None}
+        for digest, one in members
+    }
+    found = _stages(model, networks)
+    works: dict[Key, float | None] = {}
+    for key, layers in _covered(found, networks).items():
+        once = [
+            one
+            for member, stages in alone.items()
+            if member in found[key].members
+            for (_, layer, _), one in stages.items()
+            if layer in layers and networks.of[member] == key.network
+        ]
+        works[key] = _work(found[key], once, networks.layers[key.network], layers)
+    for value in (value for node in model.graph for value in node.outputs):
+        marks = {place: networks.place(*place) for place in landmarks(value)}
+        share_out(value, {place: works.get(key) for place, key in marks.items()})
+
+
+def _work(found: _Found, once: Sequence[_Found], layers: Sequence[Layer], covered: range) -> float | None:
+    macs = sum(one.macs for one in once)
+    if macs:
+        return found.macs / macs
+    mains = {main for layer in covered for main in layers[layer].mains}
+    numbers = sum(one.counts[main] for one in once for main in mains)
+    given = sum(found.counts[main] for main in mains)
+    return given / numbers if given and numbers else None
+
+
+@_spared
+def recorded(model: ir.Model, networks: Networks | None) -> Stages | None:
+    """Return the stages of a fused model, in the order in which they are computed; they add up to its nodes.
+
+    Parameters
+    ----------
+    model : onnx_ir.Model
+        With its landmarks; the join, which lost them, is joined once more.
+    networks : Networks or None
+        The members as they were; there is no record where that is not known.
+    """
+    if networks is None:
+        return None
+    if not any(landmarks(value) for node in model.graph for value in node.outputs):
+        model = join(networks.graphs, networks.plan)
+        plain = [(networks.plan.members[k], prepare_member(networks.graphs[k], f"member {k + 1}")) for k in networks.of]
+        note_work(model, [(d, mark_layers(one, networks.plan.members.index(d))) for d, one in plain], networks)
+    found = _stages(model, networks)
+    spans = _covered(found, networks)
+    stages = [_stage(found[key], key, spans, networks) for key in sorted(k for k in found if k is not None)]
+    gone = [_left_out(networks, n) for n in range(len(networks.layers)) if not any(key.network == n for key in spans)]
+    merge = _merge_words(networks.plan)
+    if None in found:
+        stages.append(Stage(what=merge or "answer", macs=found[None].macs, nodes=found[None].nodes))
+    elif merge and stages:  # it was written into the last layer
+        stages[-1] = replace(stages[-1], what=f"{stages[-1].what} + {merge}"[:LONGEST])
+    return Stages(stages=(*stages, *gone))
+
+
+def _stage(found: _Found, key: Key, spans: Mapping[Key, range], networks: Networks) -> Stage:
+    name, layers = networks.names[key.network], spans.get(key, range(0))
+    if key.seams:
+        return Stage(what="view seams: windows across the joints of moved views", network=name,
+                     macs=found.macs, nodes=found.nodes)  # fmt: skip
+    work = found.mark.work
+    return Stage(
+        what=networks.words(key.network, layers),
+        network=name,
+        members=len(found.members),
+        views=found.mark.views,
+        work=None if work is None else round(work, 4),
+        macs=found.macs,
+        loop=networks.loop(key.network, layers),
+        nodes=found.nodes,
+        counted=all(networks.layers[key.network][layer].counted for layer in layers),
+    )
+
+
+def _left_out(networks: Networks, network: int) -> Stage:
+    layers = range(len(networks.layers[network]))
+    return Stage(what="left out: its branches weigh nothing", network=networks.names[network],
+                 loop=networks.loop(network, layers))  # fmt: skip
+
+
+def _merge_words(plan: FusionPlan) -> str:
+    steps = [f"{plan.merge} of {plan.n_branches} branches"] if plan.n_branches > 1 else []
+    return ", ".join([*steps, *(["calibration"] if plan.calibration else [])])
