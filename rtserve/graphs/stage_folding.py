@@ -36,7 +36,8 @@ def few(stages: Sequence[Stage], most: int = MOST) -> list[Stage]:
 def _repeated(stages: Sequence[Stage]) -> tuple[int, int, int] | None:
     """Return the block whose repeats are most stages, as (first, stages in it, how often it is there); None without one."""
     kinds = [(one.what, one.network, one.members, one.views) for one in stages]
-    best, most = None, 0
+    best: tuple[int, int, int] | None = None
+    most = 0
     for length in range(1, len(kinds) // 2 + 1):
         run = 0
         for k in range(len(kinds) - length):
