@@ -265,5 +265,7 @@ def _left_out(networks: Networks, network: int) -> Stage:
 
 
 def _merge_words(plan: FusionPlan) -> str:
-    steps = [f"{plan.merge} of {plan.n_branches} branches"] if plan.n_branches > 1 else []
+    kind = f"{plan.merge.kind} mean" if plan.merge.kind in ("weighted", "trimmed") else plan.merge.kind
+    of = f" of {plan.merge.average}" if plan.merge.average else ""
+    steps = [f"{kind}{of} of {plan.n_branches} branches"] if plan.n_branches > 1 else []
     return ", ".join([*steps, *(["calibration"] if plan.calibration else [])])
