@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Networks", "networks_of", "note_work", "recorded"]
 
 T = TypeVar("T")
+UNNAMED = {"fuse": "a fused graph", "foreign": "a graph made elsewhere"}
 NAMED = 4
 """Layers that are named in one stage."""
 
@@ -99,7 +100,7 @@ class Networks:
             network = self.of[number] = alike.setdefault(signature(model), len(alike))
             if network == len(self.layers):
                 self.layers.append(layers_of(model))
-                told = graph.provenance.details.get("network") or f"{graph.provenance.kind} graph"
+                told = graph.provenance.details.get("network") or UNNAMED.get(graph.provenance.kind, "a network")
                 self.names.append(str(told)[:LONGEST])
             costs = [cost.macs for cost in node_costs(model)]
             self.macs[number] = [sum(costs[one.first : one.last + 1]) for one in self.layers[network]]
