@@ -189,7 +189,8 @@ def _product(node: ir.Node) -> str:
         return "product of matrices" if constant(node.inputs[0]) is None else "fixed mixing"
     if weight.ndim < 2:
         return "dense layer"
-    sizes = weight.shape[::-1] if node.op_type == "Gemm" and node.attributes.get_int("transB", 0) else weight.shape
+    turned = node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
+    sizes = weight.shape[::-1] if turned else weight.shape
     several = f"{math.prod(weight.shape[:-2])} x " if weight.ndim > 2 and math.prod(weight.shape[:-2]) > 1 else ""
     return f"dense layer, {several}{sizes[-2]} -> {sizes[-1]}"
 
