@@ -78,6 +78,7 @@ def row_of(model: str, text: str, cache: Path) -> dict[str, Any]:
             )
         start = time.perf_counter()
         step, report = stream(graph, hop=hop)
+        stream(graph, hop=hop, engine="native")[0].save(path.with_name(f"step-{hop}-native.onnx"), force=True)
     except RtserveError as error:
         return row | {"refused": error.message}
     step.save(path.with_name(f"step-{hop}.onnx"), force=True)

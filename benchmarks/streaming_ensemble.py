@@ -42,6 +42,7 @@ def row_of(workload: str, folder: Path) -> dict[str, Any]:
     step, report = stream(graphs["torch"], hop=HOP)
     built_s = round(time.perf_counter() - start, 1)
     step.save(folder / f"step-{HOP}.onnx", force=True)
+    stream(graphs["torch"], hop=HOP, engine="native")[0].save(folder / f"step-{HOP}-native.onnx", force=True)
     fused = graphs["onnxruntime"]
     return {
         "model": f"CompactRT {workload}", "shape": SHAPE, "hop": HOP, "weights": networks.weights,

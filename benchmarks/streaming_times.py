@@ -51,7 +51,7 @@ def calls_of(plain: Path, made: Path, hop: int) -> tuple[dict[str, Call], dict[s
     try:
         find_compiler()
         calls["native_fused_us"] = _window(made / "fused-native.onnx", "native", x)
-        packed = PackedRunner(step, engine="native")
+        packed = PackedRunner(StepGraph.load(made / f"step-{hop}-native.onnx"), engine="native")
         calls["native_step_us"] = lambda: packed.push(samples)
     except RtserveError as error:
         lacks["native"] = error.message

@@ -39,7 +39,7 @@ def pulsed(plain: Path, hop: int) -> tuple[Callable[[np.ndarray], object] | None
             inferred = tract.onnx().load(str(path))
             inferred.set_input_fact(0, f"1,{n_chans},{SYMBOL},f32")
             model = inferred.into_model()
-            model.pulse(SYMBOL, str(hop))
+            model.transform(tract.Pulse(hop, symbol=SYMBOL))
             state = model.into_runnable().spawn_state()
         except tract.TractError as error:
             return None, _first_and_last(str(error))

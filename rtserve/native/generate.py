@@ -32,12 +32,9 @@ from rtserve.native.marks import Layer, marked
 from rtserve.native.shares import Stages, staged
 from rtserve.native.transposed import prepare_transposed
 from rtserve.native.view import Buffer, View, steps_of
-from rtserve.native.writer import ALIGN, OPERATORS, Writer
+from rtserve.native.writer import ALIGN, OPERATORS, SLACK, Writer
 
 __all__ = ["Generated", "generate", "missing"]
-
-SLACK = 32
-"""Floats behind the last buffer that a whole vector may read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +110,10 @@ def generate(flow: Flow, *, tiles: bool = True, shared: bool = False, marks: boo
     writer.operation = len(flow.operations)
     if flow.output not in flow.shapes:
         raise Unsupported("an answer that does not depend on the window")
-    answer = writer.view(flow.output)
-    y = View(buffer=Buffer(name="y", size=0, first=0, last=0), shape=answer.shape, steps=steps_of(answer.shape))
-    writer.copy(answer, y)
-    places, scratch = _planned(writer.buffers)
+    answer, y = writer.view(flow.output), writer.answer()
+    if answer.buffer.name != y.buffer.name:
+        writer.copy(answer, y)
+    places, scratch = _planned([one for one in writer.buffers if one.name not in writer.in_answer])
     parts = _shared(staged(writer.lines, [*writer.buffers, *writer.extra])) if shared else []
     weights = np.concatenate([np.zeros(0, np.float32), *writer.weights])
     sizes = {"WEIGHTS": weights.size, "WINDOW": prod(shape), "ANSWER": prod(answer.shape)}
@@ -178,6 +175,7 @@ def _file(
         rooms.append(f"  {name} = {at},")
         at = f"{name} + RT_UP({room})"
     defines = [f"#define {name} (s + {place})" for name, place in places.items()]
+    defines += [f"#define {name} (y + {place})" for name, place in writer.in_answer.items()]
     kernels = [key.replace("(", f"({name}, ", 1) for key, name in writer.kernels.items()]
     flow = writer.flow
     window = flow.shapes[flow.input]

@@ -99,7 +99,7 @@ def conv(writer: Writer, operation: Operation) -> None:
     x = around_input(writer, operation.inputs[0], plan)
     target = writer.padded(shape, [0, *range(2, rank), 1], writer.wanted_zeros(name, rank))
     if plan.fast is not None:
-        write_fast(writer, plan.fast, x, weight, bias, target, group, relu)
+        write_fast(writer, plan.fast, writer.inside(x), weight, bias, target, group, relu)
     else:
         convolve(writer, x, weight, bias, target, _places(operation, rank), group, relu, several=plan.together)
     writer.views[name] = target
@@ -165,6 +165,7 @@ def convolve(
     deep = n_in == 1 and group > 1
     if deep and (n_out > TWICE or x.steps[1] != 1):
         x, n_out = _side_by_side(writer, x, n_out), 1
+    x = writer.inside(x) if deep else x
     rows = x
     for k, (stride, _) in enumerate(places):
         rows = rows.cut(k + 2, 0, target.shape[k + 2], stride)

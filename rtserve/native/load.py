@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,33 @@ class NativeModule:
         if not (self._team is not None and self._together(x, y)):
             self._alone(x, y)
         return y
+
+    def bound(self, x: np.ndarray, y: np.ndarray) -> Callable[[], None]:
+        """Return a call that computes the answer to what is in x then, and writes it into y; one at a time.
+
+        Parameters
+        ----------
+        x, y : ndarray, float32, contiguous
+            Memory of one window and of one answer, apart from each other.
+
+        Raises
+        ------
+        InputError
+            Where one is something else.
+        """
+        for name, array, wanted in (("x", x, self.n_window), ("y", y, self.n_answer)):
+            if (array.size, array.dtype, array.flags.c_contiguous) != (wanted, np.dtype(np.float32), True):
+                raise InputError(
+                    f"{name} is {array.dtype} of {array.shape}, the code wants {wanted} numbers of float32 in a row",
+                    hint="np.zeros of that many, float32",
+                )
+        room, place = self._room()
+        arguments = (self._level, self._weights, place, x.ctypes.data, y.ctypes.data, 1)
+
+        def call(run: Any = self._run, held: Any = (self, room, x, y)) -> None:
+            run(*arguments)
+
+        return call
 
     def _alone(self, x: np.ndarray, y: np.ndarray) -> None:
         try:

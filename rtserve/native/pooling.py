@@ -67,18 +67,30 @@ class _Axis:
 
 
 def _pooled(x: View, target: View, axes: Sequence[_Axis], largest: bool, counted: bool) -> str:
-    """Return loops over places; the innermost over the channels, which the compiler vectorises."""
+    """Return loops over places; the innermost over the channels, which the compiler vectorises.
+
+    A mean whose every tap is a sample is summed in registers.
+    """
     n, channels = x.shape[:2]
     head = f"for (int n = 0; n < {n}; n++) " if n > 1 else "{ const int n = 0; "
     tail = "" if n > 1 else " }"
     places = "".join(f"for (int t{a.k} = 0; t{a.k} < {target.shape[a.k + 2]}; t{a.k}++) " for a in axes)
     there = " + ".join([f"n * {target.steps[0]}", *(f"t{a.k} * {target.steps[a.k + 2]}" for a in axes)])
-    here = " + ".join([f"n * {x.steps[0]}", *(a.place() for a in axes)])
+    within = " + ".join(a.place() for a in axes)
+    here = f"n * {x.steps[0]} + {within}"
     each = f"for (int c = 0; c < {channels}; c++) "
     o, p = f"o[c * {target.steps[1]}]", f"p[c * {x.steps[1]}]"
     step = f"{o} = rt_max({p}, {o});" if largest else f"{o} += {p};"
     start = "-INFINITY" if largest else "0.f"
     taps = "".join(a.loop(target.shape[a.k + 2]) for a in axes)
+    if not largest and "if (" not in taps and x.steps[1] == target.steps[1] == 1:
+        share = number(1.0 / prod(a.n for a in axes))
+        return (
+            f"{head}{places}{{ float *o = {target} + {there}; const float *p = {x} + n * {x.steps[0]}; int c = 0; "
+            f"for (; c + RT_WIDTH <= {channels}; c += RT_WIDTH) {{ rt_vec a = {{0}}; "
+            f"{taps}a += rt_load(p + {within} + c); rt_store(o + c, a * {share}); }} "
+            f"for (; c < {channels}; c++) {{ float a = 0.f; {taps}a += p[{within} + c]; o[c] = a * {share}; }} }}{tail}"
+        )
     text = f"{head}{places}{{ float *o = {target} + {there}; {each}{o} = {start}; "
     if largest:
         return f"{text}{taps}{{ const float *p = {x} + {here}; {each}{step} }} }}{tail}"

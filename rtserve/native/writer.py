@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ALIGN", "OPERATORS", "Padded", "Pending", "Write", "Writer", "operator"]
 
+SLACK = 32
+"""Floats behind the last buffer that a whole vector may read."""
 ALIGN = 16
 """Floats: where a buffer or a weight may begin."""
 
@@ -83,6 +85,7 @@ class Writer:
         self.views: dict[str, View] = {}
         self.buffers: list[Buffer] = []
         self.extra: list[Buffer] = []
+        self.in_answer: dict[str, int] = {}
         self.lines: list[Line] = []
         self.packing: list[str] = []
         self.weights: list[np.ndarray] = []
@@ -166,6 +169,33 @@ class Writer:
         buffer = Buffer(name=f"E{len(self.extra)}", size=size, first=0, last=0, owner=self.operation)
         self.extra.append(buffer)
         return View(buffer=buffer, shape=(size,), steps=(1,))
+
+    def answer(self) -> View:
+        """Return where the caller wants the answer."""
+        shape = self.shape(self.flow.output)
+        return View(buffer=Buffer(name="y", size=0, first=0, last=0), shape=tuple(shape), steps=steps_of(shape))
+
+    def inside(self, view: View) -> View:
+        """Return a view that whole vectors may be read of: of the window's end, behind which is the caller's, a copy."""
+        end = view.offset + sum((n - 1) * step for n, step in zip(view.shape, view.steps, strict=True) if step > 0) + 1
+        if view.buffer.name != "x" or end + SLACK <= prod(self.shape(self.flow.input)):
+            return view
+        copy = self.fresh(view.shape, view.order)
+        self.copy(view, copy)
+        return copy
+
+    def put_in_answer(self, view: View, at: int) -> bool:
+        """Let a whole buffer lie in the answer, so many numbers behind its beginning; False where it cannot.
+
+        Vectors are read whole, so that as much as may be read behind a buffer must be answer too.
+        """
+        size, total = prod(view.shape), prod(self.shape(self.flow.output))
+        mine = any(one is view.buffer for one in self.buffers) and view.buffer.name not in self.in_answer
+        whole = view.buffer.size == size and view.offset == 0 and view.plain
+        if self.shared or view.wide or not (mine and whole) or at + size + SLACK > total:
+            return False
+        self.in_answer[view.buffer.name] = at
+        return True
 
     def padded(
         self, shape: Sequence[int], order: Sequence[int], zeros: Mapping[int, tuple[int, int]], number: str = "0.f", *,

@@ -14,6 +14,7 @@ import numpy as np
 
 from rtserve.graphs.emit import Emitter, inline_many
 from rtserve.graphs.graph import INPUT_NAME, Graph
+from rtserve.graphs.runners import make_runner
 from rtserve.spec import InputSpec, OutputSpec
 from rtserve.streaming.check import recordings
 from rtserve.streaming.runner import require_samples
@@ -21,10 +22,14 @@ from rtserve.streaming.runner import require_samples
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from rtserve.native.load import NativeModule
     from rtserve.runtime.stepping import StepModule
     from rtserve.streaming.step_graph import StepGraph
 
 __all__ = ["PackedRunner", "packed", "state_size", "step_module"]
+
+IDLE = 32
+"""Numbers behind the states of native code, which reads vectors whole: states are made where the next step reads them."""
 
 
 def state_size(step: StepGraph) -> int:
@@ -32,12 +37,17 @@ def state_size(step: StepGraph) -> int:
     return sum(_numbers(shape) for _, shape in step.states)
 
 
-def packed(step: StepGraph) -> Graph:
-    """Return a step as a graph from (batch, 1, n_chans * hop + `state_size`) to (batch, n_outputs + `state_size`)."""
+def packed(step: StepGraph, *, turned: bool = False) -> Graph:
+    """Return a step as a graph from (batch, 1, n_chans * hop + `state_size`) to (batch, n_outputs + `state_size`).
+
+    `turned`: states lie with their channels inside, as native code computes them, and not as the step's inputs do; behind
+    the last come `IDLE` numbers that nothing uses.
+    """
     from rtserve.fusion.join import empty_model, set_output
     from rtserve.graphs.fold import normalise
 
-    n_chans, n_outputs, size = step.input_spec.n_chans, step.output_spec.n_outputs, state_size(step)
+    n_chans, n_outputs = step.input_spec.n_chans, step.output_spec.n_outputs
+    size = state_size(step) + IDLE * turned
     width = n_chans * step.hop + size
     model = empty_model(1, width)
     emit = Emitter(model.graph, prefix="packed")
@@ -45,10 +55,14 @@ def packed(step: StepGraph) -> Graph:
     given: list[ir.Value] = []
     first = 0
     for _, shape in [(INPUT_NAME, ("batch", n_chans, step.hop)), *step.states]:
-        given.append(_unpacked(emit, emit.slice(row, 1, first, first + _numbers(shape)), shape))
+        order = _order(shape, turned=turned and len(given) > 0)
+        given.append(_unpacked(emit, emit.slice(row, 1, first, first + _numbers(shape)), shape, order))
         first += _numbers(shape)
     y, *after = inline_many(emit, step.model.graph, given)
-    rows = [y, *(_as_row(emit, value, shape) for value, (_, shape) in zip(after, step.states, strict=True))]
+    orders = [_order(shape, turned=turned) for _, shape in step.states]
+    rows = [y, *(_as_row(emit, value, shape, order)
+                 for value, (_, shape), order in zip(after, step.states, orders, strict=True))]  # fmt: skip
+    rows += [emit.slice(row, 1, first, first + IDLE)] if turned else []
     set_output(model.graph, emit("Concat", *rows, axis=1) if len(rows) > 1 else y, n_outputs + size)
     normalise(model, name="packed step")
     return Graph(
@@ -63,25 +77,24 @@ def _numbers(shape: tuple[int | str, ...]) -> int:
     return math.prod(dim for dim in shape if isinstance(dim, int))
 
 
-def _batch_of(shape: tuple[int | str, ...]) -> int:
-    return next(axis for axis, dim in enumerate(shape) if isinstance(dim, str))
+def _order(shape: tuple[int | str, ...], *, turned: bool) -> list[int]:
+    """Return a state's axes as they lie in a row: the batch in front, and its channels behind where they are `turned`."""
+    batch = next(axis for axis, dim in enumerate(shape) if isinstance(dim, str))
+    others = [axis for axis in range(len(shape)) if axis != batch]
+    return [batch, *others[1:], others[0]] if turned else [batch, *others]
 
 
-def _unpacked(emit: Emitter, row: ir.Value, shape: tuple[int | str, ...]) -> ir.Value:
+def _unpacked(emit: Emitter, row: ir.Value, shape: tuple[int | str, ...], order: list[int]) -> ir.Value:
     """Return part of a row, (batch, numbers), in the shape of what it is."""
-    axis = _batch_of(shape)
-    others = [dim for dim in shape if isinstance(dim, int)]
-    value = emit("Reshape", row, np.array([-1, *others]))
-    if not axis:
-        return value
-    order = list(range(1, len(shape)))
-    return emit("Transpose", value, perm=[*order[:axis], 0, *order[axis:]])
+    value = emit("Reshape", row, np.array([-1, *(shape[axis] for axis in order[1:])]))
+    return (
+        value if order == sorted(order) else emit("Transpose", value, perm=[order.index(k) for k in range(len(order))])
+    )
 
 
-def _as_row(emit: Emitter, value: ir.Value, shape: tuple[int | str, ...]) -> ir.Value:
-    axis = _batch_of(shape)
-    if axis:
-        value = emit("Transpose", value, perm=[axis, *(k for k in range(len(shape)) if k != axis)])
+def _as_row(emit: Emitter, value: ir.Value, shape: tuple[int | str, ...], order: list[int]) -> ir.Value:
+    if order != sorted(order):
+        value = emit("Transpose", value, perm=order)
     return emit("Reshape", value, np.array([-1, _numbers(shape)]))
 
 
@@ -114,16 +127,31 @@ class PackedRunner:
         One of `rtserve.graphs.engines.ENGINES`.
     batch : int
         Streams side by side.
+    turned : bool
+        Whether states lie with their channels inside (`packed`), which native code's always do.
     """
 
-    def __init__(self, step: StepGraph, *, engine: str, batch: int = 1) -> None:
-        self.step, self.batch, self._infer = step, batch, _infer_in(engine, step)
+    def __init__(self, step: StepGraph, *, engine: str, batch: int = 1, turned: bool = False) -> None:
+        self.step, self.batch = step, batch
+        self._given, n_outputs = step.input_spec.n_chans * step.hop, step.output_spec.n_outputs
+        size = state_size(step) + IDLE * (turned or engine == "native")
+        self._rows = [np.zeros((batch, self._given + size), np.float32) for _ in range(2)]
+        self._calls: list[Callable[[], None]] = []
+        if engine == "native":
+            module = _compiled(step)
+            self._infer = module.infer
+            if batch == 1 and n_outputs <= self._given:  # answers stand where samples will, the next states behind them
+                answers = [row[0, self._given - n_outputs :] for row in self._rows]
+                self._calls = [module.bound(row, y) for row, y in zip(self._rows, answers[::-1], strict=True)]
+        else:
+            self._infer = make_runner(packed(step, turned=turned), engine).infer
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
         self.steps = 0
-        self._state = np.zeros((self.batch, state_size(self.step)), np.float32)
+        for row in self._rows:
+            row[:] = 0.0
 
     def push(self, x: np.ndarray) -> np.ndarray | None:
         """Take the next samples (batch, n_chans, hop); return (batch, n_outputs), None until there was a whole window.
@@ -134,37 +162,41 @@ class PackedRunner:
             Where the samples have another shape: the state stays as it was.
         """
         require_samples(self.step, self.batch, x)
-        together = self._infer(self._row(x))
-        n_outputs = self.step.output_spec.n_outputs
-        self._state = together[:, n_outputs:]
+        n_outputs, row, after = self.step.output_spec.n_outputs, self._row(x), self._rows[1]
+        if self._calls:
+            self._calls[0]()
+            self._calls.reverse()
+            y = after[:, self._given - n_outputs : self._given].copy()
+        else:
+            together = self._infer(row[:, None])
+            y, after[:, self._given :] = together[:, :n_outputs], together[:, n_outputs:]
+        self._rows.reverse()
         self.steps += 1
-        return together[:, :n_outputs] if self.steps >= self.step.first_answer else None
+        return y if self.steps >= self.step.first_answer else None
 
     def _row(self, x: np.ndarray) -> np.ndarray:
-        """Return samples and states as the packed graph takes them, (batch, 1, numbers)."""
-        return np.concatenate([x.reshape(self.batch, -1).astype(np.float32, copy=False), self._state], axis=1)[:, None]
+        """Return samples and states as the packed graph takes them, (batch, numbers); kept until the next answer."""
+        self._rows[0][:, : self._given] = x.reshape(self.batch, -1)
+        return self._rows[0]
 
 
-def _infer_in(engine: str, step: StepGraph) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a packed step in an engine; native code is compared on what a stream holds, for no other state is one."""
+def _compiled(step: StepGraph) -> NativeModule:
+    """Return a packed step as native code; it is compared on what a stream holds, for no other state is one."""
     from rtserve.graphs.native import compile_graph
-    from rtserve.graphs.runners import make_runner
     from rtserve.native.compiler import best_level
 
-    if engine != "native":
-        return make_runner(packed(step), engine).infer
-    return compile_graph(packed(step), levels=[best_level()], probes=_seen(step)).module.infer
+    return compile_graph(packed(step, turned=True), levels=[best_level()], probes=_seen(step)).module
 
 
 def _seen(step: StepGraph) -> list[tuple[str, np.ndarray]]:
     """Return samples and states of streams over recordings, those of a NaN span among them: from the first and later."""
-    spec, runner, found = step.input_spec, PackedRunner(step, engine="onnxruntime"), []
+    spec, runner, found = step.input_spec, PackedRunner(step, engine="onnxruntime", turned=True), []
     for one in recordings(spec.n_chans, spec.n_times, step.hop):
         runner.reset()
         rows = []
         for start in range(0, one.x.shape[1] - step.hop + 1, step.hop):
             x = one.x[None, :, start : start + step.hop]
-            rows.append(runner._row(x))
+            rows.append(runner._row(x)[:, None].copy())
             runner.push(x)
         last = len(rows) - 1
         found.append((one.name, np.concatenate([rows[k] for k in sorted({0, last // 4, last // 2, last - 1, last})])))

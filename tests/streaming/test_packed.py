@@ -11,7 +11,7 @@ from rtserve.fusion.fuse import fuse
 from rtserve.native.compiler import find_compiler
 from rtserve.streaming.build import stream
 from rtserve.streaming.check import answers_of
-from rtserve.streaming.packed import PackedRunner, step_module
+from rtserve.streaming.packed import IDLE, PackedRunner, packed, step_module
 from tests.fusion.random_graphs import off
 from tests.streaming.making import deep, graph_of, made, shallow
 
@@ -68,15 +68,33 @@ def test_views_lie_beside_the_batch_in_a_packed_step():
 
 
 @pytest.mark.tools
-def test_native_code_answers_as_the_step():
+@pytest.mark.parametrize(
+    ("kind", "hop", "streams"), [("shallow", 6, 1), ("shallow", 6, 2), ("deep", 3, 1), ("deep", 4, 2)]
+)
+def test_native_code_answers_as_the_step(kind, hop, streams):
     try:
         find_compiler()
     except EnvironmentMissingError as missing:
         pytest.skip(missing.message)
-    _, step, _ = made("shallow", 6)
-    runner, x = PackedRunner(step, engine="native", batch=2), recording(20, 6)
-    found = [runner.push(x[:, :, k : k + 6]) for k in range(0, 120, 6)]
-    assert [y is None for y in found[:8]] == [True] * 7 + [False]
-    assert off(np.stack(found[7:]).astype("f8"), answers_of(step, x).astype("f8")) < 1e-5
+    _, step, _ = made(kind, hop)
+    runner, x = PackedRunner(step, engine="native", batch=streams), recording(20, hop, streams)
+    found = [runner.push(x[:, :, k : k + hop]) for k in range(0, 20 * hop, hop)]
+    first = step.first_answer
+    assert [y is None for y in found[:first]] == [True] * (first - 1) + [False]
+    assert off(np.stack(found[first - 1 :]).astype("f8"), answers_of(step, x).astype("f8")) < 1e-5
     with pytest.raises(InputError, match="came for a step"):
-        runner.push(x[:, :, :5])
+        runner.push(x[:, :, : hop - 1])
+    runner.reset()
+    again = [runner.push(x[:, :, k : k + hop]) for k in range(0, 20 * hop, hop)]
+    assert np.array_equal(np.stack(again[first - 1 :]), np.stack(found[first - 1 :]))
+
+
+def test_states_with_their_channels_inside_are_the_same_states():
+    _, step, _ = made("deep", 4)
+    runners = [PackedRunner(step, engine="onnxruntime", batch=2, turned=turned) for turned in (False, True)]
+    x = recording(20, 4)
+    one, two = (
+        [runner.push(x[:, :, k : k + 4]) for k in range(0, 80, 4)][step.first_answer - 1 :] for runner in runners
+    )
+    assert np.array_equal(np.stack(one), np.stack(two))
+    assert packed(step, turned=True).input_spec.n_times == packed(step).input_spec.n_times + IDLE
