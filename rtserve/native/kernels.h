@@ -73,6 +73,13 @@ RT_INLINE rt_vec rt_relu_vec(rt_vec v) {
 #endif
 }
 
+/* The larger one, or what is no number. */
+typedef int rt_bits __attribute__((vector_size(4 * RT_WIDTH)));
+RT_INLINE rt_vec rt_max_vec(rt_vec a, rt_vec b) {
+  const rt_bits first = (a > b) | (a != a);
+  return (rt_vec)((first & (rt_bits)a) | (~first & (rt_bits)b));
+}
+
 /* ---- dense: o[row][channel] = bias[channel] + sum over k of a[row][k] w[k][channel] ---- */
 
 /* Where the k of a row lie: three loops of n at a step. */
@@ -560,17 +567,43 @@ RT_UNUSED static float rt_sum(const float *p, ptrdiff_t step, int n) {
     for (int j = 0; j < half; j++) c[j] += c[j + half];
   return c[0];
 }
-RT_UNUSED static void rt_softmax(const float *p, ptrdiff_t step, int n, float *o) {
+/* The largest; of neighbours a vector at a time, which need not wait for each other. */
+RT_UNUSED static float rt_most(const float *p, ptrdiff_t step, int n) {
   float most = p[0];
-  for (int i = 1; i < n; i++) most = rt_max(p[i * step], most);
-  for (int i = 0; i < n; i++) o[i] = rt_exp(p[i * step] - most);
+  if (step != 1 || n < RT_WIDTH) {
+    for (int i = 1; i < n; i++) most = rt_max(p[i * step], most);
+    return most;
+  }
+  rt_vec c = rt_load(p + n - RT_WIDTH);
+  for (int i = 0; i + RT_WIDTH <= n; i += RT_WIDTH) c = rt_max_vec(rt_load(p + i), c);
+  float lanes[RT_WIDTH];
+  rt_store(lanes, c);
+  for (int half = RT_WIDTH / 2; half; half /= 2)
+    for (int j = 0; j < half; j++) lanes[j] = rt_max(lanes[j + half], lanes[j]);
+  return lanes[0];
+}
+/* o = exp(p - most); sixteen at a time, the last of them anew where sixteen are not left. */
+RT_UNUSED static void rt_exps(const float *p, ptrdiff_t step, int n, float most, float *o) {
+  if (step != 1 || n < 16) {
+    for (int i = 0; i < n; i++) o[i] = rt_exp(p[i * step] - most);
+    return;
+  }
+  for (int i = 0; i < n; i += 16) {
+    const int at = i + 16 <= n ? i : n - 16;
+    float e[16];
+    for (int j = 0; j < 16; j++) e[j] = rt_exp(p[at + j] - most);
+    memcpy(o + at, e, sizeof e);
+  }
+}
+RT_UNUSED static void rt_softmax(const float *p, ptrdiff_t step, int n, float *o) {
+  const float most = rt_most(p, step, n);
+  rt_exps(p, step, n, most, o);
   const float over = 1.f / rt_sum(o, 1, n);
   for (int i = 0; i < n; i++) o[i] *= over;
 }
 RT_UNUSED static void rt_log_softmax(const float *p, ptrdiff_t step, int n, float *o) {
-  float most = p[0];
-  for (int i = 1; i < n; i++) most = rt_max(p[i * step], most);
-  for (int i = 0; i < n; i++) o[i] = rt_exp(p[i * step] - most);
+  const float most = rt_most(p, step, n);
+  rt_exps(p, step, n, most, o);
   const float less = most + rt_log(rt_sum(o, 1, n));
   for (int i = 0; i < n; i++) o[i] = p[i * step] - less;
 }

@@ -15,7 +15,7 @@ from rtserve.native.writer import Writer, operator
 @operator("MaxPool", "AveragePool")
 def pool(writer: Writer, operation: Operation) -> None:
     """The largest or the mean of a window; what is padded is no sample, unless a mean counts it."""
-    attrs, x = operation.attrs, writer.view(operation.inputs[0])
+    attrs, x = operation.attrs, writer.inside(writer.view(operation.inputs[0]))
     if len(operation.outputs) > 1 and operation.outputs[1] in writer.readers:
         raise operation.refuse("with the places of its samples")
     if attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID", b"NOTSET", b"VALID"):
@@ -69,7 +69,7 @@ class _Axis:
 def _pooled(x: View, target: View, axes: Sequence[_Axis], largest: bool, counted: bool) -> str:
     """Return loops over places; the innermost over the channels, which the compiler vectorises.
 
-    A mean whose every tap is a sample is summed in registers.
+    Where channels lie beside each other they stay in registers, but for a mean that counts what is no sample.
     """
     n, channels = x.shape[:2]
     head = f"for (int n = 0; n < {n}; n++) " if n > 1 else "{ const int n = 0; "
@@ -83,14 +83,8 @@ def _pooled(x: View, target: View, axes: Sequence[_Axis], largest: bool, counted
     step = f"{o} = rt_max({p}, {o});" if largest else f"{o} += {p};"
     start = "-INFINITY" if largest else "0.f"
     taps = "".join(a.loop(target.shape[a.k + 2]) for a in axes)
-    if not largest and "if (" not in taps and x.steps[1] == target.steps[1] == 1:
-        share = number(1.0 / prod(a.n for a in axes))
-        return (
-            f"{head}{places}{{ float *o = {target} + {there}; const float *p = {x} + n * {x.steps[0]}; int c = 0; "
-            f"for (; c + RT_WIDTH <= {channels}; c += RT_WIDTH) {{ rt_vec a = {{0}}; "
-            f"{taps}a += rt_load(p + {within} + c); rt_store(o + c, a * {share}); }} "
-            f"for (; c < {channels}; c++) {{ float a = 0.f; {taps}a += p[{within} + c]; o[c] = a * {share}; }} }}{tail}"
-        )
+    if x.steps[1] == target.steps[1] == 1 and (largest or "if (" not in taps):
+        return f"{head}{places}{{ {_in_registers(x, target, taps, (there, within), axes, largest)} }}{tail}"
     text = f"{head}{places}{{ float *o = {target} + {there}; {each}{o} = {start}; "
     if largest:
         return f"{text}{taps}{{ const float *p = {x} + {here}; {each}{step} }} }}{tail}"
@@ -103,6 +97,24 @@ def _pooled(x: View, target: View, axes: Sequence[_Axis], largest: bool, counted
     return (
         f"{text}int count = 0; {taps}{{ const float *p = {x} + {here}; count++; {each}{step} }} "
         f"const float over = 1.f / (float)count; {each}{o} *= over; }}{tail}"
+    )
+
+
+def _in_registers(
+    x: View, target: View, taps: str, places: tuple[str, str], axes: Sequence[_Axis], largest: bool
+) -> str:  # fmt: skip
+    """Return a pool of neighbouring channels, a vector of them at a time; a mean's every tap is a sample."""
+    there, within = places
+    sample = f"rt_load(p + {within} + c)"
+    start, more, last = (
+        ("rt_splat(-INFINITY)", f"a = rt_max_vec({sample}, a);", "a")
+        if largest
+        else ("(rt_vec){0}", f"a += {sample};", f"a * {number(1.0 / prod(a.n for a in axes))}")
+    )
+    return (
+        f"float *o = {target} + {there}; const float *p = {x} + n * {x.steps[0]}; "
+        f"for (int c = 0; c < {x.shape[1]}; c += RT_WIDTH) {{ rt_vec a = {start}; {taps}{{ {more} }} "
+        f"if ({x.shape[1]} - c < RT_WIDTH) rt_store_part(o + c, {last}, {x.shape[1]} - c); else rt_store(o + c, {last}); }}"
     )
 
 
