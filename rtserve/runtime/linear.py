@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rtserve.runtime.node import Call, Node, operator
+from rtserve.runtime.packed import prepacked
 from rtserve.runtime.replay import is_followed
 from rtserve.runtime.rows import as_rows, laid_flat, one_product
 
@@ -236,18 +237,15 @@ def _channels_last(node: Node, window: Window, groups: int) -> Call:
     weight = node.relay(1, "channels last", turn)
     lift = (0, 1, 1) if flat else (0, 0, 0)
     strides, dilations = (lift[1], *window.strides)[-2:], (lift[2], *window.dilations)[-2:]
+    pads = (lift[0], *window.begins)[-2:] if window.symmetric else (0, 0)
+    convolve = prepacked(weight, bias, pads, strides, dilations, groups)
     if window.symmetric:
-        pads = (lift[0], *window.begins)[-2:]
-        if flat:
-            return lambda x: F.conv2d(x.unsqueeze(2), weight, bias, strides, pads, dilations, groups).squeeze(2)
-        return lambda x: F.conv2d(x, weight, bias, strides, pads, dilations, groups)
-
+        return (lambda x: convolve(x.unsqueeze(2)).squeeze(2)) if flat else convolve
     padded = window.padder()
 
     def call(x: Tensor) -> Tensor:
         x = padded(x)
-        y = F.conv2d(x.unsqueeze(2) if flat else x, weight, bias, strides, 0, dilations, groups)
-        return y.squeeze(2) if flat else y
+        return convolve(x.unsqueeze(2)).squeeze(2) if flat else convolve(x)
 
     return call
 

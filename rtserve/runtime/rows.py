@@ -86,12 +86,15 @@ def _unfolded(
     """Return what multiplies the unfolded windows of (batch, time, channels): (batch, outputs, filters)."""
     filters, per_group, taps = weight.shape
     alone, terms, channels = groups == 1, taps * per_group, groups * per_group
-    strides, dilation = (steps[0] * channels, steps[1] * channels, 1), steps[1]
+    stride, dilation = steps
+    strides = (stride * channels, dilation * channels, 1)
     multiply, pad = _row_products(weight, bias, groups), _padder(weight, sides, channels)
 
     def product(lines: Tensor, steps: int) -> Tensor:
         batch, lines = len(lines), pad(lines)
-        if alone and dilation == 1 and batch == 1:
+        if taps == stride == 1:  # several groups, which lie beside each other
+            y = multiply(lines.view(-1, groups, terms).transpose(0, 1))
+        elif alone and dilation == 1 and batch == 1:
             y = multiply(lines.as_strided((steps, terms), strides[::2]))
         else:
             shape, length = (groups, batch, steps, taps, per_group), lines.shape[1] * channels
