@@ -15,7 +15,7 @@ from rtserve.errors import InputError
 from rtserve.files import write_bytes
 from rtserve.measure.results import environment, load_result, save_result
 
-CODE = ("rtserve/graphs", "rtserve/fusion", "rtserve/runtime", "exporters")
+CODE = ("rtserve/graphs", "rtserve/fusion", "rtserve/native", "rtserve/runtime", "exporters")
 """Where the code lives that can change a row."""
 
 

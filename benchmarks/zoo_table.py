@@ -30,6 +30,8 @@ over white and 1/f noise at scales from 1e-6 to 1e2 and batches 1, 2, 5, against
 max(1e-3, largest output). *openvino plain/ours* is OpenVINO on both: the plain export over
 `fuse([m], engine="openvino")`; *other layouts* is OpenVINO on the graphs laid out for onnxruntime and for native code,
 over the same. *eager/executor* is the torch network over `fuse([m], engine="torch")` in the executor that zips carry.
+*Best/native* is the faster of onnxruntime and OpenVINO, each on our graph for it, over `fuse([m], engine="native")`
+compiled here.
 *Fused* is 3 members x 3 views (identity, roll:+3, scale:1.02) as one graph, in parity.
 """
 
@@ -68,6 +70,7 @@ def _line(row: Row) -> str:
         _number(row.get("ratio_executor")),
         _number(row.get("ratio_openvino")),
         " ".join(_number(three[0]) for three in (row.get("openvino_layouts") or {}).values()) or "-",
+        _number(row["native"]["ratio"][0]) if row.get("native") else "-",
         _number(times.get("ours"), 0),
         work,
         *(_error(errors[name]) for name in ("onnxruntime", "torch_plan", "torchscript")),
@@ -154,6 +157,24 @@ def _layouts(rows: list[Row]) -> list[str]:
     ]
 
 
+def _native(rows: list[Row]) -> list[str]:
+    """Return how native code stands beside the better of the other engines on our graphs, as sentences."""
+    timed = [row for row in rows if row.get("native")]
+    if not timed:
+        return []
+    hybrids = [row for row in timed if convolutional(row)]
+    over = [(title, [row["native"]["ratio"][0] for row in some]) for title, some in
+            (("all", timed), ("CNNs and hybrids", hybrids)) if some]  # fmt: skip
+    means = ", ".join(f"{geometric_mean(ratios):.2f} over {len(ratios)} ({title})" for title, ratios in over)
+    slower = [row for row in timed if row["native"]["ratio"][2] < 1]
+    worse = ", ".join(f"{row['model']} {row['native']['ratio'][0]:.2f}" for row in slower) or "none"
+    return [
+        f"Native code compiles for {len(timed)} of {len(rows)} networks. The better of onnxruntime and OpenVINO on our"
+        f" graphs takes {means} of its time (geometric means). Slower than that, interval included: {worse}.",
+        "",
+    ]
+
+
 def _reasons(rows: list[Row]) -> list[str]:
     """Return every reason: failures first, then quirks and passes refused."""
     lines = []
@@ -162,7 +183,9 @@ def _reasons(rows: list[Row]) -> list[str]:
         notes += [f"stopped: {row['failed']}"] if row.get("failed") else []
         notes += [f"fused: {row['fused']}"] if row["fused"] not in ("ok", None) else []
         notes += [f"{name}: {text}" for name, text in (row.get("notes") or {}).items()]
-        notes += [f"{name}: {text}" for name, text in (row.get("missing") or {}).items() if name == "openvino"]
+        notes += [
+            f"{name}: {text}" for name, text in (row.get("missing") or {}).items() if name in ("openvino", "native")
+        ]
         notes += [f"quirk {quirk['name']}: {quirk['reason']}" for quirk in row.get("quirks", [])]
         notes += [f"prefix {row['prefix']['status']}: {row['prefix']['reason']}"] if row["prefix"] else []
         refused = [p for p in row["passes"] if p["status"] in ("refused", "undone") and "prefix" not in p["name"]]
@@ -186,6 +209,7 @@ def table(rows: list[Row], excluded: list[Row], environment: dict[str, Any]) -> 
             *means(here),
             "",
             *_layouts(here),
+            *_native(here),
             *_head(),
             *map(_line, here),
             "",
@@ -204,6 +228,6 @@ def table(rows: list[Row], excluded: list[Row], environment: dict[str, Any]) -> 
 
 def _head() -> list[str]:
     names = ["model", "export", "eager", "onnxruntime", "openvino", "eager/executor", "openvino plain/ours"]
-    names += ["other layouts", "ours us", "M multiply-adds"]
+    names += ["other layouts", "best/native", "ours us", "M multiply-adds"]
     names += ["err onnxruntime", "err torch plan", "err torchscript", "fused 3x3", "prefix", "passes", "MB", "export s"]
     return ["| " + " | ".join(names) + " |", "|" + "--|" * len(names)]

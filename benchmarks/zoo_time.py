@@ -7,7 +7,7 @@ run it: ``module(x)`` in inference mode, normalisation unfolded, no quirk applie
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,15 @@ from rtserve.errors import InputError
 from rtserve.graphs.checkpoint import load_checkpoint
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.parity import probe_inputs
-from rtserve.graphs.runners import OnnxruntimeRunner, OpenvinoRunner, PlanRunner
-from rtserve.measure.timing import interleave, set_threads
+from rtserve.graphs.runners import NativeRunner, OnnxruntimeRunner, OpenvinoRunner, PlanRunner
+from rtserve.measure.timing import Timings, interleave, set_threads
 
 Call = Callable[[], Any]
 OURS = "ours"
 CLOCKS = {"wall": time.perf_counter_ns, "cpu": time.process_time_ns}
 PEERS = ("eager", "onnxruntime", "openvino")
+ENGINES_OF_OURS = (OURS, "openvino_ours")
+"""What native code is held against: our graphs, each in the engine that it is laid out for."""
 IN_OPENVINO = {"openvino": None, "openvino_ours": "openvino", "openvino_onnxruntime": "onnxruntime",
                "openvino_native": "native"}  # fmt: skip
 """What OpenVINO runs: the plain export, and the graph laid out for an engine."""
@@ -62,6 +64,24 @@ def _openvino(graph: Graph, x: np.ndarray) -> Call | str:
     if not np.allclose(got, expected, rtol=1e-2, atol=1e-3):
         return f"gives other numbers: off by {float(np.abs(got - expected).max()):.1e}"
     return lambda: runner.infer(x)
+
+
+def _native(graph: Graph, x: np.ndarray) -> Call | str:
+    """Return native code's call; or what the generator, the compiler or the comparison says against it."""
+    try:
+        runner = NativeRunner(graph)
+        runner.infer(x)
+    except Exception as error:
+        return " ".join(str(error).split())[:300]
+    return lambda: runner.infer(x)
+
+
+def _native_part(timings: Timings, names: Collection[str]) -> dict[str, Any]:
+    """Return how many times native code's time the faster of the other engines takes on our graphs; which, and how sure."""
+    if "native" not in names:
+        return {}
+    best = min((name for name in ENGINES_OF_OURS if name in names), key=timings.median_us)
+    return {"native": {"beside": best, "ratio": list(timings.ratio(best, "native"))}}
 
 
 def _ours(job: dict[str, Any], folder: Path, engine: str) -> Graph | None:
@@ -104,6 +124,11 @@ def time_row(job: dict[str, Any]) -> dict[str, Any]:
             missing[name] = made
         else:
             calls[name] = made
+    native = _native(laid["native"], x)
+    if isinstance(native, str):
+        missing["native"] = native
+    else:
+        calls["native"] = native
     set_threads(1)
     with held(job.get("lock")):
         timings = interleave(calls, rounds=job["rounds"], threads=1, clock=CLOCKS[job["clock"]])
@@ -118,6 +143,7 @@ def time_row(job: dict[str, Any]) -> dict[str, Any]:
         "unstable": {name: list(timings.unstable(name)) for name in calls if timings.unstable(name)},
     }
     part["ratio_executor"] = timings.ratio("eager", "executor")[0]
+    part |= _native_part(timings, calls.keys())
     if "openvino_ours" in calls:
         others = {name: timings.ratio(name, "openvino_ours") for name in IN_OPENVINO if name in calls}
         part["ratio_openvino"] = others["openvino"][0] if "openvino" in others else None

@@ -175,6 +175,18 @@ def test_the_page_tells_every_failure() -> None:
         assert reason in text
 
 
+def test_native_code_is_held_against_the_better_engine_and_what_is_slower_is_named() -> None:
+    fast = {"beside": "openvino_ours", "ratio": [4.0, 3.9, 4.1]}
+    slow = {"beside": "ours", "ratio": [0.25, 0.2, 0.3]}
+    refused = row("EEGPT", 2.0, missing={"native": "native code has no Loop"})
+    rows = [row("EEGNet", 2.0, native=fast), row("FBCNet", 2.0, native=slow), refused]
+    text = zoo_table.table(rows, [], {"cpu": "a processor", "versions": {"torch": "2"}})
+    assert "compiles for 2 of 3 networks" in text
+    assert "takes 1.00 over 2 (all), 4.00 over 1 (CNNs and hybrids) of its time" in text
+    assert "interval included: FBCNet 0.25." in text
+    assert "native: native code has no Loop" in text
+
+
 @pytest.mark.slow
 @pytest.mark.needs("braindecode.models")
 @pytest.mark.needs("openvino")
@@ -187,6 +199,8 @@ def test_one_row_for_real(tmp_path: Path) -> None:
     assert all(0 <= made["max_err"][name] < 1e-4 for name in ("onnxruntime", "torch_plan", "torchscript"))
     assert all(made["ratio"][name] > 0 for name in ("eager", "onnxruntime", "openvino"))
     assert made["macs"]["before"] >= made["macs"]["after"] > 0
+    assert made["native"]["beside"] in ("ours", "openvino_ours")
+    assert all(ratio > 0 for ratio in made["native"]["ratio"])
     assert "CompactRT" in (tmp_path / "zoo.md").read_text()
     refused = CliRunner().invoke(zoo.main, ["--only", "NoSuchNet", "-o", str(tmp_path)])
     assert refused.exit_code == 2
