@@ -18,6 +18,8 @@ TRANSFORMERS = frozenset(
 """Those whose work is attention and dense layers (with the graph network, whose work is dense too)."""
 COMPARED_UP_TO = 20_000_000
 SLOWER = 0.98
+BUSY = 1.5
+"""Load average above which other work ran beside a row: preparing and timing it make 1."""
 ENGINES = ("eager", "onnxruntime", "openvino")
 
 INTRODUCTION = """\
@@ -216,6 +218,7 @@ def table(rows: list[Row], excluded: list[Row], environment: dict[str, Any]) -> 
         ]
         if any(row.get("clock") == "cpu" for row in here):
             parts += [CPU_NOTE, ""]
+        parts += _beside(here)
         codes = {row.get("code") for row in here}
         if len(codes) > 1:
             parts += [f"These rows were made by {len(codes)} states of the code; `make zoo` brings all to today's.", ""]
@@ -224,6 +227,18 @@ def table(rows: list[Row], excluded: list[Row], environment: dict[str, Any]) -> 
         if left_out:
             parts += ["### Not in the zoo at this shape", "", *(f"- {r['model']}: {r['reason']}" for r in left_out), ""]
     return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _beside(rows: list[Row]) -> list[str]:
+    """Return how many rows were timed while other work ran, as a sentence; nothing where none was."""
+    busy = [row["load"] for row in rows if row.get("load", 0.0) >= BUSY]
+    if not busy:
+        return []
+    return [
+        f"Other work ran on the machine's other cores while {len(busy)} of these rows were timed (load average"
+        f" {statistics.median(busy):.1f}, median); the timing process had a core of its own.",
+        "",
+    ]
 
 
 def _head() -> list[str]:

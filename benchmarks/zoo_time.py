@@ -6,6 +6,7 @@ run it: ``module(x)`` in inference mode, normalisation unfolded, no quirk applie
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -131,6 +132,7 @@ def time_row(job: dict[str, Any]) -> dict[str, Any]:
         calls["native"] = native
     set_threads(1)
     with held(job.get("lock")):
+        load = os.getloadavg()[0]
         timings = interleave(calls, rounds=job["rounds"], threads=1, clock=CLOCKS[job["clock"]])
     ratio = {name: timings.ratio(name, OURS)[0] if name in calls else None for name in PEERS}
     intervals = {name: list(timings.ratio(name, OURS)[1:]) for name in PEERS if name in calls}
@@ -139,6 +141,7 @@ def time_row(job: dict[str, Any]) -> dict[str, Any]:
         "ratio_interval": intervals,
         "us": {name: timings.median_us(name) for name in calls},
         "clock": job["clock"],
+        "load": round(load, 2),
         "missing": missing,
         "unstable": {name: list(timings.unstable(name)) for name in calls if timings.unstable(name)},
     }
