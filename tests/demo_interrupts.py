@@ -42,9 +42,9 @@ def run(folder: Path, name: str, reached: int) -> None:
     os.dup2(talk, 2)
 
     @contextlib.contextmanager
-    def bar(label: str) -> Iterator[Any]:
+    def bar(label: str, *, quiet: bool = False) -> Iterator[Any]:
         os.write(reached, label.encode() + b"\n")
-        yield lambda done, total: None
+        yield lambda done, total, what="": None
 
     sys.modules["rtserve.cli.demo"].progress = bar  # type: ignore[attr-defined]
     code: Any = 1

@@ -118,14 +118,14 @@ def _in_child(arguments: Sequence[str], out: Path, name: str, progress: Progress
             raise
     if (now := _last_told(told)) != before and now and progress:
         progress(*now)
-    last = (said.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
+    last = (said.read_text("utf-8", errors="replace").strip().splitlines() or ["no output"])[-1]
     if not out.exists():
         raise RtserveError(f"scoring {name} ended with {child.returncode}: {last}", hint="score it alone to see")
 
 
 def _last_told(path: Path) -> tuple[int, int] | None:
     """Return how far the process said last that it is, of lines that are whole."""
-    found = DONE.findall(path.read_text(errors="replace"))
+    found = DONE.findall(path.read_text("utf-8", errors="replace"))
     return (int(found[-1][0]), int(found[-1][1])) if found else None
 
 

@@ -199,8 +199,11 @@ def test_one_row_for_real(tmp_path: Path) -> None:
     assert all(0 <= made["max_err"][name] < 1e-4 for name in ("onnxruntime", "torch_plan", "torchscript"))
     assert all(made["ratio"][name] > 0 for name in ("eager", "onnxruntime", "openvino"))
     assert made["macs"]["before"] >= made["macs"]["after"] > 0
-    assert made["native"]["beside"] in ("ours", "openvino_ours")
-    assert all(ratio > 0 for ratio in made["native"]["ratio"])
+    if "native" in made["missing"]:  # no compiler here
+        assert "compiler" in made["missing"]["native"]
+    else:
+        assert made["native"]["beside"] in ("ours", "openvino_ours")
+        assert all(ratio > 0 for ratio in made["native"]["ratio"])
     assert "CompactRT" in (tmp_path / "zoo.md").read_text()
     refused = CliRunner().invoke(zoo.main, ["--only", "NoSuchNet", "-o", str(tmp_path)])
     assert refused.exit_code == 2
