@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -133,19 +133,29 @@ class PackedRunner:
 
     def __init__(self, step: StepGraph, *, engine: str, batch: int = 1, turned: bool = False) -> None:
         self.step, self.batch = step, batch
-        self._given, n_outputs = step.input_spec.n_chans * step.hop, step.output_spec.n_outputs
+        self._given = step.input_spec.n_chans * step.hop
         size = state_size(step) + IDLE * (turned or engine == "native")
         self._rows = [np.zeros((batch, self._given + size), np.float32) for _ in range(2)]
-        self._calls: list[Callable[[], None]] = []
-        if engine == "native":
-            module = _compiled(step)
-            self._infer = module.infer
-            if batch == 1 and n_outputs <= self._given:  # answers stand where samples will, the next states behind them
-                answers = [row[0, self._given - n_outputs :] for row in self._rows]
-                self._calls = [module.bound(row, y) for row, y in zip(self._rows, answers[::-1], strict=True)]
-        else:
-            self._infer = make_runner(packed(step, turned=turned), engine).infer
+        self._module = _compiled(step) if engine == "native" else None
+        self._infer = (self._module or make_runner(packed(step, turned=turned), engine)).infer
+        self._bind()
         self.reset()
+
+    def _bind(self) -> None:
+        """Let one stream in native code run in its own rows: answers stand where samples will, the next states behind."""
+        n_outputs = self.step.output_spec.n_outputs
+        self._calls: list[Callable[[], None]] = []
+        if self._module is not None and self.batch == 1 and n_outputs <= self._given:
+            answers = [row[0, self._given - n_outputs :] for row in self._rows]
+            self._calls = [self._module.bound(row, y) for row, y in zip(self._rows, answers[::-1], strict=True)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the calls, which are of this stream's memory: a copy is a stream of its own."""
+        return {name: value for name, value in vars(self).items() if name != "_calls"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._bind()
 
     def reset(self) -> None:
         """Forget everything."""

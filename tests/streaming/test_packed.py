@@ -1,6 +1,7 @@
 """Steps in the torch executor and in native code."""
 
 import copy
+import pickle  # noqa: TID251  (our own module, made a line above)
 
 import numpy as np
 import pytest
@@ -87,6 +88,25 @@ def test_native_code_answers_as_the_step(kind, hop, streams):
     runner.reset()
     again = [runner.push(x[:, :, k : k + hop]) for k in range(0, 20 * hop, hop)]
     assert np.array_equal(np.stack(again[first - 1 :]), np.stack(found[first - 1 :]))
+
+
+@pytest.mark.tools
+def test_a_copy_of_a_native_stream_goes_on_by_itself():
+    try:
+        find_compiler()
+    except EnvironmentMissingError as missing:
+        pytest.skip(missing.message)
+    _, step, _ = made("deep", 4)
+    one, x, z = PackedRunner(step, engine="native"), recording(24, 4, 1), recording(48, 4, 1)[:, :, 96:]
+    for k in range(0, 48, 4):
+        one.push(x[:, :, k : k + 4])
+    other, third = copy.deepcopy(one), pickle.loads(pickle.dumps(one))
+    for k in range(48, 96, 4):
+        answers = [runner.push(y[:, :, k : k + 4]) for runner, y in ((one, x), (other, z), (third, x))]
+    mixed = np.concatenate([x[:, :, :48], z[:, :, 48:]], axis=2)
+    assert off(answers[0].astype("f8"), answers_of(step, x)[-1].astype("f8")) < 1e-5
+    assert off(answers[1].astype("f8"), answers_of(step, mixed)[-1].astype("f8")) < 1e-5
+    assert np.array_equal(answers[2], answers[0])
 
 
 def test_states_with_their_channels_inside_are_the_same_states():
