@@ -15,7 +15,9 @@ from rtserve.native.writer import Writer, operator
 @operator("MaxPool", "AveragePool")
 def pool(writer: Writer, operation: Operation) -> None:
     """The largest or the mean of a window; what is padded is no sample, unless a mean counts it."""
-    attrs, x = operation.attrs, writer.inside(writer.view(operation.inputs[0]))
+    attrs, x = operation.attrs, writer.view(operation.inputs[0])
+    if x.steps[1] == 1:  # read by whole vectors
+        x = writer.inside(x)
     if len(operation.outputs) > 1 and operation.outputs[1] in writer.readers:
         raise operation.refuse("with the places of its samples")
     if attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID", b"NOTSET", b"VALID"):

@@ -15,6 +15,7 @@ import numpy as np
 from rtserve.graphs.emit import Emitter, inline_many
 from rtserve.graphs.graph import INPUT_NAME, Graph
 from rtserve.graphs.runners import make_runner
+from rtserve.native.writer import SLACK
 from rtserve.spec import InputSpec, OutputSpec
 from rtserve.streaming.check import recordings
 from rtserve.streaming.runner import require_samples
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PackedRunner", "packed", "state_size", "step_module"]
 
-IDLE = 32
+IDLE = SLACK
 """Numbers behind the states of native code, which reads vectors whole: states are made where the next step reads them."""
 
 
