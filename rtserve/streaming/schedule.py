@@ -71,6 +71,8 @@ class Schedule:
     ----------
     parts : dict
         What it does about every value that is needed and has columns; for one that is never kept which columns it needs.
+    needed : dict
+        Which columns of each value are read.
     common : Common
         What all schedules for this hop go by.
     macs : int
@@ -80,6 +82,7 @@ class Schedule:
     """
 
     parts: dict[ir.Value, Part]
+    needed: dict[ir.Value, np.ndarray]
     common: Common
     macs: int
     us: float
@@ -291,7 +294,7 @@ def schedule(common: Common, unkept: Iterable[ir.Value] = (), *, frugal: bool = 
     plan.run()
     order = {value: k for k, value in enumerate(common.analysis.tracks)}
     parts = dict(sorted(plan.parts.items(), key=lambda item: order[item[0]]))
-    return Schedule(parts=parts, common=common, macs=round(plan.macs), us=plan.us)
+    return Schedule(parts=parts, needed=plan.needed, common=common, macs=round(plan.macs), us=plan.us)
 
 
 def cheapest(analysis: Analysis, hop: int) -> tuple[Schedule, Schedule]:

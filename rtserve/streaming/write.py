@@ -192,10 +192,11 @@ class _Writer:
         return parts
 
     def _zeros(self, node: ir.Node, link: Link, count: int) -> ir.Value:
-        """Return zeros of the shape of a column that is there."""
-        reading = link.readings[0]
-        at = int(reading.index[reading.index[:, 0] != NONE][0, 0])
-        one = self.emit("Shape", self._columns(node.inputs[reading.place], at, at + 1))  # type: ignore[arg-type]
+        """Return zeros of the shape of a column that is there: one that something else reads too."""
+        needed = self.schedule.needed
+        held = [(value, r.index[:, 0]) for r in link.readings if (value := node.inputs[r.place]) in needed]
+        value, at = next((value, int(i)) for value, index in held for i in index if i != NONE and needed[value][i])
+        one = self.emit("Shape", self._columns(value, at, at + 1))
         zero = self.emit("ConstantOfShape", one)
         return zero if count == 1 else self.emit("Pad", zero, [0, count - 1], None, [link.axis])
 

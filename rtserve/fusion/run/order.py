@@ -25,6 +25,7 @@ from rtserve.fusion.lower.onnxruntime import (
     views,
 )
 from rtserve.fusion.lower.openvino import forms
+from rtserve.fusion.lower.torch import gathered
 
 __all__ = ["PASSES", "PORTABLE", "passes_for"]
 
@@ -61,6 +62,7 @@ PASSES = (
     Pass(name=pool.NAME, run=pool.run, engines=ORT, after=(layout.NAME,), why="long windows are pooled by a product"),
     Pass(name=elu.NAME, run=elu.run, engines=ORT, after=(depth.NAME, layout.NAME), why="Exp is vectorised, Elu not"),
     Pass(name=rows.NAME, run=rows.run, engines=ORT, why="a sum goes into a convolution of equal shape"),
+    Pass(name=gathered.NAME, run=gathered.run, engines=("torch",), why="rows are gathered, pieces along time are turned"),
     Pass(name=seams.NAME, run=seams.run, engines=("cuda",), why="a kernel takes microseconds however little it does"),
 )  # fmt: skip
 """In the order in which they run."""

@@ -50,7 +50,7 @@ def test_what_views_share_is_said_of_the_stage_that_shares_it():
 
 
 def test_windows_across_the_joints_of_a_roll_are_a_stage_of_their_own():
-    graph, _ = fused([conv_net], "identity,roll:+4", engine="torch")
+    graph, _ = fused([conv_net], "identity,roll:+4", engine="native")
     (seams,) = [one for one in graph.stages.stages if one.what.startswith("view seams")]
     assert seams.macs > 0
     assert not any(one.what.startswith("view seams") for one in fused([conv_net], "identity,scale:2")[0].stages.stages)

@@ -27,7 +27,7 @@ from rtserve.graphs.fold import supersede
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["NAME", "run"]
+__all__ = ["NAME", "Views", "gathered", "pieced", "read", "run"]
 
 NAME = "seams"
 
@@ -37,12 +37,15 @@ def run(model: ir.Model) -> PassResult:
     result = PassResult()
     for node, joint in joints(model):
         with result.at(node):
-            result.done(_gathered(model, node, _read(joint), apart_behind(model, joint)))
+            views = read(joint)
+            if (few := _launched(joint)) <= views.launched:
+                raise Refused(f"they are put together by {few} kernels as they are")
+            result.done(gathered(model, node, views, apart_behind(model, joint)))
     return result
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Views:
+class Views:
     """What joined views read.
 
     Parameters
@@ -71,13 +74,13 @@ class _Views:
         return (PACKED + CONVOLVED) * len(self.stages) + JOINED * (1 + several) + SCALED * self.scaled
 
 
-def _read(joint: Joint) -> _Views:
+def read(joint: Joint) -> Views:
     """Return what the views read.
 
     Raises
     ------
     Refused
-        Where that is not known, or they are put together by few kernels as they are.
+        Where that is not known.
     """
     mine: dict[Conv1d, list[tuple[Source, int]]] = {}
     for source, first in joint.sources.items():
@@ -101,10 +104,7 @@ def _read(joint: Joint) -> _Views:
         n += packing.conv.n_out
     if np.ptp(factors, axis=1).any():
         raise Refused("a view has several factors")
-    views = _Views(stages=stages, place=place, factors=factors[:, 0])
-    if (few := _launched(joint)) <= views.launched:
-        raise Refused(f"they are put together by {few} kernels as they are")
-    return views
+    return Views(stages=stages, place=place, factors=factors[:, 0])
 
 
 def _packed(stage: Conv1d, windows: np.ndarray) -> Packing:
@@ -128,21 +128,32 @@ def _signal(stage: Conv1d, windows: np.ndarray) -> np.ndarray | None:
     return signal if np.array_equal(signal[at], windows) else None
 
 
+def pieced(joint: Joint) -> list[bool]:
+    """Return which views are put together of several sources."""
+    firsts = np.array(list(joint.sources.values()))
+    return [len(np.unique(np.searchsorted(firsts, index, side="right"))) > 1 for index in joint.index]
+
+
 def _launched(joint: Joint) -> int:
     """Return how many kernels put the views together as assembled."""
-    firsts = np.array(list(joint.sources.values()))
-    pieced = [len(np.unique(np.searchsorted(firsts, index, side="right"))) > 1 for index in joint.index]
     made = [SCALED if source.base else SEAMS if source.flat else CONVOLVED for source in joint.sources]
-    return sum(made) + JOINED * (sum(pieced) + 1)
+    return sum(made) + JOINED * (sum(pieced(joint)) + 1)
 
 
-def _gathered(model: ir.Model, node: ir.Node, views: _Views, ends: list[tuple[ir.Node, Apart]]) -> str:
-    """Write the views in the place of a node that joins them; return what was done."""
+def gathered(
+    model: ir.Model, node: ir.Node, views: Views, ends: list[tuple[ir.Node, Apart]], *, turned: bool = False
+) -> str:
+    """Write the views in the place of a node that joins them; return what was done.
+
+    The window's samples are gathered along time, or, `turned`, as rows.
+    """
     emit = Emitter(model.graph, before=node, prefix="seams")
     n_views, samples = views.place.shape
     first = views.stages[0].conv
     outputs = len(first.weight)
-    tables = [_outputs(emit, model.graph.inputs[0], packing, bias=not views.scaled) for packing in views.stages]
+    tables = [
+        _outputs(emit, model.graph.inputs[0], packing, bias=not views.scaled, turned=turned) for packing in views.stages
+    ]
     table = emit("Concat", *tables, axis=1) if len(tables) > 1 else tables[0]
     y = emit("Gather", table, views.place.reshape(-1), axis=1)
     if views.scaled:
@@ -156,10 +167,14 @@ def _gathered(model: ir.Model, node: ir.Node, views: _Views, ends: list[tuple[ir
     return f"{computed} outputs computed for {views.place.size} of {n_views} views"
 
 
-def _outputs(emit: Emitter, x: ir.Value, packing: Packing, *, bias: bool) -> ir.Value:
+def _outputs(emit: Emitter, x: ir.Value, packing: Packing, *, bias: bool, turned: bool) -> ir.Value:
     """Return a stage's outputs as rows, (batch, outputs, channels)."""
-    samples, n_times = packing.samples, int(x.shape[2])  # type: ignore[index,arg-type]
+    samples, n_times, axis = packing.samples, int(x.shape[2]), 1 if turned else 2  # type: ignore[index,arg-type]
+    x = emit("Transpose", x, perm=[0, 2, 1]) if turned else x
     if (samples == ZERO).any():
-        x, samples = emit("Pad", x, [0, 0, 0, 0, 0, 1]), np.where(samples == ZERO, n_times, samples)
+        x = emit("Pad", x, [0] * (3 + axis) + [1] + [0] * (2 - axis))
+        samples = np.where(samples == ZERO, n_times, samples)
+    x = emit("Gather", x, samples, axis=axis)
     conv = packing.conv if bias else replace(packing.conv, bias=None)
-    return emit("Transpose", conv.emit(emit, emit("Gather", x, samples, axis=2)), perm=[0, 2, 1])
+    y = conv.emit(emit, emit("Transpose", x, perm=[0, 2, 1]) if turned else x)
+    return emit("Transpose", y, perm=[0, 2, 1])

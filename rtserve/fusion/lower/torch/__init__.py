@@ -1,0 +1,1 @@
+"""Lowering for the torch executor on a CPU."""
