@@ -40,13 +40,15 @@ def run(model: ir.Model) -> PassResult:
 
 def _assembled_us(joint: Joint) -> float:
     """Return what views take as they are put together, for one window."""
-    taken, numbers = 0.0, joint.index.shape[1] * len(joint.offset)
+    numbers = joint.index.shape[1] * len(joint.offset)
+    taken: float = 0.0
     for source in joint.sources:
         if source.base:
             taken += 2 * (NODE_US + numbers * COPIED_US)
         elif source.stage is not None:
             taken += source.samples * source.stage.weight.size / MACS_PER_US + (SEAMS_US if source.flat else 0.0)
-    return taken + sum(pieced(joint)) * (2 * NODE_US + numbers * COPIED_US) + len(joint.index) * numbers * COPIED_US
+    pieces = sum(pieced(joint)) * (2 * NODE_US + numbers * COPIED_US)
+    return float(taken + pieces + len(joint.index) * numbers * COPIED_US)
 
 
 def _gathered_us(views: Views) -> float:
