@@ -17,21 +17,17 @@ views can share it.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.affine.toeplitz import Filter, read_by
+from rtserve.fusion.affine.trace import Trace
+from rtserve.fusion.affine.trace_conv import DenseMix, JointMix
 from rtserve.fusion.ir.passes import Refused
+from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 from rtserve.graphs.macs import node_macs
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from rtserve.fusion.affine.trace import Trace
-    from rtserve.fusion.affine.trace_conv import DenseMix, JointMix
-    from rtserve.graphs.emit import Emitter
 
 __all__ = ["mix_dense", "on_the_window"]
 

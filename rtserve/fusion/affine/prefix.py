@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.affine.dense_step import mix_dense, on_the_window
 from rtserve.fusion.affine.operator import spacings
@@ -27,9 +27,6 @@ from rtserve.fusion.affine.value import Affine, static_dims
 from rtserve.fusion.ir.passes import PassResult, Refused
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "run", "run_in_place"]
 

@@ -10,9 +10,10 @@ import itertools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.affine.operator import LARGEST
 from rtserve.fusion.affine.trace_conv import conv as _conv
@@ -22,9 +23,6 @@ from rtserve.fusion.ir.nodes import producer
 from rtserve.fusion.ir.passes import Refused
 from rtserve.graphs.fold import constant
 from rtserve.graphs.macs import node_macs
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["Trace", "trace"]
 

@@ -8,17 +8,15 @@ feature it reads. After the spatial step only convolutions that keep the outputs
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.affine.operator import NOISES, probes
 from rtserve.fusion.affine.value import Affine
 from rtserve.fusion.ir.conv import Conv1d
 from rtserve.fusion.ir.passes import Refused
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["conv"]
 

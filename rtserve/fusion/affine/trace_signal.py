@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.affine.value import Affine, axes_in, guard, static_dims
 from rtserve.fusion.ir.passes import Refused
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["average_pool", "dft", "pad", "reduce", "running_sum"]
 

@@ -18,15 +18,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.affine.operator import Operator, operator_of, probes
 from rtserve.fusion.ir.passes import Refused
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["Affine", "axes_in", "guard", "static_dims"]
 

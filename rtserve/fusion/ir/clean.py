@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import onnx_ir as ir
 
 from rtserve.graphs.macs import shaped_and_counted
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["clean", "cleaned"]
 

@@ -11,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from rtserve.fusion.ir.conv import Conv1d
-    from rtserve.graphs.emit import Emitter
+from rtserve.fusion.ir.conv import Conv1d
+from rtserve.graphs.emit import Emitter
 
 __all__ = ["DENSE", "Apart", "Joint", "Signal", "Source", "dense_behind", "ends_of", "join", "joints", "moved",
            "put_apart", "retained", "sources"]  # fmt: skip

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.ir.passes import Refused
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.graphs.fold import constant
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["acts_along", "widened"]
 

@@ -12,18 +12,16 @@ axis of electrodes. A constant that is repeated to a value's shape before it is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.ir.nodes import attributes_of, inner_dims, producer, spares_first_axis
 from rtserve.fusion.ir.passes import PassResult, Refused, each
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "run"]
 

@@ -7,18 +7,14 @@ multiplies its weights and bias instead: :math:`a (x W + b) = x (a W) + a b`, in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.ir.nodes import private_producer
 from rtserve.fusion.ir.passes import PassResult
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "run"]
 

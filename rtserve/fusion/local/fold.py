@@ -6,13 +6,10 @@ Pad or Slice of nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import onnx_ir as ir
 
 from rtserve.fusion.ir.passes import PassResult
 from rtserve.graphs.fold import constant, fold_batchnorm, fold_constants, replace_value
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "run"]
 

@@ -7,15 +7,12 @@ three parts are slices of one array; keys that are wanted as :math:`(b, h, d, t)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import onnx_ir as ir
 
 from rtserve.fusion.ir.nodes import only_reader
 from rtserve.fusion.ir.passes import PassResult, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "run"]
 

@@ -10,17 +10,13 @@ r"""Changes of shape that are known, and chains of them that are one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.ir.nodes import axes_of, private_producer, producer
 from rtserve.fusion.ir.passes import PassResult
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "run"]
 

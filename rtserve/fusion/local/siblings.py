@@ -6,16 +6,15 @@ order, :math:`[f(a), f(b)] = f([a, b])`: the operator moves in front of the Spli
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import onnx_ir as ir
 
 from rtserve.fusion.ir.nodes import attributes_of
 from rtserve.fusion.ir.passes import PassResult
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "run"]
 

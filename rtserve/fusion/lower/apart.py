@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.ir.joint import Apart, Joint, dense_behind, ends_of
 from rtserve.fusion.ir.landmarks import rework
 from rtserve.fusion.ir.passes import Refused
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, replace_value
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["MOST_WEIGHTS", "apart_behind", "turn_apart"]
 

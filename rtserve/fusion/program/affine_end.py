@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.affine.value import static_dims
 from rtserve.fusion.ir.clean import clean
@@ -20,14 +21,10 @@ from rtserve.fusion.ir.joint import Signal, join
 from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.program.shared_filter import share_filter
+from rtserve.fusion.program.stack import Stacker
 from rtserve.fusion.program.stage import share_views
+from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from rtserve.fusion.program.stack import Stacker
-    from rtserve.graphs.emit import Emitter
 
 __all__ = ["scaled", "share_affine"]
 
@@ -135,7 +132,6 @@ def _last_affine(model: ir.Model, conv: ir.Node, stop: Any) -> Any:
 
 def _at_zero(model: ir.Model, place: int) -> np.ndarray:
     """Return what the first output of node `place` is for a window of zeros, (d1, ...), in float64."""
-    import onnx_ir as ir
     from onnx.reference import ReferenceEvaluator
 
     from rtserve.graphs.double import double_model

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.affine.value import static_dims
 from rtserve.fusion.ir.conv import Conv1d
@@ -28,9 +29,6 @@ from rtserve.fusion.program.stack_ops import HANDLERS, gemm_weights
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 from rtserve.graphs.functions import declare
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["Assembly", "assemble"]
 

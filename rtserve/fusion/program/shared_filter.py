@@ -17,9 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.affine.toeplitz import distinct
 from rtserve.fusion.engines.onnxruntime import COSTS
@@ -27,12 +28,8 @@ from rtserve.fusion.ir.conv import Conv1d, conv_of
 from rtserve.fusion.ir.joint import Signal
 from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.ir.nodes import axes_of
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from rtserve.fusion.program.stack import Stacker
-    from rtserve.graphs.emit import Emitter
+from rtserve.fusion.program.stack import Stacker
+from rtserve.graphs.emit import Emitter
 
 __all__ = ["share_filter"]
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.ir.conv import Conv1d
 from rtserve.fusion.ir.landmarks import carry
@@ -21,9 +22,6 @@ from rtserve.fusion.ir.nodes import attributes_of, inner_dims
 from rtserve.fusion.ir.passes import Refused
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["Parts", "Stacker", "before_reshape", "signature"]
 
@@ -189,8 +187,6 @@ class Stacker:
         outputs = self.emit.many(node.op_type, *feeds, n=len(node.outputs), **attributes_of(node))
         for old, new in zip(node.outputs, outputs, strict=True):
             if old.dtype is not None:
-                import onnx_ir as ir
-
                 new.type = ir.TensorType(old.dtype)
         return outputs
 

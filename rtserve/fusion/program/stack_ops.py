@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.ir.nodes import attributes_of
@@ -14,9 +15,6 @@ from rtserve.fusion.ir.traits import Trait, operators
 from rtserve.fusion.ir.widened import acts_along, widened
 from rtserve.fusion.program.stack import Parts, Stacker, before_reshape
 from rtserve.graphs.fold import constant
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["HANDLERS", "gemm_weights"]
 

@@ -18,9 +18,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import ZERO, Conv1d
@@ -28,11 +29,7 @@ from rtserve.fusion.ir.joint import Signal, Source
 from rtserve.fusion.ir.landmarks import SEAMS
 from rtserve.fusion.ir.linear_view import LinearView, runs_of
 from rtserve.fusion.program.share import spans
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from rtserve.graphs.emit import Emitter
+from rtserve.graphs.emit import Emitter
 
 __all__ = ["share_views"]
 

@@ -10,29 +10,22 @@ graph may be called equal is asked of it in the end, without that excuse.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.errors import ParityError, RtserveError
 from rtserve.graphs.answers import Answers, answer_windows
 from rtserve.graphs.engines import ENGINE_NAMES
+from rtserve.graphs.graph import Graph
 from rtserve.graphs.macs import count_macs
-from rtserve.graphs.parity import ParityReport, compare_outputs, probe_inputs, relative_error
-from rtserve.graphs.witness import Testimony, hear
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import onnx_ir as ir
-
-    from rtserve.graphs.graph import Graph
-    from rtserve.graphs.parity import ParityCase
-    from rtserve.graphs.runners import PlanRunner
-    from rtserve.graphs.witness import Answer
-    from rtserve.spec import InputSpec
+from rtserve.graphs.parity import ParityCase, ParityReport, compare_outputs, probe_inputs, relative_error
+from rtserve.graphs.runners import PlanRunner
+from rtserve.graphs.witness import Answer, Testimony, hear
+from rtserve.spec import InputSpec
 
 __all__ = ["Reference"]
 

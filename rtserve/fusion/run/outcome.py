@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rtserve.fusion.ir.passes import Refused
-
-if TYPE_CHECKING:
-    from rtserve.graphs.parity import ParityReport
+from rtserve.graphs.parity import ParityReport
 
 __all__ = ["OptimizationReport", "Outcome"]
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+
+import onnx_ir as ir
 
 from rtserve.errors import EnvironmentMissingError
 from rtserve.fusion.engines import ENGINES, Engine
@@ -16,6 +17,7 @@ from rtserve.fusion.ir.clean import cleaned
 from rtserve.fusion.ir.landmarks import mark_layers
 from rtserve.fusion.ir.passes import Pass, Refused
 from rtserve.fusion.join import join, prepare_member
+from rtserve.fusion.plan import FusionPlan
 from rtserve.fusion.program.build import assemble
 from rtserve.fusion.run.check import Reference
 from rtserve.fusion.run.order import passes_for
@@ -23,14 +25,9 @@ from rtserve.fusion.run.outcome import OptimizationReport, Outcome
 from rtserve.fusion.run.running import DEFECTS, failed, holds, run_passes
 from rtserve.fusion.run.spilled import spilled, us_of
 from rtserve.fusion.run.stages import Networks, networks_of, note_work, recorded
+from rtserve.graphs.graph import Graph
 from rtserve.graphs.macs import count_macs
 from rtserve.graphs.parity import ILL, UNEQUAL, ParityReport
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from rtserve.fusion.plan import FusionPlan
-    from rtserve.graphs.graph import Graph
 
 __all__ = ["optimize_graph"]
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.ir.clean import cleaned
 from rtserve.fusion.ir.passes import Pass
 from rtserve.fusion.run.outcome import Outcome
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["DEFECTS", "STRICT", "Checker", "failed", "holds", "run_passes"]
 

@@ -12,14 +12,11 @@ and the branches stay apart where that is less.
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
 
+import onnx_ir as ir
+
+from rtserve.fusion.engines import Costs
 from rtserve.graphs.macs import shapes_at
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from rtserve.fusion.engines import Costs
 
 __all__ = ["spilled", "us_of"]
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.run.outcome import Outcome
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from rtserve.graphs.graph import Graph
+from rtserve.graphs.graph import Graph
 
 __all__ = ["choose"]
 
@@ -91,8 +88,6 @@ def choose(
 
 def _distinct(models: Mapping[str, ir.Model]) -> dict[str, ir.Model]:
     """Return the models without those that repeat an earlier one."""
-    import onnx_ir as ir
-
     seen: dict[bytes, str] = {}
     for name, model in models.items():
         copy = ir.serde.serialize_model(model)

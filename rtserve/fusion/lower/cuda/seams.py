@@ -11,9 +11,9 @@ are put apart from there.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.engines.cuda import CONVOLVED, JOINED, PACKED, SCALED, SEAMS
 from rtserve.fusion.ir.conv import ZERO, Conv1d
@@ -23,9 +23,6 @@ from rtserve.fusion.lower.apart import apart_behind, turn_apart
 from rtserve.fusion.program.share import Packing, pack
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "Views", "gathered", "pieced", "read", "run"]
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.ir.conv import Conv1d, conv_of
@@ -25,9 +25,6 @@ from rtserve.fusion.ir.nodes import attributes_of, axes_of, producer
 from rtserve.fusion.ir.passes import PassResult, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "WINDOW", "on_blocks", "parts", "run", "run_on_window", "splits_window", "summed"]
 

@@ -17,9 +17,9 @@ are put in turn at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, FUSED, whole
 from rtserve.fusion.ir.conv import Conv1d
@@ -27,9 +27,6 @@ from rtserve.fusion.ir.nodes import attributes_of, auto_padded, followers
 from rtserve.fusion.ir.passes import PassResult, Refused, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "run"]
 

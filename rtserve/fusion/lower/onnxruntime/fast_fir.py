@@ -23,9 +23,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial, reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, filled
 from rtserve.fusion.ir.conv import Conv1d, conv_of
@@ -35,9 +36,6 @@ from rtserve.fusion.lower.onnxruntime.phases import Phases, absorb, reaches, str
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 from rtserve.graphs.macs import renew_shapes, shapes_at
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "run", "toom_cook", "wants"]
 

@@ -18,9 +18,9 @@ turned to the batch again, (batch x views), as the Gather left them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import conv_of
@@ -31,9 +31,6 @@ from rtserve.fusion.lower.onnxruntime.table import FROM_ROWS, Row, ViewTable, st
 from rtserve.fusion.lower.onnxruntime.upright import stand_up
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["rewrite"]
 

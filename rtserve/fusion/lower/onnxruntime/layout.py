@@ -8,9 +8,10 @@ is the same along the second.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.ir.joint import retained
 from rtserve.fusion.ir.nodes import attributes_of, auto_padded, axes_of, private_producer, producer
@@ -19,9 +20,6 @@ from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.ir.widened import widened
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "run"]
 
@@ -121,8 +119,6 @@ def _turned_rows(emit: Emitter, value: ir.Value | None) -> ir.Value | None:
 
 def _up(emit: Emitter, value: ir.Value | None) -> ir.Value:
     """Return (batch, channels, 1, time) of (batch, channels, time)."""
-    import onnx_ir as ir
-
     y, before = _turned_rows(emit, value), private_producer(value)
     if before is not None and before.op_type == "Unsqueeze" and axes_of(before) == (2,):
         y = emit("Unsqueeze", before.inputs[0], [2, 3])
@@ -136,8 +132,6 @@ def _up(emit: Emitter, value: ir.Value | None) -> ir.Value:
 
 def _replace(model: ir.Model, emit: Emitter, node: ir.Node, y: ir.Value) -> int:
     """Put the rank-4 result behind a Squeeze in the place of the node's output."""
-    import onnx_ir as ir
-
     old = node.outputs[0]
     if old.shape is not None:
         batch, channels, time = old.shape
@@ -254,8 +248,6 @@ def _opened(emit: Emitter, value: ir.Value | None, closing: str, axes: tuple[int
 
 def _opened_shape(value: ir.Value, closing: str, axes: tuple[int, ...]) -> ir.Shape | None:
     """Return the shape a value has in front of the closing."""
-    import onnx_ir as ir
-
     if value.shape is None:
         return None
     dims = list(value.shape)
@@ -300,8 +292,6 @@ def _flatten_tail(model: ir.Model, node: ir.Node) -> int:
     attributes = _without_last(node)
     if attributes is None:
         return 0
-    import onnx_ir as ir
-
     emit = Emitter(model.graph, before=node, prefix="layout")
     x = emit("Squeeze", node.inputs[0], [3])
     x.shape = ir.Shape(list(shape)[:3])

@@ -19,9 +19,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS
 from rtserve.fusion.ir.conv import Conv1d, conv_of
@@ -31,9 +31,6 @@ from rtserve.fusion.lower.onnxruntime.channels import on_blocks, parts, splits_w
 from rtserve.fusion.lower.onnxruntime.phases import cut
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import replace_value
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "run"]
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.ir.conv import Conv1d, conv_of
 from rtserve.fusion.ir.landmarks import carry
@@ -21,9 +22,6 @@ from rtserve.fusion.ir.passes import Refused
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["Phases", "absorb", "cut", "reaches", "strided"]
 

@@ -7,13 +7,10 @@ the shapes at two batch sizes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import onnx_ir as ir
 
 from rtserve.fusion.ir.passes import PassResult
 from rtserve.graphs.macs import shapes_at
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "run"]
 
@@ -24,8 +21,6 @@ SIZES = (7, 11)
 
 def run(model: ir.Model) -> PassResult:
     """Name every open axis by the multiple of the batch it is, in place; axes that are none stay as they are."""
-    import onnx_ir as ir
-
     if model.graph.inputs[0].shape is None:
         return PassResult()
     named = 0

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.ir.joint import Apart, Joint, sources
@@ -19,9 +20,6 @@ from rtserve.fusion.ir.nodes import attributes_of, followers, inner_dims, only_r
 from rtserve.fusion.ir.passes import Refused
 from rtserve.fusion.lower.apart import apart_behind, turn_apart
 from rtserve.graphs.emit import Emitter
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["FROM_ROWS", "TO_ROWS", "Row", "ViewTable", "as_rows", "from_rows", "stepped",
            "tabulate"]  # fmt: skip

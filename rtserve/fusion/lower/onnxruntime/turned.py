@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+
+import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, whole
 from rtserve.fusion.ir.conv import Conv1d
@@ -23,9 +24,6 @@ from rtserve.fusion.ir.passes import PassResult, Refused, each
 from rtserve.fusion.lower.onnxruntime.channels import on_blocks, summed
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "run"]
 

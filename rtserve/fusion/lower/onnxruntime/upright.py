@@ -6,7 +6,9 @@ views, time), as well as on the batch. Behind the last such layer they are turne
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import onnx_ir as ir
 
 from rtserve.fusion.ir.conv import conv_of
 from rtserve.fusion.ir.landmarks import carry
@@ -15,9 +17,6 @@ from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.lower.onnxruntime.table import TO_ROWS
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, replace_value
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["stand_up"]
 

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import ZERO, Conv1d, conv_of
@@ -32,9 +32,6 @@ from rtserve.fusion.lower.onnxruntime.table import ViewTable, as_rows, from_rows
 from rtserve.fusion.program.share import Packing, pack
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "run"]
 

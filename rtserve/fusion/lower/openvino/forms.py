@@ -5,13 +5,10 @@ The graph says the same to every engine afterwards, and OpenVINO gives its numbe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import onnx_ir as ir
 
 from rtserve.fusion.ir.passes import PassResult
 from rtserve.graphs.openvino_forms import rewrite
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 __all__ = ["NAME", "run"]
 
