@@ -65,12 +65,9 @@ class Operator:
             return found
         if found is None:
             raise Refused("no filter, on a window too long for a product")
-        middle, rows, columns = (
-            self.array.shape[1] // 2,
-            self.n_out - self.array.shape[1],
-            self.n_in - self.array.shape[2],
-        )
-        corners = tuple(c if c.rows.start < middle else _further(c, rows, columns) for c in found.corners)
+        _, kept, samples = self.array.shape
+        rows, columns = self.n_out - kept, self.n_in - samples
+        corners = tuple(c if c.rows.start < kept // 2 else _further(c, rows, columns) for c in found.corners)
         return Filter(conv=replace(found.conv, n_in=self.n_in), corners=corners)
 
 

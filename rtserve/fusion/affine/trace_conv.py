@@ -16,6 +16,7 @@ import onnx_ir as ir
 from rtserve.fusion.affine.operator import NOISES, probes
 from rtserve.fusion.affine.value import Affine
 from rtserve.fusion.ir.conv import Conv1d
+from rtserve.fusion.ir.nodes import geometry_of
 from rtserve.fusion.ir.passes import Refused
 
 __all__ = ["conv"]
@@ -67,13 +68,9 @@ class _Geometry:
     """Strides, pads, dilations and groups of a Conv node."""
 
     def __init__(self, node: ir.Node, rank: int) -> None:
-        attributes = node.attributes
-        self.rank = rank
-        self.strides = list(attributes.get_ints("strides") or [1] * rank)
-        self.dilations = list(attributes.get_ints("dilations") or [1] * rank)
-        self.pads = list(attributes.get_ints("pads") or [0] * (2 * rank))
-        self.group = attributes.get_int("group", 1) or 1
-        if attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID", ""):
+        self.rank, self.group = rank, node.attributes.get_int("group", 1) or 1
+        self.strides, self.dilations, self.pads = geometry_of(node, rank)
+        if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID", ""):
             raise Refused("automatic padding")
         if rank not in (1, 2, 3):
             raise Refused(f"a convolution of rank {rank}")
@@ -101,11 +98,8 @@ class _Geometry:
 
 def _mix_channels(value: Affine, weight: np.ndarray, bias: np.ndarray, geometry: _Geometry) -> Affine:
     """Take the spatial step where electrodes are the convolution's channels (kernel 1: a Linear over electrodes)."""
-    if (
-        int(np.prod(weight.shape[2:])) != 1
-        or geometry.group != value.bank
-        or any(geometry.touches(a) for a in range(geometry.rank))
-    ):
+    touched = any(map(geometry.touches, range(geometry.rank)))
+    if weight[0, 0].size != 1 or geometry.group != value.bank or touched:
         raise Refused("space and time are convolved at once (already merged)")
     source = np.repeat(np.arange(value.bank), len(weight) // value.bank)  # group f reads the electrodes of filter f
     return value.spatial_step(weight.reshape(len(weight), -1), bias, source, (len(weight), *value.dims[1:]))

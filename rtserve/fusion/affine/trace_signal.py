@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rtserve.fusion.affine.value import Affine, axes_in, guard, static_dims
+from rtserve.fusion.ir.nodes import geometry_of
 from rtserve.fusion.ir.passes import Refused
 
 __all__ = ["average_pool", "dft", "pad", "reduce", "running_sum"]
@@ -20,8 +21,8 @@ def average_pool(node: ir.Node, args: list[Any]) -> Affine:
 
     value: Affine = args[0]
     kernel = list(node.attributes.get_ints("kernel_shape") or ())
-    strides = list(node.attributes.get_ints("strides") or [1] * len(kernel))
-    if node.attributes.get_int("ceil_mode", 0) or any(node.attributes.get_ints("pads") or ()):
+    strides, _, pads = geometry_of(node, len(kernel))
+    if node.attributes.get_int("ceil_mode", 0) or any(pads):
         raise Refused("an average pool with padding")
     if value.electrode is not None and (value.electrode == 0 or kernel[value.electrode - 1] != 1):
         raise Refused("it pools over electrodes")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rtserve.fusion.ir.nodes import auto_padded, inner_dims
+from rtserve.fusion.ir.nodes import auto_padded, geometry_of, inner_dims
 from rtserve.fusion.ir.passes import Refused
 from rtserve.graphs.fold import constant
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rtserve.graphs.emit import Emitter
 
-__all__ = ["ZERO", "Conv1d", "conv_of"]
+__all__ = ["ZERO", "Conv1d", "any_conv_of", "conv_of"]
 
 ZERO = -1
 """In place of a sample or a row: the zeros of the padding."""
@@ -88,11 +88,7 @@ class Conv1d:
         if bias is None and len(node.inputs) > 2 and node.inputs[2] is not None:
             raise Refused("its bias is computed")
         time = 1 if rank == 2 and weight.shape[2] == 1 else 0
-        strides, dilations, pads = (
-            node.attributes.get_ints(name) or (plain,) * rank * sides
-            for name, plain, sides in (("strides", 1, 1), ("dilations", 1, 1), ("pads", 0, 2))
-        )
-        other = 1 - time
+        (strides, dilations, pads), other = geometry_of(node, rank), 1 - time
         if rank == 2 and (strides[other] != 1 or pads[other] or pads[2 + other]):
             raise Refused("it strides or pads along another axis")
         return cls(
@@ -190,10 +186,15 @@ class Conv1d:
         return [(p, int(at[taps[0]] // m), self.weight[..., taps]) for p, taps in reads if len(taps)]
 
 
-def conv_of(node: ir.Node | None) -> Conv1d | None:
-    """Return the convolution along the last of four axes that a node is; None for another node."""
+def any_conv_of(node: ir.Node | None) -> Conv1d | None:
+    """Return the convolution along time that a node is; None for another node."""
     try:
-        found = Conv1d.of(node) if node is not None and node.op_type == "Conv" else None
+        return Conv1d.of(node) if node is not None and node.op_type == "Conv" else None
     except Refused:
         return None
+
+
+def conv_of(node: ir.Node | None) -> Conv1d | None:
+    """Return the convolution along the last of four axes that a node is; None for another node."""
+    found = any_conv_of(node)
     return found if found is not None and found.rows and found.axis == 3 else None

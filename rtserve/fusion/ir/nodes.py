@@ -13,8 +13,10 @@ from rtserve.graphs.fold import constant
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["attributes_of", "auto_padded", "axes_of", "followers", "inner_dims", "only_reader", "private_producer",
-           "producer", "reread", "spares_first_axis"]  # fmt: skip
+    from rtserve.graphs.emit import Emitter
+
+__all__ = ["attributes_of", "auto_padded", "axes_of", "followers", "geometry_of", "inner_dims", "only_reader",
+           "private_producer", "producer", "reread", "spares_first_axis", "stepped"]  # fmt: skip
 
 
 def attributes_of(node: ir.Node) -> dict[str, Any]:
@@ -31,6 +33,12 @@ def axes_of(node: ir.Node) -> tuple[int, ...] | None:
 def auto_padded(node: ir.Node) -> bool:
     """Whether a convolution or a pool leaves its padding to the engine instead of naming it."""
     return node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "")
+
+
+def geometry_of(node: ir.Node, rank: int) -> tuple[list[int], list[int], list[int]]:
+    """Return the strides, dilations and pads of a convolution or a pool over so many axes, plain where it names none."""
+    strides, dilations = (list(node.attributes.get_ints(name) or [1] * rank) for name in ("strides", "dilations"))
+    return strides, dilations, list(node.attributes.get_ints("pads") or [0] * 2 * rank)
 
 
 def inner_dims(value: ir.Value | None) -> list[int] | None:
@@ -56,13 +64,17 @@ def private_producer(value: ir.Value | None) -> ir.Node | None:
 def followers(value: ir.Value) -> list[ir.Node]:
     """Return the pointwise nodes behind a value, each the only reader of what is in front of it."""
     found: list[ir.Node] = []
-    while len(value.uses()) == 1 and not value.is_graph_output():
-        (reader,) = value.consumers()
-        if not has(reader, Trait.POINTWISE) or reader.inputs[0] is not value:
-            break
+    while (reader := only_reader(value)) and has(reader, Trait.POINTWISE) and reader.inputs[0] is value:
         found.append(reader)
         value = reader.outputs[0]
     return found
+
+
+def stepped(emit: Emitter, steps: Iterable[ir.Node], value: ir.Value) -> ir.Value:
+    """Return a value after the steps, of one computed input each, that are done with another."""
+    for step in steps:
+        value = emit(step.op_type, value, *step.inputs[1:], **attributes_of(step))
+    return value
 
 
 def spares_first_axis(node: ir.Node) -> bool:
@@ -82,9 +94,9 @@ def reread(readers: Iterable[ir.Node], old: ir.Value, new: ir.Value) -> None:
                 reader.replace_input_with(place, new)
 
 
-def only_reader(value: ir.Value, op_type: str) -> ir.Node | None:
-    """Return the one reader of a value if it is of that type; None otherwise, and for the graph's output."""
+def only_reader(value: ir.Value, op_type: str = "") -> ir.Node | None:
+    """Return what alone reads a value, once, if it is of that type, where one is given; None for the graph's output."""
     uses = list(value.uses())
-    if len(uses) != 1 or value.is_graph_output() or uses[0].node.op_type != op_type:
+    if len(uses) != 1 or value.is_graph_output() or op_type not in ("", uses[0].node.op_type):
         return None
     return uses[0].node

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from rtserve.fusion.ir.nodes import private_producer
+from rtserve.fusion.ir.nodes import only_reader, private_producer
 from rtserve.fusion.ir.passes import PassResult
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.graphs.emit import Emitter
@@ -80,13 +80,9 @@ def _times(value: ir.Value | None, factor: float) -> np.ndarray:
 
 def _bias_of(node: ir.Node) -> tuple[ir.Node, np.ndarray] | None:
     """Return the Add of a vector that alone reads a product, and the vector."""
-    uses = list(node.outputs[0].uses())
-    if len(uses) != 1 or uses[0].node.op_type != "Add" or node.outputs[0].is_graph_output():
-        return None
-    add = uses[0].node
-    array = constant(add.inputs[1 - uses[0].idx])
-    weight = constant(node.inputs[1])
-    if array is None or weight is None or array.shape != (weight.shape[1],):
+    add, weight = only_reader(node.outputs[0], "Add"), constant(node.inputs[1])
+    array = next((a for a in map(constant, add.inputs) if a is not None), None) if add is not None else None
+    if add is None or array is None or weight is None or array.shape != (weight.shape[1],):
         return None
     return add, array
 

@@ -57,15 +57,9 @@ def _added(model: ir.Model, node: ir.Node) -> int:
     """Replace a sum or mean over an axis on which single values were stacked."""
     kind = {"ReduceSum": "Sum", "ReduceMean": "Mean"}.get(node.op_type, "")
     stack = private_producer(node.inputs[0]) if kind else None
-    if (
-        stack is None
-        or stack.op_type != "Concat"
-        or node.attributes.get_int("keepdims", 1) != 0
-        or len(node.inputs) < 2
-    ):
+    if stack is None or stack.op_type != "Concat" or node.attributes.get_int("keepdims", 1) != 0:
         return 0
-    axis = stack.attributes.get_int("axis", 0)
-    parts = [producer(v) for v in stack.inputs]
+    axis, parts = stack.attributes.get_int("axis", 0), [producer(v) for v in stack.inputs]
     if axes_of(node) != (axis,) or axis < 0:
         return 0
     if any(part is None or part.op_type != "Unsqueeze" or axes_of(part) != (axis,) for part in parts):

@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from rtserve.fusion.ir.nodes import attributes_of
+from rtserve.fusion.ir.nodes import attributes_of, only_reader
 from rtserve.fusion.ir.passes import PassResult
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.graphs.emit import Emitter
@@ -39,13 +39,8 @@ def run(model: ir.Model) -> PassResult:
 
 def _only_readers(node: ir.Node) -> list[ir.Node] | None:
     """Return the one reader of every output, or None where one has none or several."""
-    readers = []
-    for out in node.outputs:
-        uses = list(out.uses())
-        if len(uses) != 1 or out.is_graph_output():
-            return None
-        readers.append(uses[0].node)
-    return readers
+    readers = [reader for out in node.outputs if (reader := only_reader(out)) is not None]
+    return readers if len(readers) == len(node.outputs) else None
 
 
 def _cancel(model: ir.Model, split: ir.Node) -> bool:
@@ -53,30 +48,22 @@ def _cancel(model: ir.Model, split: ir.Node) -> bool:
     if readers is None or len(set(readers)) != 1 or readers[0].op_type != "Concat":
         return False
     concat = readers[0]
-    if list(concat.inputs) != list(split.outputs) or concat.attributes.get_int("axis", 0) != split.attributes.get_int(
-        "axis", 0
-    ):
+    axes = [node.attributes.get_int("axis", 0) for node in (split, concat)]
+    if list(concat.inputs) != list(split.outputs) or axes[0] != axes[1]:
         return False
-    source = split.inputs[0]
-    assert source is not None
-    supersede(model, concat.outputs[0], source)
+    supersede(model, concat.outputs[0], split.inputs[0])  # type: ignore[arg-type]
     return True
 
 
 def _move(model: ir.Model, split: ir.Node) -> bool:
     readers = _only_readers(split)
+    sizes = constant(split.inputs[1]) if len(split.inputs) > 1 else None
     if readers is None or len({_form(reader) for reader in readers}) != 1 or not has(readers[0], Trait.POINTWISE):
         return False
-    if len(readers[0].inputs) != 1:
+    if len(readers[0].inputs) != 1 or sizes is None:
         return False
     emit = Emitter(model.graph, before=split, prefix="siblings")
-    attributes = attributes_of(readers[0])
-    done = emit(readers[0].op_type, split.inputs[0], **attributes)
-    if split.inputs[0] is not None:
-        done.shape = split.inputs[0].shape
-    sizes = constant(split.inputs[1]) if len(split.inputs) > 1 else None
-    if sizes is None:
-        return False
+    done = emit(readers[0].op_type, split.inputs[0], **attributes_of(readers[0]))
     parts = emit.many("Split", done, sizes, n=len(readers), axis=split.attributes.get_int("axis", 0))
     for part, reader in zip(parts, readers, strict=True):
         supersede(model, reader.outputs[0], part)

@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rtserve.fusion.affine.value import static_dims
-from rtserve.fusion.ir.conv import Conv1d
+from rtserve.fusion.ir.conv import Conv1d, any_conv_of
 from rtserve.fusion.ir.joint import DENSE, Apart, Signal, join, put_apart
 from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.ir.passes import Refused
@@ -30,15 +30,7 @@ from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 from rtserve.graphs.functions import declare
 
-__all__ = ["Assembly", "assemble"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Assembly:
-    """An assembled model and what was done."""
-
-    model: ir.Model
-    notes: tuple[str, ...]
+__all__ = ["assemble"]
 
 
 @dataclass(kw_only=True)
@@ -57,8 +49,8 @@ def assemble(
     n_outputs: int,
     stack: bool = True,
     share: bool = True,
-) -> Assembly:
-    """Return the plan as one model.
+) -> tuple[ir.Model, tuple[str, ...]]:
+    """Return the plan as one model, and what was done.
 
     Parameters
     ----------
@@ -84,7 +76,7 @@ def assemble(
         y = _ordered(emit, model, groups, views, plan, notes, share=share, n_outputs=n_outputs)
     set_output(model.graph, add_calibration(emit, y, plan.calibration), n_outputs)
     declare(model)
-    return Assembly(model=model, notes=tuple(dict.fromkeys(notes)))
+    return model, tuple(dict.fromkeys(notes))
 
 
 def _distinct_views(plan: FusionPlan, n_chans: int, n_times: int) -> tuple[list[LinearView], np.ndarray]:
@@ -140,11 +132,8 @@ def _branch_values(
 
 def _first_stage(model: ir.Model) -> Conv1d | None:
     """Return the convolution that alone reads the window, or None."""
-    readers = list(dict.fromkeys(model.graph.inputs[0].consumers()))
-    try:
-        conv = Conv1d.of(readers[0]) if len(readers) == 1 and readers[0].op_type == "Conv" else None
-    except Refused:
-        return None
+    readers = set(model.graph.inputs[0].consumers())
+    conv = any_conv_of(readers.pop()) if len(readers) == 1 else None
     return conv if conv is not None and not conv.rows and conv.group == 1 else None
 
 

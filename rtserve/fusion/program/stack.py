@@ -107,7 +107,7 @@ class Stacker:
         return self.values[stop] if self.n == 1 else self.get(stop)
 
     def _write(self, index: int, node: ir.Node) -> None:
-        if self.n == 1 or all(self.is_shared(v) for v in node.inputs if v is not None):
+        if self.n == 1 or all(self.is_shared(index, slot) for slot, v in enumerate(node.inputs) if v is not None):
             outputs = self.copy(node, self.feeds(index, node))
             if self.n > 1:
                 self.shared.update(node.outputs)
@@ -130,19 +130,11 @@ class Stacker:
             index, slot = self.nodes[0].index(node), list(node.outputs).index(old)
             carry(new, [nodes[index].outputs[slot] for nodes in self.nodes], views=self.views)
 
-    def is_shared(self, value: Any) -> bool:
-        """Whether all members have the same in the place of a value."""
-        if value in self.shared:
-            return True
-        array = constant(value)
-        return array is not None and len({a.tobytes() for a in self._arrays_of(value)}) == 1
-
-    def _arrays_of(self, value: Any) -> list[np.ndarray]:
-        """Return what every member has in the place of a constant of the first."""
-        for index, node in enumerate(self.nodes[0]):
-            if value in node.inputs:
-                return self.arrays(index, list(node.inputs).index(value))
-        raise Refused("a constant that no node reads")
+    def is_shared(self, index: int, slot: int) -> bool:
+        """Whether all members have the same at input `slot` of node `index`."""
+        value = self.nodes[0][index].inputs[slot]
+        known = constant(value) is not None
+        return value in self.shared or (known and len({a.tobytes() for a in self.arrays(index, slot)}) == 1)
 
     def arrays(self, index: int, slot: int) -> list[np.ndarray]:
         """Return the constants at input `slot` of node `index`, one per member."""

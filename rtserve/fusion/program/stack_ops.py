@@ -79,7 +79,7 @@ def _binary(s: Stacker, index: int, node: ir.Node) -> list[ir.Value]:
     for slot, value in enumerate(node.inputs):
         if constant(value) is not None:
             arrays = s.arrays(index, slot)
-            if arrays[0].ndim == 0 and s.is_shared(value):
+            if arrays[0].ndim == 0 and s.is_shared(index, slot):
                 sides.append(s.emit.constant(arrays[0], keep=True))
             else:
                 sides.append(s.emit.constant(_stacked_constant(arrays, len(dims)), keep=True))

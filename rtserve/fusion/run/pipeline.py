@@ -237,17 +237,17 @@ def _assembled(
     outcome = partial(Outcome, name=name, subject="plan", macs_before=before, macs_after=before)
     n_outputs = task.joined.output_spec.n_outputs
     try:
-        assembly = assemble(members, task.plan, n_outputs=n_outputs, stack=stack, share=share)
+        model, notes = assemble(members, task.plan, n_outputs=n_outputs, stack=stack, share=share)
     except Refused as refusal:
         return None, outcome(status="refused", reason=str(refusal), refused=(refusal,))
     except DEFECTS as error:
         return None, outcome(status="undone", reason=failed(error))
-    model, after = cleaned(assembly.model)
+    model, after = cleaned(model)
     wrong = task.check(model)
     if wrong:
         return None, outcome(status="undone", reason=f"the numbers changed: {wrong}")
     note_work(model, members, task.networks)
-    reason = "; ".join(assembly.notes) or "one branch"
+    reason = "; ".join(notes) or "one branch"
     return model, outcome(status="applied", reason=reason, macs_after=after)
 
 

@@ -23,7 +23,7 @@ import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, FUSED, whole
 from rtserve.fusion.ir.conv import Conv1d
-from rtserve.fusion.ir.nodes import attributes_of, auto_padded, followers
+from rtserve.fusion.ir.nodes import attributes_of, auto_padded, followers, geometry_of, only_reader, stepped
 from rtserve.fusion.ir.passes import PassResult, Refused, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
@@ -105,7 +105,7 @@ def _match(node: ir.Node) -> _Found | None:
         raise Refused("it strides or dilates")
     steps = tuple(followers(node.outputs[0]))
     last = (node, *steps)[-1].outputs[0]
-    reader = next(iter(last.consumers())) if len(last.uses()) == 1 and not last.is_graph_output() else None
+    reader = only_reader(last)
     end = reader if reader is not None and _takes_phases(reader, last, conv.axis) else None
     pooled = reader is not None and reader.op_type in ("AveragePool", "MaxPool")
     return _Found(conv=conv, steps=steps, end=end, pooled=pooled)
@@ -116,12 +116,9 @@ def _takes_phases(node: ir.Node, value: ir.Value, axis: int) -> bool:
     weight = constant(node.inputs[1]) if node.op_type == "Conv" and node.inputs[0] is value else None
     if weight is None or any(constant(v) is None for v in node.inputs[2:]) or node.outputs[0].shape is None:
         return False
-    if auto_padded(node):
-        return False
-    time = axis - 2
-    pads = node.attributes.get_ints("pads") or (0, 0, 0, 0)
-    strides = node.attributes.get_ints("strides") or (1, 1)
-    return bool(weight.shape[2 + time] == 1 and strides[time] == 1 and not pads[time] and not pads[time + 2])
+    time, (strides, _, pads) = axis - 2, geometry_of(node, 2)
+    padded = pads[time] or pads[time + 2] or auto_padded(node)
+    return bool(weight.shape[2 + time] == 1 and strides[time] == 1 and not padded)
 
 
 def _phases(found: _Found) -> int:
@@ -154,9 +151,7 @@ def _estimate(found: _Found, s: int) -> float:
 def _rewrite(model: ir.Model, found: _Found, s: int) -> None:
     last = found.end if found.end is not None else (found.conv.node, *found.steps)[-1]
     emit = Emitter(model.graph, before=last, prefix="depth")
-    y = _convolved(emit, found, s)
-    for step in found.steps:
-        y = emit(step.op_type, y, *step.inputs[1:], **attributes_of(step))
+    y = stepped(emit, found.steps, _convolved(emit, found, s))
     if found.end is None:
         y = _in_turn(emit, found, s, y, found.filters, found.conv.rows)
     else:

@@ -112,12 +112,12 @@ def pays(conv: Conv1d, windows: int = 1, *, in_turn: bool = False) -> bool:
 def run(model: ir.Model) -> PassResult:
     """Rewrite every convolution that pays, in place: first those whose outputs can stay in two phases."""
     result = PassResult()
-    phased = whole = 0
+    phased, whole, theirs = 0, 0, list(model.graph)  # what is written here is not looked at again
     while found := _in_phases(model, result):  # convolutions read phases, and their outputs may stay in phases again
         phased += found
         renew_shapes(model)
     paying = _paying(model)
-    for conv in map(conv_of, [node for node in model.graph if not _written_here(node)]):
+    for conv in map(conv_of, [node for node in theirs if node.graph is not None]):
         if conv is not None and paying(conv, in_turn=True):
             emit, whole = Emitter(model.graph, before=conv.node, prefix=PREFIX), whole + 1
             supersede(model, conv.node.outputs[0], summed(emit, conv, partial(_in_turn, emit)))
@@ -152,10 +152,6 @@ def _in_phases(model: ir.Model, result: PassResult) -> int:
         with result.at(conv.node):
             phased += _rewrite(model, conv, paying)
     return phased
-
-
-def _written_here(node: ir.Node) -> bool:
-    return (node.outputs[0].name or "").startswith(f"{PREFIX}.")
 
 
 def _filled(conv: Conv1d) -> Conv1d:

@@ -25,9 +25,9 @@ import onnx_ir as ir
 from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import conv_of
 from rtserve.fusion.ir.landmarks import carry
-from rtserve.fusion.ir.nodes import attributes_of, producer
+from rtserve.fusion.ir.nodes import attributes_of, producer, stepped
 from rtserve.fusion.ir.passes import Refused
-from rtserve.fusion.lower.onnxruntime.table import FROM_ROWS, Row, ViewTable, stepped
+from rtserve.fusion.lower.onnxruntime.table import FROM_ROWS, Row, ViewTable
 from rtserve.fusion.lower.onnxruntime.upright import stand_up
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant

@@ -86,9 +86,9 @@ def _lift_mean(model: ir.Model, node: ir.Node) -> int:
         return 0
     emit = Emitter(model.graph, before=node, prefix="layout")
     pooled = emit("GlobalAveragePool", _up(emit, node.inputs[0]))
-    keep = node.attributes.get_int("keepdims", 1)
-    y = emit("Squeeze", pooled, [2] if keep else [2, 3])
-    supersede(model, node.outputs[0], y)
+    supersede(
+        model, node.outputs[0], emit("Squeeze", pooled, [2] if node.attributes.get_int("keepdims", 1) else [2, 3])
+    )
     return 1
 
 
@@ -125,17 +125,14 @@ def _up(emit: Emitter, value: ir.Value | None) -> ir.Value:
     y = emit("Unsqueeze", value, [2]) if y is None else y
     y = y if value is None else retained(y, value)
     if value is not None and value.shape is not None and len(value.shape) == 3:
-        batch, channels, time = value.shape
-        y.shape = ir.Shape([batch, channels, 1, time])
+        y.shape = _opened_shape(value, "Squeeze", (2,))
     return y
 
 
 def _replace(model: ir.Model, emit: Emitter, node: ir.Node, y: ir.Value) -> int:
     """Put the rank-4 result behind a Squeeze in the place of the node's output."""
     old = node.outputs[0]
-    if old.shape is not None:
-        batch, channels, time = old.shape
-        y.shape = ir.Shape([batch, channels, 1, time])
+    y.shape = _opened_shape(old, "Squeeze", (2,))
     supersede(model, old, emit("Squeeze", retained(y, old), [2]))
     return 1
 
@@ -275,36 +272,25 @@ def _hoist(model: ir.Model, node: ir.Node) -> None:
 
 def _flatten_tail(model: ir.Model, node: ir.Node) -> int:
     """Replace a rank-4 operator on (batch, channels, time, 1) by Squeeze, its rank-3 form, Unsqueeze."""
-    shape = node.inputs[0].shape if node.inputs and node.inputs[0] is not None else None
-    out = node.outputs[0].shape
-    if (
-        shape is None
-        or out is None
-        or len(shape) != 4
-        or shape[3] != 1
-        or len(out) != 4
-        or out[3] != 1
-        or shape[2] == 1
-    ):
-        return 0
     if node.op_type not in ("Conv", "AveragePool", "MaxPool") or len(node.outputs) != 1:
         return 0
-    attributes = _without_last(node)
-    if attributes is None:
+    shape, out = (
+        list(v.shape) if v is not None and v.shape is not None else [] for v in (node.inputs[0], node.outputs[0])
+    )
+    if len(shape) != 4 or len(out) != 4 or (shape[3], out[3]) != (1, 1) or shape[2] == 1:
+        return 0
+    attributes, weight = _without_last(node), constant(node.inputs[1]) if node.op_type == "Conv" else None
+    if attributes is None or (node.op_type == "Conv" and (weight is None or weight.shape[3] != 1)):
         return 0
     emit = Emitter(model.graph, before=node, prefix="layout")
     x = emit("Squeeze", node.inputs[0], [3])
-    x.shape = ir.Shape(list(shape)[:3])
+    x.shape = ir.Shape(shape[:3])
     rest = list(node.inputs[1:])
-    if node.op_type == "Conv":
-        weight = constant(node.inputs[1])
-        if weight is None or weight.shape[3] != 1:
-            return 0
+    if weight is not None:
         rest[0] = emit.constant(weight[..., 0], name=f"{node.inputs[1].name}.flat")  # type: ignore[union-attr]
     y = emit(node.op_type, x, *rest, **attributes)
-    y.shape = ir.Shape(list(out)[:3])
-    up = emit("Unsqueeze", y, [3])
-    supersede(model, node.outputs[0], up)
+    y.shape = ir.Shape(out[:3])
+    supersede(model, node.outputs[0], emit("Unsqueeze", y, [3]))
     return 1
 
 

@@ -147,12 +147,9 @@ class Phases:
     def _conv(self, conv: Conv1d) -> list[Phase]:
         lengths = self.lengths(conv.n_out)
         fast = self._fast(conv)
-        if fast is not None:
-            self.fast += 1
-            return [Phase(value=v, size=lengths[0], length=k) for v, k in zip(fast, lengths, strict=True)]
-        return [
-            Phase(value=v, size=k, length=k) for v, k in zip(strided(self.emit, conv, lengths), lengths, strict=True)
-        ]
+        self.fast += fast is not None
+        sizes, made = (lengths, strided(self.emit, conv, lengths)) if fast is None else (lengths[:1] * self.m, fast)
+        return [Phase(value=v, size=n, length=k) for v, n, k in zip(made, sizes, lengths, strict=True)]
 
     def _elementwise(self, node: ir.Node, n: int) -> list[Phase]:
         attributes = attributes_of(node)
@@ -160,15 +157,16 @@ class Phases:
         feeds = [self._operand(value, n) for value in node.inputs[: len(node.inputs) - len(weights)]] + weights
         phases = []
         for p, length in enumerate(self.lengths(n)):
-            parts = [feed[p] for feed in feeds]
-            sizes = {part.size for part in parts if isinstance(part, Phase)}
-            whole = len(sizes) == 1
-            values = [
-                (part.value if whole else self.exact(part)) if isinstance(part, Phase) else part for part in parts
-            ]
+            values, size = self._aligned([feed[p] for feed in feeds], length)
             y = self.emit(node.op_type, *values, **attributes)
-            phases.append(Phase(value=y, size=sizes.pop() if whole else length, length=length))
+            phases.append(Phase(value=y, size=size, length=length))
         return phases
+
+    def _aligned(self, parts: Sequence[Any], length: int) -> tuple[list[Any], int]:
+        """Return values of one size, and it: what lies behind the samples of phases goes where they differ in it."""
+        sizes = {part.size for part in parts if isinstance(part, Phase)}
+        size = sizes.pop() if len(sizes) == 1 else length
+        return [self.part(part, 0, size) if isinstance(part, Phase) else part for part in parts], size
 
     def _operand(self, value: ir.Value | None, n: int) -> list[Any]:
         array = constant(value)
@@ -181,11 +179,6 @@ class Phases:
         if array.ndim == 0 or array.shape[-1] == 1:
             return [value] * self.m
         raise Refused("a constant that changes with time")
-
-    def exact(self, phase: Phase) -> ir.Value:
-        """Return a phase without what lies behind its samples."""
-        value: ir.Value = self.part(phase, 0, phase.length)
-        return value
 
     def part(self, phase: Phase, low: int, high: int) -> Any:
         """Return samples low to high of a phase."""
@@ -207,16 +200,12 @@ class Phases:
         sources = [(self.of(v), _samples(v)) for v in node.inputs if v is not None]
         if axis != TIME:
             columns = zip(*[phases for phases, _ in sources], strict=True)
-            lengths = self.lengths(n)
-            return [self._joined(list(column), axis, k) for column, k in zip(columns, lengths, strict=True)]
+            return [self._joined(column, axis, k) for column, k in zip(columns, self.lengths(n), strict=True)]
         return [self._along_time(sources, p, length) for p, length in enumerate(self.lengths(n))]
 
-    def _joined(self, column: list[Phase], axis: int, length: int) -> Phase:
-        whole = len({phase.size for phase in column}) == 1
-        values = [phase.value if whole else self.exact(phase) for phase in column]
-        return Phase(
-            value=self.emit("Concat", *values, axis=axis), size=column[0].size if whole else length, length=length
-        )
+    def _joined(self, column: Sequence[Phase], axis: int, length: int) -> Phase:
+        values, size = self._aligned(column, length)
+        return Phase(value=self.emit("Concat", *values, axis=axis), size=size, length=length)
 
     def _along_time(self, sources: list[tuple[list[Phase], Any]], p: int, length: int) -> Phase:
         parts, offset = [], 0

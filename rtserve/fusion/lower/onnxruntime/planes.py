@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS
-from rtserve.fusion.ir.nodes import auto_padded, inner_dims
+from rtserve.fusion.ir.nodes import auto_padded, geometry_of, inner_dims
 from rtserve.fusion.ir.passes import PassResult
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
@@ -43,22 +44,19 @@ def _conv(model: ir.Model, node: ir.Node) -> int:
     weight, dims, out = constant(node.inputs[1]), inner_dims(node.inputs[0]), inner_dims(node.outputs[0])
     if weight is None or weight.ndim != 5 or dims is None or out is None or weight.shape[2:4] != (1, 1):
         return 0
-    last = _along_last(node)
-    if last is None:
+    if (last := _along_last(node)) is None:
         return 0
     emit = Emitter(model.graph, before=node, prefix="plane")
     x = emit("Reshape", node.inputs[0], [-1, dims[0], dims[1] * dims[2], dims[3]])
     y = emit("Conv", x, weight[:, :, 0], *node.inputs[2:], group=node.attributes.get_int("group", 1), **last)
-    y = emit("Reshape", y, [-1, *out])
-    supersede(model, node.outputs[0], y)
+    supersede(model, node.outputs[0], emit("Reshape", y, [-1, *out]))
     return 1
 
 
 def _along_last(node: ir.Node) -> dict[str, Any] | None:
     """Return the geometry of a rank-5 convolution on planes, or None where it acts on the first two of three axes."""
-    strides, dilations = (node.attributes.get_ints(name) or (1, 1, 1) for name in ("strides", "dilations"))
-    pads = node.attributes.get_ints("pads") or (0,) * 6
-    if strides[:2] != (1, 1) or any((*pads[0:2], *pads[3:5])) or auto_padded(node):
+    strides, dilations, pads = geometry_of(node, 3)
+    if strides[:2] != [1, 1] or any((*pads[0:2], *pads[3:5])) or auto_padded(node):
         return None
     return {"strides": [1, strides[2]], "dilations": [1, dilations[2]], "pads": [0, pads[2], 0, pads[5]]}
 
@@ -69,22 +67,17 @@ def _pool(model: ir.Model, node: ir.Node) -> int:
     if dims is None or out is None or len(node.outputs) != 1 or len(dims) != len(kernel) + 1 or len(kernel) < 2:
         return 0
     before, window, rest = kernel[:-2], kernel[-2], kernel[-1]
-    strides = node.attributes.get_ints("strides") or (1,) * len(kernel)
-    plain = not any(node.attributes.get_ints("pads") or ()) and not node.attributes.get_int("ceil_mode", 0)
-    plain = plain and all(d == 1 for d in node.attributes.get_ints("dilations") or ())
-    alone = {*before, rest} == {1} and window > 1 and tuple(strides) == tuple(kernel)
+    strides, dilations, pads = geometry_of(node, len(kernel))
+    plain = not any(pads) and not node.attributes.get_int("ceil_mode", 0) and {*dilations} == {1}
+    alone = {*before, rest} == {1} and window > 1 and strides == list(kernel)
     channels = prod(out[:-1])
     if not plain or not alone or channels % BLOCK or prod(dims) < COSTS.plane_pool_from:
         return 0
     if len(kernel) == 2 and dims[0] % BLOCK == 0:  # on planes already, and in whole blocks
         return 0
     emit = Emitter(model.graph, before=node, prefix="plane")
-    x = node.inputs[0]
-    assert x is not None
-    if dims[-2] != out[-2] * window:
-        x = emit.slice(x, len(dims) - 1, 0, out[-2] * window)
+    x = emit.take(node.inputs[0], len(dims) - 1, np.arange(out[-2] * window), dims[-2])  # type: ignore[arg-type]
     planes = emit("Reshape", x, [-1, channels, window, dims[-1]])
     y = emit(node.op_type, planes, kernel_shape=[window, 1], strides=[window, 1])
-    y = emit("Reshape", y, [-1, *out])
-    supersede(model, node.outputs[0], y)
+    supersede(model, node.outputs[0], emit("Reshape", y, [-1, *out]))
     return 1

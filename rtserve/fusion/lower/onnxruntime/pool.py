@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, FUSED, filled
-from rtserve.fusion.ir.nodes import attributes_of, inner_dims, private_producer
+from rtserve.fusion.ir.nodes import attributes_of, geometry_of, inner_dims, private_producer, stepped
 from rtserve.fusion.ir.passes import PassResult, Refused, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
@@ -65,9 +65,7 @@ def _fill(model: ir.Model, node: ir.Node, source: ir.Node, *steps: ir.Node) -> N
     more, offset = filled(weight, bias[0] if bias else None)
     emit = Emitter(model.graph, before=node, prefix="pool")
     y = emit("Conv", source.inputs[0], more, *([] if offset is None else [offset]), **attributes_of(source))
-    for step in (*steps, node):
-        y = emit(step.op_type, y, **attributes_of(step))
-    supersede(model, node.outputs[0], emit.slice(y, 1, 0, len(weight)))
+    supersede(model, node.outputs[0], emit.slice(stepped(emit, (*steps, node), y), 1, 0, len(weight)))
 
 
 def _refuse(node: ir.Node) -> None:
@@ -78,24 +76,23 @@ def _refuse(node: ir.Node) -> None:
         raise Refused("its shape is not known")
     if any(k != 1 for k in kernel[:-1]) or kernel[-1] < SMALLEST_WINDOW:
         raise Refused(f"a window of {kernel} is pooled quickly as it is")
-    strides = node.attributes.get_ints("strides") or (1,) * len(kernel)
+    strides, _, pads = geometry_of(node, len(kernel))
     if any(s != 1 for s in strides[:-1]) or strides[-1] > kernel[-1]:
         raise Refused("it strides over another axis, or over samples")
-    if any(node.attributes.get_ints("pads") or ()) or node.attributes.get_int("ceil_mode", 0) != 0:
+    if any(pads) or node.attributes.get_int("ceil_mode", 0) != 0:
         raise Refused("it pads")
     if dims[0] % BLOCK == 0:
         raise Refused(f"{dims[0]} channels fit the blocked layout")
 
 
 def _rewrite(model: ir.Model, node: ir.Node) -> None:
-    kernel = (node.attributes.get_ints("kernel_shape") or (1,))[-1]
-    stride = (node.attributes.get_ints("strides") or (1,))[-1]
-    n_in = int(node.inputs[0].shape[-1])  # type: ignore[union-attr,index,arg-type]
+    x, kernel = node.inputs[0], (node.attributes.get_ints("kernel_shape") or (1,))[-1]
+    (*_, stride), _, _ = geometry_of(node, 1)
+    rank, n_in = len(x.shape), int(x.shape[-1])  # type: ignore[union-attr,index,arg-type]
     n_out = (n_in - kernel) // stride + 1
     read = np.arange(stride * (n_out - 1) + kernel)  # 0 times what lies behind may be none
     lag = read[:, None] - stride * np.arange(n_out)[None]
     band = np.where((lag >= 0) & (lag < kernel), 1.0 / kernel, 0.0).astype(np.float32)
     emit = Emitter(model.graph, before=node, prefix="pool")
-    x = emit.take(node.inputs[0], len(node.inputs[0].shape) - 1, read, n_in)  # type: ignore[arg-type,union-attr]
-    y = emit("MatMul", x, band)
-    supersede(model, node.outputs[0], y)
+    product = emit("MatMul", emit.take(x, rank - 1, read, n_in), band)  # type: ignore[arg-type]
+    supersede(model, node.outputs[0], product)

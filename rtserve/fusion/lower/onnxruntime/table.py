@@ -16,13 +16,12 @@ import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.ir.joint import Apart, Joint, sources
-from rtserve.fusion.ir.nodes import attributes_of, followers, inner_dims, only_reader
+from rtserve.fusion.ir.nodes import followers, inner_dims, only_reader, stepped
 from rtserve.fusion.ir.passes import Refused
 from rtserve.fusion.lower.apart import apart_behind, turn_apart
 from rtserve.graphs.emit import Emitter
 
-__all__ = ["FROM_ROWS", "TO_ROWS", "Row", "ViewTable", "as_rows", "from_rows", "stepped",
-           "tabulate"]  # fmt: skip
+__all__ = ["FROM_ROWS", "TO_ROWS", "Row", "ViewTable", "as_rows", "from_rows", "tabulate"]
 
 FROM_ROWS = (0, 3, 1, 2)
 """The turn from (batch, 1, time, channels) to (batch, channels, 1, time)."""
@@ -160,13 +159,6 @@ def _rows(model: ir.Model, joint: Joint) -> tuple[list[Row], np.ndarray]:
         mine = (joint.index >= first) & (joint.index < first + source.samples)
         index[mine] = joint.index[mine] - first + rows[value].start + at
     return list(rows.values()), index
-
-
-def stepped(emit: Emitter, steps: Sequence[ir.Node], value: ir.Value) -> ir.Value:
-    """Return a value after the elementwise steps that are done with another."""
-    for step in steps:
-        value = emit(step.op_type, value, *step.inputs[1:], **attributes_of(step))
-    return value
 
 
 def as_rows(emit: Emitter, value: ir.Value, n: int, channels: int) -> ir.Value:

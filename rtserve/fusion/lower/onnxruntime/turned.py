@@ -19,7 +19,7 @@ from functools import partial
 import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, whole
-from rtserve.fusion.ir.conv import Conv1d
+from rtserve.fusion.ir.conv import Conv1d, any_conv_of
 from rtserve.fusion.ir.passes import PassResult, Refused, each
 from rtserve.fusion.lower.onnxruntime.channels import on_blocks, summed
 from rtserve.graphs.emit import Emitter
@@ -38,11 +38,7 @@ def run(model: ir.Model) -> PassResult:
 
 
 def _one(model: ir.Model, node: ir.Node) -> int:
-    if node.op_type != "Conv":
-        return 0
-    try:
-        found = Conv1d.of(node)
-    except Refused:
+    if (found := any_conv_of(node)) is None:
         return 0
     conv = on_blocks(found)
     if conv.taps == 1 or len(conv.weight) // conv.group >= BLOCK or conv.weight.shape[1] <= 1:

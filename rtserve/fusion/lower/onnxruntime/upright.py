@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from rtserve.fusion.ir.conv import conv_of
 from rtserve.fusion.ir.landmarks import carry
-from rtserve.fusion.ir.nodes import attributes_of, auto_padded, axes_of, inner_dims, reread
+from rtserve.fusion.ir.nodes import attributes_of, auto_padded, axes_of, geometry_of, inner_dims, reread
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.lower.onnxruntime.table import TO_ROWS
 from rtserve.graphs.emit import Emitter
@@ -76,8 +76,7 @@ def _pools_rows(node: ir.Node) -> bool:
     """Whether a node is a pool along time alone."""
     if node.op_type not in GLOBAL.values() or len(node.outputs) != 1 or auto_padded(node):
         return False
-    kernel, strides = node.attributes.get_ints("kernel_shape") or (0,), node.attributes.get_ints("strides") or (1,)
-    pads = node.attributes.get_ints("pads") or (0, 0, 0, 0)
+    kernel, (strides, _, pads) = node.attributes.get_ints("kernel_shape") or (0,), geometry_of(node, 2)
     return bool((kernel[0], strides[0], pads[0], pads[2]) == (1, 1, 0, 0))
 
 

@@ -25,10 +25,10 @@ from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import ZERO, Conv1d, conv_of
 from rtserve.fusion.ir.joint import joints
 from rtserve.fusion.ir.landmarks import carry, rework
-from rtserve.fusion.ir.nodes import followers, only_reader
+from rtserve.fusion.ir.nodes import followers, only_reader, stepped
 from rtserve.fusion.ir.passes import PassResult, Refused
 from rtserve.fusion.lower.onnxruntime import fast_fir, height
-from rtserve.fusion.lower.onnxruntime.table import ViewTable, as_rows, from_rows, stepped, tabulate
+from rtserve.fusion.lower.onnxruntime.table import ViewTable, as_rows, from_rows, tabulate
 from rtserve.fusion.program.share import Packing, pack
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
