@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from rtserve.errors import InputError
 from rtserve.files import readable_file
-from rtserve.fusion.views import View, parse_view
+from rtserve.fusion.views import View, parse_views
 
 __all__ = ["Calibration", "FusionPlan", "Merge", "parse_clip", "parse_merge"]
 
@@ -255,12 +255,7 @@ def make_plan(
     InputError
         Where a name is wrong, or `average` contradicts the merge.
     """
-    entries = views.split(",") if isinstance(views, str) else views
-    if not isinstance(entries, Iterable):
-        raise InputError(f"views {views!r} name no view", hint='give names, as in views="identity,roll:+3", or Views')
-    parsed = tuple(v if isinstance(v, View) else parse_view(v) for v in entries if not isinstance(v, str) or v.strip())
-    if not parsed:
-        raise InputError("no view given", hint="at least identity")
+    parsed = parse_views(views)
     chosen = parse_merge(merge, members=len(digests), views=len(parsed))
     if average and chosen.average not in ("", average):
         raise InputError(f"merge {merge} and --average {average} contradict each other", hint="give one of the two")

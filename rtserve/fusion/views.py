@@ -18,7 +18,7 @@ the compiler share work between them:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -179,10 +179,12 @@ def parse_view(text: str) -> View:
     return View(name=name, kind=kind, argument=argument, factor=-1.0 if kind == "sign-flip" else 1.0)
 
 
-def parse_views(text: str | Sequence[str]) -> tuple[View, ...]:
-    """Read a comma-separated list of views (or a sequence of names)."""
-    parts = text.split(",") if isinstance(text, str) else list(text)
-    views = tuple(parse_view(part) for part in parts if part.strip())
+def parse_views(given: str | Sequence[str | View]) -> tuple[View, ...]:
+    """Read a comma-separated list of views (or a sequence of names, and of what is one already)."""
+    parts = given.split(",") if isinstance(given, str) else given
+    if not isinstance(parts, Iterable):
+        raise InputError(f"views {given!r} name no view", hint='give names, as in views="identity,roll:+3", or Views')
+    views = tuple(v if isinstance(v, View) else parse_view(v) for v in parts if not isinstance(v, str) or v.strip())
     if not views:
         raise InputError("no view given", hint="at least identity")
     return views

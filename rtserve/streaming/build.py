@@ -13,7 +13,6 @@ from rtserve.errors import InputError, ParityError, RtserveError
 from rtserve.fusion.fuse import fuse_with_report, layout_of
 from rtserve.fusion.ir.clean import cleaned
 from rtserve.fusion.join import prepare_member
-from rtserve.fusion.lower.onnxruntime import fast_fir, paired, pool
 from rtserve.fusion.run.order import passes_for
 from rtserve.fusion.run.running import run_passes
 from rtserve.graphs.fold import normalise
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StreamReport", "stream"]
 
-SPREADING = (fast_fir.NAME, paired.NAME, pool.NAME)
+SPREADING = ("fast-fir", "paired", "pool-as-matrix")
 """Rewrites by which neighbouring moments share products: what is no number would go into moments that outlive it."""
 SHARED = 0.95
 """Part of a window's multiply-adds above which nothing worth a state is shared."""

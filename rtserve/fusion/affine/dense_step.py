@@ -24,6 +24,7 @@ import onnx_ir as ir
 from rtserve.fusion.affine.toeplitz import Filter, read_by
 from rtserve.fusion.affine.trace import Trace
 from rtserve.fusion.affine.trace_conv import DenseMix, JointMix
+from rtserve.fusion.affine.value import static_dims
 from rtserve.fusion.ir.passes import Refused
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
@@ -60,7 +61,8 @@ def mix_dense(emit: Emitter, model: ir.Model, node: ir.Node, dense: DenseMix, fo
     else:
         y = _split(emit, model, dense, operator.array)
         done = f"space first, then {per_group} filters of an output as one product"
-    _put(emit, model, node, y, (outputs, 1, n_out))
+    wanted = static_dims(node.outputs[0])
+    supersede(model, node.outputs[0], y if wanted == (outputs, 1, n_out) else emit("Reshape", y, [0, *wanted]))
     return f"{node.outputs[0].name}: {done}; {before:,} -> {costs[way]:,} multiply-adds"
 
 
@@ -103,15 +105,6 @@ def _split(emit: Emitter, model: ir.Model, dense: DenseMix, operator: np.ndarray
     return emit("Unsqueeze", y, [2])
 
 
-def _put(emit: Emitter, model: ir.Model, node: ir.Node, y: ir.Value, dims: tuple[int, ...]) -> None:
-    """Let `y` (batch, *dims) take the place of the node's output, in its shape."""
-    old = node.outputs[0]
-    wanted = [d for d in old.shape or [] if isinstance(d, int)]
-    if wanted != list(dims):
-        y = emit("Reshape", y, [0, *wanted])
-    supersede(model, old, y)
-
-
 def on_the_window(emit: Emitter, model: ir.Model, node: ir.Node, joint: JointMix) -> str:
     """Write a convolution over a rearranged window as one on (n_chans, n_times) itself, which views can share.
 
@@ -124,8 +117,7 @@ def on_the_window(emit: Emitter, model: ir.Model, node: ir.Node, joint: JointMix
     if found is None:
         raise joint
     y = found.emit(emit, model.graph.inputs[0])
-    old = node.outputs[0]
-    dims = [int(d) for d in list(old.shape or [])[1:] if isinstance(d, int)]
+    old, dims = node.outputs[0], static_dims(node.outputs[0])
     y = emit("Unsqueeze", y, [3 if dims[2] == 1 else 2]) if len(dims) == 3 else y
     supersede(model, old, y)
     return f"{old.name}: written on the window as it is"

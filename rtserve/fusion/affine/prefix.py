@@ -28,9 +28,7 @@ from rtserve.fusion.ir.passes import PassResult, Refused
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 
-__all__ = ["NAME", "run", "run_in_place"]
-
-NAME = "linear-prefix"
+__all__ = ["run", "run_in_place"]
 
 
 def run(model: ir.Model, *, share: bool = True) -> PassResult:
@@ -192,7 +190,8 @@ def _emit_rank_one(emit: Emitter, model: ir.Model, affine: Affine) -> ir.Value:
     shape = affine.operator.filter
     assert affine.spatial is not None
     bias = affine.bias.reshape(affine.dims[0], -1)
-    steady, rest = _split_bias(bias, shape)
+    steady = bias[:, bias.shape[1] // 2]  # in the middle of the window
+    rest = bias - steady[:, None]
     trivial = shape is not None and shape.trivial
     spatial = affine.spatial * (shape.conv.weight[:, 0] if shape is not None and trivial else 1.0)
     x = model.graph.inputs[0]
@@ -212,12 +211,6 @@ def _emit_rank_one(emit: Emitter, model: ir.Model, affine: Affine) -> ir.Value:
         return y
     wide = rest if np.ptp(rest, axis=1).max() > 0 else rest[:, :1]
     return emit("Add", y, wide[None, :, None, :].astype(np.float32))
-
-
-def _split_bias(bias: np.ndarray, shape: Filter | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bias in the middle of the window, (features,), and what differs from it, (features, n_out)."""
-    steady = bias[:, bias.shape[1] // 2]
-    return steady, bias - steady[:, None]
 
 
 def _emit_filter(emit: Emitter, u: ir.Value, shape: Filter, steady: np.ndarray, rest: np.ndarray) -> ir.Value:

@@ -5,44 +5,95 @@ Convolutions and pools work on sixteen channels at a time, filled up where some 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from rtserve.fusion.engines.engine import Costs, Engine
+from rtserve.fusion.engines.engine import Engine
 
-__all__ = ["BLOCK", "COSTS", "FUSED", "ONNXRUNTIME", "filled", "whole"]
+__all__ = ["BLOCK", "COSTS", "FUSED", "ONNXRUNTIME", "Costs", "filled", "whole"]
 
 BLOCK = 16
 """Channels of a block."""
 FUSED = ("Relu", "LeakyRelu")
 """Activations that the engine does within a convolution."""
-COSTS = Costs(
-    macs_per_us=50_000,
-    depthwise_macs_per_us=22_000,
-    narrow_macs_per_us=30_000,
-    turned_macs_per_us=30_000,
-    unfolded_us=0.0002,
-    added_us=0.0004,
-    unpacked_us=0.0003,
-    node_us=1.3,
-    window_us=9.0,
-    depthwise_us=0.0002,
-    placed_us=0.00007,
-    gathered_row_us=0.006,
-    apart_us=0.0006,
-    in_turn_us=0.0003,
-    output_in_turn_us=0.002,
-    pooled_us=0.0004,
-    block_pooled_us=0.0001,
-    corrected_us=30.0,
-    view_corrected_us=12.0,
-    cached_numbers=900_000,  # views at once were faster up to 705,000 (Deep4Net), and slower from 1,160,000 on (LMDA-Net)
-    spilled_us=0.0005,
-    piece_samples=8,
-    exp_from=900,
-    filled_pool_from=20_000,
-    plane_pool_from=4_000,
-)
-"""On one core with AVX-512."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What work takes on one core with AVX-512, as measured; microseconds where a name ends in ``_us``.
+
+    The numbers are onnxruntime's; a table of another engine replaces those that are other there.
+
+    Parameters
+    ----------
+    macs_per_us, depthwise_macs_per_us : int
+        Multiply-adds of a dense convolution, and of a depthwise one along time.
+    narrow_macs_per_us : int
+        The same of a dense convolution of one block of outputs, those of zero that fill it counted.
+    turned_macs_per_us : int
+        The same of the products of a transposed convolution.
+    unfolded_us, added_us : float
+        One number that a convolution outside the blocked layout copies, and one that a transposed one adds up.
+    unpacked_us : float
+        One weight of a stack of matrices, which is laid out at every call.
+    node_us : float
+        A small node.
+    window_us : float
+        Splitting a window of 129 x 200 by channels and putting it in blocks.
+    depthwise_us : float
+        One sample through a short depthwise step.
+    placed_us : float
+        One sample written by a convolution that puts views in their place.
+    gathered_row_us : float
+        One row of a Gather.
+    apart_us, in_turn_us : float
+        One element taken apart into phases by a Reshape and a Transpose, and one put in turn again.
+    output_in_turn_us : float
+        One output, all its channels, put in turn from phases that were computed apart.
+    pooled_us, block_pooled_us : float
+        One element pooled, and one in whole blocks of channels.
+    corrected_us, view_corrected_us : float
+        Correcting the edges of a filter that views share: in any case, and for every view.
+    cached_numbers : int
+        What a node may read and write for the next to find it in the cache.
+    spilled_us : float
+        One number that is not found there.
+    piece_samples : int
+        What taking a piece of a signal costs, in samples turned.
+    exp_from, filled_pool_from, plane_pool_from : int
+        Elements from which Elu is faster by Exp, a pool faster on channels filled up to whole blocks, and one faster on
+        planes.
+    """
+
+    macs_per_us: int = 50_000
+    depthwise_macs_per_us: int = 22_000
+    narrow_macs_per_us: int = 30_000
+    turned_macs_per_us: int = 30_000
+    unfolded_us: float = 0.0002
+    added_us: float = 0.0004
+    unpacked_us: float = 0.0003
+    node_us: float = 1.3
+    window_us: float = 9.0
+    depthwise_us: float = 0.0002
+    placed_us: float = 0.00007
+    gathered_row_us: float = 0.006
+    apart_us: float = 0.0006
+    in_turn_us: float = 0.0003
+    output_in_turn_us: float = 0.002
+    pooled_us: float = 0.0004
+    block_pooled_us: float = 0.0001
+    corrected_us: float = 30.0
+    view_corrected_us: float = 12.0
+    cached_numbers: int = 900_000  # at once was faster up to 705,000 (Deep4Net), slower from 1,160,000 on (LMDA-Net)
+    spilled_us: float = 0.0005
+    piece_samples: int = 8
+    exp_from: int = 900
+    filled_pool_from: int = 20_000
+    plane_pool_from: int = 4_000
+
+
+COSTS = Costs()
 ONNXRUNTIME = Engine(name="onnxruntime", costs=COSTS)
 
 

@@ -23,9 +23,8 @@ from rtserve.fusion.ir.traits import Trait, has
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
-__all__ = ["NAME", "run"]
+__all__ = ["run"]
 
-NAME = "chains"
 FEWEST = 4
 """Chains from which one is worth the two changes of shape."""
 

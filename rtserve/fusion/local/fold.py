@@ -11,9 +11,8 @@ import onnx_ir as ir
 from rtserve.fusion.ir.passes import PassResult
 from rtserve.graphs.fold import constant, fold_batchnorm, fold_constants, replace_value
 
-__all__ = ["NAME", "run"]
+__all__ = ["run"]
 
-NAME = "fold"
 SHAPELY = ("Cast", "CastLike", "Constant", "ConstantOfShape", "Dropout", "Expand", "Identity", "If", "Loop", "Scan", "Shape",
            "Size", "Tile")  # fmt: skip
 """Operators that are folded for what is known of shapes and types, beside those whose inputs are all constant."""

@@ -9,9 +9,7 @@ from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 from rtserve.graphs.transforms import LARGEST, TRANSFORMS, UnknownSizeError, product_of
 
-__all__ = ["NAME", "run"]
-
-NAME = "fourier"
+__all__ = ["run"]
 
 
 def run(model: ir.Model) -> PassResult:

@@ -14,9 +14,8 @@ from rtserve.fusion.ir.passes import PassResult, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
-__all__ = ["NAME", "run"]
+__all__ = ["run"]
 
-NAME = "heads"
 APART, TURNED = (0, 2, 1, 3), (0, 2, 3, 1)
 """Permutations of (batch, time, heads, width): heads in front, and the same with width before time."""
 

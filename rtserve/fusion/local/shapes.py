@@ -18,9 +18,8 @@ from rtserve.fusion.ir.passes import PassResult
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
-__all__ = ["NAME", "run"]
+__all__ = ["run"]
 
-NAME = "shapes"
 Dims = list[int | None]
 """Lengths of axes; None where one is not known."""
 

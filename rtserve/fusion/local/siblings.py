@@ -16,9 +16,7 @@ from rtserve.fusion.ir.traits import Trait, has
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
-__all__ = ["NAME", "run"]
-
-NAME = "siblings"
+__all__ = ["run"]
 
 
 def run(model: ir.Model) -> PassResult:

@@ -15,9 +15,10 @@ from rtserve.fusion.fuse import fuse
 from rtserve.fusion.ir.clean import clean
 from rtserve.fusion.ir.joint import ends_of, joints, sources
 from rtserve.fusion.ir.passes import Pass, PassResult
-from rtserve.fusion.lower.onnxruntime import channel_step, layout, paired
+from rtserve.fusion.lower.onnxruntime import paired
 from rtserve.fusion.plan import make_plan
 from rtserve.fusion.program.build import assemble
+from rtserve.fusion.run.order import PASSES
 from rtserve.fusion.run.running import run_passes
 from rtserve.graphs.double import double_model
 from rtserve.spec import InputSpec
@@ -26,7 +27,8 @@ from tests.fusion.networks import N_CHANS, N_TIMES, head, network
 C = 16
 SPEC = InputSpec(n_chans=N_CHANS, n_times=N_TIMES, sfreq=100.0)
 VIEWS = ("identity", "roll:+3", "roll:-5", "crop-shift:+4", "scale:1.5", "sign-flip", "time-reverse", "drop:1+4")
-BEHIND = [Pass(name=one.NAME, run=one.run, why="it may move sources") for one in (layout, channel_step, paired)]
+BEHIND = [one for one in PASSES if one.name in ("layout", "channel-step", "paired")]
+"""They may move sources."""
 
 
 def assembled(names, *, taps=7, stride=2, pads=(3, 3), activation="Relu", seed=0):

@@ -8,14 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
-from rtserve.fusion.lower.torch import gathered
 from rtserve.graphs.runners import PlanRunner
 from tests.fusion.lower.test_views import CROSSED, VIEWS, behind, moving, net, others
 from tests.fusion.networks import N_CHANS, N_TIMES, fused_with, kinds, network
 
 
 def fused(body, views=VIEWS, **options):
-    return fused_with(gathered.NAME, body, views, engine="torch", **options)
+    return fused_with("gathered", body, views, engine="torch", **options)
 
 
 @settings(max_examples=15, deadline=None)
@@ -32,7 +31,7 @@ def test_any_views(names, taps, stride, pads, members, seed):
     _, report, parity = fuse_with_report(graphs, views=names, force=True, engine="torch")
     assert parity.passed
     assert report.laid_out.passed
-    outcome = next(o for o in report.outcomes if o.name == gathered.NAME)
+    outcome = next(o for o in report.outcomes if o.name == "gathered")
     assert outcome.status in ("applied", "refused", "nothing"), outcome.reason
 
 
@@ -74,4 +73,4 @@ def test_others_are_left_alone(body, views, why):
 def test_no_view_is_gathered_where_a_network_looks_across_windows(between):
     _, report, parity = fuse_with_report([network(behind(between))], views="identity,roll:+3,roll:-3", engine="torch")
     assert parity.passed
-    assert not {gathered.NAME} & {o.name for o in report.outcomes if o.status == "applied"}
+    assert not {"gathered"} & {o.name for o in report.outcomes if o.status == "applied"}

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.ir.clean import clean
 from rtserve.fusion.lower.onnxruntime import height
-from rtserve.fusion.lower.onnxruntime import views as joined_views
 from tests.fusion.networks import N_CHANS, N_TIMES, fused_with, head, kinds, network
 
 C = 16
@@ -37,7 +36,7 @@ def net(*, taps=7, stride=2, activation="Relu", behind=lambda emit, h, w: h, twi
 
 
 def fused(body, views=VIEWS, **options):
-    return fused_with(joined_views.NAME, body, views, **options)
+    return fused_with("views", body, views, **options)
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def test_any_views(names, taps, stride, activation, seed):
         patch.setattr(height, "_pays", lambda plan: bool(plan.whole))
         _, report, parity = fuse_with_report([network(body, seed=seed)], views=names, force=True)
     assert parity.passed
-    outcome = next(o for o in report.outcomes if o.name == joined_views.NAME)
+    outcome = next(o for o in report.outcomes if o.name == "views")
     assert outcome.status in ("applied", "refused", "nothing"), outcome.reason
 
 

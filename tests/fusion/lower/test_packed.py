@@ -26,7 +26,7 @@ def fused(width, members, **options):
     graphs = [network(dense(width), seed=seed) for seed in range(members)]
     graph, report, parity = fuse_with_report(graphs, views="identity,scale:1.1", **options)
     assert parity.passed
-    (outcome,) = [one for one in report.outcomes if one.name == packed.NAME] or [None]
+    (outcome,) = [one for one in report.outcomes if one.name == "packed"] or [None]
     return graph, outcome
 
 

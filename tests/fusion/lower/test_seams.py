@@ -8,14 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
-from rtserve.fusion.lower.cuda import seams
 from rtserve.graphs.runners import PlanRunner, make_runner
 from tests.fusion.lower.test_views import CROSSED, KEPT, VIEWS, behind, moving, net, others
 from tests.fusion.networks import N_CHANS, N_TIMES, fused_with, kinds, network
 
 
 def fused(body, views=VIEWS, **options):
-    return fused_with(seams.NAME, body, views, engine="cuda", **options)
+    return fused_with("seams", body, views, engine="cuda", **options)
 
 
 @settings(max_examples=15, deadline=None)
@@ -31,7 +30,7 @@ def test_any_views(names, taps, stride, pads, members, seed):
     graphs = [network(net(taps=taps, stride=stride, pads=pads), seed=seed + k) for k in range(members)]
     graph, report, parity = fuse_with_report(graphs, views=names, force=True, engine="cuda")
     assert parity.passed
-    outcome = next(o for o in report.outcomes if o.name == seams.NAME)
+    outcome = next(o for o in report.outcomes if o.name == "seams")
     assert outcome.status in ("applied", "refused", "nothing"), outcome.reason
 
 
@@ -71,7 +70,7 @@ def test_views_with_other_weights_have_products_of_their_own(views, tmp_path):
         [network(net())], views=views.replace("permute", f"permute:{order}"), force=True, engine="cuda"
     )
     assert parity.passed
-    outcome = next(o for o in report.outcomes if o.name == seams.NAME)
+    outcome = next(o for o in report.outcomes if o.name == "seams")
     assert (outcome.status == "applied") == ("drop" not in views), outcome.reason
 
 
@@ -109,7 +108,7 @@ def test_views_are_gathered_in_front_of_whatever_keeps_windows_apart(between):
 def test_no_view_is_gathered_where_a_network_looks_across_windows(between):
     _, report, parity = fuse_with_report([network(behind(between))], views="identity,roll:+3,roll:-3", engine="cuda")
     assert parity.passed
-    assert not {seams.NAME} & {o.name for o in report.outcomes if o.status == "applied"}
+    assert not {"seams"} & {o.name for o in report.outcomes if o.status == "applied"}
 
 
 @pytest.mark.gpu

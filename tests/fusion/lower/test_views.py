@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.lower import apart
 from rtserve.fusion.lower.onnxruntime import height
-from rtserve.fusion.lower.onnxruntime import views as joined_views
 from rtserve.fusion.lower.torch import gathered as rows
 from rtserve.fusion.program import stage
 from tests.fusion.networks import N_CHANS, N_TIMES, fused_with, head, kinds, network
@@ -46,7 +45,7 @@ def net(*, channels=C, taps=7, stride=2, pads=(3, 3), activation="Relu", twice=F
 
 
 def fused(body, views=VIEWS, **options):
-    return fused_with(joined_views.NAME, body, views, **options)
+    return fused_with("views", body, views, **options)
 
 
 moving = st.one_of(
@@ -69,7 +68,7 @@ def test_any_views(names, taps, stride, pads, activation, seed):
     body = net(taps=taps, stride=stride, pads=pads, activation=activation)
     graph, report, parity = fuse_with_report([network(body, seed=seed)], views=names, force=True)
     assert parity.passed
-    outcome = next(o for o in report.outcomes if o.name == joined_views.NAME)
+    outcome = next(o for o in report.outcomes if o.name == "views")
     assert outcome.status in ("applied", "refused", "nothing"), outcome.reason
 
 
@@ -163,7 +162,7 @@ def test_others_are_left_alone(body, views, why):
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_other_engines_get_no_such_step(engine):
     _, report, _ = fuse_with_report([network(net())], views=VIEWS, engine=engine)
-    assert not {joined_views.NAME} & {o.name for o in report.outcomes}
+    assert not {"views"} & {o.name for o in report.outcomes}
 
 
 def behind(between):
@@ -208,4 +207,4 @@ def test_views_are_gathered_in_front_of_whatever_keeps_windows_apart(between):
 def test_no_view_is_gathered_where_a_network_looks_across_windows(between):
     _, report, parity = fuse_with_report([network(behind(between))], views="identity,roll:+3,roll:-3")
     assert parity.passed
-    assert not {joined_views.NAME} & {o.name for o in report.outcomes if o.status == "applied"}
+    assert not {"views"} & {o.name for o in report.outcomes if o.status == "applied"}

@@ -24,9 +24,7 @@ from rtserve.fusion.program.share import Packing, pack
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 
-__all__ = ["NAME", "Views", "gathered", "pieced", "read", "run"]
-
-NAME = "seams"
+__all__ = ["Views", "gathered", "pieced", "read", "run"]
 
 
 def run(model: ir.Model) -> PassResult:

@@ -16,9 +16,7 @@ from rtserve.fusion.ir.passes import PassResult, Refused, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
-__all__ = ["NAME", "run"]
-
-NAME = "channel-step"
+__all__ = ["run"]
 
 
 def run(model: ir.Model) -> PassResult:
@@ -32,9 +30,8 @@ def _rewrite(model: ir.Model, node: ir.Node) -> int:
     if mul is None or mul.op_type != "Mul" or offset is None or len(mul.outputs[0].uses()) != 1:
         return 0
     x, factor = _operands(mul)
-    if x is None or factor is None or not _blocked(x):
+    if x is None or factor is None or not (channels := _blocked(x)):
         return 0
-    channels = int(x.shape[1])  # type: ignore[index,arg-type]
     scale, shift = _by_channel(factor, channels), _by_channel(offset, channels)
     if scale is None or shift is None:
         raise Refused("its factor or its offset is not one number for a channel")
@@ -50,19 +47,17 @@ def _operands(node: ir.Node) -> tuple[ir.Value | None, np.ndarray | None]:
     return (values[0] if len(values) == 1 else None), (arrays[0] if arrays else None)
 
 
-def _blocked(x: ir.Value) -> bool:
-    """Whether a value comes from a convolution in the blocked layout."""
+def _blocked(x: ir.Value) -> int:
+    """Return how many channels a value from a convolution in the blocked layout has; 0 for another."""
     if x.shape is None or len(x.shape) != 4 or not isinstance(x.shape[1], int) or x.shape[1] % BLOCK:
-        return False
+        return 0
     node = x.producer()
     if node is not None and node.op_type in ("Add", "Relu"):
         node = next((v.producer() for v in node.inputs if v is not None and constant(v) is None), None)
-    return node is not None and node.op_type == "Conv"
+    return x.shape[1] if node is not None and node.op_type == "Conv" else 0
 
 
 def _by_channel(array: np.ndarray, channels: int) -> np.ndarray | None:
     """Return one number per channel from a constant that broadcasts along the others, or None."""
-    full = array.reshape((1,) * (4 - array.ndim) + array.shape) if array.ndim <= 4 else array
-    if full.ndim != 4 or full.shape[0] != 1 or full.shape[2:] != (1, 1) or full.shape[1] not in (1, channels):
-        return None
-    return np.ascontiguousarray(np.broadcast_to(full.reshape(-1), (channels,)))
+    full = (1,) * (4 - array.ndim) + array.shape
+    return np.broadcast_to(array.reshape(-1), (channels,)) if full in ((1, 1, 1, 1), (1, channels, 1, 1)) else None

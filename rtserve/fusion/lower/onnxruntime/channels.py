@@ -26,9 +26,8 @@ from rtserve.fusion.ir.passes import PassResult, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
-__all__ = ["NAME", "WINDOW", "on_blocks", "parts", "run", "run_on_window", "splits_window", "summed"]
+__all__ = ["on_blocks", "parts", "run", "run_on_window", "splits_window", "summed"]
 
-NAME, WINDOW = "channels", "whole-window"
 FEWEST_OUTPUTS = 4
 """The blocked kernels compute 16 outputs at a time: for fewer than this the zeros cost more than the layout saves."""
 MAX_REST = 2
@@ -88,7 +87,7 @@ def _one(model: ir.Model, node: ir.Node) -> int:
         return 0
     if _weights(weight)[0] is weight:
         return 0
-    emit = Emitter(model.graph, before=node, prefix=NAME)
+    emit = Emitter(model.graph, before=node, prefix="channels")
     (x, main), *rest = _cut(emit, node.inputs[0], weight)
     y = emit("Conv", x, main, *node.inputs[2:], **attributes_of(node))
     for x, more in rest:

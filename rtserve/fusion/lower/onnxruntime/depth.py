@@ -28,9 +28,8 @@ from rtserve.fusion.ir.passes import PassResult, Refused, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
-__all__ = ["NAME", "run"]
+__all__ = ["run"]
 
-NAME = "space-to-depth"
 PHASES = (2, 4, 8)
 """How many phases are weighed."""
 MOST_CHANNELS = 8

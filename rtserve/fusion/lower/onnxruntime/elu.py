@@ -15,9 +15,7 @@ from rtserve.fusion.ir.passes import PassResult, Refused, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 
-__all__ = ["NAME", "run"]
-
-NAME = "elu-by-exp"
+__all__ = ["run"]
 
 
 def run(model: ir.Model) -> PassResult:

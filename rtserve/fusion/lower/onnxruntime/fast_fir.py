@@ -37,9 +37,8 @@ from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 from rtserve.graphs.macs import renew_shapes, shapes_at
 
-__all__ = ["NAME", "run", "toom_cook", "wants"]
+__all__ = ["run", "toom_cook", "wants"]
 
-NAME = "fast-fir"
 PREFIX = "fir"
 TILE = 2
 """Outputs computed together."""

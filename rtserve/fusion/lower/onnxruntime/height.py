@@ -27,6 +27,7 @@ from rtserve.fusion.ir.conv import conv_of
 from rtserve.fusion.ir.landmarks import carry
 from rtserve.fusion.ir.nodes import attributes_of, producer, stepped
 from rtserve.fusion.ir.passes import Refused
+from rtserve.fusion.lower.apart import turn_apart
 from rtserve.fusion.lower.onnxruntime.table import FROM_ROWS, Row, ViewTable
 from rtserve.fusion.lower.onnxruntime.upright import stand_up
 from rtserve.graphs.emit import Emitter
@@ -34,7 +35,6 @@ from rtserve.graphs.fold import constant
 
 __all__ = ["rewrite"]
 
-PREFIX = "tall"
 ALIKE = 1e-6
 """Offsets that differ by no more than this part of the largest are one: they were rounded to float32 once."""
 
@@ -98,10 +98,10 @@ def rewrite(model: ir.Model, node: ir.Node, table: ViewTable) -> str:
     plan = _planned(table)
     if not _pays(plan):
         raise Refused(f"{len(plan.whole)} of {len(table.index)} views are whole, too few")
-    emit = Emitter(model.graph, before=node, prefix=PREFIX)
+    emit = Emitter(model.graph, before=node, prefix="tall")
     y = stepped(emit, table.steps, _tall(emit, plan))
-    layers = stand_up(model, table.last, y, PREFIX)
-    table.put_apart(model, plan.order)
+    layers = stand_up(model, table.last, y)
+    turn_apart(model, table.ends, plan.order)
     return (
         f"{len(plan.whole)} whole views and {len(plan.gathered)} gathered ones above each other through {layers} nodes"
     )

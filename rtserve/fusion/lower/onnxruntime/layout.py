@@ -21,9 +21,8 @@ from rtserve.fusion.ir.widened import widened
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
-__all__ = ["NAME", "run"]
+__all__ = ["run"]
 
-NAME = "layout"
 MOVED = ("BatchNormalization", "Concat", "Pad", "Resize", "Slice", "Split")
 """What a Squeeze is pushed through though it names axes."""
 

@@ -15,9 +15,7 @@ from rtserve.fusion.ir.passes import PassResult, Refused, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
-__all__ = ["NAME", "run"]
-
-NAME = "packed"
+__all__ = ["run"]
 
 
 def run(model: ir.Model) -> PassResult:
@@ -36,7 +34,7 @@ def _one(model: ir.Model, node: ir.Node) -> int:
         return 0
     if weight.size * COSTS.unpacked_us <= (n + 1) * COSTS.node_us:
         raise Refused(f"{weight.size:,} weights are laid out faster than {n + 1} nodes run")
-    emit = Emitter(model.graph, before=node, prefix=NAME)
+    emit = Emitter(model.graph, before=node, prefix="packed")
     parts = [x] * n if stacked == 1 else emit.many("Split", x, [1] * n, n=n, axis=axis)
     products = [emit("MatMul", part, np.ascontiguousarray(one)) for part, one in zip(parts, weight, strict=True)]
     supersede(model, node.outputs[0], emit("Concat", *products, axis=axis))

@@ -32,9 +32,8 @@ from rtserve.fusion.lower.onnxruntime.phases import cut
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import replace_value
 
-__all__ = ["NAME", "run"]
+__all__ = ["run"]
 
-NAME = "paired"
 PREFIX = "pair"
 STRIDE = 2
 

@@ -24,9 +24,7 @@ from rtserve.fusion.ir.passes import PassResult
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
-__all__ = ["NAME", "run"]
-
-NAME = "planes"
+__all__ = ["run"]
 
 
 def run(model: ir.Model) -> PassResult:

@@ -20,9 +20,8 @@ from rtserve.fusion.ir.passes import PassResult, Refused, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
-__all__ = ["NAME", "run"]
+__all__ = ["run"]
 
-NAME = "pool-as-matrix"
 SMALLEST_WINDOW = 8
 FEWEST = BLOCK // 2
 """Filters worth filling up."""

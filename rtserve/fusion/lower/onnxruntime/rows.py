@@ -12,9 +12,8 @@ import onnx_ir as ir
 from rtserve.fusion.ir.passes import PassResult
 from rtserve.graphs.macs import shapes_at
 
-__all__ = ["NAME", "run"]
+__all__ = ["run"]
 
-NAME = "rows"
 SIZES = (7, 11)
 """Two batch sizes without a common factor."""
 

@@ -18,7 +18,7 @@ from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.ir.joint import Apart, Joint, sources
 from rtserve.fusion.ir.nodes import followers, inner_dims, only_reader, stepped
 from rtserve.fusion.ir.passes import Refused
-from rtserve.fusion.lower.apart import apart_behind, turn_apart
+from rtserve.fusion.lower.apart import apart_behind
 from rtserve.graphs.emit import Emitter
 
 __all__ = ["FROM_ROWS", "TO_ROWS", "Row", "ViewTable", "as_rows", "from_rows", "tabulate"]
@@ -93,10 +93,6 @@ class ViewTable:
         """Return the table, (batch, rows, channels), after what is done elementwise."""
         parts = [row.written(emit, row.value, len(self.offset)) for row in self.rows]
         return stepped(emit, self.steps, emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0])
-
-    def put_apart(self, model: ir.Model, order: Sequence[int]) -> None:
-        """Put views apart where they lie behind the batch, in an order."""
-        turn_apart(model, self.ends, order)
 
     def numbers(self, index: np.ndarray) -> np.ndarray:
         """Return of which of the sources rows are."""

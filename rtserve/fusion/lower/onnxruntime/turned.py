@@ -25,9 +25,8 @@ from rtserve.fusion.lower.onnxruntime.channels import on_blocks, summed
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 
-__all__ = ["NAME", "run"]
+__all__ = ["run"]
 
-NAME = "turned"
 WORTH = 1.3
 """How many times faster the estimate must be."""
 

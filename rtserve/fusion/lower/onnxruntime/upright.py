@@ -25,7 +25,7 @@ BESIDE = (0, 2, 1, 3)
 """The turn from (batch, channels, views, time) to (batch, views, channels, time)."""
 
 
-def stand_up(model: ir.Model, joined: ir.Value, tall: ir.Value, prefix: str) -> int:
+def stand_up(model: ir.Model, joined: ir.Value, tall: ir.Value) -> int:
     """Compute what follows views on the batch from the same views one above the other; return how many layers.
 
     Parameters
@@ -36,12 +36,10 @@ def stand_up(model: ir.Model, joined: ir.Value, tall: ir.Value, prefix: str) -> 
         (views x batch, channels, 1, time); what follows treats every window for itself.
     tall : onnx_ir.Value
         (batch, channels, views, time).
-    prefix : str
-        Start of the names given to new values.
     """
     upright: dict[Any, ir.Value] = {joined: tall}
-    emit = Emitter(model.graph, prefix=prefix)
     carry(tall, [joined])
+    emit = Emitter(model.graph, prefix="tall")
     done: set[Any] = set()
     for node in list(model.graph):
         if any(v in upright for v in node.inputs) and _stands(node, upright):

@@ -10,7 +10,7 @@ out and joined: a handful of small nodes for each view. One of three ways takes 
 - **height**: views that move nothing never leave the blocked layout (`rtserve.fusion.lower.onnxruntime.height`);
 - **phases**: nothing is done where fast FIR keeps the first stage in phases up to the next layer.
 
-By rows the views lie behind the batch, (batch x views), and are put apart from there (`ViewTable.put_apart`).
+By rows the views lie behind the batch, (batch x views), and are put apart from there (`rtserve.fusion.lower.apart`).
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from rtserve.fusion.ir.joint import joints
 from rtserve.fusion.ir.landmarks import carry, rework
 from rtserve.fusion.ir.nodes import followers, only_reader, stepped
 from rtserve.fusion.ir.passes import PassResult, Refused
+from rtserve.fusion.lower.apart import turn_apart
 from rtserve.fusion.lower.onnxruntime import fast_fir, height
 from rtserve.fusion.lower.onnxruntime.table import ViewTable, as_rows, from_rows, tabulate
 from rtserve.fusion.program.share import Packing, pack
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 
-__all__ = ["NAME", "run"]
+__all__ = ["run"]
 
-NAME = "views"
 PREFIX = "rows"
 
 
@@ -110,5 +110,5 @@ def _gathered(model: ir.Model, node: ir.Node, table: ViewTable, layers: Sequence
         carry(y, [last])
         rows = as_rows(emit, y, n, channels)
     supersede(model, last, from_rows(emit, rows, index, channels))
-    table.put_apart(model, range(len(index)))
+    turn_apart(model, table.ends, range(len(index)))
     return done

@@ -10,9 +10,7 @@ import onnx_ir as ir
 from rtserve.fusion.ir.passes import PassResult
 from rtserve.graphs.openvino_forms import rewrite
 
-__all__ = ["NAME", "run"]
-
-NAME = "openvino-forms"
+__all__ = ["run"]
 
 
 def run(model: ir.Model) -> PassResult:

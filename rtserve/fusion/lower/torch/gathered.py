@@ -6,7 +6,7 @@ Where a convolution reads the views it finds them as it leaves its own outputs, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import onnx_ir as ir
 
 from rtserve.fusion.engines.torch import COPIED_US, MACS_PER_US, NODE_US, SEAMS_US
 from rtserve.fusion.ir.joint import Joint, joints
@@ -15,12 +15,7 @@ from rtserve.fusion.ir.passes import PassResult, Refused
 from rtserve.fusion.lower.apart import apart_behind
 from rtserve.fusion.lower.cuda.seams import Views, gathered, pieced, read
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-__all__ = ["NAME", "run"]
-
-NAME = "gathered"
+__all__ = ["run"]
 
 
 def run(model: ir.Model) -> PassResult:
