@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from rtserve.errors import InputError
 from rtserve.fusion.join import set_output
-from rtserve.fusion.plan import AVERAGES, Calibration, FusionPlan
+from rtserve.fusion.plan import Calibration, FusionPlan
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.heads import classifies, form_of
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from rtserve.graphs.graph import Graph
     from rtserve.spec import OutputSpec
 
@@ -104,10 +106,6 @@ def require_kept_classes(outputs: OutputSpec, graphs: Sequence[Graph], calibrati
 
 def in_form(graph: Graph, average: str) -> Graph:
     """Return a member whose outputs are what the merge averages; itself where they are already."""
-    import onnx_ir as ir
-
-    from rtserve.graphs.graph import Graph
-
     form = form_of(graph)
     if average != "probabilities" or form == "probabilities":
         return graph
@@ -121,26 +119,15 @@ def in_form(graph: Graph, average: str) -> Graph:
     else:
         made = emit("Softmax", value, axis=1) if n > 1 else emit("Sigmoid", value)
     set_output(model.graph, made, n)
-    return Graph(
-        model=model,
-        input_spec=graph.input_spec,
-        output_spec=replace(graph.output_spec, form="probabilities"),
-        provenance=graph.provenance,
-    )
+    return replace(graph, model=model, output_spec=replace(graph.output_spec, form="probabilities"), answers=None)
 
 
 def merged_output(outputs: OutputSpec, graphs: Sequence[Graph], plan: FusionPlan) -> OutputSpec:
     """Return the output spec of a fusion: classes in the form that was averaged, or that its only branch has."""
     if plan.merge.average:
-        return replace(outputs, target=outputs.target or "class", form=_forms_name(plan, graphs))
+        logarithms = plan.merge.average == "logits" and {*map(form_of, graphs)} == {"log-probabilities"}
+        form = "log-probabilities" if logarithms else plan.merge.average
+        return replace(outputs, target=outputs.target or "class", form=form)
     if plan.n_branches == 1 and classifies(graphs[0]):
         return replace(outputs, form=form_of(graphs[0]))
     return outputs
-
-
-def _forms_name(plan: FusionPlan, graphs: Sequence[Graph]) -> str:
-    forms = {form_of(graph) for graph in graphs}
-    assert plan.merge.average in AVERAGES
-    return (
-        "log-probabilities" if plan.merge.average == "logits" and forms == {"log-probabilities"} else plan.merge.average
-    )

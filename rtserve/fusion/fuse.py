@@ -120,12 +120,12 @@ def fuse_with_report(
     from rtserve.fusion.join import join
     from rtserve.fusion.run.pipeline import optimize_graph
     from rtserve.graphs.fold import normalise
-    from rtserve.graphs.graph import Graph
+    from rtserve.graphs.graph import Graph, as_graph
 
     _require_known(passes or ())
     engine = layout_of(engine)
     members = _several(members)
-    graphs = _load_all(members)
+    graphs = [as_graph(member) for member in members]
     labels = _labels(members)
     inputs, outputs = stated_specs(*_common_specs(graphs, labels), stated or {}, name="a member")
     plan = make_plan([graph.digest for graph in graphs], views, merge, calibration, average)
@@ -166,7 +166,7 @@ def _several(members: Any) -> Sequence[Graph | str | Path]:
     Raises
     ------
     InputError
-        Where they are no sequence.
+        Where they are no sequence, or an empty one.
     """
     from rtserve.graphs.graph import Graph
 
@@ -174,15 +174,9 @@ def _several(members: Any) -> Sequence[Graph | str | Path]:
         return [members]
     if isinstance(members, Mapping) or not isinstance(members, Iterable):
         raise InputError(f"a {type(members).__name__} is no list of members", hint="rtserve.fuse([graph, graph, ...])")
-    return list(members)
-
-
-def _load_all(members: Sequence[Graph | str | Path]) -> list[Graph]:
-    from rtserve.graphs.graph import as_graph
-
-    if not members:
+    if not (given := list(members)):
         raise InputError("no member given", hint="name at least one graph made by `rtserve export`")
-    return [as_graph(member) for member in members]
+    return given
 
 
 def _coupling(graphs: Sequence[Graph], plan: FusionPlan, called: dict[str, str]) -> str:

@@ -19,7 +19,7 @@ from rtserve.fusion.affine.operator import LARGEST
 from rtserve.fusion.affine.trace_conv import conv as _conv
 from rtserve.fusion.affine.trace_signal import average_pool, dft, pad, reduce, running_sum
 from rtserve.fusion.affine.value import Affine, axes_in, static_dims
-from rtserve.fusion.ir.nodes import producer
+from rtserve.fusion.ir.nodes import computing
 from rtserve.fusion.ir.passes import Refused
 from rtserve.graphs.fold import constant
 from rtserve.graphs.macs import node_macs
@@ -47,25 +47,12 @@ class Trace:
 
         What something else than an affine node reads is computed in any case and does not count.
         """
-        seen: set[Any] = set()
-        stack = [value]
-        while stack:
-            node = producer(stack.pop())
-            if node is not None and node not in seen:
-                seen.add(node)
-                stack += [v for v in node.inputs if v in self.values and not self.stops_at(v)]
-        return sum(map(self._macs, seen))
+        nodes = computing([value], lambda v: v is value or (v in self.values and not self.stops_at(v)))
+        return sum(map(self._macs, nodes))
 
     def saved(self, model: ir.Model, values: Collection[ir.Value]) -> int:
         """Return the multiply-adds per window of the nodes that nothing reads once some values come from elsewhere."""
-        needed: set[Any] = set()
-        stack = [*model.graph.outputs]
-        while stack:
-            value = stack.pop()
-            node = producer(value)
-            if node is not None and node not in needed and value not in values:
-                needed.add(node)
-                stack += [v for v in node.inputs if v is not None]
+        needed = computing(model.graph.outputs, lambda value: value not in values)
         nodes = {node for value in self.values if (node := value.producer()) is not None}
         return sum(map(self._macs, nodes - needed))
 
@@ -117,15 +104,11 @@ def _carry(node: ir.Node, found: Trace) -> list[Affine]:
         raise Refused("not linear")
     arguments: list[Any] = []
     for value in node.inputs:
-        if value is None:
-            arguments.append(None)
-        elif value in found.values:
-            arguments.append(found.values[value])
-        else:
-            array = constant(value)
-            if array is None:
-                raise Refused("an input is neither affine nor constant")
-            arguments.append(array.astype(np.float64) if array.dtype.kind == "f" else array)
+        affine, array = found.values.get(value) if value is not None else None, constant(value)
+        if value is not None and affine is None and array is None:
+            raise Refused("an input is neither affine nor constant")
+        array = array.astype(np.float64) if array is not None and array.dtype.kind == "f" else array
+        arguments.append(array if affine is None else affine)
     if node.op_type != "Conv" and any(isinstance(a, Affine) and a.bank > 1 for a in arguments):
         raise Refused("electrodes of several filters lie on one axis")
     result = handler(node, arguments)
@@ -156,14 +139,9 @@ def _slice(node: ir.Node, args: list[Any]) -> Affine:
     value, starts, ends = args[0], args[1], args[2]
     axes = axes_in(value, args[3] if len(args) > 3 and args[3] is not None else np.arange(1, 1 + len(starts)))
     steps = args[4] if len(args) > 4 and args[4] is not None else np.ones(len(starts), np.int64)
-    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        dim = value.dims[axis]
-        first, last, step = int(start), int(end), int(step)
-        if step < 0 and last < -dim:
-            part = slice(min(first, dim - 1) if first >= 0 else first, None, step)
-        else:
-            part = slice(max(first, -dim), max(last, -dim) if last < 0 else last, step)
-        if len(range(dim)[part]) != dim or step != 1:
+    for axis, *span in zip(axes, starts, ends, steps, strict=True):
+        part, every = slice(*map(int, span)), range(value.dims[axis])
+        if every[part] != every:
             value = value.along(axis, partial(_picked, pick=part))
     return value  # type: ignore[no-any-return]
 

@@ -49,12 +49,8 @@ def dft(node: ir.Node, args: list[Any]) -> Affine:
         z = a[..., 0] if a.shape[-1] == 1 else a[..., 0] + 1j * a[..., 1]
         if inverse and onesided:
             return np.fft.irfft(z, n=length, axis=axis)[..., None]
-        if inverse:
-            out = np.fft.ifft(z, n=length, axis=axis)
-        elif onesided:
-            out = np.fft.rfft(z.real, n=length, axis=axis)
-        else:
-            out = np.fft.fft(z, n=length, axis=axis)
+        function = np.fft.ifft if inverse else np.fft.rfft if onesided else np.fft.fft
+        out = function(z.real if onesided else z, n=length, axis=axis)
         return np.stack([out.real, out.imag], axis=-1)
 
     return value.mapped(transform, static_dims(node.outputs[0]), value.electrode)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rtserve.graphs.emit import Emitter
 
-__all__ = ["attributes_of", "auto_padded", "axes_of", "followers", "geometry_of", "inner_dims", "only_reader",
+__all__ = ["attributes_of", "auto_padded", "axes_of", "computing", "followers", "geometry_of", "inner_dims", "only_reader",
            "private_producer", "producer", "reread", "spares_first_axis", "stepped"]  # fmt: skip
 
 
@@ -67,6 +67,19 @@ def followers(value: ir.Value) -> list[ir.Node]:
     while (reader := only_reader(value)) and has(reader, Trait.POINTWISE) and reader.inputs[0] is value:
         found.append(reader)
         value = reader.outputs[0]
+    return found
+
+
+def computing(values: Iterable[ir.Value | None], follows: Callable[[ir.Value], bool]) -> set[ir.Node]:
+    """Return the nodes that some values come from, each value followed to its node or not."""
+    found: set[ir.Node] = set()
+    stack = list(values)
+    while stack:
+        value = stack.pop()
+        node = value.producer() if value is not None and follows(value) else None
+        if node is not None and node not in found:
+            found.add(node)
+            stack += node.inputs
     return found
 
 

@@ -31,14 +31,14 @@ FEWEST = 4
 
 def run(model: ir.Model) -> PassResult:
     """Rewrite every Concat of alike chains, in place."""
-    plain = sum(_unrepeated(model, node) for node in list(model.graph))
+    plain = sum(_unrepeated(node) for node in list(model.graph))
     result = each(model, _merge, "{} groups of chains")
     if plain:
         result.done(f"{plain} constants not repeated", plain)
     return result
 
 
-def _unrepeated(model: ir.Model, node: ir.Node) -> int:
+def _unrepeated(node: ir.Node) -> int:
     """Let arithmetic read a constant itself where it was repeated along axes of length 1 first."""
     changed = 0
     for index, value in enumerate(node.inputs if has(node, Trait.BROADCASTS) else ()):

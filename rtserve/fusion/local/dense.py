@@ -54,26 +54,23 @@ def _fold_factor(model: ir.Model, node: ir.Node) -> int:
 def _scale(model: ir.Model, layer: ir.Node, factor: float) -> bool:
     """Multiply a dense layer's constants: an Add of a bias behind a MatMul, or the MatMul alone."""
     emit = Emitter(model.graph, before=layer, prefix="dense")
-    if layer.op_type == "MatMul" and constant(layer.inputs[1]) is not None:
-        layer.replace_input_with(1, emit.constant(_times(layer.inputs[1], factor)))
-        return True
-    if layer.op_type != "Add":
-        return False
-    for slot in (0, 1):
+    places = _constants_of(layer)
+    for node, slot in places:
+        array = np.asarray(constant(node.inputs[slot]))
+        node.replace_input_with(slot, emit.constant((array.astype(np.float64) * factor).astype(array.dtype)))
+    return bool(places)
+
+
+def _constants_of(layer: ir.Node) -> list[tuple[ir.Node, int]]:
+    """Return which inputs of which nodes are the constants of a dense layer; none where it is none."""
+    if layer.op_type == "MatMul":
+        return [(layer, 1)] if constant(layer.inputs[1]) is not None else []
+    for slot in (0, 1) if layer.op_type == "Add" else ():
         product = private_producer(layer.inputs[1 - slot])
-        known = constant(layer.inputs[slot]) is not None
-        if known and product is not None and product.op_type == "MatMul" and constant(product.inputs[1]) is not None:
-            layer.replace_input_with(slot, emit.constant(_times(layer.inputs[slot], factor)))
-            product.replace_input_with(1, emit.constant(_times(product.inputs[1], factor)))
-            return True
-    return False
-
-
-def _times(value: ir.Value | None, factor: float) -> np.ndarray:
-    array = constant(value)
-    assert array is not None
-    product: np.ndarray = (array.astype(np.float64) * factor).astype(array.dtype)
-    return product
+        if constant(layer.inputs[slot]) is not None and product is not None and product.op_type == "MatMul":
+            found = _constants_of(product)
+            return [(layer, slot), *found] if found else []
+    return []
 
 
 def _bias_of(node: ir.Node) -> tuple[ir.Node, np.ndarray] | None:

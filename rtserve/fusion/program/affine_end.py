@@ -23,6 +23,7 @@ from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.program.shared_filter import share_filter
 from rtserve.fusion.program.stack import Stacker
 from rtserve.fusion.program.stage import share_views
+from rtserve.graphs.double import double_model
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 
@@ -134,15 +135,10 @@ def _at_zero(model: ir.Model, place: int) -> np.ndarray:
     """Return what the first output of node `place` is for a window of zeros, (d1, ...), in float64."""
     from onnx.reference import ReferenceEvaluator
 
-    from rtserve.graphs.double import double_model
-
-    copy = ir.serde.deserialize_model(ir.serde.serialize_model(model))
-    value = list(copy.graph)[place].outputs[0]
-    copy.graph.outputs.clear()
-    copy.graph.outputs.append(value)
+    copy = model.clone()
+    copy.graph.outputs[:] = [list(copy.graph)[place].outputs[0]]
     copy = clean(copy)
-    n_chans, n_times = static_dims(copy.graph.inputs[0])
+    x = copy.graph.inputs[0]
     evaluator = ReferenceEvaluator(double_model(ir.serde.serialize_model(copy)))
-    zeros = np.zeros((1, n_chans, n_times))
-    result: np.ndarray = evaluator.run(None, {copy.graph.inputs[0].name: zeros})[0][0]
+    result: np.ndarray = evaluator.run(None, {x.name: np.zeros((1, *static_dims(x)))})[0][0]
     return result

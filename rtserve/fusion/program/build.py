@@ -70,10 +70,10 @@ def assemble(
     groups = _groups(dict(models), plan, counts, len(views), stack=stack)
     notes: list[str] = []
     if plan.merge.linear:
-        parts = [_linear_part(emit, model, group, views, notes, share=share) for group in groups]
+        parts = [_linear_part(emit, group, views, notes, share=share) for group in groups]
         y = parts[0] if len(parts) == 1 else emit("Sum", *parts)
     else:
-        y = _ordered(emit, model, groups, views, plan, notes, share=share, n_outputs=n_outputs)
+        y = _ordered(emit, groups, views, plan, notes, share=share, n_outputs=n_outputs)
     set_output(model.graph, add_calibration(emit, y, plan.calibration), n_outputs)
     declare(model)
     return model, tuple(dict.fromkeys(notes))
@@ -110,15 +110,13 @@ def _groups(
 
 
 def _branch_values(
-    emit: Emitter, model: ir.Model, group: _Group, views: list[LinearView], notes: list[str], *, share: bool, stop: Any
+    emit: Emitter, group: _Group, views: list[LinearView], notes: list[str], *, share: bool, stop: Any
 ) -> tuple[ir.Value, Stacker]:
     """Write a group up to `stop` (a value of its first member) for all views: (views x batch, N x d1, ...)."""
     stacker = Stacker(emit, group.models, HANDLERS, views=len(views))
-    first = group.models[0]
-    source = first.graph.inputs[0]
-    x = model.graph.inputs[0]
+    source, x = group.models[0].graph.inputs[0], emit.graph.inputs[0]
     alone = len(views) == 1 and views[0].identity
-    conv = _first_stage(first) if share and not alone else None
+    conv = _first_stage(source) if share and not alone else None
     if conv is not None:
         start = share_affine(emit, x, stacker, conv, views, stop=stop, group=group.number, notes=notes)
         return stacker.run(start=start, shared=set(), stop=stop), stacker
@@ -130,16 +128,14 @@ def _branch_values(
     return stacker.run(start={source: feed}, shared={source}, stop=stop), stacker
 
 
-def _first_stage(model: ir.Model) -> Conv1d | None:
+def _first_stage(window: ir.Value) -> Conv1d | None:
     """Return the convolution that alone reads the window, or None."""
-    readers = set(model.graph.inputs[0].consumers())
+    readers = set(window.consumers())
     conv = any_conv_of(readers.pop()) if len(readers) == 1 else None
     return conv if conv is not None and not conv.rows and conv.group == 1 else None
 
 
-def _linear_part(
-    emit: Emitter, model: ir.Model, group: _Group, views: list[LinearView], notes: list[str], *, share: bool
-) -> ir.Value:
+def _linear_part(emit: Emitter, group: _Group, views: list[LinearView], notes: list[str], *, share: bool) -> ir.Value:
     """Return the group's share of a mean or weighted sum, (batch, n_outputs)."""
     weights = np.stack(group.weights)
     used = np.flatnonzero(weights.any(axis=0))
@@ -147,17 +143,11 @@ def _linear_part(
     output = group.models[0].graph.outputs[0]
     tail = output.producer()
     separable = np.linalg.matrix_rank(weights, tol=1e-12 * np.abs(weights).max()) <= 1
-    dense = (
-        tail is not None
-        and tail.op_type == "Gemm"
-        and constant(tail.inputs[1]) is not None
-        and constant(tail.inputs[0]) is None
-    )
-    if not (separable and dense and not tail.attributes.get_int("transA", 0)):  # type: ignore[union-attr]
-        y, stacker = _branch_values(emit, model, group, views, notes, share=share, stop=output)
+    dense = tail is not None and tail.op_type == "Gemm" and not tail.attributes.get_int("transA", 0)
+    if tail is None or not (separable and dense) or [constant(v) is None for v in tail.inputs[:2]] != [True, False]:
+        y, stacker = _branch_values(emit, group, views, notes, share=share, stop=output)
         return _weighted_sum(emit, y, weights, stacker.dims(output)[0], group.number)
-    assert tail is not None
-    h, stacker = _branch_values(emit, model, group, views, notes, share=share, stop=tail.inputs[0])
+    h, stacker = _branch_values(emit, group, views, notes, share=share, stop=tail.inputs[0])
     pivot = np.unravel_index(np.abs(weights).argmax(), weights.shape)
     by_view = weights[pivot[0]] / weights[pivot[0]].sum() if weights[pivot[0]].sum() else weights[pivot[0]]
     by_member = weights[:, pivot[1]] / by_view[pivot[1]]
@@ -199,14 +189,14 @@ def _weighted_sum(emit: Emitter, y: ir.Value, weights: np.ndarray, n_outputs: in
 
 
 def _ordered(
-    emit: Emitter, model: ir.Model, groups: list[_Group], views: list[LinearView], plan: FusionPlan, notes: list[str], *,
-    share: bool, n_outputs: int,
+    emit: Emitter, groups: list[_Group], views: list[LinearView], plan: FusionPlan, notes: list[str], *, share: bool,
+    n_outputs: int,
 ) -> ir.Value:  # fmt: skip
     """Return a median or trimmed mean: all branch outputs apart, each as often as the plan names it."""
     branches: list[ir.Value] = []
     for group in groups:
         output = group.models[0].graph.outputs[0]
-        y, _ = _branch_values(emit, model, group, views, notes, share=share, stop=output)
+        y, _ = _branch_values(emit, group, views, notes, share=share, stop=output)
         members = len(group.models)
         apart = put_apart(emit, y, [len(views), members, n_outputs], Apart(group=group.number))
         for m in range(members):

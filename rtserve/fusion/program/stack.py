@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from rtserve.fusion.ir.conv import Conv1d
 from rtserve.fusion.ir.landmarks import carry
-from rtserve.fusion.ir.nodes import attributes_of, inner_dims
+from rtserve.fusion.ir.nodes import attributes_of, computing, inner_dims
 from rtserve.fusion.ir.passes import Refused
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
@@ -100,7 +100,7 @@ class Stacker:
         self.values, self.shared = dict(start), set(shared)
         for old, new in start.items():
             self.stands_for(new, old)
-        needed = _needed(self.models[0], stop, set(start))
+        needed = computing([stop], lambda value: value not in start)
         for index, node in enumerate(self.nodes[0]):
             if node in needed:
                 self._write(index, node)
@@ -222,14 +222,3 @@ def before_reshape(value: ir.Value) -> ir.Value:
     node = value.producer()
     source = node.inputs[0] if node is not None and node.op_type == "Reshape" else None
     return value if source is None else source
-
-
-def _needed(model: ir.Model, stop: Any, known: set[Any]) -> set[Any]:
-    stack, nodes = [stop], set()
-    while stack:
-        value = stack.pop()
-        node = value.producer() if value is not None and value not in known else None
-        if node is not None and node not in nodes:
-            nodes.add(node)
-            stack += [v for v in node.inputs if v is not None]
-    return nodes

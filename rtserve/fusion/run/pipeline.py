@@ -261,15 +261,13 @@ def _or_apart(
     apart, macs = _apart(task, members)
     now, then = us_of(model, assembled.macs_after, costs), us_of(apart, macs, costs)
     told = f"{over:,} numbers would leave the cache: {now:,.0f} us as assembled, {then:,.0f} us each branch by itself"
-    outcome = partial(Outcome, name=APART, subject="plan", macs_before=assembled.macs_after, macs_after=macs)
+    before = assembled.macs_after
+    outcome = partial(Outcome, name=APART, subject="plan", macs_before=before, macs_after=before)
     if then >= now:
-        return model, [outcome(status="refused", reason=told, macs_after=assembled.macs_after)]
-    wrong = task.check(apart)
-    if wrong:
-        return model, [
-            outcome(status="undone", reason=f"the numbers changed: {wrong}", macs_after=assembled.macs_after)
-        ]
-    return apart, [outcome(status="applied", reason=told)]
+        return model, [outcome(status="refused", reason=told)]
+    if wrong := task.check(apart):
+        return model, [outcome(status="undone", reason=f"the numbers changed: {wrong}")]
+    return apart, [outcome(status="applied", reason=told, macs_after=macs)]
 
 
 def _apart(task: _Task, members: list[tuple[str, ir.Model]]) -> tuple[ir.Model, int]:

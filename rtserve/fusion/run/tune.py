@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from timeit import Timer
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,6 @@ def choose(
     outcomes: list[Outcome],
     *,
     engine: str = "onnxruntime",
-    batch: int = 1,
 ) -> tuple[ir.Model, dict[str, Any]]:
     """Return the fastest model and the timings of all.
 
@@ -48,8 +48,6 @@ def choose(
         The choice is appended.
     engine : str
         What runs them.
-    batch : int
-        Windows per call.
 
     Returns
     -------
@@ -63,7 +61,7 @@ def choose(
     models = _distinct({"default": default, "plain": joined.model, **candidates})
     runners = {name: make_runner(replace(joined, model=model), engine) for name, model in models.items()}
     spec = joined.input_spec
-    x = np.random.default_rng(0).standard_normal((batch, spec.n_chans, spec.n_times)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((1, spec.n_chans, spec.n_times)).astype(np.float32)
     samples = _by_turns({name: (lambda r=runner: r.infer(x)) for name, runner in runners.items()})
     ratios = {
         name: float(np.median(np.array(values) / np.array(samples["default"]))) for name, values in samples.items()
@@ -74,7 +72,7 @@ def choose(
         "schema": "rtserve.tuning/1",
         "engine": engine,
         "threads": 1,
-        "batch": batch,
+        "batch": 1,
         "median_us": {name: float(np.median(values)) / 1e3 for name, values in samples.items()},
         "ratio_to_default": ratios,
         "chosen": chosen,
@@ -102,19 +100,11 @@ def _by_turns(calls: Mapping[str, Any]) -> dict[str, Sequence[float]]:
 
     It is the process's own time: what other processes take from it on a shared machine does not count.
     """
-    counts = {}
-    for name, call in calls.items():
-        for _ in range(3):
-            call()
-        start = time.process_time_ns()
-        call()
-        counts[name] = max(1, BURST_NS // max(time.process_time_ns() - start, 1))
+    timers = {name: Timer(call, timer=time.process_time_ns) for name, call in calls.items()}
+    counts = {name: max(1, int(BURST_NS // max(timer.repeat(4, 1)[-1], 1))) for name, timer in timers.items()}
     samples: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     for number in range(ROUNDS):
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            start = time.process_time_ns()
-            for _ in range(counts[name]):
-                calls[name]()
-            samples[name].append((time.process_time_ns() - start) / counts[name])
+            samples[name].append(timers[name].timeit(counts[name]) / counts[name])
     return samples  # type: ignore[return-value]

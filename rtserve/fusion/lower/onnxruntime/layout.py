@@ -45,11 +45,12 @@ def _lift(model: ir.Model, node: ir.Node) -> int:
         return 0
     if node.op_type == "Conv":
         return _lift_conv(model, node)
-    if node.op_type in ("AveragePool", "MaxPool") and len(node.outputs) == 1:
-        return _lift_pool(model, node)
     if node.op_type == "ReduceMean":
         return _lift_mean(model, node)
-    return 0
+    if node.op_type not in ("AveragePool", "MaxPool") or len(node.outputs) != 1:
+        return 0
+    emit = Emitter(model.graph, before=node, prefix="layout")
+    return _replace(model, emit, node, emit(node.op_type, _up(emit, node.inputs[0]), **_lifted(node)))
 
 
 def _lift_conv(model: ir.Model, node: ir.Node) -> int:
@@ -65,11 +66,6 @@ def _lift_conv(model: ir.Model, node: ir.Node) -> int:
     return _replace(model, emit, node, y)
 
 
-def _lift_pool(model: ir.Model, node: ir.Node) -> int:
-    emit = Emitter(model.graph, before=node, prefix="layout")
-    return _replace(model, emit, node, emit(node.op_type, _up(emit, node.inputs[0]), **_lifted(node)))
-
-
 def _lifted(node: ir.Node) -> dict[str, Any]:
     """Return the attributes of a rank-3 node in front of whose axis stands another, with a kernel of 1 and no padding."""
     lifted = attributes_of(node)
@@ -80,8 +76,8 @@ def _lifted(node: ir.Node) -> dict[str, Any]:
 
 def _lift_mean(model: ir.Model, node: ir.Node) -> int:
     """A mean over time behind a convolution is a global average pool."""
-    axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    if axes is None or [int(a) % 3 for a in np.atleast_1d(axes)] != [2] or not _behind_conv(node.inputs[0]):
+    axes = axes_of(node)
+    if axes is None or [axis % 3 for axis in axes] != [2] or not _behind_conv(node.inputs[0]):
         return 0
     emit = Emitter(model.graph, before=node, prefix="layout")
     pooled = emit("GlobalAveragePool", _up(emit, node.inputs[0]))

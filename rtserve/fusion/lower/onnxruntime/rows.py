@@ -20,10 +20,7 @@ SIZES = (7, 11)
 
 def run(model: ir.Model) -> PassResult:
     """Name every open axis by the multiple of the batch it is, in place; axes that are none stay as they are."""
-    if model.graph.inputs[0].shape is None:
-        return PassResult()
-    named = 0
-    batch = str(model.graph.inputs[0].shape[0])
+    named, batch = 0, str(model.graph.inputs[0].shape[0])  # type: ignore[index]
     small, large = (shapes_at(model, size) for size in SIZES)
     for node in model.graph:
         for out in node.outputs:
