@@ -126,6 +126,9 @@ def _result_type(
         return ir.DataType.BOOL
     if op_type == "Cast":
         return ir.DataType(int(getattr(attributes["to"], "value", attributes["to"])))
+    if op_type == "ConstantOfShape":  # its input is a shape, and says nothing of the type
+        value = attributes.get("value")
+        return getattr(value, "value", value).dtype if value is not None else ir.DataType.FLOAT
     data = inputs[1 if op_type == "Where" else 0] if inputs else None
     return data.dtype if data is not None and data.dtype is not None else ir.DataType.FLOAT
 

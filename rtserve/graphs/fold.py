@@ -20,6 +20,7 @@ __all__ = [
     "fold_constants",
     "lift_constants",
     "name_after_operators",
+    "name_every_axis",
     "normalise",
     "strip_metadata",
     "supersede",
@@ -169,6 +170,28 @@ def name_after_operators(model: ir.Model) -> None:
             taken.add(value.name)
 
 
+def name_every_axis(model: ir.Model) -> None:
+    """Let every Pad say all axes, in place, where its amounts and its input's rank are known.
+
+    Behind a Transpose, onnxruntime (1.32 and before) moves a Pad of some axes in front of it and orders its amounts as
+    though they were of all: it then fails at the first call.
+    """
+    for node in model.graph:
+        pads, axes = (constant(node.inputs[k]) if k < len(node.inputs) else None for k in (1, 3))
+        if (
+            node.op_type != "Pad"
+            or pads is None
+            or axes is None
+            or node.inputs[0] is None
+            or node.inputs[0].shape is None
+        ):
+            continue
+        every = np.zeros((2, len(node.inputs[0].shape)), dtype=np.int64)
+        every[:, axes.reshape(-1)] = pads.reshape(2, -1)
+        node.replace_input_with(1, add_initializer(model, "pads", every.reshape(-1)))
+        node.resize_inputs(3 if len(node.inputs) > 2 and node.inputs[2] is not None else 2)
+
+
 def normalise(model: ir.Model, *, name: str) -> None:
     """Fix the versions, our functions, the input's, output's and graph's names, and drop metadata, in place."""
     import rtserve
@@ -176,6 +199,7 @@ def normalise(model: ir.Model, *, name: str) -> None:
     from rtserve.graphs.graph import INPUT_NAME, IR_VERSION, OUTPUT_NAME
 
     strip_metadata(model)
+    name_every_axis(model)
     declare(model)
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "rtserve", rtserve.__version__

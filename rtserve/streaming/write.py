@@ -186,7 +186,7 @@ class _Writer:
             part = self._turned(self._columns(one.source, one.low, one.low + one.count), axis, one)  # type: ignore[arg-type]
             behind = found[k + 1].count if k + 1 < len(found) and found[k + 1].source is None else 0
             if front or behind:
-                part = self.emit("Pad", part, [front, behind], None, [axis])
+                part = self._between_zeros(part, one.source, axis, front, behind)
             parts.append(part)
             front = 0
         return parts
@@ -198,7 +198,13 @@ class _Writer:
         value, at = next((value, int(i)) for value, index in held for i in index if i != NONE and needed[value][i])
         one = self.emit("Shape", self._columns(value, at, at + 1))
         zero = self.emit("ConstantOfShape", one)
-        return zero if count == 1 else self.emit("Pad", zero, [0, count - 1], None, [link.axis])
+        return zero if count == 1 else self._between_zeros(zero, value, link.axis, 0, count - 1)
+
+    def _between_zeros(self, x: ir.Value, like: Any, axis: int, front: int, behind: int) -> ir.Value:
+        """Return some columns of a value between zeros; all axes are named, see `rtserve.graphs.fold.name_every_axis`."""
+        pads = np.zeros((2, len(self.analysis.sizes[like][0])), dtype=np.int64)
+        pads[:, axis] = front, behind
+        return self.emit("Pad", x, pads.reshape(-1))
 
     def _cut(self, x: ir.Value, axis: int, start: int, end: int, length: int) -> ir.Value:
         return x if (start, end) == (0, length) else self.emit.slice(x, axis, start, end)

@@ -282,3 +282,19 @@ def test_views_of_any_kinds_share_a_stage(data):
     ]
     for got in run_both(model, x):
         np.testing.assert_allclose(got, np.concatenate(wanted, axis=1), atol=1e-4)
+
+
+@pytest.mark.parametrize("without", ["channels", "times"])
+def test_views_that_read_nothing_share_a_stage_of_zeros(without):
+    stage = Conv1d(weight=np.ones((2, 3, 2), "f4"), bias=np.array([1, -2], "f4"), stride=1, n_in=9, rows=0, axis=2)
+    whole = LinearView(times=np.arange(9), channels=np.arange(3))
+    none = replace(whole, **{without: np.full_like(getattr(whole, without), ZERO)})
+    model = empty_model(3, 9)
+    emit = Emitter(model.graph)
+    signals = share_views(emit, model.graph.inputs[0], stage, [none, replace(none, times=np.roll(none.times, 2))])
+    y = emit("Concat", *(signal.value for signal in signals), axis=1)
+    y.name, y.shape = "y", ir.Shape(["batch", 4, stage.n_out])
+    model.graph.outputs.append(y)
+    x = np.full((2, 3, 9), np.nan, "f4")
+    for got in run_both(model, x):
+        np.testing.assert_array_equal(got, np.tile(np.float32([1, -2, 1, -2])[:, None], (2, 1, stage.n_out)))

@@ -73,11 +73,19 @@ def _read_by_any(
 ) -> tuple[ir.Value, Conv1d, Sequence[LinearView]]:
     """Return it all without the channels that no view reads: what is in them, NaN too, must not be read."""
     read = np.flatnonzero(np.any([view.channels != ZERO for view in views], axis=0))
+    if not len(read):  # zeros in place of a channel: of none there is no convolution
+        views = [replace(view, channels=np.zeros(1, dtype=view.channels.dtype)) for view in views]
+        return _zeros_like(emit, emit.slice(x, 1, 0, 1)), replace(stage, weight=stage.weight[:, :1]), views
     if len(read) == len(views[0].channels) or not all(map(_in_place, views)):
         return x, stage, views
     own = [np.where(view.channels[read] == ZERO, ZERO, np.arange(len(read))) for view in views]
     views = [replace(view, channels=channels) for view, channels in zip(views, own, strict=True)]
     return emit("Gather", x, read, axis=1), replace(stage, weight=stage.weight[:, read]), views
+
+
+def _zeros_like(emit: Emitter, x: ir.Value) -> ir.Value:
+    """Return zeros of a value's shape, whatever is in it: NaN times zero is NaN."""
+    return emit("Where", np.array(False), x, np.float32(0.0))
 
 
 def _in_place(view: LinearView) -> bool:
@@ -243,7 +251,7 @@ def _sample_rows(emit: Emitter, x: ir.Value, stage: Conv1d, wanted: np.ndarray) 
         return rows, [int(k) * size + i for k in taken for i in range(size)]
     if not runs:
         runs = [(0, 1)]
-        pieces = emit("Mul", emit.slice(x, 2, 0, 1), np.float32(0.0))
+        pieces = _zeros_like(emit, emit.slice(x, 2, 0, 1))
     else:
         cut = [emit.slice(x, 2, low, high) for low, high in runs]
         pieces = emit("Concat", *cut, axis=2) if len(cut) > 1 else cut[0]
