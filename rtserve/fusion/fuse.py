@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,9 +118,8 @@ def fuse_with_report(
     seed : int
         Seed of the probe inputs.
     """
-    from rtserve.fusion.join import join
+    from rtserve.fusion.join import join, prepare_member
     from rtserve.fusion.run.pipeline import optimize_graph
-    from rtserve.graphs.fold import normalise
     from rtserve.graphs.graph import Graph, as_graph
 
     _require_known(passes or ())
@@ -142,20 +142,29 @@ def fuse_with_report(
     outputs = merged_output(outputs, graphs, plan)
     require_kept_classes(outputs, graphs, plan.calibration)
     graphs = [in_form(graph, plan.merge.average) for graph in graphs]
-    model = join(graphs, plan, labels=called)
+    prepared = {digest: prepare_member(graphs[k], called[digest]) for digest, k in plan.distinct.items()}
     coupled = _coupling(graphs, plan, called)
     outputs = replace(outputs, coupled=outputs.coupled or bool(coupled))
-    normalise(model, name="fused")
-    joined = Graph(model=model, input_spec=inputs, output_spec=outputs, provenance=_provenance(plan, graphs))
-    if coupled:
-        joined.provenance.details["coupled"] = coupled
-    if assumed := _assumed(plan, graphs, joined):
-        joined.provenance.details["assumed"] = assumed
-    if told := {key: value for key, value in (stated or {}).items() if value}:
-        joined.provenance.details["stated"] = told
+    details = {
+        "plan": plan.to_dict(),
+        "members": [
+            {"digest": digest, "provenance": {"kind": graph.provenance.kind, "details": graph.provenance.details}}
+            for digest, graph in zip(plan.members, graphs, strict=True)
+        ],
+        "removed": removed_branches(plan),
+        "passes": [],
+    }
+    asked = {key: value for key, value in (stated or {}).items() if value}
+    told = {"coupled": coupled, "assumed": _assumed(plan, graphs, inputs, outputs), "stated": asked}
+    joined = Graph(
+        model=join(prepared, plan, inputs, outputs),
+        input_spec=inputs,
+        output_spec=outputs,
+        provenance=Provenance(kind="fuse", details=details | {key: value for key, value in told.items() if value}),
+    )
     fused, report = optimize_graph(
-        joined, graphs=graphs, plan=plan, passes=passes if optimize else (), engine=engine, tune=tune, check=parity,
-        seed=seed,
+        joined, members=prepared, graphs=graphs, plan=plan, passes=passes if optimize else (), engine=engine, tune=tune,
+        check=parity, seed=seed,
     )  # fmt: skip
     return fused, report.with_names([called[digest] for digest in plan.members]), report.parity
 
@@ -187,9 +196,8 @@ def _coupling(graphs: Sequence[Graph], plan: FusionPlan, called: dict[str, str])
     ParityError
         Where one draws at random: it has no answer to fuse.
     """
-    members = dict(zip(plan.members, graphs, strict=True))
-    found = {called[digest]: _coupled_by(graph, called[digest]) for digest, graph in members.items()}
-    said = [how if len(members) == 1 else f"{name}: {how}" for name, how in found.items() if how]
+    found = {called[d]: _coupled_by(graphs[number], called[d]) for d, number in plan.distinct.items()}
+    said = [how if len(plan.distinct) == 1 else f"{name}: {how}" for name, how in found.items() if how]
     return "; ".join(said[:3]) + (f"; and {len(said) - 3} more members" if len(said) > 3 else "")
 
 
@@ -256,19 +264,17 @@ def _common_specs(graphs: Sequence[Graph], labels: Sequence[str]) -> tuple[Input
     return inputs, outputs
 
 
-def _assumed(plan: FusionPlan, graphs: Sequence[Graph], joined: Graph) -> list[dict[str, str]]:
+def _assumed(plan: FusionPlan, graphs: Sequence[Graph], inputs: InputSpec, outputs: OutputSpec) -> list[dict[str, str]]:
     """Return per member what it does not state and was taken as the others state it."""
-    found = {}
-    for digest, graph in zip(plan.members, graphs, strict=True):
-        inputs, outputs = graph.input_spec, graph.output_spec
-        taken = {
-            key: str(getattr(joined.input_spec, key)) for key in inputs.unknown if key not in joined.input_spec.unknown
-        }
-        if joined.output_spec.target and not outputs.target:
-            taken["target"] = joined.output_spec.target
+    found = []
+    for digest, number in plan.distinct.items():
+        graph = graphs[number]
+        taken = {key: str(getattr(inputs, key)) for key in graph.input_spec.unknown if key not in inputs.unknown}
+        if outputs.target and not graph.output_spec.target:
+            taken["target"] = outputs.target
         if taken:
-            found[digest] = {"member": digest} | taken
-    return list(found.values())
+            found.append({"member": digest} | taken)
+    return found
 
 
 def _refuse_views(plan: FusionPlan, inputs: InputSpec, outputs: OutputSpec, *, force: bool) -> None:
@@ -279,32 +285,16 @@ def _refuse_views(plan: FusionPlan, inputs: InputSpec, outputs: OutputSpec, *, f
             raise InputError(f"view {view.name} is refused: {refusal.reason}", hint=hint)
 
 
-def _provenance(plan: FusionPlan, graphs: Sequence[Graph]) -> Provenance:
-    """Record plan, members and what the passes may remove: branches that repeat another or weigh nothing."""
-    members = [
-        {"digest": digest, "provenance": {"kind": g.provenance.kind, "details": g.provenance.details}}
-        for digest, g in zip(plan.members, graphs, strict=True)
-    ]
-    return Provenance(
-        kind="fuse",
-        details={"plan": plan.to_dict(), "members": members, "removed": removed_branches(plan), "passes": []},
-    )
-
-
 def removed_branches(plan: FusionPlan) -> list[dict[str, Any]]:
     """Return the branches that need not be computed: duplicates of an earlier one, and those of weight zero."""
     seen: dict[tuple[str, str], int] = {}
     removed = []
-    weights = plan.merge.weights_for(plan.n_branches) if plan.merge.linear else (1.0,) * plan.n_branches
-    for m, digest in enumerate(plan.members):
-        for v, view in enumerate(plan.views):
-            index = m * len(plan.views) + v
-            key = (digest, repr(view.to_dict()))
-            entry = {"branch": index, "member": m, "view": view.name}
-            if weights[index] == 0.0:
-                removed.append(entry | {"why": "weight zero"})
-            elif key in seen:
-                removed.append(entry | {"why": f"duplicate of branch {seen[key]}"})
-            else:
-                seen[key] = index
+    for index, ((member, digest), view) in enumerate(product(enumerate(plan.members), plan.views)):
+        key = (digest, repr(view.to_dict()))
+        why = f"duplicate of branch {seen[key]}" if key in seen else ""
+        why = "weight zero" if plan.weights[index] == 0.0 else why
+        if why:
+            removed.append({"branch": index, "member": member, "view": view.name, "why": why})
+        else:
+            seen[key] = index
     return removed

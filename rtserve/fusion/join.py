@@ -22,6 +22,8 @@ from rtserve.graphs.plain_forms import keep_digits
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from rtserve.spec import InputSpec, OutputSpec
+
 __all__ = ["add_calibration", "add_merge", "empty_model", "join", "prepare_member"]
 
 
@@ -65,11 +67,10 @@ def _require_plain(model: ir.Model, name: str) -> None:
             f"{name} uses operators outside the standard: {', '.join(others[:5])}",
             hint="fuse the graph before an engine optimised it; fused graphs are plain standard ONNX",
         )
-    control = next(
-        (node for node in model.graph if any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())), None
-    )
-    if control is not None:
-        raise InputError(f"{name} has control flow ({control.op_type})", hint="export it without branches on data")
+    kinds = {node.op_type: {a.type for a in node.attributes.values()} for node in model.graph}
+    control = [name for name, types in kinds.items() if ir.AttributeType.GRAPH in types]
+    if control:
+        raise InputError(f"{name} has control flow ({control[0]})", hint="export it without branches on data")
 
 
 def _stands(node: ir.Node, model: ir.Model) -> bool:
@@ -116,50 +117,37 @@ def set_output(graph: ir.Graph, value: ir.Value, n_outputs: int) -> None:
     graph.outputs.append(value)
 
 
-def join(members: Sequence[Graph], plan: FusionPlan, *, labels: Mapping[str, str] | None = None) -> ir.Model:
+def join(members: Mapping[str, ir.Model], plan: FusionPlan, inputs: InputSpec, outputs: OutputSpec) -> ir.Model:
     """Return the plan as one unoptimised model.
 
     Parameters
     ----------
-    members : sequence of Graph
-        In the plan's order.
+    members : mapping of str to Model
+        The different members, as `prepare_member` gives them, by digest.
     plan : FusionPlan
         With bound views.
-    labels : mapping, optional
-        What errors call a member, by its digest.
-
-    Raises
-    ------
-    InputError
-        Where a member cannot be joined; see `prepare_member`.
+    inputs, outputs : InputSpec, OutputSpec
+        What all members read and give.
     """
-    labels = labels or {}
-    spec = members[0].input_spec
-    model = empty_model(spec.n_chans, spec.n_times)
-    emit = Emitter(model.graph)
-    x = model.graph.inputs[0]
-    emit.prefix = "view"
-    inputs = [view.linear(spec.n_chans, spec.n_times).onnx(emit, x) for view in plan.views]
-    outputs: list[ir.Value] = []
-    known: dict[str, ir.Model] = {}
-    for index, graph in enumerate(members):
-        digest = plan.members[index]
-        if digest not in known:
-            source = prepare_member(graph, labels.get(digest, f"member {index + 1}"))
-            known[digest] = mark_layers(source, index, views=len(plan.views))
-        source = known[digest]
+    model = empty_model(inputs.n_chans, inputs.n_times)
+    emit = Emitter(model.graph, prefix="view")
+    views = [view.linear(inputs.n_chans, inputs.n_times).onnx(emit, model.graph.inputs[0]) for view in plan.views]
+    marked = {d: mark_layers(members[d].clone(), number, views=len(views)) for d, number in plan.distinct.items()}
+    branches: list[ir.Value] = []
+    for index, source in enumerate(marked[digest].graph for digest in plan.members):
         emit.prefix = f"m{index}"
         shared = {
             name: emit.constant(value.const_value.numpy(), name=f"m{index}.{name}", keep=True)
-            for name, value in source.graph.initializers.items()
+            for name, value in source.initializers.items()
             if value.const_value is not None
         }
-        for number, value in enumerate(inputs):
+        for number, value in enumerate(views):
             emit.prefix = f"m{index}.v{number}"
-            outputs.append(inline(emit, source.graph, value, shared))
+            branches.append(inline(emit, source, value, shared))
     emit.prefix = "merge"
-    y = add_calibration(emit, add_merge(emit, outputs, plan.merge), plan.calibration)
-    set_output(model.graph, y, members[0].output_spec.n_outputs)
+    set_output(
+        model.graph, add_calibration(emit, add_merge(emit, branches, plan.merge), plan.calibration), outputs.n_outputs
+    )
     declare(model)
     return model
 
@@ -193,8 +181,7 @@ def add_calibration(emit: Emitter, y: ir.Value, calibration: Calibration) -> ir.
         y = emit("Mul", y, np.float32(calibration.scale))
     if calibration.offset != 0.0:
         y = emit("Add", y, np.float32(calibration.offset))
-    if calibration.low is not None or calibration.high is not None:
-        low = None if calibration.low is None else np.float32(calibration.low)
-        high = None if calibration.high is None else np.float32(calibration.high)
-        y = emit("Clip", y, low, high) if high is not None else emit("Clip", y, low)
-    return y
+    low, high = (None if bound is None else np.float32(bound) for bound in (calibration.low, calibration.high))
+    if high is not None:
+        return emit("Clip", y, low, high)
+    return y if low is None else emit("Clip", y, low)

@@ -145,6 +145,16 @@ class FusionPlan:
         """Members x views."""
         return len(self.members) * len(self.views)
 
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """What every branch weighs; 1 where the merge is no weighted sum."""
+        return self.merge.weights_for(self.n_branches) if self.merge.linear else (1.0,) * self.n_branches
+
+    @property
+    def distinct(self) -> dict[str, int]:
+        """The different members: by digest, in order, the number of the first that is the same."""
+        return {digest: self.members.index(digest) for digest in self.members}
+
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON values; `from_dict` reads them back."""
         return {

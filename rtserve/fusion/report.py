@@ -11,7 +11,7 @@ from typing import Any
 from rtserve.errors import InputError
 from rtserve.files import check_writable, write_bytes
 from rtserve.fusion.fuse import fuse_with_report
-from rtserve.fusion.plan import Calibration, parse_clip
+from rtserve.fusion.plan import Calibration, Merge, parse_clip
 
 __all__ = ["fuse_text", "fuse_to_file"]
 
@@ -115,10 +115,6 @@ def _architecture_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"  members {', '.join(texts)}", *notes]
 
 
-def _merge_words(merge: Mapping[str, Any]) -> str:
-    return f"{merge['kind']} of {merge['average']}" if merge.get("average") else str(merge["kind"])
-
-
 def _assumed_lines(assumed: Sequence[Mapping[str, str]], stated: Mapping[str, Any]) -> list[str]:
     """Say what a member leaves open and was taken as the other members, or the command, state it."""
     found = []
@@ -140,7 +136,7 @@ def fuse_text(report: dict[str, Any], *, explain: bool) -> str:
     return "\n".join(
         [
             f"{report['output']}  {report['members']} member{'s' * (report['members'] > 1)} x {len(report['views'])}"
-            f" view{'s' * (len(report['views']) > 1)}, {_merge_words(report['merge'])}, {report['bytes']:,} bytes",
+            f" view{'s' * (len(report['views']) > 1)}, {Merge(**report['merge'])}, {report['bytes']:,} bytes",
             f"  input   {report['input']}; output {report['output_spec']}",
             *_architecture_lines(report["architectures"]),
             *_assumed_lines(report["assumed"], report["stated"]),

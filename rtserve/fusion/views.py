@@ -139,7 +139,11 @@ _CHANNELS: dict[str, Callable[[View, np.ndarray], np.ndarray]] = {
     "permute": lambda view, c: np.array(view.order),
     "drop": lambda view, c: np.where(np.isin(c, view.dropped), ZERO, c),
 }
-KINDS = ("identity", "roll", "crop-shift", "scale", "sign-flip", "time-reverse", "mirror", "permute", "drop")
+KINDS: dict[str, type | None] = {
+    "identity": None, "roll": int, "crop-shift": int, "scale": float, "sign-flip": None, "time-reverse": None,
+    "mirror": None, "permute": str, "drop": str,
+}  # fmt: skip
+"""What every kind's argument is read as; None for a kind that takes none."""
 
 
 @lru_cache(maxsize=256)
@@ -163,18 +167,18 @@ def parse_view(text: str) -> View:
     kind, colon, argument = text.strip().partition(":")
     if kind not in KINDS:
         raise InputError(f"unknown view {text!r}", hint=meant(kind, KINDS, f"views are {', '.join(KINDS)}"))
-    wants = kind in ("roll", "crop-shift", "scale", "permute", "drop")
-    if wants != bool(colon and argument):
+    read = KINDS[kind]
+    if (read is not None) != bool(colon and argument):
         raise InputError(
-            f"view {text!r} {'needs an argument' if wants else 'takes no argument'}",
+            f"view {text!r} {'takes no argument' if read is None else 'needs an argument'}",
             hint="for example roll:+3, crop-shift:-2, scale:1.02, drop:E1+E2, permute:order.txt",
         )
-    if kind in ("roll", "crop-shift"):
+    if read is int:
         shift = int(_number(text, argument, int))
         return View(name=f"{kind}:{shift:+d}", kind=kind, shift=shift)
-    if kind == "scale":
+    if read is float:
         factor = _number(text, argument, float)
-        return View(name=f"scale:{factor!r}", kind=kind, factor=factor)
+        return View(name=f"{kind}:{factor!r}", kind=kind, factor=factor)
     name = text.strip() if kind != "permute" else f"permute:{argument.rpartition('/')[2]}"
     return View(name=name, kind=kind, argument=argument, factor=-1.0 if kind == "sign-flip" else 1.0)
 

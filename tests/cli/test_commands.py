@@ -114,7 +114,7 @@ def test_only_exporters_are_listed(tmp_path, monkeypatch):
 def test_lists_hold_what_there_is():
     from rtserve.fusion import plan, views
 
-    assert tuple(VIEWS) == views.KINDS
+    assert tuple(VIEWS) == tuple(views.KINDS)
     assert set(MERGES) == set(plan.KINDS)
 
 

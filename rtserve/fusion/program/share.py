@@ -8,7 +8,6 @@ strides so far read the same everywhere but at their seams. The outputs are agai
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,12 +76,7 @@ def _behind(samples: np.ndarray, stretch: np.ndarray, conv: Conv1d) -> tuple[np.
     return np.concatenate([samples, fill, stretch]), (len(samples) + len(fill)) // conv.stride
 
 
-def spans(numbers: Iterable[int], *, gap: int = 0) -> list[tuple[int, int]]:
+def spans(numbers: np.ndarray, *, gap: int = 0) -> list[tuple[int, int]]:
     """Return ascending numbers as half-open spans, with at most so many others in between."""
-    found: list[tuple[int, int]] = []
-    for number in map(int, numbers):
-        if found and number - found[-1][1] <= gap:
-            found[-1] = (found[-1][0], number + 1)
-        else:
-            found.append((number, number + 1))
-    return found
+    parts = np.split(numbers, np.flatnonzero(np.diff(numbers) > gap + 1) + 1)
+    return [(int(part[0]), int(part[-1]) + 1) for part in parts if len(part)]

@@ -27,7 +27,7 @@ from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import Conv1d, conv_of
 from rtserve.fusion.ir.joint import Signal
 from rtserve.fusion.ir.linear_view import LinearView
-from rtserve.fusion.ir.nodes import axes_of
+from rtserve.fusion.ir.nodes import axes_of, only_reader
 from rtserve.fusion.program.stack import Stacker
 from rtserve.graphs.emit import Emitter
 
@@ -38,32 +38,30 @@ Move = tuple[int, bool]
 
 
 def share_filter(
-    emit: Emitter, stacker: Stacker, conv: Conv1d, views: Sequence[LinearView], base: ir.Value | None
+    stacker: Stacker, conv: Conv1d, views: Sequence[LinearView], outputs: Sequence[Signal]
 ) -> dict[Any, list[Signal]]:
     """Return the filter's output for every view, keyed by the value it stands for; nothing where it is not shared.
 
     Parameters
     ----------
-    emit : Emitter
-        Where the nodes go.
     stacker : Stacker
         The members.
     conv : Conv1d
         The first stage.
     views : sequence of LinearView
-        In the order in which they stand on the batch.
-    base : Value or None
-        The stage's output for the identity, (batch, features, n_times).
+        In the order in which they stand on the batch, all different.
+    outputs : sequence of Signal
+        The stage's for them.
     """
-    tap = _tap_of(stacker, conv) if base is not None else None
+    emit, tap = stacker.emit, _tap_of(stacker, conv)
     moves = [view.move for view in views if view.move and view.in_order]
-    if tap is None or base is None or len(moves) < len(views):
+    if tap is None or len(moves) < len(views) or (0, True) not in moves:
         return {}
-    back, ahead = (max(0, *(sign * shift for shift, _ in moves)) for sign in (1, -1))
+    back, ahead = (max(sign * shift for shift, _ in moves) for sign in (1, -1))
     extended = replace(tap, left=tap.left + back, right=tap.right + ahead)
     if not _pays(tap, extended, moves):
         return {}
-    u = emit("Unsqueeze", base, [2])
+    u = emit("Unsqueeze", outputs[moves.index((0, True))].value, [2])
     whole = extended.emit(emit, u)
     moved = [move for move in moves if move[0]]
     corrected = emit("Add", _corrections(emit, u, tap, moved, back, ahead), whole)
@@ -81,11 +79,11 @@ def share_filter(
 
 def _tap_of(stacker: Stacker, conv: Conv1d) -> Conv1d | None:
     """Return the one depthwise filter behind the stage, or None where there is none like it."""
-    readers = list(conv.node.outputs[0].consumers())
-    if len(readers) != 1 or readers[0].op_type != "Unsqueeze" or (conv.bias is not None and conv.bias.any()):
+    wide = only_reader(conv.node.outputs[0], "Unsqueeze")
+    if wide is None or axes_of(wide) != (2,) or (conv.bias is not None and conv.bias.any()):
         return None
-    filters = [node for node in readers[0].outputs[0].consumers() if node.op_type == "Conv"]
-    tap = conv_of(filters[0]) if axes_of(readers[0]) == (2,) and len(filters) == 1 else None
+    filters = [node for node in wide.outputs[0].consumers() if node.op_type == "Conv"]
+    tap = conv_of(filters[0]) if len(filters) == 1 else None
     if tap is None or (tap.stride, tap.dilation, tap.weight.shape[1], tap.group) != (1, 1, 1, len(tap.weight)):
         return None
     return stacker.conv(tap)
@@ -103,16 +101,12 @@ def _pays(tap: Conv1d, extended: Conv1d, moves: Sequence[Move]) -> bool:
 
 def _matrix(tap: Conv1d, back: int, ahead: int, *, wraps: bool) -> np.ndarray:
     """Return D, (features, ahead + back, places), for u's first `ahead` and last `back` samples."""
-    places = np.arange(-back, tap.n_out + ahead) - tap.left
-    moves = [(j, tap.n_in + j) for j in range(ahead)] + [(tap.n_in - i, -i) for i in range(back, 0, -1)]
-    rows = [(_at(tap, to - places) if wraps else 0.0) - _at(tap, sample - places) for sample, to in moves]
-    return np.stack(rows, axis=1)
-
-
-def _at(tap: Conv1d, index: np.ndarray) -> np.ndarray:
-    """Return h at some places, (features, places); zero outside of the filter."""
-    inside = (index >= 0) & (index < tap.taps)
-    return np.where(inside, tap.weight[:, 0, np.clip(index, 0, tap.taps - 1)].astype(np.float64), 0.0)
+    kernel = np.pad(tap.weight[:, 0].astype(np.float64), ((0, 0), (0, 1)))
+    samples = np.r_[:ahead, tap.n_in - back : tap.n_in]
+    index = samples[:, None] - np.arange(-back, tap.n_out + ahead) + tap.left
+    came = index + np.repeat([tap.n_in, -tap.n_in], [ahead, back])[:, None]
+    left, new = (kernel[:, np.where((at >= 0) & (at < tap.taps), at, tap.taps)] for at in (index, came))
+    return (new if wraps else 0.0) - left
 
 
 def _corrections(emit: Emitter, u: ir.Value, tap: Conv1d, moves: Sequence[Move], back: int, ahead: int) -> ir.Value:
@@ -120,15 +114,14 @@ def _corrections(emit: Emitter, u: ir.Value, tap: Conv1d, moves: Sequence[Move],
     kinds = list(dict.fromkeys(wraps for _, wraps in moves))
     matrices, run = distinct(np.concatenate([_matrix(tap, back, ahead, wraps=wraps) for wraps in kinds], axis=1))
     filters, samples, places = matrices.shape
-    masks = np.zeros((len(moves), len(kinds), ahead + back), np.float32)
-    for mask, (shift, wraps) in zip(masks, moves, strict=True):
-        row = mask[kinds.index(wraps)]
-        row[: max(-shift, 0)] = 1.0
-        row[len(row) - max(shift, 0) :] = 1.0
-    ends = [emit.slice(u, 3, 0, ahead)] if ahead else []
-    ends += [emit.slice(u, 3, tap.n_in - back, tap.n_in)] if back else []
-    edge = emit("Concat", *ends * len(kinds), axis=3) if len(ends) * len(kinds) > 1 else ends[0]
-    masked = emit("Mul", emit("Reshape", edge, [-1, filters, run, 1, samples]), masks.reshape(len(moves), samples))
+    at = np.arange(ahead + back)
+    ends = [(at < -shift) | (at >= len(at) - shift) for shift, _ in moves]
+    masks = [[end & (wraps == kind) for kind in kinds] for end, (_, wraps) in zip(ends, moves, strict=True)]
+    cut = [emit.slice(u, 3, 0, ahead)] if ahead else []
+    cut += [emit.slice(u, 3, tap.n_in - back, tap.n_in)] if back else []
+    edge = emit("Concat", *cut * len(kinds), axis=3) if len(cut) * len(kinds) > 1 else cut[0]
+    mask = np.reshape(masks, (len(moves), samples)).astype(np.float32)
+    masked = emit("Mul", emit("Reshape", edge, [-1, filters, run, 1, samples]), mask)
     front = emit("Reshape", emit("Transpose", masked, perm=[1, 3, 0, 2, 4]), [filters, -1, samples])
     product = emit("MatMul", front, matrices.astype(np.float32))
     rear = emit("Reshape", product, [filters, len(moves), -1, run, places])

@@ -16,8 +16,8 @@ own contribution. A factor waits until the end of what is affine (`rtserve.fusio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ def share_views(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[Linea
         kernels.setdefault((channels, backwards), (own, {}))[1][number] = windows
     made: dict[int, Signal] = {}
     for own, wanted in kernels.values():
-        made |= zip(wanted, _outputs(emit, x, own, list(wanted.values())), strict=True)
+        made |= zip(wanted, _outputs(emit, x, own, np.stack(list(wanted.values()))), strict=True)
     return [_without(emit, x, stage, view, made[number]) for number, view in enumerate(views)]
 
 
@@ -96,9 +96,8 @@ def _in_place(view: LinearView) -> bool:
 
 def _of_channels(weight: np.ndarray, channels: np.ndarray) -> np.ndarray:
     """Return the weights on x that are some weights on its channels taken otherwise."""
-    own = np.zeros_like(weight)
-    for c in np.flatnonzero(channels != ZERO):
-        own[:, channels[c]] += weight[:, c]
+    own, kept = np.zeros_like(weight), channels != ZERO
+    np.add.at(own, (slice(None), channels[kept]), weight[:, kept])
     return own
 
 
@@ -111,56 +110,32 @@ def _without(emit: Emitter, x: ir.Value, stage: Conv1d, view: LinearView, whole:
     return Signal.whole(emit("Sub", whole.value, own.emit(emit, emit("Gather", x, dropped, axis=1))), stage.n_out)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Part:
-    """Outputs that are there.
+def _outputs(emit: Emitter, x: ir.Value, stage: Conv1d, windows: np.ndarray) -> list[Signal]:
+    """Return the outputs of windows (views, n_out, taps), put together of shared phases and a few runs of seam windows.
 
-    Parameters
-    ----------
-    value : Value
-        (batch, outputs, length).
-    start, length : int
-        How many the parts in front of it have, one between any two, and how many it has.
-    source : Source
-        Of which they are samples.
-    which : ndarray, (length,)
-        Which ones.
-    cuts : dict
-        Pieces of it that are there, by their span.
+    All of these are numbered, with one number between any two of them that belongs to none.
     """
-
-    value: ir.Value
-    start: int
-    length: int
-    source: Source
-    which: np.ndarray
-    cuts: dict[tuple[int, int], ir.Value]
-
-    def piece(self, emit: Emitter, low: int, step: int, n: int) -> ir.Value:
-        """Return n neighbouring outputs from `low` on, forwards or backwards."""
-        if step < 0:
-            end = low - n
-            return emit.slice(self.value, 2, low - self.length, end if end >= 0 else None, -1)
-        found = self.value if (low, n) == (0, self.length) else self.cuts.get((low, low + n))
-        return emit.slice(self.value, 2, low, low + n) if found is None else found
-
-
-def _outputs(emit: Emitter, x: ir.Value, stage: Conv1d, wanted: Sequence[np.ndarray]) -> list[Signal]:
-    """Return the outputs of windows, (n_out, taps) for each view, from shared phases and a few seam windows."""
-    windows = np.stack(wanted)
     begins, regular = _begins(windows, stage)
-    number, parts, n = np.zeros(windows.shape[:2], dtype=np.int64), [], 0
+    number, parts, n = np.zeros(windows.shape[:2], dtype=np.int64), {}, 0
     for phase in np.unique(begins[regular] % stage.stride):
         mine = regular & (begins % stage.stride == phase)
-        value, first, whole = _phase_output(emit, x, stage, int(begins[mine].min()), int(begins[mine].max()))
-        number[mine], length = n + (begins[mine] - first) // stage.stride, whole.n_out
-        source = Source.of(value, length, stage=stage, windows=whole.reads(np.arange(stage.n_in)))
-        parts.append(_Part(value=value, start=n, length=length, source=source, which=np.arange(length), cuts={}))
-        n += length + 1
-    if not regular.all():
-        runs, place = _seam_runs(windows, ~regular)
-        number[~regular] = n + place[~regular]
-        parts.append(_seam_part(emit, x, stage, runs, n))
+        first = min(begins[mine].min(), -(-begins[mine].min() % stage.stride))
+        over = begins[mine].max() + stage.span - stage.n_in
+        whole = replace(stage, left=int(max(-first, 0)), right=int(max(over, 0)))
+        reads = whole.reads(np.arange(stage.n_in))
+        parts[n] = Signal.whole(whole.emit(emit, x), whole.n_out, stage=stage, windows=reads)
+        number[mine] = n + (begins[mine] - first) // stage.stride
+        n += whole.n_out + 1
+    runs: dict[bytes, tuple[int, np.ndarray]] = {}
+    for view, seam in enumerate(~regular):
+        for low, high in spans(np.flatnonzero(seam)):
+            run = windows[view, low:high]
+            start, _ = runs.setdefault(run.tobytes(), (n, run))
+            n += (len(run) + 1) * (start == n)
+            number[view, low:high] = np.arange(start, start + len(run))
+    if runs:
+        starts, every = zip(*runs.values(), strict=True)
+        parts |= zip(starts, _seams(emit, x, stage, every), strict=True)
     return [_assembled(emit, parts, numbers) for numbers in number]
 
 
@@ -173,49 +148,29 @@ def _begins(windows: np.ndarray, stage: Conv1d) -> tuple[np.ndarray, np.ndarray]
     return begins, (windows == extended).all(axis=-1) & (windows != ZERO).any(axis=-1)
 
 
-def _seam_runs(windows: np.ndarray, seam: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return the runs of seam windows, equal ones once, and where among them every window is.
-
-    Every run is one piece of a Split.
-    """
-    runs: dict[bytes, tuple[int, np.ndarray]] = {}
-    place, n = np.zeros(seam.shape, dtype=np.int64), 0
-    for view in range(len(windows)):
-        for low, high in spans(np.flatnonzero(seam[view])):
-            run = windows[view, low:high]
-            start, _ = runs.setdefault(run.tobytes(), (n, run))
-            n += (high - low) * (start == n)
-            place[view, low:high] = np.arange(start, start + high - low)
-    return [run for _, run in runs.values()], place
-
-
-def _assembled(emit: Emitter, parts: Sequence[_Part], numbers: np.ndarray) -> Signal:
-    """Return the signal of some outputs, put together from runs of neighbouring ones."""
+def _assembled(emit: Emitter, parts: dict[int, Signal], numbers: np.ndarray) -> Signal:
+    """Return the signal of some outputs of parts, which stand by the number of their first, from runs of neighbours."""
     pieces, places = [], []
     for first, step, n in runs_of(numbers):
-        part = next(part for part in reversed(parts) if part.start <= first)
-        low = first - part.start
-        pieces.append(part.piece(emit, low, step, n))
-        places += [(part.source, int(part.which[low + step * i])) for i in range(n)]
+        start = max(start for start in parts if start <= first)
+        low, value, own = first - start, parts[start].value, parts[start].places
+        places += [own[low + step * i] for i in range(n)]
+        if step < 0:
+            value = emit.slice(value, 2, low - len(own), low - n if low >= n else None, -1)
+        elif n < len(own):
+            value = emit.slice(value, 2, low, low + n)
+        pieces.append(value)
     return Signal(value=emit("Concat", *pieces, axis=2) if len(pieces) > 1 else pieces[0], places=places)
 
 
-def _phase_output(emit: Emitter, x: ir.Value, stage: Conv1d, first: int, last: int) -> tuple[ir.Value, int, Conv1d]:
-    """Convolve x so that output j is the regular window from ``first + j stride`` on; return it, first, and how."""
-    if first > 0:
-        first = first % stage.stride - stage.stride * (first % stage.stride != 0)
-    whole = replace(stage, left=max(-first, 0), right=max(last + stage.span - stage.n_in, 0))
-    return whole.emit(emit, x), first, whole
+def _seams(emit: Emitter, x: ir.Value, stage: Conv1d, runs: Sequence[np.ndarray]) -> list[Signal]:
+    """Gather runs of seam windows as rows and multiply them with the kernel; their source is the product.
 
-
-def _seam_part(emit: Emitter, x: ir.Value, stage: Conv1d, runs: Sequence[np.ndarray], start: int) -> _Part:
-    """Gather the seam windows as rows and multiply them with the kernel; their source is the product.
-
-    Each is there once where that saves more than the node that puts them in their places.
+    Each window is there once where that saves more than the node that puts them in their places.
     The samples that seams read are cut out first and gathered as rows with time in front: element by element along time
     would cost more than the convolution. A row of zeros stands for zero padding.
     """
-    every, n_chans = np.concatenate(runs), stage.weight.shape[1]
+    every, n_chans, sizes = np.concatenate(runs), stage.weight.shape[1], [len(run) for run in runs]
     _, first, which = np.unique(every, axis=0, return_index=True, return_inverse=True)
     which, index = np.argsort(np.argsort(first))[which.reshape(-1)], every[np.sort(first)]
     if (len(every) - len(index)) * stage.weight.size < COSTS.node_us * COSTS.macs_per_us:  # a node to tell them apart
@@ -233,16 +188,16 @@ def _seam_part(emit: Emitter, x: ir.Value, stage: Conv1d, runs: Sequence[np.ndar
     y = emit("Reshape", product, [-1, len(index), len(stage.weight)])
     y = emit("Gather", y, which, axis=1) if len(index) < len(every) else y
     y = emit("Transpose", y, perm=[0, 2, 1])
-    sizes = [len(run) for run in runs]
-    cut = emit.many("Split", y, sizes, n=len(sizes), axis=2) if len(sizes) > 1 else []
-    cuts = dict(zip(pairwise(accumulate(sizes, initial=0)), cut, strict=False))
+    cut = emit.many("Split", y, sizes, n=len(sizes), axis=2) if len(sizes) > 1 else [y]
     source = Source.of(product, len(index), flat=True, stage=stage, windows=index)
-    return _Part(value=y, start=start, length=len(every), source=source, which=which, cuts=cuts)
+    places = [(source, int(t)) for t in which]
+    ends = accumulate(sizes)
+    return [Signal(value=value, places=places[end - n : end]) for value, n, end in zip(cut, sizes, ends, strict=True)]
 
 
 def _sample_rows(emit: Emitter, x: ir.Value, stage: Conv1d, wanted: np.ndarray) -> tuple[ir.Value, list[int]]:
     """Return samples of x as rows, (batch, samples, n_chans), and which they are: those wanted, and perhaps others."""
-    n_chans, runs = stage.weight.shape[1], spans(wanted.tolist())
+    n_chans, runs = stage.weight.shape[1], spans(wanted)
     size = _piece(wanted, stage.n_in) if len(runs) > 1 else 0
     if size:  # x as pieces of one length, of which some are taken
         taken = np.unique(wanted // size)

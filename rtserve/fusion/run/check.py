@@ -22,8 +22,8 @@ from rtserve.graphs.answers import Answers, answer_windows
 from rtserve.graphs.engines import ENGINE_NAMES
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.macs import count_macs
-from rtserve.graphs.parity import ParityCase, ParityReport, compare_outputs, probe_inputs, relative_error
-from rtserve.graphs.runners import PlanRunner
+from rtserve.graphs.parity import ILL, UNEQUAL, ParityCase, ParityReport, compare_outputs, probe_inputs, relative_error
+from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner, make_runner
 from rtserve.graphs.witness import Answer, Testimony, hear
 from rtserve.spec import InputSpec
 
@@ -80,17 +80,15 @@ class Reference:
     def report(self, graph: Graph, engine: str = "onnxruntime") -> ParityReport:
         """Compare a graph in an engine of `rtserve.graphs.engines.ENGINES` with the truth.
 
-        OpenVINO is asked about numbers alone: what it makes of NaN depends on how it fused a node.
+        OpenVINO is asked about numbers alone: what it makes of NaN depends on how it fused a node. Where it is not equal,
+        the report says on which operator that turns.
 
         Raises
         ------
         ParityError
             Where the plan has no number for any window: NaN is equal to nothing.
         """
-        from rtserve.graphs.runners import make_runner
-
         self._require_numbers()
-
         infer, exact = make_runner(graph, engine).infer, _InDouble(graph)
         asked = [answer for answer in self._heard.answers if engine != "openvino" or np.isfinite(answer.x).all()]
         cases, notes = [], [*self._heard.notes]
@@ -105,7 +103,9 @@ class Reference:
         if any(node.op_type in NAN_IS_MEANT for node in self.graph.model.graph):
             notes.append("NaN is meant where a covariance is singular (LogMatrix)")
         subject = f"{ENGINE_NAMES[engine]} on the fused graph"
-        return ParityReport(cases=tuple(cases), subject=subject, reference="the plan in float64", notes=tuple(notes))
+        report = ParityReport(cases=tuple(cases), subject=subject, reference="the plan in float64", notes=tuple(notes))
+        said = self._turn(graph, report.worst, engine) if report.verdict == UNEQUAL else ""
+        return replace(report, notes=(*report.notes, said)) if said else report
 
     def _require_numbers(self) -> None:
         if any(np.isfinite(answer.truth).any() for answer in self._heard.answers if np.isfinite(answer.x).all()):
@@ -118,33 +118,38 @@ class Reference:
             hint="leave out the member whose weights are no numbers, or take a checkpoint from before its training diverged",
         )
 
-    def turn(self, graph: Graph, case: ParityCase, engine: str) -> str:
+    def _turn(self, graph: Graph, case: ParityCase, engine: str) -> str:
         """Return the operator on which the refusal of a graph in an engine turns, on the input of a case."""
         from rtserve.graphs.turning import turning_words
 
-        answer = self._answer(case)
+        answer = self._answer(case.name)
         if answer is None or not case.finite:
             return "which operator it turns on was not asked: there is nothing to compare"
         return turning_words(graph, answer.x, lambda y: answer.compare(y).error, case.allowed, engine)
 
-    def plain_is_off(self, case: ParityCase) -> bool:
-        """Whether onnxruntime on the plain graph is off by more than is allowed on the input of a case, too."""
-        answer = self._answer(case)
-        return answer is not None and not relative_error(answer.single, answer.truth) <= case.allowed
+    def cure(self, report: ParityReport) -> str:
+        """Return what helps where a graph is not equal in onnxruntime: it may not be the compiler's doing."""
+        if report.verdict == ILL:
+            return "no engine can give these numbers in float32: scale what the network is given, or leave out what cancels"
+        answer = self._answer(report.worst.name)
+        if answer is not None and not relative_error(answer.single, answer.truth) <= report.worst.allowed:
+            return (
+                "onnxruntime gives other numbers for the plain graph, too: write that operator in another form in the"
+                " network, or leave its member out"
+            )
+        return "this is a defect of rtserve; --no-optimize avoids it"
 
-    def _answer(self, case: ParityCase) -> Answer | None:
-        return next((answer for answer in self._heard.answers if answer.name == case.name), None)
+    def _answer(self, name: str) -> Answer | None:
+        return next((answer for answer in self._heard.answers if answer.name == name), None)
 
     @property
     def answers(self) -> Answers | None:
         """What travels in the graph: its answers to the reference windows."""
-        found = next((answer for answer in self._heard.answers if answer.name == REFERENCE), None)
+        found = self._answer(REFERENCE)
         return Answers.of(found.truth, found.rounding, self.graph.input_spec) if found is not None else None
 
     def check(self, model: ir.Model) -> str:
         """Return why a model is not the same, or an empty text."""
-        from rtserve.graphs.runners import OnnxruntimeRunner
-
         graph = replace(self.graph, model=model)
         exact, blamed = _InDouble(graph), []
         try:
@@ -185,8 +190,6 @@ class _InDouble:
 
     @cached_property
     def _runner(self) -> PlanRunner:
-        from rtserve.graphs.runners import PlanRunner
-
         return PlanRunner(self.graph, double=True)
 
     def same(self, answer: Answer) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -13,7 +14,7 @@ from rtserve.fusion.ir.clean import cleaned
 from rtserve.fusion.ir.passes import Pass
 from rtserve.fusion.run.outcome import Outcome
 
-__all__ = ["DEFECTS", "STRICT", "Checker", "failed", "holds", "run_passes"]
+__all__ = ["DEFECTS", "STRICT", "Checker", "failed", "holds", "judged", "run_passes"]
 
 Checker = Callable[["ir.Model"], str]
 """Returns why a rewritten model is not the same, or an empty text where it is."""
@@ -88,8 +89,8 @@ def _in_order(
 
 def _one(model: ir.Model, one: Pass, subject: str, check: Checker | None, before: int) -> tuple[ir.Model, Outcome]:
     """Run one pass on a copy; return that, or the model where nothing was changed or the numbers were."""
-    trial = model.clone()
     outcome = partial(Outcome, name=one.name, subject=subject, macs_before=before, macs_after=before)
+    trial = model.clone()
     try:
         result = one.run(trial)
         refused = tuple(result.refused)
@@ -97,11 +98,20 @@ def _one(model: ir.Model, one: Pass, subject: str, check: Checker | None, before
         if not result.changed:
             status = "refused" if refused else "nothing"
             return model, outcome(status=status, reason="; ".join(why) or "there is nothing it is for", refused=refused)
-        trial, after = cleaned(trial)
-        wrong = check(trial) if check is not None else ""
+        trial, macs = cleaned(trial)
+        kept, said = judged(
+            trial, check, outcome, reason="; ".join((result.did, *why)), macs_after=macs, refused=refused
+        )
     except DEFECTS as error:
         return model, outcome(status="undone", reason=failed(error))
+    return kept or model, said
+
+
+def judged(
+    model: ir.Model, check: Checker | None, outcome: Callable[..., Outcome], **applied: Any
+) -> tuple[ir.Model | None, Outcome]:
+    """Return a model that is found the same, None for another, and the outcome, with what to say where it is applied."""
+    wrong = check(model) if check is not None else ""
     if wrong:
-        return model, outcome(status="undone", reason=f"the numbers changed: {wrong}")
-    reason = "; ".join((result.did, *why))
-    return trial, outcome(status="applied", reason=reason, macs_after=after, refused=refused)
+        return None, outcome(status="undone", reason=f"the numbers changed: {wrong}")
+    return model, outcome(status="applied", **applied)

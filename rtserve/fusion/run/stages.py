@@ -8,18 +8,16 @@ one stage; what leads to no landmark is the merge.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import wraps
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
-from rtserve.fusion.ir.landmarks import SEAMS, Landmark, landmarks, mark_layers, share_out
-from rtserve.fusion.join import join, prepare_member
+from rtserve.fusion.ir.landmarks import SEAMS, Landmark, landmarks, share_out
 from rtserve.fusion.program.stack import signature
 from rtserve.fusion.run.running import DEFECTS, failed
 from rtserve.graphs.layers import Layer, layers_of
-from rtserve.graphs.macs import node_costs, renew_shapes
+from rtserve.graphs.macs import Cost, node_costs, renew_shapes
 from rtserve.graphs.stages import LONGEST, Stage, Stages
 
 if TYPE_CHECKING:
@@ -30,24 +28,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Networks", "networks_of", "note_work", "recorded"]
 
-T = TypeVar("T")
 UNNAMED = {"fuse": "a fused graph", "foreign": "a graph made elsewhere"}
 NAMED = 4
 """Layers that are named in one stage."""
 
 
-def _spared(function: Callable[..., T]) -> Callable[..., T | None]:
-    """Return a function that gives None where it fails: a picture is no reason to refuse a fusion."""
-
-    @wraps(function)
-    def spared(*args: Any) -> T | None:
-        try:
-            return function(*args)
-        except DEFECTS as error:
-            failed(error)
-            return None
-
-    return spared
+@contextmanager
+def _spared() -> Iterator[None]:
+    """Let a function give None where it fails: a picture is no reason to refuse a fusion."""
+    try:
+        yield
+    except DEFECTS as error:
+        failed(error)
 
 
 class Key(NamedTuple):
@@ -60,50 +52,43 @@ class Key(NamedTuple):
 
 @dataclass(kw_only=True)
 class _Found:
-    """What belongs to a stage."""
+    """What belongs to a stage: its nodes' operators and costs, of which members they are, and what is known of the last."""
 
-    macs: int = 0
-    nodes: int = 0
-    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    """Numbers given by the nodes of each operator."""
+    costs: list[tuple[str, Cost]] = field(default_factory=list)
     members: set[int] = field(default_factory=set)
     mark: Landmark = field(default_factory=Landmark)
 
-    def add(self, node: ir.Node, cost: Any) -> None:
-        self.macs, self.nodes = self.macs + cost.macs, self.nodes + 1
-        self.counts[node.op_type] += cost.numbers
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of the nodes."""
+        return sum(cost.macs for _, cost in self.costs)
+
+    def numbers(self, operators: set[str]) -> int:
+        """Return how many numbers the nodes of some operators give."""
+        return sum(cost.numbers for operator, cost in self.costs if operator in operators)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Networks:
     """The plain members: alike ones are one network, whose layers have names and costs.
 
     Parameters
     ----------
-    graphs : sequence of Graph
-        The members.
     plan : FusionPlan
-        What is fused of them, by digest, in the same order.
+        What is fused of them.
+    of : dict
+        Which network a member is, by its number in the plan.
+    names, layers : list
+        What every network is called, and its layers.
+    macs : dict
+        The multiply-adds of a member's layers, by its number.
     """
 
-    def __init__(self, graphs: Sequence[Graph], plan: FusionPlan) -> None:
-        self.plan, self.graphs = plan, graphs
-        self.of: dict[int, int] = {}
-        self.layers: list[list[Layer]] = []
-        self.macs: dict[int, list[int]] = {}
-        self.names: list[str] = []
-        alike: dict[str, int] = {}
-        for number, graph in enumerate(graphs):
-            if plan.members.index(plan.members[number]) < number:
-                continue
-            model = prepare_member(graph, f"member {number + 1}")
-            renew_shapes(model)
-            network = self.of[number] = alike.setdefault(signature(model), len(alike))
-            if network == len(self.layers):
-                self.layers.append(layers_of(model))
-                told = graph.provenance.details.get("network") or UNNAMED.get(graph.provenance.kind, "a network")
-                self.names.append(str(told)[:LONGEST])
-            costs = [cost.macs for cost in node_costs(model)]
-            self.macs[number] = [sum(costs[one.first : one.last + 1]) for one in self.layers[network]]
+    plan: FusionPlan
+    of: dict[int, int] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    layers: list[list[Layer]] = field(default_factory=list)
+    macs: dict[int, list[int]] = field(default_factory=dict)
 
     def place(self, member: int, node: int) -> Key:
         """Return the stage that ends with the layer of a member's node."""
@@ -112,8 +97,7 @@ class Networks:
 
     def loop(self, network: int, layers: range) -> int:
         """Return the multiply-adds of some layers where every branch of the plan is run by itself."""
-        first = [self.plan.members.index(digest) for digest in self.plan.members]
-        mine = [member for member in first if self.of[member] == network]
+        mine = [m for m in map(self.plan.distinct.__getitem__, self.plan.members) if self.of[m] == network]
         return len(self.plan.views) * sum(self.macs[member][layer] for member in mine for layer in layers)
 
     def words(self, network: int, layers: range) -> str:
@@ -125,18 +109,27 @@ class Networks:
         return (" + ".join(named[:NAMED]) + (f" and {more} more" if more > 0 else ""))[:LONGEST]
 
 
-@_spared
-def networks_of(graphs: Sequence[Graph], plan: FusionPlan) -> Networks:
-    """Return the members as they are, before anything is rewritten."""
-    return Networks(graphs, plan)
+@_spared()
+def networks_of(members: Mapping[str, ir.Model], graphs: Sequence[Graph], plan: FusionPlan) -> Networks | None:
+    """Return what the members of a plan are, prepared and by digest, before anything is rewritten."""
+    networks, alike = Networks(plan=plan), {}
+    for digest, number in plan.distinct.items():
+        renew_shapes(model := members[digest].clone())
+        network = networks.of[number] = alike.setdefault(signature(model), len(alike))
+        if network == len(networks.layers):
+            told, kind = graphs[number].provenance.details.get("network"), graphs[number].provenance.kind
+            networks.names.append(str(told or UNNAMED.get(kind, "a network"))[:LONGEST])
+            networks.layers.append(layers_of(model))
+        costs = [cost.macs for cost in node_costs(model)]
+        networks.macs[number] = [sum(costs[one.first : one.last + 1]) for one in networks.layers[network]]
+    return networks
 
 
 def _stages(model: ir.Model, networks: Networks) -> dict[Key | None, _Found]:
     """Return what belongs to every stage of a model; None stands for the merge."""
-    nodes, costs = list(model.graph), node_costs(model)
     found: dict[Key | None, _Found] = {}
     key_of: dict[ir.Node, Key | None] = {}
-    for node, cost in zip(reversed(nodes), reversed(costs), strict=True):
+    for node, cost in zip(reversed(model.graph), reversed(node_costs(model)), strict=True):
         marks = {place: mark for value in node.outputs for place, mark in landmarks(value).items()}
         behind = [key for out in node.outputs for reader in out.consumers() if (key := key_of.get(reader)) is not None]
         key = max(networks.place(*place) for place in marks) if marks else min(behind, default=None)
@@ -144,11 +137,10 @@ def _stages(model: ir.Model, networks: Networks) -> dict[Key | None, _Found]:
             key = key._replace(seams=True)
         key_of[node] = key
         here = found.setdefault(key, _Found())
-        here.add(node, cost)
+        here.costs.append((node.op_type, cost))
         here.members |= {member for member, _ in marks}
-        last = max(marks, default=None)
-        if last is not None and here.mark == Landmark():
-            here.mark = marks[last]
+        if marks and here.mark == Landmark():
+            here.mark = marks[max(marks)]
     return found
 
 
@@ -163,8 +155,8 @@ def _covered(found: Mapping[Key | None, _Found], networks: Networks) -> dict[Key
     return spans
 
 
-@_spared
-def note_work(model: ir.Model, members: Sequence[tuple[str, ir.Model]], networks: Networks | None) -> None:
+@_spared()
+def note_work(model: ir.Model, members: Mapping[str, ir.Model], networks: Networks | None) -> None:
     """Note on the landmarks of an assembled model for how many views' worth of work each stage is computed, in place.
 
     That is what it costs against what it costs once for every member by itself, rewritten as it is: in multiply-adds, or
@@ -174,17 +166,14 @@ def note_work(model: ir.Model, members: Sequence[tuple[str, ir.Model]], networks
     ----------
     model : onnx_ir.Model
         Before an engine's own rewrites, which change what a computation costs and not how often it is done.
-    members : sequence of (digest, Model)
-        The members, optimised, as they were assembled.
+    members : mapping of str to Model
+        The members, as they were assembled, by digest.
     networks : Networks or None
         What they were; nothing is noted where that is not known.
     """
     if networks is None:
         return
-    alone = {
-        networks.plan.members.index(digest): {k: f for k, f in _stages(one, networks).items() if k is not None}
-        for digest, one in members
-    }
+    alone = {networks.plan.distinct[digest]: _stages(one, networks) for digest, one in members.items()}
     found = _stages(model, networks)
     works: dict[Key, float | None] = {}
     for key, layers in _covered(found, networks).items():
@@ -192,8 +181,8 @@ def note_work(model: ir.Model, members: Sequence[tuple[str, ir.Model]], networks
             one
             for member, stages in alone.items()
             if member in found[key].members
-            for (_, layer, _), one in stages.items()
-            if layer in layers and networks.of[member] == key.network
+            for own, one in stages.items()
+            if own is not None and own.layer in layers and networks.of[member] == key.network
         ]
         works[key] = _work(found[key], once, networks.layers[key.network], layers)
     for value in (value for node in model.graph for value in node.outputs):
@@ -206,35 +195,30 @@ def _work(found: _Found, once: Sequence[_Found], layers: Sequence[Layer], covere
     if macs:
         return found.macs / macs
     mains = {main for layer in covered for main in layers[layer].mains}
-    numbers = sum(one.counts[main] for one in once for main in mains)
-    given = sum(found.counts[main] for main in mains)
+    numbers, given = sum(one.numbers(mains) for one in once), found.numbers(mains)
     return given / numbers if given and numbers else None
 
 
-@_spared
+@_spared()
 def recorded(model: ir.Model, networks: Networks | None) -> Stages | None:
     """Return the stages of a fused model, in the order in which they are computed; they add up to its nodes.
 
     Parameters
     ----------
     model : onnx_ir.Model
-        With its landmarks; the join, which lost them, is joined once more.
+        With its landmarks.
     networks : Networks or None
         The members as they were; there is no record where that is not known.
     """
     if networks is None:
         return None
-    if not any(landmarks(value) for node in model.graph for value in node.outputs):
-        model = join(networks.graphs, networks.plan)
-        plain = [(networks.plan.members[k], prepare_member(networks.graphs[k], f"member {k + 1}")) for k in networks.of]
-        note_work(model, [(d, mark_layers(one, networks.plan.members.index(d))) for d, one in plain], networks)
     found = _stages(model, networks)
     spans = _covered(found, networks)
     stages = [_stage(found[key], key, spans, networks) for key in sorted(k for k in found if k is not None)]
     gone = [_left_out(networks, n) for n in range(len(networks.layers)) if not any(key.network == n for key in spans)]
     merge = _merge_words(networks.plan)
     if None in found:
-        stages.append(Stage(what=merge or "answer", macs=found[None].macs, nodes=found[None].nodes))
+        stages.append(Stage(what=merge or "answer", macs=found[None].macs, nodes=len(found[None].costs)))
     elif merge and stages:  # it was written into the last layer
         stages[-1] = replace(stages[-1], what=f"{stages[-1].what} + {merge}"[:LONGEST])
     return Stages(stages=(*stages, *gone))
@@ -244,7 +228,7 @@ def _stage(found: _Found, key: Key, spans: Mapping[Key, range], networks: Networ
     name, layers = networks.names[key.network], spans.get(key, range(0))
     if key.seams:
         return Stage(what="view seams: windows across the joints of moved views", network=name,
-                     macs=found.macs, nodes=found.nodes)  # fmt: skip
+                     macs=found.macs, nodes=len(found.costs))  # fmt: skip
     work = found.mark.work
     return Stage(
         what=networks.words(key.network, layers),
@@ -254,7 +238,7 @@ def _stage(found: _Found, key: Key, spans: Mapping[Key, range], networks: Networ
         work=None if work is None else round(work, 4),
         macs=found.macs,
         loop=networks.loop(key.network, layers),
-        nodes=found.nodes,
+        nodes=len(found.costs),
         counted=all(networks.layers[key.network][layer].counted for layer in layers),
     )
 

@@ -43,7 +43,7 @@ def assembled(names, *, taps=7, stride=2, pads=(3, 3), activation="Relu", seed=0
     graph = network(body, seed=seed)
     plan = make_plan(["a"], names, "mean", None)
     plan = replace(plan, views=tuple(view.bind(SPEC) for view in plan.views))
-    return graph, clean(assemble([("a", clean(graph.clone_model()))], plan, n_outputs=1)[0])
+    return graph, clean(assemble({"a": clean(graph.clone_model())}, plan, n_outputs=1)[0])
 
 
 def value_of(model, value, x):

@@ -9,7 +9,7 @@ import pytest
 
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.ir.passes import Pass, PassResult
-from rtserve.fusion.join import join
+from rtserve.fusion.join import join, prepare_member
 from rtserve.fusion.plan import make_plan
 from rtserve.fusion.run import check, pipeline
 from rtserve.fusion.run.check import Reference
@@ -64,9 +64,9 @@ def test_as_many_windows_at_once_as_the_cache_holds(monkeypatch):
     graph, asked, infer = network(conv_net), [], PlanRunner.infer
     monkeypatch.setattr(PlanRunner, "infer", lambda self, x: (asked.append(len(x)), infer(self, x))[1])
     plan = make_plan([graph.digest], [f"roll:{k:+d}" for k in range(20)], "mean", None, "")
-    joined = replace(
-        graph, model=join([graph], replace(plan, views=tuple(v.bind(graph.input_spec) for v in plan.views)))
-    )
+    plan = replace(plan, views=tuple(v.bind(graph.input_spec) for v in plan.views))
+    members = {graph.digest: prepare_member(graph, "member 1")}
+    joined = replace(graph, model=join(members, plan, graph.input_spec, graph.output_spec))
     monkeypatch.setattr(runners, "CACHED", 20 * 6 * 40 * 3)  # 20 views, of three windows
     x = [np.random.default_rng(0).standard_normal((7, 6, 40)).astype("f4")]
     PlanRunner(graph, double=True, alone=True).infer_all(x)
