@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One view, as the composition channel map, factor, time map; every kind uses one of them.
+    """One view, by its kind and what that takes.
 
     Parameters
     ----------
@@ -55,12 +55,8 @@ class View:
         Canonical text, e.g. ``"roll:+3"``; what `parse_view` reads.
     kind : str
         The part before the colon.
-    shift : int
-        Samples, for roll and crop-shift.
-    factor : float
-        Factor on every sample, for scale and sign-flip.
-    argument : str
-        Text after the colon where it names channels or a file.
+    argument : int, float or str
+        What stands after the colon: samples, a factor, channels or a file.
     order : tuple of int
         For mirror and permute, once bound to a spec: output channel c is input channel ``order[c]``.
     dropped : tuple of int
@@ -69,9 +65,7 @@ class View:
 
     name: str
     kind: str
-    shift: int = 0
-    factor: float = 1.0
-    argument: str = ""
+    argument: Any = ""
     order: tuple[int, ...] = ()
     dropped: tuple[int, ...] = ()
 
@@ -99,9 +93,9 @@ class View:
             return Refusal(reason="time-reverse breaks a response time: the response would precede the stimulus")
         if self.kind == "mirror" and output.target == "class":
             return Refusal(reason="mirror may exchange classes that are left and right (motor imagery)")
-        if self.kind in ("roll", "crop-shift") and abs(self.shift) >= spec.n_times:
+        if KINDS[self.kind] is int and abs(self.argument) >= spec.n_times:
             return Refusal(
-                reason=f"{self.name} shifts by {abs(self.shift)} samples, a window has {spec.n_times}",
+                reason=f"{self.name} shifts by {abs(self.argument)} samples, a window has {spec.n_times}",
                 forceable=self.kind == "roll",
             )
         if self.kind == "drop" and len(self.dropped) == spec.n_chans:
@@ -130,8 +124,10 @@ class View:
 
 
 _TIMES: dict[str, Callable[[View, np.ndarray], np.ndarray]] = {
-    "roll": lambda view, t: (t - view.shift) % len(t),
-    "crop-shift": lambda view, t: np.where((t >= view.shift) & (t - view.shift < len(t)), t - view.shift, ZERO),
+    "roll": lambda view, t: (t - view.argument) % len(t),
+    "crop-shift": lambda view, t: np.where(
+        (t >= view.argument) & (t < len(t) + view.argument), t - view.argument, ZERO
+    ),
     "time-reverse": lambda view, t: t[::-1],
 }
 _CHANNELS: dict[str, Callable[[View, np.ndarray], np.ndarray]] = {
@@ -151,7 +147,8 @@ def _linear(view: View, n_chans: int, n_times: int) -> LinearView:
     t, c = np.arange(n_times), np.arange(n_chans)
     times = _TIMES[view.kind](view, t) if view.kind in _TIMES else t
     channels = _CHANNELS[view.kind](view, c) if view.kind in _CHANNELS else c
-    return LinearView(times=times, channels=channels, factor=view.factor)
+    factor = {"scale": view.argument, "sign-flip": -1.0}.get(view.kind, 1.0)
+    return LinearView(times=times, channels=channels, factor=factor)
 
 
 def parse_view(text: str) -> View:
@@ -173,14 +170,11 @@ def parse_view(text: str) -> View:
             f"view {text!r} {'takes no argument' if read is None else 'needs an argument'}",
             hint="for example roll:+3, crop-shift:-2, scale:1.02, drop:E1+E2, permute:order.txt",
         )
-    if read is int:
-        shift = int(_number(text, argument, int))
-        return View(name=f"{kind}:{shift:+d}", kind=kind, shift=shift)
-    if read is float:
-        factor = _number(text, argument, float)
-        return View(name=f"{kind}:{factor!r}", kind=kind, factor=factor)
+    if read is int or read is float:
+        value = _number(text, argument, read)
+        return View(name=f"{kind}:{value:+d}" if read is int else f"{kind}:{value!r}", kind=kind, argument=value)
     name = text.strip() if kind != "permute" else f"permute:{argument.rpartition('/')[2]}"
-    return View(name=name, kind=kind, argument=argument, factor=-1.0 if kind == "sign-flip" else 1.0)
+    return View(name=name, kind=kind, argument=argument)
 
 
 def parse_views(given: str | Sequence[str | View]) -> tuple[View, ...]:
@@ -194,7 +188,7 @@ def parse_views(given: str | Sequence[str | View]) -> tuple[View, ...]:
     return views
 
 
-def _number(text: str, argument: str, kind: type[int] | type[float]) -> float:
+def _number(text: str, argument: str, kind: type) -> Any:
     """Return `argument` as a whole number, or as one that float32 can hold."""
     try:
         value = kind(argument)

@@ -8,6 +8,8 @@ scaled view is one step behind all of it, whatever else the view does.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from operator import is_not
 from typing import Any
 
 import numpy as np
@@ -61,7 +63,8 @@ def share_affine(stacker: Stacker, x: ir.Value, conv: Conv1d, *, stop: Any) -> d
         y = stacker.run(start=start, stop=last)
         n = len(early)
         split = emit.many("Split", y, n=n, axis=0, num_outputs=n) if n > 1 else [y]
-        bias = np.concatenate([_at_zero(twin.outputs[last.index()]) for twin in stacker.twins[last.producer()]])
+        twins = zip(stacker.models, stacker.twins[last.producer()], strict=True)
+        bias = np.concatenate([_at_zero(model.graph, twin.outputs[last.index()]) for model, twin in twins])
         parts = {last: [Signal.whole(part, bias.shape[-1]) for part in split]}
     joined = {}
     for value, found in parts.items():
@@ -89,7 +92,7 @@ def _last_affine(model: ir.Model, first: Any, stop: Any) -> Any:
 
     None where that is the stage's output itself.
     """
-    affine = {first: None}
+    affine: dict[Any, Any] = {first: None}
     for node in model.graph:
         computed = [v for v in node.inputs if v is not None and constant(v) is None]
         if not computed or not all(v in affine for v in computed):
@@ -97,17 +100,17 @@ def _last_affine(model: ir.Model, first: Any, stop: Any) -> Any:
         if has(node, Trait.AFFINE) or (has(node, Trait.WEIGHS) and computed == [node.inputs[0]]):
             affine |= dict.fromkeys(node.outputs)
     for value in reversed(affine):
-        if value is not stop and first.producer() not in computing([stop], lambda other, end=value: other is not end):
+        if value is not stop and first.producer() not in computing([stop], partial(is_not, value)):
             return value if value is not first else None
     return None
 
 
-def _at_zero(value: ir.Value) -> np.ndarray:
+def _at_zero(graph: ir.Graph, value: ir.Value) -> np.ndarray:
     """Return what a value is for a window of zeros, (d1, ...), in float64."""
     from onnx.reference import ReferenceEvaluator
 
-    x = value.graph.inputs[0]
-    part = ir.Model(ir.convenience.extract(value.graph, [x], [value]), ir_version=IR_VERSION)
+    x = graph.inputs[0]
+    part = ir.Model(ir.convenience.extract(graph, [x], [value]), ir_version=IR_VERSION)
     evaluator = ReferenceEvaluator(double_model(ir.serde.serialize_model(part)))
     result: np.ndarray = evaluator.run(None, {x.name: np.zeros((1, *static_dims(x)))})[0][0]
     return result

@@ -83,7 +83,7 @@ class Stacker:
         self.n = len(models)
         nodes = [list(model.graph) for model in models]
         self.twins: dict[Any, tuple[ir.Node, ...]] = dict(zip(nodes[0], zip(*nodes, strict=True), strict=True))
-        self.values: dict[Any, Any] = {}
+        self.values: dict[Any, ir.Value | Parts] = {}
         self.shared: set[Any] = set()
         self.notes: list[str] = []
         self._wide: dict[ir.Value, ir.Value] = {}
@@ -103,7 +103,7 @@ class Stacker:
         Refused
             Where an operator cannot be stacked.
         """
-        self.values = dict(start)
+        self.values = {**start}
         self.shared = {value for value in start if value.is_graph_input() and self.n > 1}
         for old, new in start.items():
             self.stands_for(new, old)

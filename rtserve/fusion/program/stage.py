@@ -54,14 +54,15 @@ def share_views(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[Linea
     x, stage, views = _read_by_any(emit, x, stage, views)
     kernels: dict[Any, tuple[Conv1d, dict[int, np.ndarray]]] = {}
     for number, view in enumerate(views):
-        own, windows = stage, stage.reads(view.times)
+        weight, windows = stage.weight, stage.reads(view.times)
         channels = b"" if _in_place(view) else view.channels.tobytes()
         backwards = sum(step * n for _, step, n in view.runs) < 0
-        if channels:
-            own = replace(own, weight=_of_channels(own.weight, view.channels))
+        if channels:  # the weights on the channels of x that these are
+            weight, kept = np.zeros_like(weight), view.channels != ZERO
+            np.add.at(weight.swapaxes(0, 1), view.channels[kept], stage.weight.swapaxes(0, 1)[kept])
         if backwards:
-            own, windows = replace(own, weight=own.weight[:, :, ::-1]), windows[:, ::-1]
-        kernels.setdefault((channels, backwards), (own, {}))[1][number] = windows
+            weight, windows = weight[:, :, ::-1], windows[:, ::-1]
+        kernels.setdefault((channels, backwards), (replace(stage, weight=weight), {}))[1][number] = windows
     made: dict[int, Signal] = {}
     for own, wanted in kernels.values():
         made |= zip(wanted, _outputs(emit, x, own, np.stack(list(wanted.values()))), strict=True)
@@ -92,13 +93,6 @@ def _in_place(view: LinearView) -> bool:
     """Whether a view is the window, or that without some channels, whose contributions can be taken off."""
     kept = np.flatnonzero(view.channels != ZERO)
     return view.in_order or (view.still and np.array_equal(view.channels[kept], kept))
-
-
-def _of_channels(weight: np.ndarray, channels: np.ndarray) -> np.ndarray:
-    """Return the weights on x that are some weights on its channels taken otherwise."""
-    own, kept = np.zeros_like(weight), channels != ZERO
-    np.add.at(own, (slice(None), channels[kept]), weight[:, kept])
-    return own
 
 
 def _without(emit: Emitter, x: ir.Value, stage: Conv1d, view: LinearView, whole: Signal) -> Signal:

@@ -10,9 +10,9 @@ graph may be called equal is asked of it in the end, without that excuse.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 
 import numpy as np
 import onnx_ir as ir
@@ -89,12 +89,12 @@ class Reference:
             Where the plan has no number for any window: NaN is equal to nothing.
         """
         self._require_numbers()
-        infer, exact = make_runner(graph, engine).infer, _InDouble(graph)
+        infer, same = make_runner(graph, engine).infer, _same_in_double(graph)
         asked = [answer for answer in self._heard.answers if engine != "openvino" or np.isfinite(answer.x).all()]
         cases, notes = [], [*self._heard.notes]
         for answer in asked:
             case = answer.compare(infer(answer.x))
-            if case.passed or np.isfinite(answer.x).all() or not exact.same(answer):
+            if case.passed or np.isfinite(answer.x).all() or not same(answer):
                 cases.append(case)
             else:
                 notes.append(
@@ -151,12 +151,12 @@ class Reference:
     def check(self, model: ir.Model) -> str:
         """Return why a model is not the same, or an empty text."""
         graph = replace(self.graph, model=model)
-        exact, blamed = _InDouble(graph), []
+        same, blamed = _same_in_double(graph), []
         try:
             infer = OnnxruntimeRunner(graph).infer
             for answer in self._heard.answers:
                 case = answer.fault(infer(answer.x))
-                if case is not None and not self._excused(case, answer, exact):
+                if case is not None and not _excused(case, answer, same):
                     blamed.append(case)
         except RtserveError as error:
             return error.message
@@ -165,15 +165,15 @@ class Reference:
         worst = ParityReport(cases=tuple(blamed)).worst
         return f"{worst.error:.1e} on {worst.name}"
 
-    @staticmethod
-    def _excused(case: ParityCase, answer: Answer, exact: _InDouble) -> bool:
-        """Whether the rewritten graph is the same in float64, and the engine treats NaN so or is as far off on the plain."""
-        if not np.isfinite(answer.x).all() and exact.same(answer):
-            return True
-        if not case.finite:
-            return False
-        own = relative_error(answer.single, answer.truth)
-        return own > case.allowed and case.error <= NO_WORSE * own and exact.same(answer)
+
+def _excused(case: ParityCase, answer: Answer, same: Callable[[Answer], bool]) -> bool:
+    """Whether the rewritten graph is the same in float64, and the engine treats NaN so or is as far off on the plain."""
+    if not np.isfinite(answer.x).all() and same(answer):
+        return True
+    if not case.finite:
+        return False
+    own = relative_error(answer.single, answer.truth)
+    return own > case.allowed and case.error <= NO_WORSE * own and same(answer)
 
 
 def _holds_none(tensor: ir.TensorProtocol) -> bool:
@@ -182,27 +182,22 @@ def _holds_none(tensor: ir.TensorProtocol) -> bool:
     return values.dtype.kind == "f" and not bool(np.isfinite(values).all())
 
 
-class _InDouble:
-    """A rewritten graph in float64, run where somebody asks."""
+def _same_in_double(graph: Graph) -> Callable[[Answer], bool]:
+    """Return whether a rewritten graph gives what the plain graph gives in float64, without any allowance for float32.
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    It is run where somebody asks. Where the executor lacks an operator, nobody can say: a broken window to which the plain
+    graph in onnxruntime does not give the truth either says nothing about a rewrite.
+    """
+    runner = cache(partial(PlanRunner, graph, double=True))
 
-    @cached_property
-    def _runner(self) -> PlanRunner:
-        return PlanRunner(self.graph, double=True)
-
-    def same(self, answer: Answer) -> bool:
-        """Whether it gives what the plain graph gives in float64, without any allowance for float32.
-
-        Where the executor lacks an operator, nobody can say: a broken window to which the plain graph in onnxruntime
-        does not give the truth either says nothing about a rewrite.
-        """
+    def same(answer: Answer) -> bool:
         try:
-            got = self._runner.infer(answer.x)
+            got = runner().infer(answer.x)
         except RtserveError:
             return not np.isfinite(answer.x).all() and not answer.compare(answer.single).passed
         return compare_outputs(answer.name, got, answer.truth).passed
+
+    return same
 
 
 def _nested(probes: list[tuple[str, np.ndarray]]) -> list[tuple[str, np.ndarray]]:

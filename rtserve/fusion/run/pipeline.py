@@ -185,7 +185,8 @@ def _optimise_members(task: _Task) -> tuple[dict[str, ir.Model], list[Outcome]]:
     passes = passes_for(task.engine.name, "member")
     if not task.engine.reorders and all(view.kind == "identity" for view in task.plan.views):
         passes = tuple(replace(one, run=one.alone or one.run) for one in passes)
-    members, outcomes = {}, []
+    members: dict[str, ir.Model] = {}
+    outcomes: list[Outcome] = []
     for digest, number in task.plan.distinct.items():
         model, check = task.members[digest].clone(), None
         if task.reference is not None:

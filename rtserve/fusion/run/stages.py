@@ -102,9 +102,8 @@ class Networks:
 
     def words(self, network: int, layers: range) -> str:
         """Return what some layers are, together."""
-        said = [self.layers[network][layer].what for layer in layers]
-        heavy = [self.layers[network][layer].what for layer in layers if self.layers[network][layer].mains] or said
-        named = list(dict.fromkeys(heavy))
+        these = [self.layers[network][layer] for layer in layers]
+        named = list(dict.fromkeys(one.what for one in [one for one in these if one.mains] or these))
         more = len(named) - NAMED
         return (" + ".join(named[:NAMED]) + (f" and {more} more" if more > 0 else ""))[:LONGEST]
 
@@ -112,7 +111,8 @@ class Networks:
 @_spared()
 def networks_of(members: Mapping[str, ir.Model], graphs: Sequence[Graph], plan: FusionPlan) -> Networks | None:
     """Return what the members of a plan are, prepared and by digest, before anything is rewritten."""
-    networks, alike = Networks(plan=plan), {}
+    networks = Networks(plan=plan)
+    alike: dict[str, int] = {}
     for digest, number in plan.distinct.items():
         renew_shapes(model := members[digest].clone())
         network = networks.of[number] = alike.setdefault(signature(model), len(alike))
@@ -215,7 +215,11 @@ def recorded(model: ir.Model, networks: Networks | None) -> Stages | None:
     found = _stages(model, networks)
     spans = _covered(found, networks)
     stages = [_stage(found[key], key, spans, networks) for key in sorted(k for k in found if k is not None)]
-    gone = [_left_out(networks, n) for n in range(len(networks.layers)) if not any(key.network == n for key in spans)]
+    gone = [
+        Stage(what="left out: its branches weigh nothing", network=networks.names[n],
+              loop=networks.loop(n, range(len(layers))))
+        for n, layers in enumerate(networks.layers) if all(key.network != n for key in spans)
+    ]  # fmt: skip
     merge = _merge_words(networks.plan)
     if None in found:
         stages.append(Stage(what=merge or "answer", macs=found[None].macs, nodes=len(found[None].costs)))
@@ -241,12 +245,6 @@ def _stage(found: _Found, key: Key, spans: Mapping[Key, range], networks: Networ
         nodes=len(found.costs),
         counted=all(networks.layers[key.network][layer].counted for layer in layers),
     )
-
-
-def _left_out(networks: Networks, network: int) -> Stage:
-    layers = range(len(networks.layers[network]))
-    return Stage(what="left out: its branches weigh nothing", network=networks.names[network],
-                 loop=networks.loop(network, layers))  # fmt: skip
 
 
 def _merge_words(plan: FusionPlan) -> str:
