@@ -198,21 +198,17 @@ def parse_merge(text: str | Merge, *, members: int, views: int) -> Merge:
     if kind in ("mean", "median") and not argument:
         return Merge(kind=kind, average=average)
     if kind == "trimmed":
-        return replace(_trimmed(argument), average=average)
+        try:
+            proportion = float(argument)
+        except ValueError:
+            raise InputError(f"trimmed:{argument} names no share", hint="give a number from 0 to below 0.5") from None
+        return Merge(kind=kind, proportion=proportion, average=average)
     if kind == "weighted" and argument:
         return Merge(kind="weighted", weights=_weights(argument, members, views), average=average)
     raise InputError(
         f"unknown merge {text!r}",
         hint="merges are mean, weighted:FILE, median, trimmed:0.2; of classifiers mean-logits, mean-probabilities, ...",
     )
-
-
-def _trimmed(argument: str) -> Merge:
-    try:
-        proportion = float(argument)
-    except ValueError:
-        raise InputError(f"trimmed:{argument} names no share", hint="give a number from 0 to below 0.5") from None
-    return Merge(kind="trimmed", proportion=proportion)
 
 
 def _weights(path: str, members: int, views: int) -> tuple[float, ...]:

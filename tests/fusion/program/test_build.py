@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rtserve.errors import InputError
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.plan import Calibration
-from rtserve.fusion.program import shared_filter, stage
+from rtserve.fusion.program import affine_end, stage
 from rtserve.graphs.runners import OnnxruntimeRunner, OpenvinoRunner, PlanRunner, ReferenceRunner
 from rtserve.spec import Provenance
 from tests.fusion.networks import N_CHANS, N_TIMES, attention, conv_net, eegnet, head, network
@@ -235,7 +235,7 @@ def test_an_unknown_engine_is_named():
 
 
 def test_moving_views_share_the_filter_behind_the_spatial_step(monkeypatch):
-    monkeypatch.setattr(shared_filter, "_pays", lambda tap, extended, moves: any(shift for shift, _ in moves))
+    monkeypatch.setattr(affine_end, "_pays", lambda tap, extended, moves: any(shift for shift, _ in moves))
     names = "identity,roll:+3,roll:-2,scale:1.02"
     for members in (1, 3):
         graphs = [network(eegnet, seed=seed) for seed in range(members)]
@@ -262,7 +262,7 @@ def no_bias(emit, x, weights):
 )
 def test_any_shift_of_a_shared_filter_is_exact(moved, seed):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shared_filter, "_pays", lambda tap, extended, moves: any(shift for shift, _ in moves))
+        patch.setattr(affine_end, "_pays", lambda tap, extended, moves: any(shift for shift, _ in moves))
         names = ["identity", *dict.fromkeys(f"{kind}:{k:+d}" for kind, k in moved)]
         _, report, parity = fuse_with_report([network(no_bias, seed=seed)], views=names)
     assert "views share the filter" in next(o.reason for o in report.outcomes if o.name == "stack")
@@ -270,7 +270,7 @@ def test_any_shift_of_a_shared_filter_is_exact(moved, seed):
 
 
 def test_corrections_grow_with_the_shifts_not_with_shifts_times_views(monkeypatch):
-    monkeypatch.setattr(shared_filter, "_pays", lambda tap, extended, moves: any(shift for shift, _ in moves))
+    monkeypatch.setattr(affine_end, "_pays", lambda tap, extended, moves: any(shift for shift, _ in moves))
     graph = network(no_bias)
     sizes = []
     for names in ("identity,roll:+9,roll:-9", "identity,roll:+9,roll:-9,roll:+7,roll:-7,roll:+5,roll:-5,roll:+3"):
