@@ -138,7 +138,8 @@ def fuse_with_report(
         graphs = [graphs[k] for k in order]
         plan = replace(plan, members=tuple(plan.members[k] for k in order))
     plan = replace(plan, views=tuple(view.bind(inputs) for view in plan.views))
-    _refuse_views(plan, inputs, outputs, force=force)
+    for view in plan.views:
+        view.require_valid(inputs, outputs, force=force)
     outputs = merged_output(outputs, graphs, plan)
     require_kept_classes(outputs, graphs, plan.calibration)
     graphs = [in_form(graph, plan.merge.average) for graph in graphs]
@@ -275,14 +276,6 @@ def _assumed(plan: FusionPlan, graphs: Sequence[Graph], inputs: InputSpec, outpu
         if taken:
             found.append({"member": digest} | taken)
     return found
-
-
-def _refuse_views(plan: FusionPlan, inputs: InputSpec, outputs: OutputSpec, *, force: bool) -> None:
-    for view in plan.views:
-        refusal = view.valid_for(inputs, outputs)
-        if refusal is not None and not (force and refusal.forceable):
-            hint = "pass --force-views to use it all the same" if refusal.forceable else "leave it out"
-            raise InputError(f"view {view.name} is refused: {refusal.reason}", hint=hint)
 
 
 def removed_branches(plan: FusionPlan) -> list[dict[str, Any]]:

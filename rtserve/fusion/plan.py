@@ -63,14 +63,6 @@ class Merge:
                 hint="a weighted merge has one weight per branch, adding up to 1; the others have none",
             )
 
-    def require_branches(self, branches: int) -> Merge:
-        """Return the merge if it is one of so many branches; `InputError` otherwise."""
-        if self.weights and len(self.weights) != branches:
-            raise InputError(
-                f"{len(self.weights)} weights for {branches} branches", hint="one per member and view, member-major"
-            )
-        return self
-
     @property
     def linear(self) -> bool:
         """Whether the merge is a weighted sum."""
@@ -190,7 +182,10 @@ def parse_merge(text: str | Merge, *, members: int, views: int) -> Merge:
         Where the name is unknown, the file does not fit, or nothing would remain.
     """
     if isinstance(text, Merge):
-        return text.require_branches(members * views)
+        if text.weights and len(text.weights) != members * views:
+            words = f"{len(text.weights)} weights for {members * views} branches"
+            raise InputError(words, hint="one per member and view, member-major")
+        return text
     if not isinstance(text, str):
         raise InputError(f"merge {text!r} is no merge", hint='give a name, as in merge="median", or a Merge')
     name, _, argument = text.strip().partition(":")

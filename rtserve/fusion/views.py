@@ -34,15 +34,7 @@ from rtserve.spec import InputSpec, OutputSpec, electrode
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Refusal", "View", "parse_view", "parse_views"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """Why a view may not be used; `forceable` where it is a matter of meaning, not of possibility."""
-
-    reason: str
-    forceable: bool = True
+__all__ = ["View", "parse_view", "parse_views"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,20 +79,27 @@ class View:
             return replace(self, order=mirror_order(spec))
         return self
 
-    def valid_for(self, spec: InputSpec, output: OutputSpec) -> Refusal | None:
-        """Return None where the view can be used with these windows and this target, or why not."""
+    def require_valid(self, spec: InputSpec, output: OutputSpec, *, force: bool = False) -> None:
+        """Make sure that the view can be used with these windows and this target.
+
+        Raises
+        ------
+        InputError
+            Where it cannot; or where it breaks what the target means, which is a matter of opinion: it can be forced.
+        """
+        reason, forceable = "", True
         if self.kind == "time-reverse" and output.target == "response_time":
-            return Refusal(reason="time-reverse breaks a response time: the response would precede the stimulus")
-        if self.kind == "mirror" and output.target == "class":
-            return Refusal(reason="mirror may exchange classes that are left and right (motor imagery)")
-        if KINDS[self.kind] is int and abs(self.argument) >= spec.n_times:
-            return Refusal(
-                reason=f"{self.name} shifts by {abs(self.argument)} samples, a window has {spec.n_times}",
-                forceable=self.kind == "roll",
-            )
-        if self.kind == "drop" and len(self.dropped) == spec.n_chans:
-            return Refusal(reason=f"{self.name} sets every channel to 0")
-        return None
+            reason = "time-reverse breaks a response time: the response would precede the stimulus"
+        elif self.kind == "mirror" and output.target == "class":
+            reason = "mirror may exchange classes that are left and right (motor imagery)"
+        elif KINDS[self.kind][0] is int and abs(self.argument) >= spec.n_times:
+            reason = f"{self.name} shifts by {abs(self.argument)} samples, a window has {spec.n_times}"
+            forceable = self.kind == "roll"
+        elif self.kind == "drop" and len(self.dropped) == spec.n_chans:
+            reason = f"{self.name} sets every channel to 0"
+        if reason and not (force and forceable):
+            hint = "pass --force-views to use it all the same" if forceable else "leave it out"
+            raise InputError(f"view {self.name} is refused: {reason}", hint=hint)
 
     def linear(self, n_chans: int, n_times: int) -> LinearView:
         """Return the view of windows of one size, once bound."""
@@ -123,32 +122,28 @@ class View:
         return replace(view, order=tuple(order), dropped=tuple(dropped))  # type: ignore[arg-type]
 
 
-_TIMES: dict[str, Callable[[View, np.ndarray], np.ndarray]] = {
-    "roll": lambda view, t: (t - view.argument) % len(t),
-    "crop-shift": lambda view, t: np.where(
-        (t >= view.argument) & (t < len(t) + view.argument), t - view.argument, ZERO
-    ),
-    "time-reverse": lambda view, t: t[::-1],
+KINDS: dict[str, tuple[type | None, Callable[[View, np.ndarray, np.ndarray], dict[str, Any]]]] = {
+    "identity": (None, lambda view, t, c: {}),
+    "roll": (int, lambda view, t, c: {"times": (t - view.argument) % len(t)}),
+    "crop-shift": (int, lambda view, t, c: {"times": _inside(t - view.argument, len(t))}),
+    "scale": (float, lambda view, t, c: {"factor": view.argument}),
+    "sign-flip": (None, lambda view, t, c: {"factor": -1.0}),
+    "time-reverse": (None, lambda view, t, c: {"times": t[::-1]}),
+    "mirror": (None, lambda view, t, c: {"channels": np.array(view.order)}),
+    "permute": (str, lambda view, t, c: {"channels": np.array(view.order)}),
+    "drop": (str, lambda view, t, c: {"channels": np.where(np.isin(c, view.dropped), ZERO, c)}),
 }
-_CHANNELS: dict[str, Callable[[View, np.ndarray], np.ndarray]] = {
-    "mirror": lambda view, c: np.array(view.order),
-    "permute": lambda view, c: np.array(view.order),
-    "drop": lambda view, c: np.where(np.isin(c, view.dropped), ZERO, c),
-}
-KINDS: dict[str, type | None] = {
-    "identity": None, "roll": int, "crop-shift": int, "scale": float, "sign-flip": None, "time-reverse": None,
-    "mirror": None, "permute": str, "drop": str,
-}  # fmt: skip
-"""What every kind's argument is read as; None for a kind that takes none."""
+"""Kind to what its argument is read as, None where it takes none, and what it is of samples t and channels c."""
+
+
+def _inside(times: np.ndarray, n_times: int) -> np.ndarray:
+    return np.where((times >= 0) & (times < n_times), times, ZERO)
 
 
 @lru_cache(maxsize=256)
 def _linear(view: View, n_chans: int, n_times: int) -> LinearView:
     t, c = np.arange(n_times), np.arange(n_chans)
-    times = _TIMES[view.kind](view, t) if view.kind in _TIMES else t
-    channels = _CHANNELS[view.kind](view, c) if view.kind in _CHANNELS else c
-    factor = {"scale": view.argument, "sign-flip": -1.0}.get(view.kind, 1.0)
-    return LinearView(times=times, channels=channels, factor=factor)
+    return LinearView(**{"times": t, "channels": c} | KINDS[view.kind][1](view, t, c))
 
 
 def parse_view(text: str) -> View:
@@ -164,7 +159,7 @@ def parse_view(text: str) -> View:
     kind, colon, argument = text.strip().partition(":")
     if kind not in KINDS:
         raise InputError(f"unknown view {text!r}", hint=meant(kind, KINDS, f"views are {', '.join(KINDS)}"))
-    read = KINDS[kind]
+    read, _ = KINDS[kind]
     if (read is not None) != bool(colon and argument):
         raise InputError(
             f"view {text!r} {'takes no argument' if read is None else 'needs an argument'}",

@@ -27,7 +27,6 @@ from rtserve.fusion.run.spilled import spilled, us_of
 from rtserve.fusion.run.stages import Networks, networks_of, note_work, recorded
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.macs import count_macs
-from rtserve.graphs.parity import ParityReport
 
 __all__ = ["optimize_graph"]
 
@@ -124,33 +123,32 @@ def optimize_graph(
         note_work(model, plain, task.networks)
     stages = recorded(model, task.networks)
     result = _labelled(joined, model, outcomes, engine)
+    parity = reference.report(result) if reference is not None else None
+    if reference is not None and parity is not None:
+        parity.require(hint=reference.cure(parity))
     report = OptimizationReport(
         outcomes=tuple(outcomes),
         macs_before=before,
         macs_after=count_macs(result.model),
         nodes_before=joined.model.graph.num_nodes(),
         nodes_after=result.model.graph.num_nodes(),
-        parity=reference.report(result) if reference is not None else None,
+        parity=parity,
         laid_out=_in_its_engine(reference, result, engine),
         timings=timings,
     )
-    if reference is not None and report.parity is not None:
-        report.parity.require(hint=reference.cure(report.parity))
-    if isinstance(report.laid_out, ParityReport):
-        report.laid_out.require(
-            hint="lay the graph out for onnxruntime (--engine onnxruntime), which gives its numbers"
-        )
     return replace(result, answers=reference.answers if reference is not None else None, stages=stages), report
 
 
-def _in_its_engine(reference: Reference | None, result: Graph, engine: str) -> ParityReport | str:
-    """Return the parity report in the engine that the graph is laid out for, or why there is none (or need be none)."""
+def _in_its_engine(reference: Reference | None, result: Graph, engine: str) -> str:
+    """Return what was found in the engine that the graph is laid out for, or why nothing was (or need not be)."""
     if reference is None or engine == "onnxruntime":
         return ""
     try:
-        return reference.report(result, engine)
+        report = reference.report(result, engine)
     except EnvironmentMissingError as missing:
         return f"not compared in {engine}: {missing.message}"
+    report.require(hint="lay the graph out for onnxruntime (--engine onnxruntime), which gives its numbers")
+    return report.summary()
 
 
 def _labelled(joined: Graph, model: ir.Model, outcomes: Sequence[Outcome], engine: str) -> Graph:
