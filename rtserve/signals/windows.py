@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from rtserve.errors import InputError, SpecMismatchError
+from rtserve.errors import InputError
 from rtserve.files import readable_file, replacing
 from rtserve.signals import fields
 from rtserve.signals.arrays import read_arrays
 from rtserve.signals.fields import Stated, Target
+from rtserve.signals.fitting import require_output, require_spec
 from rtserve.signals.hdf5 import write_hdf5
 from rtserve.signals.labels import joined
 from rtserve.signals.npz import write_npz
@@ -30,7 +31,7 @@ from rtserve.signals.options import require_window_name
 from rtserve.signals.show import windows_card, windows_line
 from rtserve.signals.soundness import require_sound
 from rtserve.signals.stored import StoredArray, blocks, in_memory
-from rtserve.spec import InputSpec, OutputSpec, channel_difference, order_difference, steps_differ
+from rtserve.spec import InputSpec, OutputSpec
 
 __all__ = [
     "Stated",
@@ -242,31 +243,7 @@ class WindowSet:
         InputError
             Where the network says its unit, or its rate, and the file of the windows does not.
         """
-        mine = self.input_spec
-        pairs = [(key, getattr(mine, key), getattr(spec, key)) for key in ("n_chans", "n_times", "sfreq")]
-        wrong = [f"{key} {data} against {graph}" for key, data, graph in pairs if data and graph and data != graph]
-        wrong += steps_differ(dict(mine.preprocessing), dict(spec.preprocessing))
-        note = "" if wrong else channel_difference(mine.ch_names, spec.ch_names)
-        wrong += [reordered] if (reordered := order_difference(mine.ch_names, spec.ch_names)) else []
-        if wrong:
-            raise SpecMismatchError(
-                f"the windows do not fit {name} (data against graph): {'; '.join(wrong)}",
-                hint="use windows cut for this network: same channels in the same order, samples and rate",
-            )
-        said = [f"channel names of the windows and of {name} differ: {note}"] if note else []
-        return "; ".join(said + self._unstated(spec, name))
-
-    def _unstated(self, spec: InputSpec, name: str) -> list[str]:
-        """Ask for what the network is particular about and the windows do not say; of a rate not said here, say so."""
-        for key, said in (("unit", spec.unit), ("sfreq", f"{spec.sfreq:g}" if spec.sfreq else "")):
-            if said and not getattr(self, key) and (self.source or key == "unit"):
-                file = self.source or "WINDOWS"
-                raise InputError(
-                    f"{self.source or 'the window set'} does not say its {key}; {name} takes {key} {said}",
-                    hint=f"state it: --{key} ..., or once and for all: rtserve annotate {file} --{key} ...",
-                )
-        unknown = spec.sfreq and not self.sfreq
-        return [f"the windows do not say their rate; {name} takes {spec.sfreq:g} Hz"] if unknown else []
+        return require_spec(self, spec, name)
 
     def require_output(self, spec: OutputSpec, *, name: str) -> None:
         """Make sure that y is what a network with `spec` (called `name`) predicts, where both say what that is.
@@ -276,19 +253,7 @@ class WindowSet:
         SpecMismatchError
             Where targets differ, or classes do or stand in another order: its class 1 would be scored as another.
         """
-        if spec.target and self.predicts and spec.target != self.predicts:
-            others = [label for label, target in self.targets.items() if label == spec.target or target.classes]
-            raise SpecMismatchError(
-                f"{name} predicts {spec.target}, y of the windows is {self.predicts}",
-                hint=f"the windows have {', '.join(others)} besides: name it with --target"
-                if others
-                else f"use windows with {spec.target} for y",
-            )
-        if spec.classes and self.classes and spec.classes != self.classes:
-            raise SpecMismatchError(
-                f"the classes of {name} are {', '.join(spec.classes)}, those of the windows {', '.join(self.classes)}",
-                hint=f"prepare the windows with --classes {','.join(spec.classes)}, in this order",
-            )
+        require_output(self, spec, name)
 
 
 def load_windows(path: str | Path, *, allow_nonfinite: bool = False, stated: Stated = _NOTHING) -> WindowSet:
