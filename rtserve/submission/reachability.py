@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rtserve.submission.checks.source import Module, Sources
+from rtserve.submission.checks.source import Module, Sources, statements_in
 from rtserve.submission.profile import Profile
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def functions(sources: Sources) -> list[Function]:
         queue: list[tuple[ast.AST, str, str]] = [(module.tree, "", "")] if module.tree else []
         while queue:
             node, prefix, owner = queue.pop()
-            for child in ast.iter_child_nodes(node):
+            for child in statements_in(node):
                 name = f"{prefix}.{child.name}".lstrip(".") if hasattr(child, "name") and child.name else prefix
                 if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
                     found.append(Function(module=module, qualname=name, name=child.name, owner=owner, node=child))

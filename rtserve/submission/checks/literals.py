@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TypeGuard
 
 from rtserve.submission.checks.rule import WARN, Case, Finding, Rule, Skip
 
@@ -63,6 +64,13 @@ def _name(call: ast.Call) -> str:
         return ""
 
 
+def _last(call: ast.Call) -> str:
+    """Return the last part of what is called, as in ``logging.info``."""
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr
+    return call.func.id if isinstance(call.func, ast.Name) else _name(call).rpartition(".")[2]
+
+
 def _loader(above: list[ast.AST]) -> str:
     """Return the loader that is handed a text as it stands: ``torch.load("w.pt")``, ``open(Path("w.pt"))``."""
     for node in reversed(above):
@@ -82,13 +90,12 @@ def literals(case: Case) -> list[Literal]:
     for module, function, node, above in case.reached_nodes:
         if not (isinstance(node, ast.Constant) and isinstance(node.value, str)) or not above:
             continue
-        calls = [_name(a) for a in above if isinstance(a, ast.Call)]
         head = isinstance(above[-1], ast.JoinedStr)
         if head and node is not above[-1].values[0]:  # type: ignore[attr-defined]
             continue
         if isinstance(above[-1], (ast.Expr, ast.Compare)) or any(isinstance(a, ast.Raise) for a in above):
             continue
-        if any(name.rpartition(".")[2] in _TALK for name in calls):
+        if any(_last(a) in _TALK for a in above if isinstance(a, ast.Call)):
             continue
         collected = any(isinstance(a, (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Try, ast.IfExp)) for a in above)
         tested = any(isinstance(a, ast.If) and "exist" in ast.unparse(a.test) for a in above)
@@ -174,6 +181,8 @@ class Devices(Rule):
 
     def check(self, case: Case) -> Iterator[Finding | Skip]:
         for module, _, node, above in case.reached_nodes:
+            if not _names_device(node):
+                continue
             chosen = any(
                 isinstance(a, (ast.IfExp, ast.If)) and "is_available" in ast.unparse(a.test) for a in above[-6:]
             ) or any(
@@ -183,20 +192,23 @@ class Devices(Rule):
             )
             if chosen or _asks_about_kind(above):
                 continue
-            if (
-                isinstance(node, ast.Constant)
-                and isinstance(node.value, str)
-                and re.fullmatch(r"cuda(:\d+)?", node.value)
-            ):
+            if isinstance(node, ast.Constant):
                 yield Finding(message=f"the device {node.value!r} is fixed", where=f"{module.file}:{node.lineno}")
-            elif isinstance(node, ast.Call) and _name(node).endswith(".cuda") and isinstance(node.func, ast.Attribute):
+            else:
                 yield Finding(message=f"{_name(node)}() puts it on a GPU, always", where=f"{module.file}:{node.lineno}")
+
+
+def _names_device(node: ast.AST) -> TypeGuard[ast.Constant | ast.Call]:
+    """Whether a node is a text such as ``"cuda:0"``, or a call of something's ``cuda``."""
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, str) and re.fullmatch(r"cuda(:\d+)?", node.value) is not None
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "cuda"
 
 
 def _asks_about_kind(above: Sequence[ast.AST]) -> bool:
     """Whether a device's name stands in a call that puts nothing there: autocast's says which kind it is about."""
     calls = [node for node in above[-2:] if isinstance(node, ast.Call)]  # the call, or its keyword
-    return any(_name(call).rpartition(".")[2] in ("autocast", "is_autocast_enabled", "GradScaler") for call in calls)
+    return any(_last(call) in ("autocast", "is_autocast_enabled", "GradScaler") for call in calls)
 
 
 class Network(Rule):

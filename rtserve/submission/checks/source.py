@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rtserve.submission.profile import Profile
 
-__all__ = ["Import", "Module", "Sources", "read_sources"]
+__all__ = ["Import", "Module", "Sources", "read_sources", "statements_in"]
 
 MODULE_LIMIT = 400
 SIZE_LIMIT = 4 * 2**20
@@ -194,23 +194,32 @@ def _imports(tree: ast.Module) -> Iterator[Import]:
             names = tuple(alias.name for alias in node.names)
             module = "." * node.level + (node.module or "")
             yield Import(module=module, names=names, line=node.lineno, guarded=guarded, function=function)
-        queue += [(child, *_context(node, child, guarded, function)) for child in ast.iter_child_nodes(node)]
+        queue += _below(node, guarded, function)
 
 
-def _context(node: ast.AST, child: ast.AST, guarded: bool, function: str) -> tuple[bool, str]:
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+def statements_in(node: ast.AST) -> list[ast.AST]:
+    """Return the children of a node that can be, or hold, statements: most of a tree is expressions, which hold none."""
+    return [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)]
+
+
+def _below(node: ast.AST, guarded: bool, function: str) -> list[tuple[ast.AST, bool, str]]:
+    """Return what stands in a statement, each with whether its failure is caught and the function it is in."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or (function and isinstance(node, ast.ClassDef)):
         function = f"{function}.{node.name}".lstrip(".")
-    elif isinstance(node, ast.ClassDef):
-        function = f"{function}.{node.name}".lstrip(".") if function else function
-    if isinstance(node, ast.Try) and child in node.body and any(_catches_import(h) for h in node.handlers):
-        guarded = True
-    if isinstance(node, ast.ExceptHandler):
-        guarded = True
-    if isinstance(node, ast.If) and child in node.body and _never_scored(node.test):
-        guarded = True
-    if isinstance(node, ast.With) and "suppress" in ast.dump(node.items[0].context_expr):
-        guarded = True
-    return guarded, function
+    guarded = guarded or isinstance(node, ast.ExceptHandler) or _suppresses(node)
+    body = {id(child) for child in node.body} if isinstance(node, (ast.Try, ast.If)) and _guards(node) else set()
+    return [(child, guarded or id(child) in body, function) for child in statements_in(node)]
+
+
+def _guards(node: ast.Try | ast.If) -> bool:
+    """Whether what fails in a body is caught, or the body runs only for type checkers or as a script."""
+    if isinstance(node, ast.Try):
+        return any(_catches_import(handler) for handler in node.handlers)
+    return _never_scored(node.test)
+
+
+def _suppresses(node: ast.AST) -> bool:
+    return isinstance(node, ast.With) and "suppress" in ast.dump(node.items[0].context_expr)
 
 
 def _catches_import(handler: ast.ExceptHandler) -> bool:
