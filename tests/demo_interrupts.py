@@ -1,8 +1,8 @@
 """Interrupts the demo at each of its stages, in processes of their own; what each left is printed as JSON.
 
 ``python demo_interrupts.py FOLDER SIGINT:1 SIGTERM:1 SIGINT:2 ... SIGINT:0`` goes on with one demo in FOLDER: at its
-first stage it gets a signal, is run again and gets the other, is run again, and so on; stage 0, by whatever name, lets it
-run to its end.
+first stage it gets a signal, is run again and gets the other, is run again, and so on; stage 0 lets it run to its end, over
+what an earlier run that ended would have left.
 As Ctrl-C in a terminal does, SIGINT goes to the whole process group; SIGTERM goes to the one process, as from ``kill``.
 What the command needs is imported once and every run is forked from there, so that all runs cost little more than one.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import importlib
 import json
 import os
@@ -27,7 +28,9 @@ from tests.warm_rtserve import end_fork
 HEAVY = ("torch", "onnxruntime", "mne", "joblib", "scipy.stats", "matplotlib.figure", "jinja2", "rtserve.cli.demo")
 HEAVY += ("rtserve.demo.path", "rtserve.measure.branches", "rtserve.measure.evaluate", "rtserve.submission.bundle")
 HEAVY += ("rtserve.submission.validate", "rtserve.graphs.runners", "rtserve.fusion.fuse", "rtserve.report.figures")
+HEAVY += ("onnx_ir", "onnxscript.optimizer", "mne.channels", "rtserve.graphs.witness", "rtserve.fusion.run.order")
 INTO_A_STAGE_S = 0.15
+WRITTEN_LAST = ("demo.json", "summary.html", "summary.md")
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -72,10 +75,18 @@ def orphans() -> list[str]:
     return left
 
 
+def digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file in a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
 def interrupt(folder: Path, name: str) -> dict[str, Any]:
     """Run the demo and send the signal a moment into a stage: ``SIGINT:3``; stage 0 lets it end by itself."""
     number, stage = signal.Signals[name.partition(":")[0]], int(name.partition(":")[2])
     (folder / f"tmp-{name}").mkdir()
+    for last in WRITTEN_LAST if not stage else ():
+        (folder / "out" / last).write_text("of an earlier run\n")
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
@@ -97,6 +108,7 @@ def interrupt(folder: Path, name: str) -> dict[str, Any]:
         "code": os.waitstatus_to_exitcode(status),
         "talk": (folder / f"talk-{name}.txt").read_text(),
         "running": orphans(),
+        "held": digests(folder / "out"),
         "half": [path.name for path in (folder / "out").rglob(".rtserve-*")],
         "temporary": [path.name for path in (folder / f"tmp-{name}").iterdir()],
     }

@@ -24,32 +24,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-HEAVY = (
-    "torch",
-    "onnxruntime",
-    "mne",
-    "joblib",
-    "scipy.stats",
-    "skorch",
-    "matplotlib.figure",
-    "jinja2",
-    "rich.progress",
-)
-HEAVY += (
-    "rtserve.cli.signals",
-    "rtserve.cli.training",
-    "rtserve.cli.graphs",
-    "rtserve.cli.fusion",
-    "rtserve.cli.measure",
-)
-HEAVY += (
-    "rtserve.cli.build",
-    "rtserve.cli.check",
-    "rtserve.training.fit",
-    "rtserve.fusion.fuse",
-    "rtserve.graphs.export",
-)
-HEAVY += ("rtserve.measure.evaluate", "rtserve.submission.bundle", "rtserve.submission.validate")
+HEAVY = ("torch", "onnxruntime", "onnx_ir", "onnxscript.optimizer", "mne", "mne.channels", "joblib", "scipy.stats")
+HEAVY += ("skorch", "matplotlib.figure", "jinja2", "rich.progress", "rtserve.cli.signals", "rtserve.cli.training")
+HEAVY += ("rtserve.cli.graphs", "rtserve.cli.fusion", "rtserve.cli.measure", "rtserve.cli.build", "rtserve.cli.check")
+HEAVY += ("rtserve.training.fit", "rtserve.fusion.fuse", "rtserve.fusion.run.order", "rtserve.graphs.export")
+HEAVY += ("rtserve.graphs.witness", "rtserve.measure.evaluate", "rtserve.submission.bundle")
+HEAVY += ("rtserve.submission.validate",)
 CLIENT = """\
 import json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)

@@ -191,7 +191,8 @@ def test_native_code_is_held_against_the_better_engine_and_what_is_slower_is_nam
 @pytest.mark.needs("braindecode.models")
 @pytest.mark.needs("openvino")
 def test_one_row_for_real(tmp_path: Path) -> None:
-    arguments = ["--only", "CompactRT", "--rounds", "2", "--cache", str(tmp_path / "cache"), "-o", str(tmp_path)]
+    arguments = ["--only", "CompactRT", "--shape", "16x100@100", "--rounds", "2"]
+    arguments += ["--cache", str(tmp_path / "cache"), "-o", str(tmp_path)]
     done = CliRunner().invoke(zoo.main, arguments)
     assert done.exit_code == 0, done.output
     (made,) = json.loads((tmp_path / "zoo.json").read_text())["rows"]

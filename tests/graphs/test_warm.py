@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -29,18 +30,12 @@ server.main()
 
 
 @pytest.fixture
-def full_pool(monkeypatch):
-    """A pool of its own, so that the servers of other tests are left alone."""
+def pool(monkeypatch):
+    """A pool of its own, so that the servers of other tests are left alone, which start sooner: exports get nowhere."""
     fresh = warm._Pool()
     monkeypatch.setattr(warm, "_POOL", fresh)
-    return fresh
-
-
-@pytest.fixture
-def pool(full_pool, monkeypatch):
-    """The same, of servers that start sooner: for exports that get nowhere."""
     monkeypatch.setattr(warm, "_SERVER", (sys.executable, "-c", LIGHT))
-    return full_pool
+    return fresh
 
 
 def running(pid):
@@ -49,21 +44,42 @@ def running(pid):
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def test_a_shared_start_gives_the_bytes_of_an_own_one_and_ends_with_its_block(full_pool, small_checkpoints):
-    def data(checkpoint):
-        return export(checkpoint, exporter=OWN, settings={"n_times": 40}).to_bytes()
+def test_a_shared_start_gives_the_bytes_of_an_own_one(small_checkpoints, small_members):
+    """One export after another network's in the server of this session; tests/graphs/test_export.py has an own start."""
 
-    own = data(small_checkpoints[0])
-    assert not full_pool.idle
+    def data(checkpoint):
+        settings = {"n_times": 40, "sfreq": 100.0, "target": "response_time"}
+        return export(checkpoint, exporter=OWN, settings=settings).to_bytes()
+
+    own = [path.read_bytes() for path in small_members]
+    assert own[0] != own[1]
     with warm.shared_start():
-        assert data(small_checkpoints[0]) == own
-        (server,) = full_pool.idle
-        assert data(small_checkpoints[1]) != own
-        assert data(small_checkpoints[0]) == own
-        assert full_pool.idle == [server]
+        assert data(small_checkpoints[1]) == own[1]
+        server = warm._POOL.idle[-1]
+        assert data(small_checkpoints[0]) == own[0]
+        assert warm._POOL.idle[-1] is server
+
+
+def test_a_server_is_kept_in_its_block_and_ends_with_it(pool, monkeypatch):
+    def told():
+        with pytest.raises(InputError, match="KeyError"):
+            export(None, exporter=f"{ODD}:broken")
+
+    with warm.shared_start():
+        told()
+        (server,) = pool.idle
+        told()
+        assert pool.idle == [server]
         assert running(server._process.pid)
-    assert not full_pool.idle
+    assert not pool.idle
     assert not running(server._process.pid)
+    own = []
+    nothing = subprocess.CompletedProcess((), 1, "", "")
+    monkeypatch.setattr(warm.subprocess, "run", lambda command, **_: own.append(command) or nothing)
+    with pytest.raises(ExportError, match="died"):
+        export(None, exporter=f"{ODD}:broken")
+    assert len(own) == 1, "outside of a block each has a process of its own"
+    assert not pool.idle
 
 
 def test_an_operator_that_an_exporter_enters_is_found_and_each_export_has_its_own_table(monkeypatch):
