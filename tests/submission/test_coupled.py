@@ -70,7 +70,7 @@ def test_build_says_it_where_the_contest_lets_it_pass(built):
     assert f"coupled: {told['by']}; the contest gives one window at a time" in build_text(built)
 
 
-def test_its_reference_answers_are_those_to_windows_as_the_contest_gives_them(built):
+def test_its_reference_answers_are_those_to_windows_as_the_contest_gives_them(built, quick_drives):
     found = verify(built.path)
     assert found.passed, [step for step in found.steps if step.status == "failed"]
 
@@ -83,7 +83,7 @@ def test_check_warns_of_it_and_finds_the_numbers_of_the_graph(built, quick_check
     assert report.verdict == "passed"
 
 
-def test_a_score_of_the_zip_is_one_of_the_contests_batch(built):
+def test_a_score_of_the_zip_is_one_of_the_contests_batch(built, quick_drives):
     rng = np.random.default_rng(0)
     X = (1e-5 * rng.standard_normal((24, 129, 200)) * rng.uniform(0.5, 2, (24, 1, 1))).astype("f4")
     y = (1.6 + 1e4 * X.std(axis=(1, 2))).astype("f4")
@@ -127,7 +127,7 @@ def allowed(tmp_path_factory):
     return build(recipe(folder, {"image": graph}, profile="eeg2026/image"), output=folder / "s.zip")
 
 
-def test_it_is_built_and_verified_where_the_contest_allows_it(allowed):
+def test_it_is_built_and_verified_where_the_contest_allows_it(allowed, quick_drives):
     assert "the contest gives 64 windows at once" in build_text(allowed)
     found = verify(allowed.path)
     assert found.passed, [step for step in found.steps if step.status == "failed"]

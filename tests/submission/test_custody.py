@@ -54,7 +54,7 @@ def rising(told):
     return done == sorted(done) and all(0 <= done < total for done, total, _ in told)
 
 
-def test_stages_are_told_as_they_come(built):
+def test_stages_are_told_as_they_come(built, quick_drives):
     told = []
     assert verify(built.path, progress=lambda *one: told.append(one)).passed
     assert rising(told)
@@ -74,7 +74,7 @@ def test_stages_are_told_as_they_come(built):
     assert told[-1][0] == told[-1][1] - 1
 
 
-def test_a_run_that_fails_comes_to_the_last_stage(built, tmp_path):
+def test_a_run_that_fails_comes_to_the_last_stage(built, tmp_path, quick_drives):
     told = []
 
     def spoil(files):
@@ -203,7 +203,7 @@ def test_extra_and_missing_files_are_named(built, tmp_path):
     assert "challenge_2.pt: is in the manifest, but not in the zip" in findings(missing)
 
 
-def test_answers_that_changed_are_caught_by_the_replay(built, tmp_path):
+def test_answers_that_changed_are_caught_by_the_replay(built, tmp_path, quick_drives):
     def other_reference(files):
         import io
 

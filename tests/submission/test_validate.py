@@ -162,7 +162,7 @@ def test_a_library_that_changed_between_versions_is_no_failure(quick_check):
 LIBRARY = """
 import torch
 from pathlib import Path
-from braindecode.models import EEGNeX
+from braindecode.models import ShallowFBCSPNet
 
 
 class Submission:
@@ -170,7 +170,7 @@ class Submission:
         self.device = DEVICE
 
     def get_model_challenge_1(self):
-        model = EEGNeX(n_chans=129, n_outputs=1, n_times=200, sfreq=100)
+        model = ShallowFBCSPNet(n_chans=129, n_outputs=1, n_times=200, sfreq=100)
         model.load_state_dict(torch.load(Path(__file__).parent / "weights.pt", map_location=self.device))
         return model
 
@@ -182,7 +182,7 @@ class Submission:
 def test_weights_that_do_not_fit_a_library_network_known_to_be_stable_fail(quick_check):
     from braindecode import models
 
-    state = models.EEGNeX(n_chans=129, n_outputs=1, n_times=200, sfreq=100).state_dict()
+    state = models.ShallowFBCSPNet(n_chans=129, n_outputs=1, n_times=200, sfreq=100).state_dict()
     fits = quick_check({"submission.py": LIBRARY, "weights.pt": saved(state)})
     assert fits.verdict == "passed", shapes.tick_list(fits)
     lost = next(iter(state))
