@@ -164,10 +164,10 @@ def fuse_with_report(
         provenance=Provenance(kind="fuse", details=details | {key: value for key, value in told.items() if value}),
     )
     fused, report = optimize_graph(
-        joined, members=prepared, graphs=graphs, plan=plan, passes=passes if optimize else (), engine=engine, tune=tune,
-        check=parity, seed=seed,
+        joined, members=prepared, graphs=graphs, names=[called[digest] for digest in plan.members], plan=plan,
+        passes=passes if optimize else (), engine=engine, tune=tune, check=parity, seed=seed,
     )  # fmt: skip
-    return fused, report.with_names([called[digest] for digest in plan.members]), report.parity
+    return fused, report, report.parity
 
 
 def _several(members: Any) -> Sequence[Graph | str | Path]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from rtserve.fusion.ir.passes import Refused
@@ -26,7 +25,7 @@ class Outcome:
     reason : str
         What it did, or why not, with the nodes.
     subject : str
-        Which graph: ``"member 1"``, ``"join"``.
+        Which graph: what a member is called, ``"plan"`` or ``"whole"``.
     macs_before, macs_after : int
         Multiply-adds of the graph per window around the pass.
     refused : tuple of Refused
@@ -80,12 +79,6 @@ class OptimizationReport:
     laid_out: str = ""
     timings: dict[str, Any] | None = None
     members: tuple[str, ...] = ()
-
-    def with_names(self, names: Sequence[str]) -> OptimizationReport:
-        """Return the report with members called by `names`, in the order of the plan."""
-        numbers = {f"member {k}": name for k, name in enumerate(names, start=1)}
-        renamed = tuple(replace(one, subject=numbers.get(one.subject, one.subject)) for one in self.outcomes)
-        return replace(self, outcomes=renamed, members=tuple(names))
 
     def explain(self) -> str:
         """Return the report as lines for a person."""

@@ -42,6 +42,7 @@ class _Task:
 
     joined: Graph
     graphs: Sequence[Graph]
+    names: Sequence[str]
     plan: FusionPlan
     wanted: Sequence[str] | None
     engine: Engine
@@ -71,6 +72,7 @@ def optimize_graph(
     *,
     members: Mapping[str, ir.Model],
     graphs: Sequence[Graph],
+    names: Sequence[str],
     plan: FusionPlan,
     passes: Sequence[str] | None = None,
     engine: str = "onnxruntime",
@@ -86,8 +88,8 @@ def optimize_graph(
         The plan, unoptimised; it says what is right.
     members : mapping of str to Model
         The different members as `rtserve.fusion.join.prepare_member` gives them, by digest.
-    graphs : sequence of Graph
-        All members.
+    graphs, names : sequence of Graph, of str
+        All members, and what they are called.
     plan : FusionPlan
         What is joined.
     passes : sequence of str, optional
@@ -109,7 +111,7 @@ def optimize_graph(
     reference = Reference(joined, seed=seed, alone=not joined.output_spec.coupled) if check else None
     before = reference.macs if reference is not None else count_macs(joined.model)
     plain = {digest: mark_layers(members[digest], number) for digest, number in plan.distinct.items()}
-    task = _Task(joined=joined, graphs=graphs, plan=plan, wanted=passes, engine=ENGINES[engine], seed=seed,
+    task = _Task(joined=joined, graphs=graphs, names=names, plan=plan, wanted=passes, engine=ENGINES[engine], seed=seed,
                  reference=reference, before=before, members=plain, networks=networks_of(plain, graphs, plan))  # fmt: skip
     outcomes: list[Outcome] = []
     model, timings = joined.model, None
@@ -135,6 +137,7 @@ def optimize_graph(
         parity=parity,
         laid_out=_in_its_engine(reference, result, engine),
         timings=timings,
+        members=tuple(names),
     )
     return replace(result, answers=reference.answers if reference is not None else None, stages=stages), report
 
@@ -190,9 +193,7 @@ def _optimise_members(task: _Task) -> tuple[dict[str, ir.Model], list[Outcome]]:
         if task.reference is not None:
             plain, brief = replace(task.graphs[number], model=model), len(task.members) > 1
             check = Reference(plain, seed=task.seed, brief=brief, alone=task.reference.alone).check
-        members[digest], found = run_passes(
-            model, passes, subject=f"member {number + 1}", wanted=task.wanted, check=check
-        )
+        members[digest], found = run_passes(model, passes, subject=task.names[number], wanted=task.wanted, check=check)
         outcomes += found
     return members, outcomes
 
