@@ -137,7 +137,7 @@ def _laid_out(step: StepGraph, engine: str) -> StepGraph:
         model = model.clone()
         as_means(model)
     passes = [one for one in passes_for(layout, "whole") if one.name not in SPREADING]
-    model, _ = run_passes(model, passes, subject="step", wanted=None, check=None)
+    model, _ = run_passes(model, passes, subject="step")
     for old, new in zip(step.model.graph.outputs, model.graph.outputs, strict=True):
         new.name, new.shape = old.name, old.shape
     normalise(model, name="step")

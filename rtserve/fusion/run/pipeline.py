@@ -52,10 +52,10 @@ class _Task:
     members: Mapping[str, ir.Model]
     networks: Networks | None
 
-    @property
-    def layout(self) -> tuple[Pass, ...]:
-        """The passes on the whole."""
-        return passes_for(self.engine.name, "whole")
+    def passes(self, scope: str) -> list[Pass]:
+        """Return the passes on a ``member`` or on the ``whole`` that are wanted."""
+        found = passes_for(self.engine.name, scope)
+        return [one for one in found if self.wanted is None or one.name in self.wanted]
 
     def check(self, model: ir.Model) -> str:
         """Return why a whole model is not the plan, or an empty text."""
@@ -63,8 +63,8 @@ class _Task:
 
     def laid_out(self, model: ir.Model, passes: Sequence[Pass] | None = None) -> tuple[ir.Model, list[Outcome]]:
         """Run the passes on the whole, or some of them, and return what `run_passes` does."""
-        passes = self.layout if passes is None else passes
-        return run_passes(model, passes, subject="whole", wanted=self.wanted, check=self.check)
+        passes = self.passes("whole") if passes is None else passes
+        return run_passes(model, passes, subject="whole", check=self.check)
 
 
 def optimize_graph(
@@ -183,9 +183,9 @@ def _optimised(task: _Task) -> tuple[dict[str, ir.Model], ir.Model, list[Outcome
 
 
 def _optimise_members(task: _Task) -> tuple[dict[str, ir.Model], list[Outcome]]:
-    passes = passes_for(task.engine.name, "member")
+    passes = task.passes("member")
     if not task.engine.reorders and all(view.kind == "identity" for view in task.plan.views):
-        passes = tuple(replace(one, run=one.alone or one.run) for one in passes)
+        passes = [replace(one, run=one.alone or one.run) for one in passes]
     members: dict[str, ir.Model] = {}
     outcomes: list[Outcome] = []
     for digest, number in task.plan.distinct.items():
@@ -193,7 +193,7 @@ def _optimise_members(task: _Task) -> tuple[dict[str, ir.Model], list[Outcome]]:
         if task.reference is not None:
             plain, brief = replace(task.graphs[number], model=model), len(task.members) > 1
             check = Reference(plain, seed=task.seed, brief=brief, alone=task.reference.alone).check
-        members[digest], found = run_passes(model, passes, subject=task.names[number], wanted=task.wanted, check=check)
+        members[digest], found = run_passes(model, passes, subject=task.names[number], check=check)
         outcomes += found
     return members, outcomes
 
@@ -261,7 +261,7 @@ def _variants(task: _Task, members: Mapping[str, ir.Model]) -> dict[str, ir.Mode
     first = next(iter(made.values()))
     made[APART] = _apart(task, members)[0]
     variants = {name: task.laid_out(model)[0] for name, model in made.items()}
-    for left_out in task.layout:
-        rest = [one for one in task.layout if one is not left_out]
+    for left_out in task.passes("whole"):
+        rest = [one for one in task.passes("whole") if one is not left_out]
         variants[f"without {left_out.name}"] = task.laid_out(first, rest)[0]
     return variants

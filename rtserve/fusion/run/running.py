@@ -43,12 +43,7 @@ def holds(check: Checker, model: ir.Model) -> bool:
 
 
 def run_passes(
-    model: ir.Model,
-    passes: Sequence[Pass],
-    *,
-    subject: str,
-    wanted: Sequence[str] | None,
-    check: Checker | None,
+    model: ir.Model, passes: Sequence[Pass], *, subject: str, check: Checker | None = None
 ) -> tuple[ir.Model, list[Outcome]]:
     """Run passes in order and keep those that leave the numbers as they are.
 
@@ -58,33 +53,28 @@ def run_passes(
     Parameters
     ----------
     model : onnx_ir.Model
-        Not changed.
+        Tidied, otherwise not changed.
     passes : sequence of Pass
         What to run.
     subject : str
         What the outcomes call the model.
-    wanted : sequence of str, optional
-        Names to run instead of all.
     check : callable, optional
         The exactness check; without it every change is kept.
     """
-    chosen = [one for one in passes if wanted is None or one.name in wanted]
-    tidy = cleaned(model)
-    done, outcomes = _in_order(*tidy, chosen, subject, None)
+    tidy, macs = cleaned(model)
+
+    def in_order(check: Checker | None) -> tuple[ir.Model, list[Outcome]]:
+        done, before, outcomes = tidy, macs, []
+        for one in passes:
+            done, outcome = _one(done, one, subject, check, before)
+            before = outcome.macs_after
+            outcomes.append(outcome)
+        return done, outcomes
+
+    done, outcomes = in_order(None)
     if check is None or all(outcome.status != "applied" for outcome in outcomes) or holds(check, done):
         return done, outcomes
-    return _in_order(*tidy, chosen, subject, check)
-
-
-def _in_order(
-    model: ir.Model, macs: int, passes: Sequence[Pass], subject: str, check: Checker | None
-) -> tuple[ir.Model, list[Outcome]]:
-    outcomes = []
-    for one in passes:
-        model, outcome = _one(model, one, subject, check, macs)
-        macs = outcome.macs_after
-        outcomes.append(outcome)
-    return model, outcomes
+    return in_order(check)
 
 
 def _one(model: ir.Model, one: Pass, subject: str, check: Checker | None, before: int) -> tuple[ir.Model, Outcome]:

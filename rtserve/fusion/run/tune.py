@@ -27,12 +27,7 @@ MARGIN = 0.98
 
 
 def choose(
-    joined: Graph,
-    default: ir.Model,
-    candidates: Mapping[str, ir.Model],
-    outcomes: list[Outcome],
-    *,
-    engine: str = "onnxruntime",
+    joined: Graph, default: ir.Model, candidates: Mapping[str, ir.Model], outcomes: list[Outcome], *, engine: str
 ) -> tuple[ir.Model, dict[str, Any]]:
     """Return the fastest model and the timings of all.
 

@@ -100,7 +100,7 @@ def test_sources_that_are_one_computation_are_one_value():
 def test_passes_that_move_sources_say_where_they_are_now(monkeypatch, activation):
     monkeypatch.setattr(paired, "_pays", lambda two: True)
     graph, model = assembled(("identity", "roll:+3", "roll:+4", "scale:1.5"), activation=activation)
-    model, outcomes = run_passes(model, BEHIND, subject="whole", wanted=None, check=None)
+    model, outcomes = run_passes(model, BEHIND, subject="whole")
     assert {o.name for o in outcomes if o.status == "applied"} >= {"layout", "paired"}
     assert require_true(model) == 1 + (not activation)
     assert any(first for _, first in sources(model).values())
@@ -123,6 +123,6 @@ def test_what_is_undone_leaves_the_hand_over_as_it_was():
 
     one = Pass(name="forgets", run=forget, why="a check undoes it")
     for verdict, kept in (("wrong", 1), ("", 0)):
-        after, _ = run_passes(model, [one], subject="whole", wanted=None, check=lambda trial, verdict=verdict: verdict)
+        after, _ = run_passes(model, [one], subject="whole", check=lambda trial, verdict=verdict: verdict)
         assert len(joints(after)) == kept
     assert require_true(model) == 1

@@ -207,7 +207,7 @@ def test_a_pass_that_changes_the_numbers_is_undone_and_reported(monkeypatch):
     reference, passes = Reference(graph), [Pass(name="wrong", run=wrong, why=""), Pass(name="crash", run=crash, why="")]
 
     def optimised():
-        return run_passes(graph.clone_model(), passes, subject="t", wanted=None, check=reference.check)
+        return run_passes(graph.clone_model(), passes, subject="t", check=reference.check)
 
     with pytest.raises(ValueError, match="no such thing"):  # here and in the zoo a rewrite that raises is a failure
         optimised()
@@ -233,7 +233,7 @@ def test_steps_are_checked_one_by_one_only_where_they_are_wrong_together():
     def optimised(*runs):
         asked.clear()
         passes = [Pass(name=run.__name__, run=run, why="") for run in runs]
-        return run_passes(graph.clone_model(), passes, subject="t", wanted=None, check=check)
+        return run_passes(graph.clone_model(), passes, subject="t", check=check)
 
     _, outcomes = optimised(right, right)
     assert ([o.status for o in outcomes], len(asked)) == (["applied", "applied"], 1)
