@@ -12,21 +12,21 @@ steps merge into one convolution instead. The order with fewer multiply-adds is 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import suppress
 from functools import partial
 
-import numpy as np
 import onnx_ir as ir
 
-from rtserve.fusion.affine.dense_step import mix_dense, on_the_window
+from rtserve.fusion.affine.dense_step import mix_dense
 from rtserve.fusion.affine.operator import spacings
-from rtserve.fusion.affine.toeplitz import Corner, Filter, distinct, read_by
+from rtserve.fusion.affine.space_first import macs_after, restored, space_first
 from rtserve.fusion.affine.trace import Trace, trace
 from rtserve.fusion.affine.trace_conv import DenseMix, JointMix
-from rtserve.fusion.affine.value import Affine, static_dims
+from rtserve.fusion.affine.value import side_by_side, static_dims
 from rtserve.fusion.ir.passes import PassResult, Refused
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
+from rtserve.graphs.macs import node_macs
 
 __all__ = ["run", "run_in_place"]
 
@@ -41,15 +41,20 @@ def run(model: ir.Model, *, share: bool = True) -> PassResult:
     share : bool
         Whether views may want to share what stands first.
     """
-    found = _traced(model)
-    result = PassResult()
+    found, result, x = _traced(model), PassResult(), model.graph.inputs[0]
     emit = Emitter(model.graph, before=next(iter(model.graph)), prefix="prefix")
     for node, refusal in found.refusals.items():
+        out = node.outputs[0]
         with result.at(node):
             if isinstance(refusal, DenseMix):
-                result.done(mix_dense(emit, model, node, refusal, found))
+                y, did = mix_dense(emit, x, refusal, node_macs(node) + found.macs(node.inputs[0]))
+                y = restored(emit, y, static_dims(out))
             elif isinstance(refusal, JointMix) and share:
-                result.done(on_the_window(emit, model, node, refusal))
+                y, did = _on_the_window(emit, x, refusal, static_dims(out)), "written on the window as it is"
+            else:
+                continue
+            supersede(model, out, y)
+            result.done(f"{out.name}: {did}")
     for siblings in _siblings(_worthwhile(model, found, result), found):
         result.done(_collapse(emit, model, siblings, found), len(siblings))
     if not result.changed:
@@ -62,22 +67,28 @@ run_in_place = partial(run, share=False)
 be shared between views; for a single view it saves nothing, and OpenVINO was up to a tenth slower for it."""
 
 
+def _on_the_window(emit: Emitter, x: ir.Value, joint: JointMix, dims: tuple[int, ...]) -> ir.Value:
+    """Return a convolution over a rearranged window as one on (n_chans, n_times) itself, which views can share."""
+    if joint.conv is None:
+        raise joint
+    return emit("Unsqueeze", joint.conv.emit(emit, x), [3 if dims[2] == 1 else 2])
+
+
 def _traced(model: ir.Model) -> Trace:
     """Return the trace by the fewest impulses that tell what every value reads."""
     *closer, last = spacings(static_dims(model.graph.inputs[0])[1])
     for apart in closer:
-        found = trace(model, apart)
-        if not _tangled(model, found):
-            return found
-        del found  # before the next, which is twice as large
+        with suppress(Refused):  # what was found goes before the next, which is twice as large
+            return _told(model, trace(model, apart))
     return trace(model, last)
 
 
-def _tangled(model: ir.Model, found: Trace) -> bool:
-    """Whether what some value reads cannot be told from its responses."""
-    mixed = [affine for v in _frontier(model, found) if (affine := found.values[v]).mixed]
-    mixed += [one.value for one in found.refusals.values() if isinstance(one, DenseMix)]
-    return any(affine.tangled for affine in mixed)
+def _told(model: ir.Model, found: Trace) -> Trace:
+    """Return a trace; refuse where what some value reads cannot be told from its responses."""
+    asked = [affine for v in _frontier(model, found) if (affine := found.values[v]).mixed]
+    for affine in [*asked, *(one.value for one in found.refusals.values() if isinstance(one, DenseMix))]:
+        _ = affine.operator
+    return found
 
 
 def _frontier(model: ir.Model, found: Trace) -> list[ir.Value]:
@@ -113,7 +124,7 @@ def _less(value: ir.Value, found: Trace) -> int:
     affine = found.values[value]
     if not affine.mixed:
         raise Refused("the non-linearity comes before the spatial step")
-    before, after = found.macs(value), _macs_after(affine)
+    before, after = found.macs(value), macs_after(affine)
     if after >= before:
         raise Refused(f"{before:,} multiply-adds now, {after:,} collapsed")
     return after
@@ -136,175 +147,22 @@ def _siblings(values: list[ir.Value], found: Trace) -> list[list[ir.Value]]:
 def _join_pays(values: list[ir.Value], found: Trace) -> bool:
     """Whether filtering side by side costs at most as much again as filtering one by one."""
     affines = [found.values[value] for value in values]
-    joint = _beside(affines)
+    joint = side_by_side(affines, 0)
     if any(affine.operator.filter is None for affine in (*affines, joint)):
         return False
-    return _macs_after(joint) <= 2 * sum(map(_macs_after, affines))
-
-
-def _beside(affines: list[Affine]) -> Affine:
-    """Return mixed affine values side by side along the features."""
-    if len(affines) == 1:
-        return affines[0]
-    return Affine(
-        response=np.concatenate([a.response for a in affines], axis=1),
-        bias=np.concatenate([a.bias for a in affines], axis=1),
-        dims=(sum(a.dims[0] for a in affines), *affines[0].dims[1:]),
-        n_times=affines[0].n_times,
-        electrode=None,
-        spatial=np.concatenate([a.spatial for a in affines if a.spatial is not None]),
-        dropped=frozenset.intersection(*(a.dropped for a in affines)),
-    )
+    return macs_after(joint) <= 2 * sum(map(macs_after, affines))
 
 
 def _collapse(emit: Emitter, model: ir.Model, values: list[ir.Value], found: Trace) -> str:
     """Emit a group of values, space first, in the place of what computed them; return what was done."""
     affines = [found.values[value] for value in values]
-    joint = _beside(affines)
-    shape = joint.operator.filter
-    before = sum(found.macs(value) for value in values)
-    result = _restore_shape(emit, _emit_rank_one(emit, model, joint), joint.dims)
-    sizes = [affine.dims[0] for affine in affines]
-    parts = emit.many("Split", result, sizes, n=len(sizes), axis=1) if len(sizes) > 1 else [result]
+    joint, sizes = side_by_side(affines, 0), [affine.dims[0] for affine in affines]
+    before = sum(map(found.macs, values))
+    y = restored(emit, space_first(emit, model.graph.inputs[0], joint), joint.dims)
+    parts = emit.many("Split", y, sizes, n=len(sizes), axis=1) if len(sizes) > 1 else [y]
     for value, part in zip(values, parts, strict=True):
         supersede(model, value, part)
+    shape = joint.operator.filter
     kind = "dense in time" if shape is None else f"{shape.conv.taps} taps" + ", edges corrected" * bool(shape.corners)
     names = " + ".join(str(value.name) for value in values)
-    after = _macs_after(joint)
-    return f"{names}: space first, then {kind}; {before:,} -> {after:,} multiply-adds"
-
-
-def _macs_after(affine: Affine) -> int:
-    assert affine.spatial is not None
-    features, n_chans = affine.spatial.shape
-    shape, n_in, n_out = affine.operator.filter, affine.operator.n_in, affine.operator.n_out
-    mix = features * n_chans * n_in
-    if shape is None:
-        return int(mix + features * n_in * n_out)
-    corners = sum(c.matrix.size for c in shape.corners)
-    return int(mix + (0 if shape.trivial else features * shape.conv.taps * n_out + corners))
-
-
-def _emit_rank_one(emit: Emitter, model: ir.Model, affine: Affine) -> ir.Value:
-    """Emit S x, the temporal operator and the bias; return (batch, features, 1, n_out)."""
-    shape = affine.operator.filter
-    assert affine.spatial is not None
-    bias = affine.bias.reshape(affine.dims[0], -1)
-    steady = bias[:, bias.shape[1] // 2]  # in the middle of the window
-    rest = bias - steady[:, None]
-    trivial = shape is not None and shape.trivial
-    spatial = affine.spatial * (shape.conv.weight[:, 0] if shape is not None and trivial else 1.0)
-    x = model.graph.inputs[0]
-    if affine.dropped:
-        read = [c for c in range(spatial.shape[1]) if c not in affine.dropped]
-        x, spatial = emit("Gather", x, read, axis=1), spatial[:, read]
-    weight = spatial[:, :, None].astype(np.float32)
-    if trivial:
-        y = emit("Unsqueeze", emit("Conv", x, weight, steady.astype(np.float32)), [2])
-    else:
-        u = emit("Unsqueeze", emit("Conv", x, weight), [2])
-        if shape is not None:
-            return _emit_filter(emit, u, shape, steady, rest)
-        y = _emit_dense(emit, u, affine.operator.array)
-        rest = rest + steady[:, None]
-    if not rest.any():
-        return y
-    wide = rest if np.ptp(rest, axis=1).max() > 0 else rest[:, :1]
-    return emit("Add", y, wide[None, :, None, :].astype(np.float32))
-
-
-def _emit_filter(emit: Emitter, u: ir.Value, shape: Filter, steady: np.ndarray, rest: np.ndarray) -> ir.Value:
-    """Emit the depthwise filter on u (batch, features, 1, n_in), its ends corrected by themselves."""
-    y = replace(shape.conv, bias=steady).emit(emit, u)
-    covered = np.zeros(rest.shape[1], dtype=bool)
-    for corner in shape.corners:
-        covered[corner.rows] = True
-    if rest[:, ~covered].any():
-        y, rest = emit("Add", y, rest[None, :, None, :].astype(np.float32)), np.zeros_like(rest)
-    return _correct_ends(emit, u, y, shape.corners, rest, shape.conv.n_in) if shape.corners else y
-
-
-def _correct_ends(
-    emit: Emitter, u: ir.Value, y: ir.Value, corners: tuple[Corner, ...], rest: np.ndarray, n_in: int
-) -> ir.Value:
-    """Add every corner's product to its end of y; the middle is not touched.
-
-    The samples that the corners read are put side by side and multiplied with one matrix per distinct filter and end,
-    filters in front, so that the rows of one product are all windows and all outputs of a filter.
-    """
-    features, n_out = rest.shape
-    corners = _alike(corners, n_in, n_out)
-    run = min(distinct(corner.matrix)[1] for corner in corners)
-    filters, ends = features // run, len(corners)
-    _, columns, width = corners[0].matrix.shape
-    matrices = np.stack([corner.matrix[::run] for corner in corners], axis=1).reshape(-1, columns, width)
-    cut = [emit.slice(u, 3, c.columns.start, c.columns.stop) for c in corners]
-    edge = emit("Concat", *cut, axis=3) if ends > 1 else cut[0]
-    front = emit("Transpose", emit("Reshape", edge, [-1, filters, run, ends, columns]), perm=[1, 3, 0, 2, 4])
-    product = emit("MatMul", emit("Reshape", front, [filters * ends, -1, columns]), matrices.astype(np.float32))
-    back = emit("Transpose", emit("Reshape", product, [filters, ends, -1, run, width]), perm=[2, 0, 3, 1, 4])
-    fix = emit("Reshape", back, [-1, features, 1, ends * width])
-    inside = np.concatenate([rest[:, c.rows] for c in corners], axis=1)
-    if inside.any():
-        fix = emit("Add", fix, inside[None, :, None, :].astype(np.float32))
-    return _put_ends(emit, y, fix, corners, n_out)
-
-
-def _alike(corners: tuple[Corner, ...], n_in: int, n_out: int) -> tuple[Corner, ...]:
-    """Return corners of one size: the smaller one reaches further in, with zeros."""
-    columns = max(c.columns.stop - c.columns.start for c in corners)
-    rows = max(c.rows.stop - c.rows.start for c in corners)
-    return tuple(_widened(corner, columns, rows, n_in, n_out) for corner in corners)
-
-
-def _widened(corner: Corner, columns: int, rows: int, n_in: int, n_out: int) -> Corner:
-    reach, left = _grown(corner.columns, columns, n_in)
-    span, top = _grown(corner.rows, rows, n_out)
-    matrix = np.zeros((len(corner.matrix), columns, rows))
-    _, own_columns, own_rows = corner.matrix.shape
-    matrix[:, left : left + own_columns, top : top + own_rows] = corner.matrix
-    return Corner(rows=span, columns=reach, matrix=matrix)
-
-
-def _grown(part: slice, size: int, n: int) -> tuple[slice, int]:
-    """Return a part of 0..n grown to `size`, and how much of the growth is in front."""
-    start = min(part.start, n - size) if part.start else 0
-    return slice(start, start + size), part.start - start
-
-
-def _put_ends(emit: Emitter, y: ir.Value, fix: ir.Value, corners: tuple[Corner, ...], n_out: int) -> ir.Value:
-    """Return y with the columns of `fix` added where the corners' rows are."""
-    width = corners[0].rows.stop - corners[0].rows.start
-    fixes = emit.many("Split", fix, [width] * len(corners), n=len(corners), axis=3) if len(corners) > 1 else [fix]
-    left = width if corners[0].rows.start == 0 else 0
-    right = width if corners[-1].rows.stop == n_out and corners[-1].rows.start else 0
-    sizes = [size for size in (left, n_out - left - right, right) if size]
-    parts = emit.many("Split", y, sizes, n=len(sizes), axis=3)
-    if left:
-        parts[0] = emit("Add", parts[0], fixes[0])
-    if right:
-        parts[-1] = emit("Add", parts[-1], fixes[-1])
-    return emit("Concat", *parts, axis=3)
-
-
-def _emit_dense(emit: Emitter, u: ir.Value, operator: np.ndarray) -> ir.Value:
-    """Emit a dense temporal operator as one matrix product per distinct filter on u (batch, features, 1, n_in)."""
-    read = read_by(operator)
-    u = emit.take(u, 3, read, operator.shape[2])
-    matrices, run = distinct(operator[..., read])
-    kernels = matrices.transpose(0, 2, 1).astype(np.float32)
-    if len(kernels) == 1:
-        return emit("MatMul", u, kernels[0])
-    if run == 1:
-        return emit("MatMul", u, kernels)
-    parts = emit.many("Split", u, [run] * len(kernels), n=len(kernels), axis=1)
-    return emit("Concat", *[emit("MatMul", part, kernel) for part, kernel in zip(parts, kernels, strict=True)], axis=1)
-
-
-def _restore_shape(emit: Emitter, y: ir.Value, dims: tuple[int, ...]) -> ir.Value:
-    """Give (batch, features, 1, n_out) the shape the graph expects."""
-    if len(dims) == 3 and dims[1] == 1:
-        return y
-    if len(dims) == 2:
-        return emit("Squeeze", y, [2])
-    return emit("Reshape", y, [0, *dims])
+    return f"{names}: space first, then {kind}; {before:,} -> {macs_after(joint):,} multiply-adds"

@@ -5,7 +5,7 @@ Before the electrodes are mixed, every element is one electrode seen through a t
 .. math:: v[f, e, t] = \sum_\tau P[f, t, \tau]\, z[e, \tau] + b[e, f, t], \qquad z = M x,
 
 and P is kept with the electrode axis reduced to length 1. M is what was done to the electrodes as such: scales, references,
-differences, a choice of them. After a spatial step the electrodes are gone:
+differences, a choice of them. A spatial step is one more M, S, but each of its rows has a P of its own from then on:
 
 .. math:: v[g, t] = \sum_e S[g, e] \sum_\tau P[g, t, \tau]\, x[e, \tau] + b[g, t].
 
@@ -15,7 +15,7 @@ All arrays are float64. Padding, chained filters, views and filter banks by Four
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -24,9 +24,10 @@ import numpy as np
 import onnx_ir as ir
 
 from rtserve.fusion.affine.operator import Operator, operator_of, probes
+from rtserve.fusion.ir.nodes import inner_dims
 from rtserve.fusion.ir.passes import Refused
 
-__all__ = ["Affine", "axes_in", "guard", "static_dims"]
+__all__ = ["Affine", "axes_in", "side_by_side", "static_dims"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,15 +46,13 @@ class Affine:
     n_times : int
         Samples of the window.
     electrode : int or None
-        Axis of `dims` along which electrodes still lie.
-    spatial : ndarray, float64, (features, n_chans), or None
-        S, once mixed; features are axis 0 of `dims`.
-    mix : ndarray, float64, (electrodes, n_chans), or None
-        M; None where the electrodes are the window's channels.
+        Axis of `dims` along which electrodes still lie; None where they are mixed, or lie on the batch.
+    mix : ndarray, float64, (electrodes or features, n_chans)
+        M, or S where `mixed`.
+    mixed : bool
+        Whether a spatial step has been taken; features are axis 0 of `dims` then.
     dropped : frozenset of int
         Channels of the window that were left out on the way: what is in them, NaN too, must not be read.
-    folded : int
-        Where a reshape laid the electrodes on the batch, as encoders of one channel do, how many they are; else 0.
     bank : int
         Where a reshape laid the electrodes of several filters end to end on axis 0, how many filters; `response` keeps
         that axis at one entry per filter. Only a grouped spatial step can follow.
@@ -64,10 +63,9 @@ class Affine:
     dims: tuple[int, ...]
     n_times: int
     electrode: int | None
-    spatial: np.ndarray | None = None
-    mix: np.ndarray | None = None
+    mix: np.ndarray
+    mixed: bool = False
     dropped: frozenset[int] = frozenset()
-    folded: int = 0
     bank: int = 1
 
     @classmethod
@@ -75,78 +73,64 @@ class Affine:
         """Return the input itself, (n_chans, n_times), traced by impulses so far apart."""
         return cls(
             response=probes(n_times, apart)[:, None, :], bias=np.zeros((1, 1, n_times)), dims=(n_chans, n_times),
-            n_times=n_times, electrode=0,
+            n_times=n_times, electrode=0, mix=np.eye(n_chans),
         )  # fmt: skip
 
     @property
-    def mixed(self) -> bool:
-        """Whether a spatial step has been taken."""
-        return self.spatial is not None
-
-    @property
-    def reduced(self) -> tuple[int, ...]:
-        """`dims` with the electrode axis of length 1 (or of one entry per filter, where a bank lies on it)."""
-        return tuple(self.bank if axis == self.electrode else dim for axis, dim in enumerate(self.dims))
+    def folded(self) -> int:
+        """How many electrodes a reshape laid on the batch, as encoders of one channel do."""
+        return 0 if self.mixed or self.electrode is not None else len(self.mix)
 
     @cached_property
     def operator(self) -> Operator:
         """P, what follows the features flattened."""
         return operator_of(self.response.reshape(len(self.response), self.dims[0], -1), self.n_times)
 
-    @property
-    def tangled(self) -> bool:
-        """Whether what the value reads cannot be told from its responses."""
-        try:
-            return not len(self.operator.array)
-        except Refused:
-            return True
-
-    def mapped(
-        self, linear: Callable[[np.ndarray], np.ndarray], dims: tuple[int, ...], electrode: int | None
-    ) -> Affine:
-        """Return the value after a linear map that acts on arrays (batch, *reduced)."""
+    def mapped(self, linear: Callable[[np.ndarray], np.ndarray], electrode: int | None) -> Affine:
+        """Return the value after a linear map of arrays (batch, *reduced), and where it leaves the electrodes."""
         both = linear(np.concatenate([self.response, self.bias]))
-        n = len(self.response)
-        return replace(self, response=both[:n], bias=both[n:], dims=dims, electrode=electrode)
-
-    @property
-    def electrodes(self) -> np.ndarray:
-        """M, (electrodes, n_chans)."""
-        return np.eye(self.folded or self.dims[self.electrode or 0]) if self.mix is None else self.mix
+        n, dims = len(self.response), list(both.shape[1:])
+        if electrode is not None:
+            dims[electrode] = len(self.mix)
+        return replace(self, response=both[:n], bias=both[n:], dims=tuple(dims), electrode=electrode)
 
     def along(self, axis: int, linear: Callable[[np.ndarray, int], np.ndarray]) -> Affine:
         """Return the value after a linear map along one axis of `dims`, given the array and the axis there."""
         if axis == self.electrode:
-            return self._over_electrodes(lambda a: linear(a, 0))
-        guard(self, [axis])
-        made = self.mapped(lambda a: linear(a, axis + 1), self.dims, self.electrode)
-        return replace(made, dims=(*self.dims[:axis], made.response.shape[axis + 1], *self.dims[axis + 1 :]))
+            return self._over_electrodes(axis, linear)
+        if self.mixed and axis == 0:
+            raise Refused("it acts on the spatial filters")
+        return self.mapped(lambda a: linear(a, axis + 1), self.electrode)
 
-    def _over_electrodes(self, linear: Callable[[np.ndarray], np.ndarray]) -> Affine:
-        """Return the value after a linear map along the first axis of arrays that have the electrodes there."""
-        axis, before = self.electrode or 0, self.electrodes
-        mix, bias = linear(before), self.bias[:1]
+    def _over_electrodes(self, axis: int, linear: Callable[[np.ndarray, int], np.ndarray]) -> Affine:
+        """Return the value after a linear map of the electrodes, which are the first axis of `mix` and `bias`."""
+        mix, bias = linear(self.mix, 0), self.bias[:1]
         if self.bias.any():
-            bias = linear(np.broadcast_to(self.bias, (len(before), *bias.shape[1:])))
+            bias = linear(np.broadcast_to(self.bias, (len(self.mix), *bias.shape[1:])), 0)
         return replace(
             self,
             mix=mix,
             bias=bias,
             dims=(*self.dims[:axis], len(mix), *self.dims[axis + 1 :]),
-            dropped=self.dropped | {int(c) for c in np.flatnonzero(before.any(axis=0) & ~mix.any(axis=0))},
+            dropped=self.dropped | {int(c) for c in np.flatnonzero(self.mix.any(axis=0) & ~mix.any(axis=0))},
         )
 
-    def spatial_step(self, weights: np.ndarray, shift: np.ndarray, source: np.ndarray, dims: tuple[int, ...]) -> Affine:
+    def picked(self, axis: int, numbers: np.ndarray) -> Affine:
+        """Return some entries along an axis; the value itself where they are all, in order."""
+        if np.array_equal(numbers, np.arange(self.dims[axis])):
+            return self
+        return self.along(axis, lambda a, at: np.take(a, numbers, axis=at))
+
+    def spatial_step(self, weights: np.ndarray, shift: np.ndarray, source: np.ndarray) -> Affine:
         """Return what weighs the electrodes, weights (features, electrodes); each output reads one of the filters."""
-        shape = (self.response.shape[0], len(weights), *self.response.shape[2:])
-        response = np.broadcast_to(self.response, shape) if self.response.shape[1] == 1 else self.response[:, source]
-        column = (-1, *(1,) * (self.bias.ndim - 2))
-        own = self.bias[:, source]
+        shape = (len(self.response), len(weights), *self.response.shape[2:])
+        one = self.response.shape[1] == 1
+        response, own = np.broadcast_to(self.response, shape) if one else self.response[:, source], self.bias[:, source]
+        column = (-1, *(1,) * (own.ndim - 2))
         summed = weights.sum(1).reshape(column) * own[0] if len(own) == 1 else np.einsum("ge,eg...->g...", weights, own)
-        spatial = weights if self.mix is None else weights @ self.mix
         return replace(
-            self, response=response, bias=(summed + shift.reshape(column))[None], dims=dims, electrode=None,
-            spatial=spatial, mix=None, bank=1,
+            self, response=response, bias=(summed + shift.reshape(column))[None], dims=shape[1:],
+            electrode=None, mix=weights @ self.mix, mixed=True, bank=1,
         )  # fmt: skip
 
     def as_electrodes(self) -> Affine:
@@ -157,81 +141,70 @@ class Affine:
         Refused
             Where each has a filter of its own.
         """
-        first = np.broadcast_to(self.response[:, :1], self.response.shape)
-        if self.spatial is None or not np.array_equal(self.response, first):
+        if (self.response != self.response[:, :1]).any():
             raise Refused("it splits, mixes or moves spatial filters")
-        bias = self.bias[0][:, None]
-        return replace(self, response=self.response[:, :1], bias=bias, electrode=0, mix=self.spatial, spatial=None)
+        return replace(self, response=self.response[:, :1], bias=self.bias[0][:, None], electrode=0, mixed=False)
 
     def reshaped(self, dims: tuple[int, ...]) -> Affine:
         """Return the value under another shape; the electrode axis must stay whole."""
-        electrode = None
-        if self.mixed and dims[0] != self.dims[0]:
+        size = math.prod(dims)
+        if self.mixed and dims[:1] != self.dims[:1]:
             return self.as_electrodes().reshaped(dims)
         if self.electrode == 1 and self.dims[0] > 1 and dims == (self.dims[0] * self.dims[1], *self.dims[2:]):
-            return self._laid_end_to_end(dims)
-        if self.folded and math.prod(dims) == self.folded * math.prod(self.dims):
-            return self._off_the_batch().reshaped(dims)
-        on_the_batch = self.electrode == 0 and self.bank == 1 < self.dims[0]
-        if on_the_batch and math.prod(dims) == math.prod(self.dims[1:]):
-            return self._on_the_batch().reshaped(dims)
-        if self.electrode is not None:
-            electrode = _same_axis(self.dims, dims, self.electrode)
+            return replace(self.mapped(lambda a: a[:, :, 0], 0), dims=dims, bank=self.dims[0])
+        if self.folded and size == self.folded * math.prod(self.dims):
+            return self.mapped(lambda a: a[:, None], 0).reshaped(dims)  # electrodes come off the batch
+        if self.electrode == 0 and self.bank == 1 < self.dims[0] and size == math.prod(self.dims[1:]):
+            return self.mapped(lambda a: a[:, 0], None).reshaped(dims)  # or are laid on it
+        electrode = self.electrode
+        if electrode is not None:
+            front = math.prod(self.dims[:electrode])
+            starts = (k for k, dim in enumerate(dims) if dim == len(self.mix) and math.prod(dims[:k]) == front)
+            electrode = next(starts, None)
+        if size != math.prod(self.dims) or (electrode is None) != (self.electrode is None):
+            raise Refused("a reshape mixes the electrode axis with another")
         reduced = tuple(1 if axis == electrode else dim for axis, dim in enumerate(dims))
-        return self.mapped(lambda a: a.reshape(len(a), *reduced), dims, electrode)
+        return self.mapped(lambda a: a.reshape(len(a), *reduced), electrode)
 
-    def _on_the_batch(self) -> Affine:
-        """Return the value with its electrodes, which are in front, laid on the batch."""
-        return replace(
-            self, response=self.response[:, 0], bias=self.bias[:, 0], dims=self.dims[1:], electrode=None,
-            folded=self.dims[0],
-        )  # fmt: skip
-
-    def _off_the_batch(self) -> Affine:
-        """Return the value with its electrodes in front again."""
-        return replace(
-            self, response=self.response[:, None], bias=self.bias[:, None], dims=(self.folded, *self.dims), electrode=0,
-            folded=0,
-        )  # fmt: skip
-
-    def _laid_end_to_end(self, dims: tuple[int, ...]) -> Affine:
-        """Return the electrodes of all filters on one axis, filter by filter."""
-        filters = self.dims[0]
-        return replace(
-            self,
-            response=self.response.reshape(len(self.response), filters, *self.dims[2:]),
-            bias=self.bias.reshape(len(self.bias), filters, *self.dims[2:]),
-            dims=dims,
-            electrode=0,
-            bank=filters,
-        )
+    def transposed(self, perm: Sequence[int] | None) -> Affine:
+        """Return the value with its axes, the batch included, in another order."""
+        if perm is None or perm[0] != 0:
+            raise Refused("a transpose moves the batch")
+        if self.mixed and perm[1] != 1:
+            return self.as_electrodes().transposed(perm)
+        electrode = None if self.electrode is None else perm.index(self.electrode + 1) - 1
+        return self.mapped(lambda a: a.transpose(perm), electrode)
 
 
-def _same_axis(old: tuple[int, ...], new: tuple[int, ...], axis: int) -> int:
-    """Return where axis `axis` of `old` is in `new`, if a reshape leaves it whole."""
-    for candidate, dim in enumerate(new):
-        whole = math.prod(new) == math.prod(old)
-        if whole and dim == old[axis] and math.prod(new[:candidate]) == math.prod(old[:axis]):
-            return candidate
-    raise Refused("a reshape mixes the electrode axis with another")
+def side_by_side(values: Sequence[Affine], axis: int) -> Affine:
+    """Return values that are alike but along an axis as one."""
+    if len(values) == 1:
+        return values[0]
+    first, rows = values[0], [max(len(v.bias) for v in values)] * len(values)
+    joined, at = first, axis + 1
+    if axis == first.electrode:
+        rows, at = [len(v.mix) for v in values], 0
+    else:
+        joined = replace(first, response=np.concatenate([v.response for v in values], axis=at))
+    if axis == first.electrode or (first.mixed and axis == 0):
+        joined = replace(joined, mix=np.concatenate([v.mix for v in values]))
+    biases = [np.broadcast_to(v.bias, (n, *v.bias.shape[1:])) for v, n in zip(values, rows, strict=True)]
+    return replace(
+        joined,
+        bias=np.concatenate(biases, axis=at),
+        dims=(*first.dims[:axis], sum(v.dims[axis] for v in values), *first.dims[axis + 1 :]),
+        dropped=frozenset.intersection(*(v.dropped for v in values)),
+    )
 
 
 def static_dims(value: ir.Value | None) -> tuple[int, ...]:
     """Return the shape of a value without its batch; refuse where it is not known or the batch is not first."""
     if value is None or value.shape is None or not len(value.shape):
         raise Refused("a shape is not known")
-    dims = list(value.shape)
-    if isinstance(dims[0], int) or not all(isinstance(dim, int) for dim in dims[1:]):
+    dims = inner_dims(value)
+    if dims is None or isinstance(value.shape[0], int):
         raise Refused(f"shape {value.shape} has no batch in front")
-    return tuple(int(dim) for dim in dims[1:])  # type: ignore[arg-type]
-
-
-def guard(value: Affine, axes: list[int]) -> None:
-    """Refuse where `axes` of a value hold its electrodes or its spatial filters."""
-    if value.electrode in axes:
-        raise Refused("it acts on the electrodes")
-    if value.mixed and 0 in axes:
-        raise Refused("it acts on the spatial filters")
+    return tuple(dims)
 
 
 def axes_in(value: Affine, axes: Any) -> list[int]:

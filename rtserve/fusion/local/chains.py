@@ -43,39 +43,32 @@ def _unrepeated(node: ir.Node) -> int:
     changed = 0
     for index, value in enumerate(node.inputs if has(node, Trait.BROADCASTS) else ()):
         repeat = producer(value)
-        if repeat is None or repeat.op_type not in ("Tile", "Expand") or constant(repeat.inputs[0]) is None:
+        array = constant(repeat.inputs[0]) if repeat is not None and repeat.op_type in ("Tile", "Expand") else None
+        shape = value.shape if array is not None and value is not None else None
+        if repeat is None or array is None or shape is None or array.ndim != len(shape):
             continue
-        source, other = repeat.inputs[0], node.inputs[1 - index]
-        if _same_shape(other, node.outputs[0]) and _only_ones_repeated(source, value):
-            node.replace_input_with(index, source)
+        only_ones = all(a in (1, b) for a, b in zip(array.shape, shape, strict=True))
+        if only_ones and _same_shape(node.inputs[1 - index], node.outputs[0]):
+            node.replace_input_with(index, repeat.inputs[0])
             changed += 1
     return changed
 
 
-def _same_shape(one: ir.Value | None, other: ir.Value | None) -> bool:
+def _same_shape(one: ir.Value | None, other: ir.Value) -> bool:
     """Whether two values have the same axes; the first, the batch, may go by two names."""
     dims = inner_dims(one)
     return dims is not None and dims == inner_dims(other) and one.shape[0] != 1  # type: ignore[union-attr,index]
 
 
-def _only_ones_repeated(source: ir.Value | None, repeated: ir.Value | None) -> bool:
-    if source is None or repeated is None or source.shape is None or repeated.shape is None:
-        return False
-    if len(source.shape) != len(repeated.shape):
-        return False
-    return all(a in (1, b) for a, b in zip(source.shape, repeated.shape, strict=True))
-
-
 def _merge(model: ir.Model, node: ir.Node) -> int:
     if node.op_type != "Concat" or len(node.inputs) < FEWEST:
         return 0
-    joined = [value for value in node.inputs if value is not None]
-    if node.attributes.get_int("axis", 0) != 1 or len(joined) < len(node.inputs):
+    if node.attributes.get_int("axis", 0) != 1:
         raise Refused("it joins along another axis than the first")
     dims = _inner(node.inputs[0])
     emit = Emitter(model.graph, before=node, prefix="chains")
     chain = _Chain(emit, len(node.inputs))
-    y = chain.of(joined)
+    y = chain.of(node.inputs)
     if not chain.steps:
         raise Refused("no chain in front of it")
     supersede(model, node.outputs[0], emit("Reshape", y, [-1, len(node.inputs) * dims[0], *dims[1:]]))
@@ -106,7 +99,7 @@ class _Chain:
         self.steps = 0
         self._done: dict[Any, ir.Value] = {}
 
-    def of(self, values: list[ir.Value]) -> ir.Value:
+    def of(self, values: Sequence[ir.Value | None]) -> ir.Value:
         """Return the values of all chains at one place as one.
 
         Raises
@@ -118,67 +111,66 @@ class _Chain:
             self._done[values[0]] = self._made(values)
         return self._done[values[0]]
 
-    def _made(self, values: list[ir.Value]) -> ir.Value:
-        nodes = [value.producer() for value in values]
-        first = nodes[0]
-        if first is None or len(set(values)) != self.n:
+    def _made(self, values: Sequence[ir.Value | None]) -> ir.Value:
+        first = producer(values[0])
+        if first is None or len(set(values)) < self.n:
             raise Refused("the chains share a value in front")
-        if any(node is None or node.op_type != first.op_type for node in nodes):
-            raise Refused("the chains differ")
-        if any(len(node.outputs) != 1 or attributes_of(node) != attributes_of(first) for node in nodes):  # type: ignore[union-attr,arg-type]
+        nodes = [node for node in map(producer, values) if node is not None and _form(node) == _form(first)]
+        if len(nodes) < self.n or len(first.outputs) != 1:
             raise Refused("the chains differ")
         if first.op_type == "Slice":
-            return self._rows(nodes)  # type: ignore[arg-type]
+            return self._rows(nodes)
         if not _keeps_batch(first):
             raise Refused(f"{first.op_type} may mix windows")
         self.steps += 1
-        return self._step(nodes, values[0])  # type: ignore[arg-type]
+        return self._step(nodes)
 
     def _rows(self, nodes: Sequence[ir.Node]) -> ir.Value:
         """Return rows 0 to N of one value, one in each chain, as (batch N, 1, ...)."""
         x = nodes[0].inputs[0]
         for number, node in enumerate(nodes):
-            known = [constant(v) for v in node.inputs[1:]]
-            if node.inputs[0] is not x or len(known) < 3 or any(array is None or array.size != 1 for array in known):
+            known = [array.item() for array in map(constant, node.inputs[1:]) if array is not None and array.size == 1]
+            if node.inputs[0] is not x or not 3 <= len(known) == len(node.inputs) - 1:
                 raise Refused("the chains begin with different values")
-            if [int(array.reshape(())) for array in known[:3] if array is not None] != [number, number + 1, 1]:
+            if known[:3] != [number, number + 1, 1]:
                 raise Refused("the chains do not read one row each, in order")
         dims = _inner(x)
         if dims[0] != self.n:
             raise Refused("the chains do not read every row")
         return self.emit("Reshape", x, [-1, 1, *dims[1:]])
 
-    def _step(self, nodes: Sequence[ir.Node], value: ir.Value) -> ir.Value:
+    def _step(self, nodes: Sequence[ir.Node]) -> ir.Value:
+        """Return what a node of every chain does, done once."""
+        first = nodes[0]
         inputs: list[Any] = []
         own: np.ndarray | None = None
         for column in zip(*[node.inputs for node in nodes], strict=True):
-            arrays = [constant(v) for v in column]
-            if column[0] is None:
-                inputs.append(None)
-            elif arrays[0] is None:
-                inputs.append(self.of(list(column)))
-            elif any(array is None or array.shape != arrays[0].shape for array in arrays):
+            one, arrays = constant(column[0]), [constant(value) for value in column]
+            if one is None:
+                inputs.append(self.of(column) if column[0] is not None else None)
+            elif any(array is None or array.shape != one.shape for array in arrays):
                 raise Refused("the chains differ")
-            elif all(np.array_equal(array, arrays[0], equal_nan=True) for array in arrays[1:]):  # type: ignore[arg-type]
+            elif all(np.array_equal(array, one, equal_nan=True) for array in arrays):  # type: ignore[arg-type]
                 inputs.append(column[0])
             else:
                 own = np.stack(arrays)  # type: ignore[arg-type]
                 inputs.append(own)
         if own is None:
-            return self.emit(nodes[0].op_type, *inputs, **attributes_of(nodes[0]))
-        return self._with_own(nodes[0], inputs, own, _inner(value))
-
-    def _with_own(self, node: ir.Node, inputs: list[Any], own: np.ndarray, dims: list[int]) -> ir.Value:
-        """Do arithmetic with a constant of each chain's own: on (batch, N, ...)."""
-        if not has(node, Trait.BROADCASTS) or own.ndim > len(dims) + 2:
-            raise Refused(f"{node.op_type} has weights of its own in every chain")
+            return self.emit(first.op_type, *inputs, **attributes_of(first))
+        dims = _inner(first.outputs[0])
+        if not has(first, Trait.BROADCASTS) or own.ndim > len(dims) + 2:
+            raise Refused(f"{first.op_type} has weights of its own in every chain")
         if own.ndim == len(dims) + 2:  # the constant has an axis for the batch
             if own.shape[1] != 1:
                 raise Refused("a constant that differs between windows")
             own = own[:, 0]
         own = own.reshape(self.n, *(1,) * (len(dims) + 1 - own.ndim), *own.shape[1:])
-        apart = [own if isinstance(v, np.ndarray) else self.emit("Reshape", v, [-1, self.n, *dims]) for v in inputs]
-        return self.emit("Reshape", self.emit(node.op_type, *apart), [-1, *dims])
+        wide = [own if isinstance(v, np.ndarray) else self.emit("Reshape", v, [-1, self.n, *dims]) for v in inputs]
+        return self.emit("Reshape", self.emit(first.op_type, *wide), [-1, *dims])
+
+
+def _form(node: ir.Node) -> tuple[str, int, dict[str, Any]]:
+    return node.op_type, len(node.outputs), attributes_of(node)
 
 
 def _keeps_batch(node: ir.Node) -> bool:

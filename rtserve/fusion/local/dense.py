@@ -7,6 +7,8 @@ multiplies its weights and bias instead: :math:`a (x W + b) = x (a W) + a b`, in
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import onnx_ir as ir
 
@@ -22,91 +24,70 @@ __all__ = ["run"]
 def run(model: ir.Model) -> PassResult:
     """Fold factors and join layers, in place."""
     folded = sum(_fold_factor(model, node) for node in list(model.graph))
-    joined = sum(_join(model, layers) for layers in _siblings(model))
+    joined = sum(_join(model, layers) for layers in _siblings(model) if len(layers) > 1)
     return PassResult(changed=folded + joined, did=f"{folded} factors into weights, {joined} layers joined with others")
 
 
-def _number(node: ir.Node) -> tuple[int, float] | None:
-    """Return which input of a Mul is one number, and the number."""
-    for slot, value in enumerate(node.inputs):
-        array = constant(value)
-        if array is not None and array.size == 1 and array.dtype.kind == "f" and array.ndim <= 1:
-            return slot, float(array.reshape(()))
-    return None
-
-
 def _fold_factor(model: ir.Model, node: ir.Node) -> int:
-    """Take one Mul by a number into the dense layer in front of it."""
-    found = _number(node) if node.op_type == "Mul" else None
-    if found is None:
+    """Take one Mul by a number into the dense layer in front of it: a MatMul, or the Add of a bias behind one."""
+    slot, factor = _constant_of(node) if node.op_type == "Mul" else (0, None)
+    if factor is None or factor.size != 1 or factor.ndim > 1 or factor.dtype.kind != "f":
         return 0
-    slot, factor = found
     source = node.inputs[1 - slot]
     layer = private_producer(source)
     while layer is not None and has(layer, Trait.RESHAPES):
         layer = private_producer(layer.inputs[0])
-    if layer is None or source is None or not _scale(model, layer, factor):
+    if layer is None or source is None:
         return 0
+    places = [(layer, 1)]
+    if layer.op_type == "Add":
+        slot, _ = _constant_of(layer)
+        product = private_producer(layer.inputs[1 - slot])
+        places = [(layer, slot), *([(product, 1)] if product is not None else [])]
+    if places[-1][0].op_type != "MatMul":
+        return 0
+    arrays = [array for one, place in places if (array := constant(one.inputs[place])) is not None]
+    if len(arrays) < len(places):
+        return 0
+    emit = Emitter(model.graph, before=layer, prefix="dense")
+    for (one, place), array in zip(places, arrays, strict=True):
+        one.replace_input_with(place, emit.constant((array.astype(np.float64) * factor.item()).astype(array.dtype)))
     supersede(model, node.outputs[0], source)
     return 1
 
 
-def _scale(model: ir.Model, layer: ir.Node, factor: float) -> bool:
-    """Multiply a dense layer's constants: an Add of a bias behind a MatMul, or the MatMul alone."""
-    emit = Emitter(model.graph, before=layer, prefix="dense")
-    places = _constants_of(layer)
-    for node, slot in places:
-        array = np.asarray(constant(node.inputs[slot]))
-        node.replace_input_with(slot, emit.constant((array.astype(np.float64) * factor).astype(array.dtype)))
-    return bool(places)
+def _constant_of(node: ir.Node) -> tuple[int, np.ndarray | None]:
+    """Return which of two inputs is constant, and it; None where none is."""
+    arrays = [constant(value) for value in node.inputs]
+    slot = int(arrays[0] is None)
+    return slot, arrays[slot]
 
 
-def _constants_of(layer: ir.Node) -> list[tuple[ir.Node, int]]:
-    """Return which inputs of which nodes are the constants of a dense layer; none where it is none."""
-    if layer.op_type == "MatMul":
-        return [(layer, 1)] if constant(layer.inputs[1]) is not None else []
-    for slot in (0, 1) if layer.op_type == "Add" else ():
-        product = private_producer(layer.inputs[1 - slot])
-        if constant(layer.inputs[slot]) is not None and product is not None and product.op_type == "MatMul":
-            found = _constants_of(product)
-            return [(layer, slot), *found] if found else []
-    return []
+_Biased = tuple[ir.Node, ir.Node, np.ndarray, np.ndarray]
 
 
-def _bias_of(node: ir.Node) -> tuple[ir.Node, np.ndarray] | None:
-    """Return the Add of a vector that alone reads a product, and the vector."""
-    add, weight = only_reader(node.outputs[0], "Add"), constant(node.inputs[1])
-    array = next((a for a in map(constant, add.inputs) if a is not None), None) if add is not None else None
-    if add is None or array is None or weight is None or array.shape != (weight.shape[1],):
-        return None
-    return add, array
-
-
-def _siblings(model: ir.Model) -> list[list[ir.Node]]:
-    """Return products with a constant matrix and a bias, in groups that read the same value."""
-    groups: dict[ir.Value, list[ir.Node]] = {}
+def _siblings(model: ir.Model) -> Collection[list[_Biased]]:
+    """Return products with a matrix, the Add of a vector that alone reads each, and both, by the value that they read."""
+    groups: dict[ir.Value, list[_Biased]] = {}
     for node in model.graph:
-        if node.op_type != "MatMul" or node.inputs[0] is None or constant(node.inputs[0]) is not None:
+        source, add = node.inputs[0] if node.op_type == "MatMul" else None, only_reader(node.outputs[0], "Add")
+        if source is None or add is None or constant(source) is not None:
             continue
-        weight = constant(node.inputs[1])
-        if weight is not None and weight.ndim == 2 and _bias_of(node) is not None:
-            groups.setdefault(node.inputs[0], []).append(node)
-    return [group for group in groups.values() if len(group) > 1]
+        weight, (_, bias) = constant(node.inputs[1]), _constant_of(add)
+        if weight is not None and weight.ndim == 2 and bias is not None and bias.shape == weight.shape[1:]:
+            groups.setdefault(source, []).append((node, add, weight, bias))
+    return groups.values()
 
 
-def _join(model: ir.Model, layers: list[ir.Node]) -> int:
+def _join(model: ir.Model, layers: list[_Biased]) -> int:
     """Write layers that read the same value as one, and split its output."""
-    biased = [found for layer in layers if (found := _bias_of(layer)) is not None]
-    weights = [np.asarray(constant(layer.inputs[1])) for layer in layers]
-    source = layers[0].inputs[0]
-    rank = len(source.shape) if source is not None and source.shape is not None else 0
-    if rank < 2 or len(biased) != len(layers):
+    (first, *_), adds, weights, biases = zip(*layers, strict=True)
+    source = first.inputs[0]  # which may have been replaced since
+    if source is None or source.shape is None or len(source.shape) < 2:
         return 0
-    emit = Emitter(model.graph, before=layers[0], prefix="dense")
-    bias = np.concatenate([array for _, array in biased])
-    y = emit("Add", emit("MatMul", source, np.concatenate(weights, axis=1)), bias)
-    sizes = [weight.shape[1] for weight in weights]
-    parts = emit.many("Split", y, sizes, n=len(sizes), axis=rank - 1)
-    for part, (add, _) in zip(parts, biased, strict=True):
+    emit = Emitter(model.graph, before=first, prefix="dense")
+    y = emit("Add", emit("MatMul", source, np.concatenate(weights, axis=1)), np.concatenate(biases))
+    parts = emit.many("Split", y, [len(bias) for bias in biases], n=len(adds), axis=len(source.shape) - 1)
+    for part, add in zip(parts, adds, strict=True):
         supersede(model, add.outputs[0], part)
     return len(layers)

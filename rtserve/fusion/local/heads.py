@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from rtserve.fusion.ir.nodes import only_reader
+from rtserve.fusion.ir.nodes import inner_dims, only_reader
 from rtserve.fusion.ir.passes import PassResult, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
@@ -25,34 +25,27 @@ def run(model: ir.Model) -> PassResult:
     return each(model, lambda _, node: node.op_type == "Split" and _once(model, node), "{} groups of heads apart once")
 
 
-def _heads_of(part: ir.Value) -> tuple[ir.Node, tuple[int, ...], tuple[int, int, int]] | None:
+def _heads_of(part: ir.Value) -> tuple[ir.Node, tuple[int, ...], list[int]] | None:
     """Return the Transpose that ends a part's way, its permutation, and (time, heads, width); None for another way."""
     reshape = only_reader(part, "Reshape")
     permute = only_reader(reshape.outputs[0], "Transpose") if reshape is not None else None
     if reshape is None or permute is None:
         return None
-    old, new = part.shape, reshape.outputs[0].shape
+    old, new = inner_dims(part), inner_dims(reshape.outputs[0])
     perm = tuple(permute.attributes.get_ints("perm") or ())
-    if old is None or new is None or len(old) != 3 or len(new) != 4 or perm not in (APART, TURNED):
+    if old is None or new is None or len(new) != 3 or perm not in (APART, TURNED):
         return None
-    sizes = [d for d in (*list(old)[1:], *list(new)[1:]) if isinstance(d, int)]
-    if len(sizes) != 5 or sizes[0] != sizes[2] or sizes[1] != sizes[3] * sizes[4]:
-        return None
-    return permute, perm, (sizes[2], sizes[3], sizes[4])
+    return (permute, perm, new) if old == [new[0], new[1] * new[2]] else None
 
 
 def _once(model: ir.Model, split: ir.Node) -> int:
     found = [_heads_of(part) for part in split.outputs]
     ways = [way for way in found if way is not None]
-    shape = split.inputs[0].shape if split.inputs[0] is not None else None
-    if len(ways) != len(found) or len({way[2] for way in ways}) != 1 or shape is None:
+    if not ways or len(ways) < len(found) or any(way[2] != ways[0][2] for way in ways):
         return 0
-    if split.attributes.get_int("axis", 0) not in (2, -1) or (
-        len(split.inputs) > 1 and constant(split.inputs[1]) is None
-    ):
+    if split.attributes.get_int("axis", 0) not in (2, -1) or any(constant(v) is None for v in split.inputs[1:]):
         return 0
-    time, heads, width = ways[0][2]
-    n = len(ways)
+    (time, heads, width), n = ways[0][2], len(ways)
     emit = Emitter(model.graph, before=split, prefix="heads")
     apart = emit("Transpose", emit("Reshape", split.inputs[0], [-1, time, n * heads, width]), perm=list(APART))
     parts = emit.many("Split", apart, [heads] * n, n=n, axis=1)

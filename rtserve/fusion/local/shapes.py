@@ -67,21 +67,6 @@ def _added(model: ir.Model, node: ir.Node) -> int:
     return _put(model, node, emit(kind, *[part.inputs[0] for part in parts if part is not None]), stack)
 
 
-def _shorten(model: ir.Model, node: ir.Node) -> int:
-    """Let a node that ends a chain of changes of shape read the chain's start."""
-    before = private_producer(node.inputs[0]) if node.inputs else None
-    if before is None or node.op_type not in ("Reshape", "Transpose"):
-        return 0
-    if node.op_type == "Transpose":
-        return _one_permutation(model, node, before) if before.op_type == "Transpose" else 0
-    if before.op_type == "Reshape":
-        return _one_reshape(node, before)
-    if before.op_type != "Transpose":
-        return 0
-    first = private_producer(before.inputs[0])
-    return _split_again(model, node, before, first) if first is not None and first.op_type == "Reshape" else 0
-
-
 def _put(model: ir.Model, node: ir.Node, y: ir.Value, *chain: ir.Node) -> int:
     """Let `y` take the place of the node that ends a chain, and remove the chain, nearest first."""
     supersede(model, node.outputs[0], y)
@@ -89,16 +74,22 @@ def _put(model: ir.Model, node: ir.Node, y: ir.Value, *chain: ir.Node) -> int:
     return 1
 
 
+def _shorten(model: ir.Model, node: ir.Node) -> int:
+    """Let a node that ends a chain of changes of shape read the chain's start."""
+    before = private_producer(node.inputs[0]) if node.inputs else None
+    shorter = _SHORTER.get((before.op_type, node.op_type)) if before is not None else None
+    return shorter(model, node, before) if shorter is not None and before is not None else 0
+
+
 def _one_permutation(model: ir.Model, node: ir.Node, before: ir.Node) -> int:
     first, second = before.attributes.get_ints("perm"), node.attributes.get_ints("perm")
     if first is None or second is None:
         return 0
-    perm = [first[axis] for axis in second]
     emit = Emitter(model.graph, before=node, prefix="shapes")
-    return _put(model, node, emit("Transpose", before.inputs[0], perm=perm), before)
+    return _put(model, node, emit("Transpose", before.inputs[0], perm=[first[axis] for axis in second]), before)
 
 
-def _one_reshape(node: ir.Node, before: ir.Node) -> int:
+def _one_reshape(_: ir.Model, node: ir.Node, before: ir.Node) -> int:
     target = constant(node.inputs[1])
     if target is None or 0 in target:
         return 0
@@ -106,39 +97,36 @@ def _one_reshape(node: ir.Node, before: ir.Node) -> int:
     return 1
 
 
-def _split_again(model: ir.Model, node: ir.Node, permute: ir.Node, merge: ir.Node) -> int:
+def _split_again(model: ir.Model, node: ir.Node, permute: ir.Node) -> int:
     """Replace merge, permute, split by one permutation of the axes before the merge, if that is what they are."""
-    start, merged, end = _dims(merge.inputs[0]), _dims(merge.outputs[0]), _dims(node.outputs[0])
-    perm = permute.attributes.get_ints("perm")
-    if start is None or merged is None or end is None or perm is None:
+    merge, perm, end = private_producer(permute.inputs[0]), permute.attributes.get_ints("perm"), _dims(node.outputs[0])
+    if merge is None or merge.op_type != "Reshape" or perm is None:
         return 0
-    groups = _groups(start, merged)
-    if groups is None:
-        return 0
-    order = [axis for group in perm for axis in groups[group]]
-    if [start[axis] for axis in order] != end or order == list(range(len(order))):
+    start, groups = _dims(merge.inputs[0]), _groups(_dims(merge.inputs[0]), _dims(merge.outputs[0]))
+    order = [axis for group in perm for axis in groups[group]] if groups is not None else []
+    if start is None or [start[axis] for axis in order] != end or order == sorted(order):
         return 0
     emit = Emitter(model.graph, before=node, prefix="shapes")
     return _put(model, node, emit("Transpose", merge.inputs[0], perm=order), permute, merge)
 
 
-def _groups(start: Dims, merged: Dims) -> list[list[int]] | None:
+_SHORTER = {
+    ("Transpose", "Transpose"): _one_permutation,
+    ("Reshape", "Reshape"): _one_reshape,
+    ("Transpose", "Reshape"): _split_again,
+}
+"""What is done with two in a row."""
+
+
+def _groups(start: Dims | None, merged: Dims | None) -> list[list[int]] | None:
     """Return which axes of `start` make each axis of `merged`; None where a reshape does more than merge neighbours.
 
     At most one axis of each is of unknown length, and both stand first.
     """
-    if None in start[1:] or None in merged[1:] or (start[0] is None) != (merged[0] is None):
+    if start is None or merged is None or None in start[1:] + merged[1:] or (start[0] is None) != (merged[0] is None):
         return None
-    groups: list[list[int]] = []
-    left = list(range(len(start)))
-    for dim in reversed(merged[1:]):
-        group: list[int] = []
-        size = 1
-        while size < (dim or 0) and len(left) > 1:
-            axis = left.pop()
-            group.insert(0, axis)
-            size *= start[axis] or 0
-        if size != dim:
-            return None
-        groups.insert(0, group)
-    return [left, *groups]
+    mine, wanted = (np.cumprod([1, *dims[:0:-1]]) for dims in (start, merged))  # type: ignore[list-item]
+    if not np.isin(wanted, mine).all():
+        return None
+    borders = len(start) - np.searchsorted(mine, wanted[:0:-1])
+    return [group.tolist() for group in np.split(np.arange(len(start)), borders)]

@@ -6,8 +6,6 @@ order, :math:`[f(a), f(b)] = f([a, b])`: the operator moves in front of the Spli
 
 from __future__ import annotations
 
-from typing import Any
-
 import onnx_ir as ir
 
 from rtserve.fusion.ir.nodes import attributes_of, only_reader
@@ -22,51 +20,30 @@ __all__ = ["run"]
 def run(model: ir.Model) -> PassResult:
     """Move operators in front of their Split and cancel Split with Concat, in place."""
     moved = cancelled = 0
-    progress = True
-    while progress:
-        progress = False
-        for node in list(model.graph):
-            if node.op_type != "Split" or node.graph is None:
-                continue
-            if _cancel(model, node):
-                cancelled, progress = cancelled + 1, True
-            elif _move(model, node):
-                moved, progress = moved + 1, True
+    while found := [done for node in list(model.graph) if (done := _rewritten(model, node))]:
+        moved, cancelled = moved + found.count("moved"), cancelled + found.count("cancelled")
     return PassResult(changed=moved + cancelled, did=f"{moved} operators done once, {cancelled} splits cancelled")
 
 
-def _only_readers(node: ir.Node) -> list[ir.Node] | None:
-    """Return the one reader of every output, or None where one has none or several."""
-    readers = [reader for out in node.outputs if (reader := only_reader(out)) is not None]
-    return readers if len(readers) == len(node.outputs) else None
-
-
-def _cancel(model: ir.Model, split: ir.Node) -> bool:
-    readers = _only_readers(split)
-    if readers is None or len(set(readers)) != 1 or readers[0].op_type != "Concat":
-        return False
-    concat = readers[0]
-    axes = [node.attributes.get_int("axis", 0) for node in (split, concat)]
-    if list(concat.inputs) != list(split.outputs) or axes[0] != axes[1]:
-        return False
-    supersede(model, concat.outputs[0], split.inputs[0])  # type: ignore[arg-type]
-    return True
-
-
-def _move(model: ir.Model, split: ir.Node) -> bool:
-    readers = _only_readers(split)
+def _rewritten(model: ir.Model, split: ir.Node) -> str:
+    """Return what was done with a Split whose every part has one reader; nothing for another node."""
+    if split.op_type != "Split" or split.graph is None:
+        return ""
+    readers = [reader for out in split.outputs if (reader := only_reader(out)) is not None]
+    if len(readers) < len(split.outputs):
+        return ""
+    first, axis = readers[0], split.attributes.get_int("axis", 0)
+    rejoined = first.op_type == "Concat" and first.attributes.get_int("axis", 0) == axis
+    if rejoined and list(first.inputs) == list(split.outputs):
+        supersede(model, first.outputs[0], split.inputs[0])  # type: ignore[arg-type]
+        return "cancelled"
     sizes = constant(split.inputs[1]) if len(split.inputs) > 1 else None
-    if readers is None or len({_form(reader) for reader in readers}) != 1 or not has(readers[0], Trait.POINTWISE):
-        return False
-    if len(readers[0].inputs) != 1 or sizes is None:
-        return False
+    alike = all((reader.op_type, attributes_of(reader)) == (first.op_type, attributes_of(first)) for reader in readers)
+    if not alike or not has(first, Trait.POINTWISE) or len(first.inputs) != 1 or sizes is None:
+        return ""
     emit = Emitter(model.graph, before=split, prefix="siblings")
-    done = emit(readers[0].op_type, split.inputs[0], **attributes_of(readers[0]))
-    parts = emit.many("Split", done, sizes, n=len(readers), axis=split.attributes.get_int("axis", 0))
+    done = emit(first.op_type, split.inputs[0], **attributes_of(first))
+    parts = emit.many("Split", done, sizes, n=len(readers), axis=axis)
     for part, reader in zip(parts, readers, strict=True):
         supersede(model, reader.outputs[0], part)
-    return True
-
-
-def _form(node: ir.Node) -> tuple[Any, ...]:
-    return (node.op_type, *sorted((key, str(a.value)) for key, a in node.attributes.items()))
+    return "moved"
