@@ -16,14 +16,14 @@ __all__ = ["add", "batchnorm", "concat", "divide", "multiply", "times", "where"]
 
 def _operand(value: Affine, array: Any) -> np.ndarray:
     """Return a constant operand as (1 or electrodes, ...), broadcastable to `bias`."""
-    whole, array = (1, *value.dims), np.asarray(array)
-    if np.broadcast_shapes(array.shape, whole) != whole:
+    whole, operand = (1, *value.dims), np.asarray(array)
+    if np.broadcast_shapes(operand.shape, whole) != whole:
         raise Refused("a constant operand enlarges the value")
-    array = array.reshape((1,) * (len(whole) - array.ndim) + array.shape)
-    if value.electrode is None:
-        return array
-    array = np.swapaxes(array, 0, value.electrode + 1)
-    return array[:1] if np.ptp(array, axis=0).max() == 0 else array
+    operand = operand.reshape((1,) * (len(whole) - operand.ndim) + operand.shape)
+    if value.electrode is not None:
+        operand = np.swapaxes(operand, 0, value.electrode + 1)
+        operand = operand[:1] if np.ptp(operand, axis=0).max() == 0 else operand
+    return operand
 
 
 def times(value: Affine, factor: Any) -> Affine:

@@ -66,7 +66,7 @@ def reduce(node: ir.Node, value: Affine, axes: Any = None) -> Affine:
     """Carry an `Affine` through a sum or mean along axes that stay, of length 1."""
     if axes is None or not node.attributes.get_int("keepdims", 1):
         raise Refused("its axes go")
-    function = np.mean if node.op_type == "ReduceMean" else np.sum
+    function: Any = np.mean if node.op_type == "ReduceMean" else np.sum
     for axis in axes_in(value, axes):
         value = value.along(axis, partial(function, keepdims=True))
     return value
@@ -76,7 +76,8 @@ def running_sum(node: ir.Node, value: Affine, axis: Any) -> Affine:
     """Carry an `Affine` through a CumSum."""
     if node.attributes.get_int("exclusive", 0) or node.attributes.get_int("reverse", 0):
         raise Refused("a running sum of an unusual kind")
-    return value.along(*axes_in(value, axis), np.cumsum)
+    (at,) = axes_in(value, axis)
+    return value.along(at, np.cumsum)
 
 
 def matmul(_: ir.Node, left: Any, right: Any) -> Affine:
@@ -84,10 +85,10 @@ def matmul(_: ir.Node, left: Any, right: Any) -> Affine:
     if isinstance(left, Affine) and isinstance(right, np.ndarray) and right.ndim == 2:
         return left.along(len(left.dims) - 1, lambda a, axis: np.moveaxis(np.moveaxis(a, axis, -1) @ right, -1, axis))
     if isinstance(right, Affine) and isinstance(left, np.ndarray) and left.ndim == 2 and len(right.dims) == 2:
-        right = right.as_electrodes() if right.mixed else right
-        if right.electrode == 0:
+        value: Affine = right.as_electrodes() if right.mixed else right
+        if value.electrode == 0:
             n = len(left)
-            return right.spatial_step(left, np.zeros(n), np.zeros(n, np.int64))
+            return value.spatial_step(left, np.zeros(n), np.zeros(n, np.int64))
     raise Refused("a matrix product of an unusual kind")
 
 

@@ -78,7 +78,8 @@ def trace(model: ir.Model, apart: int) -> Trace:
     """
     found = Trace()
     x = model.graph.inputs[0]
-    found.values[x] = Affine.source(*static_dims(x), apart)
+    n_chans, n_times = static_dims(x)
+    found.values[x] = Affine.source(n_chans, n_times, apart)
     for node in model.graph:
         if any(value in found.values for value in node.inputs):
             try:

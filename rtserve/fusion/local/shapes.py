@@ -125,7 +125,7 @@ def _groups(start: Dims | None, merged: Dims | None) -> list[list[int]] | None:
     """
     if start is None or merged is None or None in start[1:] + merged[1:] or (start[0] is None) != (merged[0] is None):
         return None
-    mine, wanted = (np.cumprod([1, *dims[:0:-1]]) for dims in (start, merged))  # type: ignore[list-item]
+    mine, wanted = (np.cumprod([1, *dims[:0:-1]]) for dims in (start, merged))
     if not np.isin(wanted, mine).all():
         return None
     borders = len(start) - np.searchsorted(mine, wanted[:0:-1])
