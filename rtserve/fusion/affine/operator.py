@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rtserve.fusion.affine.toeplitz import EXACT, Corner, Filter, analyse, strides
+from rtserve.fusion.affine.toeplitz import EXACT, Filter, analyse, strides
 from rtserve.fusion.ir.passes import Refused
 
 __all__ = ["Operator", "operator_of", "probes", "spacings"]
@@ -61,20 +61,9 @@ class Operator:
             Where it is none, and P is too large to be written out.
         """
         found = analyse(self.array)
-        if not self.cut:
-            return found
-        if found is None:
+        if found is None and self.cut:
             raise Refused("no filter, on a window too long for a product")
-        _, kept, samples = self.array.shape
-        rows, columns = self.n_out - kept, self.n_in - samples
-        corners = tuple(c if c.rows.start < kept // 2 else _further(c, rows, columns) for c in found.corners)
-        return Filter(conv=replace(found.conv, n_in=self.n_in), corners=corners)
-
-
-def _further(corner: Corner, rows: int, columns: int) -> Corner:
-    """Return a corner so many rows and columns further on."""
-    moved = (slice(s.start + by, s.stop + by) for s, by in ((corner.rows, rows), (corner.columns, columns)))
-    return Corner(rows=next(moved), columns=next(moved), matrix=corner.matrix)
+        return found and replace(found, conv=replace(found.conv, n_in=self.n_in))
 
 
 def spacings(n_times: int) -> tuple[int, ...]:
@@ -134,11 +123,9 @@ def _firsts(response: np.ndarray, stride: int, n_times: int, size: float) -> lis
 
 def _agrees(band: np.ndarray, at: np.ndarray, noise: np.ndarray, wanted: np.ndarray) -> bool:
     """Whether the outputs that read (samples, features, n_out) at some places are what was made of noise."""
-    for one, answer in zip(noise, wanted, strict=True):
-        off = np.abs(np.einsum("jft,jt->ft", band, one[np.clip(at, 0, len(one) - 1)]) - answer).max()
-        if off > ALIKE * max(np.abs(wanted).max(), 1e-300):
-            return False
-    return True
+    limit = ALIKE * max(np.abs(wanted).max(), 1e-300)
+    made = (np.einsum("jft,jt->ft", band, one[np.clip(at, 0, len(one) - 1)]) for one in noise)
+    return not any(np.abs(one - answer).max() > limit for one, answer in zip(made, wanted, strict=True))
 
 
 def _without_middle(band: np.ndarray, at: np.ndarray, stride: int, n_times: int, size: float) -> Operator:

@@ -135,12 +135,10 @@ def _siblings(values: list[ir.Value], found: Trace) -> list[list[ir.Value]]:
     groups: list[list[ir.Value]] = []
     for value in values:
         mine = found.values[value]
-        for group in groups:
-            if found.values[group[0]].dims[1:] == mine.dims[1:] and _join_pays([*group, value], found):
-                group.append(value)
-                break
-        else:
-            groups.append([value])
+        alike = (group for group in groups if found.values[group[0]].dims[1:] == mine.dims[1:])
+        if (own := next((group for group in alike if _join_pays([*group, value], found)), None)) is None:
+            groups.append(own := [])
+        own.append(value)
     return groups
 
 

@@ -112,15 +112,9 @@ def _of_one_size(corners: Sequence[Corner], n_in: int, n_out: int) -> list[Corne
     columns, rows = np.max([corner.matrix.shape[1:] for corner in corners], axis=0).tolist()
     found = []
     for corner in corners:
-        reach, span = _grown(corner.columns, columns, n_in), _grown(corner.rows, rows, n_out)
-        matrix = np.zeros((len(corner.matrix), columns, rows))
-        left, top = corner.columns.start - reach.start, corner.rows.start - span.start
-        matrix[:, left : left + corner.matrix.shape[1], top : top + corner.matrix.shape[2]] = corner.matrix
-        found.append(Corner(rows=span, columns=reach, matrix=matrix))
+        left, top = corner.columns.indices(n_in)[0], corner.rows.indices(n_out)[0]
+        first, row = min(left, n_in - columns), min(top, n_out - rows)
+        matrix, own = np.zeros((len(corner.matrix), columns, rows)), corner.matrix.shape
+        matrix[:, left - first : left - first + own[1], top - row : top - row + own[2]] = corner.matrix
+        found.append(Corner(rows=slice(row, row + rows), columns=slice(first, first + columns), matrix=matrix))
     return found
-
-
-def _grown(part: slice, size: int, n: int) -> slice:
-    """Return a part of 0..n grown to `size`, to the front as far as needed."""
-    start = min(part.start, n - size)
-    return slice(start, start + size)

@@ -23,7 +23,10 @@ EXACT = 1e-13
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Corner:
-    """Corrections at one end: ``y[:, rows] += u[:, columns] @ matrix``, matrix (features, columns, rows)."""
+    """Corrections at one end: ``y[:, rows] += u[:, columns] @ matrix``, matrix (features, columns, rows).
+
+    Rows and columns are counted from that end, so that a corner is the same in a longer window.
+    """
 
     rows: slice
     columns: slice
@@ -103,20 +106,19 @@ def _toeplitz(kernel: np.ndarray, stride: int, left: int, n_out: int, n_in: int)
 
 def _corners(difference: np.ndarray, rows: np.ndarray, middle: int, size: float) -> tuple[Corner, ...] | None:
     """Return the two ends' corrections, or None where the rows that differ are not at the ends."""
-    n_out = difference.shape[1]
+    _, n_out, n_in = difference.shape
     corners = []
     for part in (rows[rows < middle], rows[rows > middle]):
         if not len(part):
             continue
         at_start = part[0] < middle
-        span = slice(0, int(part[-1]) + 1) if at_start else slice(int(part[0]), n_out)
-        if span.stop - span.start > 0.3 * n_out:
-            return None
+        span = slice(0, int(part[-1]) + 1) if at_start else slice(int(part[0]) - n_out, None)
         block = difference[:, span]
         columns = np.flatnonzero(_size(block, (0, 1)) > EXACT * size)
-        reach = slice(int(columns[0]), int(columns[-1]) + 1)
-        if reach.stop - reach.start > 0.6 * difference.shape[2]:
+        first, end = int(columns[0]), int(columns[-1]) + 1
+        if block.shape[1] > 0.3 * n_out or end - first > 0.6 * n_in:
             return None
+        reach = slice(first, end) if at_start else slice(first - n_in, end - n_in or None)
         corners.append(Corner(rows=span, columns=reach, matrix=block[:, :, reach].transpose(0, 2, 1).copy()))
     return tuple(corners)
 

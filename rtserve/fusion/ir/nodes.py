@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rtserve.graphs.emit import Emitter
 
 __all__ = ["attributes_of", "auto_padded", "axes_of", "computing", "followers", "geometry_of", "inner_dims", "only_reader",
-           "private_producer", "producer", "reread", "spares_first_axis", "stepped"]  # fmt: skip
+           "private_producer", "producer", "reread", "stepped"]  # fmt: skip
 
 
 def attributes_of(node: ir.Node) -> dict[str, Any]:
@@ -88,15 +88,6 @@ def stepped(emit: Emitter, steps: Iterable[ir.Node], value: ir.Value) -> ir.Valu
     for step in steps:
         value = emit(step.op_type, value, *step.inputs[1:], **attributes_of(step))
     return value
-
-
-def spares_first_axis(node: ir.Node) -> bool:
-    """Whether a Transpose, a Squeeze, an Unsqueeze or a reduction leaves the first axis as it is and where it is."""
-    if node.op_type == "Transpose":
-        return (node.attributes.get_ints("perm") or (1,))[0] == 0
-    whole = node.outputs[0] if node.op_type == "Unsqueeze" else node.inputs[0]
-    axes, rank = axes_of(node), len(whole.shape) if whole is not None and whole.shape is not None else 0
-    return axes is not None and rank > 0 and all(axis % rank for axis in axes)
 
 
 def reread(readers: Iterable[ir.Node], old: ir.Value, new: ir.Value) -> None:

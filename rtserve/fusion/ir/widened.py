@@ -13,19 +13,20 @@ from rtserve.graphs.fold import constant
 
 __all__ = ["acts_along", "widened"]
 
-AXES = {"Slice": 3}
+AXES = {"Slice": 3, "Squeeze": 1, "Unsqueeze": 1}
 """Which input of a node, beside a reduction, whose second it is, names its axes."""
 
 
 def acts_along(node: ir.Node) -> tuple[int, ...]:
-    """Return the axes along which a node pads, cuts, joins, picks, reduces or normalises, counted from the first.
+    """Return the axes along which a node pads, cuts, joins, picks, reduces, normalises or changes the rank, from the first.
 
     Raises
     ------
     Refused
         Where they are not known.
     """
-    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    whole = node.outputs[0] if node.op_type == "Unsqueeze" else node.inputs[0]
+    shape = whole.shape if whole is not None else None
     if shape is None:
         raise Refused("its shape is not known")
     if node.op_type != "Concat" and any(v is not None and constant(v) is None for v in node.inputs[1:]):

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from rtserve.fusion.ir.nodes import attributes_of, inner_dims, producer, spares_first_axis
+from rtserve.fusion.ir.nodes import attributes_of, inner_dims, producer
 from rtserve.fusion.ir.passes import PassResult, Refused, each
 from rtserve.fusion.ir.traits import Trait, has
+from rtserve.fusion.ir.widened import acts_along
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
@@ -177,6 +178,8 @@ def _keeps_batch(node: ir.Node) -> bool:
     """Whether a node does the same to every entry of its first axis, whatever their number."""
     if has(node, Trait.POINTWISE | Trait.BROADCASTS | Trait.BY_WINDOW) or node.op_type == "MatMul":
         return constant(node.inputs[0]) is None
-    if has(node, Trait.REDUCES) or node.op_type in ("Transpose", "Squeeze", "Unsqueeze"):
-        return spares_first_axis(node)
-    return has(node, Trait.NORMALISES) and node.attributes.get_int("axis", -1) != 0
+    if node.op_type == "Transpose":
+        return (node.attributes.get_ints("perm") or (1,))[0] == 0
+    return (
+        has(node, Trait.REDUCES | Trait.NORMALISES) or node.op_type in ("Squeeze", "Unsqueeze")
+    ) and 0 not in acts_along(node)
