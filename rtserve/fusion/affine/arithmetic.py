@@ -63,9 +63,7 @@ def add(_: ir.Node, left: Any, right: Any, sign: float = 1.0) -> Affine:
         return _plus(left, sign * right)
     if not isinstance(left, Affine):
         return _plus(times(right, sign), left)
-    if left.mixed != right.mixed:
-        raise Refused("a sum of values before and after the spatial step")
-    forms = {(len(value.dims), value.electrode, value.folded) for value in (left, right)}
+    forms = {(len(value.dims), value.electrode, value.folded, value.mixed) for value in (left, right)}
     if len(forms) > 1 or (left.mixed and left.dims != right.dims):
         raise Refused("a sum of values of different shape")
     both = replace(
@@ -99,28 +97,17 @@ def batchnorm(node: ir.Node, value: Affine, g: Any, beta: Any, mean: Any, var: A
     return _plus(times(value, scale), shift)
 
 
-def concat(node: ir.Node, *args: Any) -> Affine:
-    """Carry values, of which some may be constant, through a Concat."""
-    values = [value for value in args if isinstance(value, Affine)]
+def concat(node: ir.Node, *values: Any) -> Affine:
+    """Carry values through a Concat."""
+    if not all(isinstance(value, Affine) for value in values):
+        raise Refused("it joins a constant")
     first = values[0]
     (axis,) = axes_in(first, node.attributes.get_int("axis", 0))
     if len({(v.electrode, v.folded, v.mixed) for v in values}) > 1:
         raise Refused("it joins values before and after the spatial step")
     if first.electrode == axis:
-        if len(values) < len(args) or any(not np.array_equal(v.response, first.response) for v in values):
+        if any(not np.array_equal(v.response, first.response) for v in values):
             raise Refused("it joins electrodes behind different filters")
     elif not (first.mixed and axis == 0) and any(not np.array_equal(v.mix, first.mix) for v in values):
         raise Refused("it joins different spatial filters along time")
-    return side_by_side([v if isinstance(v, Affine) else _constant_like(first, v) for v in args], axis)
-
-
-def _constant_like(value: Affine, array: np.ndarray) -> Affine:
-    """Return a constant as an affine value of response 0, beside `value`."""
-    if value.mixed or array.ndim != len(value.dims) + 1 or array.shape[0] != 1:
-        raise Refused("it joins a constant of another form")
-    bias = array
-    if value.electrode is not None:
-        if np.ptp(array, axis=value.electrode + 1).max() > 0:
-            raise Refused("it joins a constant that differs between electrodes")
-        bias = np.take(array, [0], axis=value.electrode + 1)
-    return replace(value, response=np.zeros((len(value.response), *bias.shape[1:])), bias=bias, dims=array.shape[1:])
+    return side_by_side(values, axis)
