@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from rtserve.fusion.affine.value import Affine, axes_in, side_by_side
+from rtserve.fusion.affine.value import Affine, inner_axes, side_by_side
 from rtserve.fusion.ir.passes import Refused
 
 __all__ = ["add", "batchnorm", "concat", "divide", "multiply", "times", "where"]
@@ -102,7 +102,7 @@ def concat(node: ir.Node, *values: Any) -> Affine:
     if not all(isinstance(value, Affine) for value in values):
         raise Refused("it joins a constant")
     first = values[0]
-    (axis,) = axes_in(first, node.attributes.get_int("axis", 0))
+    (axis,) = inner_axes(node)
     if len({(v.electrode, v.folded, v.mixed) for v in values}) > 1:
         raise Refused("it joins values before and after the spatial step")
     if first.electrode == axis:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from rtserve.fusion.affine.value import Affine, axes_in, static_dims
+from rtserve.fusion.affine.value import Affine, inner_axes, static_dims
 from rtserve.fusion.ir.nodes import geometry_of
 from rtserve.fusion.ir.passes import Refused
 
@@ -20,17 +20,17 @@ def reshape(node: ir.Node, value: Affine, *_: Any) -> Affine:
     return value.reshaped(static_dims(node.outputs[0]))
 
 
-def slices(_: ir.Node, value: Affine, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Affine:
+def slices(node: ir.Node, value: Affine, starts: Any, ends: Any, _: Any = None, steps: Any = None) -> Affine:
     """Carry an `Affine` through a Slice."""
-    axes = axes_in(value, np.arange(len(starts)) if axes is None else axes)
-    for axis, *span in zip(axes, starts, ends, np.ones_like(starts) if steps is None else steps, strict=True):
+    steps = np.ones_like(starts) if steps is None else steps
+    for axis, *span in zip(inner_axes(node), starts, ends, steps, strict=True):
         value = value.picked(axis, np.arange(value.dims[axis])[slice(*span)])
     return value
 
 
 def split(node: ir.Node, value: Affine, *_: Any) -> list[Affine]:
     """Carry an `Affine` through a Split."""
-    (axis,) = axes_in(value, node.attributes.get_int("axis", 0))
+    (axis,) = inner_axes(node)
     ends = np.cumsum([static_dims(out)[axis] for out in node.outputs])
     return [value.picked(axis, part) for part in np.split(np.arange(value.dims[axis]), ends[:-1])]
 
@@ -39,7 +39,7 @@ def gather(node: ir.Node, value: Affine, index: np.ndarray) -> Affine:
     """Carry an `Affine` through a Gather."""
     if index.ndim > 1:
         raise Refused("it gathers with more than one axis of indices")
-    (axis,) = axes_in(value, node.attributes.get_int("axis", 0))
+    (axis,) = inner_axes(node)
     picked = value.picked(axis, index.reshape(-1))
     return picked if index.ndim else picked.reshaped(static_dims(node.outputs[0]))
 
@@ -62,22 +62,22 @@ def _padded(array: np.ndarray, axis: int, *, width: np.ndarray, mode: Any) -> np
     return np.pad(array, np.where(np.arange(array.ndim)[:, None] == axis, width, 0), mode=mode)
 
 
-def reduce(node: ir.Node, value: Affine, axes: Any = None) -> Affine:
+def reduce(node: ir.Node, value: Affine, *_: Any) -> Affine:
     """Carry an `Affine` through a sum or mean along axes that stay, of length 1."""
-    if axes is None or not node.attributes.get_int("keepdims", 1):
+    if not node.attributes.get_int("keepdims", 1):
         raise Refused("its axes go")
     function: Any = np.mean if node.op_type == "ReduceMean" else np.sum
-    for axis in axes_in(value, axes):
+    for axis in inner_axes(node):
         value = value.along(axis, partial(function, keepdims=True))
     return value
 
 
-def running_sum(node: ir.Node, value: Affine, axis: Any) -> Affine:
+def running_sum(node: ir.Node, value: Affine, _: Any) -> Affine:
     """Carry an `Affine` through a CumSum."""
     if node.attributes.get_int("exclusive", 0) or node.attributes.get_int("reverse", 0):
         raise Refused("a running sum of an unusual kind")
-    (at,) = axes_in(value, axis)
-    return value.along(at, np.cumsum)
+    (axis,) = inner_axes(node)
+    return value.along(axis, np.cumsum)
 
 
 def matmul(_: ir.Node, left: Any, right: Any) -> Affine:
@@ -108,9 +108,9 @@ def average_pool(node: ir.Node, value: Affine) -> Affine:
     )
 
 
-def dft(node: ir.Node, value: Affine, length: Any = None, axis: Any = -2) -> Affine:
+def dft(node: ir.Node, value: Affine, length: Any = None, *_: Any) -> Affine:
     """Carry an `Affine` through a discrete Fourier transform along time, real and imaginary part last."""
-    (at,), n = axes_in(value, -2 if axis is None else axis), None if length is None else int(length)
+    (at,), n = inner_axes(node), None if length is None else int(length)
     inverse, onesided = node.attributes.get_int("inverse", 0), node.attributes.get_int("onesided", 0)
     if value.electrode in (at, len(value.dims) - 1):
         raise Refused("it acts on the electrodes")

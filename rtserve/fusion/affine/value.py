@@ -18,7 +18,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -26,8 +25,9 @@ import onnx_ir as ir
 from rtserve.fusion.affine.operator import Operator, operator_of, probes
 from rtserve.fusion.ir.nodes import inner_dims
 from rtserve.fusion.ir.passes import Refused
+from rtserve.fusion.ir.widened import acts_along
 
-__all__ = ["Affine", "axes_in", "side_by_side", "static_dims"]
+__all__ = ["Affine", "inner_axes", "side_by_side", "static_dims"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -207,10 +207,9 @@ def static_dims(value: ir.Value | None) -> tuple[int, ...]:
     return tuple(dims)
 
 
-def axes_in(value: Affine, axes: Any) -> list[int]:
-    """Return axes of a node as axes of `dims`; touching the batch is refused."""
-    rank = len(value.dims) + 1
-    mine = [int(axis) % rank - 1 for axis in np.atleast_1d(axes)]
-    if any(axis < 0 for axis in mine):
+def inner_axes(node: ir.Node) -> list[int]:
+    """Return along which axes of `dims` a node acts; the batch is refused."""
+    axes = acts_along(node)
+    if 0 in axes:
         raise Refused("it acts on the batch")
-    return mine
+    return [axis - 1 for axis in axes]

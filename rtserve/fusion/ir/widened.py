@@ -13,7 +13,7 @@ from rtserve.graphs.fold import constant
 
 __all__ = ["acts_along", "widened"]
 
-AXES = {"Slice": 3, "Squeeze": 1, "Unsqueeze": 1}
+AXES = {"CumSum": 1, "DFT": 2, "Slice": 3, "Squeeze": 1, "Unsqueeze": 1}
 """Which input of a node, beside a reduction, whose second it is, names its axes."""
 
 
