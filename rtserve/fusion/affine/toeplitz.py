@@ -73,18 +73,17 @@ def _as_filter(operator: np.ndarray, stride: int) -> Filter | None:
     support = np.flatnonzero(_size(operator[:, middle], 0))
     if not len(support):
         return None
-    low, high = int(support[0]), int(support[-1])
-    if n_out > 2 and (low == 0 or high == n_in - 1) and high - low + 1 < n_in:
+    low, taps = int(support[0]), int(support[-1] - support[0]) + 1
+    if taps > 0.8 * n_in or (n_out > 2 and (low == 0 or low + taps == n_in)):
         return None
-    kernel = operator[:, middle, low : high + 1].copy()
-    left = stride * middle - low
-    if high - low + 1 > 0.8 * n_in:
-        return None
-    difference = _toeplitz(kernel, stride, left, n_out, n_in)
+    kernel, left = operator[:, middle, low : low + taps].copy(), stride * middle - low
+    offset = np.arange(n_in) - stride * np.arange(n_out)[:, None] + left
+    inside = (offset >= 0) & (offset < taps)
+    difference = np.pad(kernel, ((0, 0), (0, 1)))[:, np.where(inside, offset, -1)]  # Z, so far
     np.subtract(operator, difference, out=difference)
     size = _size(operator)
     rows = np.flatnonzero(_size(difference, (0, 2)) > EXACT * size)
-    right = (n_out - 1) * stride + kernel.shape[1] - left - n_in
+    right = (n_out - 1) * stride + taps - left - n_in
     corners = _corners(difference, rows, middle, size)
     if corners is None:
         return None
@@ -95,13 +94,6 @@ def _as_filter(operator: np.ndarray, stride: int) -> Filter | None:
 def _size(array: np.ndarray, axis: int | tuple[int, ...] | None = None) -> Any:
     """Return the largest size of a number, along axes, without writing all of them down."""
     return np.maximum(array.max(axis), -array.min(axis))
-
-
-def _toeplitz(kernel: np.ndarray, stride: int, left: int, n_out: int, n_in: int) -> np.ndarray:
-    """Return Z (features, n_out, n_in) of a zero-padded filter."""
-    offset = np.arange(n_in)[None] - stride * np.arange(n_out)[:, None] + left
-    inside = (offset >= 0) & (offset < kernel.shape[1])
-    return np.pad(kernel, ((0, 0), (0, 1)))[:, np.where(inside, offset, -1)]
 
 
 def _corners(difference: np.ndarray, rows: np.ndarray, middle: int, size: float) -> tuple[Corner, ...] | None:
