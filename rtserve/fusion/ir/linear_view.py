@@ -63,11 +63,6 @@ class LinearView:
         """Whether it is x itself."""
         return self.still and self.in_order and self.factor == 1.0
 
-    @property
-    def backwards(self) -> bool:
-        """Whether the window runs backwards as a whole."""
-        return self.runs == [(len(self.times) - 1, -1, len(self.times))]
-
     @cached_property
     def move(self) -> tuple[int, bool] | None:
         """How it moves all samples alike: by how many, and whether what leaves at one end comes in at the other."""
@@ -98,7 +93,7 @@ class LinearView:
             dropped = np.flatnonzero(self.channels == ZERO)
             x = x[:, self.channels.tolist()]
             x = x.index_fill(1, torch.as_tensor(dropped, device=x.device), 0.0) if len(dropped) else x
-        if self.backwards:
+        if self.runs == [(len(self.times) - 1, -1, len(self.times))]:  # backwards as a whole
             x = x.flip(-1)
         elif self.move is None:
             x = x[..., self.times.tolist()]

@@ -194,3 +194,27 @@ def test_what_is_no_product_of_space_and_time_is_refused(step, why):
     result = prefix.run(model)
     assert result.changed == 0
     assert any(why in one.reason for one in result.refused), result.refused
+
+
+def test_a_dense_step_behind_a_reference_keeps_the_offsets_of_its_filters():
+    def body(emit, x, weights):
+        h = emit("Conv", emit("Unsqueeze", referenced(emit, x, 1), [1]), weights(8, 1, 1, 5), weights(8))
+        h = emit("Conv", h, weights(8, 8, C, 1), weights(8))
+        return head(emit, emit("Elu", h), weights, 8, axes=(2, 3))
+
+    graph = network(body)
+    model = clean(graph.clone_model())
+    result = prefix.run(model)
+    assert "dense spatial step merged" in result.did
+    require_same(graph, clean(model), tolerance=2e-5)
+
+
+def test_a_choice_of_samples_is_none_of_electrodes_where_there_are_as_many():
+    def late(emit, x, w):
+        return emit("Where", np.arange(C) > 3, x, np.float32(0))
+
+    graph = network(net(late, taps=3), n_times=C)
+    model = clean(graph.clone_model())
+    result = prefix.run(model)
+    assert any("otherwise than by electrode" in one.reason for one in result.refused)
+    require_same(graph, clean(model), tolerance=2e-5)
