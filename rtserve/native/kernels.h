@@ -90,15 +90,29 @@ typedef struct {
 #define RT_TAPS(N0, N1, N2, S0, S1, S2) (&(const rt_taps){N0, N1, N2, S0, S1, S2})
 
 /* Take note of floats that will be read; the place may be outside of what there is. */
-#define RT_FETCH(P, FLOATS) __builtin_prefetch((const void *)((uintptr_t)(P) + 4 * (uintptr_t)(FLOATS)), 0, 2)
+#define RT_FETCH(P, FLOATS) __builtin_prefetch((const void *)((P) + 4 * (uintptr_t)(FLOATS)), 0, 2)
 
-/* `ahead`: floats behind w that are fetched into the core's own cache meanwhile: the next panel, or of a large one (RT_FAR)
- * what comes soon (RT_NEAR), since too much on its way at once is slower than nothing. Panels of a graph lie in the order in
- * which they are used, and together are often more than that cache holds. */
-#define RT_AHEAD(PANEL) ((PANEL) > RT_FAR ? RT_NEAR : (PANEL))
+/* What is fetched into the core's own cache meanwhile: the next panel, of which each of `share` blocks takes its part, since
+ * all at once is more than arrives while one block is computed; or of a large panel (RT_FAR) what comes soon (RT_NEAR).
+ * `step` bytes of it belong to one k. Panels of a graph lie in the order in which they are used, and together are often
+ * more than that cache holds. */
+typedef struct {
+  uintptr_t from;
+  ptrdiff_t step;
+} rt_next;
+RT_INLINE rt_next rt_next_of(const float *w, ptrdiff_t panel, int wide, int share) {
+  const ptrdiff_t far = panel > RT_FAR ? RT_NEAR : panel;
+  return (rt_next){(uintptr_t)w + 4 * (uintptr_t)far, panel > RT_FAR ? 4 * wide : 4 * ((wide + share - 1) / share)};
+}
+/* Take note of the floats of one k: `wide` ones, shared as said. */
+RT_INLINE void rt_fetch(rt_next *next, const int wide, const int share) {
+  const int mine = (wide + share - 1) / share;
+  for (int at = 0; at < mine; at += RT_LINE) RT_FETCH(next->from, at);
+  next->from += (uintptr_t)next->step;
+}
 RT_INLINE void rt_dense_block(const int rows, const int vecs, const int sets, const ptrdiff_t lda, const float *a,
-                              const rt_taps *taps, const float *w, const ptrdiff_t ahead, const float *bias, float *o,
-                              ptrdiff_t ldo, int part, int relu) {
+                              const rt_taps *taps, const float *w, rt_next next, const int share, const float *bias,
+                              float *o, ptrdiff_t ldo, int part, int relu) {
   rt_vec c[32];
   RT_UNROLL for (int i = 0; i < rows * vecs * sets; i++) c[i] = (rt_vec){0};
   if (bias) {
@@ -114,10 +128,8 @@ RT_INLINE void rt_dense_block(const int rows, const int vecs, const int sets, co
       for (; j + sets <= n2; j += sets) {
         RT_UNROLL for (int s = 0; s < sets; s++) {
           rt_vec ww[RT_VECS];
-          RT_UNROLL for (int v = 0; v < vecs; v++) {
-            ww[v] = rt_load(w + v * RT_WIDTH);
-            if (v * RT_WIDTH % RT_LINE == 0) RT_FETCH(w, ahead + v * RT_WIDTH);
-          }
+          RT_UNROLL for (int v = 0; v < vecs; v++) ww[v] = rt_load(w + v * RT_WIDTH);
+          rt_fetch(&next, vecs * RT_WIDTH, share);
           RT_UNROLL for (int i = 0; i < rows; i++) {
             const rt_vec x = rt_splat(p[i * lda]);
             RT_UNROLL for (int v = 0; v < vecs; v++) c[(s * rows + i) * vecs + v] += x * ww[v];
@@ -131,6 +143,7 @@ RT_INLINE void rt_dense_block(const int rows, const int vecs, const int sets, co
           const rt_vec ww = rt_load(w + v * RT_WIDTH);
           RT_UNROLL for (int i = 0; i < rows; i++) c[i * vecs + v] += rt_splat(p[i * lda]) * ww;
         }
+        next.from += (uintptr_t)next.step;
         w += vecs * RT_WIDTH;
         p += s2;
       }
@@ -157,17 +170,18 @@ RT_INLINE void rt_dense_block(const int rows, const int vecs, const int sets, co
 #define RT_SETS(ROWS, VECS) ((ROWS) * (VECS) <= 2 ? 4 : (ROWS) * (VECS) <= 4 ? 2 : 1)
 #define RT_PARTS(N, MOST) (((N) + (MOST)-1) / (MOST))
 
-#define RT_BLOCKS(COUNT, ROWS, VECS, LDA)                                                                               \
-  for (int i = 0; i < (COUNT); i++, p += (ROWS) * (LDA), q += (ROWS) * ldo)                                             \
-    rt_dense_block(ROWS, VECS, RT_SETS(ROWS, VECS), LDA, p, taps, w, RT_AHEAD(k * (VECS) * RT_WIDTH), bias, q, ldo,     \
-                   part, relu);
+#define RT_BLOCKS(COUNT, ROWS, VECS, LDA, SHARE)                                                                        \
+  for (int i = 0; i < (COUNT);                                                                                          \
+       i++, p += (ROWS) * (LDA), q += (ROWS) * ldo, next.from += (uintptr_t)(k * next.step))                            \
+    rt_dense_block(ROWS, VECS, RT_SETS(ROWS, VECS), LDA, p, taps, w, next, SHARE, bias, q, ldo, part, relu);
 /* N rows in the fewest blocks, as equal as they can be. */
 #define RT_PANEL_OF(N, MOST, VECS, LDA)                                                                                 \
   {                                                                                                                     \
     const float *p = a;                                                                                                 \
     float *q = o + c;                                                                                                   \
-    RT_BLOCKS((N) % RT_PARTS(N, MOST), (N) / RT_PARTS(N, MOST) + 1, VECS, LDA)                                          \
-    RT_BLOCKS(RT_PARTS(N, MOST) - (N) % RT_PARTS(N, MOST), (N) / RT_PARTS(N, MOST), VECS, LDA)                          \
+    rt_next next = rt_next_of(w, k * (VECS) * RT_WIDTH, (VECS) * RT_WIDTH, RT_PARTS(N, MOST));                          \
+    RT_BLOCKS((N) % RT_PARTS(N, MOST), (N) / RT_PARTS(N, MOST) + 1, VECS, LDA, RT_PARTS(N, MOST))                       \
+    RT_BLOCKS(RT_PARTS(N, MOST) - (N) % RT_PARTS(N, MOST), (N) / RT_PARTS(N, MOST), VECS, LDA, RT_PARTS(N, MOST))       \
   }
 
 /* One instance for a number of rows and the step between them. */

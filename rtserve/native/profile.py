@@ -17,6 +17,7 @@ import numpy as np
 
 from rtserve.native.build import HERE, build
 from rtserve.native.compiler import FLAGS, best_level, find_compiler
+from rtserve.native.costs import FAR, NEAR
 from rtserve.native.load import NativeModule
 from rtserve.native.marks import Layer
 
@@ -28,6 +29,8 @@ __all__ = ["Spent", "peak_macs_per_ns", "profile"]
 CHAINS, CALLS = 12, 200_000
 """Sums that are kept at once, and how often each takes a product in one trial."""
 _PEAK = f"""
+#define RT_FAR {FAR}
+#define RT_NEAR {NEAR}
 #include "kernels.h"
 #if defined(__AVX512F__)
 #define RT_REGISTER "v"
