@@ -1,4 +1,4 @@
-"""Writes the C of a flow: where values lie, statements in order, weights, and which kernels are needed.
+"""Writes the C of a flow: where values lie, and statements in order; weights and kernels are `rtserve.native.kept`.
 
 Memory is planned when everything is written: a buffer is held from its first to its last statement, and buffers that are
 not held at the same time may lie in the same place.
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtserve.files import sha256_bytes
 from rtserve.native.flow import Flow, Operation, Unsupported
+from rtserve.native.kept import Kept
 from rtserve.native.shares import Line, default_cost, parts_for, parts_of
 from rtserve.native.view import Buffer, View, loops, steps_of
 
@@ -67,7 +67,7 @@ class Padded:
     together: bool = False
 
 
-class Writer:
+class Writer(Kept):
     """What is written so far.
 
     Parameters
@@ -79,6 +79,7 @@ class Writer:
     """
 
     def __init__(self, flow: Flow, *, shared: bool = False) -> None:
+        super().__init__()
         self.flow, self.shared, self.operation = flow, shared, 0
         self.set, self.n_sets = 0, 0
         self.readers = flow.readers()
@@ -87,16 +88,7 @@ class Writer:
         self.extra: list[Buffer] = []
         self.in_answer: dict[str, int] = {}
         self.lines: list[Line] = []
-        self.packing: list[str] = []
-        self.weights: list[np.ndarray] = []
-        self.n_weights = 0
-        self.places: list[tuple[str, int | str]] = []
-        self.kernels: dict[str, str] = {}
-        self.tables: list[str] = []
-        self.functions: dict[str, tuple[str, str]] = {}
         self.convolutions: dict[str, Padded] = {}
-        self.plain_at: dict[str, int] = {}
-        self.forms: dict[tuple[str, str, str], str] = {}
         self.turned: dict[tuple[str, int | None], View] = {}
         self.pending: dict[str, Pending] = {}
         self.done: set[str] = set()
@@ -355,65 +347,3 @@ class Writer:
         ]
         text = "".join(f"for (int i{d} = 0; i{d} < {n}; i{d}++) " for d, (n, _) in enumerate(found))
         self.line(f"{text}{{ {body(starts)} }}", *views, *([held] if held is not None else []), split=held is None)
-
-    # ---- weights ----
-
-    def weight(self, value: np.ndarray) -> View:
-        """Keep an array as it is, and return where it will lie."""
-        value = np.ascontiguousarray(value, dtype=np.float32)
-        buffer = self.packed(value, value.size, f"memcpy({{packed}}, {{plain}}, {value.size} * sizeof(float));")
-        return View(buffer=buffer, shape=value.shape, steps=steps_of(value.shape))
-
-    def packed(self, value: np.ndarray, room: int | str, how: str) -> Buffer:
-        """Keep an array in another form: `how` is the statement that makes it at load, `room` its size in floats."""
-        value = np.ascontiguousarray(value, dtype=np.float32)
-        key = sha256_bytes(value.tobytes())
-        if (key, str(room), how) not in self.forms:
-            self.forms[key, str(room), how] = self._packed(value, key, room, how)
-        return Buffer(name=f"(w + {self.forms[key, str(room), how]})", size=0, first=0, last=0)
-
-    def _packed(self, value: np.ndarray, key: str, room: int | str, how: str) -> str:
-        name = f"W{len(self.packing)}"
-        if key not in self.plain_at:
-            self.plain_at[key] = self.n_weights
-            self.weights.append(value.reshape(-1))
-            self.n_weights += value.size
-        self.packing.append(how.format(packed=f"packed + {name}", plain=f"plain + {self.plain_at[key]}"))
-        self.places.append((name, room))
-        return name
-
-    def filled(self, bias: np.ndarray | None) -> str:
-        """Keep a bias filled up to whole panels; return its name, or no place where there is none."""
-        if bias is None:
-            return "0"
-        n = bias.size
-        return self.packed(bias, f"RT_FILLED({n})", f"rt_fill({{plain}}, 1, {n}, {{packed}});").name
-
-    def reals(self, values: Sequence[float]) -> str:
-        """Keep float64 constants; return their name."""
-        text = f"[] = {{{', '.join(repr(float(value)) for value in values)}}};"
-        known = next((line for line in self.tables if line.endswith(text)), None)
-        if known is None:
-            known = f"static const double R{len(self.tables)}{text}"
-            self.tables.append(known)
-        return known.split()[3].partition("[")[0]
-
-    def function(self, key: str, text: str) -> str:
-        """Keep a function, parameters and body; return its name."""
-        if key not in self.functions:
-            self.functions[key] = (f"f{len(self.functions)}", text)
-        return self.functions[key][0]
-
-    def table(self, values: Sequence[int]) -> str:
-        """Keep integers that a statement looks up; return their name."""
-        name = f"T{len(self.tables)}"
-        self.tables.append(f"static const int {name}[] = {{{', '.join(map(str, values))}}};")
-        return name
-
-    def kernel(self, macro: str, *arguments: int) -> str:
-        """Return the name of a kernel's instance."""
-        text = ", ".join(map(str, arguments))
-        key = f"{macro}({text})"
-        if key not in self.kernels:
-            self.kernels[key] = f"k{len(self.kernels)}"
-        return self.kernels[key]
