@@ -21,7 +21,7 @@ SCHEMA = "rtserve.native/1"
 HERE = Path(__file__).resolve().parent
 SUFFIXES = (".so", ".weights", ".json")
 """Of the files of a compiled graph."""
-SOURCES = ("kernels.h", "rtserve_native.h", "shared.h", "pool.h", "dispatch.c")
+SOURCES = ("kernels.h", "waves.h", "rtserve_native.h", "shared.h", "pool.h", "dispatch.c")
 """Beside a graph's own file."""
 
 

@@ -4,6 +4,8 @@ A stride of s takes the window apart into s phases, each with every s-th tap and
 in segments of q. With :math:`q = m` a segment further is a tile further, so that every window is transformed once and all
 segments and phases are one product whose k run over them. For a term whose last tap is none, infinity has nothing to add.
 
+A long filter is cheaper by waves (`rtserve.native.waves`): n samples are n / 2 complex products, whatever the taps.
+
 Which tile is taken follows from the count of vector operations. Tiles have more weights than the kernel has, though (11 for
 3 at a stride of two): where a graph's weights do not stay in the core's own cache, a product takes at least as long as its
 weights take to arrive (`rtserve.native.costs`).
@@ -17,8 +19,9 @@ from fractions import Fraction
 from math import ceil, prod
 from typing import TYPE_CHECKING
 
-from rtserve.native.costs import BYTES_PER_NS, LANES, MACS_PER_NS, NUMBERS_PER_NS
+from rtserve.native.costs import BYTES_PER_NS, LANES, MACS_PER_NS, NUMBERS_PER_NS, SPILLED
 from rtserve.native.together import positions_together
+from rtserve.native.waves import LENGTHS, Wave, operations
 from rtserve.runtime.points import MOST_POINTS, Tile, tile_of
 
 if TYPE_CHECKING:
@@ -44,16 +47,16 @@ class Fast:
     ----------
     axis : int
         Of the value.
-    tile : Tile
-        Its tile.
+    tile : Tile or Wave
+        Its tile, by points or by waves.
     stride, segments, tiles : int
-        Phases; segments of each; tiles of a line.
+        Phases; segments of each, one by waves; tiles of a line.
     reach : int
         Samples of a line, with its padding, that are read.
     """
 
     axis: int
-    tile: Tile
+    tile: Tile | Wave
     stride: int
     segments: int
     tiles: int
@@ -100,12 +103,13 @@ def choose(
     alone = layer.others == 1 and all(s == 1 for j, s in enumerate(strides) if j != k)
     can = tiles and alone and layer.taps > 1 and dilations[k] == 1 and not layer.deep
     ways = [layer.by_tiles(m, q) for m in range(2, 7) for q in range(2, 7)] if can else []
+    ways += [layer.by_waves(n) for n in LENGTHS] if can else []
     best = min(ways, key=lambda way: (way.ns, way.m, way.q), default=direct)
     if best is direct or best.ns > WORTH * direct.ns:
         return Plan(fast=None, packed=direct.packed)
     reach = ((best.tiles + best.segments - 1) * best.m + best.q - 1) * layer.stride
-    fast = Fast(axis=axis, tile=tile_of(best.m, best.q), stride=layer.stride, segments=best.segments, tiles=best.tiles,
-                reach=reach)  # fmt: skip
+    tile = Wave(n=best.m + best.q - 1, q=best.q) if best.waves else tile_of(best.m, best.q)
+    fast = Fast(axis=axis, tile=tile, stride=layer.stride, segments=best.segments, tiles=best.tiles, reach=reach)
     return Plan(fast=fast, packed=best.packed)
 
 
@@ -119,6 +123,7 @@ class _Way:
     q: int = 0
     tiles: int = 0
     segments: int = 0
+    waves: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,12 +167,29 @@ class _Layer:
         one, tiles = tile_of(m, q), ceil(self.n_out / m)
         terms = n * self.stride * segments - _idle(self.taps, self.stride, q, segments)
         packed = 4.0 * terms * self.n_in * self.blocks * LANES
-        windows, inputs = (tiles + segments - 1) * self.stride, self.n_in * self.group
-        into = windows * ceil(inputs / LANES)
-        spread = windows * m * (-inputs % LANES) / NUMBERS_PER_NS  # samples are laid out by whole vectors
-        moved = into * (_operations(one.window) + 2 * n) + tiles * self.blocks * (_operations(one.outputs) + 2 * n)
+        moved = self._moved(tiles + segments - 1, m, _operations(one.window) + 2 * n)
+        moved += tiles * self.blocks * (_operations(one.outputs) + 2 * n) * _NS
         products = self._products(tiles * terms * self.n_in * self.blocks, packed, taken_together(self.lines, tiles))
-        return _Way(ns=products + moved * _NS + spread, packed=packed, m=m, q=q, tiles=tiles, segments=segments)
+        return _Way(ns=products + moved, packed=packed, m=m, q=q, tiles=tiles, segments=segments)
+
+    def by_waves(self, n: int) -> _Way:
+        """Return the way by waves of tiles of n samples; without end where they cannot be."""
+        one = Wave(n=n, q=ceil(self.taps / self.stride))
+        if one.m < 1 or self.stride > self.taps:
+            return _Way(ns=float("inf"), packed=0.0, m=one.m, q=one.q)
+        tiles, terms = ceil(self.n_out / one.m), n * self.stride
+        packed = 4.0 * terms * self.n_in * self.blocks * LANES
+        window, outputs = (SPILLED * count for count in operations(n, one.m))
+        moved = self._moved(tiles, one.m, window + 2 * n) + tiles * self.blocks * (outputs + 2 * n) * _NS
+        products = 2 * tiles * terms * self.n_in * self.blocks  # a complex one is four real ones
+        ns = self._products(products, packed, taken_together(self.lines, tiles)) + moved
+        return _Way(ns=ns, packed=packed, m=one.m, q=one.q, tiles=tiles, segments=1, waves=True)
+
+    def _moved(self, windows: int, m: int, each: float) -> float:
+        """Return ns of transforming so many windows, m samples apart, in so many operations a vector."""
+        inputs = self.n_in * self.group
+        spread = windows * self.stride * m * (-inputs % LANES) / NUMBERS_PER_NS  # samples lie by whole vectors
+        return windows * self.stride * ceil(inputs / LANES) * each * _NS + spread
 
     def _products(self, operations: float, packed: float, together: int) -> float:
         """Return ns of a line's products: of computing, or of reading the weights once for lines taken together."""

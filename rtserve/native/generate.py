@@ -186,6 +186,7 @@ def _file(
             f"#define RT_FAR {FAR}",
             f"#define RT_NEAR {NEAR}",
             '#include "kernels.h"',
+            *['#include "waves.h"'] * any(key.startswith("RT_WAVES(") for key in writer.kernels),
             "typedef double rt_wide __attribute__((may_alias));",
             "#define RT_JOIN_(a, b) a##b",
             "#define RT_JOIN(a, b) RT_JOIN_(a, b)",

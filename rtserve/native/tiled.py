@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rtserve.native.costs import MACS_PER_NS
-from rtserve.native.fast import Fast, full, taken_together
+from rtserve.native.fast import Fast, taken_together
 from rtserve.native.shares import parts_for, parts_of
 from rtserve.native.taps import Taps, filled
-from rtserve.runtime.points import Tile
+from rtserve.native.tiles import tile_in, tile_out, tile_term
+from rtserve.native.waves import Wave
 
 if TYPE_CHECKING:
     from rtserve.native.view import View
@@ -129,16 +129,20 @@ class _Layer:
         n_lines = target.shape[outer]
         together = taken_together(n_lines, fast.tiles)
         axes = tuple(a for a in lines if a != outer)
-        into, out, offset = _into(writer, fast.tile), _out(writer, fast.tile), writer.filled(bias)
+        into, out, offset = tile_in(writer, fast.tile), tile_out(writer, fast.tile), writer.filled(bias)
         width, rows = filled(x.shape[1]), together * fast.tiles
-        kernel = writer.kernel("RT_LAYER", fast.tiles if fast.segments > 1 else rows, width)
         out_group = weight.shape[0] // group
         step = together * (fast.tiles + fast.segments - 1) * width
+        wave = isinstance(fast.tile, Wave)
+        if wave:
+            kernel = writer.kernel("RT_WAVES", rows, width, fast.stride * step)
+        else:
+            kernel = writer.kernel("RT_LAYER", fast.tiles if fast.segments > 1 else rows, width)
         terms = tuple(
-            tuple(_term(writer, fast, weight[g * out_group : (g + 1) * out_group], p, step, width)
-                  for g in range(group)) for p in range(fast.tile.n)
+            tuple(tile_term(writer, fast, weight[g * out_group : (g + 1) * out_group], p, step, width)
+                  for g in range(group)) for p in range(fast.tile.n // (1 + wave))
         )  # fmt: skip
-        calls = n_lines * prod(target.shape[a] for a in axes) * fast.tiles
+        calls = n_lines * prod(target.shape[a] for a in axes) * fast.tiles * (4 if wave else 1)
         macs = sum(calls * taps.number * out_group for term in terms for taps, _ in term)
         writer.macs += macs
         return cls(
@@ -162,7 +166,7 @@ class _Layer:
         stride = self.fast.stride
         return [
             [call for phase in range(stride) for call in self._windows(room, phase, -(-parts // stride))],
-            [call for p in range(self.fast.tile.n) for call in self._products(room, products, p)],
+            [call for p in range(len(self.terms)) for call in self._products(room, products, p)],
             self._outputs(products, parts),
         ]
 
@@ -188,14 +192,18 @@ class _Layer:
             )
 
     def _products(self, room: View, products: View, p: int) -> Iterator[str]:
-        each = self.together if self.fast.segments > 1 else 1
+        wave = isinstance(self.fast.tile, Wave)
+        each, step = self.together if self.fast.segments > 1 else 1, self.fast.tile.n // len(self.terms)
         point, width = self.fast.stride * self.together * self._per_line, filled(self.n_out)
         out_group = self.n_out // len(self.terms[p])
         for g, (taps, name) in enumerate(self.terms[p]):
+            source = f"{room} + {p * step * point} + l * {self._per_line} + {g * self.n_in}"
+            target = (
+                f"{products} + ({p * step * self.rows} + l * {self.fast.tiles}) * {width} + {g * out_group}, {width}"
+            )
             yield (
-                f"for (int l = 0; l < {each}; l++) {self.kernel}({room} + {p * point} + l * {self._per_line} + "
-                f"{g * self.n_in}, {taps}, {name}, 0, {products} + ({p * self.rows} + l * {self.fast.tiles}) * {width} "
-                f"+ {g * out_group}, {width}, {out_group}, 0);"
+                f"for (int l = 0; l < {each}; l++) {self.kernel}({source}, {taps}, {name}, "
+                + (f"{target}, {self.rows * width}, {out_group});" if wave else f"0, {target}, {out_group}, 0);")
             )
 
     def _outputs(self, products: View, parts: int) -> list[str]:
@@ -208,107 +216,3 @@ class _Layer:
             f"{last if t1 == fast.tiles else fast.tile.m});"
             for l0, l1, t0, t1 in self._ranges(fast.tiles, parts)
         ]
-
-
-def _term(writer: Writer, fast: Fast, weight: np.ndarray, p: int, phase_step: int, width: int) -> tuple[Taps, str]:
-    """Keep a group's weights at a point; return where its k lie and the weights' name."""
-    one, channels = fast.tile, weight.shape[1]
-    flat = weight.reshape(weight.shape[0], channels, -1)
-    taps = flat.shape[2]
-    phases, segments = fast.stride, fast.segments
-    if p == one.n - 1:
-        phases, segments = full(taps, phases, one.q, segments) or (phases, segments)
-    n_out = weight.shape[0]
-    k = phases * segments * channels
-    table = writer.reals([float(value) for value in one.taps[p]])
-    name = writer.packed(
-        flat, f"RT_PACKED({k}, {n_out})",
-        f"rt_pack_point({{plain}}, {taps}, {fast.stride}, {one.q}, {table}, {phases}, {segments}, {channels}, {n_out}, "
-        "{packed});",
-    ).name  # fmt: skip
-    return Taps(counts=(phases, segments, channels), steps=(phase_step, width, 1)), name
-
-
-def _into(writer: Writer, one: Tile) -> str:
-    """Return the function that transforms the window's tiles."""
-    body = [f"const rt_vec d{i} = rt_load(p + {i} * step);" for i in range(one.n)]
-    body += _lines(one.window, "d", lambda p, text: f"rt_store(v + {p} * point, {text});")
-    return writer.function(
-        f"tiles of {one.m} and {one.q} in",
-        "(const float *x, ptrdiff_t step, ptrdiff_t tile, int tiles, int channels, float *o, ptrdiff_t point, "
-        "ptrdiff_t width) {\n  for (int j = 0; j < tiles; j++)\n    for (int c = 0; c < channels; c += RT_WIDTH) {\n"
-        "      const float *p = x + j * tile + c;\n      float *v = o + j * width + c;\n      "
-        + "\n      ".join(body) + "\n    }\n}",
-    )  # fmt: skip
-
-
-def _out(writer: Writer, one: Tile) -> str:
-    """Return the function that transforms the products back."""
-    body = [f"const rt_vec d{p} = rt_load(v + {p} * point);" for p in range(one.n)]
-    for p in range(1, one.n - 2, 2):  # a point and its negative: even powers take their sum, odd ones their difference
-        body.append(f"const rt_vec s{p} = d{p} + d{p + 1}, t{p} = d{p} - d{p + 1};")
-    body += [f"rt_put(q, ldo, {i}, {_by_pairs(row)} + offset, part, relu, n);" for i, row in enumerate(one.outputs)]
-    return writer.function(
-        f"tiles of {one.m} and {one.q} out",
-        "(const float *m, ptrdiff_t point, ptrdiff_t width, int tiles, int channels, const float *bias, int relu, "
-        "float *o, ptrdiff_t ldo, int last) {\n  for (int j = 0; j < tiles; j++) {\n"
-        f"    const int n = j == tiles - 1 ? last : {one.m};\n"
-        "    for (int c = 0; c < channels; c += RT_WIDTH) {\n"
-        "      const int part = channels - c < RT_WIDTH ? channels - c : 0;\n"
-        "      const rt_vec offset = bias ? rt_load(bias + c) : (rt_vec){0};\n"
-        f"      const float *v = m + j * width + c;\n      float *q = o + j * {one.m} * ldo + c;\n      "
-        + "\n      ".join(body) + "\n    }\n  }\n}",
-    )  # fmt: skip
-
-
-def _by_pairs(row: Sequence[Fraction]) -> str:
-    """Return an output as C: its points in pairs, the first and the last alone."""
-    terms = [(row[0], "d0")]
-    for p in range(1, len(row) - 2, 2):
-        terms.append((row[p], f"s{p}" if row[p] == row[p + 1] else f"t{p}"))
-    rest = range(len(row) - 2 + (len(row) % 2 == 0), len(row))
-    terms += [(row[p], f"d{p}") for p in rest]
-    return _added(terms)
-
-
-def _added(terms: Sequence[tuple[Fraction, str]]) -> str:
-    """Return a weighted sum as C; factors of one are left out."""
-    text = ""
-    for value, name in terms:
-        if value:
-            sign = " - " if value < 0 else " + " if text else ""
-            factor = "" if abs(value) == 1 else f"{float(abs(value))!r}f * "
-            text += f"{sign}{factor}{name}"
-    return f"({text.strip()})" if text else "(rt_vec){0}"
-
-
-def _lines(rows: Sequence[Sequence[Fraction]], name: str, put: object) -> list[str]:
-    """Return statements for a product with a matrix; rows that are each other's mirror share their sums and differences."""
-    lines, done = [], set()
-    for p, row in enumerate(rows):
-        if p in done:
-            continue
-        q = _mirror(rows, p)
-        if q is None:
-            lines.append(put(p, _sum(row, name)))  # type: ignore[operator]
-            continue
-        done.add(q)
-        even = [(a + b) / 2 for a, b in zip(row, rows[q], strict=True)]
-        odd = [(a - b) / 2 for a, b in zip(row, rows[q], strict=True)]
-        lines.append(f"const rt_vec e{p} = {_sum(even, name)}, o{p} = {_sum(odd, name)};")
-        lines += [put(p, f"e{p} + o{p}"), put(q, f"e{p} - o{p}")]  # type: ignore[operator]
-    return lines
-
-
-def _mirror(rows: Sequence[Sequence[Fraction]], p: int) -> int | None:
-    """Return a later row with the same numbers up to signs, neither all equal nor all turned."""
-    for q in range(p + 1, len(rows)):
-        pairs = [(a, b) for a, b in zip(rows[p], rows[q], strict=True) if a or b]
-        same = sum(a == b for a, b in pairs)
-        if all(abs(a) == abs(b) for a, b in pairs) and 0 < same < len(pairs):
-            return q
-    return None
-
-
-def _sum(row: Sequence[Fraction], name: str) -> str:
-    return _added([(value, f"{name}{i}") for i, value in enumerate(row)])

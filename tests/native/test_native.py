@@ -15,7 +15,7 @@ from rtserve.errors import ExportError, InputError
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.native import generate_graph
 from rtserve.graphs.runners import OnnxruntimeRunner, make_runner
-from rtserve.native.build import HERE, build
+from rtserve.native.build import HERE, SOURCES, build
 from rtserve.native.compiler import FLAGS, best_level, find_compiler, levels_here
 from rtserve.native.load import NativeModule
 from tests.fusion.random_graphs import draw
@@ -146,7 +146,7 @@ def test_nothing_is_replaced_unasked(compiled):
 def test_no_byte_outside_is_read_or_written(fused, tmp_path, tiles):
     """The code with AddressSanitizer and UndefinedBehaviorSanitizer, in a program whose buffers end where they must."""
     generated, compiler = generate_graph(fused, tiles=tiles), find_compiler()
-    for name in ("kernels.h", "rtserve_native.h", "dispatch.c"):
+    for name in SOURCES:
         shutil.copy(HERE / name, tmp_path)
     shutil.copy(Path(__file__).parent / "answer.c", tmp_path)
     (tmp_path / "graph.c").write_text(generated.source)

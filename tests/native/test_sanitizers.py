@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from rtserve.errors import ExportError
-from rtserve.native.build import HERE
+from rtserve.native.build import HERE, SOURCES
 from rtserve.native.compiler import FLAGS, find_compiler, levels_here
 from rtserve.native.draft import REWRITES
 from rtserve.native.flow import Unsupported
@@ -104,7 +104,8 @@ def test_no_form_reads_or_writes_outside(part, tmp_path):
 def run_with_checks(found, tmp_path, level):
     """Run the C of forms on windows of 48 numbers with the compiler's checks."""
     compiler = find_compiler()
-    shutil.copy(HERE / "kernels.h", tmp_path)
+    for source in SOURCES:
+        shutil.copy(HERE / source, tmp_path)
     checks = [*FLAGS, *level.flags, *STRICT, "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     for k, (_, generated) in enumerate(found):
         (tmp_path / f"form{k}.c").write_text(generated.source)
