@@ -615,6 +615,28 @@ RT_UNUSED static void rt_softmax(const float *p, ptrdiff_t step, int n, float *o
   const float over = 1.f / rt_sum(o, 1, n);
   for (int i = 0; i < n; i++) o[i] *= over;
 }
+/* Rows of at most sixteen numbers: sixteen rows at once, each in a lane of its own. */
+RT_UNUSED static void rt_softmax_rows(const float *p, ptrdiff_t ldp, int rows, int n, float *o) {
+  float t[16 * 16] = {0};
+  for (int r = 0; r < rows; r += 16) {
+    const int some = rows - r < 16 ? rows - r : 16;
+    float most[16], over[16] = {0};
+    rt_transpose(p + r * ldp, ldp, some, n, t, 16);
+    for (int i = 0; i < 16; i++) most[i] = t[i];
+    for (int j = 1; j < n; j++)
+      for (int i = 0; i < 16; i++) most[i] = rt_max(t[j * 16 + i], most[i]);
+    for (int j = 0; j < n; j++) {
+      float e[16];
+      for (int i = 0; i < 16; i++) e[i] = rt_exp(t[j * 16 + i] - most[i]);
+      for (int i = 0; i < 16; i++) over[i] += e[i];
+      memcpy(t + j * 16, e, sizeof e);
+    }
+    for (int i = 0; i < 16; i++) over[i] = 1.f / over[i];
+    for (int j = 0; j < n; j++)
+      for (int i = 0; i < 16; i++) t[j * 16 + i] *= over[i];
+    rt_transpose(t, 16, n, some, o + r * n, n);
+  }
+}
 RT_UNUSED static void rt_log_softmax(const float *p, ptrdiff_t step, int n, float *o) {
   const float most = rt_most(p, step, n);
   rt_exps(p, step, n, most, o);

@@ -8,8 +8,14 @@ from math import prod
 
 from rtserve.native.flow import Operation
 from rtserve.native.pointwise import number
+from rtserve.native.shares import default_cost, parts_for, parts_of
 from rtserve.native.view import View, loops, steps_of
 from rtserve.native.writer import Writer, operator
+
+SHORT, FEWEST_SHORT = 16, 4
+"""Numbers of a row up to which rows are taken side by side, so many at once; and rows from which on that pays."""
+MOVES = 4
+"""How much longer an exponential takes than a number that is moved."""
 
 
 @operator("MaxPool", "AveragePool")
@@ -208,7 +214,8 @@ def rows(writer: Writer, operation: Operation) -> None:
         "LogSoftmax": f"rt_log_softmax({{0}}, {step}, {n}, {{1}});",
     }
     text = call.get(operation.op, f"rt_normalise({{0}}, {step}, {n}, {epsilon}, {{1}});")
-    writer.product(merged.shape[:-1], lambda at: text.format(*at), merged, target)
+    if operation.op != "Softmax" or not _short_rows(writer, merged, target):
+        writer.product(merged.shape[:-1], lambda at: text.format(*at), merged, target)
     result = target.reshaped(x.shape)
     assert result is not None
     if operation.op.endswith("Normalization"):
@@ -216,6 +223,20 @@ def rows(writer: Writer, operation: Operation) -> None:
     if turned:
         result = result.moved([*range(axis), rank - 1, *range(axis, rank - 1)])
     writer.views[out] = result
+
+
+def _short_rows(writer: Writer, x: View, target: View) -> bool:
+    """Write the softmax of many short rows, as many at once as they have numbers at most; False where they are not so."""
+    n = x.shape[-1]
+    found = loops(x.shape[:-1], [x.steps[:-1], target.steps[:-1]])
+    (rows, (step, to)) = found[0]
+    if len(found) > 1 or to != n or not 1 < n <= SHORT or x.steps[-1] != 1 or rows < FEWEST_SHORT:
+        return False
+    cost = MOVES * default_cost([target])
+    calls = [f"rt_softmax_rows({x} + {a * step}, {step}, {b - a}, {n}, {target} + {a * n});"
+             for a, b in parts_of(rows, parts_for(cost), SHORT)]  # fmt: skip
+    writer.line(f"rt_softmax_rows({x}, {step}, {rows}, {n}, {target});", x, target, cost=cost, steps=[calls])
+    return True
 
 
 def _scaled(writer: Writer, operation: Operation, result: View, shape: Sequence[int]) -> None:
