@@ -24,70 +24,35 @@ class Costs:
     """What work takes on one core with AVX-512, as measured; microseconds where a name ends in ``_us``.
 
     The numbers are onnxruntime's; a table of another engine replaces those that are other there.
-
-    Parameters
-    ----------
-    macs_per_us, depthwise_macs_per_us : int
-        Multiply-adds of a dense convolution, and of a depthwise one along time.
-    narrow_macs_per_us : int
-        The same of a dense convolution of one block of outputs, those of zero that fill it counted.
-    turned_macs_per_us : int
-        The same of the products of a transposed convolution.
-    unfolded_us, added_us : float
-        One number that a convolution outside the blocked layout copies, and one that a transposed one adds up.
-    unpacked_us : float
-        One weight of a stack of matrices, which is laid out at every call.
-    node_us : float
-        A small node.
-    window_us : float
-        Splitting a window of 129 x 200 by channels and putting it in blocks.
-    depthwise_us : float
-        One sample through a short depthwise step.
-    placed_us : float
-        One sample written by a convolution that puts views in their place.
-    gathered_row_us : float
-        One row of a Gather.
-    apart_us, in_turn_us : float
-        One element taken apart into phases by a Reshape and a Transpose, and one put in turn again.
-    output_in_turn_us : float
-        One output, all its channels, put in turn from phases that were computed apart.
-    pooled_us, block_pooled_us : float
-        One element pooled, and one in whole blocks of channels.
-    corrected_us, view_corrected_us : float
-        Correcting the edges of a filter that views share: in any case, and for every view.
-    cached_numbers : int
-        What a node may read and write for the next to find it in the cache.
-    spilled_us : float
-        One number that is not found there.
-    piece_samples : int
-        What taking a piece of a signal costs, in samples turned.
-    exp_from, filled_pool_from, plane_pool_from : int
-        Elements from which Elu is faster by Exp, a pool faster on channels filled up to whole blocks, and one faster on
-        planes.
     """
 
+    # multiply-adds of a dense convolution, of a depthwise one along time, of a dense one of one block of outputs, those of
+    # zero that fill it counted, and of the products of a transposed one
     macs_per_us: int = 50_000
     depthwise_macs_per_us: int = 22_000
     narrow_macs_per_us: int = 30_000
     turned_macs_per_us: int = 30_000
-    unfolded_us: float = 0.0002
-    added_us: float = 0.0004
-    unpacked_us: float = 0.0003
-    node_us: float = 1.3
-    window_us: float = 9.0
-    depthwise_us: float = 0.0002
-    placed_us: float = 0.00007
-    gathered_row_us: float = 0.006
-    apart_us: float = 0.0006
-    in_turn_us: float = 0.0003
-    output_in_turn_us: float = 0.002
-    pooled_us: float = 0.0004
-    block_pooled_us: float = 0.0001
-    corrected_us: float = 30.0
-    view_corrected_us: float = 12.0
-    cached_numbers: int = 900_000  # at once was faster up to 705,000 (Deep4Net), slower from 1,160,000 on (LMDA-Net)
-    spilled_us: float = 0.0005
-    piece_samples: int = 8
+    unfolded_us: float = 0.0002  # one number that a convolution outside the blocked layout copies
+    added_us: float = 0.0004  # one that a transposed convolution adds up
+    unpacked_us: float = 0.0003  # one weight of a stack of matrices, which is laid out at every call
+    node_us: float = 1.3  # a small node
+    window_us: float = 9.0  # splitting a window of 129 x 200 by channels and putting it in blocks
+    depthwise_us: float = 0.0002  # one sample through a short depthwise step
+    placed_us: float = 0.00007  # one sample written by a convolution that puts views in their place
+    gathered_row_us: float = 0.006  # one row of a Gather
+    apart_us: float = 0.0006  # one element taken apart into phases by a Reshape and a Transpose
+    in_turn_us: float = 0.0003  # one put in turn again
+    output_in_turn_us: float = 0.002  # one output, all its channels, put in turn from phases that were computed apart
+    pooled_us: float = 0.0004  # one element pooled
+    block_pooled_us: float = 0.0001  # one pooled in whole blocks of channels
+    corrected_us: float = 30.0  # correcting the edges of a filter that views share, in any case
+    view_corrected_us: float = 12.0  # the same for every view
+    # what a node may read and write for the next to find it in the cache: at once was faster up to 705,000 (Deep4Net),
+    # slower from 1,160,000 on (LMDA-Net)
+    cached_numbers: int = 900_000
+    spilled_us: float = 0.0005  # one number that is not found there
+    piece_samples: int = 8  # what taking a piece of a signal costs, in samples turned
+    # elements from which Elu is faster by Exp, a pool on channels filled up to whole blocks, and a pool on planes
     exp_from: int = 900
     filled_pool_from: int = 20_000
     plane_pool_from: int = 4_000

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -108,6 +109,11 @@ class Joint:
     index: np.ndarray
     offset: np.ndarray
     group: int | None
+
+    @cached_property
+    def number(self) -> np.ndarray:
+        """Of which of the sources every sample of every view is, (views, samples)."""
+        return np.searchsorted(list(self.sources.values()), self.index, side="right") - 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

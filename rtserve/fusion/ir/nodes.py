@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rtserve.graphs.emit import Emitter
 
-__all__ = ["attributes_of", "auto_padded", "axes_of", "computing", "followers", "geometry_of", "inner_dims", "only_reader",
+__all__ = ["attributes_of", "auto_padded", "axes_of", "chain_of", "computing", "geometry_of", "inner_dims", "only_reader",
            "private_producer", "producer", "reread", "stepped"]  # fmt: skip
 
 
@@ -61,12 +61,15 @@ def private_producer(value: ir.Value | None) -> ir.Node | None:
     return value.producer()
 
 
-def followers(value: ir.Value) -> list[ir.Node]:
-    """Return the pointwise nodes behind a value, each the only reader of what is in front of it."""
-    found: list[ir.Node] = []
-    while (reader := only_reader(value)) and has(reader, Trait.POINTWISE) and reader.inputs[0] is value:
+def chain_of(node: ir.Node) -> list[ir.Node]:
+    """Return a node and the pointwise ones behind it, each the only reader of what is in front of it."""
+    found = [node]
+    while (
+        (reader := only_reader(found[-1].outputs[0]))
+        and has(reader, Trait.POINTWISE)
+        and reader.inputs[0] is found[-1].outputs[0]
+    ):
         found.append(reader)
-        value = reader.outputs[0]
     return found
 
 

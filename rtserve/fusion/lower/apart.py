@@ -27,30 +27,24 @@ def apart_behind(model: ir.Model, joint: Joint) -> list[tuple[ir.Node, Apart]]:
 
 
 def turn_apart(model: ir.Model, ends: Sequence[tuple[ir.Node, Apart]], order: Sequence[int]) -> None:
-    """Let what puts views apart find them behind the batch, in an order."""
-    for node, apart in ends:
-        _turned(model, node, apart, order)
+    r"""Let what puts views apart, a Reshape to (views, batch, ...), find them behind the batch, in an order.
 
-
-def _turned(model: ir.Model, node: ir.Node, apart: Apart, order: Sequence[int]) -> None:
-    r"""Let a Reshape to (views, batch, ...) find the views behind the batch; a mean over them goes into the dense layer.
-
-    :math:`W \sum_b w_b h_b = [w_1 W \dots w_B W]\,[h_1; \dots; h_B]`.
+    A mean over them goes into the dense layer, :math:`W \sum_b w_b h_b = [w_1 W \dots w_B W]\,[h_1; \dots; h_B]`.
     """
     views = len(order)
-    emit = Emitter(model.graph, before=node, prefix="apart")
-    h, target = node.inputs[0], constant(node.inputs[1])
-    rest = [int(d) for d in target[2:]]  # type: ignore[index]
-    dense = dense_behind(model, apart)
-    kernel = constant(dense.inputs[1]) if dense is not None else None
-    if dense is None or kernel is None or kernel.size * views > MOST_WEIGHTS:
-        turned = emit("Transpose", emit("Reshape", h, [-1, views, *rest]), perm=[1, 0, *range(2, 2 + len(rest))])
-        if list(order) != list(range(views)):
-            turned = emit("Gather", turned, np.argsort(order), axis=0)
-        replace_value(model, node.outputs[0], turned)
-        return
-    tiled = [w * kernel.astype(np.float64) for w in apart.weights[list(order)]]  # type: ignore[index]
-    emit.before = dense
-    rework(dense.outputs[0], 1.0)
-    flat = emit("Reshape", h, [-1, views * rest[0]])
-    replace_value(model, dense.outputs[0], emit("Gemm", flat, np.concatenate(tiled), *dense.inputs[2:]))
+    for node, apart in ends:
+        emit = Emitter(model.graph, before=node, prefix="apart")
+        h, rest = node.inputs[0], constant(node.inputs[1])[2:].tolist()  # type: ignore[index]
+        dense = dense_behind(model, apart)
+        kernel = constant(dense.inputs[1]) if dense is not None else None
+        if dense is None or kernel is None or kernel.size * views > MOST_WEIGHTS:
+            turned = emit("Transpose", emit("Reshape", h, [-1, views, *rest]), perm=[1, 0, *range(2, 2 + len(rest))])
+            if list(order) != list(range(views)):
+                turned = emit("Gather", turned, np.argsort(order), axis=0)
+            replace_value(model, node.outputs[0], turned)
+            continue
+        tiled = [w * kernel.astype(np.float64) for w in apart.weights[list(order)]]  # type: ignore[index]
+        emit.before = dense
+        rework(dense.outputs[0], 1.0)
+        flat = emit("Reshape", h, [-1, views * rest[0]])
+        replace_value(model, dense.outputs[0], emit("Gemm", flat, np.concatenate(tiled), *dense.inputs[2:]))

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from rtserve.fusion.engines.cuda import CONVOLVED, JOINED, PACKED, SCALED, SEAMS
 from rtserve.fusion.ir.conv import ZERO, Conv1d
-from rtserve.fusion.ir.joint import Apart, Joint, Source, joints
+from rtserve.fusion.ir.joint import Apart, Joint, joints
 from rtserve.fusion.ir.passes import PassResult, Refused
 from rtserve.fusion.lower.apart import apart_behind, turn_apart
 from rtserve.fusion.program.share import Packing, pack
@@ -77,42 +77,35 @@ def read(joint: Joint) -> Views:
     Refused
         Where that is not known.
     """
-    mine: dict[Conv1d, list[tuple[Source, int]]] = {}
-    for source, first in joint.sources.items():
+    stages: list[Conv1d] = []
+    for source in joint.sources:
         if source.stage is None:
             raise Refused(f"{source.name} is no output of the first stage")
-        mine.setdefault(source.stage, []).append((source, first))
-    stages, place, n = [], np.zeros_like(joint.index), 0
-    factors = np.zeros(joint.index.shape)
-    for stage, its in mine.items():
-        windows = np.full((*joint.index.shape, stage.taps), ZERO - 1)
-        for source, first in its:
-            here = (joint.index >= first) & (joint.index < first + source.samples)
-            windows[here] = source.windows[joint.index[here] - first]  # type: ignore[index]
-            factors[here] = source.factor
-        own = (windows[..., 0] >= ZERO).all(axis=1)
-        if own.sum() * place.shape[1] != (windows[..., 0] >= ZERO).sum():
-            raise Refused("a view is put together by several convolutions")
-        packing = _packed(stage, windows[own])
-        stages.append(packing)
-        place[own] = packing.place + n
-        n += packing.conv.n_out
+        stages += [source.stage] * (source.stage not in stages)
+    computed = np.array([stages.index(source.stage) for source in joint.sources])[joint.number]  # type: ignore[arg-type]
+    factors = np.array([source.factor for source in joint.sources])[joint.number]
+    if np.ptp(computed, axis=1).any():
+        raise Refused("a view is put together by several convolutions")
     if np.ptp(factors, axis=1).any():
         raise Refused("a view has several factors")
-    return Views(stages=stages, place=place, factors=factors[:, 0])
+    packings, place, n = [], np.zeros_like(joint.index), 0
+    for number, stage in enumerate(stages):
+        own = computed[:, 0] == number
+        found = [s.windows if s.stage is stage else np.zeros((s.samples, stage.taps), int) for s in joint.sources]
+        packings.append(_packed(stage, np.concatenate(found)[joint.index[own]]))  # type: ignore[arg-type]
+        place[own] = packings[-1].place + n
+        n += packings[-1].conv.n_out
+    return Views(stages=packings, place=place, factors=factors[:, 0])
 
 
 def _packed(stage: Conv1d, windows: np.ndarray) -> Packing:
     """Return the signal that holds all windows, (views, outputs, taps), and the stage on it."""
-    turned = [_signal(stage, view) for view in windows]
-    signals = [
-        _signal(stage, view[::-1]) if signal is None else signal for view, signal in zip(windows, turned, strict=True)
-    ]
+    turns = [1 if _signal(stage, view) is not None else -1 for view in windows]
+    signals = [_signal(stage, view[::turn]) for view, turn in zip(windows, turns, strict=True)]
     if any(signal is None for signal in signals):
         raise Refused("a view's windows are no signal")
     found = pack(np.stack(signals), replace(stage, n_in=len(signals[0]), left=0, right=0))  # type: ignore[arg-type]
-    place = [row[::-1] if signal is None else row for row, signal in zip(found.place, turned, strict=True)]
-    return replace(found, place=np.stack(place))
+    return replace(found, place=np.stack([row[::turn] for row, turn in zip(found.place, turns, strict=True)]))
 
 
 def _signal(stage: Conv1d, windows: np.ndarray) -> np.ndarray | None:
@@ -123,16 +116,15 @@ def _signal(stage: Conv1d, windows: np.ndarray) -> np.ndarray | None:
     return signal if np.array_equal(signal[at], windows) else None
 
 
-def pieced(joint: Joint) -> list[bool]:
-    """Return which views are put together of several sources."""
-    firsts = np.array(list(joint.sources.values()))
-    return [len(np.unique(np.searchsorted(firsts, index, side="right"))) > 1 for index in joint.index]
+def pieced(joint: Joint) -> int:
+    """Return how many views are put together of several sources."""
+    return int(np.count_nonzero(np.ptp(joint.number, axis=1)))
 
 
 def _launched(joint: Joint) -> int:
     """Return how many kernels put the views together as assembled."""
     made = [SCALED if source.base else SEAMS if source.flat else CONVOLVED for source in joint.sources]
-    return sum(made) + JOINED * (sum(pieced(joint)) + 1)
+    return sum(made) + JOINED * (pieced(joint) + 1)
 
 
 def gathered(
@@ -143,12 +135,9 @@ def gathered(
     The window's samples are gathered along time, or, `turned`, as rows.
     """
     emit = Emitter(model.graph, before=node, prefix="seams")
-    n_views, samples = views.place.shape
-    first = views.stages[0].conv
-    outputs = len(first.weight)
-    tables = [
-        _outputs(emit, model.graph.inputs[0], packing, bias=not views.scaled, turned=turned) for packing in views.stages
-    ]
+    (n_views, samples), first = views.place.shape, views.stages[0].conv
+    outputs, x = len(first.weight), model.graph.inputs[0]
+    tables = [_outputs(emit, x, packing, bias=not views.scaled, turned=turned) for packing in views.stages]
     table = emit("Concat", *tables, axis=1) if len(tables) > 1 else tables[0]
     y = emit("Gather", table, views.place.reshape(-1), axis=1)
     if views.scaled:

@@ -22,8 +22,8 @@ import numpy as np
 import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS, FUSED, whole
-from rtserve.fusion.ir.conv import Conv1d
-from rtserve.fusion.ir.nodes import attributes_of, auto_padded, followers, geometry_of, only_reader, stepped
+from rtserve.fusion.ir.conv import Conv1d, any_conv_of
+from rtserve.fusion.ir.nodes import attributes_of, chain_of, only_reader, stepped
 from rtserve.fusion.ir.passes import PassResult, Refused, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
@@ -40,33 +40,23 @@ WORTH = 1.1
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Found:
-    """A convolution along time of few channels, and what its outputs go through.
+    """A convolution along time of few channels, on (batch, channels, a, b), time on either, and what it goes through.
 
-    Parameters
-    ----------
-    conv : Conv1d
-        The convolution on (batch, channels, a, b), time on either.
-    steps : tuple of Node
-        Elementwise nodes behind it, in order.
-    end : Node or None
-        The spatial convolution behind those.
-    pooled : bool
-        Whether a pool is behind those instead, which the engine does faster on whole blocks of channels.
+    Behind its elementwise steps comes the spatial convolution, or a pool, which the engine does faster on whole blocks of
+    channels, or neither.
     """
 
     conv: Conv1d
-    steps: tuple[ir.Node, ...]
-    end: ir.Node | None
+    steps: list[ir.Node]
+    end: Conv1d | None
     pooled: bool
 
-    @property
-    def filters(self) -> int:
-        return len(self.conv.weight)
-
     def frames(self, s: int) -> int:
+        """Return how many outputs a phase has."""
         return -(-self.conv.n_out // s)
 
     def span(self, s: int) -> int:
+        """Return how many samples of every phase an output reads."""
         return -(-(self.conv.taps + s - 1) // s)
 
 
@@ -76,71 +66,50 @@ def run(model: ir.Model) -> PassResult:
 
 
 def _one(model: ir.Model, node: ir.Node) -> int:
-    found = _match(node) if node.op_type == "Conv" else None
-    if found is None:
+    weight = constant(node.inputs[1]) if node.op_type == "Conv" else None
+    if (
+        weight is None
+        or weight.ndim != 4
+        or weight.shape[1] > MOST_CHANNELS
+        or node.attributes.get_int("group", 1) != 1
+    ):
         return 0
-    s = _phases(found)
-    if s == 1:
-        raise Refused(f"{found.filters} filters are as fast as they are")
-    _rewrite(model, found, s)
-    return 1
-
-
-def _match(node: ir.Node) -> _Found | None:
-    """Return what a convolution is; None where it is of another kind.
-
-    Raises
-    ------
-    Refused
-        Where it cannot be rewritten.
-    """
-    weight, group = constant(node.inputs[1]), node.attributes.get_int("group", 1)
-    if weight is None or weight.ndim != 4 or weight.shape[1] > MOST_CHANNELS or group != 1:
-        return None
     conv = Conv1d.of(node)
     if conv.taps < SHORTEST:
         raise Refused(f"a kernel of {conv.taps}")
     if conv.stride != 1 or conv.dilation != 1:
         raise Refused("it strides or dilates")
-    steps = tuple(followers(node.outputs[0]))
-    last = (node, *steps)[-1].outputs[0]
-    reader = only_reader(last)
-    end = reader if reader is not None and _takes_phases(reader, last, conv.axis) else None
-    pooled = reader is not None and reader.op_type in ("AveragePool", "MaxPool")
-    return _Found(conv=conv, steps=steps, end=end, pooled=pooled)
-
-
-def _takes_phases(node: ir.Node, value: ir.Value, axis: int) -> bool:
-    """Whether a node is a convolution that does not reach along time."""
-    weight = constant(node.inputs[1]) if node.op_type == "Conv" and node.inputs[0] is value else None
-    if weight is None or any(constant(v) is None for v in node.inputs[2:]) or node.outputs[0].shape is None:
-        return False
-    time, (strides, _, pads) = axis - 2, geometry_of(node, 2)
-    padded = pads[time] or pads[time + 2] or auto_padded(node)
-    return bool(weight.shape[2 + time] == 1 and strides[time] == 1 and not padded)
+    chain = chain_of(node)
+    reader = only_reader(chain[-1].outputs[0])
+    end, pooled = any_conv_of(reader), reader is not None and reader.op_type in ("AveragePool", "MaxPool")
+    end = end if end is not None and (end.axis != conv.axis or end.by_sample) else None
+    found = _Found(conv=conv, steps=chain[1:], end=end, pooled=pooled)
+    s = _phases(found)
+    if s == 1:
+        raise Refused(f"{len(conv.weight)} filters are as fast as they are")
+    _rewrite(model, found, s)
+    return 1
 
 
 def _phases(found: _Found) -> int:
     """Return the number of phases that the estimate prefers; 1 where the convolution should stay."""
     read = found.conv.channels
     candidates = [s for s in PHASES if read * s < BLOCK or read * s % 4 == 0]  # what the engine's blocks can read
-    if not candidates:
-        return 1
-    best = min(candidates, key=lambda s: _estimate(found, s))
+    best = min(candidates, key=lambda s: _estimate(found, s), default=1)
     return best if WORTH * _estimate(found, best) < _estimate(found, 1) else 1
 
 
 def _estimate(found: _Found, s: int) -> float:
     """Return microseconds from the input to where all outputs are in turn, pooled if a pool follows."""
-    conv = found.conv
-    elements = found.filters * conv.rows * conv.n_out
+    conv, filters = found.conv, len(found.conv.weight)
+    elements = filters * conv.rows * conv.n_out
     if s == 1:
-        macs = whole(found.filters) * conv.weight[0].size * conv.rows * conv.n_out
+        macs = whole(filters) * conv.weight[0].size * conv.rows * conv.n_out
         blocked = all(step.op_type in FUSED for step in found.steps)
         pool_us = (COSTS.block_pooled_us if blocked else COSTS.pooled_us) * elements * found.pooled
         return float(macs / COSTS.macs_per_us + pool_us)
     read = conv.channels * s if conv.channels * s < BLOCK else whole(conv.channels * s)
-    macs = whole(found.filters * s) * read * found.span(s) * conv.rows * found.frames(s)
+    macs = whole(filters * s) * read * found.span(s) * conv.rows * found.frames(s)
     us: float = macs / COSTS.macs_per_us + 7 * COSTS.node_us + conv.channels * conv.rows * conv.n_in * COSTS.apart_us
     if found.end is not None:  # what is put in turn behind a spatial convolution is small
         return us
@@ -148,14 +117,27 @@ def _estimate(found: _Found, s: int) -> float:
 
 
 def _rewrite(model: ir.Model, found: _Found, s: int) -> None:
-    last = found.end if found.end is not None else (found.conv.node, *found.steps)[-1]
+    conv, end = found.conv, found.end
+    last = end.node if end is not None else (conv.node, *found.steps)[-1]
     emit = Emitter(model.graph, before=last, prefix="depth")
     y = stepped(emit, found.steps, _convolved(emit, found, s))
-    if found.end is None:
-        y = _in_turn(emit, found, s, y, found.filters, found.conv.rows)
-    else:
-        y = _spatial(emit, found, found.end, s, y)
-    supersede(model, last.outputs[0], y)
+    channels, rows = len(conv.weight), conv.rows
+    if end is not None:  # on every phase by itself, in s times the groups
+        weight, *bias = map(constant, end.node.inputs[1:])
+        attributes = attributes_of(end.node) | {"group": s * end.group}
+        y = emit("Conv", y, np.tile(weight, (s, 1, 1, 1)), *(np.tile(b, s) for b in bias), **attributes)  # type: ignore[arg-type]
+        channels, rows = len(end.weight), end.rows if end.axis == conv.axis else end.n_out
+    frames = found.frames(s)
+    y = _moved(emit, y, [-1, s, channels, *conv.shaped(frames, rows)], 1, conv.axis + 1)
+    y = emit("Reshape", y, [-1, channels, *conv.shaped(frames * s, rows)])
+    supersede(model, last.outputs[0], y if frames * s == conv.n_out else emit.slice(y, conv.axis, 0, conv.n_out))
+
+
+def _moved(emit: Emitter, y: ir.Value, dims: list[int], axis: int, to: int) -> ir.Value:
+    """Return a value reshaped, and then with one axis moved."""
+    perm = [*range(len(dims))]
+    perm.insert(to, perm.pop(axis))
+    return emit("Transpose", emit("Reshape", y, dims), perm=perm)
 
 
 def _convolved(emit: Emitter, found: _Found, s: int) -> ir.Value:
@@ -176,42 +158,16 @@ def _convolved(emit: Emitter, found: _Found, s: int) -> ir.Value:
 
 def _apart(emit: Emitter, conv: Conv1d, s: int, x: ir.Value, frames: int) -> ir.Value:
     """Return (batch, channels s, ...) of (batch, channels, ...): sample s i + q of channel c is channel c s + q at i."""
-    c, rows = conv.channels, conv.rows
-    if c == 1:
-        if conv.axis == 3:
-            return emit("Transpose", emit("Reshape", x, [-1, rows, frames, s]), perm=[0, 3, 1, 2])
-        return emit("Transpose", emit("Reshape", x, [-1, frames, s, rows]), perm=[0, 2, 1, 3])
-    if conv.axis == 3:
-        x = emit("Transpose", emit("Reshape", x, [-1, c, rows, frames, s]), perm=[0, 1, 4, 2, 3])
-    else:
-        x = emit("Transpose", emit("Reshape", x, [-1, c, frames, s, rows]), perm=[0, 1, 3, 2, 4])
-    return emit("Reshape", x, [-1, c * s, *conv.shaped(frames, rows)])
+    several = [conv.channels] * (conv.channels > 1)
+    apart = [conv.rows, frames, s] if conv.axis == 3 else [frames, s, conv.rows]
+    x = _moved(emit, x, [-1, *several, *apart], len(several) + conv.axis, len(several) + 1)
+    return emit("Reshape", x, [-1, conv.channels * s, *conv.shaped(frames, conv.rows)]) if several else x
 
 
 def _phase_kernel(weight: np.ndarray, s: int, span: int) -> np.ndarray:
     """Return (s filters, channels s, span): output phase p reads input phase q at frame k' with tap s k' + q - p."""
     filters, channels, taps = weight.shape
-    tap = s * np.arange(span)[None, None] + np.arange(s)[None, :, None] - np.arange(s)[:, None, None]  # (p, q, k')
-    inside = (tap >= 0) & (tap < taps)
-    kernel = np.where(inside, weight[:, :, np.clip(tap, 0, taps - 1)], 0.0)  # (f, c, p, q, k')
-    return kernel.transpose(2, 0, 1, 3, 4).reshape(s * filters, channels * s, span)
-
-
-def _in_turn(emit: Emitter, found: _Found, s: int, y: ir.Value, channels: int, rows: int) -> ir.Value:
-    """Return (batch, channels, ...) with time in turn, of (batch, s channels, ...) in phases."""
-    conv, frames = found.conv, found.frames(s)
-    apart = emit("Reshape", y, [-1, s, channels, *conv.shaped(frames, rows)])
-    turned = emit("Transpose", apart, perm=[0, 2, 3, 4, 1] if conv.axis == 3 else [0, 2, 3, 1, 4])
-    y = emit("Reshape", turned, [-1, channels, *conv.shaped(frames * s, rows)])
-    return y if frames * s == conv.n_out else emit.slice(y, conv.axis, 0, conv.n_out)
-
-
-def _spatial(emit: Emitter, found: _Found, end: ir.Node, s: int, y: ir.Value) -> ir.Value:
-    """Do the spatial convolution on every phase by itself, in s times the groups."""
-    weight = constant(end.inputs[1])
-    assert weight is not None
-    extra = [np.tile(array, s) for array in map(constant, end.inputs[2:]) if array is not None]
-    attributes = attributes_of(end) | {"group": s * (end.attributes.get_int("group", 1) or 1)}
-    y = emit("Conv", y, np.tile(weight, (s, 1, 1, 1)), *extra, **attributes)
-    rows = int(end.outputs[0].shape[5 - found.conv.axis])  # type: ignore[index,arg-type]
-    return _in_turn(emit, found, s, y, len(weight), rows)
+    padded = np.pad(weight, ((0, 0), (0, 0), (s - 1, s * span - taps)))
+    rows = np.lib.stride_tricks.sliding_window_view(padded, s * span, axis=2)[:, :, ::-1]  # (f, c, p, s k' + q)
+    apart = rows.reshape(filters, channels, s, span, s).transpose(2, 0, 1, 4, 3)
+    return apart.reshape(s * filters, channels * s, span)

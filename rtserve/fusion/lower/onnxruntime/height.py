@@ -18,6 +18,7 @@ turned to the batch again, (batch x views), as the Gather left them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import onnx_ir as ir
@@ -41,13 +42,11 @@ ALIKE = 1e-6
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Plan:
-    """Which views are whole copies of what, and which are gathered."""
+    """Which views are whole copies of which source, and which are gathered."""
 
     table: ViewTable
     whole: dict[int, Row]
-    """Of which source every view is that is one as a whole."""
     gathered: list[int]
-    """The other views."""
     bare: dict[ir.Value, ir.Value] = field(default_factory=dict)
     """Values without the offset, made on demand and once."""
 
@@ -59,15 +58,10 @@ class _Plan:
             found.setdefault(row.base, {})[view] = float(np.float32(row.factor))
         return found
 
-    @property
-    def order(self) -> list[int]:
-        """The views from the top: copies of one value are neighbours."""
-        return [*(view for copies in self.bases.values() for view in copies), *self.gathered]
-
     def without(self, emit: Emitter, value: ir.Value) -> ir.Value:
         """Return a sum of convolutions, or a product, without its offset; what it shares with others is computed once."""
-        node, parts = value.producer(), _offsets(value)
-        if node is None or not parts:
+        node = value.producer()
+        if node is None or not _offsets(value):
             return value
         if value not in self.bare:
             summed = node.op_type == "Add"
@@ -96,12 +90,16 @@ def rewrite(model: ir.Model, node: ir.Node, table: ViewTable) -> str:
         Where it is better left as it is.
     """
     plan = _planned(table)
-    if not _pays(plan):
-        raise Refused(f"{len(plan.whole)} of {len(table.index)} views are whole, too few")
+    views, n = table.index.shape
+    samples = len(table.offset) * n
+    saved = len(set(plan.whole.values())) * (3 * COSTS.node_us + 5 * samples * COSTS.placed_us)
+    added = (len(plan.bases) + bool(plan.gathered)) * (COSTS.node_us + views * samples * COSTS.placed_us)
+    if saved <= added:  # the turns and copies of whole views take less time than putting all views in their place
+        raise Refused(f"{len(plan.whole)} of {views} views are whole, too few")
     emit = Emitter(model.graph, before=node, prefix="tall")
     y = stepped(emit, table.steps, _tall(emit, plan))
     layers = stand_up(model, table.last, y)
-    turn_apart(model, table.ends, plan.order)
+    turn_apart(model, table.ends, [*chain(*plan.bases.values()), *plan.gathered])
     return (
         f"{len(plan.whole)} whole views and {len(plan.gathered)} gathered ones above each other through {layers} nodes"
     )
@@ -121,48 +119,35 @@ def _planned(table: ViewTable) -> _Plan:
         if np.abs(held - table.offset).max() > ALIKE * np.abs(table.offset).max():
             raise Refused("the views have no offset in common")
     gathered = [v for v in range(len(table.index)) if v not in whole]
-    if any(table.rows[number].base is not table.rows[number].value for number in table.used(gathered)):
+    if any(table.rows[k].base is not table.rows[k].value for k in np.unique(table.number[gathered])):
         raise Refused("a copy is in pieces")
     return _Plan(table=table, whole=whole, gathered=gathered)
 
 
-def _pays(plan: _Plan) -> bool:
-    """Whether the turns and copies of whole views take more time than putting all views in their place."""
-    views, n = plan.table.index.shape
-    samples = len(plan.table.offset) * n
-    saved = len(set(plan.whole.values())) * (3 * COSTS.node_us + 5 * samples * COSTS.placed_us)
-    added = (len(plan.bases) + bool(plan.gathered)) * (COSTS.node_us + views * samples * COSTS.placed_us)
-    return bool(saved > added)
-
-
 def _tall(emit: Emitter, plan: _Plan) -> ir.Value:
-    """Return the views, (batch, channels, views, time), before what is done elementwise."""
-    parts: list[tuple[ir.Value, np.ndarray, int]] = []
-    views, channels, top = len(plan.table.index), len(plan.table.offset), 0
-    for base, copies in plan.bases.items():
-        kernel = np.tile([*copies.values()][::-1], (channels, 1))
-        parts.append((plan.without(emit, base), kernel, top))
-        top += len(copies)
-    if plan.gathered:
-        parts.append((_gathered(emit, plan), np.ones((channels, 1)), top))
-    y = None
-    for number, (x, kernel, top) in enumerate(parts):
-        bias = [plan.table.offset.astype(np.float32)] if number == len(parts) - 1 else []
-        height, rows = kernel.shape[1], len(plan.gathered) if number == len(plan.bases) else 1
-        pads = [top + height - 1, 0, views - top - rows, 0]
-        part = emit("Conv", x, kernel.reshape(channels, 1, height, 1), *bias, group=channels, pads=pads)
-        y = part if y is None else emit("Add", part, y)
+    """Return the views, (batch, channels, views, time), before what is done elementwise; copies of one are neighbours."""
+    views, channels = len(plan.table.index), len(plan.table.offset)
+    parts = [(plan.without(emit, base), [*copies.values()], 1) for base, copies in plan.bases.items()]
+    parts += [(_gathered(emit, plan), [1.0], len(plan.gathered))] if plan.gathered else []
+    y, top = None, 0
+    for number, (x, factors, rows) in enumerate(parts, start=1):
+        kernel = np.tile(factors[::-1], (channels, 1)).reshape(channels, 1, -1, 1)
+        bias = [plan.table.offset.astype(np.float32)] if number == len(parts) else []
+        pads = [top + len(factors) - 1, 0, views - top - rows, 0]
+        part = emit("Conv", x, kernel, *bias, group=channels, pads=pads)
+        y, top = part if y is None else emit("Add", part, y), top + len(factors)
     return y  # type: ignore[return-value]
 
 
 def _gathered(emit: Emitter, plan: _Plan) -> ir.Value:
     """Return the gathered views without their offset, (batch, channels, gathered views, time)."""
-    table, index = plan.table, plan.table.index[plan.gathered]
-    parts, moved, length = [], np.zeros_like(index), 0
-    for number in table.used(plan.gathered):
-        row = table.rows[number]
-        moved += (table.numbers(index) == number) * (length - row.start)
+    table, number = plan.table, plan.table.number[plan.gathered]
+    parts, ahead, length = [], np.zeros(len(table.rows), dtype=np.int64), 0
+    for k in np.unique(number):
+        row = table.rows[k]
+        ahead[k] = length - row.start
         length += row.length
         parts.append(row.written(emit, plan.without(emit, row.value), len(table.offset)))
     joined = emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
-    return emit("Transpose", emit("Gather", joined, index + moved, axis=1), perm=list(FROM_ROWS))
+    rows = emit("Gather", joined, table.index[plan.gathered] + ahead[number], axis=1)
+    return emit("Transpose", rows, perm=list(FROM_ROWS))

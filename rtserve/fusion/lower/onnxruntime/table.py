@@ -7,7 +7,6 @@ contiguous row, (batch, rows, channels).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.ir.joint import Apart, Joint, sources
-from rtserve.fusion.ir.nodes import followers, inner_dims, only_reader, stepped
+from rtserve.fusion.ir.nodes import chain_of, inner_dims, only_reader, stepped
 from rtserve.fusion.ir.passes import Refused
 from rtserve.fusion.lower.apart import apart_behind
 from rtserve.graphs.emit import Emitter
@@ -69,44 +68,35 @@ class ViewTable:
         The sources, in the order of the table.
     index : ndarray, (views, samples)
         Which row of the table every sample of every view is.
+    number : ndarray, (views, samples)
+        Of which of the sources.
     offset : ndarray, (channels,)
         What every sample holds beside what is linear in the window.
     steps : list of onnx_ir.Node
         What is done elementwise with the joined views.
-    last : onnx_ir.Value
-        What the next layer reads.
     reader : onnx_ir.Node
-        The convolution that alone reads it.
+        The convolution that alone reads what they give.
     ends : list of (onnx_ir.Node, Apart)
         Where the views are put apart again.
     """
 
     rows: list[Row]
     index: np.ndarray
+    number: np.ndarray
     offset: np.ndarray
     steps: list[ir.Node]
-    last: ir.Value
     reader: ir.Node
     ends: list[tuple[ir.Node, Apart]]
+
+    @property
+    def last(self) -> ir.Value:
+        """What the next layer reads."""
+        return self.reader.inputs[0]  # type: ignore[return-value]
 
     def written(self, emit: Emitter) -> ir.Value:
         """Return the table, (batch, rows, channels), after what is done elementwise."""
         parts = [row.written(emit, row.value, len(self.offset)) for row in self.rows]
         return stepped(emit, self.steps, emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0])
-
-    def numbers(self, index: np.ndarray) -> np.ndarray:
-        """Return of which of the sources rows are."""
-        return np.searchsorted([row.start for row in self.rows], index, side="right") - 1
-
-    def used(self, views: Sequence[int]) -> list[int]:
-        """Return which of the sources some views are put together of."""
-        return sorted(set(self.numbers(self.index[list(views)]).flat))
-
-    @property
-    def pieced(self) -> bool:
-        """Whether a view is put together out of samples of several sources."""
-        number = self.numbers(self.index)
-        return bool((number != number[:, :1]).any())
 
     def whole(self, row: Row) -> np.ndarray:
         """Return which views are all of one source, sample by sample."""
@@ -123,22 +113,23 @@ def tabulate(model: ir.Model, node: ir.Node, joint: Joint) -> ViewTable:
     Refused
         Where they do not stand in front of one convolution on whole blocks.
     """
-    steps = followers(node.outputs[0])
-    last = (node, *steps)[-1].outputs[0]
-    reader, dims = only_reader(last, "Conv"), inner_dims(node.outputs[0])
+    chain, dims = chain_of(node), inner_dims(node.outputs[0])
+    reader = only_reader(chain[-1].outputs[0], "Conv")
     if dims is None or len(dims) != 3 or dims[1] != 1:
         raise Refused("not (batch, channels, 1, time)")
     if reader is None or dims[0] % BLOCK:
         raise Refused("not in front of one convolution on whole blocks")
     ends = apart_behind(model, joint)
-    rows, index = _rows(model, joint)
-    return ViewTable(rows=rows, index=index, offset=joint.offset, steps=steps, last=last, reader=reader, ends=ends)
+    rows, index, number = _rows(model, joint)
+    return ViewTable(
+        rows=rows, index=index, number=number, offset=joint.offset, steps=chain[1:], reader=reader, ends=ends
+    )
 
 
-def _rows(model: ir.Model, joint: Joint) -> tuple[list[Row], np.ndarray]:
-    """Return the sources of views as they are now, and which row of them every sample of every view is."""
+def _rows(model: ir.Model, joint: Joint) -> tuple[list[Row], np.ndarray, np.ndarray]:
+    """Return the sources of views as they are now, and for every sample of every view which row it is, and of which."""
     rows: dict[ir.Value, Row] = {}
-    now, index, length = sources(model), np.zeros_like(joint.index), 0
+    now, length, ahead, number = sources(model), 0, [], []
     for source, first in joint.sources.items():
         if source.name not in now:
             raise Refused(f"its source {source.name} is computed otherwise now")
@@ -152,9 +143,9 @@ def _rows(model: ir.Model, joint: Joint) -> tuple[list[Row], np.ndarray]:
             n = source.samples if source.flat else dims[2]  # type: ignore[index]
             rows[value] = Row(value=value, base=base, factor=factor, flat=source.flat, start=length, length=n)
             length += n
-        mine = (joint.index >= first) & (joint.index < first + source.samples)
-        index[mine] = joint.index[mine] - first + rows[value].start + at
-    return list(rows.values()), index
+        ahead.append(rows[value].start + at - first)
+        number.append(list(rows).index(value))
+    return list(rows.values()), joint.index + np.array(ahead)[joint.number], np.array(number)[joint.number]
 
 
 def as_rows(emit: Emitter, value: ir.Value, n: int, channels: int) -> ir.Value:

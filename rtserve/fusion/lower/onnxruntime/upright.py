@@ -42,7 +42,7 @@ def stand_up(model: ir.Model, joined: ir.Value, tall: ir.Value) -> int:
     emit = Emitter(model.graph, prefix="tall")
     done: set[Any] = set()
     for node in list(model.graph):
-        if any(v in upright for v in node.inputs) and _stands(node, upright):
+        if _stands(node, upright):
             emit.before = node
             inputs = [upright.get(v, v) for v in node.inputs]
             upright[node.outputs[0]] = emit(GLOBAL.get(node.op_type, node.op_type), *inputs, **_attributes(node))
@@ -58,16 +58,14 @@ def stand_up(model: ir.Model, joined: ir.Value, tall: ir.Value) -> int:
 
 def _stands(node: ir.Node, upright: dict[Any, ir.Value]) -> bool:
     """Whether a node does to every row what it does to a window of one row."""
-    dims = inner_dims(node.outputs[0])
+    dims, computed = inner_dims(node.outputs[0]), [v for v in node.inputs if v is not None and constant(v) is None]
     if dims is None or len(dims) != 3 or dims[1] != 1 or node.outputs[0].is_graph_output():
         return False
-    if has(node, Trait.POINTWISE):
-        return node.inputs[0] in upright and all(v is None or constant(v) is not None for v in node.inputs[1:])
+    if not computed or any(v not in upright for v in computed):
+        return False
     if node.op_type == "Add":
-        return all(v in upright for v in node.inputs)
-    if node.op_type == "Conv":
-        return node.inputs[0] in upright and conv_of(node) is not None
-    return node.op_type in GLOBAL or _pools_rows(node)
+        return len(computed) == len(node.inputs)
+    return has(node, Trait.POINTWISE) or conv_of(node) is not None or node.op_type in GLOBAL or _pools_rows(node)
 
 
 def _pools_rows(node: ir.Node) -> bool:

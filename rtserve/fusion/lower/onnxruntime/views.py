@@ -22,10 +22,10 @@ import numpy as np
 import onnx_ir as ir
 
 from rtserve.fusion.engines.onnxruntime import COSTS
-from rtserve.fusion.ir.conv import ZERO, Conv1d, conv_of
+from rtserve.fusion.ir.conv import ZERO, conv_of
 from rtserve.fusion.ir.joint import joints
 from rtserve.fusion.ir.landmarks import carry, rework
-from rtserve.fusion.ir.nodes import followers, only_reader, stepped
+from rtserve.fusion.ir.nodes import chain_of, only_reader, stepped
 from rtserve.fusion.ir.passes import PassResult, Refused
 from rtserve.fusion.lower.apart import turn_apart
 from rtserve.fusion.lower.onnxruntime import fast_fir, height
@@ -69,7 +69,7 @@ def _shared(table: ViewTable) -> list[Packing]:
         gain = saved - 1.25 * _added(packing, len(chain))
         if gain > most:
             best, most = list(chain), gain
-        index, conv = packing.place, conv_of(only_reader(_behind(conv)[-1].outputs[0], "Conv"))
+        index, conv = packing.place, conv_of(only_reader(chain_of(conv.node)[-1].outputs[0], "Conv"))
     return best
 
 
@@ -77,11 +77,6 @@ def _added(packing: Packing, layers: int) -> float:
     """Return what so many layers take in nodes, and in putting the outputs of the last one together."""
     outputs, width = packing.place.size, len(packing.conv.weight)
     return layers * 5 * COSTS.node_us + outputs * (COSTS.gathered_row_us + width * COSTS.depthwise_us)
-
-
-def _behind(conv: Conv1d) -> list[ir.Node]:
-    """Return a convolution's node and what is done elementwise behind it."""
-    return [conv.node, *followers(conv.node.outputs[0])]
 
 
 def _gathered(model: ir.Model, node: ir.Node, table: ViewTable, layers: Sequence[Packing] = ()) -> str:
@@ -92,7 +87,7 @@ def _gathered(model: ir.Model, node: ir.Node, table: ViewTable, layers: Sequence
     Refused
         Where they are whole as they are.
     """
-    if not layers and not table.pieced:
+    if not layers and not np.ptp(table.number, axis=1).any():
         raise Refused("no view is put together out of pieces")
     emit = Emitter(model.graph, before=node, prefix=PREFIX)
     index, last = table.index, table.last
@@ -102,7 +97,7 @@ def _gathered(model: ir.Model, node: ir.Node, table: ViewTable, layers: Sequence
         conv, samples = packing.conv, packing.samples
         if (samples == ZERO).any():
             rows, samples = emit("Pad", rows, [0, 0, 0, 0, 1, 0]), np.where(samples == ZERO, n, samples)
-        layer, *steps = _behind(conv)
+        layer, *steps = chain_of(conv.node)
         y = stepped(emit, steps, conv.emit(emit, from_rows(emit, rows, samples[None], channels)))
         done += f"; Conv {layer.outputs[0].name} computes {conv.n_out} for {packing.place.size} outputs"
         n, channels, index, last = conv.n_out, len(conv.weight), packing.place, (layer, *steps)[-1].outputs[0]

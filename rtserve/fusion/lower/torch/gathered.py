@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from rtserve.fusion.engines.torch import COPIED_US, MACS_PER_US, NODE_US, SEAMS_US
 from rtserve.fusion.ir.joint import Joint, joints
-from rtserve.fusion.ir.nodes import followers, only_reader
+from rtserve.fusion.ir.nodes import chain_of, only_reader
 from rtserve.fusion.ir.passes import PassResult, Refused
 from rtserve.fusion.lower.apart import apart_behind
 from rtserve.fusion.lower.cuda.seams import Views, gathered, pieced, read
@@ -23,7 +23,7 @@ def run(model: ir.Model) -> PassResult:
     result = PassResult()
     for node, joint in joints(model):
         with result.at(node):
-            if only_reader((node, *followers(node.outputs[0]))[-1].outputs[0], "Conv") is None:
+            if only_reader(chain_of(node)[-1].outputs[0], "Conv") is None:
                 raise Refused("no convolution reads them")
             views = read(joint)
             before, after = _assembled_us(joint), _gathered_us(views)
@@ -42,7 +42,7 @@ def _assembled_us(joint: Joint) -> float:
             taken += 2 * (NODE_US + numbers * COPIED_US)
         elif source.stage is not None:
             taken += source.samples * source.stage.weight.size / MACS_PER_US + (SEAMS_US if source.flat else 0.0)
-    pieces = sum(pieced(joint)) * (2 * NODE_US + numbers * COPIED_US)
+    pieces = pieced(joint) * (2 * NODE_US + numbers * COPIED_US)
     return float(taken + pieces + len(joint.index) * numbers * COPIED_US)
 
 
