@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial, reduce
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -53,14 +54,12 @@ _Term = tuple[Any, np.ndarray]
 @cache
 def toom_cook(taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return A^T (2, n), G (n, taps) and B^T (n, n), n = taps + 1, infinity last, in float64."""
-    points = POINTS[:taps]
-    n = taps + TILE - 1
+    points, n = np.array(POINTS[:taps]), taps + TILE - 1
     a, g, b = np.zeros((TILE, n)), np.zeros((n, taps)), np.zeros((n, n))
-    for k, point in enumerate(points):
-        others = [other for other in points if other != point]
-        a[:, k] = [point**i for i in range(TILE)]
-        g[k] = [point**j / np.prod([point - other for other in others]) for j in range(taps)]
-        b[k, : len(points)] = np.atleast_1d(np.poly(others))[::-1]
+    apart = points[:, None] - points + np.eye(taps)
+    a[:, :taps] = np.vander(points, TILE, increasing=True).T
+    g[:taps] = np.vander(points, taps, increasing=True) / apart.prod(axis=1, keepdims=True)
+    b[:taps, :taps] = [np.atleast_1d(np.poly(np.delete(points, k)))[::-1] for k in range(taps)]
     a[-1, -1] = g[-1, -1] = 1.0
     b[-1] = np.poly(points)[::-1]
     return a, g, b
@@ -100,11 +99,8 @@ def pays(conv: Conv1d, windows: int = 1, *, in_turn: bool = False) -> bool:
     products = conv.taps * TILE - sum(groups * (taps + 1) for groups, taps in shapes)
     columns = windows * conv.rows * conv.n_out / TILE
     points = sum(taps + 1 for _, taps in shapes)
-    moved_us = columns * (
-        points * channels * conv.group * COSTS.depthwise_us
-        + (TILE * outputs * COSTS.output_in_turn_us if in_turn else 0.0)
-    )
-    added_us = (2 * points + 4 + 6 * in_turn) * COSTS.node_us + moved_us
+    column_us = points * channels * conv.group * COSTS.depthwise_us + in_turn * TILE * outputs * COSTS.output_in_turn_us
+    added_us = (2 * points + 4 + 6 * in_turn) * COSTS.node_us + columns * column_us
     return bool(outputs * channels * columns * products / COSTS.macs_per_us > 1.5 * added_us)
 
 
@@ -126,6 +122,20 @@ def run(model: ir.Model) -> PassResult:
     return result
 
 
+def _in_phases(model: ir.Model, result: PassResult) -> int:
+    """Let every convolution of even stride that can read phases do so; return how many give their outputs in phases."""
+    phased, paying = 0, _paying(model)
+    for conv in map(conv_of, list(model.graph)):
+        if conv is None or conv.stride % TILE or not reaches(conv.node, paying):
+            continue
+        with result.at(conv.node):
+            emit = Emitter(model.graph, before=conv.node, prefix=PREFIX)
+            phases = Phases(emit, TILE, lambda one, emit=emit: _with_rest(emit, one) if paying(one) else None)
+            supersede(model, conv.node.outputs[0], absorb(emit, conv, phases))
+            phased += phases.fast
+    return phased
+
+
 def wants(model: ir.Model, node: ir.Node) -> bool:
     """Whether this pass would rewrite a convolution or what it reads, were its input left as it is."""
     paying, conv = _paying(model), conv_of(node)
@@ -141,16 +151,6 @@ def _paying(model: ir.Model) -> Callable[..., bool]:
         return pays(blocks, max((shapes.get(conv.node.outputs[0].name) or [1])[0], 1), in_turn=in_turn)
 
     return paying
-
-
-def _in_phases(model: ir.Model, result: PassResult) -> int:
-    phased, paying = 0, _paying(model)
-    for conv in map(conv_of, list(model.graph)):
-        if conv is None or conv.stride % TILE or not reaches(conv.node, paying):
-            continue
-        with result.at(conv.node):
-            phased += _rewrite(model, conv, paying)
-    return phased
 
 
 def _filled(conv: Conv1d) -> Conv1d:
@@ -169,57 +169,33 @@ def _in_turn(emit: Emitter, conv: Conv1d) -> ir.Value:
     return y if TILE * n == conv.n_out else emit.slice(y, 3, 0, conv.n_out)
 
 
-def _rewrite(model: ir.Model, conv: Conv1d, paying: Callable[..., bool]) -> int:
-    emit = Emitter(model.graph, before=conv.node, prefix=PREFIX)
-    phases = Phases(emit, TILE, lambda other: _with_rest(emit, other) if paying(other) else None)
-    supersede(model, conv.node.outputs[0], absorb(emit, conv, phases))
-    return phases.fast
-
-
 def _with_rest(emit: Emitter, conv: Conv1d) -> list[ir.Value]:
     """Return what `fast` does of any channels, those that fill no blocks by strides."""
     conv, *rest = parts(emit, conv)
     both = fast(emit, conv)
     for part in rest:
-        both = [
-            emit("Add", y, more)
-            for y, more in zip(both, strided(emit, part, [-(-conv.n_out // TILE)] * TILE), strict=True)
-        ]
+        more = strided(emit, part, [-(-conv.n_out // TILE)] * TILE)
+        both = [emit("Add", *pair) for pair in zip(both, more, strict=True)]
     return both
 
 
 def fast(emit: Emitter, conv: Conv1d) -> list[ir.Value]:
-    """Return the even and the odd outputs of a convolution, both of ceil(n_out / 2) samples.
-
-    Parameters
-    ----------
-    emit : Emitter
-        Where the nodes go.
-    conv : Conv1d
-        The convolution.
-    """
-    n = -(-conv.n_out // TILE)
-    terms: dict[int, list[_Term]] = {}
+    """Return the even and the odd outputs of a convolution, both of ceil(n_out / 2) samples."""
+    n, bare = -(-conv.n_out // TILE), replace(conv, bias=None)
+    terms: dict[float, list[_Term]] = {}
     for first, taps in filters_of(conv):
-        _evaluate(emit, conv, first, taps, n, terms)
-    infinity = LONGEST
-    inner = {k: _chain(emit, replace(conv, bias=None), terms[k], None) for k in (1, 2, 3) if k in terms}
-    even = reduce(lambda one, other: emit("Add", one, other), inner.values()) if inner else None
-    odd = inner.get(1)
-    for k in (2, 3):
-        if k in inner:
-            odd = _plus(emit, POINTS[k], inner[k], odd, conv)
-    return [_chain(emit, conv, terms[k], total) for k, total in ((0, even), (infinity, odd))]
-
-
-def _evaluate(emit: Emitter, conv: Conv1d, first: int, taps: np.ndarray, n: int, terms: dict[int, list[_Term]]) -> None:
-    """Evaluate samples and taps of one phase at every point."""
-    groups, size = taps.shape[2:]
-    _, weights, samples = toom_cook(size)
-    for k in range(size + 1):
-        point = k if k < size else LONGEST
-        d = _depthwise(emit, conv, samples[k], first, n + TILE * (groups - 1))
-        terms.setdefault(point, []).append((d, np.einsum("ocgj,j->ocg", taps, weights[k])))
+        groups, size = taps.shape[2:]
+        _, weights, samples = toom_cook(size)
+        for point, row, weight in zip((*POINTS[:size], inf), samples, weights, strict=True):
+            d = _depthwise(emit, conv, row, first, n + TILE * (groups - 1))
+            terms.setdefault(point, []).append((d, np.einsum("ocgj,j->ocg", taps, weight)))
+    inner = {point: _chain(emit, bare, terms[point], None) for point in POINTS[1:] if point in terms}
+    even = reduce(partial(emit, "Add"), inner.values())
+    odd = inner[1.0]
+    for point in [point for point in inner if point != 1.0]:  # times the point, which a depthwise step leaves in blocks
+        factor = np.full((len(conv.weight), 1, 1, 1), point, np.float32)
+        odd = emit("Add", emit("Conv", inner[point], factor, group=len(conv.weight)), odd)
+    return [_chain(emit, conv, terms[point], total) for point, total in ((0.0, even), (inf, odd))]
 
 
 def _depthwise(emit: Emitter, conv: Conv1d, row: np.ndarray, first: int, n: int) -> ir.Value:
@@ -238,12 +214,4 @@ def _chain(emit: Emitter, conv: Conv1d, pairs: list[_Term], total: ir.Value | No
         bias = None if number else conv.bias
         y = replace(conv, weight=weight, bias=bias, stride=1, dilation=TILE, left=0, right=0).emit(emit, d)
         total = y if total is None else emit("Add", y, total)
-    assert total is not None
-    return total
-
-
-def _plus(emit: Emitter, factor: float, value: ir.Value, total: ir.Value | None, conv: Conv1d) -> ir.Value:
-    """Return ``total + factor value``, the factor as a depthwise step, which stays in the blocked layout."""
-    outputs = len(conv.weight)
-    scaled = emit("Conv", value, np.full((outputs, 1, 1, 1), factor, np.float32), group=outputs)
-    return scaled if total is None else emit("Add", scaled, total)
+    return total  # type: ignore[return-value]

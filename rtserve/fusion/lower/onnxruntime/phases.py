@@ -36,22 +36,20 @@ def _samples(value: ir.Value | None) -> int | None:
     return dims[2] if dims is not None and len(dims) == 3 else None
 
 
-def _passes(node: ir.Node | None) -> bool:
+def _passes(node: ir.Node) -> bool:
     """Whether phases go through a node."""
-    if node is None or _samples(node.outputs[0]) is None:
+    if _samples(node.outputs[0]) is None:
         return False
-    if has(node, Trait.POINTWISE | Trait.BROADCASTS) or node.op_type == "Concat":
-        return True
     if node.op_type == "Conv":
         conv = conv_of(node)
         return conv is not None and conv.by_sample
-    return node.op_type == "Slice" and cut(node) is not None
+    return has(node, Trait.POINTWISE | Trait.BROADCASTS) or node.op_type == "Concat" or cut(node) is not None
 
 
 def cut(node: ir.Node) -> tuple[int, int] | None:
-    """Return the span of a Slice of consecutive samples along time, or None."""
+    """Return the span of a Slice of consecutive samples along time; None for another node."""
     known, n = [constant(v) for v in node.inputs[1:]], _samples(node.inputs[0])
-    if n is None or len(known) < 3 or any(a is None or a.size != 1 for a in known):
+    if node.op_type != "Slice" or n is None or len(known) < 3 or any(a is None or a.size != 1 for a in known):
         return None
     start, stop, axis, step = (*(int(np.asarray(a).reshape(())) for a in known), 1)[:4]
     span = range(n)[start:stop]
@@ -60,23 +58,19 @@ def cut(node: ir.Node) -> tuple[int, int] | None:
 
 def reaches(node: ir.Node, wanted: Callable[[Conv1d], bool]) -> bool:
     """Whether phases can be had from a convolution that is wanted up to `node`, and nothing else reads what is between."""
-    inner: set[Any] = set()
-    found = False
-    stack = [node.inputs[0]]
-    while stack:
-        value = stack.pop()
-        source = producer(value)
-        if source is None or source in inner:
-            continue
-        if source.op_type == "Conv":
-            conv = conv_of(source)
-            found = found or (conv is not None and wanted(conv))
-        through = _passes(source)
-        if source.op_type == "Conv" or through:
-            inner.add(source)
-            stack += list(source.inputs) if through else []
-    used = all(reader is node or reader in inner for one in inner for out in one.outputs for reader in out.consumers())
-    return found and used and not any(out.is_graph_output() for one in inner for out in one.outputs)
+    inner: list[ir.Node] = []
+    front = [node]
+    while front:
+        for source in map(producer, front.pop().inputs):
+            if source is None or source in inner:
+                continue
+            passes = _passes(source)
+            inner += [source] if passes or source.op_type == "Conv" else []
+            front += [source] if passes else []
+    outputs = [out for one in inner for out in one.outputs]
+    used = all(reader is node or reader in inner for out in outputs for reader in out.consumers())
+    given = any(out.is_graph_output() for out in outputs)
+    return used and not given and any(conv is not None and wanted(conv) for conv in map(conv_of, inner))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,24 +115,20 @@ class Phases:
 
     def lengths(self, n: int) -> list[int]:
         """Return how many of n samples each phase has."""
-        return [(n - p + self.m - 1) // self.m for p in range(self.m)]
+        return [len(range(p, n, self.m)) for p in range(self.m)]
 
     def _made(self, value: ir.Value) -> list[Phase]:
         n, node = _samples(value), value.producer()
         if n is None:
             raise Refused(f"{value.name} has no single time axis at the end")
-        conv = conv_of(node)
-        if conv is not None:
-            return self._elementwise(conv.node, n) if conv.by_sample else self._conv(conv)
-        if node is None or not _passes(node):
-            return self._apart(value, n)
-        if node.op_type == "Slice":
-            return self._slice(node)
-        if node.op_type == "Concat":
-            return self._concat(node, n)
-        return self._elementwise(node, n)
-
-    def _apart(self, value: ir.Value, n: int) -> list[Phase]:
+        if node is not None and _passes(node):
+            if (span := cut(node)) is not None:
+                return self._pieced([(node.inputs[0], *span)], n)
+            if node.op_type == "Concat" and node.attributes.get_int("axis", 0) % 4 == TIME:
+                return self._pieced([(v, 0, _samples(v)) for v in node.inputs], n)
+            return self._elementwise(node, n)
+        if (conv := conv_of(node)) is not None:
+            return self._conv(conv)
         if n > SMALL:
             raise Refused(f"{value.name} would have to be taken apart")
         every = [self.emit.slice(value, TIME, p, None, self.m) if n > 1 else value for p in range(self.m)]
@@ -152,71 +142,46 @@ class Phases:
         return [Phase(value=v, size=n, length=k) for v, n, k in zip(made, sizes, lengths, strict=True)]
 
     def _elementwise(self, node: ir.Node, n: int) -> list[Phase]:
-        attributes = attributes_of(node)
-        weights = [[value] * self.m for value in node.inputs[1:]] if node.op_type == "Conv" else []
-        feeds = [self._operand(value, n) for value in node.inputs[: len(node.inputs) - len(weights)]] + weights
-        phases = []
-        for p, length in enumerate(self.lengths(n)):
-            values, size = self._aligned([feed[p] for feed in feeds], length)
-            y = self.emit(node.op_type, *values, **attributes)
-            phases.append(Phase(value=y, size=size, length=length))
-        return phases
-
-    def _aligned(self, parts: Sequence[Any], length: int) -> tuple[list[Any], int]:
-        """Return values of one size, and it: what lies behind the samples of phases goes where they differ in it."""
-        sizes = {part.size for part in parts if isinstance(part, Phase)}
-        size = sizes.pop() if len(sizes) == 1 else length
-        return [self.part(part, 0, size) if isinstance(part, Phase) else part for part in parts], size
+        """Return the phases of what acts on every sample by itself; all of one size, which may be more than it means."""
+        computed = 1 if node.op_type == "Conv" else len(node.inputs)
+        feeds = [self._operand(v, n) if k < computed else [v] * self.m for k, v in enumerate(node.inputs)]
+        made = []
+        for parts, length in zip(zip(*feeds, strict=True), self.lengths(n), strict=True):
+            sizes = {part.size for part in parts if isinstance(part, Phase)}
+            size = sizes.pop() if len(sizes) == 1 else length
+            values = [self.part(part, 0, size) if isinstance(part, Phase) else part for part in parts]
+            y = self.emit(node.op_type, *values, **attributes_of(node))
+            made.append(Phase(value=y, size=size, length=length))
+        return made
 
     def _operand(self, value: ir.Value | None, n: int) -> list[Any]:
         array = constant(value)
-        if value is None:
-            return [None] * self.m
-        if array is None:
-            if _samples(value) != n:
-                raise Refused("an operand of another length")
-            return list(self.of(value))
-        if array.ndim == 0 or array.shape[-1] == 1:
+        if value is None or (array is not None and (array.ndim == 0 or array.shape[-1] == 1)):
             return [value] * self.m
-        raise Refused("a constant that changes with time")
+        if array is not None:
+            raise Refused("a constant that changes with time")
+        if _samples(value) != n:
+            raise Refused("an operand of another length")
+        return list(self.of(value))
 
     def part(self, phase: Phase, low: int, high: int) -> Any:
         """Return samples low to high of a phase."""
         return phase.value if (low, high) == (0, phase.size) else self.emit.slice(phase.value, TIME, low, high)
 
-    def _slice(self, node: ir.Node) -> list[Phase]:
-        low, high = cut(node) or (0, 0)
-        source = self.of(node.inputs[0])  # type: ignore[arg-type]
-        return [self._from(source, low + p, length) for p, length in enumerate(self.lengths(high - low))]
-
-    def _from(self, source: list[Phase], first: int, length: int) -> Phase:
-        """Return the samples first, first + m, ... of a value in phases."""
-        start = first // self.m
-        value = self.part(source[first % self.m], start, start + length) if length else None
-        return Phase(value=value, size=length, length=length)
-
-    def _concat(self, node: ir.Node, n: int) -> list[Phase]:
-        axis = node.attributes.get_int("axis", 0) % 4
-        sources = [(self.of(v), _samples(v)) for v in node.inputs if v is not None]
-        if axis != TIME:
-            columns = zip(*[phases for phases, _ in sources], strict=True)
-            return [self._joined(column, axis, k) for column, k in zip(columns, self.lengths(n), strict=True)]
-        return [self._along_time(sources, p, length) for p, length in enumerate(self.lengths(n))]
-
-    def _joined(self, column: Sequence[Phase], axis: int, length: int) -> Phase:
-        values, size = self._aligned(column, length)
-        return Phase(value=self.emit("Concat", *values, axis=axis), size=size, length=length)
-
-    def _along_time(self, sources: list[tuple[list[Phase], Any]], p: int, length: int) -> Phase:
-        parts, offset = [], 0
-        for phases, n in sources:
-            first = (p - offset) % self.m
-            count = (n - first + self.m - 1) // self.m
-            if count > 0:
-                parts.append(self._from(phases, first, count).value)
-            offset += n
-        y = self.emit("Concat", *parts, axis=TIME) if len(parts) > 1 else parts[0]
-        return Phase(value=y, size=length, length=length)
+    def _pieced(self, pieces: Sequence[tuple[Any, int, Any]], n: int) -> list[Phase]:
+        """Return the phases of pieces along time, each of a value from one sample to another, one behind the other."""
+        sources, made = [self.of(value) for value, _, _ in pieces], []
+        for p, length in enumerate(self.lengths(n)):
+            parts, offset = [], 0
+            for source, (_, low, high) in zip(sources, pieces, strict=True):
+                first = (p - offset) % self.m
+                start, number = divmod(low + first, self.m)
+                if count := len(range(first, high - low, self.m)):
+                    parts.append(self.part(source[number], start, start + count))
+                offset += high - low
+            y = self.emit("Concat", *parts, axis=TIME) if len(parts) > 1 else next(iter(parts), None)
+            made.append(Phase(value=y, size=length, length=length))
+        return made
 
 
 def strided(emit: Emitter, conv: Conv1d, lengths: Sequence[int]) -> list[ir.Value]:
@@ -233,16 +198,14 @@ def absorb(emit: Emitter, conv: Conv1d, phases: Phases) -> ir.Value:
     Refused
         Where the phases cannot be had.
     """
-    if conv.stride % phases.m or conv.dilation != 1 or conv.x is None:
-        raise Refused("its stride is not a multiple of the phases")
-    total, made = None, phases.of(conv.x)
+    if conv.dilation != 1:
+        raise Refused("it dilates")
+    made, total = phases.of(conv.x), None
     for p, first, taps in conv.phases(phases.m):
         part = replace(conv, weight=taps, stride=conv.stride // phases.m, bias=conv.bias if total is None else None)
         y = _read(emit, part, phases, made[p], first, conv.n_out)
         total = y if total is None else emit("Add", y, total)
-    if total is None:
-        raise Refused("it reads nothing")
-    return total
+    return total  # type: ignore[return-value]
 
 
 def _read(emit: Emitter, conv: Conv1d, phases: Phases, phase: Phase, first: int, n: int) -> ir.Value:
