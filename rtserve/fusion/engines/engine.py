@@ -13,18 +13,8 @@ __all__ = ["Engine"]
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """An engine that a fused graph is laid out for.
+    """An engine that a fused graph is laid out for."""
 
-    Parameters
-    ----------
-    name : str
-        One of `rtserve.graphs.engines.ENGINES`.
-    reorders : bool
-        Whether the linear prefix of a network is put in another order where no view shares it.
-    costs : Costs or None
-        As measured; None where they were not, and onnxruntime's are taken.
-    """
-
-    name: str
-    reorders: bool = True
-    costs: Costs | None = None
+    name: str  # one of `rtserve.graphs.engines.ENGINES`
+    reorders: bool = True  # whether the linear prefix of a network is put in another order where no view shares it
+    costs: Costs | None = None  # as measured; None where they were not, and onnxruntime's are taken

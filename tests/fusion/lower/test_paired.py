@@ -22,7 +22,7 @@ C = 16
 @pytest.fixture
 def always(monkeypatch):
     """Let the rewrite be taken however small the convolutions."""
-    monkeypatch.setattr(paired, "_pays", lambda two: True)
+    monkeypatch.setattr(paired, "_pays", lambda first, second: True)
 
 
 def twice(taps, first, second, *, n_chans=C, cut=None, stride=2):
@@ -63,7 +63,7 @@ def test_any_two_offsets(taps, left, right, n_times, n_chans, cut, seed):
     body = twice(taps, (left[0], right[0]), (left[1], right[1]), n_chans=n_chans, cut=cut)
     graph = network(body, n_chans=n_chans, n_times=n_times, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paired, "_pays", lambda two: True)
+        patch.setattr(paired, "_pays", lambda first, second: True)
         result, _, model = rewritten(graph)
     apart = (left[0] - left[1]) % 2 == 1
     assert result.changed == apart
@@ -131,10 +131,10 @@ def test_torch_gets_none_of_it(always):
 def test_a_pair_that_reads_the_window_must_save_more_than_its_plane(monkeypatch):
     weight = np.zeros((32, 128, 7), np.float32)
     one = Conv1d(weight=weight, stride=2, left=3, right=2, n_in=200)
-    two = paired._Pair(convs=(one, replace(one, left=0, right=5)))
+    two = (one, replace(one, left=0, right=5))
     monkeypatch.setattr(paired, "splits_window", lambda conv: False)
     monkeypatch.setattr(paired, "COSTS", replace(paired.COSTS, window_us=0.0))
-    assert paired._pays(two)
+    assert paired._pays(*two)
     monkeypatch.setattr(paired, "splits_window", lambda conv: True)
     monkeypatch.setattr(paired, "COSTS", replace(paired.COSTS, window_us=100.0))
-    assert not paired._pays(two)
+    assert not paired._pays(*two)

@@ -41,21 +41,11 @@ def run(model: ir.Model) -> PassResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Views:
-    """What joined views read.
+    """What joined views read."""
 
-    Parameters
-    ----------
-    stages : list of Packing
-        Convolutions of the window, each with the samples of it that hold all that it reads; their places are not used.
-    place : ndarray, (views, samples)
-        Which output every sample of a view is, those of all stages one behind the other.
-    factors : ndarray, (views,)
-        Times what.
-    """
-
-    stages: list[Packing]
-    place: np.ndarray
-    factors: np.ndarray
+    stages: list[Packing]  # convolutions of the window, each with the samples that hold what it reads; places not used
+    place: np.ndarray  # which output every sample of every view is, those of all stages one behind the other
+    factors: np.ndarray  # times what, (views,)
 
     @property
     def scaled(self) -> bool:
@@ -70,7 +60,7 @@ class Views:
 
 
 def read(joint: Joint) -> Views:
-    """Return what the views read.
+    """Return what the views read; each is put together by one convolution, times one factor.
 
     Raises
     ------
@@ -82,38 +72,30 @@ def read(joint: Joint) -> Views:
         if source.stage is None:
             raise Refused(f"{source.name} is no output of the first stage")
         stages += [source.stage] * (source.stage not in stages)
-    computed = np.array([stages.index(source.stage) for source in joint.sources])[joint.number]  # type: ignore[arg-type]
-    factors = np.array([source.factor for source in joint.sources])[joint.number]
-    if np.ptp(computed, axis=1).any():
-        raise Refused("a view is put together by several convolutions")
-    if np.ptp(factors, axis=1).any():
-        raise Refused("a view has several factors")
+    first = [list(joint.sources)[number] for number in joint.number[:, 0]]
     packings, place, n = [], np.zeros_like(joint.index), 0
-    for number, stage in enumerate(stages):
-        own = computed[:, 0] == number
+    for stage in stages:
+        own = np.array([source.stage is stage for source in first])
         found = [s.windows if s.stage is stage else np.zeros((s.samples, stage.taps), int) for s in joint.sources]
         packings.append(_packed(stage, np.concatenate(found)[joint.index[own]]))  # type: ignore[arg-type]
         place[own] = packings[-1].place + n
         n += packings[-1].conv.n_out
-    return Views(stages=packings, place=place, factors=factors[:, 0])
+    return Views(stages=packings, place=place, factors=np.array([source.factor for source in first]))
 
 
 def _packed(stage: Conv1d, windows: np.ndarray) -> Packing:
-    """Return the signal that holds all windows, (views, outputs, taps), and the stage on it."""
-    turns = [1 if _signal(stage, view) is not None else -1 for view in windows]
-    signals = [_signal(stage, view[::turn]) for view, turn in zip(windows, turns, strict=True)]
-    if any(signal is None for signal in signals):
-        raise Refused("a view's windows are no signal")
-    found = pack(np.stack(signals), replace(stage, n_in=len(signals[0]), left=0, right=0))  # type: ignore[arg-type]
+    """Return the signal that holds all windows, (views, outputs, taps), and the stage on it.
+
+    The windows of a view move by the stride over a signal of its own, forwards or backwards.
+    """
+    at = stage.stride * np.arange(windows.shape[1])[:, None] + stage.dilation * np.arange(stage.taps)
+    signals, turns = np.full((len(windows), at.max() + 1), ZERO), []
+    for signal, view in zip(signals, windows, strict=True):
+        signal[at] = view
+        turns.append(1 if np.array_equal(signal[at], view) else -1)
+        signal[at] = view[:: turns[-1]]
+    found = pack(signals, replace(stage, n_in=signals.shape[1], left=0, right=0))
     return replace(found, place=np.stack([row[::turn] for row, turn in zip(found.place, turns, strict=True)]))
-
-
-def _signal(stage: Conv1d, windows: np.ndarray) -> np.ndarray | None:
-    """Return the samples over which windows (outputs, taps) move by the stride; None where they move otherwise."""
-    at = stage.stride * np.arange(len(windows))[:, None] + stage.dilation * np.arange(stage.taps)
-    signal = np.full(at.max() + 1, ZERO)
-    signal[at] = windows
-    return signal if np.array_equal(signal[at], windows) else None
 
 
 def pieced(joint: Joint) -> int:

@@ -88,11 +88,11 @@ def _one(model: ir.Model, node: ir.Node) -> int:
     if _weights(weight)[0] is weight:
         return 0
     emit = Emitter(model.graph, before=node, prefix="channels")
-    (x, main), *rest = _cut(emit, node.inputs[0], weight)
-    y = emit("Conv", x, main, *node.inputs[2:], **attributes_of(node))
-    for x, more in rest:
-        y = emit("Add", y, emit("Conv", x, more, **attributes_of(node)))
-    supersede(model, node.outputs[0], y)
+    attributes, bias, y = attributes_of(node), node.inputs[2:], None
+    for x, part in _cut(emit, node.inputs[0], weight):
+        made = emit("Conv", x, part, *bias, **attributes)
+        y, bias = made if y is None else emit("Add", y, made), ()
+    supersede(model, node.outputs[0], y)  # type: ignore[arg-type]
     return 1
 
 

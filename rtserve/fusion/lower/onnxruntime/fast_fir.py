@@ -130,7 +130,7 @@ def _in_phases(model: ir.Model, result: PassResult) -> int:
             continue
         with result.at(conv.node):
             emit = Emitter(model.graph, before=conv.node, prefix=PREFIX)
-            phases = Phases(emit, TILE, lambda one, emit=emit: _with_rest(emit, one) if paying(one) else None)
+            phases = Phases(emit, TILE, partial(_in_two, emit, paying))
             supersede(model, conv.node.outputs[0], absorb(emit, conv, phases))
             phased += phases.fast
     return phased
@@ -169,8 +169,10 @@ def _in_turn(emit: Emitter, conv: Conv1d) -> ir.Value:
     return y if TILE * n == conv.n_out else emit.slice(y, 3, 0, conv.n_out)
 
 
-def _with_rest(emit: Emitter, conv: Conv1d) -> list[ir.Value]:
-    """Return what `fast` does of any channels, those that fill no blocks by strides."""
+def _in_two(emit: Emitter, paying: Callable[..., bool], conv: Conv1d) -> list[ir.Value] | None:
+    """Return what `fast` does of any channels, those that fill no blocks by strides; None where it does not pay."""
+    if not paying(conv):
+        return None
     conv, *rest = parts(emit, conv)
     both = fast(emit, conv)
     for part in rest:
@@ -190,8 +192,8 @@ def fast(emit: Emitter, conv: Conv1d) -> list[ir.Value]:
             d = _depthwise(emit, conv, row, first, n + TILE * (groups - 1))
             terms.setdefault(point, []).append((d, np.einsum("ocgj,j->ocg", taps, weight)))
     inner = {point: _chain(emit, bare, terms[point], None) for point in POINTS[1:] if point in terms}
-    even = reduce(partial(emit, "Add"), inner.values())
-    odd = inner[1.0]
+    even = reduce(partial(emit, "Add"), inner.values()) if inner else None
+    odd = inner.get(1.0)
     for point in [point for point in inner if point != 1.0]:  # times the point, which a depthwise step leaves in blocks
         factor = np.full((len(conv.weight), 1, 1, 1), point, np.float32)
         odd = emit("Add", emit("Conv", inner[point], factor, group=len(conv.weight)), odd)

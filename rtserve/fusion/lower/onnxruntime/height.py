@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -26,18 +27,30 @@ import onnx_ir as ir
 from rtserve.fusion.engines.onnxruntime import COSTS
 from rtserve.fusion.ir.conv import conv_of
 from rtserve.fusion.ir.landmarks import carry
-from rtserve.fusion.ir.nodes import attributes_of, producer, stepped
+from rtserve.fusion.ir.nodes import (
+    attributes_of,
+    auto_padded,
+    axes_of,
+    geometry_of,
+    inner_dims,
+    producer,
+    reread,
+    stepped,
+)
 from rtserve.fusion.ir.passes import Refused
+from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.lower.apart import turn_apart
-from rtserve.fusion.lower.onnxruntime.table import FROM_ROWS, Row, ViewTable
-from rtserve.fusion.lower.onnxruntime.upright import stand_up
+from rtserve.fusion.lower.onnxruntime.table import FROM_ROWS, TO_ROWS, Row, ViewTable
 from rtserve.graphs.emit import Emitter
-from rtserve.graphs.fold import constant
+from rtserve.graphs.fold import constant, replace_value
 
 __all__ = ["rewrite"]
 
 ALIKE = 1e-6
 """Offsets that differ by no more than this part of the largest are one: they were rounded to float32 once."""
+GLOBAL = {"GlobalAveragePool": "AveragePool", "GlobalMaxPool": "MaxPool"}
+BESIDE = (0, 2, 1, 3)
+"""The turn from (batch, channels, views, time) to (batch, views, channels, time)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,15 +103,11 @@ def rewrite(model: ir.Model, node: ir.Node, table: ViewTable) -> str:
         Where it is better left as it is.
     """
     plan = _planned(table)
-    views, n = table.index.shape
-    samples = len(table.offset) * n
-    saved = len(set(plan.whole.values())) * (3 * COSTS.node_us + 5 * samples * COSTS.placed_us)
-    added = (len(plan.bases) + bool(plan.gathered)) * (COSTS.node_us + views * samples * COSTS.placed_us)
-    if saved <= added:  # the turns and copies of whole views take less time than putting all views in their place
-        raise Refused(f"{len(plan.whole)} of {views} views are whole, too few")
+    if not _pays(plan):
+        raise Refused(f"{len(plan.whole)} of {len(table.index)} views are whole, too few")
     emit = Emitter(model.graph, before=node, prefix="tall")
     y = stepped(emit, table.steps, _tall(emit, plan))
-    layers = stand_up(model, table.last, y)
+    layers = _stand_up(model, table.last, y)
     turn_apart(model, table.ends, [*chain(*plan.bases.values()), *plan.gathered])
     return (
         f"{len(plan.whole)} whole views and {len(plan.gathered)} gathered ones above each other through {layers} nodes"
@@ -122,6 +131,15 @@ def _planned(table: ViewTable) -> _Plan:
     if any(table.rows[k].base is not table.rows[k].value for k in np.unique(table.number[gathered])):
         raise Refused("a copy is in pieces")
     return _Plan(table=table, whole=whole, gathered=gathered)
+
+
+def _pays(plan: _Plan) -> bool:
+    """Whether the turns and copies of whole views take more time than putting all views in their place."""
+    views, n = plan.table.index.shape
+    samples = len(plan.table.offset) * n
+    saved = len(set(plan.whole.values())) * (3 * COSTS.node_us + 5 * samples * COSTS.placed_us)
+    added = (len(plan.bases) + bool(plan.gathered)) * (COSTS.node_us + views * samples * COSTS.placed_us)
+    return bool(saved > added)
 
 
 def _tall(emit: Emitter, plan: _Plan) -> ir.Value:
@@ -151,3 +169,75 @@ def _gathered(emit: Emitter, plan: _Plan) -> ir.Value:
     joined = emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
     rows = emit("Gather", joined, table.index[plan.gathered] + ahead[number], axis=1)
     return emit("Transpose", rows, perm=list(FROM_ROWS))
+
+
+def _stand_up(model: ir.Model, joined: ir.Value, tall: ir.Value) -> int:
+    """Compute what follows views on the batch from the same views one above the other; return how many layers.
+
+    What follows (views x batch, channels, 1, time) treats every window for itself, and so it does every row of (batch,
+    channels, views, time) in a layer whose kernel is of height one.
+    """
+    upright: dict[Any, ir.Value] = {joined: tall}
+    carry(tall, [joined])
+    emit = Emitter(model.graph, prefix="tall")
+    done: set[Any] = set()
+    for node in list(model.graph):
+        if _stands(node, upright):
+            emit.before = node
+            inputs = [upright.get(v, v) for v in node.inputs]
+            upright[node.outputs[0]] = emit(GLOBAL.get(node.op_type, node.op_type), *inputs, **_attributes(node))
+            carry(upright[node.outputs[0]], node.outputs)
+            done.add(node)
+    for value, new in list(upright.items()):
+        behind = [node for node in model.graph if value in node.inputs and node not in done]
+        if behind:
+            emit.before = behind[0]
+            _lay_down(model, emit, value, new, behind)
+    return len(done)
+
+
+def _stands(node: ir.Node, upright: dict[Any, ir.Value]) -> bool:
+    """Whether a node does to every row what it does to a window of one row."""
+    dims, computed = inner_dims(node.outputs[0]), [v for v in node.inputs if v is not None and constant(v) is None]
+    if dims is None or len(dims) != 3 or dims[1] != 1 or node.outputs[0].is_graph_output():
+        return False
+    if not computed or any(v not in upright for v in computed):
+        return False
+    if node.op_type == "Add":
+        return len(computed) == len(node.inputs)
+    return has(node, Trait.POINTWISE) or conv_of(node) is not None or node.op_type in GLOBAL or _pools_rows(node)
+
+
+def _pools_rows(node: ir.Node) -> bool:
+    """Whether a node is a pool along time alone."""
+    if node.op_type not in GLOBAL.values() or len(node.outputs) != 1 or auto_padded(node):
+        return False
+    kernel, (strides, _, pads) = node.attributes.get_ints("kernel_shape") or (0,), geometry_of(node, 2)
+    return bool((kernel[0], strides[0], pads[0], pads[2]) == (1, 1, 0, 0))
+
+
+def _attributes(node: ir.Node) -> dict[str, Any]:
+    if node.op_type not in GLOBAL:
+        return attributes_of(node)
+    return {"kernel_shape": [1, inner_dims(node.inputs[0])[2]]}  # type: ignore[index]
+
+
+def _lay_down(model: ir.Model, emit: Emitter, value: ir.Value, tall: ir.Value, behind: list[ir.Node]) -> None:
+    """Give readers the views on the batch; one that wants rank 2 gets it at once."""
+    channels, _, n = inner_dims(value)  # type: ignore[misc]
+    turned = emit("Transpose", tall, perm=list(TO_ROWS if n == 1 else BESIDE))
+    flattening = [node for node in behind if _flattens(node)]
+    if flattening:
+        flat = emit("Reshape", turned, [-1, channels * n])
+        for node in flattening:
+            replace_value(model, node.outputs[0], flat)
+    others = [node for node in behind if node not in flattening]
+    if others:
+        reread(others, value, emit("Reshape", turned, [-1, channels, 1, n]))
+
+
+def _flattens(node: ir.Node) -> bool:
+    """Whether a node makes rank 2 of a window."""
+    if node.op_type == "Squeeze":
+        return {a % 4 for a in axes_of(node) or ()} == {2, 3}
+    return bool(node.op_type == "Flatten" and node.attributes.get_int("axis", 1) == 1)

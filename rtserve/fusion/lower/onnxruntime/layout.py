@@ -7,14 +7,21 @@ is the same along the second.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from rtserve.fusion.ir.joint import retained
-from rtserve.fusion.ir.nodes import attributes_of, auto_padded, axes_of, private_producer, producer
+from rtserve.fusion.ir.nodes import (
+    attributes_of,
+    auto_padded,
+    axes_of,
+    inner_dims,
+    only_reader,
+    private_producer,
+    producer,
+)
 from rtserve.fusion.ir.passes import PassResult, Refused
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.ir.widened import widened
@@ -40,51 +47,49 @@ def run(model: ir.Model) -> PassResult:
 
 def _lift(model: ir.Model, node: ir.Node) -> int:
     """Replace one rank-3 operator by Unsqueeze, its rank-4 form, Squeeze."""
-    shape = node.inputs[0].shape if node.inputs and node.inputs[0] is not None else None
-    if shape is None or len(shape) != 3:
+    if not node.inputs or _rank(node.inputs[0]) != 3 or len(node.outputs) != 1:
         return 0
-    if node.op_type == "Conv":
-        return _lift_conv(model, node)
     if node.op_type == "ReduceMean":
         return _lift_mean(model, node)
-    if node.op_type not in ("AveragePool", "MaxPool") or len(node.outputs) != 1:
+    (x, *rest), old, weight = node.inputs, node.outputs[0], None
+    if node.op_type == "Conv":
+        weight = constant(rest[0])
+        if weight is None or auto_padded(node):
+            return 0
+        if weight.shape[2] == 1 and x is model.graph.inputs[0]:  # a plain matrix product serves it best
+            return 0
+    elif node.op_type not in ("AveragePool", "MaxPool"):
         return 0
     emit = Emitter(model.graph, before=node, prefix="layout")
-    return _replace(model, emit, node, emit(node.op_type, _up(emit, node.inputs[0]), **_lifted(node)))
-
-
-def _lift_conv(model: ir.Model, node: ir.Node) -> int:
-    weight = constant(node.inputs[1])
-    if weight is None or auto_padded(node):
-        return 0
-    if weight.shape[2] == 1 and node.inputs[0] is model.graph.inputs[0]:  # a plain matrix product serves it best
-        return 0
-    emit = Emitter(model.graph, before=node, prefix="layout")
-    lifted = emit.constant(weight[:, :, None], name=f"{node.inputs[1].name}.lifted")  # type: ignore[union-attr]
-    attributes = {key: value for key, value in _lifted(node).items() if key not in ("kernel_shape", "auto_pad")}
-    y = emit("Conv", _up(emit, node.inputs[0]), lifted, *node.inputs[2:], **attributes)
-    return _replace(model, emit, node, y)
-
-
-def _lifted(node: ir.Node) -> dict[str, Any]:
-    """Return the attributes of a rank-3 node in front of whose axis stands another, with a kernel of 1 and no padding."""
-    lifted = attributes_of(node)
-    lifted.pop("storage_order", None)  # of a MaxPool's second output, which it has not
-    lifted |= {key: [1, *lifted[key]] for key in ("kernel_shape", "strides", "dilations") if key in lifted}
-    return lifted | ({"pads": [0, lifted["pads"][0], 0, lifted["pads"][1]]} if "pads" in lifted else {})
+    if weight is not None:
+        rest[0] = emit.constant(weight[:, :, None], name=f"{rest[0].name}.lifted")  # type: ignore[union-attr]
+    y = emit(node.op_type, _up(emit, x), *rest, **_lifted(node))
+    supersede(model, old, emit("Squeeze", retained(y, old), [2]))
+    return 1
 
 
 def _lift_mean(model: ir.Model, node: ir.Node) -> int:
     """A mean over time behind a convolution is a global average pool."""
-    axes = axes_of(node)
-    if axes is None or [axis % 3 for axis in axes] != [2] or not _behind_conv(node.inputs[0]):
+    if [axis % 3 for axis in axes_of(node) or ()] != [2] or not _behind_conv(node.inputs[0]):
         return 0
     emit = Emitter(model.graph, before=node, prefix="layout")
-    pooled = emit("GlobalAveragePool", _up(emit, node.inputs[0]))
-    supersede(
-        model, node.outputs[0], emit("Squeeze", pooled, [2] if node.attributes.get_int("keepdims", 1) else [2, 3])
-    )
+    axes = [2] if node.attributes.get_int("keepdims", 1) else [2, 3]
+    y = emit("Squeeze", emit("GlobalAveragePool", _up(emit, node.inputs[0])), axes)
+    supersede(model, node.outputs[0], y)
     return 1
+
+
+def _lifted(node: ir.Node) -> dict[str, Any]:
+    """Return the attributes of a rank-3 node in front of whose axis stands another, with a kernel of 1 and no padding."""
+    idle = ("kernel_shape", "auto_pad") if node.op_type == "Conv" else ("storage_order",)
+    lifted = {key: value for key, value in attributes_of(node).items() if key not in idle}
+    lifted |= {key: [1, *lifted[key]] for key in ("kernel_shape", "strides", "dilations") if key in lifted}
+    return lifted | ({"pads": [0, lifted["pads"][0], 0, lifted["pads"][1]]} if "pads" in lifted else {})
+
+
+def _rank(value: ir.Value | None) -> int:
+    """Return the rank of a value; 0 where it is not known."""
+    return len(value.shape) if value is not None and value.shape is not None else 0
 
 
 def _behind_conv(value: ir.Value | None) -> bool:
@@ -118,18 +123,7 @@ def _up(emit: Emitter, value: ir.Value | None) -> ir.Value:
     if before is not None and before.op_type == "Unsqueeze" and axes_of(before) == (2,):
         y = emit("Unsqueeze", before.inputs[0], [2, 3])
     y = emit("Unsqueeze", value, [2]) if y is None else y
-    y = y if value is None else retained(y, value)
-    if value is not None and value.shape is not None and len(value.shape) == 3:
-        y.shape = _opened_shape(value, "Squeeze", (2,))
-    return y
-
-
-def _replace(model: ir.Model, emit: Emitter, node: ir.Node, y: ir.Value) -> int:
-    """Put the rank-4 result behind a Squeeze in the place of the node's output."""
-    old = node.outputs[0]
-    y.shape = _opened_shape(old, "Squeeze", (2,))
-    supersede(model, old, emit("Squeeze", retained(y, old), [2]))
-    return 1
+    return y if value is None else retained(y, value)
 
 
 def _cancel(model: ir.Model, opening: str, closing: str, axes: tuple[int, ...]) -> int:
@@ -158,21 +152,27 @@ def _closed(value: ir.Value | None, closing: str, axes: tuple[int, ...]) -> bool
 
 def _pushable(node: ir.Node, closing: str, axes: tuple[int, ...]) -> bool:
     """Whether a closing may go behind a node: one that does the same on values with the extra axis."""
-    if any(out.is_graph_output() for out in node.outputs) or not node.inputs:
+    closed = [_closed(v, closing, axes) for v in node.inputs]
+    if not any(closed) or any(out.is_graph_output() for out in node.outputs):
         return False
     if has(node, Trait.POINTWISE):
-        return _closed(node.inputs[0], closing, axes)
-    if closing != "Squeeze" or axes != (2,) or node.outputs[0].shape is None or len(node.outputs[0].shape) != 3:
-        along_channels = node.op_type == "Concat" and node.attributes.get_int("axis", 0) == 1
-        simple = has(node, Trait.BROADCASTS) or along_channels
-        return simple and _fit(node, closing, axes, lambda array: array.size == 1 and not along_channels)
-    if has(node, Trait.BROADCASTS):
-        return _fit(node, closing, axes, lambda array: array.ndim <= 3, computed=_opened_behind(node))
-    if node.op_type == "Concat":
-        closed = [_closed(v, closing, axes) for v in node.inputs]
-        known = all(v is not None and v.shape is not None and len(v.shape) == 3 for v in node.inputs)
-        return known and any(closed)
-    return _moved(node) is not None and _closed(node.inputs[0], closing, axes)
+        return True
+    wide = _widens(closing, axes) and _rank(node.outputs[0]) == 3
+    joins = node.op_type == "Concat"
+    if wide and joins:
+        return all(_rank(v) == 3 for v in node.inputs)
+    if not has(node, Trait.BROADCASTS) and not (joins and node.attributes.get_int("axis", 0) == 1):
+        return wide and _moved(node) is not None
+    others = [v for v, there in zip(node.inputs, closed, strict=True) if not there]
+    arrays, computed = [constant(v) for v in others], [v for v in others if constant(v) is None]
+    if computed and not (wide and all(_rank(v) == 3 for v in computed) and _opened_behind(node)):
+        return False
+    return all((a.ndim <= 3 if wide else a.size == 1 and not joins) for a in arrays if a is not None)
+
+
+def _widens(closing: str, axes: tuple[int, ...]) -> bool:
+    """Whether what is closed is (batch, channels, 1, time), of which every operand can be made."""
+    return (closing, axes) == ("Squeeze", (2,))
 
 
 def _moved(node: ir.Node) -> tuple[dict[int, np.ndarray], dict[str, Any]] | None:
@@ -183,18 +183,6 @@ def _moved(node: ir.Node) -> tuple[dict[int, np.ndarray], dict[str, Any]] | None
         return widened(node, 2)
     except Refused:
         return None
-
-
-def _fit(
-    node: ir.Node, closing: str, axes: tuple[int, ...], allowed: Callable[[np.ndarray], bool], *, computed: bool = False
-) -> bool:
-    """Whether every operand is closed, a constant of an allowed form, or of rank 3 and may be opened; and one is closed."""
-    closed = [_closed(v, closing, axes) for v in node.inputs]
-    fit = []
-    for value in node.inputs:
-        array, shape = constant(value), value.shape if value is not None else None
-        fit.append(computed and shape is not None and len(shape) == 3 if array is None else allowed(array))
-    return any(closed) and all(c or f for c, f in zip(closed, fit, strict=True))
 
 
 def _opened_behind(node: ir.Node) -> bool:
@@ -213,88 +201,60 @@ def _opened_behind(node: ir.Node) -> bool:
 def _push_down(model: ir.Model, node: ir.Node, closing: str, axes: tuple[int, ...]) -> None:
     """Rewrite ``op(closing(a), ...)`` as ``closing(op(a, ...))``."""
     emit = Emitter(model.graph, before=node, prefix="layout")
-    attributes = attributes_of(node)
     feeds = [_opened(emit, v, closing, axes) for v in node.inputs]
-    changes = _moved(node) if closing == "Squeeze" and axes == (2,) else None
-    if changes is not None:
-        feeds = [emit.constant(changes[0][k]) if k in changes[0] else v for k, v in enumerate(feeds)]
-        attributes |= changes[1]
-    moved = emit.many(node.op_type, *feeds, n=len(node.outputs), **attributes)
+    arrays, attributes = (_moved(node) if _widens(closing, axes) else None) or ({}, {})
+    feeds = [emit.constant(arrays[k]) if k in arrays else v for k, v in enumerate(feeds)]
+    moved = emit.many(node.op_type, *feeds, n=len(node.outputs), **attributes_of(node) | attributes)
     for old, new in zip(list(node.outputs), moved, strict=True):
-        new.shape = _opened_shape(old, closing, axes)
-        closed = emit(closing, retained(new, old), list(axes))
-        supersede(model, old, closed)
+        supersede(model, old, emit(closing, retained(new, old), list(axes)))
 
 
 def _opened(emit: Emitter, value: ir.Value | None, closing: str, axes: tuple[int, ...]) -> ir.Value | None:
     """Return an operand as it is before the closing."""
-    if value is None or _closed(value, closing, axes):
-        return value.producer().inputs[0] if value is not None else None  # type: ignore[union-attr]
-    array = constant(value)
-    if closing != "Squeeze" or axes != (2,):
+    if _closed(value, closing, axes):
+        return value.producer().inputs[0]  # type: ignore[union-attr]
+    if value is None or not _widens(closing, axes):
         return value
+    array = constant(value)
     if array is None:
         return _up(emit, value)
     return emit.constant(np.expand_dims(array, array.ndim - 1)) if array.ndim >= 2 else value
 
 
-def _opened_shape(value: ir.Value, closing: str, axes: tuple[int, ...]) -> ir.Shape | None:
-    """Return the shape a value has in front of the closing."""
-    if value.shape is None:
-        return None
-    dims = list(value.shape)
-    for axis in axes if closing == "Squeeze" else ():
-        dims.insert(axis, 1)
-    return ir.Shape([d for i, d in enumerate(dims) if closing == "Squeeze" or i not in axes])
-
-
 def _hoist(model: ir.Model, node: ir.Node) -> None:
     """Put one Unsqueeze in front of a Split in the place of one behind every part."""
-    if node.op_type != "Split" or any(len(out.uses()) != 1 for out in node.outputs):
-        return
-    readers = [next(iter(out.uses())).node for out in node.outputs]
+    readers = [only_reader(out, "Unsqueeze") for out in node.outputs] if node.op_type == "Split" else [None]
     moved = _moved(node)
-    source = node.inputs[0]
-    if moved is None or source is None or source.shape is None or len(source.shape) != 3:
-        return
-    if any(reader.op_type != "Unsqueeze" or axes_of(reader) != (2,) for reader in readers):
+    if moved is None or _rank(node.inputs[0]) != 3 or any(one is None or axes_of(one) != (2,) for one in readers):
         return
     emit = Emitter(model.graph, before=node, prefix="layout")
-    parts = emit.many("Split", _up(emit, source), *node.inputs[1:], n=len(readers), **moved[1])
+    parts = emit.many("Split", _up(emit, node.inputs[0]), *node.inputs[1:], n=len(readers), **moved[1])
     for part, reader in zip(parts, readers, strict=True):
-        supersede(model, reader.outputs[0], part)
+        supersede(model, reader.outputs[0], part)  # type: ignore[union-attr]
 
 
 def _flatten_tail(model: ir.Model, node: ir.Node) -> int:
     """Replace a rank-4 operator on (batch, channels, time, 1) by Squeeze, its rank-3 form, Unsqueeze."""
     if node.op_type not in ("Conv", "AveragePool", "MaxPool") or len(node.outputs) != 1:
         return 0
-    shape, out = (
-        list(v.shape) if v is not None and v.shape is not None else [] for v in (node.inputs[0], node.outputs[0])
-    )
-    if len(shape) != 4 or len(out) != 4 or (shape[3], out[3]) != (1, 1) or shape[2] == 1:
+    (x, *rest), old, conv = node.inputs, node.outputs[0], node.op_type == "Conv"
+    dims, out, weight = inner_dims(x), inner_dims(old), constant(rest[0]) if conv else None
+    if dims is None or out is None or len(dims) != 3 or (dims[2], out[2]) != (1, 1) or dims[1] == 1:
         return 0
-    attributes, weight = _without_last(node), constant(node.inputs[1]) if node.op_type == "Conv" else None
-    if attributes is None or (node.op_type == "Conv" and (weight is None or weight.shape[3] != 1)):
-        return 0
-    emit = Emitter(model.graph, before=node, prefix="layout")
-    x = emit("Squeeze", node.inputs[0], [3])
-    x.shape = ir.Shape(shape[:3])
-    rest = list(node.inputs[1:])
-    if weight is not None:
-        rest[0] = emit.constant(weight[..., 0], name=f"{node.inputs[1].name}.flat")  # type: ignore[union-attr]
-    y = emit(node.op_type, x, *rest, **attributes)
-    y.shape = ir.Shape(out[:3])
-    supersede(model, node.outputs[0], emit("Unsqueeze", y, [3]))
-    return 1
-
-
-def _without_last(node: ir.Node) -> dict[str, Any] | None:
-    """Return a rank-4 node's attributes without its last spatial axis, or None where that axis is not idle."""
     names = ("kernel_shape", "strides", "dilations", "pads", "group", "ceil_mode", "count_include_pad")
     kept = {key: value for key, value in attributes_of(node).items() if key in names}
     pads = kept.get("pads", (0, 0, 0, 0))
-    if auto_padded(node) or pads[1] or pads[3] or any(kept.get(key, (1, 1))[1] != 1 for key in names[:3:2]):
-        return None
+    reaches = pads[1] or pads[3] or any(kept.get(key, (1, 1))[1] != 1 for key in ("kernel_shape", "dilations"))
+    if auto_padded(node) or reaches or (conv and (weight is None or weight.shape[3] != 1)):
+        return 0
     kept |= {key: kept[key][:1] for key in names[:3] if key in kept}
-    return kept | ({"pads": [pads[0], pads[2]]} if "pads" in kept else {})
+    kept |= {"pads": [pads[0], pads[2]]} if "pads" in kept else {}
+    emit = Emitter(model.graph, before=node, prefix="layout")
+    flat = emit("Squeeze", x, [3])
+    if weight is not None:
+        rest[0] = emit.constant(weight[..., 0], name=f"{rest[0].name}.flat")  # type: ignore[union-attr]
+    y = emit(node.op_type, flat, *rest, **kept)
+    for new, whole in ((flat, x), (y, old)):
+        new.shape = ir.Shape(list(whole.shape)[:3])  # type: ignore[union-attr,arg-type]
+    supersede(model, old, emit("Unsqueeze", y, [3]))
+    return 1

@@ -27,10 +27,9 @@ def _one(model: ir.Model, node: ir.Node) -> int:
     x, weight = node.inputs[0] if node.inputs else None, constant(node.inputs[1]) if len(node.inputs) > 1 else None
     if node.op_type != "MatMul" or x is None or constant(x) is not None or weight is None or weight.ndim != 3:
         return 0
-    dims, n = list(x.shape or ()), len(weight)
-    axis = len(dims) - 3
-    stacked = dims[axis] if axis >= 0 else None
-    if n == 1 or not isinstance(stacked, int) or stacked not in (1, n):
+    n, axis = len(weight), len(x.shape or ()) - 3
+    stacked = x.shape[axis] if axis >= 0 else None  # type: ignore[index]
+    if n == 1 or stacked not in (1, n):
         return 0
     if weight.size * COSTS.unpacked_us <= (n + 1) * COSTS.node_us:
         raise Refused(f"{weight.size:,} weights are laid out faster than {n + 1} nodes run")

@@ -16,8 +16,7 @@ Neighbouring samples meet in one term, so one that is not finite spoils an outpu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -38,27 +37,6 @@ PREFIX = "pair"
 STRIDE = 2
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Pair:
-    """Two convolutions; output n of the first begins at `start` + 2 n, of the second at `start` + 1 + 2 (n + `ahead`)."""
-
-    convs: tuple[Conv1d, Conv1d]
-
-    @property
-    def start(self) -> int:
-        return -self.convs[0].left
-
-    @property
-    def ahead(self) -> int:
-        return (-self.convs[1].left - self.start - 1) // STRIDE
-
-    @property
-    def span(self) -> tuple[int, int]:
-        """Outputs that cover both."""
-        first, second = self.convs
-        return min(0, self.ahead), max(first.n_out, second.n_out + self.ahead)
-
-
 def run(model: ir.Model) -> PassResult:
     """Rewrite every pair that pays, in place."""
     found: dict[tuple[object, bytes], list[Conv1d]] = {}
@@ -69,11 +47,10 @@ def run(model: ir.Model) -> PassResult:
     result = PassResult()
     for alike in found.values():
         for first, second in combinations(alike, 2):
-            two = _Pair(convs=(first, second))
             if (first.left - second.left) % STRIDE == 0:
                 continue
-            if _pays(two):
-                _rewrite(model, two)
+            if _pays(first, second):
+                _rewrite(model, first, second)
                 result.changed += 1
                 break
             result.refused.append(Refused("the products saved cost less than the nodes added").at(first.node))
@@ -81,52 +58,54 @@ def run(model: ir.Model) -> PassResult:
     return result
 
 
-def _pays(two: _Pair) -> bool:
+def _cover(first: Conv1d, second: Conv1d) -> tuple[int, int, int]:
+    """Return which output of the first the second begins behind, by a sample, and the outputs that cover both."""
+    ahead = (first.left - second.left - 1) // STRIDE
+    return ahead, min(0, ahead), max(first.n_out, second.n_out + ahead)
+
+
+def _pays(first: Conv1d, second: Conv1d) -> bool:
     """Whether the products saved cost clearly more time than the nodes added."""
-    outputs, channels, taps = on_blocks(two.convs[0]).weight.shape
+    outputs, channels, taps = on_blocks(first).weight.shape
     if outputs % BLOCK or channels % BLOCK or taps < STRIDE:
         return False
-    low, high = two.span
-    saved = outputs * channels * two.convs[0].rows * (
-        taps * sum(conv.n_out for conv in two.convs) - (taps + (taps + 1) // 2) * (high - low)
-    )  # fmt: skip
-    moved = 2 * channels * two.convs[0].rows * (high - low + taps // 2)
-    return bool(
-        saved / COSTS.macs_per_us
-        > 1.5 * (3 * COSTS.node_us + moved * COSTS.depthwise_us) + COSTS.window_us * splits_window(two.convs[0])
-    )
+    _, low, high = _cover(first, second)
+    products = taps * (first.n_out + second.n_out) - (taps + (taps + 1) // 2) * (high - low)
+    saved = outputs * channels * first.rows * products / COSTS.macs_per_us
+    moved_us = 2 * channels * first.rows * (high - low + taps // 2) * COSTS.depthwise_us
+    return bool(saved > 1.5 * (3 * COSTS.node_us + moved_us) + COSTS.window_us * splits_window(first))
 
 
-def _rewrite(model: ir.Model, two: _Pair) -> None:
-    emit = Emitter(model.graph, before=two.convs[0].node, prefix=PREFIX)
-    conv, *rest = parts(emit, two.convs[0])
-    low, high = two.span
+def _rewrite(model: ir.Model, first: Conv1d, second: Conv1d) -> None:
+    emit = Emitter(model.graph, before=first.node, prefix=PREFIX)
+    conv, *rest = parts(emit, first)
+    ahead, low, high = _cover(first, second)
     even, odd = conv.weight[..., 0::2], conv.weight[..., 1::2]
-    begin = two.start + STRIDE * low
+    begin = STRIDE * low - first.left
     both = even.astype(np.float64)
     both[..., : odd.shape[2]] += odd
     bare = replace(conv, bias=None)
     common = replace(bare, weight=both, dilation=STRIDE).from_sample(begin + 1, high - low).emit(emit)
-    for number, (taps, sign) in enumerate(((even, (1.0, -1.0)), (odd, (-1.0, 1.0)))):
+    ways = ((first, 0, even, (1.0, -1.0)), (second, 1, odd, (-1.0, 1.0)))
+    for old, number, taps, sign in ways:
         change = replace(bare, weight=np.tile(np.array(sign), (conv.channels, 1, 1)), group=conv.channels)
         d = change.from_sample(begin + number, high - low + taps.shape[2] - 1).emit(emit)
-        own = replace(conv, weight=taps, bias=two.convs[number].bias, stride=1, left=0, right=0).emit(emit, d)
-        _replace(model, emit, two, number, emit("Add", own, common), rest)
+        own = replace(conv, weight=taps, bias=old.bias, stride=1, left=0, right=0).emit(emit, d)
+        y, offset = emit("Add", own, common), ahead * number - low
+        for part in rest:
+            y = emit("Add", part.from_sample(-old.left - STRIDE * offset, high - low).emit(emit), y)
+        _replace(model, emit, old, y, offset, high - low)
 
 
-def _replace(model: ir.Model, emit: Emitter, two: _Pair, number: int, y: ir.Value, rest: Sequence[Conv1d]) -> None:
-    """Put one convolution's outputs in its place, the channels left over added; what cuts them is cut from all."""
-    (low, high), conv = two.span, two.convs[number]
-    old, offset = conv.node.outputs[0], (two.ahead if number else 0) - low
-    for part in rest:
-        y = emit("Add", part.from_sample(-conv.left - STRIDE * offset, high - low).emit(emit), y)
-    if (offset, conv.n_out) == (0, high - low):
+def _replace(model: ir.Model, emit: Emitter, conv: Conv1d, y: ir.Value, offset: int, n: int) -> None:
+    """Put a convolution's outputs, from one of n on, in its place; what cuts them is cut from all."""
+    old = conv.node.outputs[0]
+    if (offset, conv.n_out) == (0, n):
         replace_value(model, old, y)
         return
     moved(y, old, offset)
     for node in list(old.consumers()):
-        span = cut(node) if node.op_type == "Slice" else None
-        if span is not None:
+        if (span := cut(node)) is not None:
             replace_value(model, node.outputs[0], emit.slice(y, 3, offset + span[0], offset + span[1]))
     if old.uses() or old.is_graph_output():
         replace_value(model, old, emit.slice(y, 3, offset, offset + conv.n_out))

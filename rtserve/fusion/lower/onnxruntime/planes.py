@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -42,21 +41,15 @@ def _conv(model: ir.Model, node: ir.Node) -> int:
     weight, dims, out = constant(node.inputs[1]), inner_dims(node.inputs[0]), inner_dims(node.outputs[0])
     if weight is None or weight.ndim != 5 or dims is None or out is None or weight.shape[2:4] != (1, 1):
         return 0
-    if (last := _along_last(node)) is None:
+    strides, dilations, pads = geometry_of(node, 3)
+    if strides[:2] != [1, 1] or any((*pads[0:2], *pads[3:5])) or auto_padded(node):
         return 0
     emit = Emitter(model.graph, before=node, prefix="plane")
     x = emit("Reshape", node.inputs[0], [-1, dims[0], dims[1] * dims[2], dims[3]])
-    y = emit("Conv", x, weight[:, :, 0], *node.inputs[2:], group=node.attributes.get_int("group", 1), **last)
+    y = emit("Conv", x, weight[:, :, 0], *node.inputs[2:], group=node.attributes.get_int("group", 1),
+             strides=[1, strides[2]], dilations=[1, dilations[2]], pads=[0, pads[2], 0, pads[5]])  # fmt: skip
     supersede(model, node.outputs[0], emit("Reshape", y, [-1, *out]))
     return 1
-
-
-def _along_last(node: ir.Node) -> dict[str, Any] | None:
-    """Return the geometry of a rank-5 convolution on planes, or None where it acts on the first two of three axes."""
-    strides, dilations, pads = geometry_of(node, 3)
-    if strides[:2] != [1, 1] or any((*pads[0:2], *pads[3:5])) or auto_padded(node):
-        return None
-    return {"strides": [1, strides[2]], "dilations": [1, dilations[2]], "pads": [0, pads[2], 0, pads[5]]}
 
 
 def _pool(model: ir.Model, node: ir.Node) -> int:

@@ -35,36 +35,33 @@ def run(model: ir.Model) -> PassResult:
 def _one(model: ir.Model, node: ir.Node) -> int:
     if node.op_type not in ("AveragePool", "MaxPool"):
         return 0
-    if before := _unfilled(node):
-        _fill(model, node, *before)
-    elif node.op_type == "AveragePool":
+    if _fill(model, node):
+        return 1
+    if node.op_type == "AveragePool":
         _refuse(node)
         _rewrite(model, node)
-    else:
-        return 0
-    return 1
+    return int(node.op_type == "AveragePool")
 
 
-def _unfilled(node: ir.Node) -> tuple[ir.Node, ...]:
-    """Return the convolution, and what is fused with it, behind which a pool would stay blocked if filled up; or nothing."""
-    source = private_producer(node.inputs[0])
-    steps = () if source is None or source.op_type not in FUSED else (source,)
-    source = private_producer(source.inputs[0]) if source is not None and steps else source
-    weight = constant(source.inputs[1]) if source is not None and source.op_type == "Conv" else None
-    if source is None or weight is None or weight.ndim != 4 or any(constant(v) is None for v in source.inputs[2:]):
-        return ()
-    if source.attributes.get_int("group", 1) != 1 or len(weight) % BLOCK == 0 or len(weight) < FEWEST:
-        return ()
-    return (source, *steps) if prod(inner_dims(node.inputs[0]) or (0,)) >= COSTS.filled_pool_from else ()
-
-
-def _fill(model: ir.Model, node: ir.Node, source: ir.Node, *steps: ir.Node) -> None:
-    weight, *bias = (constant(v) for v in source.inputs[1:])
-    assert weight is not None
+def _fill(model: ir.Model, node: ir.Node) -> bool:
+    """Fill the convolution up, and what is fused with it, behind which a pool stays blocked then; whether there is one."""
+    steps, source = [node], private_producer(node.inputs[0])
+    if source is not None and source.op_type in FUSED:
+        steps.insert(0, source)
+        source = private_producer(source.inputs[0])
+    if source is None or source.op_type != "Conv" or source.attributes.get_int("group", 1) != 1:
+        return False
+    weight, *bias = map(constant, source.inputs[1:])
+    if weight is None or weight.ndim != 4 or any(offset is None for offset in bias):
+        return False
+    size = prod(inner_dims(node.inputs[0]) or (0,))
+    if len(weight) % BLOCK == 0 or len(weight) < FEWEST or size < COSTS.filled_pool_from:
+        return False
     more, offset = filled(weight, bias[0] if bias else None)
     emit = Emitter(model.graph, before=node, prefix="pool")
     y = emit("Conv", source.inputs[0], more, *([] if offset is None else [offset]), **attributes_of(source))
-    supersede(model, node.outputs[0], emit.slice(stepped(emit, (*steps, node), y), 1, 0, len(weight)))
+    supersede(model, node.outputs[0], emit.slice(stepped(emit, steps, y), 1, 0, len(weight)))
+    return True
 
 
 def _refuse(node: ir.Node) -> None:

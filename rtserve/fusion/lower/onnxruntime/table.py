@@ -8,7 +8,6 @@ contiguous row, (batch, rows, channels).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -30,26 +29,14 @@ TO_ROWS = (0, 2, 3, 1)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Row:
-    """A source of the table.
+    """A source of the table."""
 
-    Parameters
-    ----------
-    value : onnx_ir.Value
-        (batch, channels, 1, time), or (batch x time, channels) where it is `flat`.
-    base, factor : onnx_ir.Value, float
-        Of what it is a copy, times what; itself where it is none.
-    flat : bool
-        See value.
-    start, length : int
-        Its first row, and how many it has.
-    """
-
-    value: Any
-    base: Any
-    factor: float
+    value: ir.Value  # (batch, channels, 1, time), or (batch x time, channels) where it is flat
+    base: ir.Value  # of what it is a copy; itself where it is none
+    factor: float  # times what
     flat: bool
-    start: int
-    length: int
+    start: int  # its first row
+    length: int  # how many it has
 
     def written(self, emit: Emitter, value: ir.Value, channels: int) -> ir.Value:
         """Return the rows, (batch, length, channels), of a value of this form."""
@@ -60,33 +47,15 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ViewTable:
-    """What the views on the batch are put together of.
+    """What the views on the batch are put together of, (views, samples)."""
 
-    Parameters
-    ----------
-    rows : list of Row
-        The sources, in the order of the table.
-    index : ndarray, (views, samples)
-        Which row of the table every sample of every view is.
-    number : ndarray, (views, samples)
-        Of which of the sources.
-    offset : ndarray, (channels,)
-        What every sample holds beside what is linear in the window.
-    steps : list of onnx_ir.Node
-        What is done elementwise with the joined views.
-    reader : onnx_ir.Node
-        The convolution that alone reads what they give.
-    ends : list of (onnx_ir.Node, Apart)
-        Where the views are put apart again.
-    """
-
-    rows: list[Row]
-    index: np.ndarray
-    number: np.ndarray
-    offset: np.ndarray
-    steps: list[ir.Node]
-    reader: ir.Node
-    ends: list[tuple[ir.Node, Apart]]
+    rows: list[Row]  # the sources, in the order of the table
+    index: np.ndarray  # which row of the table every sample of every view is
+    number: np.ndarray  # of which source
+    offset: np.ndarray  # what every sample holds beside what is linear in the window, (channels,)
+    steps: list[ir.Node]  # what is done elementwise with the joined views
+    reader: ir.Node  # the convolution that alone reads what they give
+    ends: list[tuple[ir.Node, Apart]]  # where the views are put apart again
 
     @property
     def last(self) -> ir.Value:

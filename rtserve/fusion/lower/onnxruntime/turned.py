@@ -45,8 +45,11 @@ def _one(model: ir.Model, node: ir.Node) -> int:
     product = (conv.taps, conv.left, conv.right, conv.group) == (conv.n_in, 0, 0, 1) and conv.rows <= 1
     if conv.stride != 1 and not product:
         raise Refused(f"it strides by {conv.stride}")
-    now, then = _gathered_us(conv), _product_us(conv) if product else _turned_us(conv)
-    if now < WORTH * then:
+    sums = conv.n_in * max(conv.rows, 1) * conv.taps * len(conv.weight)  # for every sample, added up behind
+    then = sums * (conv.weight.shape[1] / COSTS.turned_macs_per_us + COSTS.added_us) + COSTS.node_us
+    if product:  # of one row, with the two changes of shape
+        then = conv.weight.size / COSTS.turned_macs_per_us + 3 * COSTS.node_us
+    if _gathered_us(conv) < WORTH * then:
         raise Refused(f"{len(conv.weight)} filters over {conv.channels} channels are about as fast as they are")
     emit = Emitter(model.graph, before=node, prefix="turned")
     way = partial(_emit_product if product else _emit_turned, emit)
@@ -62,17 +65,6 @@ def _gathered_us(conv: Conv1d) -> float:
         return places * taps * channels * whole(len(conv.weight)) / COSTS.narrow_macs_per_us + COSTS.node_us
     per_channel = COSTS.unfolded_us + len(conv.weight) / conv.group / COSTS.macs_per_us
     return places * taps * conv.channels * per_channel + COSTS.node_us
-
-
-def _turned_us(conv: Conv1d) -> float:
-    """Return what it takes turned round: a product for every sample, and its numbers added up."""
-    sums = conv.n_in * max(conv.rows, 1) * conv.taps * len(conv.weight)
-    return float(sums * (conv.weight.shape[1] / COSTS.turned_macs_per_us + COSTS.added_us) + COSTS.node_us)
-
-
-def _product_us(conv: Conv1d) -> float:
-    """Return what it takes as a product of one row, with the two changes of shape."""
-    return conv.weight.size / COSTS.turned_macs_per_us + 3 * COSTS.node_us
 
 
 def _emit_turned(emit: Emitter, conv: Conv1d) -> ir.Value:
