@@ -98,7 +98,7 @@ def test_sources_that_are_one_computation_are_one_value():
 
 @pytest.mark.parametrize("activation", ["Relu", ""])
 def test_passes_that_move_sources_say_where_they_are_now(monkeypatch, activation):
-    monkeypatch.setattr(paired, "_pays", lambda two: True)
+    monkeypatch.setattr(paired, "_pays", lambda first, second: True)
     graph, model = assembled(("identity", "roll:+3", "roll:+4", "scale:1.5"), activation=activation)
     model, outcomes = run_passes(model, BEHIND, subject="whole")
     assert {o.name for o in outcomes if o.status == "applied"} >= {"layout", "paired"}
