@@ -13,7 +13,6 @@ steps merge into one convolution instead. The order with fewer multiply-adds is 
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 
 import onnx_ir as ir
 
@@ -28,18 +27,16 @@ from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import supersede
 from rtserve.graphs.macs import node_macs
 
-__all__ = ["run", "run_in_place"]
+__all__ = ["run"]
 
 
-def run(model: ir.Model, *, share: bool = True) -> PassResult:
+def run(model: ir.Model) -> PassResult:
     """Collapse every affine value at which a non-linearity begins, in place.
 
     Parameters
     ----------
     model : onnx_ir.Model
         Constants folded, shapes inferred.
-    share : bool
-        Whether views may want to share what stands first.
     """
     found, result, x = _traced(model), PassResult(), model.graph.inputs[0]
     emit = Emitter(model.graph, before=next(iter(model.graph)), prefix="prefix")
@@ -49,7 +46,7 @@ def run(model: ir.Model, *, share: bool = True) -> PassResult:
             if isinstance(refusal, DenseMix):
                 y, did = mix_dense(emit, x, refusal, node_macs(node) + found.macs(node.inputs[0]))
                 y = restored(emit, y, static_dims(out))
-            elif isinstance(refusal, JointMix) and share:
+            elif isinstance(refusal, JointMix):
                 y, did = _on_the_window(emit, x, refusal, static_dims(out)), "written on the window as it is"
             else:
                 continue
@@ -60,11 +57,6 @@ def run(model: ir.Model, *, share: bool = True) -> PassResult:
     if not result.changed:
         result.refused = list(dict.fromkeys([*result.refused, *found.refusals.values()]))
     return result
-
-
-run_in_place = partial(run, share=False)
-"""Collapse, but leave a convolution that mixes electrodes and time at once as it stands: written on the window itself it can
-be shared between views; for a single view it saves nothing, and OpenVINO was up to a tenth slower for it."""
 
 
 def _on_the_window(emit: Emitter, x: ir.Value, joint: JointMix, dims: tuple[int, ...]) -> ir.Value:

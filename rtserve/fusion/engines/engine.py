@@ -1,4 +1,4 @@
-"""What an engine is to the compiler: a name, whether it wants the linear prefix in another order, and what work costs."""
+"""What an engine is to the compiler: a name, and what work costs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ __all__ = ["Engine"]
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """An engine that a fused graph is laid out for."""
+    """An engine that a fused graph is laid out for.
 
-    name: str  # one of `rtserve.graphs.engines.ENGINES`
-    reorders: bool = True  # whether the linear prefix of a network is put in another order where no view shares it
-    costs: Costs | None = None  # as measured; None where they were not, and onnxruntime's are taken
+    Parameters
+    ----------
+    name : str
+        One of `rtserve.graphs.engines.ENGINES`.
+    costs : Costs or None
+        As measured; None where they were not, and onnxruntime's are taken.
+    """
+
+    name: str
+    costs: Costs | None = None

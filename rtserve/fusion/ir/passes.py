@@ -101,8 +101,6 @@ class Pass:
         What it saves.
     blocked : bool
         Whether only onnxruntime's blocked layout has a use for it.
-    alone : callable or None
-        What is run in its place where no view shares the member's first stage and the engine orders that by itself.
     """
 
     name: str
@@ -112,4 +110,3 @@ class Pass:
     after: tuple[str, ...] = ()
     why: str
     blocked: bool = False
-    alone: Rewrite | None = None

@@ -24,7 +24,7 @@ from rtserve.fusion.lower.onnxruntime import (
     turned,
     views,
 )
-from rtserve.fusion.lower.openvino import forms
+from rtserve.fusion.lower.openvino import forms, window
 from rtserve.fusion.lower.torch import gathered
 
 __all__ = ["PASSES", "PORTABLE", "passes_for"]
@@ -34,13 +34,15 @@ PASSES = (
     Pass(name="fold", run=fold.run, scope="member", why="constants and normalisations go into weights"),
     Pass(name="shapes", run=shapes.run, scope="member", after=("fold",), why="shapes are not computed"),
     Pass(name="linear-prefix", run=prefix.run, scope="member", after=("fold", "shapes"),
-         alone=prefix.run_in_place, why="the linear steps in front become one, in the cheapest order"),
+         why="the linear steps in front become one, in the cheapest order"),
     Pass(name="siblings", run=siblings.run, scope="member", why="what branches do alike is done once"),
     Pass(name="chains", run=chains.run, scope="member", after=("siblings",), why="alike chains are one chain"),
     Pass(name="fourier", run=fourier.run, scope="member", why="a naive transform is a product of matrices"),
     Pass(name="dense", run=dense.run, scope="member", why="factors go into weights, layers of one input are one"),
     Pass(name="heads", run=heads.run, scope="member", after=("dense",), why="attention in fewer nodes"),
     Pass(name="openvino-forms", run=forms.run, engines=("openvino",), why="some forms it computes wrongly"),
+    Pass(name="openvino-window", run=window.run, engines=("openvino",), after=("openvino-forms",),
+         why="the window is not turned, and what follows not back"),
     Pass(name="planes", run=planes.run, engines=ORT, why="fast kernels take planes"),
     Pass(name="space-to-depth", run=depth.run, engines=ORT, why="few channels leave a convolution idle"),
     Pass(name="layout", run=layout.run, engines=ORT, after=("planes",), why="fast kernels have rank 4"),

@@ -184,8 +184,6 @@ def _optimised(task: _Task) -> tuple[dict[str, ir.Model], ir.Model, list[Outcome
 
 def _optimise_members(task: _Task) -> tuple[dict[str, ir.Model], list[Outcome]]:
     passes = task.passes("member")
-    if not task.engine.reorders and all(view.kind == "identity" for view in task.plan.views):
-        passes = [replace(one, run=one.alone or one.run) for one in passes]
     members: dict[str, ir.Model] = {}
     outcomes: list[Outcome] = []
     for digest, number in task.plan.distinct.items():

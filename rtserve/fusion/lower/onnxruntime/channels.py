@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -26,7 +27,7 @@ from rtserve.fusion.ir.passes import PassResult, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
-__all__ = ["on_blocks", "parts", "run", "run_on_window", "splits_window", "summed"]
+__all__ = ["on_blocks", "parts", "plane", "run", "run_on_window", "splits_window", "summed"]
 
 FEWEST_OUTPUTS = 4
 """The blocked kernels compute 16 outputs at a time: for fewer than this the zeros cost more than the layout saves."""
@@ -41,7 +42,7 @@ def run(model: ir.Model) -> PassResult:
 
 def run_on_window(model: ir.Model) -> PassResult:
     """Rewrite every convolution of the window whose channels would be split as one of a plane, in place."""
-    return each(model, _plane, "{} convolutions")
+    return each(model, partial(plane, wanted=splits_window), "{} convolutions")
 
 
 def on_blocks(conv: Conv1d) -> Conv1d:
@@ -71,13 +72,14 @@ def splits_window(conv: Conv1d) -> bool:
     return len(_weights(conv.weight)) > 1 and conv.group == 1 and _window(conv.x) is not None
 
 
-def _plane(model: ir.Model, node: ir.Node) -> int:
+def plane(model: ir.Model, node: ir.Node, wanted: Callable[[Conv1d], bool]) -> int:
+    """Rewrite a convolution of the window as one of a plane where that is wanted; return how many were."""
     conv = conv_of(node)
-    if conv is None or not splits_window(conv):
+    if conv is None or _window(conv.x) is None or not wanted(conv):
         return 0
     emit = Emitter(model.graph, before=node, prefix="window")
-    plane = emit("Unsqueeze", model.graph.inputs[0], [1])
-    supersede(model, node.outputs[0], emit("Conv", plane, conv.weight[:, None], *node.inputs[2:], **conv.attributes))
+    x = emit("Unsqueeze", model.graph.inputs[0], [1])
+    supersede(model, node.outputs[0], emit("Conv", x, conv.weight[:, None], *node.inputs[2:], **conv.attributes))
     return 1
 
 
