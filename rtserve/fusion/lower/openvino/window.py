@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from rtserve.fusion.engines.openvino import PLANE_CHANNELS, PLANE_OUTPUTS
 from rtserve.fusion.ir.conv import Conv1d, any_conv_of
-from rtserve.fusion.ir.nodes import axes_of, followers, only_reader, producer
+from rtserve.fusion.ir.nodes import axes_of, chain_of, only_reader, producer
 from rtserve.fusion.ir.passes import PassResult, each
 from rtserve.fusion.lower.onnxruntime import channels, layout
 
@@ -53,5 +53,5 @@ def _as_plane(conv: Conv1d) -> bool:
 
 def _changes_rank(conv: Conv1d) -> bool:
     """Whether a convolution of rank 3 over several samples is followed by steps of rank 4."""
-    *_, last = [conv.node, *followers(conv.node.outputs[0])]
+    last = chain_of(conv.node)[-1]
     return not conv.rows and conv.taps > 1 and only_reader(last.outputs[0], "Unsqueeze") is not None
