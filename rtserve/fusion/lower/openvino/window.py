@@ -24,19 +24,18 @@ from rtserve.fusion.ir.nodes import axes_of, chain_of, only_reader, producer
 from rtserve.fusion.ir.passes import PassResult, each
 from rtserve.fusion.lower.onnxruntime import channels, layout
 
-__all__ = ["run"]
+__all__ = ["lift", "run"]
+
+
+def lift(model: ir.Model) -> PassResult:
+    """Bring everything to rank 4 where the window will be read as a plane, or steps behind it change the rank, in place."""
+    first = [conv for node in model.graph if (conv := any_conv_of(node)) is not None and _reads_window(conv)]
+    return layout.run(model) if any(_changes_rank(conv) or _as_plane(conv) for conv in first) else PassResult()
 
 
 def run(model: ir.Model) -> PassResult:
-    """Bring what reads the window to rank 4, and to one plane, where either pays, in place."""
-    first = [conv for node in model.graph if (conv := any_conv_of(node)) is not None and _reads_window(conv)]
-    turned = any(map(_changes_rank, first))
-    if not turned and not any(map(_as_plane, first)):
-        return PassResult()
-    lifted = layout.run(model).changed
-    planes = each(model, partial(channels.plane, wanted=_as_plane), "").changed
-    did = f"{planes} convolutions of the window as a plane, {lifted} operators to rank 4"
-    return PassResult(changed=planes + lifted * turned, did=did)
+    """Compute every convolution of the window as one of a plane where that pays, in place."""
+    return each(model, partial(channels.plane, wanted=_as_plane), "{} convolutions of the window as a plane")
 
 
 def _reads_window(conv: Conv1d) -> bool:
