@@ -22,6 +22,9 @@ from rtserve.native.pointwise import POINTWISE
 from rtserve.native.writer import OPERATORS
 from tests.native.test_native import STRICT
 from tests.native.test_operators import flow_of, forms
+from tests.native.test_waves import FORMS as WAVES
+from tests.native.test_waves import model_of as wave_model
+from tests.native.test_waves import written
 from tests.runtime.test_batches import model_of
 
 pytestmark = pytest.mark.tools
@@ -101,8 +104,15 @@ def test_no_form_reads_or_writes_outside(part, tmp_path):
     run_with_checks(generated_forms(part), tmp_path, levels_here()[0])
 
 
-def run_with_checks(found, tmp_path, level):
-    """Run the C of forms on windows of 48 numbers with the compiler's checks."""
+@pytest.mark.parametrize("level", levels_here(), ids=lambda level: level.name)
+def test_waves_read_and_write_inside(level, tmp_path):
+    found = [(how, written(wave_model(how))) for how in (WAVES if ALL else ("phases", "lines"))]
+    assert all("RT_WAVES" in one.source for _, one in found)
+    run_with_checks(found, tmp_path, level, n=4 * 240)
+
+
+def run_with_checks(found, tmp_path, level, *, n=48):
+    """Run the C of forms on windows of n numbers with the compiler's checks."""
     compiler = find_compiler()
     for source in SOURCES:
         shutil.copy(HERE / source, tmp_path)
@@ -114,8 +124,8 @@ def run_with_checks(found, tmp_path, level):
     (tmp_path / "forms.h").write_text("".join(lines))
     (tmp_path / "main.c").write_text(MAIN)
     objects = [f"form{k}.o" for k in range(len(found))]
-    compiler.run([*checks, "-DWINDOW=48", "main.c", *objects, "-o", "main", "-lm"], tmp_path)
-    x = np.random.default_rng(5).uniform(-2, 2, (2, 48)).astype("<f4")
+    compiler.run([*checks, f"-DWINDOW={n}", "main.c", *objects, "-o", "main", "-lm"], tmp_path)
+    x = np.random.default_rng(5).uniform(-2, 2, (2, n)).astype("<f4")
     x[1, 5], x[1, 17] = np.nan, np.inf
     (tmp_path / "windows").write_bytes(x.tobytes())
     (tmp_path / "weights").write_bytes(b"".join(one.weights.astype("<f4").tobytes() for _, one in found))
