@@ -85,7 +85,7 @@ def fuse_to_file(
         "nodes": {"before": report.nodes_before, "after": report.nodes_after},
         "parity": parity.to_dict() | {"summary": parity.summary()} if parity else None,
         "coupled": graph.output_spec.coupled,
-        "laid_out": report.laid_out,
+        "laid_out": report.laid_out if isinstance(report.laid_out, str) else report.laid_out.summary(),
         "explain": report.explain(),
         "timings": report.timings or {},
         "stages": graph.stages.to_dict() if graph.stages is not None else None,

@@ -62,8 +62,8 @@ class OptimizationReport:
         Nodes of both.
     parity : ParityReport or None
         The result against the join in float64.
-    laid_out : str
-        The same in the engine that the result is laid out for, where that is another, in words; or why it was not compared.
+    laid_out : ParityReport or str
+        The same in the engine that the result is laid out for, where that is another; or why it was not compared.
     timings : dict
         With ``tune``: medians in us of the candidates; empty otherwise.
     members : tuple of str
@@ -76,7 +76,7 @@ class OptimizationReport:
     nodes_before: int
     nodes_after: int
     parity: ParityReport | None = None
-    laid_out: str = ""
+    laid_out: ParityReport | str = ""
     timings: dict[str, Any] | None = None
     members: tuple[str, ...] = ()
 

@@ -27,6 +27,7 @@ from rtserve.fusion.run.spilled import spilled, us_of
 from rtserve.fusion.run.stages import Networks, networks_of, note_work, recorded
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.macs import count_macs
+from rtserve.graphs.parity import ParityReport
 
 __all__ = ["optimize_graph"]
 
@@ -142,8 +143,8 @@ def optimize_graph(
     return replace(result, answers=reference.answers if reference is not None else None, stages=stages), report
 
 
-def _in_its_engine(reference: Reference | None, result: Graph, engine: str) -> str:
-    """Return what was found in the engine that the graph is laid out for, or why nothing was (or need not be)."""
+def _in_its_engine(reference: Reference | None, result: Graph, engine: str) -> ParityReport | str:
+    """Return the parity report in the engine that the graph is laid out for, or why there is none (or need be none)."""
     if reference is None or engine == "onnxruntime":
         return ""
     try:
@@ -151,7 +152,7 @@ def _in_its_engine(reference: Reference | None, result: Graph, engine: str) -> s
     except EnvironmentMissingError as missing:
         return f"not compared in {engine}: {missing.message}"
     report.require(hint="lay the graph out for onnxruntime (--engine onnxruntime), which gives its numbers")
-    return report.summary()
+    return report
 
 
 def _labelled(joined: Graph, model: ir.Model, outcomes: Sequence[Outcome], engine: str) -> Graph:
