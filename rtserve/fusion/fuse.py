@@ -139,7 +139,10 @@ def fuse_with_report(
         plan = replace(plan, members=tuple(plan.members[k] for k in order))
     plan = replace(plan, views=tuple(view.bind(inputs) for view in plan.views))
     for view in plan.views:
-        view.require_valid(inputs, outputs, force=force)
+        refusal = view.valid_for(inputs, outputs)
+        if refusal is not None and not (force and refusal.forceable):
+            hint = "pass --force-views to use it all the same" if refusal.forceable else "leave it out"
+            raise InputError(f"view {view.name} is refused: {refusal.reason}", hint=hint)
     outputs = merged_output(outputs, graphs, plan)
     require_kept_classes(outputs, graphs, plan.calibration)
     graphs = [in_form(graph, plan.merge.average) for graph in graphs]

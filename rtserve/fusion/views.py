@@ -34,7 +34,15 @@ from rtserve.spec import InputSpec, OutputSpec, electrode
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["View", "parse_view", "parse_views"]
+__all__ = ["Refusal", "View", "parse_view", "parse_views"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why a view may not be used; `forceable` where it is a matter of meaning, not of possibility."""
+
+    reason: str
+    forceable: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,27 +87,18 @@ class View:
             return replace(self, order=mirror_order(spec))
         return self
 
-    def require_valid(self, spec: InputSpec, output: OutputSpec, *, force: bool = False) -> None:
-        """Make sure that the view can be used with these windows and this target.
-
-        Raises
-        ------
-        InputError
-            Where it cannot; or where it breaks what the target means, which is a matter of opinion: it can be forced.
-        """
-        reason, forceable = "", True
+    def valid_for(self, spec: InputSpec, output: OutputSpec) -> Refusal | None:
+        """Return None where the view can be used with these windows and this target, or why not."""
         if self.kind == "time-reverse" and output.target == "response_time":
-            reason = "time-reverse breaks a response time: the response would precede the stimulus"
-        elif self.kind == "mirror" and output.target == "class":
-            reason = "mirror may exchange classes that are left and right (motor imagery)"
-        elif KINDS[self.kind][0] is int and abs(self.argument) >= spec.n_times:
+            return Refusal(reason="time-reverse breaks a response time: the response would precede the stimulus")
+        if self.kind == "mirror" and output.target == "class":
+            return Refusal(reason="mirror may exchange classes that are left and right (motor imagery)")
+        if KINDS[self.kind][0] is int and abs(self.argument) >= spec.n_times:
             reason = f"{self.name} shifts by {abs(self.argument)} samples, a window has {spec.n_times}"
-            forceable = self.kind == "roll"
-        elif self.kind == "drop" and len(self.dropped) == spec.n_chans:
-            reason = f"{self.name} sets every channel to 0"
-        if reason and not (force and forceable):
-            hint = "pass --force-views to use it all the same" if forceable else "leave it out"
-            raise InputError(f"view {self.name} is refused: {reason}", hint=hint)
+            return Refusal(reason=reason, forceable=self.kind == "roll")
+        if self.kind == "drop" and len(self.dropped) == spec.n_chans:
+            return Refusal(reason=f"{self.name} sets every channel to 0")
+        return None
 
     def linear(self, n_chans: int, n_times: int) -> LinearView:
         """Return the view of windows of one size, once bound."""
