@@ -177,19 +177,15 @@ def name_every_axis(model: ir.Model) -> None:
     though they were of all: it then fails at the first call.
     """
     for node in model.graph:
-        pads, axes = (constant(node.inputs[k]) if k < len(node.inputs) else None for k in (1, 3))
-        if (
-            node.op_type != "Pad"
-            or pads is None
-            or axes is None
-            or node.inputs[0] is None
-            or node.inputs[0].shape is None
-        ):
+        if node.op_type != "Pad" or len(node.inputs) < 4 or node.inputs[0] is None or node.inputs[0].shape is None:
+            continue
+        pads, axes = constant(node.inputs[1]), constant(node.inputs[3])
+        if pads is None or axes is None:
             continue
         every = np.zeros((2, len(node.inputs[0].shape)), dtype=np.int64)
         every[:, axes.reshape(-1)] = pads.reshape(2, -1)
         node.replace_input_with(1, add_initializer(model, "pads", every.reshape(-1)))
-        node.resize_inputs(3 if len(node.inputs) > 2 and node.inputs[2] is not None else 2)
+        node.resize_inputs(3 if node.inputs[2] is not None else 2)
 
 
 def normalise(model: ir.Model, *, name: str) -> None:

@@ -4,34 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.graphs.runners import PlanRunner, make_runner
-from tests.fusion.lower.test_views import CROSSED, KEPT, VIEWS, behind, moving, net, others
-from tests.fusion.networks import N_CHANS, N_TIMES, fused_with, kinds, network
+from tests.fusion.lower.test_views import KEPT, VIEWS, behind, net
+from tests.fusion.networks import N_CHANS, N_TIMES, fused_with, network
 
 
 def fused(body, views=VIEWS, **options):
     return fused_with("seams", body, views, engine="cuda", **options)
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    names=st.lists(st.one_of(moving, others), min_size=2, max_size=5, unique=True),
-    taps=st.integers(1, 8),
-    stride=st.integers(1, 3),
-    pads=st.tuples(st.integers(0, 4), st.integers(0, 4)),
-    members=st.integers(1, 2),
-    seed=st.integers(0, 3),
-)
-def test_any_views(names, taps, stride, pads, members, seed):
-    graphs = [network(net(taps=taps, stride=stride, pads=pads), seed=seed + k) for k in range(members)]
-    graph, report, parity = fuse_with_report(graphs, views=names, force=True, engine="cuda")
-    assert parity.passed
-    outcome = next(o for o in report.outcomes if o.name == "seams")
-    assert outcome.status in ("applied", "refused", "nothing"), outcome.reason
 
 
 def test_the_executor_gives_its_numbers():
@@ -40,15 +21,6 @@ def test_the_executor_gives_its_numbers():
     x = np.random.default_rng(0).standard_normal((4, N_CHANS, N_TIMES)).astype(np.float32)
     exact = PlanRunner(graph, double=True).infer(x)
     np.testing.assert_allclose(PlanRunner(graph).infer(x), exact, rtol=1e-5)
-
-
-def test_every_further_view_costs_no_node():
-    few, first = fused(net(), "identity,roll:+3,scale:0.5")
-    many, second = fused(net(), "identity,roll:+3,roll:-3,roll:+5,crop-shift:-9,scale:1.5,scale:0.98")
-    assert (first.status, second.status) == ("applied", "applied")
-    assert kinds(many) == kinds(few)
-    assert kinds(many).count("Gather") == 2
-    assert not {"Concat", "Slice", "Split"} & set(kinds(many))
 
 
 def test_a_window_that_several_views_read_is_computed_once():
@@ -102,13 +74,6 @@ def test_others_are_left_alone(body, views, why):
 def test_views_are_gathered_in_front_of_whatever_keeps_windows_apart(between):
     _, outcome = fused(behind(between), "identity,roll:+3,roll:-3")
     assert outcome.status == "applied", outcome.reason
-
-
-@pytest.mark.parametrize("between", CROSSED.values(), ids=CROSSED)
-def test_no_view_is_gathered_where_a_network_looks_across_windows(between):
-    _, report, parity = fuse_with_report([network(behind(between))], views="identity,roll:+3,roll:-3", engine="cuda")
-    assert parity.passed
-    assert not {"seams"} & {o.name for o in report.outcomes if o.status == "applied"}
 
 
 @pytest.mark.gpu
