@@ -119,7 +119,8 @@ def in_form(graph: Graph, average: str) -> Graph:
     else:
         made = emit("Softmax", value, axis=1) if n > 1 else emit("Sigmoid", value)
     set_output(model.graph, made, n)
-    return replace(graph, model=model, output_spec=replace(graph.output_spec, form="probabilities"), answers=None)
+    output_spec = replace(graph.output_spec, form="probabilities")
+    return replace(graph, model=model, output_spec=output_spec, answers=None, stages=None)
 
 
 def merged_output(outputs: OutputSpec, graphs: Sequence[Graph], plan: FusionPlan) -> OutputSpec:

@@ -285,10 +285,11 @@ def removed_branches(plan: FusionPlan) -> list[dict[str, Any]]:
     """Return the branches that need not be computed: duplicates of an earlier one, and those of weight zero."""
     seen: dict[tuple[str, str], int] = {}
     removed = []
-    for index, ((member, digest), view) in enumerate(product(enumerate(plan.members), plan.views)):
+    branches = zip(product(enumerate(plan.members), plan.views), plan.weights, strict=True)
+    for index, (((member, digest), view), weight) in enumerate(branches):
         key = (digest, repr(view.to_dict()))
         why = f"duplicate of branch {seen[key]}" if key in seen else ""
-        why = "weight zero" if plan.weights[index] == 0.0 else why
+        why = "weight zero" if weight == 0.0 else why
         if why:
             removed.append({"branch": index, "member": member, "view": view.name, "why": why})
         else:

@@ -67,8 +67,8 @@ def _require_plain(model: ir.Model, name: str) -> None:
             f"{name} uses operators outside the standard: {', '.join(others[:5])}",
             hint="fuse the graph before an engine optimised it; fused graphs are plain standard ONNX",
         )
-    kinds = {node.op_type: {a.type for a in node.attributes.values()} for node in model.graph}
-    control = [name for name, types in kinds.items() if ir.AttributeType.GRAPH in types]
+    graphs = ir.AttributeType.GRAPH
+    control = [node.op_type for node in model.graph if any(a.type == graphs for a in node.attributes.values())]
     if control:
         raise InputError(f"{name} has control flow ({control[0]})", hint="export it without branches on data")
 

@@ -172,7 +172,13 @@ def parse_view(text: str) -> View:
 
 
 def parse_views(given: str | Sequence[str | View]) -> tuple[View, ...]:
-    """Read a comma-separated list of views (or a sequence of names, and of what is one already)."""
+    """Read a comma-separated list of views (or a sequence of names, and of what is one already).
+
+    Raises
+    ------
+    InputError
+        Where there is none, one is wrong (`parse_view`), or it is no sequence of them.
+    """
     parts = given.split(",") if isinstance(given, str) else given
     if not isinstance(parts, Iterable):
         raise InputError(f"views {given!r} name no view", hint='give names, as in views="identity,roll:+3", or Views')

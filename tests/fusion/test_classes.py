@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rtserve.errors import InputError, SpecMismatchError
+from rtserve.fusion.classes import in_form
 from rtserve.fusion.fuse import fuse, fuse_with_report
 from rtserve.fusion.join import set_output
 from rtserve.fusion.plan import Calibration, FusionPlan, Merge, parse_merge
@@ -294,3 +295,11 @@ def test_members_are_called_by_their_files_in_every_merge(tmp_path):
         assert "member " not in fuse_text(report, explain=True).replace("member's", "")
     with pytest.raises(InputError, match=r"c\.onnx is a classifier"):
         fuse_with_report(files)
+
+
+def test_a_member_in_another_form_has_no_record_of_stages_that_it_has_not():
+    fused_member = fuse([THREE[0]], views="identity,roll:+3", merge="mean-logits")
+    assert fused_member.stages is not None
+    found = in_form(fused_member, "probabilities")
+    assert found.stages is None
+    np.testing.assert_allclose(answers(found, X), softmax(answers(fused_member, X)), rtol=1e-5)

@@ -76,9 +76,7 @@ class Stacker:
         What was done, for a person.
     """
 
-    def __init__(
-        self, emit: Emitter, models: Sequence[ir.Model], *, views: Sequence[LinearView], group: int = 0
-    ) -> None:
+    def __init__(self, emit: Emitter, models: Sequence[ir.Model], *, views: Sequence[LinearView], group: int) -> None:
         self.emit, self.models, self.views, self.group = emit, models, views, group
         self.n = len(models)
         nodes = [list(model.graph) for model in models]
@@ -161,6 +159,8 @@ class Stacker:
 
     def feeds(self, node: ir.Node) -> list[Any]:
         """Return what stands for a node's inputs, constants made on the way."""
+        if any(v is not None and v not in self.values and constant(v) is None for v in node.inputs):
+            raise Refused("it reads something that is not there").at(node)
         return [
             self.values[value] if value in self.values
             else None if value is None

@@ -126,8 +126,9 @@ def optimize_graph(
         note_work(model, plain, task.networks)
     stages = recorded(model, task.networks)
     result = _labelled(joined, model, outcomes, engine)
-    parity = reference.report(result) if reference is not None else None
-    if reference is not None and parity is not None:
+    parity = None
+    if reference is not None:
+        parity = reference.report(result)
         parity.require(hint=reference.cure(parity))
     report = OptimizationReport(
         outcomes=tuple(outcomes),
