@@ -97,7 +97,7 @@ class _Layer:
     into, out, kernel : str
         Functions.
     terms : tuple of tuple of (Taps, str)
-        By point and group: where the k lie, and the weights.
+        By point or wave, and group: where the k lie, and the weights.
     """
 
     fast: Fast

@@ -50,7 +50,7 @@ def _wave_term(
         flat, f"RT_PACKED({2 * stride * channels}, {n_out})",
         f"rt_pack_wave({{plain}}, {taps}, {stride}, {table}, {one.n}, {wave}, {channels}, {n_out}, {{packed}});",
     ).name  # fmt: skip
-    return Taps(counts=(1, fast.stride, channels), steps=(0, phase_step, 1)), name
+    return Taps(counts=(1, stride, channels), steps=(0, phase_step, 1)), name
 
 
 def tile_in(writer: Writer, one: Tile | Wave) -> str:

@@ -29,7 +29,7 @@ DIGITS = 15
 Complex = tuple[str, str]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Wave:
     """A tile of n samples for a filter of q taps."""
 
@@ -189,13 +189,20 @@ def window_text(n: int) -> tuple[str, ...]:
 
 
 @cache
-def outputs_text(n: int, m: int) -> tuple[str, ...]:
-    """Return statements: products at ``v`` to m outputs, each given to ``rt_put`` with the ``offset`` of its channel."""
+def _samples(n: int) -> tuple[_Code, tuple[str, ...]]:
+    """Return statements: products at ``v`` to n samples, and what these are called."""
     code, half = _Code(), n // 2
     values = [(code.put(f"rt_load(v + {2 * k} * point)"), code.put(f"rt_load(v + {2 * k + 1} * point)"))
               for k in range(half)]  # fmt: skip
     found = [code.turned(value, Fraction(t, 2 * n)) for t, value in enumerate(_transformed(code, values, 1))]
-    names = [*(re for re, _ in found), *(im for _, im in found)][:m]
+    return code, (*(re for re, _ in found), *(im for _, im in found))
+
+
+@cache
+def outputs_text(n: int, m: int) -> tuple[str, ...]:
+    """Return statements: products at ``v`` to m outputs, each given to ``rt_put`` with the ``offset`` of its channel."""
+    code, samples = _samples(n)
+    names, half = samples[:m], n // 2
     signs = [" - " if t >= half else " + " for t in range(m)]
     puts = [f"rt_put(q, ldo, {t}, offset{sign}{name}, part, relu, n);"
             for t, (sign, name) in enumerate(zip(signs, names, strict=True))]  # fmt: skip

@@ -13,6 +13,7 @@ from rtserve.errors import InputError, ParityError, RtserveError
 from rtserve.fusion.fuse import fuse_with_report, layout_of
 from rtserve.fusion.ir.clean import cleaned
 from rtserve.fusion.join import prepare_member
+from rtserve.fusion.lower.onnxruntime import fast_fir, paired, pool
 from rtserve.fusion.run.order import passes_for
 from rtserve.fusion.run.running import run_passes
 from rtserve.graphs.fold import normalise
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StreamReport", "stream"]
 
-SPREADING = ("fast-fir", "paired", "pool-as-matrix")
+SPREADING = (fast_fir.run, paired.run, pool.run)
 """Rewrites by which neighbouring moments share products: what is no number would go into moments that outlive it."""
 SHARED = 0.95
 """Part of a window's multiply-adds above which nothing worth a state is shared."""
@@ -136,7 +137,7 @@ def _laid_out(step: StepGraph, engine: str) -> StepGraph:
     if layout == "onnxruntime":
         model = model.clone()
         as_means(model)
-    passes = [one for one in passes_for(layout, "whole") if one.name not in SPREADING]
+    passes = [one for one in passes_for(layout, "whole") if one.run not in SPREADING]
     model, _ = run_passes(model, passes, subject="step")
     for old, new in zip(step.model.graph.outputs, model.graph.outputs, strict=True):
         new.name, new.shape = old.name, old.shape

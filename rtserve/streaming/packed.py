@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PackedRunner", "packed", "state_size", "step_module"]
 
-IDLE = SLACK
-"""Numbers behind the states of native code, which reads vectors whole: states are made where the next step reads them."""
-
 
 def state_size(step: StepGraph) -> int:
     """Return how many numbers the states of a stream hold."""
@@ -42,13 +39,13 @@ def packed(step: StepGraph, *, turned: bool = False) -> Graph:
     """Return a step as a graph from (batch, 1, n_chans * hop + `state_size`) to (batch, n_outputs + `state_size`).
 
     `turned`: states lie with their channels inside, as native code computes them, and not as the step's inputs do; behind
-    the last come `IDLE` numbers that nothing uses.
+    the last come `SLACK` numbers that nothing uses.
     """
     from rtserve.fusion.join import empty_model, set_output
     from rtserve.graphs.fold import normalise
 
     n_chans, n_outputs = step.input_spec.n_chans, step.output_spec.n_outputs
-    size = state_size(step) + IDLE * turned
+    size = state_size(step) + SLACK * turned
     width = n_chans * step.hop + size
     model = empty_model(1, width)
     emit = Emitter(model.graph, prefix="packed")
@@ -63,7 +60,7 @@ def packed(step: StepGraph, *, turned: bool = False) -> Graph:
     orders = [_order(shape, turned=turned) for _, shape in step.states]
     rows = [y, *(_as_row(emit, value, shape, order)
                  for value, (_, shape), order in zip(after, step.states, orders, strict=True))]  # fmt: skip
-    rows += [emit.slice(row, 1, first, first + IDLE)] if turned else []
+    rows += [emit.slice(row, 1, first, first + SLACK)] if turned else []
     set_output(model.graph, emit("Concat", *rows, axis=1) if len(rows) > 1 else y, n_outputs + size)
     normalise(model, name="packed step")
     return Graph(
@@ -135,7 +132,8 @@ class PackedRunner:
     def __init__(self, step: StepGraph, *, engine: str, batch: int = 1, turned: bool = False) -> None:
         self.step, self.batch = step, batch
         self._given = step.input_spec.n_chans * step.hop
-        size = state_size(step) + IDLE * (turned or engine == "native")
+        # native code reads vectors whole, and makes states where the next step reads them
+        size = state_size(step) + SLACK * (turned or engine == "native")
         self._rows = [np.zeros((batch, self._given + size), np.float32) for _ in range(2)]
         self._module = _compiled(step) if engine == "native" else None
         self._infer = (self._module or make_runner(packed(step, turned=turned), engine)).infer

@@ -143,10 +143,10 @@ def forms(op):
     return [*forms_of(op), *MORE.get(op, [])]
 
 
-def flow_of(model):
-    """Return what one window of a model from x (N, 4, 12) goes through."""
+def flow_of(model, shape=(4, 12)):
+    """Return what one window of a model from x (N, *shape) goes through."""
     reader, plan = read_model(ir.serde.deserialize_model(model))
-    return read_flow(plan, reader.tensors, (4, 12))
+    return read_flow(plan, reader.tensors, shape)
 
 
 def compiled(flow):

@@ -4,18 +4,17 @@ import re
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
 
-from rtserve.graphs.plan import read_model
 from rtserve.native.build import build
 from rtserve.native.compiler import best_level, levels_here
 from rtserve.native.costs import CACHE_BYTES
 from rtserve.native.fast import choose
-from rtserve.native.flow import Operation, read_flow
+from rtserve.native.flow import Operation
 from rtserve.native.generate import generate
 from rtserve.native.load import NativeModule
 from rtserve.native.waves import LENGTHS, Wave, cosines, outputs_text, window_text
+from tests.native.test_operators import flow_of
 from tests.runtime.test_batches import in_onnxruntime, with_weights
 
 FORMS = {
@@ -40,8 +39,7 @@ def model_of(how):
 
 
 def written(model, **options):
-    reader, plan = read_model(ir.serde.deserialize_model(model))
-    return generate(read_flow(plan, reader.tensors, (4, 240)), **options)
+    return generate(flow_of(model, (4, 240)), **options)
 
 
 def run(lines, numbers):

@@ -10,11 +10,20 @@ import torch
 from rtserve.errors import EnvironmentMissingError, InputError
 from rtserve.fusion.fuse import fuse
 from rtserve.native.compiler import find_compiler
+from rtserve.native.writer import SLACK
 from rtserve.streaming.build import stream
 from rtserve.streaming.check import answers_of
-from rtserve.streaming.packed import IDLE, PackedRunner, packed, step_module
+from rtserve.streaming.packed import PackedRunner, packed, step_module
 from tests.fusion.random_graphs import off
 from tests.streaming.making import deep, graph_of, made, shallow
+
+
+@pytest.fixture
+def compiler():
+    try:
+        return find_compiler()
+    except EnvironmentMissingError as missing:
+        pytest.skip(missing.message)
 
 
 def recording(hops, hop, streams=2):
@@ -72,11 +81,7 @@ def test_views_lie_beside_the_batch_in_a_packed_step():
 @pytest.mark.parametrize(
     ("kind", "hop", "streams"), [("shallow", 6, 1), ("shallow", 6, 2), ("deep", 3, 1), ("deep", 4, 2)]
 )
-def test_native_code_answers_as_the_step(kind, hop, streams):
-    try:
-        find_compiler()
-    except EnvironmentMissingError as missing:
-        pytest.skip(missing.message)
+def test_native_code_answers_as_the_step(compiler, kind, hop, streams):
     _, step, _ = made(kind, hop)
     runner, x = PackedRunner(step, engine="native", batch=streams), recording(20, hop, streams)
     found = [runner.push(x[:, :, k : k + hop]) for k in range(0, 20 * hop, hop)]
@@ -91,11 +96,7 @@ def test_native_code_answers_as_the_step(kind, hop, streams):
 
 
 @pytest.mark.tools
-def test_a_copy_of_a_native_stream_goes_on_by_itself():
-    try:
-        find_compiler()
-    except EnvironmentMissingError as missing:
-        pytest.skip(missing.message)
+def test_a_copy_of_a_native_stream_goes_on_by_itself(compiler):
     _, step, _ = made("deep", 4)
     one, x, z = PackedRunner(step, engine="native"), recording(24, 4, 1), recording(48, 4, 1)[:, :, 96:]
     for k in range(0, 48, 4):
@@ -117,4 +118,4 @@ def test_states_with_their_channels_inside_are_the_same_states():
         [runner.push(x[:, :, k : k + 4]) for k in range(0, 80, 4)][step.first_answer - 1 :] for runner in runners
     )
     assert np.array_equal(np.stack(one), np.stack(two))
-    assert packed(step, turned=True).input_spec.n_times == packed(step).input_spec.n_times + IDLE
+    assert packed(step, turned=True).input_spec.n_times == packed(step).input_spec.n_times + SLACK

@@ -63,7 +63,9 @@ def add(_: ir.Node, left: Any, right: Any, sign: float = 1.0) -> Affine:
         return _plus(left, sign * right)
     if not isinstance(left, Affine):
         return _plus(times(right, sign), left)
-    forms = {(len(value.dims), value.electrode, value.folded, value.mixed) for value in (left, right)}
+    if left.mixed != right.mixed:
+        raise Refused("a sum of values before and after the spatial step")
+    forms = {(len(value.dims), value.electrode, value.folded) for value in (left, right)}
     if len(forms) > 1 or (left.mixed and left.dims != right.dims):
         raise Refused("a sum of values of different shape")
     both = replace(

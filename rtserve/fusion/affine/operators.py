@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rtserve.fusion.affine.value import Affine, inner_axes, static_dims
-from rtserve.fusion.ir.nodes import geometry_of
+from rtserve.fusion.ir.nodes import auto_padded, geometry_of
 from rtserve.fusion.ir.passes import Refused
 
 __all__ = ["average_pool", "dft", "gather", "matmul", "pad", "reduce", "reshape", "running_sum", "slices", "split"]
@@ -97,9 +97,9 @@ def average_pool(node: ir.Node, value: Affine) -> Affine:
     import torch
 
     kernel = list(node.attributes.get_ints("kernel_shape") or ())
-    strides, _, pads = geometry_of(node, len(kernel))
-    if node.attributes.get_int("ceil_mode", 0) or any(pads):
-        raise Refused("an average pool with padding")
+    strides, dilations, pads = geometry_of(node, len(kernel))
+    if node.attributes.get_int("ceil_mode", 0) or any(pads) or auto_padded(node) or set(dilations) - {1}:
+        raise Refused("an average pool with padding, or dilated")
     if value.electrode is not None and (value.electrode == 0 or kernel[value.electrode - 1] != 1):
         raise Refused("it pools over electrodes")
     pool = getattr(torch.nn.functional, f"avg_pool{len(kernel)}d")

@@ -109,8 +109,10 @@ def _carried(node: ir.Node, found: Trace) -> list[Affine]:
 
 def _input(value: ir.Value | None, found: Trace) -> Affine | np.ndarray | None:
     """Return an input of a node as a handler takes it: affine, constant (in float64), or left out."""
-    if value is None or value in found.values:
-        return found.values[value] if value is not None else None
+    if value is None:
+        return None
+    if value in found.values:
+        return found.values[value]
     array = constant(value)
     if array is None:
         raise Refused("an input is neither affine nor constant")

@@ -57,8 +57,10 @@ class _Kernel:
     @classmethod
     def of(cls, node: ir.Node, weight: np.ndarray, bias: np.ndarray) -> _Kernel:
         rank = weight.ndim - 2
-        if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID", "") or rank > 3:
-            raise Refused("automatic padding, or more than three axes")
+        if node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID", ""):
+            raise Refused("automatic padding")
+        if rank > 3:
+            raise Refused(f"a convolution of rank {rank}")
         strides, dilations, pads = geometry_of(node, rank)
         group = node.attributes.get_int("group", 1) or 1
         return cls(weight=weight, bias=bias, group=group, strides=strides, dilations=dilations, pads=pads)

@@ -31,6 +31,8 @@ def acts_along(node: ir.Node) -> tuple[int, ...]:
         raise Refused("its shape is not known")
     if node.op_type != "Concat" and any(v is not None and constant(v) is None for v in node.inputs[1:]):
         raise Refused("its parameters are computed")
+    if node.op_type == "DFT" and (len(node.inputs) < 3 or node.inputs[2] is None):
+        return (len(shape) - 2,)  # as ONNX has it
     if node.op_type == "Pad":
         return tuple(np.flatnonzero(_parameter(node, 1).reshape(2, -1).any(axis=0)).tolist())
     if has(node, Trait.REDUCES) or node.op_type in AXES:
@@ -67,7 +69,7 @@ def widened(node: ir.Node, at: int) -> tuple[dict[int, np.ndarray], dict[str, An
             raise Refused("it names its axes")
         return {1: np.insert(pads, [at, len(pads) // 2 + at], 0)}, {}
     moved = [axis + (axis >= at) for axis in acts_along(node)]
-    if has(node, Trait.REDUCES) or node.op_type in AXES:
+    if has(node, Trait.REDUCES) or node.op_type == "Slice":
         return {AXES.get(node.op_type, 1): np.array(moved, np.int64)}, {}
     if has(node, Trait.JOINS | Trait.NORMALISES):
         return {}, {"axis": moved[0]}

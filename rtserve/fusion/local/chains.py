@@ -170,8 +170,8 @@ class _Chain:
         return self.emit("Reshape", self.emit(first.op_type, *wide), [-1, *dims])
 
 
-def _form(node: ir.Node) -> tuple[str, int, dict[str, Any]]:
-    return node.op_type, len(node.outputs), attributes_of(node)
+def _form(node: ir.Node) -> tuple[str, list[bool], int, dict[str, Any]]:
+    return node.op_type, [value is None for value in node.inputs], len(node.outputs), attributes_of(node)
 
 
 def _keeps_batch(node: ir.Node) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from rtserve.fusion.affine.value import inner_axes
 from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.ir.conv import Conv1d
 from rtserve.fusion.ir.landmarks import carry
@@ -24,7 +25,7 @@ from rtserve.fusion.ir.linear_view import LinearView
 from rtserve.fusion.ir.nodes import attributes_of, axes_of, computing, inner_dims
 from rtserve.fusion.ir.passes import Refused
 from rtserve.fusion.ir.traits import Trait, operators
-from rtserve.fusion.ir.widened import acts_along, widened
+from rtserve.fusion.ir.widened import widened
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 
@@ -355,11 +356,9 @@ def _along(s: Stacker, node: ir.Node) -> list[ir.Value]:
     read = [v for v in (node.inputs if node.op_type == "Concat" else node.inputs[:1]) if constant(v) is None]
     if constant(node.inputs[0]) is not None or (node.op_type == "Concat" and len(read) < len(node.inputs)):
         raise Refused("it takes from a constant, or joins one")
-    axes = acts_along(node)
-    if 0 in axes:
-        raise Refused("it acts on the batch")
-    arrays, attributes = widened(node, 1) if 1 in axes else ({}, {})
-    form = s.expand if 1 in axes else s.get
+    axes = inner_axes(node)
+    arrays, attributes = widened(node, 1) if 0 in axes else ({}, {})
+    form = s.expand if 0 in axes else s.get
     feeds = [
         v if v is None else form(v) if v in read else s.emit.constant(arrays.get(place, constant(v)), keep=True)
         for place, v in enumerate(node.inputs)
@@ -367,7 +366,7 @@ def _along(s: Stacker, node: ir.Node) -> list[ir.Value]:
     outputs = s.emit.many(node.op_type, *feeds, n=len(node.outputs), **attributes_of(node) | attributes)
     if not all(map(s.dims, node.outputs)):
         raise Refused("it leaves only the batch")
-    if 1 not in axes:
+    if 0 not in axes:
         return outputs
     return [s.collapse(new, s.dims(old)) for old, new in zip(node.outputs, outputs, strict=True)]
 
