@@ -21,10 +21,7 @@ FUSED = ("Relu", "LeakyRelu")
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What work takes on one core with AVX-512, as measured; microseconds where a name ends in ``_us``.
-
-    The numbers are onnxruntime's; a table of another engine replaces those that are other there.
-    """
+    """What work takes in onnxruntime on one core with AVX-512, as measured; microseconds where a name ends in ``_us``."""
 
     # multiply-adds of a dense convolution, of a depthwise one along time, of a dense one of one block of outputs, those of
     # zero that fill it counted, and of the products of a transposed one

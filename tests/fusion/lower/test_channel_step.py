@@ -31,16 +31,12 @@ def test_one_depthwise_step_for_every_copy():
 
 
 @pytest.mark.parametrize(
-    ("body", "views"),
-    [
-        (net(channels=20), "identity,scale:1.02"),
-        (net(biased=False), "identity,scale:1.02"),
-        (net(taps=1), "identity,scale:1.02"),
-    ],
+    "body",
+    [net(channels=20), net(biased=False), net(taps=1)],
     ids=["no whole blocks", "no offset", "not in rank 4"],
 )
-def test_other_copies_are_left_alone(body, views):
-    graph, outcome, groups = fused(body, views)
+def test_other_copies_are_left_alone(body):
+    graph, outcome, groups = fused(body, "identity,scale:1.02")
     assert outcome.status == "nothing"
     assert set(groups) == {1}
     assert "Mul" in kinds(graph)
@@ -49,3 +45,15 @@ def test_other_copies_are_left_alone(body, views):
 def test_what_is_no_copy_is_left_alone():
     _, outcome, _ = fused(net(), "identity,roll:+3")
     assert outcome.status == "nothing"
+
+
+def test_a_copy_whose_offset_differs_along_time_is_refused():
+    def body(emit, x, weights):
+        h = emit("Conv", x, weights(16, N_CHANS, 5), weights(16))
+        h = emit("Relu", emit("Conv", h, weights(16, 16, 3), pads=[1, 1]))
+        return head(emit, emit("Relu", emit("Conv", h, weights(8, 16, 3), weights(8))), weights, 8, axes=(2,))
+
+    graph, outcome, _ = fused(body, "identity,scale:1.02")
+    assert outcome.status == "refused"
+    assert "its offset is not one number for a channel" in outcome.reason
+    assert "Mul" in kinds(graph)

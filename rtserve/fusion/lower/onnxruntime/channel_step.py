@@ -15,9 +15,9 @@ from rtserve.fusion.engines.onnxruntime import BLOCK
 from rtserve.fusion.ir.conv import conv_of
 from rtserve.fusion.ir.joint import joints, sources
 from rtserve.fusion.ir.nodes import producer
-from rtserve.fusion.ir.passes import PassResult
+from rtserve.fusion.ir.passes import PassResult, Refused
 from rtserve.graphs.emit import Emitter
-from rtserve.graphs.fold import supersede
+from rtserve.graphs.fold import constant, supersede
 
 __all__ = ["run"]
 
@@ -33,11 +33,13 @@ def run(model: ir.Model) -> PassResult:
                 continue
             if value is None or last is None or last.op_type != "Add":
                 continue
-            factor = np.float32(source.factor)
-            shift = (1.0 - np.float64(factor)) * joint.offset
+            shift = constant(last.inputs[1])
+            if shift is None or shift.size != len(conv.weight):
+                result.refused.append(Refused("its offset is not one number for a channel").at(last))
+                continue
             emit = Emitter(model.graph, before=last, prefix="step")
-            kernel = np.full((len(shift), 1, 1, 1), factor)
-            supersede(model, value, emit("Conv", x, kernel, shift.astype(np.float32), group=len(shift)))
+            kernel = np.full((shift.size, 1, 1, 1), np.float32(source.factor))
+            supersede(model, value, emit("Conv", x, kernel, shift.reshape(-1), group=shift.size))
             result.changed += 1
     result.did = f"{result.changed} steps"
     return result

@@ -27,7 +27,7 @@ from rtserve.fusion.ir.passes import PassResult, each
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant, supersede
 
-__all__ = ["on_blocks", "parts", "plane", "run", "run_on_window", "splits_window", "summed"]
+__all__ = ["on_blocks", "parts", "plane", "run", "run_on_window", "splits_window", "summed", "window_of"]
 
 FEWEST_OUTPUTS = 4
 """The blocked kernels compute 16 outputs at a time: for fewer than this the zeros cost more than the layout saves."""
@@ -69,13 +69,13 @@ def summed(emit: Emitter, conv: Conv1d, way: Callable[[Conv1d], ir.Value]) -> ir
 
 def splits_window(conv: Conv1d) -> bool:
     """Whether a convolution would split the channels of the window."""
-    return len(_weights(conv.weight)) > 1 and conv.group == 1 and _window(conv.x) is not None
+    return len(_weights(conv.weight)) > 1 and conv.group == 1 and window_of(conv.x) is not None
 
 
 def plane(model: ir.Model, node: ir.Node, wanted: Callable[[Conv1d], bool]) -> int:
     """Rewrite a convolution of the window as one of a plane where that is wanted; return how many were."""
     conv = conv_of(node)
-    if conv is None or _window(conv.x) is None or not wanted(conv):
+    if conv is None or window_of(conv.x) is None or not wanted(conv):
         return 0
     emit = Emitter(model.graph, before=node, prefix="window")
     x = emit("Unsqueeze", model.graph.inputs[0], [1])
@@ -110,7 +110,7 @@ def _weights(weight: np.ndarray) -> list[np.ndarray]:
 
 def _cut(emit: Emitter, x: ir.Value | None, weight: np.ndarray) -> list[tuple[ir.Value | None, np.ndarray]]:
     """Return what `_weights` of a kernel read of x; of the window, before its Unsqueeze, which would copy it once more."""
-    weights, window = _weights(weight), _window(x)
+    weights, window = _weights(weight), window_of(x)
     sizes = [part.shape[1] for part in weights]
     if len(sizes) > 1:
         cut = emit.many("Split", x if window is None else window, sizes, n=len(sizes), axis=1)
@@ -120,7 +120,7 @@ def _cut(emit: Emitter, x: ir.Value | None, weight: np.ndarray) -> list[tuple[ir
     return [(emit("Pad", x, [0, 0, 0, 0, 0, fill, 0, 0]) if fill else x, weights[0])]
 
 
-def _window(x: ir.Value | None) -> ir.Value | None:
+def window_of(x: ir.Value | None) -> ir.Value | None:
     """Return the window where x is that as (batch, channels, 1, time)."""
     node = producer(x)
     opened = node.inputs[0] if node is not None and node.op_type == "Unsqueeze" and axes_of(node) == (2,) else None

@@ -33,7 +33,6 @@ from rtserve.graphs.fold import replace_value
 
 __all__ = ["run"]
 
-PREFIX = "pair"
 STRIDE = 2
 
 
@@ -77,7 +76,7 @@ def _pays(first: Conv1d, second: Conv1d) -> bool:
 
 
 def _rewrite(model: ir.Model, first: Conv1d, second: Conv1d) -> None:
-    emit = Emitter(model.graph, before=first.node, prefix=PREFIX)
+    emit = Emitter(model.graph, before=first.node, prefix="pair")
     conv, *rest = parts(emit, first)
     ahead, low, high = _cover(first, second)
     even, odd = conv.weight[..., 0::2], conv.weight[..., 1::2]

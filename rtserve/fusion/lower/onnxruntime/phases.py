@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from rtserve.fusion.ir.conv import Conv1d, conv_of
 from rtserve.fusion.ir.landmarks import carry
-from rtserve.fusion.ir.nodes import attributes_of, inner_dims, producer
+from rtserve.fusion.ir.nodes import attributes_of, computing, inner_dims, producer
 from rtserve.fusion.ir.passes import Refused
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.graphs.emit import Emitter
@@ -58,15 +58,9 @@ def cut(node: ir.Node) -> tuple[int, int] | None:
 
 def reaches(node: ir.Node, wanted: Callable[[Conv1d], bool]) -> bool:
     """Whether phases can be had from a convolution that is wanted up to `node`, and nothing else reads what is between."""
-    inner: list[ir.Node] = []
-    front = [node]
-    while front:
-        for source in map(producer, front.pop().inputs):
-            if source is None or source in inner:
-                continue
-            passes = _passes(source)
-            inner += [source] if passes or source.op_type == "Conv" else []
-            front += [source] if passes else []
+    through = computing(node.inputs, lambda v: (source := producer(v)) is not None and _passes(source))
+    read = [producer(v) for one in (node, *through) for v in one.inputs]
+    inner = through | {one for one in read if one is not None and one.op_type == "Conv"}
     outputs = [out for one in inner for out in one.outputs]
     used = all(reader is node or reader in inner for out in outputs for reader in out.consumers())
     given = any(out.is_graph_output() for out in outputs)
@@ -198,8 +192,8 @@ def absorb(emit: Emitter, conv: Conv1d, phases: Phases) -> ir.Value:
     Refused
         Where the phases cannot be had.
     """
-    if conv.dilation != 1:
-        raise Refused("it dilates")
+    if conv.dilation != 1 or conv.stride % phases.m:
+        raise Refused("it dilates, or its stride is not a multiple of the phases")
     made, total = phases.of(conv.x), None
     for p, first, taps in conv.phases(phases.m):
         part = replace(conv, weight=taps, stride=conv.stride // phases.m, bias=conv.bias if total is None else None)

@@ -29,14 +29,28 @@ TO_ROWS = (0, 2, 3, 1)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Row:
-    """A source of the table."""
+    """A source of the table.
 
-    value: ir.Value  # (batch, channels, 1, time), or (batch x time, channels) where it is flat
-    base: ir.Value  # of what it is a copy; itself where it is none
-    factor: float  # times what
+    Parameters
+    ----------
+    value : Value
+        (batch, channels, 1, time), or (batch x time, channels) where it is `flat`.
+    base : Value
+        Of what it is a copy; itself where it is none.
+    factor : float
+        Times what.
+    flat : bool
+        How `value` lies.
+    start, length : int
+        Its first row, and how many it has.
+    """
+
+    value: ir.Value
+    base: ir.Value
+    factor: float
     flat: bool
-    start: int  # its first row
-    length: int  # how many it has
+    start: int
+    length: int
 
     def written(self, emit: Emitter, value: ir.Value, channels: int) -> ir.Value:
         """Return the rows, (batch, length, channels), of a value of this form."""
@@ -47,15 +61,31 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ViewTable:
-    """What the views on the batch are put together of, (views, samples)."""
+    """What the views on the batch are put together of.
 
-    rows: list[Row]  # the sources, in the order of the table
-    index: np.ndarray  # which row of the table every sample of every view is
-    number: np.ndarray  # of which source
-    offset: np.ndarray  # what every sample holds beside what is linear in the window, (channels,)
-    steps: list[ir.Node]  # what is done elementwise with the joined views
-    reader: ir.Node  # the convolution that alone reads what they give
-    ends: list[tuple[ir.Node, Apart]]  # where the views are put apart again
+    Parameters
+    ----------
+    rows : list of Row
+        The sources, in the order of the table.
+    index, number : ndarray, (views, samples)
+        Which row of the table every sample of every view is, and of which source.
+    offset : ndarray, (channels,)
+        What every sample holds beside what is linear in the window.
+    steps : list of Node
+        What is done elementwise with the joined views.
+    reader : Node
+        The convolution that alone reads what they give.
+    ends : list of (Node, Apart)
+        Where the views are put apart again.
+    """
+
+    rows: list[Row]
+    index: np.ndarray
+    number: np.ndarray
+    offset: np.ndarray
+    steps: list[ir.Node]
+    reader: ir.Node
+    ends: list[tuple[ir.Node, Apart]]
 
     @property
     def last(self) -> ir.Value:

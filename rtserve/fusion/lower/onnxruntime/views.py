@@ -36,8 +36,6 @@ from rtserve.graphs.fold import supersede
 
 __all__ = ["run"]
 
-PREFIX = "rows"
-
 
 def run(model: ir.Model) -> PassResult:
     """Rewrite all views that are joined on the batch, in place."""
@@ -89,7 +87,7 @@ def _gathered(model: ir.Model, node: ir.Node, table: ViewTable, layers: Sequence
     """
     if not layers and not np.ptp(table.number, axis=1).any():
         raise Refused("no view is put together out of pieces")
-    emit = Emitter(model.graph, before=node, prefix=PREFIX)
+    emit = Emitter(model.graph, before=node, prefix="rows")
     index, last = table.index, table.last
     rows, n, channels = table.written(emit), sum(row.length for row in table.rows), len(table.offset)
     done = f"{len(index)} views put together at once"

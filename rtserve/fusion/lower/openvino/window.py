@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from rtserve.fusion.engines.openvino import PLANE_CHANNELS, PLANE_OUTPUTS
 from rtserve.fusion.ir.conv import Conv1d, any_conv_of
-from rtserve.fusion.ir.nodes import axes_of, chain_of, only_reader, producer
+from rtserve.fusion.ir.nodes import chain_of, only_reader
 from rtserve.fusion.ir.passes import PassResult, each
 from rtserve.fusion.lower.onnxruntime import channels, layout
 
@@ -40,8 +40,7 @@ def run(model: ir.Model) -> PassResult:
 
 def _reads_window(conv: Conv1d) -> bool:
     """Whether a convolution is one of the window along time, in rank 3 or 4."""
-    opened = producer(conv.x) if conv.rows else None
-    window = conv.x if opened is None or axes_of(opened) != (2,) else opened.inputs[0]
+    window = channels.window_of(conv.x) if conv.rows else conv.x
     return window is not None and window.is_graph_input() and conv.axis == 2 + bool(conv.rows)
 
 

@@ -12,8 +12,7 @@ from rtserve.fusion.engines.torch import COPIED_US, MACS_PER_US, NODE_US, SEAMS_
 from rtserve.fusion.ir.joint import Joint, joints
 from rtserve.fusion.ir.nodes import chain_of, only_reader
 from rtserve.fusion.ir.passes import PassResult, Refused
-from rtserve.fusion.lower.apart import apart_behind
-from rtserve.fusion.lower.cuda.seams import Views, gathered, pieced, read
+from rtserve.fusion.lower.gathers import Views, gathered, pieced, read
 
 __all__ = ["run"]
 
@@ -29,7 +28,7 @@ def run(model: ir.Model) -> PassResult:
             before, after = _assembled_us(joint), _gathered_us(views)
             if after >= before:
                 raise Refused(f"they are put together in {before:,.0f} us as they are, by Gathers in {after:,.0f}")
-            result.done(gathered(model, node, views, apart_behind(model, joint), turned=True))
+            result.done(gathered(model, node, joint, views, turned=True))
     return result
 
 
