@@ -14,17 +14,6 @@ from rtserve.cli.output import emit_json, json_option
 
 __all__ = ["LISTS", "list_names"]
 
-VIEWS = {
-    "identity": ("identity", "the window as it is"),
-    "roll": ("roll:+3", "samples moved in time; what leaves at one end enters at the other"),
-    "crop-shift": ("crop-shift:-3", "samples moved in time, zeros filled in"),
-    "scale": ("scale:1.02", "every sample times a factor"),
-    "sign-flip": ("sign-flip", "the window negated"),
-    "time-reverse": ("time-reverse", "the window backwards in time"),
-    "mirror": ("mirror", "left and right electrodes exchanged, from their positions"),
-    "permute": ("permute:FILE", "channels in the order that a file gives"),
-    "drop": ("drop:E1+E2", "those channels set to 0"),
-}
 MERGES = {
     "mean": ("mean", "of what the branches answer; of classifiers mean:logits or mean:probabilities"),
     "weighted": ("weighted:FILE", "with the weights of a file, as `rtserve search` writes them"),
@@ -34,7 +23,9 @@ MERGES = {
 
 
 def _views() -> dict[str, str]:
-    return {name: text for name, text in VIEWS.values()}
+    from rtserve.fusion.views import KINDS
+
+    return {kind.example: kind.meaning for kind in KINDS.values()}
 
 
 def _merges() -> dict[str, str]:

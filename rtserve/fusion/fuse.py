@@ -104,8 +104,8 @@ def fuse_with_report(
     passes : sequence of str, optional
         Names of the passes to run instead of all.
     engine : str
-        Which engine the graph is laid out for: ``onnxruntime``, ``openvino`` or ``torch`` (what runs in a zip). Every
-        engine runs it, with the same numbers; only the speed differs.
+        Which engine the graph is laid out for, one of `rtserve.graphs.engines.LAYOUTS` (``torch`` is what runs in a zip).
+        Every engine runs it, with the same numbers; only the speed differs.
     tune : bool
         Time the candidates on this machine and keep the fastest.
     average : str

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -93,7 +93,7 @@ class View:
             return Refusal(reason="time-reverse breaks a response time: the response would precede the stimulus")
         if self.kind == "mirror" and output.target == "class":
             return Refusal(reason="mirror may exchange classes that are left and right (motor imagery)")
-        if KINDS[self.kind][0] is int and abs(self.argument) >= spec.n_times:
+        if self.kind in SHIFTS and abs(self.argument) >= spec.n_times:
             reason = f"{self.name} shifts by {abs(self.argument)} samples, a window has {spec.n_times}"
             return Refusal(reason=reason, forceable=self.kind == "roll")
         if self.kind == "drop" and len(self.dropped) == spec.n_chans:
@@ -121,18 +121,35 @@ class View:
         return replace(view, order=tuple(order), dropped=tuple(dropped))  # type: ignore[arg-type]
 
 
-KINDS: dict[str, tuple[type | None, Callable[[View, np.ndarray, np.ndarray], dict[str, Any]]]] = {
-    "identity": (None, lambda view, t, c: {}),
-    "roll": (int, lambda view, t, c: {"times": (t - view.argument) % len(t)}),
-    "crop-shift": (int, lambda view, t, c: {"times": _inside(t - view.argument, len(t))}),
-    "scale": (float, lambda view, t, c: {"factor": view.argument}),
-    "sign-flip": (None, lambda view, t, c: {"factor": -1.0}),
-    "time-reverse": (None, lambda view, t, c: {"times": t[::-1]}),
-    "mirror": (None, lambda view, t, c: {"channels": np.array(view.order)}),
-    "permute": (str, lambda view, t, c: {"channels": np.array(view.order)}),
-    "drop": (str, lambda view, t, c: {"channels": np.where(np.isin(c, view.dropped), ZERO, c)}),
-}
-"""Kind to what its argument is read as, None where it takes none, and what it is of samples t and channels c."""
+class Kind(NamedTuple):
+    """A kind of view: all that is said of it, and what a person reads of it."""
+
+    read: type | None
+    of: Callable[[View, np.ndarray, np.ndarray], dict[str, Any]]
+    example: str
+    meaning: str
+
+
+KINDS = {
+    "identity": Kind(None, lambda view, t, c: {}, "identity", "the window as it is"),
+    "roll": Kind(int, lambda view, t, c: {"times": (t - view.argument) % len(t)}, "roll:+3",
+                 "samples moved in time; what leaves at one end enters at the other"),
+    "crop-shift": Kind(int, lambda view, t, c: {"times": _inside(t - view.argument, len(t))}, "crop-shift:-3",
+                       "samples moved in time, zeros filled in"),
+    "scale": Kind(float, lambda view, t, c: {"factor": view.argument}, "scale:1.02", "every sample times a factor"),
+    "sign-flip": Kind(None, lambda view, t, c: {"factor": -1.0}, "sign-flip", "the window negated"),
+    "time-reverse": Kind(None, lambda view, t, c: {"times": t[::-1]}, "time-reverse", "the window backwards in time"),
+    "mirror": Kind(None, lambda view, t, c: {"channels": np.array(view.order)}, "mirror",
+                   "left and right electrodes exchanged, from their positions"),
+    "permute": Kind(str, lambda view, t, c: {"channels": np.array(view.order)}, "permute:FILE",
+                    "channels in the order that a file gives"),
+    "drop": Kind(str, lambda view, t, c: {"channels": np.where(np.isin(c, view.dropped), ZERO, c)}, "drop:E1+E2",
+                 "those channels set to 0"),
+}  # fmt: skip
+"""Kind to what its argument is read as, None where it takes none; what it is of samples t and channels c; and what
+`rtserve list views` says of it."""
+SHIFTS = ("roll", "crop-shift")
+"""Kinds whose argument is by how many samples all are moved."""
 
 
 def _inside(times: np.ndarray, n_times: int) -> np.ndarray:
@@ -142,7 +159,7 @@ def _inside(times: np.ndarray, n_times: int) -> np.ndarray:
 @lru_cache(maxsize=256)
 def _linear(view: View, n_chans: int, n_times: int) -> LinearView:
     t, c = np.arange(n_times), np.arange(n_chans)
-    return LinearView(**{"times": t, "channels": c} | KINDS[view.kind][1](view, t, c))
+    return LinearView(**{"times": t, "channels": c} | KINDS[view.kind].of(view, t, c))
 
 
 def parse_view(text: str) -> View:
@@ -158,11 +175,11 @@ def parse_view(text: str) -> View:
     kind, colon, argument = text.strip().partition(":")
     if kind not in KINDS:
         raise InputError(f"unknown view {text!r}", hint=meant(kind, KINDS, f"views are {', '.join(KINDS)}"))
-    read, _ = KINDS[kind]
+    read = KINDS[kind].read
     if (read is not None) != bool(colon and argument):
         raise InputError(
             f"view {text!r} {'takes no argument' if read is None else 'needs an argument'}",
-            hint="for example roll:+3, crop-shift:-2, scale:1.02, drop:E1+E2, permute:order.txt",
+            hint=f"for example {', '.join(one.example for one in KINDS.values() if one.read)}",
         )
     if read is int or read is float:
         value = _number(text, argument, read)

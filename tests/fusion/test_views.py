@@ -17,7 +17,7 @@ from rtserve.fusion.join import empty_model
 from rtserve.fusion.mirror import mirror_order
 from rtserve.fusion.program.affine_end import scaled
 from rtserve.fusion.program.stage import share_views
-from rtserve.fusion.views import View, parse_view, parse_views
+from rtserve.fusion.views import KINDS, View, parse_view, parse_views
 from rtserve.graphs.emit import Emitter
 from rtserve.spec import InputSpec, OutputSpec
 from rtserve.training.networks import CONTEST_CHANNELS
@@ -61,6 +61,12 @@ MEANINGS = {
     "time-reverse": lambda x, _: x[:, :, ::-1],
 }
 ARGUMENTS = {"roll": st.integers(-30, 30), "crop-shift": st.integers(-30, 30), "scale": st.floats(-3, 3, width=32)}
+BOUND = {"mirror", "permute", "drop"}
+"""Kinds that are another map for other channels: held against their meaning once they are bound."""
+
+
+def test_every_kind_is_held_against_its_meaning():
+    assert {*MEANINGS, *BOUND} == set(KINDS)
 
 
 @pytest.mark.parametrize("kind", MEANINGS)

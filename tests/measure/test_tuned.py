@@ -23,7 +23,7 @@ def tuned(small_members, tmp_path_factory):
 
 def test_every_engine_is_timed_or_has_a_reason(tuned):
     path, found = tuned
-    assert {*found.median_us, *found.left_out} == {"onnxruntime", "torch", "openvino", "native", "cuda"}
+    assert {*found.median_us, *found.left_out} == set(TIMED)
     assert {"onnxruntime", "torch"} <= set(found.median_us)
     assert all(found.left_out.values())
     assert found.graph == Graph.load(path).digest

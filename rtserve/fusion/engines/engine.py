@@ -18,9 +18,10 @@ class Engine:
     Parameters
     ----------
     name : str
-        One of `rtserve.graphs.engines.ENGINES`.
+        One of `rtserve.graphs.engines.LAYOUTS`.
     costs : Costs or None
-        As measured; None where they were not, and onnxruntime's are taken.
+        As measured: whether views at once cost more than each branch by itself. None where they were not, and that is not
+        asked. What views share (`rtserve.fusion.program`) is weighed by onnxruntime's for every engine.
     """
 
     name: str
