@@ -69,7 +69,7 @@ class Program:
         self.input, self.output = self._slot(plan["input"]), plan["output"]
         readers = _count_readers(plan)
         makers: dict[str, str] = {}
-        self.relaid: dict[tuple[int, str], Tensor] = {}
+        self.relaid: dict[tuple[Any, ...], Any] = {}
         for entry in plan["nodes"]:
             self._bind(entry, readers, makers)
         self.relaid.clear()

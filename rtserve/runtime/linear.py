@@ -98,7 +98,8 @@ def conv(node: Node) -> Call:
     window = Window(node, kernel)
     function, groups = CONVOLUTIONS[window.rank], node.attrs.get("group", 1)
     if _likes_channels_last(node, window):
-        return on_cpu(node, window, groups)
+        on_rows: Call = node.once(lambda: on_cpu(node, window, groups))
+        return on_rows
     if node.device.type == "cuda" and node.is_constant(1) and (node.is_constant(2) or not node.has(2)):
         return on_cuda(node.tensor(1), node.tensor(2) if node.has(2) else None, window, groups)
     return _plainly(function, window, groups)

@@ -62,7 +62,8 @@ class Node:
     inplace : bool
         Whether the first input may be overwritten: nobody else reads its memory.
     relaid : dict, optional
-        Constants laid out in memory in another order, filled by `relay`: nodes that read one weight share one copy.
+        Constants laid out in memory in another order, and what is made of them, filled by `relay` and `once`: nodes that
+        read one weight share one copy.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Node:
         dtype: torch.dtype,
         device: torch.device,
         inplace: bool = False,
-        relaid: dict[tuple[int, str], Tensor] | None = None,
+        relaid: dict[tuple[Any, ...], Any] | None = None,
     ) -> None:
         self.op, self.attrs, self.constants, self.present = op, attrs, list(constants), list(present)
         self.outputs, self.opset, self.dtype, self.device, self.inplace = outputs, opset, dtype, device, inplace
@@ -103,6 +104,15 @@ class Node:
         if key not in self.relaid:
             self.relaid[key] = turn(weight)
         return self.relaid[key]
+
+    def once(self, make: Callable[[], Any]) -> Any:
+        """Return what `make` makes of attributes and constants that it absorbs; nodes of the same ones share it."""
+        key = (self.op, *map(id, self.constants), repr(sorted(self.attrs.items())))
+        if key not in self.relaid:
+            self.relaid[key] = make(), {*self.absorbed}
+        made, absorbed = self.relaid[key]
+        self.absorbed |= absorbed
+        return made
 
     def ints(self, index: int, attribute: str = "") -> tuple[int, ...] | None:
         """Absorb a constant input, or an attribute of older opsets, as integers; None where it is not known."""

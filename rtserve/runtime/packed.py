@@ -32,7 +32,7 @@ def prepacked(
         y: Tensor = F.conv2d(x, weight, bias, strides, pads, dilations, groups)
         return y
 
-    if groups == 1 or not serves():
+    if groups == 1 or weight.dtype != torch.float32 or not serves():
         return convolve
     sides, channels = (list(pads), list(strides), list(dilations)), groups * weight.shape[1]
     least = [d * (k - 1) + 1 - 2 * p for k, d, p in zip(weight.shape[2:], dilations, pads, strict=True)]
@@ -67,7 +67,7 @@ def _convolved(x: Tensor, packed: Tensor, bias: Tensor | None, sides: tuple[list
 
 @functools.cache
 def serves() -> bool:
-    """Whether these operators are there and give torch's numbers."""
+    """Whether these operators are there and give torch's numbers, in float32: in float16 they ask a processor for more."""
     sides, groups = ([0, 1], [1, 2], [1, 1]), 2
     with torch.inference_mode(False), torch.no_grad():
         x, weight, bias = (torch.arange(n, dtype=torch.float32).sin() for n in (2 * 8 * 9, 32 * 4 * 3, 32))

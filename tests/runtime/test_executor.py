@@ -171,6 +171,31 @@ net (float[N, 2, 9] x) => (float[N, 4] y)
     np.testing.assert_allclose(module(x).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_nodes_of_the_same_constants_and_attributes_are_one_convolution():
+    text = """
+<ir_version: 10, opset_import: ["" : 20]>
+net (float[N, 2, 9] x) => (float[N, 4] y)
+<float[4, 2, 3] w, float[4] b, int64[1] last = {2}>
+{
+  r = Relu (x)
+  a = Conv <pads = [1, 1]> (x, w, b)
+  c = Conv <pads = [1, 1]> (r, w, b)
+  d = Conv <pads = [2, 0]> (x, w, b)
+  e = Conv <pads = [1, 1]> (x, w)
+  z = Sum (a, c, d, e)
+  y = ReduceMean <keepdims = 0> (z, last)
+}
+"""
+    graph = Graph.from_bytes(with_weights(text).SerializeToString())
+    module = PlanModule(*graph_to_plan(graph)).eval()
+    x = torch.randn(3, 2, 9)
+    expected = ReferenceEvaluator(onnx.load_model_from_string(graph.to_bytes())).run(None, {"x": x.numpy()})[0]
+    np.testing.assert_allclose(module(x).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+    calls = [call for call, *_ in module.program.steps]
+    assert len(calls) == 7
+    assert len({id(call) for call in calls}) == 6
+
+
 ISLAND = """
 <ir_version: 10, opset_import: ["" : 20]>
 net (float[N, 2, 3] x) => (float[N, 2] y)
