@@ -191,7 +191,8 @@ def main() -> int:
             if not (folder / f"{family}-{count - 1}.onnx").exists():
                 make_members(folder, family, count)
         every = cases(arguments.most)
-        in_own_process(folder, *every["CompactRT, 1 member"])  # the bytecode
+        for name in ("CompactRT, 5 members x 5 views", "EEGNeX, 5 views"):  # the bytecode
+            in_own_process(folder, *every[name])
         for name, case in every.items():
             if not arguments.only or any(part in name for part in arguments.only):
                 rows[name] = in_own_process(folder, *case, repeats=arguments.repeats)

@@ -13,9 +13,11 @@ import onnx
 from onnx import numpy_helper
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from rtserve.graphs.graph import Graph
 
-__all__ = ["double_model", "to_float64"]
+__all__ = ["double_model", "evaluated", "to_float64"]
 
 _FLOAT, _DOUBLE = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
 
@@ -68,3 +70,38 @@ def double_model(model: onnx.ModelProto) -> onnx.ModelProto:
     """Turn a model into float64 in place, and return it."""
     _double_graph(model.graph)
     return model
+
+
+def evaluated(model: ir.Model, x: np.ndarray) -> np.ndarray:
+    """Return what a model gives for its one input in float64, of any shape.
+
+    By the executor, which takes little memory; by onnx's own evaluator where the executor lacks a form of an operator.
+
+    Parameters
+    ----------
+    model : onnx_ir.Model
+        Its weights are there; no size depends on the batch.
+    x : ndarray
+        The input.
+    """
+    import onnx_ir as ir
+    import torch
+
+    from rtserve.errors import ExportError
+    from rtserve.graphs.plan import read_model
+    from rtserve.runtime.executor import Program
+    from rtserve.runtime.node import UnsupportedOperatorError
+
+    try:
+        reader, plan = read_model(model.clone())
+        tensors = {name: t.double() if t.is_floating_point() else t for name, t in reader.tensors.items()}
+        with torch.inference_mode():
+            y: np.ndarray = (
+                Program(plan, tensors, torch.zeros((), dtype=torch.float64)).run(torch.from_numpy(x)).numpy()
+            )
+    except (ExportError, UnsupportedOperatorError):
+        from onnx.reference import ReferenceEvaluator
+
+        proto = double_model(ir.serde.serialize_model(model))
+        y = ReferenceEvaluator(proto).run(None, {proto.graph.input[0].name: x})[0]
+    return y

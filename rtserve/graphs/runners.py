@@ -202,15 +202,16 @@ class PlanRunner:
         """Return `infer` of each; where answers are known to be alone, of every window once, as many as are held at once."""
         if not self._alone:
             return [self.infer(x) for x in inputs]
-        y = each_once(lambda x: np.concatenate([self.infer(part) for part in self._parts(x)]), np.concatenate(inputs))
+        y = each_once(lambda x: np.concatenate([self.infer(part) for part in self.parts(x)]), np.concatenate(inputs))
         return np.split(y, np.cumsum([len(one) for one in inputs])[:-1])
 
     @cached_property
     def _at_once(self) -> int:
         return max(1, CACHED // _held(self._graph))
 
-    def _parts(self, x: np.ndarray) -> list[np.ndarray]:
-        return np.array_split(x, -(-len(x) // self._at_once))
+    def parts(self, x: np.ndarray, *, least: int = 1) -> list[np.ndarray]:
+        """Return windows in parts, as many in each as are held at once, and not fewer than `least`."""
+        return np.array_split(x, -(-len(x) // max(self._at_once, least)))
 
     def glances(self, inputs: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> list[float]:
         """Return `rounding` of each input as one window of it tells, the first that is all numbers."""
@@ -228,7 +229,7 @@ class PlanRunner:
 
         from rtserve.graphs.rounding import drawn
 
-        parts = [torch.from_numpy(part).to(self._dtype) for part in self._parts(x)]
+        parts = [torch.from_numpy(part).to(self._dtype) for part in self.parts(x)]
         return np.concatenate([drawn(self.module, part, seed) for seed, part in enumerate(parts)])
 
     def rounding(self, x: np.ndarray, truth: np.ndarray, *, windows: int = 4) -> float:

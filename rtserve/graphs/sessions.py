@@ -18,7 +18,7 @@ def cpu_session(model: bytes, *, threads: int = 1, arena: bool = True) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.enable_cpu_mem_arena = arena
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
     return _loaded(model, options)

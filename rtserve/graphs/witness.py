@@ -138,7 +138,11 @@ def _by_executor(
     plan = PlanRunner(graph, double=True, alone=alone or None)
     xs = [x for _, x in inputs]
     truths = plan.infer_all(xs)
-    singles = [each_once(engine, x) if alone else engine(x) for x in xs]  # in other batches: it shows if they matter
+
+    def asked(x: np.ndarray) -> np.ndarray:  # in other batches than the executor: it shows if they matter
+        return np.concatenate([engine(part) for part in plan.parts(x, least=2)])
+
+    singles = [each_once(asked, x) if alone else engine(x) for x in xs]
 
     @cache
     def glances() -> dict[int, float]:

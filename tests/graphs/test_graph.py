@@ -2,11 +2,12 @@
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from rtserve.errors import InputError
-from rtserve.graphs.double import to_float64
+from rtserve.graphs.double import evaluated, to_float64
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.macs import count_macs
 from rtserve.graphs.runners import OnnxruntimeRunner, ReferenceRunner, make_runner
@@ -126,6 +127,21 @@ def test_float64_is_what_the_reference_runs():
     y = ReferenceRunner(graph).infer(x)
     assert y.dtype == np.float64
     assert 0 < np.abs(y - OnnxruntimeRunner(graph).infer(x)).max() < 1e-5
+
+
+@pytest.mark.parametrize("last", ["Neg", "Det"])  # the executor has no determinant
+def test_a_part_of_a_graph_is_evaluated_in_float64(last):
+    text = f"""<ir_version: 10, opset_import: ["" : 20]> g (float[b, 3, 3] x) => (float[b, 3, 3] y)
+    <float[3, 3] w> {{ a = MatMul (x, w)  y = {last} (a) }}"""
+    made, rng = onnx.parser.parse_model(text), np.random.default_rng(0)
+    made.graph.ClearField("initializer")
+    weight = rng.standard_normal((3, 3)).astype("f4")
+    made.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    x = rng.standard_normal((2, 3, 3))
+    y = evaluated(ir.serde.deserialize_model(made), x)
+    product = x @ weight.astype("f8")
+    assert y.dtype == np.float64
+    np.testing.assert_allclose(y, -product if last == "Neg" else np.linalg.det(product), rtol=1e-14)
 
 
 def test_a_graph_that_takes_another_type_is_refused_before_an_engine_sees_it():

@@ -242,3 +242,15 @@ def test_an_ill_conditioned_network_is_told_from_an_equal_one_by_a_glance():
     inputs = [("noise", np.random.default_rng(0).standard_normal((1, N_CHANS, N_TIMES)).astype("f4"))]
     (answer,) = hear(network(body), inputs, alone=True).answers
     assert answer.compare(answer.truth).verdict == "ill-conditioned"
+
+
+def test_the_engine_is_asked_about_several_windows_but_no_more_than_are_held_at_once(monkeypatch):
+    asked = []
+    infer = runners.OnnxruntimeRunner.infer
+    monkeypatch.setattr(runners.OnnxruntimeRunner, "infer", lambda self, x: asked.append(len(x)) or infer(self, x))
+    monkeypatch.setattr(runners, "CACHED", 2 * N_CHANS * N_TIMES)
+    graph = network(lambda emit, x, weights: head(emit, emit("Relu", x), weights, N_CHANS, axes=(2,)))
+    x = np.random.default_rng(0).standard_normal((7, N_CHANS, N_TIMES)).astype("f4")
+    (answer,) = hear(graph, [("seven", x)], alone=True).answers
+    assert asked == [2, 2, 2, 1]
+    assert relative_error(answer.single, answer.truth) < 1e-6

@@ -8,6 +8,7 @@ matrices. The middle row gives h; nothing is estimated, the arithmetic is float6
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,10 +53,8 @@ def analyse(operator: np.ndarray) -> Filter | None:
     The operator is taken as it is given; entries that are rounding noise of zero are treated as zero.
     """
     _, n_out, n_in = operator.shape
-    noise = EXACT * max(_size(operator), 1e-300)
-    clean = np.where((operator > noise) | (operator < -noise), operator, 0.0)
     for stride in strides(n_out, n_in):
-        found = _as_filter(clean, stride)
+        found = _as_filter(operator, stride)
         if found is not None:
             return found
     return None
@@ -69,26 +68,30 @@ def strides(n_out: int, n_in: int) -> list[int]:
 
 def _as_filter(operator: np.ndarray, stride: int) -> Filter | None:
     _, n_out, n_in = operator.shape
-    middle = n_out // 2
-    support = np.flatnonzero(_size(operator[:, middle], 0))
+    middle, size = n_out // 2, _size(operator)
+    support = np.flatnonzero(_size(operator[:, middle], 0) > EXACT * size)
     if not len(support):
         return None
     low, taps = int(support[0]), int(support[-1] - support[0]) + 1
     if taps > 0.8 * n_in or (n_out > 2 and (low == 0 or low + taps == n_in)):
         return None
-    kernel, left = operator[:, middle, low : low + taps].copy(), stride * middle - low
+    kernel, left = _clean(operator[:, middle, low : low + taps], size), stride * middle - low
     offset = np.arange(n_in) - stride * np.arange(n_out)[:, None] + left
-    inside = (offset >= 0) & (offset < taps)
-    difference = np.pad(kernel, ((0, 0), (0, 1)))[:, np.where(inside, offset, -1)]  # Z, so far
-    np.subtract(operator, difference, out=difference)
-    size = _size(operator)
-    rows = np.flatnonzero(_size(difference, (0, 2)) > EXACT * size)
+    tap = np.where((offset >= 0) & (offset < taps), offset, -1)
+    reads = np.pad(kernel, ((0, 0), (0, 1)))
+    apart = [_size(_clean(one, size) - row[tap], 1) for one, row in zip(operator, reads, strict=True)]
+    rows = np.flatnonzero(np.max(apart, axis=0) > EXACT * size)
+    corners = _corners(lambda span: _clean(operator[:, span], size) - reads[:, tap[span]], rows, (n_out, n_in), size)
     right = (n_out - 1) * stride + taps - left - n_in
-    corners = _corners(difference, rows, middle, size)
     if corners is None:
         return None
     conv = Conv1d(weight=kernel[:, None], stride=stride, left=left, right=right, group=len(kernel), n_in=n_in)
     return Filter(conv=conv, corners=corners)
+
+
+def _clean(array: np.ndarray, size: float) -> np.ndarray:
+    """Return an array without the rounding of zeros."""
+    return np.where((array > EXACT * size) | (array < -EXACT * size), array, 0.0)
 
 
 def _size(array: np.ndarray, axis: int | tuple[int, ...] | None = None) -> Any:
@@ -96,19 +99,22 @@ def _size(array: np.ndarray, axis: int | tuple[int, ...] | None = None) -> Any:
     return np.maximum(array.max(axis), -array.min(axis))
 
 
-def _corners(difference: np.ndarray, rows: np.ndarray, middle: int, size: float) -> tuple[Corner, ...] | None:
+def _corners(
+    difference: Callable[[slice], np.ndarray], rows: np.ndarray, shape: tuple[int, int], size: float
+) -> tuple[Corner, ...] | None:
     """Return the two ends' corrections, or None where the rows that differ are not at the ends."""
-    _, n_out, n_in = difference.shape
-    corners = []
-    for part in (rows[rows < middle], rows[rows > middle]):
+    (n_out, n_in), corners = shape, []
+    for part in (rows[rows < n_out // 2], rows[rows > n_out // 2]):
         if not len(part):
             continue
-        at_start = part[0] < middle
+        at_start = part[0] < n_out // 2
         span = slice(0, int(part[-1]) + 1) if at_start else slice(int(part[0]) - n_out, None)
-        block = difference[:, span]
+        if len(range(n_out)[span]) > 0.3 * n_out:
+            return None
+        block = difference(span)
         columns = np.flatnonzero(_size(block, (0, 1)) > EXACT * size)
         first, end = int(columns[0]), int(columns[-1]) + 1
-        if block.shape[1] > 0.3 * n_out or end - first > 0.6 * n_in:
+        if end - first > 0.6 * n_in:
             return None
         reach = slice(first, end) if at_start else slice(first - n_in, end - n_in or None)
         corners.append(Corner(rows=span, columns=reach, matrix=block[:, :, reach].transpose(0, 2, 1).copy()))

@@ -20,7 +20,7 @@ from rtserve.fusion.ir.passes import Refused
 
 __all__ = ["DenseMix", "JointMix", "conv"]
 
-UNFOLDED = 2_000_000
+UNFOLDED = 200_000
 """Numbers that torch may unfold at once."""
 MERGED = "space and time are convolved at once (already merged)"
 

@@ -38,7 +38,7 @@ from rtserve.fusion.ir.nodes import axes_of, computing, only_reader
 from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.program.stack import Stacker
 from rtserve.fusion.program.stage import share_views
-from rtserve.graphs.double import double_model
+from rtserve.graphs.double import evaluated
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 from rtserve.graphs.graph import IR_VERSION
@@ -125,13 +125,10 @@ def _last_affine(model: ir.Model, first: Any, stop: Any) -> Any:
 
 def _at_zero(graph: ir.Graph, value: ir.Value) -> np.ndarray:
     """Return what a value is for a window of zeros, (d1, ...), in float64."""
-    from onnx.reference import ReferenceEvaluator
-
     x = graph.inputs[0]
     part = ir.Model(ir.convenience.extract(graph, [x], [value]), ir_version=IR_VERSION)
-    evaluator = ReferenceEvaluator(double_model(ir.serde.serialize_model(part)))
-    result: np.ndarray = evaluator.run(None, {x.name: np.zeros((1, *static_dims(x)))})[0][0]
-    return result
+    found: np.ndarray = evaluated(part, np.zeros((1, *static_dims(x))))[0]
+    return found
 
 
 def _share_filter(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -247,6 +249,21 @@ def test_analyse_finds_a_strided_filter(stride):
     assert found is not None
     assert (found.conv.stride, found.conv.left, found.corners) == (stride, 1, ())
     np.testing.assert_array_equal(found.conv.weight[0, 0], kernel)
+
+
+def test_analysing_takes_little_memory_beside_the_operator():
+    noise = np.random.default_rng(0)
+    kernels = noise.standard_normal((64, 21))
+    at = np.arange(300) - np.arange(300)[:, None] + 10
+    operator = np.where((at >= 0) & (at < 21), kernels[:, np.clip(at, 0, 20)], 0.0)
+    operator[:, :5, :30] += noise.standard_normal((64, 5, 30))  # a corner
+    tracemalloc.start()
+    found = analyse(operator)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found is not None
+    assert len(found.corners) == 1
+    assert most < operator.nbytes / 4
 
 
 def test_analyse_refuses_what_is_no_filter():
