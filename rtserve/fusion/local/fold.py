@@ -1,15 +1,22 @@
 """Fold constants, batch normalisation and what does nothing; the mathematics is in `rtserve.graphs.fold`.
 
 An export is folded already; a graph that others exported may not be. Besides: Dropout in evaluation mode, Identity, a
-Pad or Slice of nothing.
+Pad or Slice of nothing, and the outputs of a padded convolution that are cut off again (a causal one of most networks): with
+less padding there are none.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import onnx_ir as ir
 
+from rtserve.fusion.ir.conv import any_conv_of
+from rtserve.fusion.ir.nodes import private_producer, producer
 from rtserve.fusion.ir.passes import PassResult
-from rtserve.graphs.fold import constant, fold_batchnorm, fold_constants, replace_value
+from rtserve.graphs.emit import Emitter
+from rtserve.graphs.fold import add_initializer, constant, fold_batchnorm, fold_constants, replace_value, supersede
 
 __all__ = ["run"]
 
@@ -41,11 +48,43 @@ def _may_fold(node: ir.Node) -> bool:
     return node.op_type == "Reshape" and (not shapes or all(isinstance(dim, int) for dim in shapes[0]))
 
 
+def _settle(model: ir.Model, node: ir.Node) -> None:
+    """Let one known length taken out of a shape be constant; the library settles several, as a list, alone."""
+    shape = producer(node.inputs[0]) if node.op_type == "Gather" else None
+    if shape is None or shape.op_type != "Shape" or shape.attributes:
+        return
+    dims, place = shape.inputs[0].shape, constant(node.inputs[1])  # type: ignore[union-attr]
+    if dims is not None and place is not None and not place.ndim and isinstance(length := dims[int(place)], int):
+        supersede(model, node.outputs[0], add_initializer(model, "length", np.array(length, np.int64)))
+
+
+def _uncut(model: ir.Model, node: ir.Node) -> int:
+    """Pad a convolution less where a Slice alone reads it and cuts off what the padding gave."""
+    conv = any_conv_of(private_producer(node.inputs[0])) if node.op_type == "Slice" else None
+    where = [constant(v) for v in node.inputs[1:]]
+    if conv is None or len(where) < 3 or any(v is None or v.size != 1 for v in where):
+        return 0
+    start, end, axis, *steps = (int(v.item()) for v in where)  # type: ignore[union-attr]
+    kept = range(conv.n_out)[start:end]
+    if axis % len(node.inputs[0].shape) != conv.axis or steps not in ([], [1]) or not kept:  # type: ignore[union-attr,arg-type]
+        return 0
+    left = conv.left - conv.stride * kept.start
+    right = max(conv.stride * (len(kept) - 1) + conv.span - conv.n_in - left, 0)
+    less = replace(conv, left=left, right=right)
+    if left < 0 or less.n_out != len(kept):
+        return 0
+    supersede(model, node.outputs[0], less.emit(Emitter(model.graph, before=node, prefix="fold")))
+    return 1
+
+
 def run(model: ir.Model) -> PassResult:
     """Fold in place."""
     before = model.graph.num_nodes()
+    for node in list(model.graph):
+        _settle(model, node)
     if any(map(_may_fold, model.graph)):
         fold_constants(model)
+    cut = sum(_uncut(model, node) for node in list(model.graph))
     norms = fold_batchnorm(model)
     idle = 0
     for node in list(model.graph):
@@ -54,4 +93,4 @@ def run(model: ir.Model) -> PassResult:
             replace_value(model, node.outputs[0], node.inputs[0])
             idle += 1
     removed = before - model.graph.num_nodes() + norms + idle
-    return PassResult(changed=removed, did=f"{norms} batch normalisations, {idle} idle nodes, constants")
+    return PassResult(changed=removed, did=f"{norms} batch normalisations, {idle} idle nodes, {cut} cuts, constants")

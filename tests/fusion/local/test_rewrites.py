@@ -172,6 +172,57 @@ def test_idle_nodes_and_norms_are_folded():
     assert not {"BatchNormalization", "Identity", "Mul"} & set(kinds)
 
 
+def causal(emit, x, weights):
+    """Residual layers, dilated, each cut as torch's older exporter writes ``conv(h)[..., :h.shape[-1]]``."""
+    h = emit("Conv", x, weights(6, N_CHANS, 1), weights(6))
+    for dilation in (1, 2, 4):
+        over = 3 * dilation
+        y = emit("Conv", h, weights(6, 6, 4), weights(6), pads=[over, over], dilations=[dilation])
+        n = emit("Unsqueeze", emit("Gather", emit("Shape", h), np.array(2)), [0])
+        y = emit("BatchNormalization", emit("Slice", y, [0], n, [2], [1]), *weights.norm(6))
+        h = emit("Relu", emit("Add", h, emit("Relu", y)))
+    return head(emit, h, weights, 6, axes=(2,))
+
+
+def test_a_causal_convolution_pads_in_front_alone_and_residual_layers_stay_in_rank_four():
+    result, left = rewritten(fold, network(causal))
+    assert "3 batch normalisations" in result.did
+    assert "3 cuts" in result.did
+    assert not {"Shape", "Gather", "Slice", "BatchNormalization"} & set(left)
+    graph, _, parity = fuse_with_report([network(causal)])
+    assert parity.passed
+    ops = [node.op_type for node in graph.model.graph]
+    assert (ops.count("Unsqueeze"), ops.count("Squeeze"), ops.count("Conv")) == (1, 1, 4)
+    pads = [tuple(node.attributes.get_ints("pads") or ()) for node in graph.model.graph if node.op_type == "Conv"]
+    assert pads[1:] == [(0, 3, 0, 0), (0, 6, 0, 0), (0, 12, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("stride", "pads", "cut", "expected"),
+    [
+        (1, (4, 2), (1, 9_999), (3, 2)),
+        (1, (4, 2), (-20, -1), None),  # it cuts more than the padding
+        (2, (4, 2), (1, -1), (2, 0)),
+        (2, (1, 0), (1, 9_999), None),
+        (1, (2, 2), (0, -3), None),
+    ],
+)
+def test_a_cut_is_less_padding_only_as_far_as_there_is_padding(stride, pads, cut, expected):
+    def body(emit, x, weights):
+        h = emit("Conv", x, weights(4, N_CHANS, 5), weights(4), pads=list(pads), strides=[stride])
+        return head(emit, emit("Relu", emit.slice(h, 2, *cut)), weights, 4, axes=(2,))
+
+    graph = network(body)
+    model = clean(graph.clone_model())
+    fold.run(model)
+    model = clean(model)
+    assert Reference(graph).check(model) == ""
+    assert ("Slice" not in {node.op_type for node in model.graph}) == (expected is not None)
+    if expected is not None:
+        conv = next(node for node in model.graph if node.op_type == "Conv")
+        assert tuple(conv.attributes.get_ints("pads") or (0, 0)) == expected
+
+
 def test_what_is_refused_names_a_node_and_a_reason_and_nothing_found_is_no_refusal():
     def body(emit, x, weights):
         h = emit("Elu", emit("Conv", emit("Unsqueeze", x, [1]), weights(2, 1, 1, 12)))
