@@ -131,7 +131,10 @@ def join(members: Mapping[str, ir.Model], plan: FusionPlan, inputs: InputSpec, o
     """
     model = empty_model(inputs.n_chans, inputs.n_times)
     emit = Emitter(model.graph, prefix="view")
-    views = [view.linear(inputs.n_chans, inputs.n_times).onnx(emit, model.graph.inputs[0]) for view in plan.views]
+    x = model.graph.inputs[0]
+    views = [view.linear(inputs.n_chans, inputs.n_times).onnx(emit, x) for view in plan.views]
+    for value in views:
+        value.shape = x.shape
     marked = {d: mark_layers(members[d].clone(), number, views=len(views)) for d, number in plan.distinct.items()}
     branches: list[ir.Value] = []
     for index, source in enumerate(marked[digest].graph for digest in plan.members):

@@ -168,11 +168,14 @@ def inline_many(
 ) -> list[ir.Value]:
     """Copy the nodes of `source` behind what stands for its inputs, marks with them; return the copies of its outputs.
 
-    Initializers are copied too where `shared`, as in `inline`, does not have them.
+    Initializers are copied too where `shared`, as in `inline`, does not have them. Of open dimensions the batch alone keeps
+    a name, that of the arguments: every graph numbers its own (``unk__0``), and an engine takes equal names for equal sizes.
     """
     import onnx_ir as ir
 
     table: dict[ir.Value, ir.Value] = dict(zip(source.inputs, arguments, strict=True))
+    batch = {old.shape[0]: new.shape[0] for old, new in table.items() if old.shape and new.shape}
+    batch.pop(ir.SymbolicDim(None), None)
     for name, value in source.initializers.items():
         if shared is None and value.const_value is not None:
             table[value] = emit.constant(value.const_value.numpy(), name=name, keep=True)
@@ -185,7 +188,8 @@ def inline_many(
         )
         for old, new in zip(node.outputs, copy.outputs, strict=True):
             new.name = emit.name(f"{emit.prefix}.{old.name}") if old.name else ""
-            new.shape, new.type = old.shape, old.type
+            dims = old.shape and [dim if isinstance(dim, int) else batch.get(dim) for dim in old.shape]
+            new.shape, new.type = None if dims is None else ir.Shape(dims), old.type
             new.meta.update(old.meta)
             table[old] = new
         emit.graph.append(copy)

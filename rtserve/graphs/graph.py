@@ -106,6 +106,18 @@ class Graph:
         first = shape[0] if shape is not None else None
         return first if isinstance(first, int) and first > 0 else 0
 
+    def hint_for(self, shape: tuple[int, ...]) -> str:
+        """Return what to look at where an engine fails on windows of a shape (batch, n_chans, n_times)."""
+        spec, batch = self.input_spec, self.fixed_batch
+        if tuple(shape[1:]) != (spec.n_chans, spec.n_times):
+            return f"it takes windows of {spec.n_chans} channels and {spec.n_times} samples"
+        if batch not in (0, *shape[:1]):
+            return f"it takes {batch} windows at once; make it take any batch: rtserve annotate FILE -o NEW.onnx"
+        return (
+            "the windows fit: does a step of the network hold on to another batch (rtserve annotate FILE -o NEW.onnx finds"
+            " it)? Else write the operator that is named in another form in the network"
+        )
+
     @property
     def coupling(self) -> str:
         """How its answer to a window depends on the rest of the batch, as it says itself; empty where it does not say so."""

@@ -26,7 +26,7 @@ class OpenvinoRunner:
         from rtserve.graphs.openvino_core import openvino_core
         from rtserve.graphs.openvino_forms import lower
 
-        core = openvino_core()
+        self._graph, core = graph, openvino_core()
         options: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "f32",
@@ -51,7 +51,7 @@ class OpenvinoRunner:
         except Exception as error:
             raise RtserveError(
                 f"OpenVINO cannot run the graph on {x.shape}: {_first_reason(error)}",
-                hint="does the input fit, and does the graph take any batch?",
+                hint=self._graph.hint_for(x.shape),
             ) from None
         return result
 

@@ -86,7 +86,7 @@ class OnnxruntimeRunner:
                 ) from None
             raise RtserveError(
                 f"onnxruntime cannot run the graph on {x.shape}: {reason}",
-                hint="does the input fit, and does the graph take any batch?",
+                hint=self.graph.hint_for(x.shape),
             ) from None
         return y
 
@@ -183,7 +183,7 @@ class PlanRunner:
         ) as error:  # whatever torch says, it is about these windows: the plan was tried when it was made
             raise RtserveError(
                 f"the torch executor cannot run the graph on {x.shape}: {str(error).splitlines()[0][:300]}",
-                hint="does the input fit, and does the graph take any batch?",
+                hint=self._graph.hint_for(x.shape),
             ) from None
         return y
 

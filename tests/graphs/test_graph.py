@@ -11,6 +11,7 @@ from rtserve.graphs.double import evaluated, to_float64
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.macs import count_macs
 from rtserve.graphs.runners import OnnxruntimeRunner, ReferenceRunner, make_runner
+from tests.fusion.making import foreign
 
 
 def model(*, inputs=("batch", 3, 16), outputs=("batch", 2), opset=20, double=False):
@@ -150,3 +151,10 @@ def test_a_graph_that_takes_another_type_is_refused_before_an_engine_sees_it():
     for engine in ("onnxruntime", "torch", "reference"):
         with pytest.raises(InputError, match="takes DOUBLE, not float32"):
             make_runner(graph, engine)
+
+
+def test_where_an_engine_fails_the_hint_says_what_does_not_fit():
+    graph, fixed = foreign(), foreign(batch=2)
+    assert "4 channels and 20 samples" in graph.hint_for((1, 5, 20))
+    assert "takes 2 windows" in fixed.hint_for((3, 4, 20))
+    assert all("the windows fit" in one.hint_for((2, 4, 20)) for one in (graph, fixed))
