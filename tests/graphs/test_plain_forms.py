@@ -42,3 +42,37 @@ def test_what_is_scaled_by_channel_is_left():
     {{ g = GroupNormalization <num_groups = 2> (x, s, s) y = Reshape (g, flat) }}"""
     graph = Graph.from_bytes(onnx.parser.parse_model(text).SerializeToString())
     assert keep_digits(graph.clone_model()) == 0
+
+
+def mean_of(n, body):
+    text = f"""<ir_version: 9, opset_import: ["" : 20]> net (float[batch, 2, {n}] x) => (float[batch, 2] y)
+    <int64[1] last = {{-1}}, int64[1] high = {{2}}> {{ {body} }}"""
+    return Graph.from_bytes(onnx.parser.parse_model(text).SerializeToString())
+
+
+MEANS = {
+    "ReduceMean": "r = Relu (x) y = ReduceMean <keepdims = 0> (r, last)",
+    "kept axes": "m = ReduceMean (x, last) y = Flatten (m)",
+    "GlobalAveragePool": "r = Relu (x) m = GlobalAveragePool (r) y = Flatten (m)",
+    "a row": "u = Unsqueeze (x, high) m = GlobalAveragePool (u) y = Flatten (m)",
+}
+
+
+@pytest.mark.parametrize("body", MEANS.values(), ids=MEANS)
+def test_the_mean_of_many_samples_keeps_its_digits(body):
+    n, x = 30_000, np.full((2, 2, 30_000), np.float32(0.103))
+    graph = mean_of(n, body)
+    fused, report, _ = fuse_with_report([graph])
+    assert report.parity.verdict == "equal"
+    error = {
+        name: np.abs(OnnxruntimeRunner(one).infer(x) / x[0, 0, 0] - 1).max()
+        for name, one in (("plain", graph), ("fused", fused))
+    }
+    assert error["fused"] < 3e-6 < 2e-5 < error["plain"]
+    x[0, 0, 17] = np.inf
+    assert np.isfinite(OnnxruntimeRunner(fused).infer(x)).tolist() == [[False, True], [True, True]]
+
+
+@pytest.mark.parametrize("n", [2000, 30_011])  # few; a prime number
+def test_a_mean_of_few_samples_or_of_no_stretches_is_left(n):
+    assert [keep_digits(mean_of(n, body).clone_model()) for body in MEANS.values()] == [0, 0, 0, 0]
