@@ -14,9 +14,10 @@ from rtserve.errors import InputError
 from rtserve.fusion.ir.landmarks import mark_layers
 from rtserve.fusion.plan import Calibration, FusionPlan, Merge
 from rtserve.graphs.emit import Emitter, inline
-from rtserve.graphs.fold import lift_constants
+from rtserve.graphs.fold import fold_constants, lift_constants
 from rtserve.graphs.functions import DOMAIN, declare, written_out
 from rtserve.graphs.graph import INPUT_NAME, IR_VERSION, OPSET, OUTPUT_NAME, Graph
+from rtserve.graphs.macs import renew_shapes
 from rtserve.graphs.plain_forms import keep_digits
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ __all__ = ["add_calibration", "add_merge", "empty_model", "join", "prepare_membe
 
 def prepare_member(graph: Graph, name: str) -> ir.Model:
     """Return a copy of a member's model in our own form: opset 20, constants as initializers, functions inlined.
+
+    Of one made elsewhere, whose shapes are inferred anew, the arithmetic of shapes is done and branches are taken that are
+    known. What is rounded stays as it is.
 
     Raises
     ------
@@ -44,6 +48,11 @@ def prepare_member(graph: Graph, name: str) -> ir.Model:
         model = common.RemoveInitializersFromInputsPass()(written_out(model, ours=True)).model
     model = written_out(model, ours=False)
     lift_constants(model)
+    if graph.provenance.kind == "foreign":
+        for value in (out for node in model.graph.all_nodes() for out in node.outputs if not out.is_graph_output()):
+            value.shape = None
+        renew_shapes(model)
+        fold_constants(model, whole=True)
     keep_digits(model)
     _require_plain(model, name)
     return model
@@ -68,9 +77,19 @@ def _require_plain(model: ir.Model, name: str) -> None:
             hint="fuse the graph before an engine optimised it; fused graphs are plain standard ONNX",
         )
     graphs = ir.AttributeType.GRAPH
-    control = [node.op_type for node in model.graph if any(a.type == graphs for a in node.attributes.values())]
+    control = [node for node in model.graph if any(a.type == graphs for a in node.attributes.values())]
     if control:
-        raise InputError(f"{name} has control flow ({control[0]})", hint="export it without branches on data")
+        raise InputError(
+            f"{name} has control flow that depends on its input: {_called(control[0])}",
+            hint="write that step without if and loops over data (torch.where), or export the network with"
+            " rtserve.export(module, example), which traces the one way that windows take",
+        )
+
+
+def _called(node: ir.Node) -> str:
+    """Return a node by what it gives, and what it reads."""
+    read = ", ".join(str(value.name) for value in node.inputs if value is not None)
+    return f"{node.op_type} {node.outputs[0].name}" + (f" (of {read})" if read else "")
 
 
 def _stands(node: ir.Node, model: ir.Model) -> bool:

@@ -8,6 +8,7 @@ and then rounded once. It holds where the convolution's output goes nowhere else
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,20 +28,100 @@ __all__ = [
 ]
 
 _LARGEST_CONSTANT = 1 << 28
+SHAPELY = ("Cast", "CastLike", "Constant", "ConstantOfShape", "Dropout", "Expand", "Identity", "If", "Loop", "Scan", "Shape",
+           "Size", "Tile")  # fmt: skip
+"""Operators that are folded for what is known of shapes and types, beside those whose inputs are all constant."""
+DRAWS = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
+"""Operators that give other numbers each time."""
+_WHOLE = (6, 7, 9)
+"""ONNX's numbers of the types int32, int64 and bool."""
 
 
-def fold_constants(model: ir.Model) -> None:
+def fold_constants(model: ir.Model, *, whole: bool = False) -> None:
     """Evaluate every node whose inputs are all known, in place (weight renorm, merged kernels, shape arithmetic).
 
-    What comes out are initializers: onnxscript before 0.5.6 puts a Constant in the place of what it has evaluated, which
-    no count of nodes shows.
-    """
-    from onnxscript import optimizer
+    Of an If whose condition is known the branch taken stays. What comes out are initializers: onnxscript before 0.5.6 puts a
+    Constant in the place of what it has evaluated, which no count of nodes shows.
 
-    optimizer.fold_constants(model, onnx_shape_inference=True, input_size_limit=_LARGEST_CONSTANT,
-                             output_size_limit=_LARGEST_CONSTANT)  # fmt: skip
-    lift_constants(model)
-    optimizer.remove_unused_nodes(model)
+    Parameters
+    ----------
+    model : onnx_ir.Model
+        Shapes inferred.
+    whole : bool
+        Only what gives whole numbers or truths, which is not rounded: the arithmetic of shapes, and what they decide.
+    """
+    before, nodes = -1, list(model.graph.all_nodes())
+    branches = any(node.op_type == "If" for node in nodes)
+    while len(nodes) != before and any(map(_may_fold, nodes)):
+        from onnxscript import optimizer
+
+        for node in list(model.graph):
+            _settle(model, node)
+        optimizer.fold_constants(
+            model, onnx_shape_inference=True, input_size_limit=_LARGEST_CONSTANT, output_size_limit=_LARGEST_CONSTANT,
+            should_fold=partial(_is_folded, whole=whole),
+        )  # fmt: skip
+        lift_constants(model)
+        for node in list(model.graph):
+            _evaluate(model, node, whole=whole)
+        optimizer.remove_unused_nodes(model)
+        before, nodes = len(nodes), list(model.graph.all_nodes())
+    if branches:  # what stood in two branches may have one name
+        from onnx_ir.passes import common
+
+        common.NameFixPass()(model)
+
+
+def _may_fold(node: ir.Node) -> bool:
+    """Whether constant folding may have a use for a node; where for none, its library (half a second) is not loaded."""
+    values = [value for value in node.inputs if value is not None]
+    if all(value.const_value is not None for value in values) or node.op_type in SHAPELY:
+        return True
+    shapes = [list(value.shape) for value in values if value.shape is not None]
+    if node.op_type == "Concat":
+        return len(values) < 2 or len(shapes) < len(values) or any(0 in shape for shape in shapes)
+    return node.op_type == "Reshape" and (not shapes or all(isinstance(dim, int) for dim in shapes[0]))
+
+
+def _settle(model: ir.Model, node: ir.Node) -> None:
+    """Let one known length taken out of a shape be constant; the library settles several, as a list, alone."""
+    shape = node.inputs[0].producer() if node.op_type == "Gather" and node.inputs[0] is not None else None
+    if shape is None or shape.op_type != "Shape" or shape.attributes:
+        return
+    dims, place = shape.inputs[0].shape, constant(node.inputs[1])  # type: ignore[union-attr]
+    if dims is not None and place is not None and not place.ndim and isinstance(length := dims[int(place)], int):
+        supersede(model, node.outputs[0], add_initializer(model, "length", np.array(length, np.int64)))
+
+
+def _is_folded(node: ir.Node, *, whole: bool) -> bool | None:
+    """Whether a node of constants is evaluated by the library; None where it decides: what quantizes stays."""
+    if node.op_type in DRAWS or len(node.outputs) > 1 or (whole and (node.outputs[0].dtype or 0) not in _WHOLE):
+        return False
+    return True if node.op_type == "ConstantOfShape" else None
+
+
+def _evaluate(model: ir.Model, node: ir.Node, *, whole: bool) -> None:
+    """Put constants in the place of what a node of several outputs gives; the library evaluates those of one."""
+    import onnx
+    import onnx_ir as ir
+    from onnx.reference import ReferenceEvaluator
+
+    given = {value.name: constant(value) for value in node.inputs if value is not None}
+    outputs = [out for out in node.outputs if out.name]
+    if len(node.outputs) < 2 or node.domain or not given or any(array is None for array in given.values()):
+        return
+    if any(out.is_graph_output() or (whole and (out.dtype or 0) not in _WHOLE) for out in outputs):
+        return
+    told = [[onnx.ValueInfoProto(name=str(name)) for name in names] for names in (given, [out.name for out in outputs])]
+    graph = onnx.helper.make_graph([ir.serde.serialize_node(node)], "alone", *told)
+    opset = onnx.helper.make_opsetid("", model.opset_imports[""])
+    try:
+        found = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=[opset])).run(None, given)
+    except Exception:  # what onnx's evaluator lacks is left to the engine
+        return
+    if all(isinstance(array, np.ndarray) for array in found):
+        for out, array in zip(outputs, found, strict=True):
+            replace_value(model, out, add_initializer(model, f"{out.name}_value", array))
 
 
 def lift_constants(model: ir.Model) -> None:
@@ -108,7 +189,7 @@ def add_initializer(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
     while unique in taken:
         n += 1
         unique = f"{name}_{n}"
-    tensor = ir.tensor(np.ascontiguousarray(array), name=unique)
+    tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=unique)  # of rank 0, too
     value = ir.Value(name=unique, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     model.graph.register_initializer(value)
     return value

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtserve.errors import ParityError, RtserveError
+from rtserve.graphs.fold import DRAWS
 from rtserve.graphs.parity import TOLERANCE, relative_error
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["coupled_by", "require_random_free", "require_steady_graph"]
 
 Infer = Callable[[np.ndarray], np.ndarray]
-DRAWS = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 AXIS_OPERATORS = ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "TopK", "CumSum", "LpNormalization")
 CONFIRMED = 1e-7
 """Relative difference in float64 that is no rounding."""

@@ -5,7 +5,8 @@ import pytest
 import torch
 from onnx import numpy_helper, parser
 
-from rtserve.fusion.fuse import fuse
+from rtserve.errors import InputError
+from rtserve.fusion.fuse import fuse, fuse_with_report
 from rtserve.fusion.join import empty_model, prepare_member
 from rtserve.fusion.views import parse_views
 from rtserve.graphs.emit import Emitter, inline_many
@@ -74,3 +75,99 @@ def test_members_whose_open_dimensions_are_called_the_same_fuse_and_fuse_again(o
     assert relative_error(OnnxruntimeRunner(fused).infer(x.astype("f4")), wanted) < 1e-5
     wanted = (wanted + PlanRunner(causal(5, seed=3), double=True).infer(x)) / 2
     assert relative_error(OnnxruntimeRunner(again).infer(x.astype("f4")), wanted) < 1e-5
+
+
+PADDED = f"""<ir_version: 9, opset_import: ["": 18]>
+padded (float[N,{C},{T}] x) => (float[N,1] y)
+<int64[2] ends={{3,2}}, int64[1] rest={{4}}, int64[2] pairs={{-1,2}}, int64[1] zero={{0}}, int64[1] back={{-1}},
+ int64[1] least={{-9223372036854775807}}, int64[1] flat={{-1}}, int64[1] axis={{1}}, int64[2] mean={{2,3}}>
+{{
+ zeros = ConstantOfShape<value=int64[1] {{0}}>(rest)
+ all = Concat<axis=0>(ends, zeros)
+ table = Reshape(all, pairs)
+ turned = Slice(table, back, least, zero, back)
+ columns = Transpose<perm=[1,0]>(turned)
+ row = Reshape(columns, flat)
+ pads = Cast<to=7>(row)
+ p = Pad<mode="MODE">(x, pads)
+ u = Unsqueeze(p, axis)
+ t = Conv(u, temporal)
+ s = Conv<group=6>(t, spatial)
+ r = Elu(s)
+ m = ReduceMean<keepdims=0>(r, mean)
+ y = Gemm(m, last)
+}}"""
+SIZES = {"temporal": (6, 1, 1, 5), "spatial": (12, 1, C, 1), "last": (12, 1)}
+
+
+def weights(sizes, seed=0):
+    rng = np.random.default_rng(seed)
+    return {name: 0.3 * rng.standard_normal(size) for name, size in sizes.items()}
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
+def test_amounts_of_padding_that_are_computed_are_as_good_as_written(mode):
+    padded = member(PADDED.replace("MODE", mode), **weights(SIZES))
+    assert next(iter(prepare_member(padded, "a").graph)).op_type == "Pad"
+    fused, report, _ = fuse_with_report([padded], views="identity,roll:+3")
+    assert report.macs_before == 2 * (6 * C * 5 * (T + 1) + 12 * C * (T + 1) + 12)
+    assert report.macs_after < 0.75 * report.macs_before
+    assert "linear-prefix" in fused.provenance.details["passes"]
+    x = np.random.default_rng(1).standard_normal((3, C, T)).astype("f4")
+    wanted = (OnnxruntimeRunner(padded).infer(x) + OnnxruntimeRunner(padded).infer(np.roll(x, 3, -1))) / 2
+    assert relative_error(OnnxruntimeRunner(fused).infer(x), wanted) < 1e-5
+
+
+def test_what_a_file_says_of_inner_shapes_is_not_believed():
+    text = f"""<ir_version: 9, opset_import: ["": 20]>
+told (float[N,{C},{T}] x) => (float[N,1] y) <int64[1] end={{-1}}, float[2,{C},{T}] r, float[2,{C * T}] f>
+{{
+ r = Relu(x)
+ batch = Shape<start=0, end=1>(r)
+ target = Concat<axis=0>(batch, end)
+ f = Reshape(r, target)
+ y = Gemm(f, last)
+}}"""
+    kinds = [node.op_type for node in prepare_member(member(text, **weights({"last": (C * T, 1)})), "a").graph]
+    assert kinds == ["Relu", "Shape", "Concat", "Reshape", "Gemm"]
+
+
+BRANCHES = f"""<ir_version: 9, opset_import: ["": 20]>
+branches (float[N,{C},{T}] x) => (float[N,1] y)
+<int64 four={{4}}, int64 three={{3}}, int64[2] mean={{1,2}}, int64[1] one={{1}}>
+{{
+ b = If(CONDITION)<
+  then_branch = then1 () => (float[N,{C},{T}] z) {{ h = Relu(x)  z = Neg(h) }},
+  else_branch = else1 () => (float[N,{C},{T}] z) {{ h = Abs(x)  z = Sqrt(h) }}>
+ rank = Shape(b)
+ size = Size(rank)
+ full = Equal(size, four)
+ c = If(full)<
+  then_branch = then2 () => (float[N,{C},{T}] z) {{ h = Exp(b)  z = Neg(h) }},
+  else_branch = else2 () => (float[N,{C},{T}] z) {{ h = Tanh(b)  z = Mul(h, h) }}>
+ m = ReduceMean<keepdims=0>(c, mean)
+ u = Unsqueeze(m, one)
+ y = Gemm(u, last)
+}}"""
+
+
+def branching(condition):
+    text = BRANCHES.replace("If(CONDITION)", "If(k)").replace("{\n b", "{\n " + condition + "\n b")
+    return member(text, **weights({"last": (1, 1)}))
+
+
+def test_branches_that_do_not_depend_on_the_windows_are_taken():
+    graph = branching("n = Shape<start=1, end=2>(x) n0 = Squeeze(n) k = Greater(n0, three)")
+    kinds = [node.op_type for node in prepare_member(graph, "a").graph]
+    assert kinds == ["Relu", "Neg", "Tanh", "Mul", "ReduceMean", "Unsqueeze", "Gemm"]
+    x = np.random.default_rng(1).standard_normal((3, C, T)).astype("f4")
+    for optimize in (True, False):
+        fused = fuse([graph], optimize=optimize)
+        assert relative_error(OnnxruntimeRunner(fused).infer(x), OnnxruntimeRunner(graph).infer(x)) < 1e-5
+
+
+def test_a_branch_on_the_windows_is_refused_by_name():
+    graph = branching("v = ReduceMax<keepdims=0>(x) w = Cast<to=7>(v) k = Greater(w, three)")
+    with pytest.raises(InputError, match=r"a.onnx has control flow .*: If b \(of k\)") as caught:
+        prepare_member(graph, "a.onnx")
+    assert "torch.where" in caught.value.hint

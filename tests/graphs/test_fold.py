@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 from onnx import parser
 
-from rtserve.graphs.fold import name_every_axis
+from rtserve.graphs.fold import add_initializer, fold_constants, name_every_axis
 from rtserve.graphs.sessions import cpu_session
 
 PADDED = """<ir_version: 9, opset_import: ["": 20]>
@@ -32,3 +32,61 @@ def test_a_pad_whose_input_has_no_known_rank_is_left():
     model = ir.from_proto(parser.parse_model(PADDED.replace("AXIS", "1").replace("VALUE", "")))
     name_every_axis(model)
     assert next(node for node in model.graph if node.op_type == "Pad").inputs[1].const_value.numpy().tolist() == [1, 2]
+
+
+FOLDED = """<ir_version: 9, opset_import: ["": 20]>
+g (float[N,4] x) => (float[N,4] y)
+<float[4] a={4,1,3,2}, int64[1] four={4}, int64[1] two={2}, int64 zero={0}, int64 stop={4}, int64 one={1},
+ uint8[4] q={1,2,3,4}, float scale={0.5}> {
+ STEPS
+ y = Add(x, c)
+}"""
+KNOWN = {
+    "several outputs": "l, r = Split<num_outputs=2>(a) c = Concat<axis=0>(r, l)",
+    "ranks": "c, i = TopK(a, four)",
+    "a shape": "c = ConstantOfShape<value=float[1] {2.5}>(four)",
+    "a range": "i = Range(zero, stop, one) c = Cast<to=1>(i)",
+    "where": "n = NonZero(a) m = Shape(n) t = Slice(m, one1, two) c0 = Cast<to=1>(t) c = Mul(a, c0)",
+    "scatter": "i = Unsqueeze(four3, one1) c = ScatterElements<axis=0>(a, four3, a3)",
+    "an activation": "c = Selu(a)",
+}
+KEPT = {
+    "draws": "c = RandomNormalLike(a)",
+    "draws of another kind": "b = Bernoulli(p) c = Mul(a, b)",
+    "what is quantized": "c = DequantizeLinear(q, scale)",
+}
+MORE = ", int64[1] one1={1}, int64[1] four3={3}, float[1] a3={7}, float[4] p={0.5,0.5,0.5,0.5}> {"
+
+
+def stepping(steps):
+    return ir.from_proto(parser.parse_model(FOLDED.replace("> {", MORE).replace("STEPS", steps)))
+
+
+@pytest.mark.parametrize("steps", KNOWN.values(), ids=KNOWN)
+def test_what_is_computed_of_constants_alone_is_one(steps):
+    model, x = stepping(steps), np.arange(8, dtype="f4").reshape(2, 4)
+    wanted = cpu_session(ir.to_proto(model).SerializeToString()).run(None, {"x": x})[0]
+    fold_constants(model)
+    assert [node.op_type for node in model.graph] == ["Add"]
+    np.testing.assert_array_equal(cpu_session(ir.to_proto(model).SerializeToString()).run(None, {"x": x})[0], wanted)
+
+
+@pytest.mark.parametrize("steps", KEPT.values(), ids=KEPT)
+def test_what_draws_and_what_is_quantized_stays(steps):
+    model = stepping(steps)
+    before = [node.op_type for node in model.graph]
+    fold_constants(model)
+    assert [node.op_type for node in model.graph] == before
+
+
+def test_whole_numbers_alone_are_folded_where_that_is_asked():
+    model = stepping("i = Range(zero, stop, one) j = Add(i, one) m = Cast<to=1>(j) k, l = TopK(a, four) c = Mul(m, k)")
+    fold_constants(model, whole=True)
+    assert [node.op_type for node in model.graph] == ["Cast", "TopK", "Mul", "Add"]
+
+
+def test_a_constant_of_rank_0_stays_one():
+    model = stepping("c = Selu(a)")
+    value = add_initializer(model, "n", np.array(3))
+    assert list(value.shape) == list(value.const_value.shape) == []
+    assert value.const_value.numpy().shape == ()

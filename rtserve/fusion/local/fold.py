@@ -9,20 +9,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import onnx_ir as ir
 
 from rtserve.fusion.ir.conv import any_conv_of
-from rtserve.fusion.ir.nodes import private_producer, producer
+from rtserve.fusion.ir.nodes import private_producer
 from rtserve.fusion.ir.passes import PassResult
 from rtserve.graphs.emit import Emitter
-from rtserve.graphs.fold import add_initializer, constant, fold_batchnorm, fold_constants, replace_value, supersede
+from rtserve.graphs.fold import constant, fold_batchnorm, fold_constants, replace_value, supersede
 
 __all__ = ["run"]
-
-SHAPELY = ("Cast", "CastLike", "Constant", "ConstantOfShape", "Dropout", "Expand", "Identity", "If", "Loop", "Scan", "Shape",
-           "Size", "Tile")  # fmt: skip
-"""Operators that are folded for what is known of shapes and types, beside those whose inputs are all constant."""
 
 
 def _idle(node: ir.Node) -> bool:
@@ -35,27 +30,6 @@ def _idle(node: ir.Node) -> bool:
     neutral = {"Mul": 1.0, "Div": 1.0, "Add": 0.0, "Sub": 0.0}.get(node.op_type)
     array = constant(node.inputs[1]) if neutral is not None else None
     return array is not None and array.size == 1 and array.ndim <= 1 and float(array.reshape(())) == neutral
-
-
-def _may_fold(node: ir.Node) -> bool:
-    """Whether constant folding may have a use for a node; where for none, its library (half a second) is not loaded."""
-    values = [value for value in node.inputs if value is not None]
-    if all(value.const_value is not None for value in values) or node.op_type in SHAPELY:
-        return True
-    shapes = [list(value.shape) for value in values if value.shape is not None]
-    if node.op_type == "Concat":
-        return len(values) < 2 or len(shapes) < len(values) or any(0 in shape for shape in shapes)
-    return node.op_type == "Reshape" and (not shapes or all(isinstance(dim, int) for dim in shapes[0]))
-
-
-def _settle(model: ir.Model, node: ir.Node) -> None:
-    """Let one known length taken out of a shape be constant; the library settles several, as a list, alone."""
-    shape = producer(node.inputs[0]) if node.op_type == "Gather" else None
-    if shape is None or shape.op_type != "Shape" or shape.attributes:
-        return
-    dims, place = shape.inputs[0].shape, constant(node.inputs[1])  # type: ignore[union-attr]
-    if dims is not None and place is not None and not place.ndim and isinstance(length := dims[int(place)], int):
-        supersede(model, node.outputs[0], add_initializer(model, "length", np.array(length, np.int64)))
 
 
 def _uncut(model: ir.Model, node: ir.Node) -> int:
@@ -80,10 +54,7 @@ def _uncut(model: ir.Model, node: ir.Node) -> int:
 def run(model: ir.Model) -> PassResult:
     """Fold in place."""
     before = model.graph.num_nodes()
-    for node in list(model.graph):
-        _settle(model, node)
-    if any(map(_may_fold, model.graph)):
-        fold_constants(model)
+    fold_constants(model)
     cut = sum(_uncut(model, node) for node in list(model.graph))
     norms = fold_batchnorm(model)
     idle = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
+from onnxscript import optimizer
 
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.ir.clean import clean
@@ -156,7 +157,7 @@ def test_constants_are_folded_only_where_there_may_be_some(idle, monkeypatch):
         return head(emit, emit("Identity", h) if idle else h, weights, 4, axes=(2,))
 
     asked = []
-    monkeypatch.setattr(fold, "fold_constants", asked.append)
+    monkeypatch.setattr(optimizer, "fold_constants", lambda model, **_: asked.append(model))
     result = fold.run(clean(network(body).clone_model()))
     assert (len(asked), result.changed) == (idle, idle)
 
