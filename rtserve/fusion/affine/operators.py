@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,8 @@ from rtserve.fusion.affine.value import Affine, inner_axes, static_dims
 from rtserve.fusion.ir.nodes import auto_padded, geometry_of
 from rtserve.fusion.ir.passes import Refused
 
-__all__ = ["average_pool", "dft", "gather", "matmul", "pad", "reduce", "reshape", "running_sum", "slices", "split"]
+__all__ = ["average_pool", "dft", "einsum", "expand", "gather", "matmul", "pad", "reduce", "reshape", "running_sum",
+           "slices", "split", "tile"]  # fmt: skip
 
 
 def reshape(node: ir.Node, value: Affine, *_: Any) -> Affine:
@@ -63,13 +65,27 @@ def _padded(array: np.ndarray, axis: int, *, width: np.ndarray, mode: Any) -> np
 
 
 def reduce(node: ir.Node, value: Affine, *_: Any) -> Affine:
-    """Carry an `Affine` through a sum or mean along axes that stay, of length 1."""
-    if not node.attributes.get_int("keepdims", 1):
-        raise Refused("its axes go")
+    """Carry an `Affine` through a sum or mean."""
     function: Any = np.mean if node.op_type == "ReduceMean" else np.sum
     for axis in inner_axes(node):
         value = value.along(axis, partial(function, keepdims=True))
-    return value
+    return value if node.attributes.get_int("keepdims", 1) else value.reshaped(static_dims(node.outputs[0]))
+
+
+def expand(node: ir.Node, value: Affine, *_: Any) -> Affine:
+    """Carry an `Affine` through an Expand."""
+    dims = static_dims(node.outputs[0])
+    if len(dims) != len(value.dims):
+        raise Refused("it puts axes in front")
+    return value.enlarged(dims)
+
+
+def tile(node: ir.Node, value: Affine, repeats: np.ndarray) -> Affine:
+    """Carry an `Affine` through a Tile of axes of length 1."""
+    dims = [n * int(times) for n, times in zip(value.dims, repeats[1:], strict=True)]
+    if repeats[0] != 1 or any(n not in (1, now) for n, now in zip(value.dims, dims, strict=True)):
+        raise Refused("it repeats more than one number")
+    return value.enlarged(dims)
 
 
 def running_sum(node: ir.Node, value: Affine, _: Any) -> Affine:
@@ -83,29 +99,67 @@ def running_sum(node: ir.Node, value: Affine, _: Any) -> Affine:
 def matmul(_: ir.Node, left: Any, right: Any) -> Affine:
     """Carry an `Affine` through a product with a matrix: behind it along the last axis, in front of it a spatial step."""
     if isinstance(left, Affine) and isinstance(right, np.ndarray) and right.ndim == 2:
-        return left.along(len(left.dims) - 1, lambda a, axis: np.moveaxis(np.moveaxis(a, axis, -1) @ right, -1, axis))
-    if isinstance(right, Affine) and isinstance(left, np.ndarray) and left.ndim == 2 and len(right.dims) == 2:
-        value: Affine = right.as_electrodes() if right.mixed else right
-        if value.electrode == 0:
-            n = len(left)
-            return value.spatial_step(left, np.zeros(n), np.zeros(n, np.int64))
+        made = left.along(len(left.dims) - 1, lambda a, axis: np.moveaxis(np.moveaxis(a, axis, -1) @ right, -1, axis))
+        return replace(made, dropped=left.dropped)  # 0 times what is left out is read
+    if isinstance(right, Affine) and isinstance(left, np.ndarray) and left.ndim == 2 <= len(right.dims):
+        at = len(right.dims) - 2
+        if right.electrode == at or (right.mixed and at == 0):
+            return right.product(left)
     raise Refused("a matrix product of an unusual kind")
 
 
-def average_pool(node: ir.Node, value: Affine) -> Affine:
-    """Carry an `Affine` through an average pool along time."""
-    import torch
+def einsum(node: ir.Node, *operands: Any) -> Affine:
+    """Carry an `Affine` through an Einsum with a constant: a product over electrodes, or one along other axes."""
+    terms, _, out = (node.attributes.get_string("equation") or "").replace(" ", "").partition("->")
+    place = next(k for k, one in enumerate(operands) if isinstance(one, Affine))
+    value: Affine = operands[place]
+    array = operands[not place]
+    mine, other = (*terms.split(","), "", "")[:2][:: -1 if place else 1]
+    unusual = "." in terms or len(operands) != 2 or isinstance(array, Affine) or len({*mine}) != len(value.dims) + 1
+    if unusual or mine[0] != out[:1] or mine[0] in other:
+        raise Refused("an Einsum of an unusual kind")
+    lead = mine[1] if value.mixed else "" if value.electrode is None else mine[value.electrode + 1]
+    if lead and lead in other:
+        new = other.replace(lead, "")
+        if len(new) != 1 or new in mine or mine.replace(lead, new) != out:
+            raise Refused("an Einsum of an unusual kind")
+        return value.product(array if other[1] == lead else array.T)
+    if lead and (lead not in out or (value.mixed and out[1] != lead)):
+        raise Refused("an Einsum of an unusual kind")
+    electrode = None if value.electrode is None else out.index(lead) - 1
+    return value.mapped(lambda a: np.einsum(f"{mine},{other}->{out}", a, array, optimize=True), electrode)
 
-    kernel = list(node.attributes.get_ints("kernel_shape") or ())
-    strides, dilations, pads = geometry_of(node, len(kernel))
-    if node.attributes.get_int("ceil_mode", 0) or any(pads) or auto_padded(node) or set(dilations) - {1}:
-        raise Refused("an average pool with padding, or dilated")
-    if value.electrode is not None and (value.electrode == 0 or kernel[value.electrode - 1] != 1):
-        raise Refused("it pools over electrodes")
-    pool = getattr(torch.nn.functional, f"avg_pool{len(kernel)}d")
-    return value.mapped(
-        lambda a: pool(torch.from_numpy(np.ascontiguousarray(a)), kernel, strides).numpy(), value.electrode
-    )
+
+def average_pool(node: ir.Node, value: Affine) -> Affine:
+    """Carry an `Affine` through an average pool, one axis after the other."""
+    rank = len(value.dims) - 1
+    if auto_padded(node):
+        raise Refused("automatic padding")
+    strides, dilations, pads = geometry_of(node, rank)
+    kernel = node.attributes.get_ints("kernel_shape") or ()
+    counted = bool(node.attributes.get_int("count_include_pad", 0))
+    made = static_dims(node.outputs[0])[1:]
+    for k, form in enumerate(zip(kernel, strides, dilations, pads[:rank], pads[rank:], made, strict=True)):
+        if form[:2] != (1, 1) or any(form[3:5]):
+            value = value.along(k + 1, partial(_averaged, form=form, counted=counted))
+    return value
+
+
+def _averaged(array: np.ndarray, axis: int, *, form: tuple[int, ...], counted: bool) -> np.ndarray:
+    """Return means along an axis: taps, stride, dilation, pads, and how many of them; padding is counted or not."""
+    taps, stride, dilation, left, right, n_out = form
+    n = array.shape[axis]
+    at = stride * np.arange(n_out)[:, None] + dilation * np.arange(taps) - left
+    count = ((at >= 0) & (at < n)).sum(1)
+    if not count.all() or (counted and at.max() >= n + right):
+        raise Refused("its windows reach beyond the padding")
+    beyond = max(int(at.max()) + 1 - n, 0)
+    padded = np.moveaxis(_padded(array, axis, width=np.array([left, beyond]), mode="constant"), axis, -1)
+    span = stride * (n_out - 1) + 1
+    total = padded[..., :span:stride].copy()
+    for tap in range(dilation, dilation * taps, dilation):
+        total += padded[..., tap : tap + span : stride]
+    return np.moveaxis(total / (taps if counted else count), -1, axis)
 
 
 def dft(node: ir.Node, value: Affine, length: Any = None, *_: Any) -> Affine:

@@ -97,6 +97,8 @@ def _worthwhile(model: ir.Model, found: Trace, result: PassResult) -> list[ir.Va
     """
     chosen: dict[ir.Value, int] = {}
     for value in _frontier(model, found):
+        if not (found.values[value].mixed or found.ends_at(value)):
+            continue  # what reads it says why
         with result.at(value.producer()):  # type: ignore[arg-type]
             chosen[value] = _less(value, found)
     while chosen:

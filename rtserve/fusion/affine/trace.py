@@ -15,11 +15,14 @@ import numpy as np
 import onnx_ir as ir
 
 from rtserve.fusion.affine import arithmetic, operators
+from rtserve.fusion.affine.arithmetic import NotLinear
 from rtserve.fusion.affine.operator import LARGEST
 from rtserve.fusion.affine.trace_conv import conv
 from rtserve.fusion.affine.value import Affine, static_dims
 from rtserve.fusion.ir.nodes import computing
 from rtserve.fusion.ir.passes import Refused
+from rtserve.fusion.ir.traits import Trait
+from rtserve.fusion.ir.traits import operators as operators_with
 from rtserve.graphs.fold import constant
 from rtserve.graphs.macs import node_macs
 
@@ -61,6 +64,10 @@ class Trace:
         naive = 2 * math.prod(made.dims) * made.dims[-2] if node.op_type == "DFT" else 0  # as onnxruntime transforms
         return max(made.folded, 1) * (naive or node_macs(node))
 
+    def ends_at(self, value: ir.Value) -> bool:
+        """Whether a non-linearity reads a value."""
+        return any(isinstance(self.refusals.get(reader), NotLinear) for reader in value.consumers())
+
     def stops_at(self, value: ir.Value) -> bool:
         """Whether something that is not affine reads a value."""
         return any(reader in self.refusals for reader in value.consumers())
@@ -93,7 +100,11 @@ def _carried(node: ir.Node, found: Trace) -> list[Affine]:
     """Return what a node makes of affine values."""
     handler = _HANDLERS.get(node.op_type) or _OF_SEVERAL.get(node.op_type)
     if handler is None:
-        raise Refused("not linear")
+        raise (
+            Refused("operators of its kind are not followed")
+            if node.op_type in _NOT_FOLLOWED
+            else NotLinear("not linear")
+        )
     inputs = [_input(value, found) for value in node.inputs]
     affine = [isinstance(value, Affine) for value in inputs]
     if node.op_type in _HANDLERS and affine != [True] + [False] * (len(affine) - 1):
@@ -116,6 +127,8 @@ def _input(value: ir.Value | None, found: Trace) -> Affine | np.ndarray | None:
     array = constant(value)
     if array is None:
         raise Refused("an input is neither affine nor constant")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise Refused("a constant is not finite")
     return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
@@ -132,6 +145,8 @@ _HANDLERS: dict[str, _Handler] = {
     "BatchNormalization": arithmetic.batchnorm,
     **dict.fromkeys(("ReduceMean", "ReduceSum"), operators.reduce),
     "CumSum": operators.running_sum,
+    "Expand": operators.expand,
+    "Tile": operators.tile,
     "AveragePool": operators.average_pool,
     "DFT": operators.dft,
     "Conv": conv,
@@ -145,5 +160,8 @@ _OF_SEVERAL: dict[str, _Handler] = {
     "Sub": partial(arithmetic.add, sign=-1.0),
     "Where": arithmetic.where,
     "MatMul": operators.matmul,
+    "Einsum": operators.einsum,
 }
 """What is linear in some of its inputs."""
+_NOT_FOLLOWED = {"Resize", "Upsample", "Shape", *operators_with(Trait.AFFINE | Trait.WEIGHS)}
+"""What is linear, or reads no number, and has no handler."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import onnx_ir as ir
@@ -121,6 +121,27 @@ class Affine:
             return self
         return self.along(axis, lambda a, at: np.take(a, numbers, axis=at))
 
+    def enlarged(self, dims: Sequence[int]) -> Affine:
+        """Return the value repeated along axes of length 1, electrodes too."""
+        value = self
+        if self.mixed and dims[0] != self.dims[0]:
+            value = self.as_electrodes()
+        for axis in np.flatnonzero(np.not_equal(self.dims, dims)).tolist():
+            if value.mixed:
+                raise Refused("it repeats a number after the spatial step")
+            value = value.along(axis, partial(_repeated, times=dims[axis]))
+        return value
+
+    def product(self, matrix: np.ndarray) -> Affine:
+        """Return electrodes, or what a spatial step made of them, times a matrix (rows, electrodes): a spatial step."""
+        value, n = self.as_electrodes() if self.mixed else self, len(matrix)
+        if value.electrode == 0 and len(value.dims) == 2:
+            return value.spatial_step(matrix, np.zeros(n), np.zeros(n, np.int64))
+        if value.electrode is None:
+            raise Refused("a matrix product of an unusual kind")
+        made = value.along(value.electrode, lambda a, at: np.moveaxis(np.tensordot(matrix, a, (1, at)), 0, at))
+        return replace(made, dropped=value.dropped)  # 0 times what is left out is read
+
     def spatial_step(self, weights: np.ndarray, shift: np.ndarray, source: np.ndarray) -> Affine:
         """Return what weighs the electrodes, weights (features, electrodes); each output reads one of the filters."""
         shape = (len(self.response), len(weights), *self.response.shape[2:])
@@ -133,16 +154,16 @@ class Affine:
             electrode=None, mix=weights @ self.mix, mixed=True, bank=1,
         )  # fmt: skip
 
-    def as_electrodes(self) -> Affine:
+    def as_electrodes(self, why: str = "it splits, mixes or moves spatial filters") -> Affine:
         """Return mixed electrodes as electrodes, which they still are while nothing has told them apart.
 
         Raises
         ------
         Refused
-            Where each has a filter of its own.
+            Where each has a filter of its own, for that reason.
         """
-        if (self.response != self.response[:, :1]).any():
-            raise Refused("it splits, mixes or moves spatial filters")
+        if any((one != one[:1]).any() for one in self.response):
+            raise Refused(why)
         return replace(self, response=self.response[:, :1], bias=self.bias[0][:, None], electrode=0, mixed=False)
 
     def reshaped(self, dims: tuple[int, ...]) -> Affine:
@@ -161,6 +182,8 @@ class Affine:
             front = math.prod(self.dims[:electrode])
             starts = (k for k, dim in enumerate(dims) if dim == len(self.mix) and math.prod(dims[:k]) == front)
             electrode = next(starts, None)
+            if electrode is None and len(self.mix) == 1 == self.bank:
+                return self.mapped(lambda a: a.reshape(len(a), *dims), None)  # one alone needs no axis
         if size != math.prod(self.dims) or (electrode is None) != (self.electrode is None):
             raise Refused("a reshape mixes the electrode axis with another")
         reduced = tuple(1 if axis == electrode else dim for axis, dim in enumerate(dims))
@@ -174,6 +197,10 @@ class Affine:
             return self.as_electrodes().transposed(perm)
         electrode = None if self.electrode is None else perm.index(self.electrode + 1) - 1
         return self.mapped(lambda a: a.transpose(perm), electrode)
+
+
+def _repeated(array: np.ndarray, axis: int, *, times: int) -> np.ndarray:
+    return np.repeat(array, times, axis)
 
 
 def side_by_side(values: Sequence[Affine], axis: int) -> Affine:

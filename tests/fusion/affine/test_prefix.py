@@ -295,15 +295,3 @@ def test_a_product_with_a_matrix_reads_no_sample_that_the_network_does_not(body,
     got, expected = OnnxruntimeRunner(fused).infer(x), OnnxruntimeRunner(graph).infer(x)
     assert np.isfinite(expected).all()
     np.testing.assert_allclose(got, expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("how", [{"auto_pad": "SAME_UPPER"}, {"dilations": [1, 2]}, {"pads": [0, 1, 0, 1]}], ids=str)
-def test_a_pool_that_pads_or_is_dilated_is_no_plain_mean(how):
-    def body(emit, x, weights):
-        rows = emit("AveragePool", emit("Unsqueeze", x, [1]), kernel_shape=[1, 3], **how)
-        y = emit("Conv", rows, weights(8, 1, N_CHANS, 1))
-        return head(emit, emit("Relu", emit("Squeeze", y, [2])), weights, 8, axes=(2,))
-
-    model = clean(network(body).clone_model())
-    found = prefix.run(model)
-    assert any("an average pool with padding, or dilated" in one.reason for one in found.refused)
