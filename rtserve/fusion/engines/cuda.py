@@ -13,4 +13,4 @@ CUDA = Engine(name="cuda")
 CONVOLVED, PACKED, SEAMS, SCALED, JOINED = 3, 2, 6, 2, 1
 """Kernels that a convolution of the window launches (zeros around it, its windows unfolded, the product), samples that are
 gathered for it, seam windows that are gathered and multiplied by themselves, a factor and what it is short of, and putting
-pieces together."""
+pieces together. They are counted; `benchmarks/engine_tables.py` times none of them."""

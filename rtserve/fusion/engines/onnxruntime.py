@@ -21,7 +21,11 @@ FUSED = ("Relu", "LeakyRelu")
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What work takes in onnxruntime on one core with AVX-512, as measured; microseconds where a name ends in ``_us``."""
+    """What work takes in onnxruntime on one core, in microseconds where a name ends in ``_us``.
+
+    `benchmarks/engine_tables.py` measures it again; the values here are of one with AVX-512, found when their passes were
+    written.
+    """
 
     # multiply-adds of a dense convolution, of a depthwise one along time, of a dense one of one block of outputs, those of
     # zero that fill it counted, and of the products of a transposed one

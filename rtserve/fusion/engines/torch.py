@@ -13,4 +13,5 @@ __all__ = ["COPIED_US", "MACS_PER_US", "NODE_US", "SEAMS_US", "TORCH"]
 TORCH = Engine(name="torch")
 MACS_PER_US, NODE_US, COPIED_US, SEAMS_US = 60_000, 2.0, 0.00018, 65.0
 """Multiply-adds of a convolution of the window in a microsecond; microseconds of a small node, of a number copied, and of
-what gathers seam windows by themselves. As measured on one core with AVX-512."""
+what gathers seam windows by themselves. `benchmarks/engine_tables.py` measures them again; the values here are of one core
+with AVX-512, found when the pass was written."""
