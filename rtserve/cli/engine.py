@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from rtserve.cli.choice import OneOf
-from rtserve.graphs.engines import engine_called
+from rtserve.graphs.engines import ENGINES, engine_called, layout_hint
 
 __all__ = ["EngineChoice"]
 
@@ -16,5 +16,8 @@ class EngineChoice(OneOf):
     """Some of `rtserve.graphs.engines.ENGINES`; a former name is taken for today's."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return today's name of an engine."""
-        return super().convert(engine_called(value), param, ctx)
+        """Return today's name of an engine; `click.BadParameter` where it is none of them."""
+        name = engine_called(value)
+        if name not in self.choices and name in (*ENGINES, "auto", "all"):
+            raise click.BadParameter(f"{name!r} is no layout: {layout_hint(name)}", ctx=ctx, param=param)
+        return super().convert(name, param, ctx)

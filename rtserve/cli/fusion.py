@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 @click.option("--scale", default=1.0, help="Calibration: factor on the merged output.")
 @click.option("--offset", default=0.0, help="Calibration: added after the factor.")
 @click.option("--clip", metavar="LOW,HIGH", help="Calibration: bounds, applied last.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .onnx to write.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The .onnx to write, folder and all."
+)
 @click.option("--passes", metavar="NAMES", help="Run only these passes (comma-separated).")
 @click.option("--no-optimize", is_flag=True, help="Join without any pass.")
 @click.option("--explain", is_flag=True, help="Say which passes were applied or refused, and why.")

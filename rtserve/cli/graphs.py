@@ -21,7 +21,9 @@ _SECONDS = click.FloatRange(0, min_open=True)
 @click.option("--exporter", default="", help="FILE.py, FILE.py:NAME or package.module:NAME; a hub's model needs none.")
 @click.option("--network", default="", metavar="NAME", help="Class of braindecode.models, where a hub's card lacks it.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting for the exporter; repeatable.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .onnx to write.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The .onnx to write, folder and all."
+)
 @click.option("--timeout", "timeout_s", type=_SECONDS, default=600.0, show_default=True, help="For the torch exporter.")
 @click.option("--weights", default="", metavar="KEY", help="Which weights, where CHECKPOINT holds several (EMA).")
 @click.option("--unit", type=OneOf(["V", "mV", "uV", "1"]), help="Of its windows, where nothing says it.")

@@ -237,11 +237,11 @@ def _require_known(passes: Sequence[str]) -> None:
 def layout_of(engine: str) -> str:
     """Return the name of an engine that graphs are laid out for."""
     from rtserve.fusion.engines import ENGINES
-    from rtserve.graphs.engines import engine_called
+    from rtserve.graphs.engines import engine_called, layout_hint
 
     engine = engine_called(engine)
     if engine not in ENGINES:
-        raise InputError(f"unknown engine {engine!r}", hint=f"graphs are laid out for {' or '.join(ENGINES)}")
+        raise InputError(f"unknown engine {engine!r}", hint=layout_hint(engine))
     return engine
 
 

@@ -82,6 +82,7 @@ def fuse_to_file(
         "output_spec": str(graph.output_spec),
         "passes": [dataclasses.asdict(outcome) for outcome in report.outcomes],
         "macs": {"before": report.macs_before, "after": report.macs_after},
+        "uncounted": report.uncounted,
         "nodes": {"before": report.nodes_before, "after": report.nodes_after},
         "parity": parity.to_dict() | {"summary": parity.summary()} if parity else None,
         "coupled": graph.output_spec.coupled,
@@ -133,6 +134,8 @@ def fuse_text(report: dict[str, Any], *, explain: bool) -> str:
         f"  removed branch {r['branch']} ({r['member_name']}, {r['view']}): {r['why']}" for r in report["removed"]
     ]
     macs, nodes = report["macs"], report["nodes"]
+    work = f"{macs['before'] / 1e6:.2f} M -> {macs['after'] / 1e6:.2f} M multiply-adds per window"
+    work = f"not counted: the shapes at {report['uncounted']} are not known" if report["uncounted"] else work
     return "\n".join(
         [
             f"{report['output']}  {report['members']} member{'s' * (report['members'] > 1)} x {len(report['views'])}"
@@ -142,8 +145,7 @@ def fuse_text(report: dict[str, Any], *, explain: bool) -> str:
             *_assumed_lines(report["assumed"], report["stated"]),
             *removed,
             *(f"  {line}" for line in (report["explain"].splitlines()[:-1] if explain else ())),
-            f"  work    {macs['before'] / 1e6:.2f} M -> {macs['after'] / 1e6:.2f} M multiply-adds per window,"
-            f" {nodes['before']} -> {nodes['after']} nodes",
+            f"  work    {work}, {nodes['before']} -> {nodes['after']} nodes",
             f"  parity  {report['parity']['summary'] if report['parity'] else 'not checked'}",
             *([f"          {report['laid_out']}"] if report["laid_out"] else []),
             f"  sha256  {report['sha256']}",

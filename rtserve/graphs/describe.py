@@ -50,10 +50,10 @@ def describe_graph(path: Path) -> dict[str, Any]:
         As `rtserve.graphs.graph.Graph.load`.
     """
     from rtserve.graphs.graph import Graph
-    from rtserve.graphs.macs import count_macs
+    from rtserve.graphs.macs import work_of
 
     graph = Graph.load(path)
-    model = graph.model
+    model, work = graph.model, work_of(graph.model)
     operators = Counter(node.op_type for node in model.graph.all_nodes())
     batch = model.graph.inputs[0].shape
     return {
@@ -67,7 +67,7 @@ def describe_graph(path: Path) -> dict[str, Any]:
         "opset": model.opset_imports.get("", 0),
         "ir_version": model.ir_version,
         "parameters": graph.n_parameters,
-        "multiply_adds": count_macs(model),
+        "multiply_adds": None if work.unknown else work.macs,
         "nodes": model.graph.num_nodes(),
         "operators": dict(sorted(operators.items())),
         "provenance": {"kind": graph.provenance.kind, **graph.provenance.details},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ENGINES", "ENGINE_NAMES", "LAYOUTS", "engine_called"]
+__all__ = ["ENGINES", "ENGINE_NAMES", "LAYOUTS", "engine_called", "layout_hint"]
 
 ENGINE_NAMES = {
     "onnxruntime": "onnxruntime",
@@ -23,3 +23,13 @@ FORMER = {"torch_plan": "torch"}
 def engine_called(name: str) -> str:
     """Return today's name of an engine."""
     return FORMER.get(name, name)
+
+
+def layout_hint(name: str) -> str:
+    """Return what graphs are laid out for, and what to do with a name that `rtserve bench` takes and that is no layout."""
+    said = f"graphs are laid out for {' or '.join(LAYOUTS)}"
+    measured = name in (*ENGINES, "auto", "all") and name not in LAYOUTS
+    return (
+        f"{said}; {name} is for measuring, which any graph can be: rtserve bench GRAPH --engine {name}" * measured
+        or said
+    )

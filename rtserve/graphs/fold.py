@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 _LARGEST_CONSTANT = 1 << 28
-SHAPELY = ("Cast", "CastLike", "Constant", "ConstantOfShape", "Dropout", "Expand", "Identity", "If", "Loop", "Scan", "Shape",
-           "Size", "Tile")  # fmt: skip
+SHAPELY = ("Cast", "CastLike", "ConcatFromSequence", "Constant", "ConstantOfShape", "Dropout", "Expand", "Identity", "If",
+           "Loop", "Scan", "SequenceAt", "SequenceConstruct", "Shape", "Size", "SplitToSequence", "Tile")  # fmt: skip
 """Operators that are folded for what is known of shapes and types, beside those whose inputs are all constant."""
 DRAWS = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 """Operators that give other numbers each time."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COUNTED",
     "Cost",
+    "Work",
     "count_macs",
     "infer_shapes",
     "macs_of",
@@ -25,6 +26,7 @@ __all__ = [
     "renew_shapes",
     "shaped_and_counted",
     "shapes_at",
+    "work_of",
 ]
 
 
@@ -112,18 +114,35 @@ def macs_of(op: str, output: _Shape, first: _Shape, second: _Shape, transposed: 
     return _product(output) * (inner if isinstance(inner, int) else 1)
 
 
-def count_macs(model: ir.Model) -> int:
+class Work(NamedTuple):
+    """The multiply-adds of a model per window, and of which node they are not known; an empty text where of none."""
+
+    macs: int
+    unknown: str = ""
+
+
+def work_of(model: ir.Model) -> Work:
     """Return the multiply-adds of a model per window (convolutions both ways, Gemm, MatMul), shapes taken at batch 1."""
+    costs = node_costs(model)
+    lacking = [node for node, cost in zip(model.graph, costs, strict=True) if not cost.counted]
+    named = [f"{node.op_type} {node.outputs[0].name}" for node in lacking[:1]]
+    more = [f"{len(lacking) - 1} more"] if len(lacking) > 1 else []
+    return Work(sum(cost.macs for cost in costs), " and ".join(named + more))
+
+
+def count_macs(model: ir.Model) -> int:
+    """Return the multiply-adds of a model as `work_of` does, as far as its shapes are known."""
     import onnx_ir as ir
 
     return _macs_of(ir.serde.serialize_model(model))
 
 
 class Cost(NamedTuple):
-    """What a node costs for one window: multiply-adds, and how many numbers it gives."""
+    """What a node costs for one window: multiply-adds, how many numbers it gives, and whether its shapes tell."""
 
     macs: int
     numbers: int
+    counted: bool = True
 
 
 def node_costs(model: ir.Model) -> list[Cost]:
@@ -155,12 +174,15 @@ def _costs_of(proto: onnx.ModelProto) -> list[Cost]:
     shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     found = []
     for node in graph.node:
-        macs, output = 0, shapes.get(node.output[0])
+        macs, known, output = 0, True, shapes.get(node.output[0])
         if node.op_type in COUNTED:
             first, second = (shapes.get(name) for name in node.input[:2])
             transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
             macs = macs_of(node.op_type, output, first, second, transposed)
-        found.append(Cost(macs, _product(output)))
+            known = all(
+                shape is not None and all(isinstance(dim, int) for dim in shape) for shape in (output, first, second)
+            )
+        found.append(Cost(macs, _product(output), known))
     return found
 
 

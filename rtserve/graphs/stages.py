@@ -188,7 +188,7 @@ def _layers(model: ir.Model, costs: list[Cost]) -> tuple[Stage, ...]:
             what=layer.what,
             macs=sum(cost.macs for cost in costs[layer.first : layer.last + 1]),
             nodes=layer.last + 1 - layer.first,
-            counted=layer.counted,
+            counted=layer.counted and all(cost.counted for cost in costs[layer.first : layer.last + 1]),
         )
         for layer in layers_of(model)
     )

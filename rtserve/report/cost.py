@@ -90,7 +90,8 @@ def _bench_figures(name: str, document: Mapping[str, Any], evaluations: Sequence
 def _work_figures(fusions: Sequence[Document], evaluations: Sequence[Document]) -> list[Figure]:
     """Return a picture for each set of windows on which at least two fused graphs were scored that nobody timed."""
     names = {evaluation["graph_sha256"]: name for name, evaluation in evaluations}
-    costs = {d["sha256"]: (names.get(d["sha256"], name), d["macs"]["after"] / 1e6) for name, d in fusions}
+    known = [(name, document) for name, document in fusions if not document.get("uncounted")]
+    costs = {d["sha256"]: (names.get(d["sha256"], name), d["macs"]["after"] / 1e6) for name, d in known}
     return _scored_figures(costs, evaluations, title="By work: not timed", cost_label="multiply-adds per window, M")
 
 

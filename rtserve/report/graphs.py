@@ -54,7 +54,7 @@ def _rows(digest: str, name: str, material: Material, judged: Judged) -> list[di
     zips = [one.name for one in material.sides if one.kind == "zip" and digest in one.graphs]
     about = {
         "time per window, us": "; ".join(_times(digest, material.benches)) or None,
-        "multiply-adds, M": fusion["macs"]["after"] / 1e6 if fusion else None,
+        "multiply-adds, M": fusion["macs"]["after"] / 1e6 if fusion and not fusion.get("uncounted") else None,
         "members x views": _branches(side, fusion),
         "parameters": f"{side.parameters:,}" if side and side.parameters else None,
         "in the zip": ", ".join(zips) or None,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rtserve.graphs.graph import Graph
-from rtserve.graphs.macs import count_macs
+from rtserve.graphs.macs import work_of
 
 __all__ = ["Told", "hub_card"]
 
@@ -113,7 +113,7 @@ def _title(graph: Graph) -> str:
 
 
 def _what(graph: Graph) -> list[str]:
-    spec = graph.input_spec
+    spec, work = graph.input_spec, work_of(graph.model)
     rows = [
         ("takes `x`", f"(batch, {spec.n_chans}, {spec.n_times}) float32: {_plain(spec)}"),
         ("channels", _plain(", ".join(spec.ch_names), 2000) if spec.ch_names else UNKNOWN),
@@ -126,7 +126,8 @@ def _what(graph: Graph) -> list[str]:
         ("form", graph.output_spec.form or UNKNOWN),
         (
             "work",
-            f"{count_macs(graph.model) / 1e6:.2f} M multiply-adds a window, {graph.n_parameters:,} numbers stored",
+            f"{UNKNOWN if work.unknown else f'{work.macs / 1e6:.2f} M'} multiply-adds a window,"
+            f" {graph.n_parameters:,} numbers stored",
         ),
     ]
     notes = (

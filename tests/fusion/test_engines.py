@@ -4,6 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from rtserve.cli.main import cli
+from rtserve.errors import InputError
 from rtserve.fusion.engines import ENGINES
 from rtserve.fusion.fuse import fuse
 from rtserve.fusion.run.order import PASSES, PORTABLE, passes_for
@@ -75,3 +76,14 @@ def test_a_graph_for_either_engine_has_nothing_for_blocks_alone():
     applied = graph.provenance.details["passes"]
     assert "layout" in applied
     assert not {one.name for one in PASSES if one.blocked} & set(applied)
+
+
+@pytest.mark.parametrize("name", ["reference", "auto", "all"])
+def test_an_engine_for_measuring_is_no_layout_and_it_is_said_where_it_is_one(name, tmp_path):
+    with pytest.raises(InputError) as caught:
+        fuse([network()], engine=name)
+    said = CliRunner().invoke(cli, ["fuse", str(network().save(tmp_path / "m.onnx")), "-o", "f.onnx", "--engine", name])
+    assert said.exit_code == 2
+    for text in (caught.value.hint, " ".join(said.output.split())):
+        assert f"rtserve bench GRAPH --engine {name}" in text
+        assert "laid out for onnxruntime or openvino" in text

@@ -8,7 +8,9 @@ from onnx import numpy_helper, parser
 from rtserve.errors import InputError
 from rtserve.fusion.fuse import fuse, fuse_with_report
 from rtserve.fusion.join import empty_model, prepare_member
+from rtserve.fusion.report import fuse_text, fuse_to_file
 from rtserve.fusion.views import parse_views
+from rtserve.graphs.describe import describe_graph
 from rtserve.graphs.emit import Emitter, inline_many
 from rtserve.graphs.graph import Graph
 from rtserve.graphs.parity import relative_error
@@ -171,3 +173,21 @@ def test_a_branch_on_the_windows_is_refused_by_name():
     with pytest.raises(InputError, match=r"a.onnx has control flow .*: If b \(of k\)") as caught:
         prepare_member(graph, "a.onnx")
     assert "torch.where" in caught.value.hint
+
+
+def test_work_whose_shapes_are_not_known_is_said_to_be_so(tmp_path):
+    text = f"""<ir_version: 9, opset_import: ["": 20]>
+chosen (float[N,{C},{T}] x) => (float[N,1] y) <int64[1] mean={{2}}>
+{{ t = Compress<axis=2>(x, kept) c = Conv(t, w) r = Relu(c) m = ReduceMean<keepdims=0>(r, mean) y = Gemm(m, last) }}"""
+    model = parser.parse_model(text)
+    model.graph.initializer.append(numpy_helper.from_array(np.arange(T) % 3 > 0, "kept"))
+    for name, array in weights({"w": (6, C, 3), "last": (6, 1)}).items():
+        model.graph.initializer.append(numpy_helper.from_array(array.astype("f4"), name))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    report = fuse_to_file([tmp_path / "m.onnx"], tmp_path / "new" / "f.onnx", views="identity,roll:+3")
+    said = fuse_text(report, explain=True)
+    assert "  work    not counted: the shapes at Conv " in said
+    assert " M ->" not in said
+    assert "Conv" in report["uncounted"]
+    assert describe_graph(tmp_path / "new" / "f.onnx")["multiply_adds"] is None
+    assert not all(row[-1] for row in report["stages"]["rows"])

@@ -21,7 +21,7 @@ from rtserve.errors import ParityError, RtserveError
 from rtserve.graphs.answers import Answers, answer_windows
 from rtserve.graphs.engines import ENGINE_NAMES
 from rtserve.graphs.graph import Graph
-from rtserve.graphs.macs import count_macs
+from rtserve.graphs.macs import work_of
 from rtserve.graphs.parity import ILL, UNEQUAL, ParityCase, ParityReport, compare_outputs, probe_inputs, relative_error
 from rtserve.graphs.runners import OnnxruntimeRunner, PlanRunner, make_runner
 from rtserve.graphs.witness import Answer, Testimony, hear
@@ -62,7 +62,8 @@ class Reference:
         self.graph, self.brief, self.alone = graph, brief, alone
         scales = {"scales": (1e-5, 1.0, 1e2), "batches": (1, 2)} if brief else {}
         self.probes = probe_inputs(graph.input_spec, seed=seed, **scales)  # type: ignore[arg-type]
-        self.macs = macs = count_macs(graph.model)
+        self.work = work_of(graph.model)
+        macs = self.work.macs
         if macs > HEAVY:
             self.probes = [probe for i, probe in enumerate(self.probes) if (i // 2 + i) % 2 == 0]
         self.probes = _nested(self.probes)

@@ -40,10 +40,10 @@ class Outcome:
     macs_after: int = 0
     refused: tuple[Refused, ...] = ()
 
-    def line(self) -> str:
-        """Return the outcome as one line."""
+    def line(self, *, counted: bool = True) -> str:
+        """Return the outcome as one line, without multiply-adds where they are not `counted`."""
         macs = f"  {self.macs_before / 1e6:.2f} M -> {self.macs_after / 1e6:.2f} M multiply-adds" * (
-            self.status == "applied" and self.macs_before != self.macs_after
+            counted and self.status == "applied" and self.macs_before != self.macs_after
         )
         return f"{self.status:<8} {self.name:<18} {self.subject}: {self.reason}{macs}"
 
@@ -60,6 +60,8 @@ class OptimizationReport:
         Multiply-adds per window of the plain join and of the result.
     nodes_before, nodes_after : int
         Nodes of both.
+    uncounted : str
+        The nodes whose shapes do not tell their multiply-adds, which are left out then; empty where all are counted.
     parity : ParityReport or None
         The result against the join in float64.
     laid_out : ParityReport or str
@@ -79,12 +81,12 @@ class OptimizationReport:
     laid_out: ParityReport | str = ""
     timings: dict[str, Any] | None = None
     members: tuple[str, ...] = ()
+    uncounted: str = ""
 
     def explain(self) -> str:
         """Return the report as lines for a person."""
-        lines = [outcome.line() for outcome in self.outcomes]
-        total = (
-            f"multiply-adds per window {self.macs_before / 1e6:.2f} M -> {self.macs_after / 1e6:.2f} M,"
-            f" nodes {self.nodes_before} -> {self.nodes_after}"
-        )
+        lines = [outcome.line(counted=not self.uncounted) for outcome in self.outcomes]
+        macs = f"{self.macs_before / 1e6:.2f} M -> {self.macs_after / 1e6:.2f} M"
+        macs = f"not counted (the shapes at {self.uncounted} are not known)" if self.uncounted else macs
+        total = f"multiply-adds per window {macs}, nodes {self.nodes_before} -> {self.nodes_after}"
         return "\n".join([*lines, total])

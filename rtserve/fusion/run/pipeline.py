@@ -26,7 +26,7 @@ from rtserve.fusion.run.running import DEFECTS, failed, holds, judged, run_passe
 from rtserve.fusion.run.spilled import spilled, us_of
 from rtserve.fusion.run.stages import Networks, networks_of, note_work, recorded
 from rtserve.graphs.graph import Graph
-from rtserve.graphs.macs import count_macs
+from rtserve.graphs.macs import work_of
 from rtserve.graphs.parity import ParityReport
 
 __all__ = ["optimize_graph"]
@@ -110,10 +110,11 @@ def optimize_graph(
         Where the result does not give the join's numbers.
     """
     reference = Reference(joined, seed=seed, alone=not joined.output_spec.coupled) if check else None
-    before = reference.macs if reference is not None else count_macs(joined.model)
+    work = reference.work if reference is not None else work_of(joined.model)
     plain = {digest: mark_layers(members[digest], number) for digest, number in plan.distinct.items()}
     task = _Task(joined=joined, graphs=graphs, names=names, plan=plan, wanted=passes, engine=ENGINES[engine], seed=seed,
-                 reference=reference, before=before, members=plain, networks=networks_of(plain, graphs, plan))  # fmt: skip
+                 reference=reference, before=work.macs, members=plain,
+                 networks=networks_of(plain, graphs, plan))  # fmt: skip
     outcomes: list[Outcome] = []
     model, timings = joined.model, None
     if passes is None or passes:
@@ -130,10 +131,12 @@ def optimize_graph(
     if reference is not None:
         parity = reference.report(result)
         parity.require(hint=reference.cure(parity))
+    now = work_of(result.model)
     report = OptimizationReport(
         outcomes=tuple(outcomes),
-        macs_before=before,
-        macs_after=count_macs(result.model),
+        macs_before=work.macs,
+        macs_after=now.macs,
+        uncounted=work.unknown or now.unknown,
         nodes_before=joined.model.graph.num_nodes(),
         nodes_after=result.model.graph.num_nodes(),
         parity=parity,

@@ -243,7 +243,8 @@ def _stage(found: _Found, key: Key, spans: Mapping[Key, range], networks: Networ
         macs=found.macs,
         loop=networks.loop(key.network, layers),
         nodes=len(found.costs),
-        counted=all(networks.layers[key.network][layer].counted for layer in layers),
+        counted=all(cost.counted for _, cost in found.costs)
+        and all(networks.layers[key.network][layer].counted for layer in layers),
     )
 
 
