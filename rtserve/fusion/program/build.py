@@ -25,6 +25,7 @@ from rtserve.fusion.join import add_calibration, add_merge, empty_model, set_out
 from rtserve.fusion.plan import FusionPlan
 from rtserve.fusion.program.affine_end import share_affine
 from rtserve.fusion.program.stack import Stacker, signature
+from rtserve.fusion.program.stage import pays
 from rtserve.graphs.emit import Emitter
 from rtserve.graphs.fold import constant
 from rtserve.graphs.functions import declare
@@ -99,7 +100,7 @@ def _of_views(stacker: Stacker, stop: Any, *, share: bool) -> ir.Value:
     emit, views = stacker.emit, stacker.views
     source, x = stacker.models[0].graph.inputs[0], emit.graph.inputs[0]
     conv = any_conv_of(only_reader(source)) if share and not all(view.identity for view in views) else None
-    if conv is not None and not conv.rows and conv.group == 1:
+    if conv is not None and not conv.rows and conv.group == 1 and pays(stacker.conv(conv), views):
         return stacker.run(start=share_affine(stacker, x, conv, stop=stop), stop=stop)
     n_chans, n_times = static_dims(x)
     parts = [Signal.whole(view.onnx(emit, x), n_times) for view in views]

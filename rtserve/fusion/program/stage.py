@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from rtserve.fusion.engines.onnxruntime import COSTS
+from rtserve.fusion.engines.onnxruntime import BLOCK, COSTS
 from rtserve.fusion.ir.conv import ZERO, Conv1d
 from rtserve.fusion.ir.joint import Signal, Source
 from rtserve.fusion.ir.landmarks import SEAMS
@@ -31,10 +31,12 @@ from rtserve.fusion.ir.linear_view import LinearView, runs_of
 from rtserve.fusion.program.share import spans
 from rtserve.graphs.emit import Emitter
 
-__all__ = ["share_views"]
+__all__ = ["pays", "share_views"]
 
 SHORTEST = 4
 """Samples that a piece must have for one Gather of pieces to be cheaper than cutting and joining."""
+SEAM_NODES = 8
+"""Nodes that gather seam windows, multiply them and put them in place."""
 
 
 def share_views(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[LinearView]) -> list[Signal]:
@@ -52,6 +54,38 @@ def share_views(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[Linea
         Of any kind, without their factors.
     """
     x, stage, views = _read_by_any(emit, x, stage, views)
+    made: dict[int, Signal] = {}
+    for own, wanted in _kernels(stage, views):
+        made |= zip(wanted, _outputs(emit, x, own, np.stack(list(wanted.values()))), strict=True)
+    return [_without(emit, x, stage, view, made[number]) for number, view in enumerate(views)]
+
+
+def pays(stage: Conv1d, views: Sequence[LinearView]) -> bool:
+    """Whether what views share of a stage costs less than views of the window in front of it would.
+
+    Views that read no windows in common cost more multiply-adds shared: every phase is computed whole, seam windows besides.
+    Two phases of stride 2 may be had for three quarters (`rtserve.fusion.lower.onnxruntime.paired`). In front every view is
+    written twice, once more where there are several, and each is put in blocks by itself.
+    """
+    wanted = [(own, *_parts(own, np.stack(list(mine.values())))) for own, mine in _kernels(stage, views)]
+    seams = [sum(len(run) for run in runs.values()) for _, _, runs, _ in wanted]
+    blocks = stage.channels >= BLOCK and not len(stage.weight) % BLOCK
+    computed = sum(seams) + sum(
+        sum(whole.n_out for whole in phases.values()) * (0.75 if blocks and stage.stride == len(phases) == 2 else 1)
+        for _, phases, _, _ in wanted
+    )
+    if (more := computed - len(views) * stage.n_out) <= 0:
+        return True
+    moved, others = [view for view in views if not view.still], len(views) - 1
+    pieces = [len(runs_of(numbers)) for _, _, _, number in wanted for numbers in number]
+    nodes = sum(pieces) + len(views) + SEAM_NODES * np.count_nonzero(seams) - sum(len(view.runs) + 1 for view in moved)
+    number_us = COSTS.written_us * (2 * len(moved) + others + bool(others)) + COSTS.blocks_us * others
+    front = stage.channels * stage.n_in * number_us
+    return bool(front > more * stage.weight.size / COSTS.macs_per_us + nodes * COSTS.node_us)
+
+
+def _kernels(stage: Conv1d, views: Sequence[LinearView]) -> list[tuple[Conv1d, dict[int, np.ndarray]]]:
+    """Return the stage with every kernel that views have of it, and what windows the views, by number, read of that."""
     kernels: dict[Any, tuple[Conv1d, dict[int, np.ndarray]]] = {}
     for number, view in enumerate(views):
         weight, windows = stage.weight, stage.reads(view.times)
@@ -63,10 +97,7 @@ def share_views(emit: Emitter, x: ir.Value, stage: Conv1d, views: Sequence[Linea
         if backwards:
             weight, windows = weight[:, :, ::-1], windows[:, ::-1]
         kernels.setdefault((channels, backwards), (replace(stage, weight=weight), {}))[1][number] = windows
-    made: dict[int, Signal] = {}
-    for own, wanted in kernels.values():
-        made |= zip(wanted, _outputs(emit, x, own, np.stack(list(wanted.values()))), strict=True)
-    return [_without(emit, x, stage, view, made[number]) for number, view in enumerate(views)]
+    return list(kernels.values())
 
 
 def _read_by_any(
@@ -105,21 +136,31 @@ def _without(emit: Emitter, x: ir.Value, stage: Conv1d, view: LinearView, whole:
 
 
 def _outputs(emit: Emitter, x: ir.Value, stage: Conv1d, windows: np.ndarray) -> list[Signal]:
-    """Return the outputs of windows (views, n_out, taps), put together of shared phases and a few runs of seam windows.
+    """Return the outputs of windows (views, n_out, taps), put together of shared phases and a few runs of seam windows."""
+    phases, runs, number = _parts(stage, windows)
+    parts = {
+        n: Signal.whole(whole.emit(emit, x), whole.n_out, stage=stage, windows=whole.reads(np.arange(stage.n_in)))
+        for n, whole in phases.items()
+    }
+    if runs:
+        parts |= zip(runs, _seams(emit, x, stage, list(runs.values())), strict=True)
+    return [_assembled(emit, parts, numbers) for numbers in number]
+
+
+def _parts(stage: Conv1d, windows: np.ndarray) -> tuple[dict[int, Conv1d], dict[int, np.ndarray], np.ndarray]:
+    """Return the phases and the runs of seam windows that views read, by the number of their first output, and every view's.
 
     All of these are numbered, with one number between any two of them that belongs to none.
     """
     begins, regular = _begins(windows, stage)
-    number, parts, n = np.zeros(windows.shape[:2], dtype=np.int64), {}, 0
+    number, phases, n = np.zeros(windows.shape[:2], dtype=np.int64), {}, 0
     for phase in np.unique(begins[regular] % stage.stride):
         mine = regular & (begins % stage.stride == phase)
         first = min(begins[mine].min(), -(-begins[mine].min() % stage.stride))
         over = begins[mine].max() + stage.span - stage.n_in
-        whole = replace(stage, left=int(max(-first, 0)), right=int(max(over, 0)))
-        reads = whole.reads(np.arange(stage.n_in))
-        parts[n] = Signal.whole(whole.emit(emit, x), whole.n_out, stage=stage, windows=reads)
+        phases[n] = replace(stage, left=int(max(-first, 0)), right=int(max(over, 0)))
         number[mine] = n + (begins[mine] - first) // stage.stride
-        n += whole.n_out + 1
+        n += phases[n].n_out + 1
     runs: dict[bytes, tuple[int, np.ndarray]] = {}
     for view, seam in enumerate(~regular):
         for low, high in spans(np.flatnonzero(seam)):
@@ -127,10 +168,7 @@ def _outputs(emit: Emitter, x: ir.Value, stage: Conv1d, windows: np.ndarray) -> 
             start, _ = runs.setdefault(run.tobytes(), (n, run))
             n += (len(run) + 1) * (start == n)
             number[view, low:high] = np.arange(start, start + len(run))
-    if runs:
-        starts, every = zip(*runs.values(), strict=True)
-        parts |= zip(starts, _seams(emit, x, stage, every), strict=True)
-    return [_assembled(emit, parts, numbers) for numbers in number]
+    return phases, dict(runs.values()), number
 
 
 def _begins(windows: np.ndarray, stage: Conv1d) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from rtserve.fusion.ir.joint import ends_of, joints, sources
 from rtserve.fusion.ir.passes import Pass, PassResult
 from rtserve.fusion.lower.onnxruntime import paired
 from rtserve.fusion.plan import make_plan
+from rtserve.fusion.program import build
 from rtserve.fusion.program.build import assemble
 from rtserve.fusion.run.order import PASSES
 from rtserve.fusion.run.running import run_passes
@@ -29,6 +30,14 @@ SPEC = InputSpec(n_chans=N_CHANS, n_times=N_TIMES, sfreq=100.0)
 VIEWS = ("identity", "roll:+3", "roll:-5", "crop-shift:+4", "scale:1.5", "sign-flip", "time-reverse", "drop:1+4")
 BEHIND = [one for one in PASSES if one.name in ("layout", "channel-step", "paired")]
 """They may move sources."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _shared():
+    """Let views share their first stage, however small the network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "pays", lambda stage, views: True)
+        yield
 
 
 def assembled(names, *, taps=7, stride=2, pads=(3, 3), activation="Relu", seed=0):

@@ -92,6 +92,32 @@ def test_two_rolls_cost_little_more_than_two_convolutions():
     assert not [node for node in five.model.graph if node.op_type == "Mul" and 129 in list(node.outputs[0].shape or [])]
 
 
+def strided(emit, x, weights):
+    h = emit("Conv", x, weights(4, N_CHANS, 8), weights(4), strides=[4], pads=[4, 4])
+    return head(emit, emit("Relu", h), weights, 4, axes=(2,))
+
+
+@pytest.mark.parametrize("views", ["crop-shift:+5", "identity,roll:+18", "time-reverse,crop-shift:+38"])
+@pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
+def test_views_that_read_no_windows_in_common_share_nothing(views, engine, monkeypatch):
+    graphs = [network(strided)]
+    _, report, parity = fuse_with_report(graphs, views=views, engine=engine)
+    stack = next(o for o in report.outcomes if o.name == "stack")
+    assert parity.passed
+    assert "views share" not in stack.reason
+    assert report.macs_after <= report.macs_before
+    monkeypatch.setattr(stage, "COSTS", replace(stage.COSTS, written_us=1.0))  # a window that is dear to copy
+    _, report, parity = fuse_with_report(graphs, views=views, engine=engine)
+    assert parity.passed
+    assert "views share" in next(o for o in report.outcomes if o.name == "stack").reason
+
+
+@pytest.mark.parametrize("views", ["identity,roll:+4", "identity,scale:1.1", "scale:1.1", "identity,roll:+2,scale:1.1"])
+def test_views_that_read_the_same_windows_share_them(views):
+    _, report, _ = fuse_with_report([network(strided)], views=views)
+    assert "views share" in next(o for o in report.outcomes if o.name == "stack").reason
+
+
 def test_permutations_go_into_the_weights(tmp_path):
     path = tmp_path / "order.json"
     path.write_text(json.dumps([3, 1, 2, 0, 5, 4]))
