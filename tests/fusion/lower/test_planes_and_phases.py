@@ -210,3 +210,24 @@ def test_members_and_views_over_phases():
     assert next(o for o in report.outcomes if o.name == "space-to-depth").status == "applied"
     _, _, parity = fuse_with_report(graphs, views="identity,roll:+3")
     assert parity.passed
+
+
+def attended(emit, x, weights):
+    """A temporal convolution of channels that were weighed before, so that members share no input of it."""
+    weighed = emit("Sigmoid", emit("Gemm", emit("ReduceMean", x, [2], keepdims=0), weights(64, 64), weights(64)))
+    h = emit("Unsqueeze", emit("Mul", x, emit("Unsqueeze", weighed, [2])), [1])
+    h = emit("Conv", h, weights(8, 1, 1, 50), weights(8), pads=[0, 25, 0, 25])
+    h = emit("Elu", emit("Conv", h, weights(16, 1, 64, 1), weights(16), group=8))
+    return head(emit, h, weights, 16, axes=(2, 3))
+
+
+@pytest.mark.parametrize("merge", ["mean", "median"])
+def test_members_with_an_input_of_their_own_are_convolved_over_phases_one_by_one(merge):
+    graphs = [network(attended, seed=seed, n_chans=64, n_times=200) for seed in range(3)]
+    fused, report, parity = fuse_with_report(graphs, merge=merge)
+    assert parity.passed
+    depths = next(o for o in report.outcomes if o.name == "space-to-depth")
+    assert depths.status == "applied", depths.reason
+    long = [node for node in fused.model.graph if node.op_type == "Conv" and node.inputs[1].shape[3] > 4]
+    assert [node.attributes.get_int("group", 1) for node in long] == [1, 1, 1]
+    assert all(node.inputs[1].shape[1] > 1 for node in long)

@@ -71,7 +71,7 @@ def _one(model: ir.Model, node: ir.Node) -> int:
         weight is None
         or weight.ndim != 4
         or weight.shape[1] > MOST_CHANNELS
-        or node.attributes.get_int("group", 1) != 1
+        or weight.shape[0] == node.attributes.get_int("group", 1)
     ):
         return 0
     conv = Conv1d.of(node)
@@ -83,12 +83,40 @@ def _one(model: ir.Model, node: ir.Node) -> int:
     reader = only_reader(chain[-1].outputs[0])
     end, pooled = any_conv_of(reader), reader is not None and reader.op_type in ("AveragePool", "MaxPool")
     end = end if end is not None and (end.axis != conv.axis or end.by_sample) else None
-    found = _Found(conv=conv, steps=chain[1:], end=end, pooled=pooled)
-    s = _phases(found)
+    groups = _by_group(_Found(conv=conv, steps=chain[1:], end=end, pooled=pooled))
+    s = _phases(groups[0])
     if s == 1:
         raise Refused(f"{len(conv.weight)} filters are as fast as they are")
-    _rewrite(model, found, s)
+    last = end.node if end is not None else chain[-1]
+    emit = Emitter(model.graph, before=last, prefix="depth")
+    read = emit.many("Split", conv.x, n=conv.group, axis=1, num_outputs=conv.group) if conv.group > 1 else [conv.x]
+    parts = [_written(emit, replace(one, conv=replace(one.conv, x=x)), s) for one, x in zip(groups, read, strict=True)]
+    supersede(model, last.outputs[0], emit("Concat", *parts, axis=1) if len(parts) > 1 else parts[0])
     return 1
+
+
+def _by_group(found: _Found) -> list[_Found]:
+    """Return each group by itself: members that read something of their own are groups of one convolution.
+
+    Raises
+    ------
+    Refused
+        Where they meet in a step or behind.
+    """
+    conv, end, n = found.conv, found.end, found.conv.group
+    if n == 1:
+        return [found]
+    if any(len(step.inputs) > 1 for step in found.steps) or (end is not None and end.group % n):
+        raise Refused("its groups meet")
+    ends = [None] * n if end is None else _alone(end, n)
+    return [replace(found, conv=one, end=behind) for one, behind in zip(_alone(conv, n), ends, strict=True)]
+
+
+def _alone(conv: Conv1d, n: int) -> list[Conv1d]:
+    """Return a convolution as n of a part of its groups each."""
+    biases = [None] * n if conv.bias is None else np.split(conv.bias, n)
+    parts = zip(np.split(conv.weight, n), biases, strict=True)
+    return [replace(conv, weight=weight, bias=bias, group=conv.group // n) for weight, bias in parts]
 
 
 def _phases(found: _Found) -> int:
@@ -116,21 +144,21 @@ def _estimate(found: _Found, s: int) -> float:
     return us + elements * (COSTS.in_turn_us + COSTS.pooled_us * found.pooled)
 
 
-def _rewrite(model: ir.Model, found: _Found, s: int) -> None:
+def _written(emit: Emitter, found: _Found, s: int) -> ir.Value:
+    """Write it in s phases, all that it goes through too, and return what that gives, in turn."""
     conv, end = found.conv, found.end
-    last = end.node if end is not None else (conv.node, *found.steps)[-1]
-    emit = Emitter(model.graph, before=last, prefix="depth")
     y = stepped(emit, found.steps, _convolved(emit, found, s))
     channels, rows = len(conv.weight), conv.rows
     if end is not None:  # on every phase by itself, in s times the groups
-        weight, *bias = map(constant, end.node.inputs[1:])
+        weight = end.weight.reshape(*end.weight.shape[:2], *constant(end.node.inputs[1]).shape[2:])  # type: ignore[union-attr]
+        bias = [] if end.bias is None else [np.tile(end.bias, s)]
         attributes = attributes_of(end.node) | {"group": s * end.group}
-        y = emit("Conv", y, np.tile(weight, (s, 1, 1, 1)), *(np.tile(b, s) for b in bias), **attributes)  # type: ignore[arg-type]
+        y = emit("Conv", y, np.tile(weight, (s, 1, 1, 1)), *bias, **attributes)
         channels, rows = len(end.weight), end.rows if end.axis == conv.axis else end.n_out
     frames = found.frames(s)
     y = _moved(emit, y, [-1, s, channels, *conv.shaped(frames, rows)], 1, conv.axis + 1)
     y = emit("Reshape", y, [-1, channels, *conv.shaped(frames * s, rows)])
-    supersede(model, last.outputs[0], y if frames * s == conv.n_out else emit.slice(y, conv.axis, 0, conv.n_out))
+    return y if frames * s == conv.n_out else emit.slice(y, conv.axis, 0, conv.n_out)
 
 
 def _moved(emit: Emitter, y: ir.Value, dims: list[int], axis: int, to: int) -> ir.Value:
