@@ -87,3 +87,9 @@ def test_an_engine_for_measuring_is_no_layout_and_it_is_said_where_it_is_one(nam
     for text in (caught.value.hint, " ".join(said.output.split())):
         assert f"rtserve bench GRAPH --engine {name}" in text
         assert "laid out for onnxruntime or openvino" in text
+
+
+def test_an_engine_that_one_command_does_not_take_is_no_matter_of_layouts():
+    said = CliRunner().invoke(cli, ["evaluate", "f.onnx", "--engine", "all"]).output
+    assert "is not one of" in said
+    assert "laid out" not in said
