@@ -17,7 +17,7 @@ import numpy as np
 from rtserve.fusion.affine.toeplitz import EXACT, Filter, analyse, strides
 from rtserve.fusion.ir.passes import Refused
 
-__all__ = ["Operator", "operator_of", "probes", "spacings"]
+__all__ = ["Operator", "operator_of", "probes", "require_followed", "spacings"]
 
 LONG = 1024
 """Windows up to which every sample has an impulse of its own."""
@@ -36,20 +36,28 @@ class Operator:
 
     Parameters
     ----------
-    array : ndarray, (features, outputs, samples)
+    distinct : ndarray, (features, outputs, samples)
         P without its middle.
     n_out, n_in : int
         Outputs and samples of the whole.
+    rows : ndarray of int or None
+        Which of those each feature is; None where they are the features.
     """
 
-    array: np.ndarray
+    distinct: np.ndarray
     n_out: int
     n_in: int
+    rows: np.ndarray | None = None
+
+    @property
+    def array(self) -> np.ndarray:
+        """P of every feature."""
+        return self.distinct if self.rows is None else self.distinct[self.rows]
 
     @property
     def cut(self) -> bool:
         """Whether something was left out."""
-        return bool(self.array.shape[1] < self.n_out)
+        return bool(self.distinct.shape[1] < self.n_out)
 
     @cached_property
     def filter(self) -> Filter | None:
@@ -60,10 +68,19 @@ class Operator:
         Refused
             Where it is none, and P is too large to be written out.
         """
-        found = analyse(self.array)
+        found = analyse(self.distinct)
         if found is None and self.cut:
             raise Refused("no filter, on a window too long for a product")
-        return found and replace(found, conv=replace(found.conv, n_in=self.n_in))
+        if found is None:
+            return None
+        found = found if self.rows is None else found.picked(self.rows)
+        return replace(found, conv=replace(found.conv, n_in=self.n_in))
+
+
+def require_followed(numbers: int) -> None:
+    """Refuse responses of so many numbers, where they are too many."""
+    if numbers > LARGEST:
+        raise Refused("the impulse responses are too large to follow")
 
 
 def spacings(n_times: int) -> tuple[int, ...]:
@@ -94,16 +111,14 @@ def operator_of(response: np.ndarray, n_times: int) -> Operator:
     """
     n_out = response.shape[2]
     if n_times <= LONG:
-        return Operator(array=response.transpose(1, 2, 0), n_out=n_out, n_in=n_times)
+        return Operator(distinct=response.transpose(1, 2, 0), n_out=n_out, n_in=n_times)
     apart = len(response) - NOISES
-    size, noise = max(np.abs(response[:apart]).max(), 1e-300), _noise(n_times)
+    size, noise = max(response[:apart].max(), -response[:apart].min(), 1e-300), _noise(n_times)
     for stride in strides(n_out, n_times):
         for first in _firsts(response[:apart], stride, n_times, size):
             at = first + stride * np.arange(n_out, dtype=np.int32) + np.arange(apart, dtype=np.int32)[:, None]
-            band = np.take_along_axis(response[:apart], (at % apart)[:, None], axis=0)
-            np.putmask(band, np.broadcast_to(((at < 0) | (at >= n_times))[:, None], band.shape), 0.0)
-            if _agrees(band, at, noise, response[apart:]):
-                return _without_middle(band, at, stride, n_times, size)
+            if all(_agrees(_band(one, at, n_times), at, noise, one[apart:]) for one in response.transpose(1, 0, 2)):
+                return _without_middle(response, at, stride, n_times, size)
     raise Refused(f"an output reads {apart} samples or more, or not what its neighbours read")
 
 
@@ -121,30 +136,43 @@ def _firsts(response: np.ndarray, stride: int, n_times: int, size: float) -> lis
     return sorted(places.tolist(), key=lambda first: abs(first + apart // 2))[:4]
 
 
+def _band(response: np.ndarray, at: np.ndarray, n_times: int) -> np.ndarray:
+    """Return what one feature (probes, n_out) reads at some places (samples, n_out), nothing outside the window."""
+    band = np.take_along_axis(response, at % len(at), axis=0)
+    band[(at < 0) | (at >= n_times)] = 0.0
+    return band
+
+
 def _agrees(band: np.ndarray, at: np.ndarray, noise: np.ndarray, wanted: np.ndarray) -> bool:
-    """Whether the outputs that read (samples, features, n_out) at some places are what was made of noise."""
+    """Whether the outputs that read (samples, n_out) at some places are what was made of noise."""
     limit = ALIKE * max(np.abs(wanted).max(), 1e-300)
-    made = (np.einsum("jft,jt->ft", band, one[np.clip(at, 0, len(one) - 1)]) for one in noise)
+    made = (np.einsum("jt,jt->t", band, one[np.clip(at, 0, len(one) - 1)]) for one in noise)
     return not any(np.abs(one - answer).max() > limit for one, answer in zip(made, wanted, strict=True))
 
 
-def _without_middle(band: np.ndarray, at: np.ndarray, stride: int, n_times: int, size: float) -> Operator:
+def _without_middle(response: np.ndarray, at: np.ndarray, stride: int, n_times: int, size: float) -> Operator:
     """Return the operator with the rows in the middle cut out that are all the same."""
-    features, n_out = band.shape[1:]
-    middle = n_out // 2
-    apart = [np.abs(one - one[:, middle : middle + 1]).max(axis=0) for one in band.transpose(1, 0, 2)]
-    other = np.flatnonzero(np.max(apart, axis=0) > EXACT * size)
-    left, right = other[other < middle], other[other > middle]
-    ends = max(int(left[-1]) + 1 if len(left) else 0, n_out - int(right[0]) if len(right) else 0)
-    used = np.flatnonzero(np.abs(band[..., middle]).max(axis=1) > EXACT * size)
-    keep = min(4 * ends + 3 * (int(used[-1] - used[0]) + 1) // stride + 16, -(-n_out // 2))
+    features, n_out = response.shape[1:]
+    middle, other, used = n_out // 2, np.zeros(n_out), np.zeros(len(at))
+    for one in response.transpose(1, 0, 2):
+        band = _band(one, at, n_times)
+        np.maximum(used, np.abs(band[:, middle]), out=used)
+        band -= band[:, middle : middle + 1].copy()
+        np.maximum(other, np.maximum(band.max(axis=0), -band.min(axis=0)), out=other)
+    ends, reads = np.flatnonzero(other > EXACT * size), np.flatnonzero(used > EXACT * size)
+    left, right = ends[ends < middle], ends[ends > middle]
+    end = max(int(left[-1]) + 1 if len(left) else 0, n_out - int(right[0]) if len(right) else 0)
+    keep = min(4 * end + 3 * (int(reads[-1] - reads[0]) + 1) // stride + 16, -(-n_out // 2))
     removed = max(n_out - 2 * keep, 0)
     if features * 2 * keep * (n_times - stride * removed) > LARGEST:
-        raise Refused("too much of a long window is at its ends")
+        far = end > n_out // 3  # from its ends
+        raise Refused(
+            "no filter, on a window too long for a product" if far else "too much of a long window is at its ends"
+        )
     rows = np.r_[:keep, keep + removed : n_out]
     array = np.zeros((features, len(rows), n_times - stride * removed))
     for row, t in enumerate(rows):
         place = at[:, t] - stride * removed * (row >= keep)
         inside = (at[:, t] >= 0) & (at[:, t] < n_times) & (place >= 0) & (place < array.shape[2])
-        array[:, row, place[inside]] = band[inside, :, t].T
-    return Operator(array=array, n_out=n_out, n_in=n_times)
+        array[:, row, place[inside]] = response[at[inside, t] % len(at), :, t].T
+    return Operator(distinct=array, n_out=n_out, n_in=n_times)

@@ -154,12 +154,14 @@ def _averaged(array: np.ndarray, axis: int, *, form: tuple[int, ...], counted: b
     if not count.all() or (counted and at.max() >= n + right):
         raise Refused("its windows reach beyond the padding")
     beyond = max(int(at.max()) + 1 - n, 0)
-    padded = np.moveaxis(_padded(array, axis, width=np.array([left, beyond]), mode="constant"), axis, -1)
+    padded = _padded(array, axis, width=np.array([left, beyond]), mode="constant") if left or beyond else array
+    padded = np.moveaxis(padded, axis, -1)
     span = stride * (n_out - 1) + 1
     total = padded[..., :span:stride].copy()
     for tap in range(dilation, dilation * taps, dilation):
         total += padded[..., tap : tap + span : stride]
-    return np.moveaxis(total / (taps if counted else count), -1, axis)
+    total /= taps if counted else count
+    return np.moveaxis(total, -1, axis)
 
 
 def dft(node: ir.Node, value: Affine, length: Any = None, *_: Any) -> Affine:

@@ -9,7 +9,7 @@ matrices. The middle row gives h; nothing is estimated, the arithmetic is float6
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,11 @@ class Filter:
     def trivial(self) -> bool:
         """Whether it is only a factor per feature."""
         return self.conv.by_sample and not self.corners
+
+    def picked(self, rows: np.ndarray) -> Filter:
+        """Return some of its features, in that order."""
+        corners = tuple(replace(corner, matrix=corner.matrix[rows]) for corner in self.corners)
+        return Filter(conv=replace(self.conv, weight=self.conv.weight[rows], group=len(rows)), corners=corners)
 
 
 def analyse(operator: np.ndarray) -> Filter | None:

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from rtserve.fusion.affine import arithmetic, operators
 from rtserve.fusion.affine.arithmetic import NotLinear
-from rtserve.fusion.affine.operator import LARGEST
+from rtserve.fusion.affine.operator import require_followed
 from rtserve.fusion.affine.trace_conv import conv
 from rtserve.fusion.affine.value import Affine, static_dims
 from rtserve.fusion.ir.nodes import computing
@@ -93,7 +93,15 @@ def trace(model: ir.Model, apart: int) -> Trace:
                 found.values.update(zip(node.outputs, _carried(node, found), strict=True))
             except Refused as refusal:
                 found.refusals[node] = refusal.at(node)
+            _let_go(node, found)
     return found
+
+
+def _let_go(node: ir.Node, found: Trace) -> None:
+    """Keep no numbers of what a node was the last to read, where none is to be collapsed: long windows have many."""
+    for value in {v for v in node.inputs if v in found.values and not v.is_graph_output()}:
+        if all(out in found.values for reader in value.consumers() for out in reader.outputs):
+            found.values[value] = found.values[value].told
 
 
 def _carried(node: ir.Node, found: Trace) -> list[Affine]:
@@ -113,8 +121,8 @@ def _carried(node: ir.Node, found: Trace) -> list[Affine]:
         raise Refused("electrodes of several filters lie on one axis")
     result = handler(node, *inputs)
     results = result if isinstance(result, list) else [result]
-    if any(one.response.size > LARGEST for one in results):
-        raise Refused("the impulse responses are too large to follow")
+    for one in results:
+        require_followed(one.response.size)
     return results
 
 
@@ -123,7 +131,7 @@ def _input(value: ir.Value | None, found: Trace) -> Affine | np.ndarray | None:
     if value is None:
         return None
     if value in found.values:
-        return found.values[value]
+        return found.values[value].whole
     array = constant(value)
     if array is None:
         raise Refused("an input is neither affine nor constant")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from rtserve.fusion.affine.operator import NOISES, probes
+from rtserve.fusion.affine.operator import NOISES, probes, require_followed
 from rtserve.fusion.affine.value import Affine
 from rtserve.fusion.ir.conv import Conv1d
 from rtserve.fusion.ir.nodes import geometry_of
@@ -81,14 +81,16 @@ class _Kernel:
         function = getattr(torch.nn.functional, f"conv{self.rank}d")
         pads = np.reshape(self.pads, (2, -1)).T[::-1].ravel().tolist()
         weight = torch.from_numpy(np.ascontiguousarray(self.weight))
-        done = [
-            function(
-                torch.nn.functional.pad(torch.from_numpy(np.ascontiguousarray(part)), pads),
-                weight, stride=self.strides, dilation=self.dilations, groups=self.group,
-            ).numpy()
-            for part in np.array_split(array, -(-array.size * weight[0].numel() // UNFOLDED))
-        ]  # fmt: skip
-        return np.concatenate(done) if len(done) > 1 else done[0]
+        made, at = np.empty(0), 0
+        for part in np.array_split(array, min(-(-array.size * weight[0].numel() // UNFOLDED), len(array))):
+            padded = torch.nn.functional.pad(torch.from_numpy(np.ascontiguousarray(part)), pads)
+            done = function(padded, weight, stride=self.strides, dilation=self.dilations, groups=self.group).numpy()
+            if not at:
+                require_followed(len(array) * done[0].size)
+                made = np.empty((len(array), *done.shape[1:]))
+            made[at : at + len(part)] = done
+            at += len(part)
+        return made
 
 
 def _filter_alike(value: Affine, kernel: _Kernel) -> Affine:

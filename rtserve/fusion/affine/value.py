@@ -22,7 +22,7 @@ from functools import cached_property, partial
 import numpy as np
 import onnx_ir as ir
 
-from rtserve.fusion.affine.operator import Operator, operator_of, probes
+from rtserve.fusion.affine.operator import Operator, operator_of, probes, require_followed
 from rtserve.fusion.ir.nodes import inner_dims
 from rtserve.fusion.ir.passes import Refused
 from rtserve.fusion.ir.widened import acts_along
@@ -56,6 +56,8 @@ class Affine:
     bank : int
         Where a reshape laid the electrodes of several filters end to end on axis 0, how many filters; `response` keeps
         that axis at one entry per filter. Only a grouped spatial step can follow.
+    rows : ndarray of int or None
+        Right behind a spatial step, which entry of axis 0 of `response` each feature has; None where it has its own.
     """
 
     response: np.ndarray
@@ -67,6 +69,7 @@ class Affine:
     mixed: bool = False
     dropped: frozenset[int] = frozenset()
     bank: int = 1
+    rows: np.ndarray | None = None
 
     @classmethod
     def source(cls, n_chans: int, n_times: int, apart: int) -> Affine:
@@ -84,15 +87,29 @@ class Affine:
     @cached_property
     def operator(self) -> Operator:
         """P, what follows the features flattened."""
-        return operator_of(self.response.reshape(len(self.response), self.dims[0], -1), self.n_times)
+        probes, features = self.response.shape[:2] if self.rows is not None else (len(self.response), self.dims[0])
+        return replace(operator_of(self.response.reshape(probes, features, -1), self.n_times), rows=self.rows)
+
+    @property
+    def whole(self) -> Affine:
+        """The value with a response for each feature."""
+        if self.rows is None:
+            return self
+        require_followed(self.response[:, 0].size * len(self.rows))
+        return replace(self, response=self.response[:, self.rows], rows=None)
+
+    @property
+    def told(self) -> Affine:
+        """What is left to know of a value that nothing follows any more: all but its numbers."""
+        return replace(self, response=np.empty(0), bias=np.empty(0))
 
     def mapped(self, linear: Callable[[np.ndarray], np.ndarray], electrode: int | None) -> Affine:
         """Return the value after a linear map of arrays (batch, *reduced), and where it leaves the electrodes."""
-        both = linear(np.concatenate([self.response, self.bias]))
-        n, dims = len(self.response), list(both.shape[1:])
+        response, bias = linear(self.response), linear(self.bias)
+        dims = list(response.shape[1:])
         if electrode is not None:
             dims[electrode] = len(self.mix)
-        return replace(self, response=both[:n], bias=both[n:], dims=tuple(dims), electrode=electrode)
+        return replace(self, response=response, bias=bias, dims=tuple(dims), electrode=electrode)
 
     def along(self, axis: int, linear: Callable[[np.ndarray, int], np.ndarray]) -> Affine:
         """Return the value after a linear map along one axis of `dims`, given the array and the axis there."""
@@ -144,14 +161,12 @@ class Affine:
 
     def spatial_step(self, weights: np.ndarray, shift: np.ndarray, source: np.ndarray) -> Affine:
         """Return what weighs the electrodes, weights (features, electrodes); each output reads one of the filters."""
-        shape = (len(self.response), len(weights), *self.response.shape[2:])
-        one = self.response.shape[1] == 1
-        response, own = np.broadcast_to(self.response, shape) if one else self.response[:, source], self.bias[:, source]
+        own = self.bias[:, source]
         column = (-1, *(1,) * (own.ndim - 2))
         summed = weights.sum(1).reshape(column) * own[0] if len(own) == 1 else np.einsum("ge,eg...->g...", weights, own)
         return replace(
-            self, response=response, bias=(summed + shift.reshape(column))[None], dims=shape[1:],
-            electrode=None, mix=weights @ self.mix, mixed=True, bank=1,
+            self, rows=source, bias=(summed + shift.reshape(column))[None],
+            dims=(len(weights), *self.response.shape[2:]), electrode=None, mix=weights @ self.mix, mixed=True, bank=1,
         )  # fmt: skip
 
     def as_electrodes(self, why: str = "it splits, mixes or moves spatial filters") -> Affine:
@@ -207,6 +222,7 @@ def side_by_side(values: Sequence[Affine], axis: int) -> Affine:
     """Return values that are alike but along an axis as one."""
     if len(values) == 1:
         return values[0]
+    values = [value.whole for value in values]
     first, rows = values[0], [max(len(v.bias) for v in values)] * len(values)
     joined, at = first, axis + 1
     if axis == first.electrode:

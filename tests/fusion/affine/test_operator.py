@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -140,3 +142,55 @@ def test_long_windows_are_collapsed_as_short_ones(taps, pads, pool, centred, see
     result = prefix.run(model)
     assert result.changed or "multiply-adds now" in result.refused[0].reason, result.refused
     require_same(graph, clean(model), tolerance=2e-5)
+
+
+@pytest.mark.parametrize("front", ["nothing", "turned", "filtered"])
+def test_a_long_window_is_held_about_once(monkeypatch, front):
+    """What is followed of 8 filters is held, not what is in front of them, nor a copy for every spatial filter."""
+    monkeypatch.setattr(operator, "APART", (64,))
+    n_times, filters = 8000, 8
+
+    def body(emit, x, weights):
+        x = emit.slice(x, 2, -1, -n_times - 1, -1) if front == "turned" else x
+        h = emit("Unsqueeze", x, [1])
+        h = emit("Conv", h, weights(1, 1, 1, 9), pads=[0, 4, 0, 4]) if front == "filtered" else h
+        h = emit("Conv", h, weights(filters, 1, 1, 31), pads=[0, 15, 0, 15])
+        h = emit("Conv", h, weights(4 * filters, 1, N_CHANS, 1), group=filters)
+        return head(emit, emit("Elu", h), weights, 4 * filters, axes=(2, 3))
+
+    model = clean(network(body, n_times=n_times).clone_model())
+    tracemalloc.start()
+    try:
+        result = prefix.run(model)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert bool(result.changed) == (front != "turned"), result
+    assert peak < 2.2 * (64 + operator.NOISES) * filters * n_times * 8
+
+
+def test_filters_count_once_however_many_spatial_ones_read_them(monkeypatch):
+    monkeypatch.setattr(operator, "LARGEST", 50_000)
+
+    def body(emit, x, weights):
+        h = emit("Conv", emit("Unsqueeze", x, [1]), weights(8, 1, 1, 5), pads=[0, 2, 0, 2])
+        h = emit("Elu", emit("Conv", h, weights(16, 1, N_CHANS, 1), group=8))
+        return head(emit, h, weights, 16, axes=(2, 3))
+
+    graph = network(body, n_times=N_TIMES)
+    model = clean(graph.clone_model())
+    result = prefix.run(model)
+    assert "5 taps" in result.did, result.refused
+    require_same(graph, clean(model), tolerance=2e-5)
+
+
+def test_a_window_that_is_weighed_is_said_to_be_no_filter(monkeypatch):
+    monkeypatch.setattr(operator, "LARGEST", 200_000)
+
+    def body(emit, x, weights):
+        h = emit("Unsqueeze", emit("Mul", x, np.hanning(N_TIMES + 2)[1:-1].astype(np.float32)), [1])
+        h = emit("Conv", h, weights(2, 1, 1, 5), pads=[0, 2, 0, 2])
+        return head(emit, emit("Elu", emit("Conv", h, weights(4, 1, N_CHANS, 1), group=2)), weights, 4, axes=(2, 3))
+
+    result = prefix.run(clean(network(body, n_times=N_TIMES).clone_model()))
+    assert any("no filter, on a window too long for a product" in one.reason for one in result.refused), result.refused
