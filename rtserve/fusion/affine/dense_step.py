@@ -68,6 +68,7 @@ def mix_dense(emit: Emitter, x: ir.Value, dense: DenseMix, before: int) -> tuple
 def _merged(emit: Emitter, x: ir.Value, dense: DenseMix, filters: Filter) -> ir.Value:
     """Return what one convolution over electrodes and time makes."""
     groups, _, per_group, n_chans = dense.taps.shape
+    x = x if filters.read is None else emit.take(x, 2, filters.read, dense.value.n_times)
     kernels = filters.conv.weight.reshape(groups, per_group, -1)
     weight = np.einsum("gofe,gfk->goek", dense.taps, kernels).reshape(len(dense.bias), n_chans, -1)
     return replace(filters.conv, weight=weight, bias=dense.bias[:, 0], group=1).emit(emit, emit("Unsqueeze", x, [2]))

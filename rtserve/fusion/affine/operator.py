@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rtserve.fusion.affine.toeplitz import EXACT, Filter, analyse, strides
+from rtserve.fusion.affine.toeplitz import EXACT, Filter, analyse, read_by, strides
 from rtserve.fusion.ir.passes import Refused
 
 __all__ = ["Operator", "operator_of", "probes", "require_followed", "spacings"]
@@ -42,12 +42,15 @@ class Operator:
         Outputs and samples of the whole.
     rows : ndarray of int or None
         Which of those each feature is; None where they are the features.
+    weighed_out : bool
+        Whether samples may be read that are weighed with 0.
     """
 
     distinct: np.ndarray
     n_out: int
     n_in: int
     rows: np.ndarray | None = None
+    weighed_out: bool = False
 
     @property
     def array(self) -> np.ndarray:
@@ -73,8 +76,20 @@ class Operator:
             raise Refused("no filter, on a window too long for a product")
         if found is None:
             return None
+        read = np.zeros(self.distinct.shape[2], dtype=bool)
+        read[read_by(self.distinct)] = True
+        if not self.weighed_out and (found.touched & ~read).any():
+            whole = self._whole(read)
+            inner = replace(self, distinct=self.distinct[..., read], n_in=int(whole.sum())).filter
+            return inner and replace(inner, read=np.flatnonzero(whole))
         found = found if self.rows is None else found.picked(self.rows)
         return replace(found, conv=replace(found.conv, n_in=self.n_in))
+
+    def _whole(self, read: np.ndarray) -> np.ndarray:
+        """Return which samples are read, with those in the middle, that repeat from output to output."""
+        middle, rows = len(read) // 2, self.n_out - self.distinct.shape[1]
+        period = read[middle : middle + (self.n_in - len(read)) // max(rows, 1)]
+        return np.concatenate([read[:middle], np.tile(period, rows), read[middle:]])
 
 
 def require_followed(numbers: int) -> None:

@@ -40,6 +40,7 @@ def space_first(emit: Emitter, x: ir.Value, affine: Affine) -> ir.Value:
     else:
         u = emit("Unsqueeze", emit("Conv", x, spatial[:, :, None].astype(np.float32)), [2])
         if shape is not None:
+            u = u if shape.read is None else emit.take(u, 3, shape.read, affine.n_times)
             return _filtered(emit, u, shape, steady, rest)
         y = _multiplied(emit, u, affine.operator.array)
         rest = rest + steady[:, None]

@@ -40,16 +40,29 @@ class Filter:
 
     conv: Conv1d
     corners: tuple[Corner, ...] = ()
+    read: np.ndarray | None = None
+    """Samples that it is applied to, where others must not be read: 0 times infinity is no number."""
+
+    @property
+    def touched(self) -> np.ndarray:
+        """Which samples of what it is applied to are read, if only to be taken off again."""
+        reach = np.arange(self.conv.taps) - self.conv.left
+        at = (np.arange(self.conv.n_out) * self.conv.stride + reach[:, None]).ravel()
+        found = np.zeros(self.conv.n_in, dtype=bool)
+        found[at[(at >= 0) & (at < self.conv.n_in)]] = True
+        for corner in self.corners:
+            found[corner.columns] = True
+        return found
 
     @property
     def trivial(self) -> bool:
         """Whether it is only a factor per feature."""
-        return self.conv.by_sample and not self.corners
+        return self.conv.by_sample and not self.corners and self.read is None
 
     def picked(self, rows: np.ndarray) -> Filter:
         """Return some of its features, in that order."""
         corners = tuple(replace(corner, matrix=corner.matrix[rows]) for corner in self.corners)
-        return Filter(conv=replace(self.conv, weight=self.conv.weight[rows], group=len(rows)), corners=corners)
+        return replace(self, conv=replace(self.conv, weight=self.conv.weight[rows], group=len(rows)), corners=corners)
 
 
 def analyse(operator: np.ndarray) -> Filter | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -21,7 +21,7 @@ from rtserve.fusion.affine.trace_conv import conv
 from rtserve.fusion.affine.value import Affine, static_dims
 from rtserve.fusion.ir.nodes import computing
 from rtserve.fusion.ir.passes import Refused
-from rtserve.fusion.ir.traits import Trait
+from rtserve.fusion.ir.traits import Trait, has
 from rtserve.fusion.ir.traits import operators as operators_with
 from rtserve.graphs.fold import constant
 from rtserve.graphs.macs import node_macs
@@ -123,6 +123,11 @@ def _carried(node: ir.Node, found: Trace) -> list[Affine]:
     results = result if isinstance(result, list) else [result]
     for one in results:
         require_followed(one.response.size)
+    weights = [one for one in inputs if isinstance(one, np.ndarray)][
+        : has(node, Trait.WEIGHS) or node.op_type == "Einsum"
+    ]
+    if any(isinstance(one, Affine) and one.weighed_out for one in inputs) or not all(one.all() for one in weights):
+        return [replace(one, weighed_out=True) for one in results]
     return results
 
 

@@ -58,6 +58,8 @@ class Affine:
         that axis at one entry per filter. Only a grouped spatial step can follow.
     rows : ndarray of int or None
         Right behind a spatial step, which entry of axis 0 of `response` each feature has; None where it has its own.
+    weighed_out : bool
+        Whether a weight on the way was 0: what is not in the response then may be read nevertheless.
     """
 
     response: np.ndarray
@@ -70,6 +72,7 @@ class Affine:
     dropped: frozenset[int] = frozenset()
     bank: int = 1
     rows: np.ndarray | None = None
+    weighed_out: bool = False
 
     @classmethod
     def source(cls, n_chans: int, n_times: int, apart: int) -> Affine:
@@ -88,7 +91,8 @@ class Affine:
     def operator(self) -> Operator:
         """P, what follows the features flattened."""
         probes, features = self.response.shape[:2] if self.rows is not None else (len(self.response), self.dims[0])
-        return replace(operator_of(self.response.reshape(probes, features, -1), self.n_times), rows=self.rows)
+        found = operator_of(self.response.reshape(probes, features, -1), self.n_times)
+        return replace(found, rows=self.rows, weighed_out=self.weighed_out)
 
     @property
     def whole(self) -> Affine:
@@ -237,6 +241,7 @@ def side_by_side(values: Sequence[Affine], axis: int) -> Affine:
         bias=np.concatenate(biases, axis=at),
         dims=(*first.dims[:axis], sum(v.dims[axis] for v in values), *first.dims[axis + 1 :]),
         dropped=frozenset.intersection(*(v.dropped for v in values)),
+        weighed_out=any(v.weighed_out for v in values),
     )
 
 

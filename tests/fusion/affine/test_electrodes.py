@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtserve.fusion.affine import prefix
+from rtserve.fusion.affine import operator, prefix
 from rtserve.fusion.fuse import fuse_with_report
 from rtserve.fusion.ir.clean import clean
 from rtserve.graphs.runners import PlanRunner
@@ -218,3 +218,35 @@ def test_a_choice_of_samples_is_none_of_electrodes_where_there_are_as_many():
     result = prefix.run(model)
     assert any("otherwise than by electrode" in one.reason for one in result.refused)
     require_same(graph, clean(model), tolerance=2e-5)
+
+
+UNREAD = {
+    "cropped": (lambda emit, x: emit.slice(x, 2, 3, -5), [0, 2, -1, -5]),
+    "every second": (lambda emit, x: emit.slice(x, 2, 1, None, 2), [0, 20, -2]),
+    "weighed with 0": (lambda emit, x: emit("Mul", x, (np.arange(x.shape[2]) > 2).astype(np.float32)), [0, 1, 2]),
+    "pooled with a rest": (lambda emit, x: emit("AveragePool", x, kernel_shape=[3], strides=[4]), [3, 19]),
+}
+
+
+@pytest.mark.parametrize("n_times", [N_TIMES, 400], ids=["short", "long"])
+@pytest.mark.parametrize("name", UNREAD)
+def test_a_sample_that_is_left_out_is_not_read(name, n_times, monkeypatch):
+    monkeypatch.setattr(operator, "LONG", 64)
+    step, places = UNREAD[name]
+
+    def body(emit, x, weights):
+        h = emit("Conv", emit("Unsqueeze", step(emit, x), [1]), weights(3, 1, 1, 7), weights(3), pads=[0, 3, 0, 3])
+        return head(emit, emit("Elu", emit("Conv", h, weights(6, 1, 12 * C, 1), group=3)), weights, 6, axes=(2, 3))
+
+    graph = network(body, n_chans=12 * C, n_times=n_times)
+    model = clean(graph.clone_model())
+    result = prefix.run(model)
+    assert result.changed, result.refused
+    fused = replace(graph, model=clean(model))
+    require_same(graph, fused.model, tolerance=2e-5)
+    x = np.random.default_rng(0).standard_normal((len(places), 12 * C, n_times)).astype(np.float32)
+    for window, place in zip(x, places, strict=True):
+        window[:, place] = np.nan
+    expected = PlanRunner(graph).infer(x)
+    assert np.isfinite(expected).all() == (name != "weighed with 0")
+    np.testing.assert_allclose(PlanRunner(fused).infer(x), expected, rtol=1e-4)
