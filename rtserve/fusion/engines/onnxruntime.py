@@ -41,10 +41,6 @@ class Costs:
     depthwise_us: float = 0.0002  # one sample through a short depthwise step
     placed_us: float = 0.00007  # one sample written by a convolution that puts views in their place
     gathered_row_us: float = 0.006  # one row of a Gather
-    # one number that a Slice or a Concat writes, by turns with the window as it is, 1 and 3 views of 129 x 200 and of
-    # 129 x 1,000, nodes taken off; and one of a further window put in blocks, as `window_us` has it
-    written_us: float = 0.00007
-    blocks_us: float = 0.00035
     apart_us: float = 0.0006  # one element taken apart into phases by a Reshape and a Transpose
     in_turn_us: float = 0.0003  # one put in turn again
     output_in_turn_us: float = 0.002  # one output, all its channels, put in turn from phases that were computed apart

@@ -106,7 +106,7 @@ def test_views_that_read_no_windows_in_common_share_nothing(views, engine, monke
     assert parity.passed
     assert "views share" not in stack.reason
     assert report.macs_after <= report.macs_before
-    monkeypatch.setattr(stage, "COSTS", replace(stage.COSTS, written_us=1.0))  # a window that is dear to copy
+    monkeypatch.setattr(stage, "COSTS", replace(stage.COSTS, placed_us=1.0))  # a window that is dear to copy
     _, report, parity = fuse_with_report(graphs, views=views, engine=engine)
     assert parity.passed
     assert "views share" in next(o for o in report.outcomes if o.name == "stack").reason
