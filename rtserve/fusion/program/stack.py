@@ -306,14 +306,16 @@ def _matmul(s: Stacker, node: ir.Node) -> list[ir.Value]:
 def _gemm(s: Stacker, node: ir.Node) -> list[Any]:
     """A dense layer of N members.
 
-    Of whole blocks it is a grouped 1x1 convolution on a picture of one pixel; else N small ones, or a batched product
-    (N, batch, in) x (N, in, out) for many.
+    Where they read the same it is one. Of whole blocks it is a grouped 1x1 convolution on a picture of one pixel; else N
+    small ones, or a batched product (N, batch, in) x (N, in, out) for many.
     """
     x = node.inputs[0]
     if constant(x) is not None or node.attributes.get_int("transA", 0) != 0:
         raise Refused("an unusual form")
     weights, biases = s.gemm_weights(node)
     inputs, outputs = weights[0].shape
+    if x in s.shared:  # one product with all weights
+        return [s.emit("Gemm", s.values[x], np.concatenate(weights, axis=1), np.concatenate(biases))]
     if inputs % BLOCK == outputs % BLOCK == 0:
         kernel = np.concatenate([w.T for w in weights])[:, :, None, None]
         y = s.emit("Conv", s.emit("Unsqueeze", s.get(x), [2, 3]), kernel, np.concatenate(biases), group=s.n)

@@ -118,6 +118,20 @@ def test_views_that_read_the_same_windows_share_them(views):
     assert "views share" in next(o for o in report.outcomes if o.name == "stack").reason
 
 
+@pytest.mark.parametrize("views", ["identity", "scale:1.1,identity"])
+def test_dense_layers_that_read_the_same_are_one(views):
+    def body(emit, x, weights):
+        h = emit("Gemm", emit("Flatten", x), weights(N_CHANS * N_TIMES, 32), weights(32))
+        return emit("Gemm", emit("Relu", h), weights(32, 1), weights(1))
+
+    graphs = [network(body, seed=seed) for seed in range(3)]
+    fused, _, parity = fuse_with_report(graphs, views=views)
+    assert parity.passed
+    dense = [list(node.inputs[1].shape) for node in fused.model.graph if node.op_type == "Gemm"]
+    assert (max(dense[0]), min(dense[0])) == (N_CHANS * N_TIMES, 96)
+    assert len(dense) == 2
+
+
 def test_permutations_go_into_the_weights(tmp_path):
     path = tmp_path / "order.json"
     path.write_text(json.dumps([3, 1, 2, 0, 5, 4]))
