@@ -63,5 +63,5 @@ def run(model: ir.Model) -> PassResult:
         if _idle(node) and node.inputs[0] is not None and not read_elsewhere:
             replace_value(model, node.outputs[0], node.inputs[0])
             idle += 1
-    removed = before - model.graph.num_nodes() + norms + idle
+    removed = before - model.graph.num_nodes() + cut + norms + idle
     return PassResult(changed=removed, did=f"{norms} batch normalisations, {idle} idle nodes, {cut} cuts, constants")
