@@ -108,11 +108,9 @@ def _carried(node: ir.Node, found: Trace) -> list[Affine]:
     """Return what a node makes of affine values."""
     handler = _HANDLERS.get(node.op_type) or _OF_SEVERAL.get(node.op_type)
     if handler is None:
-        raise (
-            Refused("operators of its kind are not followed")
-            if node.op_type in _NOT_FOLLOWED
-            else NotLinear("not linear")
-        )
+        if node.op_type in _NOT_FOLLOWED:
+            raise Refused("operators of its kind are not followed")
+        raise NotLinear("not linear")
     inputs = [_input(value, found) for value in node.inputs]
     affine = [isinstance(value, Affine) for value in inputs]
     if node.op_type in _HANDLERS and affine != [True] + [False] * (len(affine) - 1):
@@ -123,12 +121,16 @@ def _carried(node: ir.Node, found: Trace) -> list[Affine]:
     results = result if isinstance(result, list) else [result]
     for one in results:
         require_followed(one.response.size)
-    weights = [one for one in inputs if isinstance(one, np.ndarray)][
-        : has(node, Trait.WEIGHS) or node.op_type == "Einsum"
-    ]
-    if any(isinstance(one, Affine) and one.weighed_out for one in inputs) or not all(one.all() for one in weights):
+    if any(isinstance(one, Affine) and one.weighed_out for one in inputs) or _weighs_out(node, inputs):
         return [replace(one, weighed_out=True) for one in results]
     return results
+
+
+def _weighs_out(node: ir.Node, inputs: Collection[Affine | np.ndarray | None]) -> bool:
+    """Whether a weight of a node is 0, the first of its constants: what it is of is read nevertheless."""
+    constants = (one for one in inputs if isinstance(one, np.ndarray))
+    weight = next(constants, None) if has(node, Trait.WEIGHS) or node.op_type == "Einsum" else None
+    return weight is not None and not weight.all()
 
 
 def _input(value: ir.Value | None, found: Trace) -> Affine | np.ndarray | None:

@@ -58,6 +58,11 @@ class Costs:
     filled_pool_from: int = 20_000
     plane_pool_from: int = 4_000
 
+    @property
+    def blocked_us(self) -> float:
+        """One number of the window that is put in blocks: `window_us` is of 129 x 200."""
+        return self.window_us / (129 * 200)
+
 
 COSTS = Costs()
 ONNXRUNTIME = Engine(name="onnxruntime", costs=COSTS)

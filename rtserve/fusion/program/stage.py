@@ -35,8 +35,6 @@ __all__ = ["pays", "share_views"]
 
 SHORTEST = 4
 """Samples that a piece must have for one Gather of pieces to be cheaper than cutting and joining."""
-NUMBERS = 129 * 200
-"""Numbers of the window that `Costs.window_us` is said of."""
 SEAM_NODES = 8
 """Nodes that gather seam windows, multiply them and put them in place."""
 
@@ -82,7 +80,7 @@ def pays(stage: Conv1d, views: Sequence[LinearView]) -> bool:
     pieces = [len(runs_of(numbers)) for _, _, _, number in wanted for numbers in number]
     nodes = sum(pieces) + len(views) + SEAM_NODES * np.count_nonzero(seams) - sum(len(view.runs) + 1 for view in moved)
     size, written = stage.channels * stage.n_in, 2 * len(moved) + others + bool(others)
-    front = size * (COSTS.placed_us * written + COSTS.window_us / NUMBERS * others)
+    front = size * (COSTS.placed_us * written + COSTS.blocked_us * others)
     return bool(front > more * stage.weight.size / COSTS.macs_per_us + nodes * COSTS.node_us)
 
 
