@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from rtserve.cli.commands import entries
 from rtserve.cli.main import cli
 from tests.conftest import ROOT
 
-RTSERVE = f"{sys.executable} -c 'from rtserve.cli.main import main; main()'"
+RTSERVE = f"{shlex.quote(sys.executable)} -c 'from rtserve.cli.main import main; main()'"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

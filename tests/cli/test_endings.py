@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -123,7 +124,7 @@ def test_a_reader_that_goes_away_is_no_failed_check(args, unbuffered):
 
 
 def test_an_error_that_nobody_reads_ends_as_an_error():
-    script = f"{sys.executable} -m rtserve list nothing 2>&1 | true; exit ${{PIPESTATUS[0]}}"
+    script = f"{shlex.quote(sys.executable)} -m rtserve list nothing 2>&1 | true; exit ${{PIPESTATUS[0]}}"
     assert subprocess.run(["bash", "-c", script], cwd=ROOT, check=False).returncode == 2
 
 
