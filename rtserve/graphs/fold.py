@@ -33,6 +33,11 @@ SHAPELY = ("Cast", "CastLike", "ConcatFromSequence", "Constant", "ConstantOfShap
 """Operators that are folded for what is known of shapes and types, beside those whose inputs are all constant."""
 DRAWS = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 """Operators that give other numbers each time."""
+MOVES = ("Split", "TopK", "Unique")
+"""Operators of several outputs that are folded: they choose among numbers and compute none."""
+UNTOLD = ("AveragePool", "ConvTranspose", "DFT", "GRU", "GlobalLpPool", "GridSample", "LRN", "LSTM", "LpPool", "MaxPool",
+          "MaxRoiPool", "MaxUnpool", "RNN", "Resize", "RoiAlign", "STFT", "Upsample")  # fmt: skip
+"""Operators that onnx's evaluator, which folds, gives other numbers for than engines do in some forms: they stay."""
 _WHOLE = (6, 7, 9)
 """ONNX's numbers of the types int32, int64 and bool."""
 
@@ -95,7 +100,11 @@ def _settle(model: ir.Model, node: ir.Node) -> None:
 
 def _is_folded(node: ir.Node, *, whole: bool) -> bool | None:
     """Whether a node of constants is evaluated by the library; None where it decides: what quantizes stays."""
-    if node.op_type in DRAWS or len(node.outputs) > 1 or (whole and (node.outputs[0].dtype or 0) not in _WHOLE):
+    if (
+        node.op_type in (*DRAWS, *UNTOLD)
+        or len(node.outputs) > 1
+        or (whole and (node.outputs[0].dtype or 0) not in _WHOLE)
+    ):
         return False
     return True if node.op_type == "ConstantOfShape" else None
 
@@ -108,7 +117,13 @@ def _evaluate(model: ir.Model, node: ir.Node, *, whole: bool) -> None:
 
     given = {value.name: constant(value) for value in node.inputs if value is not None}
     outputs = [out for out in node.outputs if out.name]
-    if len(node.outputs) < 2 or node.domain or not given or any(array is None for array in given.values()):
+    if (
+        len(node.outputs) < 2
+        or node.op_type not in MOVES
+        or node.domain
+        or not given
+        or any(array is None for array in given.values())
+    ):
         return
     if any(out.is_graph_output() or (whole and (out.dtype or 0) not in _WHOLE) for out in outputs):
         return

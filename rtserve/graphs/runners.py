@@ -111,7 +111,13 @@ class ReferenceRunner:
 
         proto = to_float64(graph)
         self._input = proto.graph.input[0].name
-        self._evaluator: Any = ReferenceEvaluator(proto)
+        try:
+            self._evaluator: Any = ReferenceEvaluator(proto)
+        except Exception as error:  # activations and forms that it does not know
+            raise RtserveError(
+                f"onnx's own evaluator cannot load the graph: {' '.join(str(error).split())[:300]}",
+                hint="no other engine of rtserve knows this graph's operators in float64; export it in another form",
+            ) from None
 
     def infer(self, x: np.ndarray) -> np.ndarray:
         """Return (batch, n_outputs) float64; `RtserveError` where the evaluator cannot run the graph."""

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 import pytest
-from onnx import parser
+from onnx import numpy_helper, parser
 
 from rtserve.graphs.fold import add_initializer, fold_constants, name_every_axis
 from rtserve.graphs.sessions import cpu_session
@@ -90,3 +90,31 @@ def test_a_constant_of_rank_0_stays_one():
     value = add_initializer(model, "n", np.array(3))
     assert list(value.shape) == list(value.const_value.shape) == []
     assert value.const_value.numpy().shape == ()
+
+
+UNTOLD = """<ir_version: 9, opset_import: ["": 20]>
+g (float[N,4] x) => (float[N,4] y) <float[1,2,8] a, float[1,2,4] four> {
+ STEPS
+ w = ReduceSum<keepdims=0>(c)
+ y = Mul(x, w)
+}"""
+
+
+@pytest.mark.parametrize("steps", [
+    "m, i = MaxPool<kernel_shape=[3], strides=[2]>(a) c = Cast<to=1>(i)",
+    "c = AveragePool<kernel_shape=[3], ceil_mode=1, strides=[2]>(a)",
+])  # fmt: skip
+def test_what_the_evaluator_may_get_wrong_is_left_to_the_engine(steps):
+    text = UNTOLD.replace("STEPS", steps)
+    model = parser.parse_model(text)
+    model.graph.ClearField("initializer")
+    weights = np.random.default_rng(0).standard_normal((1, 2, 8)).astype("f4")
+    model.graph.initializer.append(numpy_helper.from_array(weights, "a"))
+    x = np.random.default_rng(1).standard_normal((3, 4)).astype("f4")
+    expected = cpu_session(model.SerializeToString()).run(None, {"x": x})[0]
+    for whole in (True, False):
+        folded = ir.from_proto(model)
+        fold_constants(folded, whole=whole)
+        assert steps.partition("<")[0].split()[-1] in {node.op_type for node in folded.graph}
+        got = cpu_session(ir.to_proto(folded).SerializeToString()).run(None, {"x": x})[0]
+        np.testing.assert_allclose(got, expected, rtol=1e-6)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -331,6 +332,8 @@ def _reshape(s: Stacker, node: ir.Node) -> list[ir.Value]:
     dims, x = s.dims(node.outputs[0]), s.get(node.inputs[0])
     if not dims:
         raise Refused("it leaves only the batch")
+    if prod(dims) != prod(s.dims(node.inputs[0])):  # the members would be in front of what lies on the batch
+        raise Refused("it lays an axis on the batch, or takes one off")
     axes = axes_of(node) if node.op_type in ("Unsqueeze", "Squeeze") else None
     if axes is not None and all(axis >= 2 for axis in axes):
         return s.copy(node, [x, list(axes)])

@@ -51,6 +51,23 @@ def test_what_is_in_a_channel_that_every_view_drops_is_not_read(body, views):
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
+def filtered_one_by_one(emit, x, weights):
+    """Electrodes are filtered on the batch, squared and averaged."""
+    y = emit("Conv", emit("Reshape", x, [-1, 1, N_TIMES]), weights(1, 1, 3), pads=[1, 1])
+    y = emit("Reshape", y, [-1, N_CHANS, N_TIMES])
+    return head(emit, emit("Mul", y, y), weights, N_CHANS, axes=(2,))
+
+
+def test_members_that_lay_electrodes_on_the_batch_are_not_stacked():
+    graphs = [network(filtered_one_by_one, seed=seed) for seed in range(2)]
+    fused, report, _ = fuse_with_report(graphs, parity=False)
+    stack = next(o for o in report.outcomes if o.name == "stack")
+    assert (stack.status, "it lays an axis on the batch" in stack.reason) == ("refused", True)
+    x = np.random.default_rng(0).standard_normal((3, N_CHANS, N_TIMES)).astype(np.float32)
+    expected = np.mean([OnnxruntimeRunner(graph).infer(x) for graph in graphs], axis=0)
+    np.testing.assert_allclose(OnnxruntimeRunner(fused).infer(x), expected, rtol=1e-5)
+
+
 views = st.one_of(
     st.just("identity"),
     st.just("sign-flip"),
