@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from rtserve.cli.choice import OneOf
-from rtserve.graphs.engines import ENGINES, LAYOUTS, engine_called, layout_hint
+from rtserve.graphs.engines import LAYOUTS, engine_called, layout_hint, only_measured
 
 __all__ = ["EngineChoice"]
 
@@ -18,6 +18,6 @@ class EngineChoice(OneOf):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return today's name of an engine; `click.BadParameter` where it is none of them."""
         name = engine_called(value)
-        if tuple(self.choices) == LAYOUTS and name in (*ENGINES, "auto", "all") and name not in LAYOUTS:
+        if tuple(self.choices) == LAYOUTS and only_measured(name):
             raise click.BadParameter(f"{name!r} is no layout: {layout_hint(name)}", ctx=ctx, param=param)
         return super().convert(name, param, ctx)

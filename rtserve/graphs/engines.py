@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ENGINES", "ENGINE_NAMES", "LAYOUTS", "engine_called", "layout_hint"]
+__all__ = ["ENGINES", "ENGINE_NAMES", "LAYOUTS", "engine_called", "layout_hint", "only_measured"]
 
 ENGINE_NAMES = {
     "onnxruntime": "onnxruntime",
@@ -25,11 +25,14 @@ def engine_called(name: str) -> str:
     return FORMER.get(name, name)
 
 
+def only_measured(name: str) -> bool:
+    """Whether `rtserve bench` takes a name, and graphs are not laid out for it."""
+    return name in (*ENGINES, "auto", "all") and name not in LAYOUTS
+
+
 def layout_hint(name: str) -> str:
-    """Return what graphs are laid out for, and what to do with a name that `rtserve bench` takes and that is no layout."""
+    """Return what graphs are laid out for, and what to do with a name that is no layout."""
     said = f"graphs are laid out for {' or '.join(LAYOUTS)}"
-    measured = name in (*ENGINES, "auto", "all") and name not in LAYOUTS
-    return (
-        f"{said}; {name} is for measuring, which any graph can be: rtserve bench GRAPH --engine {name}" * measured
-        or said
-    )
+    if only_measured(name):
+        said += f"; {name} is for measuring, which any graph can be: rtserve bench GRAPH --engine {name}"
+    return said

@@ -43,30 +43,29 @@ def _stretch(n: int) -> int:
     return max((a for a in range(SHORTEST, math.isqrt(n) + 1) if n % a == 0), default=0)
 
 
-def _mean_axis(node: ir.Node) -> int:
-    """Return along which axis a node takes the mean of all samples of a last axis; 0 for another node."""
-    shape = node.inputs[0].shape if node.inputs and node.inputs[0] is not None else None
-    if shape is None or len(shape) < 3 or not isinstance(shape[-1], int) or shape[-1] < LONG:
+def _averaged(node: ir.Node) -> int:
+    """Return of how many samples along the last axis a node takes the mean; 0 where it does not, or that is not known."""
+    dims = list(node.inputs[0].shape or ()) if node.inputs[0] is not None else []
+    if len(dims) < 3 or not isinstance(dims[-1], int):
         return 0
     if node.op_type == "GlobalAveragePool":
-        return len(shape) - 1 if all(size == 1 for size in list(shape)[2:-1]) else 0
-    axes = constant(node.inputs[1]) if node.op_type == "ReduceMean" and len(node.inputs) > 1 else None
-    return len(shape) - 1 if axes is not None and axes.tolist() in ([-1], [len(shape) - 1]) else 0
+        return dims[-1] if set(dims[2:-1]) <= {1} else 0
+    axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    return dims[-1] if axes is not None and axes.tolist() in ([-1], [len(dims) - 1]) else 0
 
 
 def _in_stages(model: ir.Model, node: ir.Node) -> int:
-    """Write a mean of many samples as one of means; return whether it is one, and its samples can be divided."""
-    axis, x = _mean_axis(node), node.inputs[0]
-    size = _stretch(int(x.shape[-1])) if axis and x is not None and x.shape is not None else 0  # type: ignore[arg-type]
+    """Write the mean of many samples as one of means; return whether it is one, and its samples can be divided."""
+    x, n = node.inputs[0], _averaged(node)
+    size = _stretch(n) if n >= LONG else 0
     if not size or x is None or x.shape is None:
         return 0
-    emit = Emitter(model.graph, before=node, prefix="stages")
+    emit, axis = Emitter(model.graph, before=node, prefix="stages"), len(x.shape) - 1
     if node.op_type == "GlobalAveragePool":
         kernel = [*(1,) * (axis - 2), size]
         y = emit("GlobalAveragePool", emit("AveragePool", x, kernel_shape=kernel, strides=kernel))
     else:
-        apart = emit("Reshape", x, [*(0,) * axis, int(x.shape[-1]) // size, size])  # type: ignore[arg-type]
-        means = emit("ReduceMean", apart, [axis + 1], keepdims=0)
+        means = emit("ReduceMean", emit("Reshape", x, [*(0,) * axis, n // size, size]), [axis + 1], keepdims=0)
         y = emit("ReduceMean", means, [axis], keepdims=node.attributes.get_int("keepdims", 1))
     supersede(model, node.outputs[0], y)
     return 1
